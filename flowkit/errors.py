@@ -1,0 +1,122 @@
+"""What can go wrong, as one tree.
+
+::
+
+    FlowkitError
+    ├── InvalidParameterError (ValueError)       an option or argument outside its range
+    ├── InputError (ValueError)                  what was named as input cannot be planned
+    ├── BackendError (RuntimeError)              a TV-L1 backend cannot do what was asked
+    │   └── BackendUnavailableError              it is not installed or cannot start here
+    ├── VideoError                               one video did not make it; carries a ledger reason
+    │   ├── UnopenableError (OSError)            `unopenable`
+    │   ├── NoVideoStreamError (ValueError)      `no_video_stream`
+    │   ├── TooShortError (ValueError)           `too_short`
+    │   └── DecodeError (OSError)                `decode_error`
+    └── StoreError
+        ├── StoreNotFoundError (FileNotFoundError)
+        ├── StoreFormatError (ValueError)        foreign, newer, malformed or hostile file
+        ├── StoreCorruptError (OSError)          a checksum or a count does not hold
+        ├── StoreOptionsError (ValueError)       an existing store was made with other options
+        ├── StoreBusyError (OSError)             another process is writing this store
+        ├── NoSpaceError (OSError)               `no_space`: the disk or a quota is full
+        ├── ClipNotFoundError (KeyError)         no such video id
+        └── ClipRangeError (IndexError)          frames or fields outside the clip
+
+Each error also subclasses the builtin that fits, so that code which knows nothing of
+flowkit can catch it. Messages say what was wrong, what came, what was expected and the
+remedy.
+"""
+
+from __future__ import annotations
+
+
+class FlowkitError(Exception):
+    """Base of every error that flowkit raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError.__str__ shows the repr of its argument; a message must stay a message.
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()
+
+
+class InvalidParameterError(FlowkitError, ValueError):
+    """An option or argument lies outside its range."""
+
+
+class InputError(FlowkitError, ValueError):
+    """The named inputs cannot be planned: nothing found, two inputs with one id, a bad list."""
+
+
+class BackendError(FlowkitError, RuntimeError):
+    """A TV-L1 backend cannot do what was asked of it."""
+
+
+class BackendUnavailableError(BackendError):
+    """A TV-L1 backend is not installed or cannot start on this machine."""
+
+
+class VideoError(FlowkitError):
+    """One video did not make it; `reason` is its word in the failure ledger."""
+
+    reason = "error"
+
+
+class UnopenableError(VideoError, OSError):
+    """The file cannot be opened as a video at all."""
+
+    reason = "unopenable"
+
+
+class NoVideoStreamError(VideoError, ValueError):
+    """The container opens but holds no video stream."""
+
+    reason = "no_video_stream"
+
+
+class TooShortError(VideoError, ValueError):
+    """Fewer frames were decoded than one pair needs."""
+
+    reason = "too_short"
+
+
+class DecodeError(VideoError, OSError):
+    """The stream exists but no frame of it decodes."""
+
+    reason = "decode_error"
+
+
+class StoreError(FlowkitError):
+    """Something about a store."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """No store at this path."""
+
+
+class StoreFormatError(StoreError, ValueError):
+    """Not a flowkit store, a newer format, or contents that no flowkit wrote."""
+
+
+class StoreCorruptError(StoreError, OSError):
+    """A checksum or a count in the store does not hold."""
+
+
+class StoreOptionsError(StoreError, ValueError):
+    """An existing store was made with other options."""
+
+
+class StoreBusyError(StoreError, OSError):
+    """Another process is writing this store."""
+
+
+class NoSpaceError(StoreError, OSError):
+    """The disk or a quota is full."""
+
+    reason = "no_space"
+
+
+class ClipNotFoundError(StoreError, KeyError):
+    """The store has no video of this id."""
+
+
+class ClipRangeError(StoreError, IndexError):
+    """Frames or flow fields outside the clip were asked for."""

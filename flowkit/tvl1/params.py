@@ -1,0 +1,185 @@
+"""TV-L1 parameters: one frozen dataclass, six presets, validation.
+
+The names are stored in every file, so they stay. Symbols follow Sánchez,
+Meinhardt-Llopis, Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013
+(doi 10.5201/ipol.2013.26), section 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from flowkit.errors import InvalidParameterError
+
+Pyramid = Literal["resize", "pyrdown", "gaussian"]
+Border = Literal["clamp", "off"]
+
+MIN_LEVEL_SIDE_PX = 16
+"""A pyramid level with a shorter side is not made (OpenCV's rule, CPU and CUDA)."""
+
+
+def _require(ok: bool, name: str, expected: str, got: object) -> None:
+    if not ok:
+        raise InvalidParameterError(f"{name} must be {expected}, got {got!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TVL1Params:
+    """Every number that decides what TV-L1 computes.
+
+    Parameters
+    ----------
+    tau : float
+        Step of the dual iteration, in (0, 0.25]: the scheme converges up to 1/4
+        (Chambolle 2004, in two dimensions the practical bound).
+    lambda_ : float
+        Weight of the data term, > 0, for grey values in [0, 255].
+    theta : float
+        Coupling of u and v (IPOL eq. 8), > 0.
+    nscales : int
+        Most pyramid levels, >= 1; small frames get fewer.
+    scale_step : float
+        Size of a level relative to the one below it, in (0, 1).
+    pyramid : {"resize", "pyrdown", "gaussian"}
+        Bilinear resize with half-pixel centres; 5x5 Gaussian and every second pixel
+        (scale_step must be 0.5); Gaussian blur and bicubic zoom (IPOL).
+    warps : int
+        Linearisations per level, >= 1.
+    iterations : int
+        Most dual iterations per warp, >= 1.
+    epsilon : float
+        A warp ends when sum |du|^2 <= epsilon^2 * area; px; 0 never stops early.
+    check_every : int
+        Iterations between two tests of that rule, >= 1.
+    median : {0, 5}
+        Side of the median filter on u; 0 is none.
+    median_every : int
+        Iterations between two median filters, >= 1; the first comes before iteration 0.
+    bicubic_a : float
+        Keys' parameter of the warp's bicubic kernel, in [-1, 0].
+    border : {"clamp", "off"}
+        Where a warped position leaves the frame: clamp it, or switch the data term off.
+    presmooth_sigma : float
+        Gaussian blur of the input, px; 0 is none.
+    normalize : bool
+        Stretch both frames jointly to [0, 255] first (IPOL section 4).
+
+    Raises
+    ------
+    InvalidParameterError
+        A value outside its range; the message names it.
+    """
+
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    nscales: int = 5
+    scale_step: float = 0.8
+    pyramid: Pyramid = "resize"
+    warps: int = 5
+    iterations: int = 300
+    epsilon: float = 0.01
+    check_every: int = 10
+    median: Literal[0, 5] = 0
+    median_every: int = 30
+    bicubic_a: float = -0.5
+    border: Border = "clamp"
+    presmooth_sigma: float = 0.0
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every value; the solvers trust it afterwards."""
+        self._check_types()
+        _require(0 < self.tau <= 0.25, "tau", "in (0, 0.25]", self.tau)
+        _require(self.lambda_ > 0, "lambda_", "> 0", self.lambda_)
+        _require(self.theta > 0, "theta", "> 0", self.theta)
+        _require(0 < self.scale_step < 1, "scale_step", "in (0, 1)", self.scale_step)
+        for name in ("nscales", "warps", "iterations", "check_every", "median_every"):
+            _require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
+        _require(self.epsilon >= 0, "epsilon", ">= 0", self.epsilon)
+        _require(self.median in (0, 5), "median", "0 or 5", self.median)
+        _require(-1 <= self.bicubic_a <= 0, "bicubic_a", "in [-1, 0]", self.bicubic_a)
+        _require(self.presmooth_sigma >= 0, "presmooth_sigma", ">= 0", self.presmooth_sigma)
+        _require(
+            self.pyramid in get_args(Pyramid),
+            "pyramid",
+            f"one of {get_args(Pyramid)}",
+            self.pyramid,
+        )
+        _require(self.border in get_args(Border), "border", f"one of {get_args(Border)}", self.border)
+        if self.pyramid == "pyrdown":
+            _require(self.scale_step == 0.5, "scale_step", "0.5 with pyramid='pyrdown'", self.scale_step)
+
+    def _check_types(self) -> None:
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            _require(
+                isinstance(value, bool) == isinstance(default, bool),
+                field.name,
+                "of the right type",
+                value,
+            )
+            if isinstance(default, float):
+                finite = isinstance(value, (int, float)) and math.isfinite(value)
+                _require(finite, field.name, "a finite number", value)
+                object.__setattr__(self, field.name, float(value))
+            elif isinstance(default, int):
+                _require(isinstance(value, int), field.name, "an integer", value)
+
+    def to_json(self) -> str:
+        """Return the parameters as the JSON object that the store keeps (keys sorted)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+_OPENCV_CUDA = TVL1Params()
+_ACCURATE = TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off")
+
+PRESETS = MappingProxyType(
+    {
+        # OpenCV >= 3, cudaoptflow/src/tvl1flow.cpp: what denseflow and mmaction2 call.
+        "opencv-cuda": _OPENCV_CUDA,
+        # OpenCV 2.4 gpu/src/tvl1flow.cpp, which TSN's own build pins: pyrDown levels.
+        "tsn": dataclasses.replace(_OPENCV_CUDA, pyramid="pyrdown", scale_step=0.5),
+        # OpenCV contrib optflow/src/tvl1flow.cpp, DualTVL1 defaults (inner 30 x outer 10).
+        "opencv-cpu": dataclasses.replace(_OPENCV_CUDA, median=5, bicubic_a=-0.75, border="off"),
+        # IPOL 2013.26, the authors' code: nscales by size, joint normalisation, sigma .8.
+        "ipol": TVL1Params(
+            nscales=100,
+            scale_step=0.5,
+            pyramid="gaussian",
+            border="off",
+            presmooth_sigma=0.8,
+            normalize=True,
+        ),
+        # Our own: more levels reach larger motion.
+        "accurate": _ACCURATE,
+        "fast": dataclasses.replace(_ACCURATE, warps=3, epsilon=0.014),
+    }
+)
+"""The named presets; each is a full set, and any value of it can be replaced."""
+
+DEFAULT_PRESET = "opencv-cuda"
+
+
+def resolve_params(params: TVL1Params | str) -> TVL1Params:
+    """Return the parameters that a preset's name stands for, or `params` itself.
+
+    Raises
+    ------
+    InvalidParameterError
+        No preset has this name.
+    """
+    if isinstance(params, TVL1Params):
+        return params
+    if params not in PRESETS:
+        raise InvalidParameterError(f"no preset {params!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[params]
+
+
+def preset_of(params: TVL1Params) -> str:
+    """Return the name of the preset that equals `params`, or "custom"."""
+    return next((name for name, preset in PRESETS.items() if preset == params), "custom")

@@ -1,0 +1,117 @@
+"""Who may import whom (docs: the layers of flowkit), read from the sources themselves."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each module may import modules of lower rank only; unknown modules fail the test.
+RANKS: list[set[str]] = [
+    {"flowkit.errors", "flowkit.tvl1.params"},
+    {"flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
+    {"flowkit.video", "flowkit.images", "flowkit.tvl1.reference"},
+    {"flowkit.tvl1.opencv", "flowkit.tvl1.cpu", "flowkit.tvl1.cuda"},
+    {"flowkit.tvl1.backend"},
+    {"flowkit.tvl1"},
+]
+
+# Third parties and the only modules that may name them.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "av": ("flowkit.video", "flowkit.synth", "flowkit.doctor"),
+    "cv2": (
+        "flowkit.video",
+        "flowkit.frames",
+        "flowkit.jpeg",
+        "flowkit.view",
+        "flowkit.synth",
+        "flowkit.tvl1.opencv",
+        "flowkit.doctor",
+    ),
+    "cupy": ("flowkit.tvl1.cuda", "flowkit.doctor"),
+    "h5py": ("flowkit.store", "flowkit.doctor"),
+    "joblib": ("flowkit.executor",),
+    "distributed": ("flowkit.executor",),
+    "torch": ("gating", "flowkit.datasets"),
+    "click": ("cli",),
+    "tqdm": ("cli",),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("flowkit", "cli", "gating"):
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def belongs(module: str, rooms: tuple[str, ...]) -> bool:
+    return any(module == room or module.startswith((room + ".", room + "_")) for room in rooms)
+
+
+def test_third_parties_stay_in_their_rooms() -> None:
+    strays = [
+        f"{module} imports {name}"
+        for module, path in modules().items()
+        for name in imports(path)
+        if name.split(".")[0] in ROOMS and not belongs(module, ROOMS[name.split(".")[0]])
+    ]
+    assert not strays
+
+
+def test_lower_layers_import_only_lower_ones() -> None:
+    rank = {name: level for level, names in enumerate(RANKS) for name in names}
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in modules().items()
+        if module in rank
+        for name in imports(path)
+        if rank.get(name, -1) > rank[module]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("flowkit.store", ("flowkit.video", "flowkit.tvl1", "flowkit.frames", "flowkit.extract")),
+        ("flowkit.video", ("flowkit.store", "flowkit.tvl1", "flowkit.extract")),
+        ("flowkit.tvl1", ("flowkit.store", "flowkit.video", "flowkit.extract")),
+        ("flowkit", ("cli", "flowkit_cli", "gating", "click")),
+    ],
+)
+def test_package_knows_nothing_of(package: str, forbidden: tuple[str, ...]) -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in modules().items()
+        if belongs(module, (package,))
+        for name in imports(path)
+        if belongs(name, forbidden)
+    ]
+    assert not wrong
+
+
+def test_importing_flowkit_loads_neither_torch_nor_cupy() -> None:
+    code = (
+        "import sys, flowkit; [getattr(flowkit, n) for n in flowkit.__all__];"
+        "sys.exit(', '.join({'torch', 'cupy', 'click'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
