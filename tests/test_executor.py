@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from flowkit.errors import InvalidParameterError
+from flowkit.executor import LocalExecutor, Outcome, Worker
+
+
+def square(task: int, worker: Worker) -> int:
+    worker.report(task, 0.5)
+    return task * task
+
+
+def crash(task: int, worker: Worker) -> int:
+    if task == 2:
+        ctypes.string_at(0)
+    if task == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def threads_seen(task: int, worker: Worker) -> int:
+    # The other task must have begun, or have ended, before this one looks.
+    deadline = time.monotonic() + 5
+    while worker.board.active < task and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return worker.threads()
+
+
+def fail(task: int, worker: Worker) -> int:
+    raise ValueError(f"task {task}")
+
+
+def outcomes(function: object, tasks: range, jobs: int) -> list[Outcome[int, int]]:
+    with LocalExecutor(jobs) as executor:
+        return sorted(executor.run(function, tasks), key=lambda outcome: outcome.task)  # type: ignore[arg-type]
+
+
+def test_every_task_yields_its_result() -> None:
+    assert [o.result for o in outcomes(square, range(7), jobs=2)] == [n * n for n in range(7)]
+
+
+def test_a_dead_worker_costs_its_own_task_only_and_is_named() -> None:
+    ended = outcomes(crash, range(6), jobs=2)
+    assert [o.task for o in ended if o.died] == [2, 4]
+    assert "SIGSEGV" in ended[2].died
+    assert "SIGKILL" in ended[4].died
+    assert "out of memory" in ended[4].died
+    assert [o.result for o in ended if not o.died] == [0, 1, 3, 5]
+
+
+def test_tasks_are_drawn_only_when_a_worker_is_free() -> None:
+    drawn: list[int] = []
+
+    def tasks() -> object:
+        for number in range(20):
+            drawn.append(number)
+            yield number
+
+    with LocalExecutor(1) as executor:
+        run = executor.run(square, tasks())  # type: ignore[arg-type]
+        next(run)
+        assert len(drawn) <= 2
+
+
+def test_cores_of_idle_workers_go_to_the_busy_one() -> None:
+    with LocalExecutor(3) as executor:
+        (alone,) = executor.run(threads_seen, [1])
+    assert alone.result == 3
+
+
+def test_an_error_in_a_task_reaches_the_caller() -> None:
+    with LocalExecutor(1) as executor, pytest.raises(ValueError, match="task 0"):
+        list(executor.run(fail, range(1)))
+
+
+def test_no_jobs_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="jobs must be an integer >= 1, got 0"):
+        LocalExecutor(0)
+
+
+SLEEPERS = """
+    import os, sys, time
+    from flowkit.executor import LocalExecutor
+
+    def sleep(task, worker):
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+
+    if __name__ == "__main__":
+        with LocalExecutor(2) as executor:
+            list(executor.run(sleep, range(2)))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_coordinator(how: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SLEEPERS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    began = time.monotonic()
+    process.send_signal(how)
+    process.wait(timeout=5)
+    process.stdout.close()
+    while any(alive(pid) for pid in workers) and time.monotonic() - began < 5:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in workers)
+    assert time.monotonic() - began < 2
