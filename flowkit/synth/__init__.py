@@ -1,0 +1,24 @@
+"""Procedural labelled clips with true flow: the project's own test and demo data.
+
+`config` says what a set is made of, `plan` lists its clips, `motion` and `texture` say how classes
+move and look, `scene` renders frames and flow, `dataset` writes the files.
+"""
+
+from __future__ import annotations
+
+from flowkit.synth.config import APPEARANCES, MODES, MOTIONS, SynthConfig
+from flowkit.synth.dataset import make_dataset
+from flowkit.synth.plan import SynthClip, plan_clips
+from flowkit.synth.scene import Scene, build_scene
+
+__all__ = [
+    "APPEARANCES",
+    "MODES",
+    "MOTIONS",
+    "Scene",
+    "SynthClip",
+    "SynthConfig",
+    "build_scene",
+    "make_dataset",
+    "plan_clips",
+]

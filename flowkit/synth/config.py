@@ -1,0 +1,133 @@
+"""What a synthetic set is made of: one validated record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flowkit.errors import InvalidParameterError
+
+APPEARANCES = ("disc", "square", "triangle", "cross", "ring", "star", "bar", "crescent")
+MOTIONS = ("sideways", "down", "spin", "pulse", "up", "shake", "circle", "bob")
+MODES = ("clean", "rgb_unreliable", "flow_unreliable")
+CLASSES_FROM = ("both", "product")
+RELIABILITIES = ("none", "noise", "conflict")
+CUES = ("cross", "own", "none")
+SUFFIXES = {"mpeg4": ".avi", "mjpeg": ".avi", "h264": ".mp4"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthConfig:
+    """Settings of a synthetic labelled set.
+
+    Parameters
+    ----------
+    clips
+        Clips per label.
+    classes
+        Number k of appearances and of motions in use, 2 to 8.
+    classes_from
+        "both": k labels, each told by its appearance and by its motion alike. "product": k * k
+        labels, one for each pair, so that neither modality alone tells the label.
+    reliability
+        What an unreliable modality shows. "none": every clip is clean. "noise": a scrambled
+        appearance, or jolts instead of the motion. "conflict": the signal of another class.
+    fractions
+        Shares of clips that are clean, have an unreliable appearance, an unreliable motion; sum 1.
+    cue
+        Where something tells which modality is unreliable: "cross", in the other stream (a patch
+        that moves when the appearance is wrong, a mark when the motion is); "own", in the
+        unreliable stream itself; "none". With a cue, both patches are drawn in every clip and
+        only light up where they have something to tell.
+    width, height
+        Frame size in pixels, even, at least 64.
+    frames
+        Frames per clip, at least 2.
+    fps
+        Frame rate of the files.
+    groups
+        Number of groups for k-fold splits; clip ids carry g01, g02, …
+    seed
+        Everything follows from it: equal settings give equal frames, whatever the order.
+    codec
+        "mpeg4" (XviD) or "mjpeg", both in .avi and by OpenCV, or "h264" in .mp4 by PyAV.
+    ground_truth
+        Write the exact flow of every pair as .flo beside the videos.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value lies outside its range.
+    """
+
+    clips: int = 20
+    classes: int = 4
+    classes_from: str = "both"
+    reliability: str = "none"
+    fractions: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3)
+    cue: str = "none"
+    width: int = 64
+    height: int = 64
+    frames: int = 20
+    fps: float = 25.0
+    groups: int = 5
+    seed: int = 0
+    codec: str = "mpeg4"
+    ground_truth: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        _check_choices(self)
+        if self.width % 2 or self.height % 2:
+            raise InvalidParameterError(
+                f"width and height must be even (chroma is stored at half size), "
+                f"got {self.width}x{self.height}"
+            )
+        if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
+            raise InvalidParameterError(f"fps must be in (0, 1000], got {self.fps}")
+        _check_fractions(self.fractions)
+
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """Appearance and motion of each label, in the order of the labels."""
+        appearances, motions = APPEARANCES[: self.classes], MOTIONS[: self.classes]
+        if self.classes_from == "both":
+            return list(zip(appearances, motions, strict=True))
+        return [(appearance, motion) for appearance in appearances for motion in motions]
+
+
+def _check_counts(config: SynthConfig) -> None:
+    limits = {
+        "clips": (1, 999_999),
+        "classes": (2, len(APPEARANCES)),
+        "width": (64, 8192),
+        "height": (64, 8192),
+        "frames": (2, 100_000),
+        "groups": (1, 99),
+        "seed": (0, 2**63 - 1),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise InvalidParameterError(f"{name} must be in {low} to {high}, got {value}")
+
+
+def _check_choices(config: SynthConfig) -> None:
+    choices = {
+        "classes_from": CLASSES_FROM,
+        "reliability": RELIABILITIES,
+        "cue": CUES,
+        "codec": tuple(SUFFIXES),
+    }
+    for name, supported in choices.items():
+        value = getattr(config, name)
+        if value not in supported:
+            raise InvalidParameterError(f"{name} must be one of {', '.join(supported)}; got {value!r}")
+
+
+def _check_fractions(fractions: tuple[float, ...]) -> None:
+    # NaN fails `>= 0`, so that it cannot pass as a share.
+    if len(fractions) != 3 or not all(share >= 0 for share in fractions):
+        raise InvalidParameterError(f"fractions must be three shares of at least 0, got {fractions}")
+    if abs(sum(fractions) - 1) > 1e-3:
+        raise InvalidParameterError(f"fractions must sum to 1 (within 0.001), got {sum(fractions)}")
