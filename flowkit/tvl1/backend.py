@@ -1,0 +1,173 @@
+"""Which engine computes TV-L1: what each must offer, which one is taken, and why.
+
+An engine is a module of this package with a function ``load(params) -> Solver`` that raises
+BackendUnavailableError where the engine cannot run here, and BackendError where it cannot
+honour the parameters. Nothing of an engine is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+BackendName = Literal["auto", "cuda", "cpu", "opencv", "reference"]
+
+AUTO_ORDER = ("cuda", "cpu", "opencv")
+"""What "auto" tries, the fastest first; the reference twin is never a fallback."""
+
+
+class Solver(Protocol):
+    """One engine, ready for one set of parameters."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name: "opencv", "cpu", "cuda" or "reference"."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", or the name of the GPU."""
+
+    @property
+    def version(self) -> str:
+        """Version of what does the work, as the store keeps it."""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Where it departs from the parameters it was given; empty where it honours all."""
+
+    @property
+    def pairs_per_call(self) -> int:
+        """How many pairs of consecutive frames one `flow_batch` is best given."""
+
+    def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
+        """Compute the flow of many pairs among the frames.
+
+        Parameters
+        ----------
+        frames : array, (n, H, W), uint8 or float32 in [0, 255]
+        pairs : int array, (m, 2)
+            Rows (k, l): the flow from frame k to frame l.
+        threads : int
+            Pairs in work at once; the result does not depend on it.
+
+        Returns
+        -------
+        float32 array, (m, 2, H, W)
+            u to the right, then v downwards; px.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BackendChoice:
+    """The engine taken, and the sentence that says why it was this one."""
+
+    solver: Solver
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BackendStatus:
+    """Whether one engine can run here; `reason` is its version or what is missing."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def load_backend(name: str, params: TVL1Params) -> Solver:
+    """Load one engine by its name.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It is not installed or cannot start here.
+    BackendError
+        It cannot honour `params`.
+    """
+    module_name = f"flowkit.tvl1.{name}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        cause = "not built" if error.name == module_name else f"module {error.name!r} is not installed"
+        raise BackendUnavailableError(f"backend {name!r} is unavailable: {cause}") from error
+    except ImportError as error:
+        raise BackendUnavailableError(f"backend {name!r} is unavailable: {error}") from error
+    solver: Solver = module.load(params)
+    return solver
+
+
+def choose_backend(name: str = "auto", params: TVL1Params | str = DEFAULT_PRESET) -> BackendChoice:
+    """Return the engine to use, and why.
+
+    Parameters
+    ----------
+    name : {"auto", "cuda", "cpu", "opencv", "reference"}
+        "auto" takes the first of cuda, cpu and opencv that runs here and honours `params`;
+        any other name is that engine or an error, never a fallback.
+    params : TVL1Params or the name of a preset
+
+    Returns
+    -------
+    BackendChoice
+
+    Raises
+    ------
+    InvalidParameterError
+        No backend or no preset has this name.
+    BackendUnavailableError
+        The named engine, or every one that "auto" tries, cannot run here.
+    BackendError
+        The named engine runs here but cannot honour `params`.
+    """
+    if name not in get_args(BackendName):
+        raise InvalidParameterError(
+            f"no backend {name!r}; the backends are {', '.join(get_args(BackendName))}"
+        )
+    resolved = resolve_params(params)
+    if name == "auto":
+        return _choose_automatically(resolved)
+    return BackendChoice(solver=load_backend(name, resolved), reason=f"{name}: asked for by name")
+
+
+def _choose_automatically(params: TVL1Params) -> BackendChoice:
+    skipped: list[str] = []
+    for name in AUTO_ORDER:
+        try:
+            solver = load_backend(name, params)
+        except BackendError as error:
+            skipped.append(str(error))
+            continue
+        why = "; ".join(skipped) if skipped else "the first of " + ", ".join(AUTO_ORDER)
+        return BackendChoice(solver=solver, reason=f"{name}: {why}")
+    raise BackendUnavailableError(
+        f"no TV-L1 backend can be used: {'; '.join(skipped)}; run `flowkit doctor` to see what is missing, "
+        "or name backend 'reference', which is slow and always runs"
+    )
+
+
+def available_backends(params: TVL1Params | str = DEFAULT_PRESET) -> tuple[BackendStatus, ...]:
+    """Return the state of every engine, in the order that "auto" tries them.
+
+    Parameters
+    ----------
+    params : TVL1Params or the name of a preset
+        What they would have to honour.
+    """
+    resolved = resolve_params(params)
+    return tuple(_status(name, resolved) for name in (*AUTO_ORDER, "reference"))
+
+
+def _status(name: str, params: TVL1Params) -> BackendStatus:
+    try:
+        solver = load_backend(name, params)
+    except BackendError as error:
+        return BackendStatus(name=name, available=False, reason=str(error))
+    return BackendStatus(name=name, available=True, reason=f"{solver.version} on {solver.device}")
