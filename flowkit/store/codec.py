@@ -1,0 +1,174 @@
+"""A flow field and the stored bytes that stand for it; one call codes one field.
+
+The calls are self-contained and safe on threads, and deflate releases the GIL.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit import jpeg, quantize
+from flowkit.errors import InvalidParameterError, StoreCorruptError
+from flowkit.store.schema import DEFLATE_LEVEL, FLOW_CODECS
+
+FLOW_JPEG_QUALITY = 95
+# Deflate cannot shrink further than 1032 to 1: what claims more is not what it claims.
+MAX_DEFLATE_RATIO = 1032
+
+
+def _load_deflate() -> Any:
+    """Return libdeflate's binding, or None: a machine without it still works, more slowly."""
+    try:
+        return importlib.import_module("deflate")
+    except ImportError:
+        return None
+
+
+_deflate: Any = _load_deflate()
+_ERRORS: tuple[type[Exception], ...] = (zlib.error, *((_deflate.DeflateError,) if _deflate else ()))
+
+
+def deflate_library() -> str:
+    """Return which library deflates: `deflate 0.9.0` (libdeflate) or `zlib 1.3`."""
+    return f"deflate {_deflate.__version__}" if _deflate else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedFlow:
+    """One flow field, ready to be stored."""
+
+    data: bytes | tuple[bytes, bytes]
+    """The deflated chunk (`i8`, `i16`), or the JPEGs of u and v (`jpeg`)."""
+    crc32: int | tuple[int, int]
+    """Of each stored piece."""
+    scale: float
+    """px a code; NaN for `jpeg`, whose bound is the store's."""
+    max_px: float
+    """Largest absolute component before quantisation, px."""
+    clipped: int
+    """Components that the codec clipped."""
+
+
+def encode_flow(
+    flow: NDArray[np.float32], *, codec: str = "i8", bound_px: float = 20.0, level: int = DEFLATE_LEVEL
+) -> EncodedFlow:
+    """Quantise and compress one flow field.
+
+    Parameters
+    ----------
+    flow
+        float32 (2, H, W), u then v, px per frame step; finite.
+    codec
+        `i8`, `i16` or `jpeg`.
+    bound_px
+        Half the range of `jpeg`, px.
+    level
+        Effort of deflate, 1 to 9.
+
+    Raises
+    ------
+    InvalidParameterError
+        The field has another shape or dtype, is not finite, or the codec is unknown.
+    """
+    if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32:
+        raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+    max_px = quantize.largest_px(flow)
+    if codec == "i8":
+        codes, scale = quantize.quantize_i8(flow)
+        data = _compress(codes.tobytes(), level)
+        return EncodedFlow(data=data, crc32=zlib.crc32(data), scale=scale, max_px=max_px, clipped=0)
+    if codec == "i16":
+        wide, clipped = quantize.quantize_i16(flow)
+        data = _compress(shuffle(wide), level)
+        scale = quantize.I16_SCALE_PX
+        return EncodedFlow(data=data, crc32=zlib.crc32(data), scale=scale, max_px=max_px, clipped=clipped)
+    if codec == "jpeg":
+        return _encode_jpeg(flow, bound_px, max_px)
+    raise InvalidParameterError(f"Invalid codec ({codec!r}). Supported values are {FLOW_CODECS}")
+
+
+def _encode_jpeg(flow: NDArray[np.float32], bound_px: float, max_px: float) -> EncodedFlow:
+    codes, clipped = quantize.quantize_u8(flow, bound_px=bound_px)
+    pair = (
+        jpeg.encode_grey(codes[0], FLOW_JPEG_QUALITY),
+        jpeg.encode_grey(codes[1], FLOW_JPEG_QUALITY),
+    )
+    crcs = (zlib.crc32(pair[0]), zlib.crc32(pair[1]))
+    return EncodedFlow(data=pair, crc32=crcs, scale=float("nan"), max_px=max_px, clipped=clipped)
+
+
+def decode_chunk(data: bytes, *, dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the codes of one stored chunk.
+
+    Parameters
+    ----------
+    data
+        The deflated chunk.
+    dtype
+        int8 or int16; int16 codes are shuffled.
+    shape
+        (H, W) of the field.
+
+    Returns
+    -------
+    int8 or int16 array (2, H, W)
+
+    Raises
+    ------
+    StoreCorruptError
+        The bytes are no deflated field of this size; nothing of the size is allocated then.
+    """
+    size = 2 * shape[0] * shape[1] * dtype.itemsize
+    if size > MAX_DEFLATE_RATIO * (len(data) + 1):
+        raise StoreCorruptError(f"a chunk of {len(data)} bytes cannot hold a field of {size} bytes")
+    raw = _decompress(data, size)
+    if dtype.itemsize == 1:
+        return np.frombuffer(raw, dtype).reshape(2, *shape)
+    return unshuffle(raw, dtype).reshape(2, *shape)
+
+
+def decode_planes(data: tuple[bytes, bytes]) -> NDArray[np.uint8]:
+    """Return the uint8 codes (2, H, W) of the JPEGs of u and v."""
+    planes = [jpeg.decode_grey(plane) for plane in data]
+    if planes[0].shape != planes[1].shape:
+        raise StoreCorruptError(f"u and v of one field differ in size: {planes[0].shape}, {planes[1].shape}")
+    return np.stack(planes)
+
+
+def shuffle(codes: NDArray[Any]) -> bytes:
+    """Return the bytes of `codes` as HDF5's shuffle filter orders them: all first bytes, then all second."""
+    return codes.view(np.uint8).reshape(-1, codes.itemsize).T.tobytes()
+
+
+def unshuffle(raw: bytes | bytearray, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the flat array whose shuffled bytes are `raw`."""
+    planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
+    return np.ascontiguousarray(planes.T).view(dtype).reshape(-1)
+
+
+def _compress(raw: bytes, level: int) -> bytes:
+    return bytes(_deflate.zlib_compress(raw, level)) if _deflate else zlib.compress(raw, level)
+
+
+def _decompress(data: bytes, size: int) -> bytes | bytearray:
+    """Return exactly `size` bytes, or raise; more are never made."""
+    raw: bytes | bytearray
+    try:
+        if _deflate:
+            raw = _deflate.zlib_decompress(data, size)
+        else:
+            stream = zlib.decompressobj()
+            raw = stream.decompress(data, size + 1)
+            if not stream.eof:
+                raise zlib.error("incomplete or too long a stream")
+    except _ERRORS as error:
+        raise StoreCorruptError(f"a chunk does not inflate: {error}") from error
+    if len(raw) != size:
+        raise StoreCorruptError(f"a chunk inflates to {len(raw)} bytes, expected {size}")
+    return raw
