@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from flowkit.errors import InputError
 from flowkit.lists import ListEntry
-from flowkit.store.schema import encode_video_id
+from flowkit.store.schema import check_id_set, check_video_id, encode_video_id
 from flowkit.video import VIDEO_SUFFIXES, is_image_folder
 
 
@@ -115,22 +115,22 @@ def check_ids(sources: Iterable[VideoSource]) -> list[VideoSource]:
         other = by_id.setdefault(source.video_id, source)
         if _is_other(source, other):
             raise InputError(
-                f"two inputs have the id {source.video_id!r}: {other.path} and {source.path}; "
+                f"two inputs have the id {source.video_id!r}: {_shown(other)} and {_shown(source)}; "
                 "rename one, give their common parent folder, or use --keep-suffix"
             )
-    for name, source in by_id.items():
-        for parent in PurePath(name).parents:
-            if str(parent) in by_id:
-                raise InputError(
-                    f"the id {str(parent)!r} ({by_id[str(parent)].path}) is a folder of the id {name!r} "
-                    f"({source.path}); rename one or use --keep-suffix"
-                )
+    check_id_set({name: str(source.path) for name, source in by_id.items()})
+    for name in by_id:
+        check_video_id(name)
     return [by_id[name] for name in sorted(by_id, key=_natural)]
 
 
 def _is_other(source: VideoSource, other: VideoSource) -> bool:
     same_file = os.path.realpath(source.path) == os.path.realpath(other.path)
     return not same_file or source.times != other.times or source.label != other.label
+
+
+def _shown(source: VideoSource) -> str:
+    return f"{source.path} (label {source.label!r})" if source.label else str(source.path)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
