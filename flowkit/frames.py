@@ -1,0 +1,227 @@
+"""Geometry and time of frames: the resize rule, grey, pairs with a step, resampling by time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import InvalidParameterError
+
+UInt8 = NDArray[np.uint8]
+ResizeMode = Literal["short_side", "size", "native"]
+Interpolation = Literal["auto", "linear"]
+
+# Containers round times to as much as 1/600 s (old QuickTime) or 1 ms (Matroska, Flash): a frame
+# that comes this little after a tick was meant for it.
+TICK_SLACK_SECONDS = 0.002
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Frame:
+    """One upright picture and when it is shown.
+
+    Attributes
+    ----------
+    rgb
+        uint8 (H, W, 3), red first, rotation applied.
+    pts_seconds
+        Presentation time in seconds from the video's own start.
+    """
+
+    rgb: UInt8
+    pts_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResizeRule:
+    """How large frames become before their flow is computed.
+
+    Attributes
+    ----------
+    mode
+        `short_side` scales the shorter side down to `short_side` pixels, keeps the aspect and
+        never enlarges; `size` makes exactly `width` x `height`; `native` leaves frames alone.
+    short_side
+        Pixels, used by that mode only.
+    width, height
+        Pixels, given for mode `size` and for no other.
+    interpolation
+        `auto`: area averaging where the picture shrinks, linear where it grows. `linear`: always
+        linear, the way TSN's tools resize.
+
+    Raises
+    ------
+    InvalidParameterError
+        On an unknown mode or interpolation, or sizes that do not fit the mode.
+    """
+
+    mode: ResizeMode = "short_side"
+    short_side: int = 256
+    width: int | None = None
+    height: int | None = None
+    interpolation: Interpolation = "auto"
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, get_args(ResizeMode))
+        _check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        _check_pixels("short_side", self.short_side)
+        if (self.mode == "size") != (self.width is not None) or (self.width is None) != (self.height is None):
+            raise InvalidParameterError(
+                f"width and height belong to mode 'size' alone and come together, "
+                f"got mode {self.mode!r} with width {self.width}, height {self.height}"
+            )
+        for name, pixels in (("width", self.width), ("height", self.height)):
+            if pixels is not None:
+                _check_pixels(name, pixels)
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """Give (width, height) in pixels of a frame that comes as `width` x `height`.
+
+        The longer side rounds to the nearest pixel, halves up, and is at least 1.
+        """
+        if self.width is not None and self.height is not None:
+            return self.width, self.height
+        short = min(width, height)
+        if self.mode == "native" or short <= self.short_side:
+            return width, height
+        # In integers: floating point would round some halves down.
+        return (
+            max(1, (2 * width * self.short_side + short) // (2 * short)),
+            max(1, (2 * height * self.short_side + short) // (2 * short)),
+        )
+
+    def to_json(self) -> str:
+        """Write the rule as one line of JSON with sorted keys; only what the mode uses."""
+        fields = asdict(self)
+        if self.mode != "short_side":
+            del fields["short_side"]
+        if self.mode != "size":
+            del fields["width"], fields["height"]
+        return json.dumps(fields, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ResizeRule:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        InvalidParameterError
+            When the text is no such rule.
+        """
+        try:
+            fields = json.loads(text)
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(f"{text!r} is no resize rule: {error}") from error
+
+
+def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "auto") -> UInt8:
+    """Resize a picture in colour, before it turns grey.
+
+    Parameters
+    ----------
+    rgb
+        uint8 (H, W, 3) or (H, W).
+    size
+        (width, height) in pixels.
+    interpolation
+        `auto`: area averaging if neither side grows, else linear (OpenCV's area mode is only an
+        average where both sides shrink). `linear`: always linear.
+
+    Returns
+    -------
+    uint8 (height, width, 3) or (height, width); the input itself where the size already fits.
+    """
+    _check_choice("interpolation", interpolation, get_args(Interpolation))
+    height, width = rgb.shape[:2]
+    if (width, height) == size:
+        return rgb
+    shrinks = size[0] <= width and size[1] <= height
+    method = cv2.INTER_AREA if shrinks and interpolation == "auto" else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
+
+
+def to_grey(rgb: UInt8) -> UInt8:
+    """Turn uint8 (H, W, 3) RGB into uint8 (H, W) grey, by OpenCV's fixed-point BT.601 weights.
+
+    Equal to `cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)` of the same picture, which TSN's and
+    denseflow's flow saw; FFmpeg's own grey differs from it by up to tens of levels.
+    """
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def pair_indices(n: int, step: int = 1) -> NDArray[np.int64]:
+    """List the frame pairs (k, k + step) of a video of `n` frames, int64 (max(n - step, 0), 2).
+
+    Raises
+    ------
+    InvalidParameterError
+        When `n` is negative or `step` below 1.
+    """
+    if n < 0 or step < 1:
+        raise InvalidParameterError(f"pairs need n >= 0 frames and a step >= 1, got n {n}, step {step}")
+    first = np.arange(max(n - step, 0), dtype=np.int64)
+    return np.stack([first, first + step], axis=1)
+
+
+def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
+    """Show frames at a steady rate: at each tick the frame on screen then.
+
+    Ticks lie at t0 + k / fps, where t0 is the first frame's time, and end with the last frame's
+    time. On screen is the last frame that began by the tick, or up to 2 ms after it, because
+    containers round. A frame is repeated where `fps` exceeds the video's rate. One frame is held
+    at a time.
+
+    Parameters
+    ----------
+    frames
+        In order of time.
+    fps
+        Ticks per second, above 0.
+
+    Returns
+    -------
+    Iterator of frames whose `pts_seconds` are the ticks.
+
+    Raises
+    ------
+    InvalidParameterError
+        When `fps` is not a positive finite number.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise InvalidParameterError(f"fps must be a positive number, got {fps}")
+    return _at_ticks(iter(frames), fps)
+
+
+def _at_ticks(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
+    shown = next(frames, None)
+    if shown is None:
+        return
+    start = shown.pts_seconds
+    ticks = 0
+    for coming in frames:
+        # Before `coming` begins, `shown` stays on screen.
+        while start + ticks / fps + TICK_SLACK_SECONDS < coming.pts_seconds:
+            yield Frame(rgb=shown.rgb, pts_seconds=start + ticks / fps)
+            ticks += 1
+        shown = coming
+    while start + ticks / fps <= shown.pts_seconds + TICK_SLACK_SECONDS:
+        yield Frame(rgb=shown.rgb, pts_seconds=start + ticks / fps)
+        ticks += 1
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidParameterError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_pixels(name: str, pixels: int) -> None:
+    if type(pixels) is not int or pixels < 1:
+        raise InvalidParameterError(f"{name} must be a whole number of pixels, at least 1, got {pixels!r}")

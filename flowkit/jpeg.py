@@ -1,0 +1,148 @@
+"""JPEG to and from arrays: libjpeg-turbo through simplejpeg, OpenCV where that is absent.
+
+Both decode to the same pixels (both are libjpeg-turbo with its slow, exact inverse transform);
+the bytes they encode differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import FlowkitError, InvalidParameterError
+
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+UInt8 = NDArray[np.uint8]
+DEFAULT_QUALITY = 95
+
+
+class JpegError(FlowkitError, ValueError):
+    """The bytes are no JPEG, or a damaged one."""
+
+
+def library() -> str:
+    """Name the JPEG library in use, with its version."""
+    if simplejpeg is None:
+        return f"opencv {cv2.__version__}"
+    return f"simplejpeg {simplejpeg.__version__}"
+
+
+def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
+    """Encode a colour picture as a 4:2:0 JPEG.
+
+    Parameters
+    ----------
+    rgb
+        uint8 (H, W, 3), values 0 to 255, red first.
+    quality
+        1 (worst) to 100 (best), as libjpeg counts it.
+
+    Raises
+    ------
+    InvalidParameterError
+        On another shape or dtype, or a quality out of range.
+    """
+    _check_picture(rgb, channels=3)
+    _check_quality(quality)
+    if simplejpeg is not None:
+        return _turbo_encode(rgb, quality, "RGB", "420")
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    return _opencv_encode(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality, sampling)
+
+
+def decode(data: bytes | memoryview) -> UInt8:
+    """Decode a JPEG to uint8 (H, W, 3), red first; a grey one gives three equal channels.
+
+    Raises
+    ------
+    JpegError
+        When the bytes are no JPEG, or are damaged or cut short.
+    """
+    if simplejpeg is not None:
+        return _turbo_decode(data, "RGB")
+    return np.asarray(cv2.cvtColor(_opencv_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def encode_grey(plane: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
+    """Encode one plane, uint8 (H, W), as a grey JPEG: quantised flow, mostly.
+
+    Raises
+    ------
+    InvalidParameterError
+        On another shape or dtype, or a quality out of range.
+    """
+    _check_picture(plane, channels=None)
+    _check_quality(quality)
+    if simplejpeg is not None:
+        return _turbo_encode(plane[..., None], quality, "GRAY", "Gray")
+    return _opencv_encode(plane, quality, [])
+
+
+def decode_grey(data: bytes | memoryview) -> UInt8:
+    """Decode a JPEG to one plane, uint8 (H, W); of a colour one, its luma.
+
+    Raises
+    ------
+    JpegError
+        When the bytes are no JPEG, or are damaged or cut short.
+    """
+    if simplejpeg is not None:
+        return _turbo_decode(data, "GRAY")[..., 0]
+    return _opencv_decode(data, cv2.IMREAD_GRAYSCALE)
+
+
+def _turbo_encode(picture: UInt8, quality: int, colorspace: str, subsampling: str) -> bytes:
+    contiguous = np.ascontiguousarray(picture)
+    encoded: bytes = simplejpeg.encode_jpeg(contiguous, quality, colorspace, subsampling, fastdct=False)
+    return encoded
+
+
+def _turbo_decode(data: bytes | memoryview, colorspace: str) -> UInt8:
+    try:
+        # The fast transforms are a few grey levels off, and not faster on current processors.
+        decoded: UInt8 = simplejpeg.decode_jpeg(data, colorspace, fastdct=False, fastupsample=False)
+    except ValueError as error:
+        raise _damaged(data, str(error)) from error
+    return decoded
+
+
+def _opencv_encode(picture: Any, quality: int, settings: list[int]) -> bytes:
+    done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality, *settings])
+    if not done:
+        raise JpegError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+    return encoded.tobytes()
+
+
+def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
+    # OpenCV fills the missing end of a cut picture in silence, so the end marker is asked for.
+    if bytes(data[:2]) != b"\xff\xd8" or bytes(data[-2:]) != b"\xff\xd9":
+        raise _damaged(data, "start or end marker missing")
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise _damaged(data, "OpenCV cannot decode it")
+    return np.asarray(picture, np.uint8)
+
+
+def _damaged(data: bytes | memoryview, cause: str) -> JpegError:
+    return JpegError(f"{len(data)} bytes are not a sound JPEG: {cause}")
+
+
+def _check_picture(picture: UInt8, *, channels: int | None) -> None:
+    expected = "(H, W)" if channels is None else f"(H, W, {channels})"
+    fits = picture.ndim == 2 if channels is None else picture.ndim == 3 and picture.shape[2] == channels
+    if not fits or picture.dtype != np.uint8 or picture.size == 0:
+        raise InvalidParameterError(
+            f"a picture must be non-empty uint8 {expected}, got {picture.dtype} {picture.shape}"
+        )
+
+
+def _check_quality(quality: int) -> None:
+    if not 1 <= quality <= 100:
+        raise InvalidParameterError(f"JPEG quality must be 1 to 100, got {quality}")
