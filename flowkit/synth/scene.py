@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flowkit.synth.config import SynthConfig
 from flowkit.synth.motion import Poses, jolts, trajectory
 from flowkit.synth.plan import JOLTS, SynthClip
-from flowkit.synth.texture import TEXELS_PER_PX, colour, noise, sprite_image
+from flowkit.synth.texture import NOISE_PERIOD_PX, TEXELS_PER_PX, colour, noise, sprite_image
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -125,12 +125,13 @@ class Scene:
 
     def _backdrop(self, index: int) -> Float32:
         x, y = _grid(self.width, self.height)
-        grain = noise(x - np.float32(self.pan[index, 0]), y - np.float32(self.pan[index, 1]))
+        across, down = np.mod(self.pan[index], NOISE_PERIOD_PX).astype(np.float32)
+        grain = noise(x - across, y - down)
         blue, red = (tint + 7 * grain[..., 1] for tint in self.tint)
         return colour(115 + 26 * grain[..., 0], blue, red)
 
     def _from_centre(self, index: int) -> tuple[Float32, Float32]:
-        """Offset of each pixel from the nearest copy of the sprite's centre, px."""
+        """Offset of each pixel from the nearest copy of the sprite's centre, px: (1, W) and (H, 1)."""
         x, y = _grid(self.width, self.height)
         centre = self.start + self.poses.offsets[index]
         return _wrapped(x - centre[0], self.width), _wrapped(y - centre[1], self.height)
@@ -158,7 +159,7 @@ class Scene:
 
     def _beacon_picture(self, patch: Patch, index: int) -> Float32:
         x, y = _grid(patch.side, patch.side)
-        shift = np.float32(self.scroll[index])
+        shift = np.float32(np.mod(self.scroll[index], NOISE_PERIOD_PX))
         grain = noise(x + 40 - shift, y + 90 - shift)[..., 0]
         return colour(120 + 42 * grain, 0.0, 0.0)
 
@@ -201,7 +202,7 @@ def _pan(clip: SynthClip, frames: int, unit: float, rng: Generator) -> Float64:
     """Steady slow pan from anywhere; a shaken camera jolts on top of it."""
     angle, pace = rng.uniform(0, 2 * np.pi), unit * rng.uniform(0, 0.5)
     velocity: Float64 = pace * np.array([np.cos(angle), np.sin(angle)])
-    pan = rng.uniform(0, 256, 2) + np.arange(frames, dtype=np.float64)[:, None] * velocity
+    pan = rng.uniform(0, NOISE_PERIOD_PX, 2) + np.arange(frames, dtype=np.float64)[:, None] * velocity
     if clip.shown_motion == JOLTS:
         pan = pan + jolts(frames, unit=unit, rng=rng)
     return pan
@@ -209,10 +210,11 @@ def _pan(clip: SynthClip, frames: int, unit: float, rng: Generator) -> Float64:
 
 def _scroll(frames: int, unit: float, rng: Generator, *, moving: bool) -> Float64:
     """There two frames, back two frames: of mean zero; aslant, it is like no class's motion."""
-    phase, start = rng.integers(4), rng.uniform(0, 256)
+    phase, start = rng.integers(4), rng.uniform(0, NOISE_PERIOD_PX)
     if not moving:
         return np.full(frames, start)
-    return start + 1.3 * unit * np.abs((np.arange(frames) + phase) % 4 - 2)
+    back_and_forth: Float64 = np.abs((np.arange(frames) + phase) % 4 - 2.0)
+    return start + 1.3 * unit * back_and_forth
 
 
 def _patches(config: SynthConfig, unit: float) -> tuple[Patch, Patch]:
@@ -234,8 +236,8 @@ def _mark_picture(patch: Patch, marked: bool) -> Float32:
 
 
 def _grid(width: int, height: int) -> tuple[Float32, Float32]:
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return x, y
+    """Give x as (1, W) and y as (H, 1), px."""
+    return np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
 
 
 def _wrapped(offset: Float32 | Float64, period: int) -> Float32:

@@ -19,7 +19,8 @@ from flowkit.synth.plan import SCRAMBLED
 Array = NDArray[np.float32]
 
 TEXELS_PER_PX = 2
-_BANK_SIZE = 512
+NOISE_PERIOD_PX = 256
+_BANK_SIZE = TEXELS_PER_PX * NOISE_PERIOD_PX
 _SHORTEST_PX, _LONGEST_PX = 4.5, 64.0
 
 
@@ -41,15 +42,16 @@ def noise(x: Array, y: Array) -> Array:
     Parameters
     ----------
     x, y
-        float32 (H, W), places on the plane in px; the plane repeats after 256 px.
+        float32, shapes that broadcast to (H, W): places on the plane in px, within 16,000 of the
+        origin (cv2 keeps texels in 16 bits); the plane repeats after `NOISE_PERIOD_PX`.
 
     Returns
     -------
     float32 (H, W, 2)
         Two independent fields of zero mean and unit variance, wavelengths from about 4.5 px to 64.
     """
-    # Reduced here: cv2 keeps coordinates in 16 bits, and wraps a place at a time.
-    columns, rows = (np.mod(axis * TEXELS_PER_PX, _BANK_SIZE).astype(np.float32) for axis in (x, y))
+    # Two maps of their own: cv2 takes no broadcast views.
+    columns, rows = (np.array(axis) * np.float32(TEXELS_PER_PX) for axis in np.broadcast_arrays(x, y))
     sampled = cv2.remap(_noise_bank(), columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     return np.asarray(sampled, dtype=np.float32)
 
@@ -87,7 +89,8 @@ def sprite_image(appearance: str, radius: float, rng: Generator) -> Array:
     half = int(np.ceil(1.25 * radius * TEXELS_PER_PX))
     axis = (np.arange(2 * half + 1, dtype=np.float32) - half) / np.float32(TEXELS_PER_PX)
     x, y = np.meshgrid(axis, axis)
-    grain = noise(x + rng.uniform(0, 256), y + rng.uniform(0, 256))
+    across, down = rng.uniform(0, NOISE_PERIOD_PX, 2).astype(np.float32)
+    grain = noise(x + across, y + down)
     opacity = _inside(_body(x, y, radius, rng))
     x, y = x / np.float32(radius), y / np.float32(radius)
     emblem = _inside(radius * 0.68 * _emblem(appearance, x / 0.68, y / 0.68, rng))
