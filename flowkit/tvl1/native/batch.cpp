@@ -1,0 +1,104 @@
+#include "batch.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "denormals.hpp"
+#include "pyramid.hpp"
+#include "solver.hpp"
+
+namespace flowkit {
+namespace {
+
+using Pyramid = std::vector<Plane>;
+
+// Call make_worker()(i) for every i below `count`, each thread with a worker of its own. Nobody
+// waits but for the last item; the first exception ends the work and is thrown here.
+template <typename MakeWorker>
+void parallel_for(int64_t count, int threads, MakeWorker make_worker) {
+  std::atomic<int64_t> next{0};
+  std::exception_ptr failure;
+  std::mutex failure_lock;
+  const auto run = [&] {
+    const FlushDenormals flush;
+    try {
+      auto worker = make_worker();
+      for (int64_t i = next++; i < count; i = next++) worker(i);
+    } catch (...) {  // whatever it is, it must not leave a thread; thrown on below
+      const std::lock_guard<std::mutex> lock(failure_lock);
+      if (!failure) failure = std::current_exception();
+      next = count;
+    }
+  };
+  std::vector<std::thread> helpers;
+  const int64_t wanted = std::min<int64_t>(threads, count) - 1;
+  helpers.reserve(static_cast<size_t>(std::max<int64_t>(0, wanted)));
+  try {
+    for (int64_t t = 0; t < wanted; ++t) helpers.emplace_back(run);
+  } catch (const std::system_error&) {
+    // No more threads to be had: those that run do all the work, with the same result.
+  }
+  run();
+  for (std::thread& helper : helpers) helper.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+FrameView frame_of(const FlowkitBatch& batch, int64_t index) {
+  const auto dtype = static_cast<FlowkitDtype>(batch.dtype);
+  const int64_t bytes = batch.height * batch.width * (dtype == FLOWKIT_UINT8 ? 1 : 4);
+  return {static_cast<const char*>(batch.frames) + index * bytes, dtype,
+          Size{static_cast<int>(batch.width), static_cast<int>(batch.height)}};
+}
+
+// Frames that some pair names; no pyramid is built for the others.
+std::vector<int64_t> named_frames(const FlowkitBatch& batch) {
+  std::vector<int64_t> frames(batch.pairs, batch.pairs + 2 * batch.pair_count);
+  std::sort(frames.begin(), frames.end());
+  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+  return frames;
+}
+
+// Normalised together, a frame's grey values depend on the pair, so its pyramid cannot be shared.
+void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const FlowkitParams& params,
+                        std::array<Pyramid, 2>& pyramids) {
+  const FrameView frames[2] = {frame_of(batch, pair[0]), frame_of(batch, pair[1])};
+  const GreyMap map = joint_normalisation(frames[0], frames[1]);
+  for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, pyramids[k]);
+}
+
+}  // namespace
+
+void solve_batch(const FlowkitParams& params, const FlowkitBatch& batch, const Kernels& kernels) {
+  const Size size{static_cast<int>(batch.width), static_cast<int>(batch.height)};
+  const int64_t counts = static_cast<int64_t>(level_sizes(size, params).size()) * params.warps;
+  const int64_t flow_floats = 2 * batch.height * batch.width;
+  const bool shared = params.normalize == 0;
+
+  std::vector<Pyramid> pyramids(shared ? static_cast<size_t>(batch.frame_count) : 0);
+  if (shared) {
+    const std::vector<int64_t> named = named_frames(batch);
+    parallel_for(static_cast<int64_t>(named.size()), batch.threads, [&] {
+      return [&](int64_t i) {
+        build_pyramid(frame_of(batch, named[i]), GreyMap{}, params, pyramids[named[i]]);
+      };
+    });
+  }
+  parallel_for(batch.pair_count, batch.threads, [&] {
+    return [&, work = Workspace{}, own = std::array<Pyramid, 2>{}](int64_t i) mutable {
+      const int32_t* const pair = batch.pairs + 2 * i;
+      if (!shared) build_own_pyramids(batch, pair, params, own);
+      const Pyramid& first = shared ? pyramids[pair[0]] : own[0];
+      const Pyramid& second = shared ? pyramids[pair[1]] : own[1];
+      int32_t* const iterations = batch.iterations ? batch.iterations + i * counts : nullptr;
+      solve_pair(first, second, params, kernels, work, batch.flow + i * flow_floats, iterations);
+    };
+  });
+}
+
+}  // namespace flowkit

@@ -1,0 +1,47 @@
+// The kernels that are compiled once per instruction set, and the choice among them.
+#pragma once
+
+#include "plane.hpp"
+
+namespace flowkit {
+
+// State of one pair at one pyramid level. All planes have one size and so one stride.
+//
+// The dual variable is stored as q = theta * p: its divergence then adds straight into u. The
+// linearised residual rho = rho_c + grad . u (twin: reference_steps.DataTerm) is stored divided by
+// |grad|: a = I1wx / |grad|, b = I1wy / |grad|, c = rho_c / |grad|, and limit = lambda theta
+// |grad|, all zero where there is no data term.
+struct Fields {
+  Plane u1, u2, q11, q12, q21, q22, a, b, c, limit;
+  float tau = 0;   // step of the dual iteration
+  float taut = 0;  // tau / theta
+};
+
+struct WarpOptions {
+  float bicubic_a;  // Keys' parameter
+  float l_t;        // lambda * theta
+  bool clamp;       // clamp positions to the frame; otherwise no data term outside it
+};
+
+struct Kernels {
+  const char* name;
+  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0.
+  double (*iterate)(Fields& fields, int iterations, bool measure);
+  // Warp I1 and its centred differences by u and set a, b, c, limit.
+  void (*linearise)(const Plane& I0, const Plane& I1, Fields& fields, const WarpOptions& options);
+  // 5x5 median of `image`, whose side margins it overwrites, into `result`.
+  void (*median5)(Plane& image, Plane& result, Plane& columns);
+};
+
+// One per instruction set, each in its own source file; null where the set is not compiled in.
+const Kernels* baseline_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+
+// The index-th of the sets that this machine can run, best first; null after the last.
+const Kernels* usable_kernels(int index);
+
+// The set of that name, or the best one if `name` is null; null if it is not usable here.
+const Kernels* find_kernels(const char* name);
+
+}  // namespace flowkit

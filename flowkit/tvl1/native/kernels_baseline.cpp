@@ -1,0 +1,19 @@
+// The kernels for what the compiler's own flags allow: SSE2 on x86-64, NEON on AArch64.
+
+#include "kernels.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace flowkit {
+namespace {
+#include "kernels.inc"
+}
+
+const Kernels* baseline_kernels() {
+  static const Kernels kernels{"baseline", iterate, linearise, median5};
+  return &kernels;
+}
+
+}  // namespace flowkit

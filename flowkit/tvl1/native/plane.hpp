@@ -1,0 +1,62 @@
+// A float image with room around it, so that vectors may read and write past its edges.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace flowkit {
+
+class Plane {
+ public:
+  // Floats left and right of each row: the widest vector (16) and the warp's reach (3), rounded up
+  // to whole cache lines on both sides.
+  static constexpr ptrdiff_t kSide = 32;
+  // Rows above and below: the warp's 6x6 footprint reaches 2 up and 3 down, and a vector that
+  // starts left of the frame may touch one row more.
+  static constexpr ptrdiff_t kMargin = 4;
+
+  // Give the plane a size and set every float of it, margins included, to zero. Memory is kept
+  // when the new size fits into it.
+  void reshape(int width, int height) {
+    width_ = width;
+    height_ = height;
+    stride_ = stride_of(width);
+    const size_t count = static_cast<size_t>(stride_) * static_cast<size_t>(height + 2 * kMargin);
+    if (count > capacity_) {
+      memory_.reset();
+      capacity_ = 0;
+      memory_.reset(static_cast<float*>(std::aligned_alloc(64, count * sizeof(float))));
+      if (!memory_) throw std::bad_alloc();
+      capacity_ = count;
+    }
+    std::memset(memory_.get(), 0, count * sizeof(float));
+  }
+
+  // Row length in floats: whole cache lines, and no multiple of 128 bytes, so that the rows that
+  // a wavefront works on do not fall into the same cache sets.
+  static ptrdiff_t stride_of(int width) {
+    const ptrdiff_t stride = (static_cast<ptrdiff_t>(width) + 15) / 16 * 16 + 2 * kSide;
+    return stride % 32 == 0 ? stride + 16 : stride;
+  }
+
+  int width() const { return width_; }
+  int height() const { return height_; }
+  ptrdiff_t stride() const { return stride_; }
+  float* row(ptrdiff_t y) { return memory_.get() + (y + kMargin) * stride_ + kSide; }
+  const float* row(ptrdiff_t y) const { return memory_.get() + (y + kMargin) * stride_ + kSide; }
+
+ private:
+  struct Free {
+    void operator()(float* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<float, Free> memory_;
+  size_t capacity_ = 0;
+  int width_ = 0, height_ = 0;
+  ptrdiff_t stride_ = 0;
+};
+
+}  // namespace flowkit

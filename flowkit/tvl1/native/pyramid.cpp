@@ -1,0 +1,148 @@
+#include "pyramid.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "resample.hpp"
+
+namespace flowkit {
+namespace {
+
+constexpr int kMinLevelSide = 16;  // params.MIN_LEVEL_SIDE_PX
+
+int most_levels(Size frame, const FlowkitParams& params) {
+  if (params.pyramid != FLOWKIT_GAUSSIAN) return params.nscales;
+  const double diagonal = std::hypot(frame.height, frame.width);
+  const double levels = 1 + std::log(diagonal / 16) / std::log(1 / params.scale_step);
+  return std::max(1, static_cast<int>(std::min<double>(params.nscales, levels)));
+}
+
+int shrink(int side, const FlowkitParams& params) {
+  switch (params.pyramid) {
+    case FLOWKIT_PYRDOWN:
+      return (side + 1) / 2;
+    case FLOWKIT_GAUSSIAN:
+      return std::max(1, static_cast<int>(side * params.scale_step + 0.5));
+    default:
+      return static_cast<int>(std::nearbyint(side * params.scale_step));
+  }
+}
+
+void blur(Plane& image, double sigma) {
+  if (sigma == 0) return;
+  Plane blurred;
+  resample(image, gaussian_axis(image.width(), sigma), gaussian_axis(image.height(), sigma), 1,
+           blurred);
+  std::swap(image, blurred);
+}
+
+// Twins: reference_pyramid.resize_bilinear, pyr_down, zoom_out.
+void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Plane& result) {
+  const double stride = 1 / params.scale_step;
+  const int width = image.width(), height = image.height();
+  if (params.pyramid == FLOWKIT_PYRDOWN) {
+    resample(image, pyr_down_axis(width), pyr_down_axis(height), 1, result);
+  } else if (params.pyramid == FLOWKIT_GAUSSIAN) {
+    const double sigma = 0.6 * std::sqrt(stride * stride - 1);
+    Plane blurred;
+    resample(image, gaussian_axis(width, sigma), gaussian_axis(height, sigma), 1, blurred);
+    resample(blurred, cubic_axis(width, size.width, stride),
+             cubic_axis(height, size.height, stride), 1, result);
+  } else {
+    resample(image, linear_axis(width, size.width, stride, 0.5),
+             linear_axis(height, size.height, stride, 0.5), 1, result);
+  }
+}
+
+// Continue a row or column beyond its ends such that I1 and its centred differences both seem to
+// repeat their edge values: I[-1] = I[0] for the first, and I[-2] = I[0] - (I[1] - I[0]) for the
+// second, whose missing neighbour is the pixel itself.
+struct Ends {
+  float one_before, two_before, one_after, two_after;
+};
+
+Ends continue_line(float first, float second, float last_but_one, float last) {
+  return {first, first - (second - first), last, last + (last - last_but_one)};
+}
+
+void extend_margins(Plane& image) {
+  const int width = image.width(), height = image.height();
+  const int right = std::min(1, width - 1), down = std::min(1, height - 1);
+  for (int y = 0; y < height; ++y) {
+    float* const row = image.row(y);
+    const Ends ends = continue_line(row[0], row[right], row[width - 1 - right], row[width - 1]);
+    row[-1] = ends.one_before;
+    row[-2] = ends.two_before;
+    row[width] = ends.one_after;
+    row[width + 1] = ends.two_after;
+  }
+  for (int x = -2; x < width + 2; ++x) {
+    const Ends ends = continue_line(image.row(0)[x], image.row(down)[x],
+                                    image.row(height - 1 - down)[x], image.row(height - 1)[x]);
+    image.row(-1)[x] = ends.one_before;
+    image.row(-2)[x] = ends.two_before;
+    image.row(height)[x] = ends.one_after;
+    image.row(height + 1)[x] = ends.two_after;
+  }
+}
+
+}  // namespace
+
+std::vector<Size> level_sizes(Size frame, const FlowkitParams& params) {
+  std::vector<Size> sizes{frame};
+  const int most = most_levels(frame, params);
+  while (static_cast<int>(sizes.size()) < most) {
+    const Size size{shrink(sizes.back().width, params), shrink(sizes.back().height, params)};
+    const bool small = std::min(size.width, size.height) < kMinLevelSide;
+    if (params.pyramid != FLOWKIT_GAUSSIAN && small) break;
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
+GreyMap joint_normalisation(const FrameView& first, const FrameView& second) {
+  const int64_t count = static_cast<int64_t>(first.size.width) * first.size.height;
+  float low = first.at(0), high = low;
+  for (const FrameView* frame : {&first, &second}) {
+    for (int64_t i = 0; i < count; ++i) {
+      low = std::min(low, frame->at(i));
+      high = std::max(high, frame->at(i));
+    }
+  }
+  return high > low ? GreyMap{low, 255 / (high - low)} : GreyMap{};
+}
+
+void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
+                   std::vector<Plane>& levels) {
+  const std::vector<Size> sizes = level_sizes(frame.size, params);
+  levels.resize(sizes.size());
+  Plane& base = levels[0];
+  base.reshape(frame.size.width, frame.size.height);
+  for (int y = 0; y < base.height(); ++y) {
+    const int64_t start = static_cast<int64_t>(y) * base.width();
+    float* const row = base.row(y);
+    for (int x = 0; x < base.width(); ++x) row[x] = (frame.at(start + x) - map.low) * map.gain;
+  }
+  blur(base, params.presmooth_sigma);
+  for (size_t k = 1; k < sizes.size(); ++k) {
+    shrink_level(levels[k - 1], sizes[k], params, levels[k]);
+  }
+  for (Plane& level : levels) extend_margins(level);
+}
+
+void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
+  const int width = fine.width(), height = fine.height();
+  const double across = static_cast<double>(coarse.width()) / width;
+  const double down = static_cast<double>(coarse.height()) / height;
+  const float gain = static_cast<float>(1 / params.scale_step);
+  if (params.pyramid == FLOWKIT_GAUSSIAN) {
+    resample(coarse, cubic_axis(coarse.width(), width, across),
+             cubic_axis(coarse.height(), height, down), gain, fine);
+  } else {
+    const double shift = params.pyramid == FLOWKIT_PYRDOWN ? 0 : 0.5;
+    resample(coarse, linear_axis(coarse.width(), width, across, shift),
+             linear_axis(coarse.height(), height, down, shift), gain, fine);
+  }
+}
+
+}  // namespace flowkit

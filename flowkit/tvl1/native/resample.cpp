@@ -1,0 +1,127 @@
+#include "resample.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace flowkit {
+namespace {
+
+AxisMap make_axis(int length, int taps) {
+  AxisMap map;
+  map.taps = taps;
+  map.index.resize(static_cast<size_t>(length) * taps);
+  map.weight.resize(map.index.size());
+  return map;
+}
+
+// Mirror about pixel 0 and about the outer edge of the last pixel: IPOL's border (mask.c).
+int ipol_mirror(int i, int side) {
+  while (i < 0 || i >= side) {
+    i = std::abs(i);
+    if (i >= side) i = 2 * side - 1 - i;
+  }
+  return i;
+}
+
+// Mirror about the centres of both edge pixels (BORDER_REFLECT_101).
+int edge_mirror(int i, int side) {
+  if (side == 1) return 0;
+  while (i < 0 || i >= side) i = i < 0 ? -i : 2 * (side - 1) - i;
+  return i;
+}
+
+// One row through the horizontal map.
+void resample_row(const float* row, const AxisMap& map, float* result) {
+  const int length = map.length();
+  const int* index = map.index.data();
+  const float* weight = map.weight.data();
+  for (int x = 0; x < length; ++x) {
+    float value = 0;
+    for (int k = 0; k < map.taps; ++k) value += *weight++ * row[*index++];
+    result[x] = value;
+  }
+}
+
+}  // namespace
+
+AxisMap linear_axis(int side, int length, double stride, double shift) {
+  AxisMap map = make_axis(length, 2);
+  for (int i = 0; i < length; ++i) {
+    const double at = std::clamp((i + shift) * stride - shift, 0.0, side - 1.0);
+    const int left = static_cast<int>(at);
+    map.index[2 * i] = left;
+    map.index[2 * i + 1] = std::min(left + 1, side - 1);
+    map.weight[2 * i + 1] = static_cast<float>(at - left);
+    map.weight[2 * i] = 1 - map.weight[2 * i + 1];
+  }
+  return map;
+}
+
+AxisMap cubic_axis(int side, int length, double stride) {
+  const double a = -0.5;  // IPOL's zoom, whatever the warp uses
+  AxisMap map = make_axis(length, 4);
+  for (int i = 0; i < length; ++i) {
+    const double at = std::min(i * stride, side + 2.0);
+    const int left = static_cast<int>(at);
+    const double t = at - left;
+    const double weights[4] = {a * t * (1 - t) * (1 - t), 1 + t * t * ((a + 2) * t - (a + 3)),
+                               t * (-a + t * ((2 * a + 3) - (a + 2) * t)), a * t * t * (1 - t)};
+    for (int k = 0; k < 4; ++k) {
+      map.index[4 * i + k] = std::clamp(left + k - 1, 0, side - 1);
+      map.weight[4 * i + k] = static_cast<float>(weights[k]);
+    }
+  }
+  return map;
+}
+
+AxisMap pyr_down_axis(int side) {
+  const float weights[5] = {1 / 16.f, 4 / 16.f, 6 / 16.f, 4 / 16.f, 1 / 16.f};
+  AxisMap map = make_axis((side + 1) / 2, 5);
+  for (int i = 0; i < map.length(); ++i) {
+    for (int k = 0; k < 5; ++k) {
+      map.index[5 * i + k] = edge_mirror(2 * i + k - 2, side);
+      map.weight[5 * i + k] = weights[k];
+    }
+  }
+  return map;
+}
+
+AxisMap gaussian_axis(int side, double sigma) {
+  const int radius = static_cast<int>(5 * sigma), taps = 2 * radius + 1;
+  std::vector<double> kernel(static_cast<size_t>(taps));
+  double total = 0;
+  for (int k = 0; k < taps; ++k) {
+    const double offset = k - radius;
+    kernel[k] = std::exp(-offset * offset / (2 * sigma * sigma));
+    total += kernel[k];
+  }
+  AxisMap map = make_axis(side, taps);
+  for (int i = 0; i < side; ++i) {
+    for (int k = 0; k < taps; ++k) {
+      const size_t slot = static_cast<size_t>(i) * taps + k;
+      map.index[slot] = ipol_mirror(i + k - radius, side);
+      map.weight[slot] = static_cast<float>(kernel[k] / total);
+    }
+  }
+  return map;
+}
+
+void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
+              Plane& result) {
+  const int width = horizontal.length(), height = vertical.length();
+  Plane narrowed;
+  narrowed.reshape(width, image.height());
+  for (int y = 0; y < image.height(); ++y) resample_row(image.row(y), horizontal, narrowed.row(y));
+  result.reshape(width, height);
+  for (int y = 0; y < height; ++y) {
+    float* const row = result.row(y);
+    for (int k = 0; k < vertical.taps; ++k) {
+      const size_t slot = static_cast<size_t>(y) * vertical.taps + k;
+      const float* const source = narrowed.row(vertical.index[slot]);
+      const float weight = gain * vertical.weight[slot];
+      for (int x = 0; x < width; ++x) row[x] += weight * source[x];
+    }
+  }
+}
+
+}  // namespace flowkit

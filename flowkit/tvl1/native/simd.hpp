@@ -1,0 +1,116 @@
+// One vector of floats, for the instruction set that the including source file was given.
+//
+// Arithmetic is that of the compilers' vector extensions; only what those lack is written with
+// intrinsics. Everything here is static: the same names compiled for another instruction set in
+// another source file must stay another function.
+#pragma once
+
+#define FLOWKIT_INLINE static inline __attribute__((always_inline))
+
+#if FLOWKIT_ISA_AVX512
+constexpr int kLanes = 16;
+#elif FLOWKIT_ISA_AVX2
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int IntVec __attribute__((vector_size(kLanes * sizeof(int))));  // also a mask: 0 or -1
+
+FLOWKIT_INLINE Vec load(const float* source) {
+  Vec v;
+  __builtin_memcpy(&v, source, sizeof v);
+  return v;
+}
+
+FLOWKIT_INLINE void store(float* target, Vec v) { __builtin_memcpy(target, &v, sizeof v); }
+
+FLOWKIT_INLINE Vec splat(float value) { return value - Vec{}; }
+
+FLOWKIT_INLINE IntVec splat(int value) { return value - IntVec{}; }
+
+// 0, 1, 2, ...
+FLOWKIT_INLINE IntVec lane_numbers() {
+  IntVec lanes{};
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
+  return lanes;
+}
+
+// The sum in lane order, so that it is the same in every run.
+FLOWKIT_INLINE float sum(Vec v) {
+  float total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+}
+
+// Keep the lanes before `count`, zero the others.
+FLOWKIT_INLINE Vec first_lanes(Vec v, int count) {
+  return lane_numbers() < splat(count) ? v : Vec{};
+}
+
+#if FLOWKIT_ISA_AVX512
+
+FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm512_sqrt_ps((__m512)v); }
+// Where either is NaN, min and max give `b` (all x86 sets) or the number (AArch64).
+FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
+FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+// The last lane of `before`, then all but the last lane of `v`.
+FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
+  return (Vec)_mm512_alignr_epi32((__m512i)v, (__m512i)before, 15);
+}
+// v limited to [-bound, bound]; bound >= 0.
+FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) {
+  return (Vec)_mm512_range_ps((__m512)v, (__m512)bound, 2);  // smaller magnitude, sign of v
+}
+// One bit per lane of a mask.
+FLOWKIT_INLINE unsigned lane_bits(IntVec mask) { return _mm512_movepi32_mask((__m512i)mask); }
+
+#else
+
+#if FLOWKIT_ISA_AVX2
+
+FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm256_sqrt_ps((__m256)v); }
+FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
+FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
+  const __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)v, 0x21);
+  return (Vec)_mm256_alignr_epi8((__m256i)v, middle, 12);
+}
+FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
+}
+
+#elif defined(__x86_64__)
+
+FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm_sqrt_ps((__m128)v); }
+FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
+FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
+FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
+  const __m128 ends = _mm_shuffle_ps((__m128)before, (__m128)v, _MM_SHUFFLE(0, 0, 3, 3));
+  return (Vec)_mm_shuffle_ps(ends, (__m128)v, _MM_SHUFFLE(2, 1, 2, 0));
+}
+FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
+  return static_cast<unsigned>(_mm_movemask_ps((__m128)mask));
+}
+
+#else  // any machine with GCC or clang; on AArch64 the builtins become single instructions
+
+FLOWKIT_INLINE Vec sqrt(Vec v) {
+  for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+}
+FLOWKIT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+FLOWKIT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) { return Vec{before[kLanes - 1], v[0], v[1], v[2]}; }
+FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
+  unsigned bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= (mask[i] & 1u) << i;
+  return bits;
+}
+
+#endif
+
+FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) { return max(min(v, bound), -bound); }
+
+#endif
