@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import flowkit.tvl1
+from flowkit.errors import BackendError, InvalidParameterError
+from flowkit.tvl1 import tvl1_flow, tvl1_flow_batch
+
+Waves = Callable[..., NDArray[np.float32]]
+
+
+@pytest.mark.parametrize("backend", ["opencv", "reference"])
+def test_one_pair(backend: str, waves: Waves) -> None:
+    flow = tvl1_flow(waves((40, 50)), waves((40, 50), (1.5, -0.5)), params="accurate", backend=backend)
+    assert flow.dtype == np.float32
+    assert flow.shape == (2, 40, 50)
+    # px: total variation and, for cv2, positions in steps of 1/32 px.
+    np.testing.assert_allclose(np.median(flow, axis=(1, 2)), [1.5, -0.5], rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("backend", ["opencv", "reference"])
+def test_a_batch_equals_its_pairs(backend: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 20, 24), dtype=np.uint8)
+    batch = tvl1_flow_batch(frames, [[0, 1], [2, 1]], params="fast", backend=backend)
+    for flow, (first, second) in zip(batch, ((0, 1), (2, 1)), strict=True):
+        alone = tvl1_flow(frames[first], frames[second], params="fast", backend=backend)
+        assert np.array_equal(flow, alone)
+
+
+def test_auto_gives_zero_for_identical_frames() -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (20, 24), dtype=np.uint8)
+    assert not tvl1_flow(picture, picture).any()
+
+
+def test_no_threads_are_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="threads must be at least 1, got 0"):
+        tvl1_flow_batch(np.zeros((1, 8, 8), np.uint8), [[0, 0]], threads=0)
+
+
+def test_a_wrong_frame_is_refused_before_any_engine() -> None:
+    with pytest.raises(InvalidParameterError, match="I1 must hold finite"):
+        tvl1_flow(np.zeros((8, 8)), np.full((8, 8), np.nan))
+
+
+def test_ipol_by_opencv_is_refused() -> None:
+    with pytest.raises(BackendError, match="has no pyramid='gaussian'"):
+        tvl1_flow(np.zeros((8, 8)), np.zeros((8, 8)), params="ipol", backend="opencv")
+
+
+def test_the_package_offers_what_it_lists() -> None:
+    for name in flowkit.tvl1.__all__:
+        assert getattr(flowkit.tvl1, name).__name__ == name if name != "PRESETS" else True
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = flowkit.tvl1.nothing
+
+
+def test_the_package_loads_opencv_only_on_use() -> None:
+    code = "import sys, flowkit.tvl1, flowkit.tvl1.backend; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

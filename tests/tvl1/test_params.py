@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit.errors import InvalidParameterError
+from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, TVL1Params, preset_of, resolve_params
+
+COMMON = {"tau": 0.25, "lambda_": 0.15, "theta": 0.3, "iterations": 300, "check_every": 10}
+OPENCV = {"nscales": 5, "warps": 5, "epsilon": 0.01, "presmooth_sigma": 0.0, "normalize": False}
+OURS = {
+    "nscales": 8,
+    "scale_step": 0.7,
+    "pyramid": "resize",
+    "bicubic_a": -0.75,
+    "border": "off",
+    "median": 0,
+}
+
+# The table of presets in docs/numerics.md, row by row.
+EXPECTED: dict[str, dict[str, Any]] = {
+    "opencv-cuda": {
+        **OPENCV,
+        "scale_step": 0.8,
+        "pyramid": "resize",
+        "median": 0,
+        "bicubic_a": -0.5,
+        "border": "clamp",
+    },
+    "tsn": {
+        **OPENCV,
+        "scale_step": 0.5,
+        "pyramid": "pyrdown",
+        "median": 0,
+        "bicubic_a": -0.5,
+        "border": "clamp",
+    },
+    "opencv-cpu": {
+        **OPENCV,
+        "scale_step": 0.8,
+        "pyramid": "resize",
+        "median": 5,
+        "median_every": 30,
+        "bicubic_a": -0.75,
+        "border": "off",
+    },
+    "ipol": {
+        "nscales": 100,
+        "scale_step": 0.5,
+        "pyramid": "gaussian",
+        "warps": 5,
+        "epsilon": 0.01,
+        "median": 0,
+        "bicubic_a": -0.5,
+        "border": "off",
+        "presmooth_sigma": 0.8,
+        "normalize": True,
+    },
+    "accurate": {**OURS, "warps": 5, "epsilon": 0.01, "presmooth_sigma": 0.0, "normalize": False},
+    "fast": {**OURS, "warps": 3, "epsilon": 0.014, "presmooth_sigma": 0.0, "normalize": False},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_preset_has_its_values(name: str) -> None:
+    actual = dataclasses.asdict(PRESETS[name])
+    expected = COMMON | EXPECTED[name]
+    assert {key: actual[key] for key in expected} == expected
+
+
+def test_there_are_no_other_presets() -> None:
+    assert set(PRESETS) == set(EXPECTED)
+    assert DEFAULT_PRESET == "opencv-cuda"
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_preset_resolves_to_itself_and_is_recognised(name: str) -> None:
+    assert resolve_params(name) is PRESETS[name]
+    assert resolve_params(PRESETS[name]) is PRESETS[name]
+    assert preset_of(PRESETS[name]) == name
+
+
+def test_a_changed_preset_is_custom() -> None:
+    assert preset_of(dataclasses.replace(PRESETS["fast"], warps=4)) == "custom"
+
+
+def test_unknown_preset_is_refused_with_the_names() -> None:
+    with pytest.raises(InvalidParameterError, match="opencv-cuda, tsn"):
+        resolve_params("opencv")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tau", 0.0),
+        ("tau", 0.26),
+        ("lambda_", 0.0),
+        ("theta", -0.1),
+        ("nscales", 0),
+        ("scale_step", 1.0),
+        ("scale_step", 0.0),
+        ("pyramid", "laplace"),
+        ("warps", 0),
+        ("iterations", 0),
+        ("epsilon", -0.01),
+        ("check_every", 0),
+        ("median", 3),
+        ("median_every", 0),
+        ("bicubic_a", 0.1),
+        ("bicubic_a", -1.1),
+        ("border", "wrap"),
+        ("presmooth_sigma", -1.0),
+        ("theta", float("nan")),
+        ("lambda_", float("inf")),
+        ("normalize", 1),
+        ("warps", True),
+        ("warps", 5.0),
+        ("tau", "0.25"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(InvalidParameterError, match=rf"^{field} must be .*got "):
+        TVL1Params(**{field: value})  # type: ignore[arg-type]
+
+
+def test_pyrdown_needs_halves() -> None:
+    with pytest.raises(InvalidParameterError, match=r"scale_step must be 0\.5 with pyramid='pyrdown'"):
+        TVL1Params(pyramid="pyrdown")
+
+
+@given(
+    tau=st.floats(1e-3, 0.25),
+    lambda_=st.floats(1e-3, 10),
+    step=st.floats(0.05, 0.95),
+    warps=st.integers(1, 50),
+    epsilon=st.floats(0, 1),
+)
+def test_valid_values_round_trip_through_json(
+    tau: float, lambda_: float, step: float, warps: int, epsilon: float
+) -> None:
+    params = TVL1Params(tau=tau, lambda_=lambda_, scale_step=step, warps=warps, epsilon=epsilon)
+    assert TVL1Params(**json.loads(params.to_json())) == params
+
+
+def test_integers_become_floats_where_floats_are_meant() -> None:
+    assert TVL1Params(lambda_=1).to_json() == TVL1Params(lambda_=1.0).to_json()
+
+
+def test_parameters_load_neither_numpy_nor_opencv() -> None:
+    code = "import sys, flowkit.tvl1.params; sys.exit(', '.join({'numpy', 'cv2'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
