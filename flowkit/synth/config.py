@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from flowkit.errors import InvalidParameterError
@@ -40,11 +39,11 @@ class SynthConfig:
         unreliable stream itself; "none". With a cue, both patches are drawn in every clip and
         only light up where they have something to tell.
     width, height
-        Frame size in pixels, even, at least 64.
+        Frame size in pixels, even, 64 to 4096.
     frames
         Frames per clip, at least 2.
     fps
-        Frame rate of the files.
+        Frame rate of the files, 1 to 1000.
     groups
         Number of groups for k-fold splits; clip ids carry g01, g02, …
     seed
@@ -83,8 +82,8 @@ class SynthConfig:
                 f"width and height must be even (chroma is stored at half size), "
                 f"got {self.width}x{self.height}"
             )
-        if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise InvalidParameterError(f"fps must be in (0, 1000], got {self.fps}")
+        if not 1 <= self.fps <= 1000:
+            raise InvalidParameterError(f"fps must be in 1 to 1000, got {self.fps}")
         _check_fractions(self.fractions)
 
     @property
@@ -100,8 +99,8 @@ def _check_counts(config: SynthConfig) -> None:
     limits = {
         "clips": (1, 999_999),
         "classes": (2, len(APPEARANCES)),
-        "width": (64, 8192),
-        "height": (64, 8192),
+        "width": (64, 4096),
+        "height": (64, 4096),
         "frames": (2, 100_000),
         "groups": (1, 99),
         "seed": (0, 2**63 - 1),
