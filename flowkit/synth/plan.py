@@ -91,7 +91,8 @@ def _modes(config: SynthConfig, number: int) -> list[str]:
 
 def _plan_clip(config: SynthConfig, number: int, index: int, mode: str) -> SynthClip:
     appearance, motion = config.labels[number]
-    seed = int(SeedSequence([config.seed, number, index]).generate_state(1, np.uint64)[0])
+    # 63 bits: readers of index.csv take whole numbers as int64.
+    seed = int(SeedSequence([config.seed, number, index]).generate_state(1, np.uint64)[0]) >> 1
     label = f"{appearance}-{motion}"
     group = f"g{index % config.groups + 1:02d}"
     name = f"{label}_{group}_c{index // config.groups + 1:03d}{SUFFIXES[config.codec]}"
