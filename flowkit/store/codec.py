@@ -133,12 +133,27 @@ def decode_chunk(data: bytes, *, dtype: np.dtype[Any], shape: tuple[int, int]) -
     return unshuffle(raw, dtype).reshape(2, *shape)
 
 
-def decode_planes(data: tuple[bytes, bytes]) -> NDArray[np.uint8]:
-    """Return the uint8 codes (2, H, W) of the JPEGs of u and v."""
-    planes = [jpeg.decode_grey(plane) for plane in data]
-    if planes[0].shape != planes[1].shape:
-        raise StoreCorruptError(f"u and v of one field differ in size: {planes[0].shape}, {planes[1].shape}")
-    return np.stack(planes)
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return the (height, width) that a JPEG's header claims.
+
+    Raises
+    ------
+    StoreCorruptError
+        There is no such header.
+
+    Notes
+    -----
+    Source: ITU-T T.81, B.1.1 and B.2.2: segments with a length of their own up to the frame
+    header, SOF0 to SOF15 without DHT, JPG and DAC.
+    """
+    start = 2
+    while data[:2] == b"\xff\xd8" and start + 9 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = data[start + 5 : start + 7], data[start + 7 : start + 9]
+            return int.from_bytes(height), int.from_bytes(width)
+        start += 2 + int.from_bytes(data[start + 2 : start + 4])
+    raise StoreCorruptError(f"{len(data)} stored bytes are no JPEG")
 
 
 def shuffle(codes: NDArray[Any]) -> bytes:

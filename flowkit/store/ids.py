@@ -48,7 +48,10 @@ def encode_video_id(path: str | bytes) -> str:
 
     A path that is valid UTF-8 comes back unchanged; otherwise its literal `%` becomes `%25`.
     """
-    raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+    try:
+        raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = str(path).encode("utf-8", "surrogatepass")
     try:
         return raw.decode()
     except UnicodeDecodeError:

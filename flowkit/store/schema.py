@@ -49,6 +49,7 @@ LABELS = "labels"
 FAILURES = "failures"
 SHARDS = "shards"
 SHARD_TABLE = "shard_table"
+NEXT_SHARD = "next_shard"
 
 FLOW_CODECS = ("i8", "i16", "jpeg")
 FRAME_CODECS = ("jpeg", "none")
@@ -60,6 +61,7 @@ FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 Scalar: TypeAlias = str | int | float
 Attributes: TypeAlias = dict[str, Scalar]
+Columns: TypeAlias = dict[str, type[str] | type[int] | type[float]]
 
 
 def _canonical_json(text: str, what: str) -> str:
@@ -193,6 +195,14 @@ class StoreOptions:
             raise StoreFormatError(f"the options of the store cannot be read: {error}") from error
 
 
+OPTION_TYPES: Columns = {
+    name: type(value)
+    for name, value in StoreOptions(fields=(FieldOptions(tvl1_preset="", tvl1_params="{}"),))
+    .to_attrs()
+    .items()
+}
+
+
 def field_names(options: StoreOptions) -> tuple[str, ...]:
     """Return the names of a store's flow fields, `flow` first."""
     return tuple(field.name for field in options.fields)
@@ -284,7 +294,7 @@ class VideoRecord:
         )
 
     def to_attrs(self) -> Attributes:
-        """Return the record as attributes of the video's group; None becomes NaN."""
+        """Return all but the id as attributes of the video's group; None becomes NaN."""
         values = {name: getattr(self, name) for name in RECORD_TYPES}
         return {
             name: kind(math.nan if values[name] is None else values[name])
@@ -292,8 +302,8 @@ class VideoRecord:
         }
 
     @classmethod
-    def from_attrs(cls, attrs: Mapping[str, Any]) -> Self:
-        """Return the record that `to_attrs` wrote.
+    def from_attrs(cls, video_id: str, attrs: Mapping[str, Any]) -> Self:
+        """Return the record of a video whose group has the attributes that `to_attrs` wrote.
 
         Raises
         ------
@@ -304,16 +314,21 @@ class VideoRecord:
             flat: dict[str, Any] = {name: kind(attrs[name]) for name, kind in RECORD_TYPES.items()}
             for name in ("start_seconds", "end_seconds"):
                 flat[name] = None if math.isnan(flat[name]) else flat[name]
-            return cls(**flat)
+            return cls(video_id=video_id, **flat)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise StoreFormatError(f"the attributes of a video cannot be read: {error!r}") from error
+            raise StoreFormatError(f"the attributes of {video_id!r} cannot be read: {error!r}") from error
 
 
-# The attributes of a video's group, in order, which are the columns of /index/videos too.
-RECORD_TYPES: dict[str, type[str] | type[int] | type[float]] = {
+# The attributes of a video's group, in order; /index/videos has them as columns after its own.
+RECORD_TYPES: Columns = {
     field.name: {"str": str, "int": int, "float": float, "float | None": float}[str(field.type)]
     for field in fields(VideoRecord)
+    if field.name != "video_id"
 }
+INDEX_COLUMNS: Columns = {"id": str, "shard": int, "path": str, **RECORD_TYPES}
+FAILURE_COLUMNS: Columns = {"source": str, "reason": str, "detail": str}
+LABEL_COLUMNS: Columns = {"label": str}
+SHARD_COLUMNS: Columns = {"name": str, "bytes": int, "sha256": str}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -180,7 +180,8 @@ class PartWriter:
     Parameters
     ----------
     path
-        The file it becomes, `<key>.h5` in the parts folder, which must exist.
+        The file it becomes, `<key>.h5` in the parts folder, which must exist. The attribute may be
+        changed until `commit`: a long video learns late that this is but a segment.
     video_id
         Id of the video.
     options

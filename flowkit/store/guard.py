@@ -1,0 +1,247 @@
+"""The one door through which files are read: whatever a file holds, only FlowkitError comes out.
+
+A store may come from anywhere. Links are followed only where they are hard, every dataset is
+held to its dtype, its storage inside the file and its size to the bytes that are there, before
+anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreNotFoundError
+from flowkit.store.codec import MAX_DEFLATE_RATIO
+from flowkit.store.schema import (
+    FORMAT,
+    MAX_ID_BYTES,
+    OPTION_TYPES,
+    RECORD_TYPES,
+    VERSION,
+    VIDEOS,
+    Attributes,
+    StoreOptions,
+    VideoRecord,
+)
+
+Node: TypeAlias = "h5py.Group | h5py.Dataset"
+
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
+_MAX_ATTRIBUTE_BYTES = 1 << 20
+# What h5py and NumPy raise over a malformed file; a bug of ours among them is told as damage,
+# with its words, and chained.
+_FOREIGN = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+@contextlib.contextmanager
+def contained(path: Path | str) -> Iterator[None]:
+    """Turn whatever reading a malformed file raises into StoreCorruptError."""
+    try:
+        yield
+    except FlowkitError:
+        raise
+    except _FOREIGN as error:
+        told = str(error).splitlines()
+        raise StoreCorruptError(
+            f"{path} is damaged: {told[0] if told else type(error).__name__}; "
+            "`flowkit verify --repair` drops what cannot be read"
+        ) from error
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file of a store for reading, without HDF5's file locking.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no such file.
+    StoreFormatError
+        It is no HDF5 file, no flowkit store, or of a newer format.
+    StoreCorruptError
+        It is cut short or damaged.
+    """
+    if not path.exists():
+        raise StoreNotFoundError(f"there is no store at {path}")
+    with contained(path):
+        if not path.is_file() or not h5py.is_hdf5(path):
+            raise StoreFormatError(f"{path} is no HDF5 file, so no flowkit store")
+        file = h5py.File(path, "r", locking=False)
+    try:
+        with contained(path):
+            check_format(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_format(file: h5py.File, path: Path) -> None:
+    """Raise StoreFormatError unless the root says that this flowkit can read the file."""
+    attrs = read_attrs(file, {"format": str, "format_version": str})
+    if attrs.get("format") != FORMAT:
+        raise StoreFormatError(
+            f"{path} is an HDF5 file but no flowkit store: attribute format is {attrs.get('format')!r}"
+        )
+    version = str(attrs.get("format_version"))
+    major = version.split(".")[0]
+    if major != str(VERSION[0]):
+        raise StoreFormatError(
+            f"{path} has format {version}, this flowkit reads {VERSION[0]}.x; "
+            "read it with the flowkit that wrote it, or a newer one"
+        )
+
+
+def read_options(file: h5py.File) -> StoreOptions:
+    """Return the options that a file's root holds."""
+    return StoreOptions.from_attrs(read_attrs(file, OPTION_TYPES))
+
+
+def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
+    """Return those of the wanted attributes that are there and of the wanted type."""
+    found: Attributes = {}
+    for name, kind in wanted.items():
+        encoded = name.encode()
+        if not h5py.h5a.exists(node.id, encoded):
+            continue
+        attribute = h5py.h5a.open(node.id, encoded)
+        if attribute.shape != () or attribute.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
+            continue
+        value = node.attrs[name]
+        if isinstance(value, str) and kind is str:
+            found[name] = value
+        elif isinstance(value, np.integer | np.floating) and kind in (int, float):
+            found[name] = value.item()
+    return found
+
+
+def child(parent: h5py.Group, name: str) -> Node:
+    """Return what lies at `name` below `parent`, going through hard links only."""
+    node: Any = parent
+    file = parent.file.filename
+    for segment in name.split("/"):
+        if not isinstance(node, h5py.Group):
+            raise StoreFormatError(f"{node.name} of {file} is no group")
+        link = node.get(segment, getlink=True)
+        if link is None:
+            raise StoreCorruptError(f"{node.name.rstrip('/')}/{segment} is missing in {file}")
+        if not isinstance(link, h5py.HardLink):
+            target = getattr(link, "filename", "") + ":" + getattr(link, "path", "")
+            raise StoreFormatError(
+                f"{node.name.rstrip('/')}/{segment} of {file} is a link to {target}; "
+                "a store's data must lie in its own files"
+            )
+        node = node[segment]
+    if not isinstance(node, h5py.Group | h5py.Dataset):
+        raise StoreFormatError(f"{name} of {file} is neither group nor dataset")
+    return node
+
+
+def group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Return the group `name` below `parent`."""
+    node = child(parent, name)
+    if not isinstance(node, h5py.Group):
+        raise StoreFormatError(f"{node.name} of {parent.file.filename} is no group")
+    return node
+
+
+def dataset(
+    parent: h5py.Group, name: str, *, dtype: str | None, shape: tuple[int | None, ...]
+) -> h5py.Dataset:
+    """Return the dataset `name` below `parent`, held to its type, storage and size.
+
+    Parameters
+    ----------
+    dtype
+        NumPy's name of the type, as `<i8`; None leaves it to the caller.
+    shape
+        The expected shape; None stands for any length.
+    """
+    node = child(parent, name)
+    where = f"{node.name} of {parent.file.filename}"
+    if not isinstance(node, h5py.Dataset):
+        raise StoreFormatError(f"{where} is no dataset")
+    if dtype is not None and node.dtype != np.dtype(dtype):
+        raise StoreFormatError(f"{where} has type {node.dtype}, expected {dtype}")
+    fits = node.shape is not None and len(node.shape) == len(shape)
+    if not fits or any(want not in (None, got) for want, got in zip(shape, node.shape, strict=True)):
+        raise StoreFormatError(f"{where} has shape {node.shape}, expected {shape} (None: any)")
+    _check_storage(node, where)
+    return node
+
+
+def _check_storage(node: h5py.Dataset, where: str) -> None:
+    properties = node.id.get_create_plist()
+    layout = properties.get_layout()
+    if layout not in _LAYOUTS or properties.get_external_count():
+        raise StoreFormatError(f"{where} has its data outside the file (external or virtual storage)")
+    filters = {properties.get_filter(k)[0] for k in range(properties.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise StoreFormatError(f"{where} uses filters that no flowkit writes: {sorted(filters - _FILTERS)}")
+    if node.size == 0:
+        return
+    stored, size = node.id.get_storage_size(), node.size * node.dtype.itemsize
+    ratio = MAX_DEFLATE_RATIO if h5py.h5z.FILTER_DEFLATE in filters else 1
+    # A picture may be smaller than a compressed chunk's fixed cost.
+    if stored > os.path.getsize(node.file.filename) or size > ratio * (stored + 64):
+        raise StoreCorruptError(f"{where} claims {size} bytes, but {stored} are stored")
+    if layout == h5py.h5d.CHUNKED:
+        chunk = np.prod(node.chunks, dtype=object) * node.dtype.itemsize
+        if chunk > size:
+            raise StoreFormatError(f"{where} has chunks of {chunk} bytes, larger than itself")
+
+
+def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Return a whole dataset, checked as `dataset` does."""
+    values: NDArray[Any] = dataset(parent, name, dtype=dtype, shape=shape)[()]
+    return values
+
+
+def read_record(file: h5py.File, video_id: str) -> VideoRecord:
+    """Return what the group of a video says of it."""
+    attrs = read_attrs(group(file, f"{VIDEOS}/{video_id}"), RECORD_TYPES)
+    return VideoRecord.from_attrs(video_id, attrs)
+
+
+def video_ids(file: h5py.File) -> list[str]:
+    """Return the ids of all videos in a file, by walking its groups.
+
+    Raises
+    ------
+    StoreFormatError
+        Groups form a cycle, or links leave the file.
+    """
+    found: list[str] = []
+    seen: set[int] = set()
+    stack = [(group(file, VIDEOS), "")]
+    while stack:
+        node, path = stack.pop()
+        address = h5py.h5o.get_info(node.id).addr
+        if address in seen or len(path.encode()) > MAX_ID_BYTES:
+            raise StoreFormatError(f"the groups below /{VIDEOS} of {file.filename} form a cycle")
+        seen.add(address)
+        if path and "pts" in node:
+            found.append(path)
+            continue
+        for name in node:
+            inner = child(node, name)
+            if isinstance(inner, h5py.Group):
+                stack.append((inner, f"{path}/{name}" if path else name))
+    return sorted(found)

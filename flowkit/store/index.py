@@ -1,0 +1,146 @@
+"""The index of a file of a store: one row a video, and where each stored piece lies.
+
+It makes a look-up independent of the number of groups, and lets a reader fetch pieces without
+HDF5. Addresses are advisory: they hold while the file has `file_bytes` bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import StoreCorruptError
+from flowkit.store import guard
+from flowkit.store.schema import (
+    FAILURE_COLUMNS,
+    FAILURES,
+    FILE_BYTES,
+    INDEX,
+    INDEX_COLUMNS,
+    INDEX_VIDEOS,
+    LABEL_COLUMNS,
+    LABELS,
+    LIBVER,
+    VIDEOS,
+    Failure,
+    StoreOptions,
+    VideoRecord,
+    check_video_id,
+    field_names,
+)
+from flowkit.store.tables import read_table, row_values, write_table
+
+NO_SHARD = -1
+"""Shard column of a file that is no master."""
+
+
+def write_index(file: h5py.File, records: Mapping[str, VideoRecord], shards: Mapping[str, int]) -> None:
+    """Write `/index/videos`: one row a video, in the order of `records`.
+
+    Parameters
+    ----------
+    shards
+        Number of each video's shard; ids without one get `NO_SHARD`.
+    """
+    rows = [
+        {
+            "id": video_id,
+            "shard": shards.get(video_id, NO_SHARD),
+            "path": f"{VIDEOS}/{video_id}",
+            **record.to_attrs(),
+        }
+        for video_id, record in records.items()
+    ]
+    write_table(file.require_group(INDEX), "videos", INDEX_COLUMNS, rows)
+
+
+def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]:
+    """Return what `write_index` wrote: the records in order, and each video's shard.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        The table is malformed, or an id twice in it or no id.
+    """
+    records: dict[str, VideoRecord] = {}
+    shards: dict[str, int] = {}
+    for row in read_table(file, INDEX_VIDEOS, INDEX_COLUMNS):
+        values = row_values(row, INDEX_COLUMNS)
+        video_id = check_video_id(values["id"])
+        if video_id in records:
+            raise StoreCorruptError(f"the index of {file.filename} has {video_id!r} twice")
+        records[video_id] = VideoRecord.from_attrs(video_id, values)
+        shards[video_id] = values["shard"]
+    return records, shards
+
+
+def write_lists(file: h5py.File, labels: Sequence[str], failures: Sequence[Failure]) -> None:
+    """Write the class names and the failures."""
+    write_table(file, LABELS, LABEL_COLUMNS, [{"label": label} for label in labels])
+    rows = [{name: getattr(failure, name) for name in FAILURE_COLUMNS} for failure in failures]
+    write_table(file, FAILURES, FAILURE_COLUMNS, rows)
+
+
+def read_labels(file: h5py.File) -> tuple[str, ...]:
+    """Return the class names in order."""
+    return tuple(row_values(row, LABEL_COLUMNS)["label"] for row in read_table(file, LABELS, LABEL_COLUMNS))
+
+
+def read_failures(file: h5py.File) -> tuple[Failure, ...]:
+    """Return what did not make it."""
+    table = read_table(file, FAILURES, FAILURE_COLUMNS)
+    return tuple(Failure(**row_values(row, FAILURE_COLUMNS)) for row in table)
+
+
+def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
+    """Write where each flow field and frame lies: byte offset in the file, and size.
+
+    Arrays go over all videos in the order of `/index/videos`; codec `jpeg` has two entries a
+    field, u and v.
+    """
+    groups = [guard.group(file, f"{VIDEOS}/{video_id}") for video_id in video_ids]
+    sources = {name: name for name in field_names(options)}
+    if options.frame_codec != "none":
+        sources["frame"] = "frames"
+    index = file.require_group(INDEX)
+    for name, dataset in sources.items():
+        places = [_places(group, dataset) for group in groups] or [np.zeros((0, 2), np.int64)]
+        joined = np.concatenate(places)
+        index.create_dataset(f"{name}_addr", data=joined[:, 0].astype("<i8"))
+        index.create_dataset(f"{name}_nbytes", data=joined[:, 1].astype("<u4"))
+    index.attrs.create(FILE_BYTES, 0, dtype="<i8")
+
+
+def stamp_file_bytes(path: Path) -> None:
+    """Write the size of a closed file into its index, which does not change the size."""
+    size = os.path.getsize(path)
+    with h5py.File(path, "r+", libver=LIBVER, locking=False) as file:
+        file[INDEX].attrs.modify(FILE_BYTES, np.int64(size))
+    if os.path.getsize(path) != size:
+        raise StoreCorruptError(f"{path} changed its size while its index was finished")
+
+
+def _places(group: h5py.Group, name: str) -> NDArray[np.int64]:
+    """Return offset and size of each piece of a field or of the frames, int64 (n, 2)."""
+    if name in group and name != "frames":
+        return _chunk_places(group[name])
+    data = group[name if name == "frames" else f"{name}_jpeg"]
+    offsets = group[f"{name}_offset"][()]
+    start = data.id.get_offset() or 0
+    return np.stack([start + offsets[:-1], np.diff(offsets)], axis=1).astype(np.int64)
+
+
+def _chunk_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+    places = np.zeros((len(dataset), 2), np.int64)
+
+    def note(chunk: Any) -> None:
+        places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+
+    dataset.id.chunk_iter(note)
+    return places

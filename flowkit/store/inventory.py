@@ -1,0 +1,238 @@
+"""What there is of a store: its files, in whatever state a run left them, and what they hold.
+
+A shard is committed before the master that names it, and its parts are removed in between; so
+after a kill there may be shards that no master names. Numbers tell what they are: they only
+grow, and a master knows the next one. A shard of that number or above is newer than the master
+and counts; one below that is not in the table was replaced, and is rubbish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+
+from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from flowkit.store import guard, index
+from flowkit.store.parts import PartsFolder, shards_path
+from flowkit.store.schema import (
+    NEXT_SHARD,
+    SHARD_COLUMNS,
+    SHARD_TABLE,
+    Failure,
+    StoreOptions,
+    VideoRecord,
+)
+from flowkit.store.tables import read_table, row_values
+
+_SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One row of a master's shard table."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not _SHARD_NAME.fullmatch(self.name):
+            raise StoreFormatError(f"the shard table names {self.name!r}; a shard is called as 00000.h5")
+
+    @property
+    def number(self) -> int:
+        """Its number, which its name is made of."""
+        return shard_number(self.name)
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"{number:05d}.h5"
+
+
+def shard_number(name: str) -> int:
+    """Return the number of a shard's file name."""
+    return int(name.split(".")[0])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """The files of a store."""
+
+    store_path: Path
+    single: bool
+    """The store's file holds the videos itself."""
+    table: tuple[Shard, ...]
+    """The shards that the master names."""
+    pending: tuple[Path, ...]
+    """Shards newer than the master, by number."""
+    rubbish: tuple[Path, ...]
+    """Shards that were replaced."""
+    next_shard: int
+
+    @property
+    def shards(self) -> Path:
+        """The folder of shards."""
+        return shards_path(self.store_path)
+
+    def shard_path(self, number: int) -> Path:
+        """Return the file of a shard."""
+        return self.shards / shard_name(number)
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Shards that the master names and that are not there."""
+        named = [self.shards / shard.name for shard in self.table]
+        return tuple(path for path in named if not path.is_file())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """What a store and its parts hold; all empty where there is no store yet."""
+
+    records: Mapping[str, VideoRecord]
+    places: Mapping[str, Path]
+    """The file that holds each video."""
+    options: StoreOptions | None
+    labels: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    repeated: Mapping[str, Path]
+    """Parts of videos that the store holds too; the store's count."""
+    damaged: Mapping[Path, str]
+    """Parts that cannot be read, and why: their videos count as not there."""
+
+
+def survey(store_path: Path) -> Files:
+    """Look which files a store has.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        The store's file is no store, or damaged.
+    """
+    table: tuple[Shard, ...] = ()
+    next_shard, single = 0, False
+    if store_path.exists():
+        with guard.open_file(store_path) as file, guard.contained(store_path):
+            single = SHARD_TABLE not in file
+            if not single:
+                table, next_shard = read_shard_table(file)
+    folder = shards_path(store_path)
+    found = [path for path in folder.iterdir() if _SHARD_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    named = {shard.name for shard in table}
+    loose = sorted((path for path in found if path.name not in named), key=lambda p: shard_number(p.name))
+    return Files(
+        store_path=store_path,
+        single=single,
+        table=table,
+        pending=tuple(path for path in loose if shard_number(path.name) >= next_shard),
+        rubbish=tuple(path for path in loose if shard_number(path.name) < next_shard),
+        next_shard=max([next_shard, *(shard_number(path.name) + 1 for path in found)]),
+    )
+
+
+def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
+    """Return the shards that a master names, and the number of the next one."""
+    rows = read_table(file, SHARD_TABLE, SHARD_COLUMNS)
+    next_shard = guard.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
+    if not isinstance(next_shard, int):
+        raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
+    return tuple(Shard(**row_values(row, SHARD_COLUMNS)) for row in rows), next_shard
+
+
+def inventory(store_path: Path | str) -> Inventory:
+    """Tell what a store and its parts hold, in whatever state a run left them.
+
+    Raises
+    ------
+    StoreFormatError
+        The store's file is no store.
+    StoreCorruptError
+        A committed file is damaged or a shard is missing.
+    """
+    return take_inventory(survey(Path(store_path)))
+
+
+def take_inventory(files: Files) -> Inventory:
+    """Tell what the files of a store and its parts hold; see `inventory`."""
+    if files.missing:
+        raise StoreCorruptError(
+            f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
+            "put them back, or let `flowkit verify --repair` drop their videos"
+        )
+    gathering = _Gathering()
+    if files.store_path.exists():
+        gathering.add_head(files)
+    # Shards newer than the master or the single file win: they were written to replace it.
+    for path in files.pending:
+        gathering.add_file(path)
+    gathering.add_parts(PartsFolder(files.store_path))
+    return Inventory(
+        records=gathering.records,
+        places=gathering.places,
+        options=gathering.options,
+        labels=gathering.labels,
+        failures=gathering.failures,
+        repeated=gathering.repeated,
+        damaged=gathering.damaged,
+    )
+
+
+class _Gathering:
+    """What an inventory has gathered so far."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, VideoRecord] = {}
+        self.places: dict[str, Path] = {}
+        self.options: StoreOptions | None = None
+        self.labels: tuple[str, ...] = ()
+        self.failures: tuple[Failure, ...] = ()
+        self.repeated: dict[str, Path] = {}
+        self.damaged: dict[Path, str] = {}
+
+    def add_head(self, files: Files) -> None:
+        path = files.store_path
+        with guard.open_file(path) as file, guard.contained(path):
+            records, shards = index.read_index(file)
+            self.labels, self.failures = index.read_labels(file), index.read_failures(file)
+            self.options = guard.read_options(file)
+        known = {shard.number for shard in files.table}
+        for video_id, record in records.items():
+            if not files.single and shards[video_id] not in known:
+                raise StoreCorruptError(f"the index of {path} has {video_id!r} in an unknown shard")
+            self.records[video_id] = record
+            self.places[video_id] = path if files.single else files.shard_path(shards[video_id])
+
+    def add_file(self, path: Path) -> None:
+        with guard.open_file(path) as file, guard.contained(path):
+            records, _ = index.read_index(file)
+            self.options = self.options or guard.read_options(file)
+        self.records |= records
+        self.places |= dict.fromkeys(records, path)
+
+    def add_parts(self, parts: PartsFolder) -> None:
+        for path in parts.committed_parts():
+            try:
+                record, options = read_part(path)
+            except StoreError as error:
+                self.damaged[path] = str(error)
+                continue
+            if record.video_id in self.records:
+                self.repeated[record.video_id] = path
+                continue
+            self.options = self.options or options
+            self.records[record.video_id] = record
+            self.places[record.video_id] = path
+
+
+def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
+    """Return the record of a part's one video, and its options."""
+    with guard.open_file(path) as file, guard.contained(path):
+        ids = guard.video_ids(file)
+        if len(ids) != 1:
+            raise StoreCorruptError(f"the part {path} holds {len(ids)} videos, expected 1")
+        return guard.read_record(file, ids[0]), guard.read_options(file)
