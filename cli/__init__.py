@@ -1,8 +1,88 @@
-"""The `flowkit` command; installs as `flowkit_cli`."""
+"""The `flowkit` command; installs as `flowkit_cli`.
+
+Commands load when they are run, so that `flowkit --help` answers at once.
+"""
 
 from __future__ import annotations
 
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+COMMANDS = {
+    "extract": "Turn videos into one store of frames and TV-L1 flow.",
+    "info": "Show what a store holds, or one video of it.",
+    "verify": "Check every byte of a store that counts; --repair drops what is broken.",
+    "synth": "Make a labelled set of small videos with true flow.",
+    "doctor": "Show what is installed, what would be used, and why.",
+    "demo": "Run the whole path once on made-up videos, in a temporary folder.",
+}
+"""The commands and their one-line help (the module `flowkit_cli.<name>` holds each)."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the path through the tool."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from flowkit import __version__
+
+        click.echo(f"flowkit {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "FLOWKIT", "help_option_names": ["-h", "--help"]},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
+def group() -> None:
+    """Videos in, TV-L1 optical flow out: one HDF5 store that trains models.
+
+    Every option can be set from the environment: FLOWKIT_EXTRACT_JOBS=4 is
+    `flowkit extract --jobs 4`.
+    """
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
 
 def main() -> None:
-    """Run the command line."""
-    raise SystemExit("not written yet")
+    """Run the command line; FlowkitError becomes one line on stderr and status 2."""
+    from flowkit.errors import FlowkitError
+
+    # A polite kill (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = group.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except FlowkitError as error:
+        click.echo(f"flowkit: {error}", err=True)
+        sys.exit(2)

@@ -17,11 +17,11 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
@@ -100,6 +100,56 @@ class Blackboard:
         self.path.unlink(missing_ok=True)
 
 
+class Executor(Protocol):
+    """Runs tasks somewhere; `board` tells how far each of its `jobs` slots is."""
+
+    jobs: int
+    board: Blackboard
+
+    def run(
+        self,
+        function: Callable[[Task, Worker], Result],
+        tasks: Iterable[Task],
+        *,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Generator[Outcome[Task, Result], None, None]:
+        """Yield an outcome per task, as they end."""
+
+
+class InlineExecutor:
+    """Run tasks one after the other in this process: for debuggers, and where it is a job itself.
+
+    Parameters
+    ----------
+    threads : int
+        Cores that a task may use, >= 1.
+    """
+
+    jobs = 1
+
+    def __init__(self, threads: int = 1) -> None:
+        self.board = Blackboard.create(1)
+        self.board.active = 1
+        self._worker = Worker(slot=0, jobs=threads, board=self.board)
+
+    def run(
+        self,
+        function: Callable[[Task, Worker], Result],
+        tasks: Iterable[Task],
+        *,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Generator[Outcome[Task, Result], None, None]:
+        """Yield an outcome per task; a task that kills its process kills the run."""
+        for task in tasks:
+            yield Outcome(task=task, result=function(task, self._worker))
+
+    def __enter__(self) -> InlineExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+
 class LocalExecutor:
     """Run tasks in `jobs` processes of this machine, each task in one of them.
 
@@ -127,7 +177,7 @@ class LocalExecutor:
         tasks: Iterable[Task],
         *,
         on_wait: Callable[[], None] | None = None,
-    ) -> Iterator[Outcome[Task, Result]]:
+    ) -> Generator[Outcome[Task, Result], None, None]:
         """Yield an outcome per task, as they end; at most `jobs` are in flight.
 
         Parameters

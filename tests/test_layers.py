@@ -23,9 +23,10 @@ RANKS: list[set[str]] = [
 
 # Third parties and the only modules that may name them.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "av": ("flowkit.video", "flowkit.synth", "flowkit.doctor"),
+    "av": ("flowkit.video", "flowkit.synth", "flowkit.doctor"),  # a room includes its name_* files
     "cv2": (
         "flowkit.video",
+        "flowkit.images",
         "flowkit.frames",
         "flowkit.jpeg",
         "flowkit.view",

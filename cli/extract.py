@@ -1,0 +1,135 @@
+"""`flowkit extract`: videos → store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import (
+    parse_bytes,
+    resize_options,
+    take_resize_rule,
+    take_tvl1_params,
+    tvl1_options,
+)
+
+
+@click.command("extract")
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--list",
+    "lists",
+    multiple=True,
+    type=click.Path(),
+    help="File that names videos: `path [nframes] label` lines, or CSV with a header "
+    "(path, label, start, end in seconds, id); - is standard input.",
+)
+@click.option(
+    "--root", type=click.Path(path_type=Path), default=".", help="Folder that paths in lists count from."
+)
+@click.option("--classes", type=click.File(), help="Class names for integer labels, one a line.")
+@click.option("--keep-suffix", is_flag=True, help="Keep the files' suffixes in the ids.")
+@resize_options
+@click.option("--step", type=int, default=1, show_default=True, help="Pair frame k with frame k + STEP.")
+@click.option("--fps", type=float, help="Resample by time; the rate of folders of images (25 without it).")
+@click.option("--backward", is_flag=True, help="Also store the flow from k + STEP to k.")
+@click.option(
+    "--flow-codec",
+    type=click.Choice(["i8", "i16", "jpeg"]),
+    default="i8",
+    show_default=True,
+    help="i8: scaled per field, clips nothing; i16: 1/64 px; jpeg: TSN's and denseflow's bytes.",
+)
+@click.option(
+    "--bound", "bound_px", type=float, default=20.0, show_default=True, help="Range of codec jpeg, px."
+)
+@click.option(
+    "--frames",
+    "frame_codec",
+    type=click.Choice(["jpeg", "none"]),
+    default="jpeg",
+    show_default=True,
+    help="Whether RGB frames are stored.",
+)
+@click.option("--jpeg-quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of frames.")
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "av", "opencv"]),
+    default="auto",
+    show_default=True,
+    help="What reads the videos; auto is PyAV where it is installed.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "cpu", "cuda", "opencv", "reference"]),
+    default="auto",
+    show_default=True,
+    help="What computes the flow; auto takes the fastest there is and says why.",
+)
+@tvl1_options
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
+@click.option(
+    "--shard-size",
+    "shard_bytes",
+    callback=parse_bytes,
+    default="4GiB",
+    show_default=True,
+    help="Beyond it the store is a small master file and shards in STORE.shards/.",
+)
+@click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per video on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
+@click.pass_context
+def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **options: Any) -> None:
+    """Extract RGB frames and TV-L1 flow of videos into the HDF5 file STORE.
+
+    INPUT is a video, a folder (searched recursively), a folder of numbered images, or - for a
+    list of videos on standard input. The same command again does only what is missing, so it
+    is also how an interrupted run goes on.
+
+    Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
+    STORE.failures.jsonl), 2 nothing could start, 130 interrupted.
+    """
+    from flowkit import extract
+
+    from .extract_report import Reporter
+
+    switches = {name: options.pop(name) for name in ("dry_run", "as_json", "quiet")}
+    reporter = Reporter(store, **switches)
+    sources, labels = _sources(inputs, options)
+    if options["jobs"] is None:
+        del options["jobs"]
+    config = extract.ExtractConfig(
+        params=take_tvl1_params(options), resize=take_resize_rule(options), **options
+    )
+    setup = extract.prepare(sources, store, config)
+    reporter.plan(setup)
+    if not switches["dry_run"]:
+        with reporter.running():
+            report = extract.run(setup, labels=labels, on_progress=reporter.progress)
+        ctx.exit(reporter.summary(report))
+
+
+def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
+    """Take the input options and return the videos they name, and the class names if given."""
+    from flowkit.errors import InputError
+    from flowkit.inputs import check_ids, find_sources, sources_of_list
+    from flowkit.lists import parse_classes, parse_list
+
+    lists = [*options.pop("lists"), *(name for name in inputs if name == "-")]
+    inputs = tuple(name for name in inputs if name != "-")
+    root, classes_file, keep_suffix = (options.pop(name) for name in ("root", "classes", "keep_suffix"))
+    if not inputs and not lists:
+        raise InputError("no INPUT: name a video, a folder or --list FILE before the store")
+    classes = parse_classes(classes_file, source=classes_file.name) if classes_file else None
+    sources = find_sources(inputs, keep_suffix=keep_suffix)
+    for name in lists:
+        with click.open_file(name) as lines:
+            entries = parse_list(lines, source=name, classes=classes)
+        sources += sources_of_list(entries, root=root, keep_suffix=keep_suffix)
+    return check_ids(sources), [classes[key] for key in sorted(classes)] if classes else None

@@ -1,0 +1,297 @@
+"""One video → its committed part: decode ─► resize ─► pairs ─► TV-L1 ─► quantise ─► write.
+
+Decoding, resizing and writing run in the calling thread; solving, quantising and JPEG
+encoding in a pool, as many at once as the worker may use cores. What is in flight is
+bounded, so memory does not grow with the video's length.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit import jpeg
+from flowkit.errors import TooShortError
+from flowkit.frames import ResizeRule, resample, resize, to_grey
+from flowkit.inputs import VideoSource
+from flowkit.sink import Item, Sink
+from flowkit.store.codec import EncodedFlow, encode_flow
+from flowkit.store.schema import StoreOptions
+from flowkit.tvl1.backend import Solver
+from flowkit.video import DecodeReport, Frame, VideoInfo, VideoReader, open_video
+
+Grey = NDArray[np.uint8]
+
+MAX_CALL_PIXELS = 16_000_000
+"""Most pixels of flow that one solver call computes (128 MB of float32 fields)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """What decides the contents of a video's part, and by what it is made.
+
+    `fps` resamples by time (frames per second; for a folder of images it is their rate).
+    """
+
+    options: StoreOptions
+    resize: ResizeRule
+    solver: Solver
+    decoder: str = "av"
+    fps: float | None = None
+
+    @property
+    def backward(self) -> bool:
+        """Whether the flow from k + step to k is wanted too."""
+        return any(field.name == "flow_backward" for field in self.options.fields)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """What the decoder told of a video, once it is at its end."""
+
+    info: VideoInfo
+    report: DecodeReport
+    n_frames: int
+    n_flow: int
+    fps: float
+    notes: tuple[str, ...]
+
+
+class StageClock:
+    """Seconds of work per stage, summed over threads."""
+
+    def __init__(self) -> None:
+        self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a `with` block to stage `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[name] += time.perf_counter() - began
+
+
+class _Gate:
+    """Lets `limit()` threads in at a time; the limit may change while they wait."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._inside >= self._limit():
+                # Cores that another worker gave up are seen at the next look.
+                self._changed.wait(timeout=0.2)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify()
+
+
+@dataclasses.dataclass(slots=True)
+class _Chunk:
+    """Some consecutive frames, whose flow one solver call computes."""
+
+    pts: list[float]
+    jpegs: list[Future[bytes | None]]
+    flows: Future[list[tuple[EncodedFlow, ...]]] | None = None
+
+
+class Pipeline:
+    """Extract one video into a sink.
+
+    Parameters
+    ----------
+    source : VideoSource
+        The video.
+    config : PipelineConfig
+        What to make of it.
+    threads : callable
+        Called as `threads()`: how many cores this video may use now.
+    max_threads : int
+        The most that `threads()` ever returns.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        config: PipelineConfig,
+        *,
+        threads: Callable[[], int] = lambda: 1,
+        max_threads: int = 1,
+    ) -> None:
+        self.source = source
+        self.config = config
+        self.clock = StageClock()
+        self._threads = threads
+        self._gate = _Gate(threads)
+        self._pool = ThreadPoolExecutor(max_workers=max_threads)
+        self._chunks: collections.deque[_Chunk] = collections.deque()
+        self._size: tuple[int, int] | None = None
+        self._notes: list[str] = []
+        # Consecutive grey frames that a pair still needs, and the chunk being filled.
+        self._greys: list[Grey] = []
+        self._open = _Chunk([], [])
+
+    def run(self, sink: Sink, on_progress: Callable[[int, float], None]) -> Decoded:
+        """Extract the video; the sink has every frame and field afterwards, not yet committed.
+
+        Parameters
+        ----------
+        sink : Sink
+            Takes frames and fields in order; says from which frame on it needs them.
+        on_progress : callable
+            Called with the number of frames decoded and the fraction of the video, in [0, 1].
+
+        Raises
+        ------
+        VideoError
+            The video cannot be opened or decoded, or has no pair of frames.
+        NoSpaceError
+            The disk is full.
+        """
+        config, source = self.config, self.source
+        try:
+            with open_video(
+                source.path,
+                decoder=config.decoder,
+                fps=config.fps,
+                start_seconds=source.start_seconds,
+                end_seconds=source.end_seconds,
+            ) as reader:
+                count = self._decode(reader, sink, on_progress)
+                self._finish(sink, count)
+                return self._decoded(reader, count)
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _decode(self, reader: VideoReader, sink: Sink, on_progress: Callable[[int, float], None]) -> int:
+        frames: Iterator[Frame] = iter(reader)
+        if self.config.fps is not None:
+            frames = resample(frames, self.config.fps)
+        whole = reader.info.header_seconds or 0.0
+        count, first_pts = 0, 0.0
+        while True:
+            with self.clock.stage("decode"):
+                frame = next(frames, None)
+            if frame is None:
+                return count
+            first_pts = frame.pts_seconds if count == 0 else first_pts
+            self._push(frame, count, sink)
+            count += 1
+            fraction = (frame.pts_seconds - first_pts) / whole if whole > 0 else 0.0
+            on_progress(count, min(max(fraction, 0.0), 1.0))
+
+    def _push(self, frame: Frame, index: int, sink: Sink) -> None:
+        width, height = self._target_size(frame, index)
+        if index == 0:
+            sink.open_video(width=width, height=height)
+        if index < sink.committed:
+            return
+        with self.clock.stage("resize"):
+            rgb = resize(frame.rgb, (width, height), self.config.resize.interpolation)
+            self._greys.append(to_grey(rgb))
+        self._open.pts.append(frame.pts_seconds)
+        self._open.jpegs.append(self._pool.submit(self._encode_frame, rgb))
+        pairs = len(self._greys) - self.config.options.step
+        if pairs >= self._pairs_per_call():
+            self._submit(pairs)
+            self._drain(sink, keep=2 * self._threads() + 1)
+
+    def _target_size(self, frame: Frame, index: int) -> tuple[int, int]:
+        """Return the stored (width, height): the first frame decides, later ones follow it."""
+        height, width = frame.rgb.shape[:2]
+        if self._size is None:
+            self._source_size = (width, height)
+            self._size = self.config.resize.target_size(width, height)
+        elif (width, height) != self._source_size:
+            was_w, was_h = self._source_size
+            self._notes.append(f"size changes from {was_w}x{was_h} to {width}x{height} at frame {index}")
+            self._source_size = (width, height)
+        return self._size
+
+    def _pairs_per_call(self) -> int:
+        """Return the engine's wish, less for pictures so large that a call would hold gigabytes."""
+        width, height = self._size or (1, 1)
+        return max(1, min(self.config.solver.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
+
+    def _encode_frame(self, rgb: NDArray[np.uint8]) -> bytes | None:
+        if self.config.options.frame_codec == "none":
+            return None
+        with self._gate, self.clock.stage("jpeg"):
+            return jpeg.encode(rgb, self.config.options.jpeg_quality)
+
+    def _submit(self, pairs: int) -> None:
+        """Hand the first `pairs` pairs to the pool; frames that later pairs need stay."""
+        greys = np.stack(self._greys)
+        chunk = _Chunk(self._open.pts[:pairs], self._open.jpegs[:pairs])
+        chunk.flows = self._pool.submit(self._solve, greys, pairs)
+        self._chunks.append(chunk)
+        self._greys = self._greys[pairs:]
+        self._open = _Chunk(self._open.pts[pairs:], self._open.jpegs[pairs:])
+
+    def _solve(self, greys: Grey, pairs: int) -> list[tuple[EncodedFlow, ...]]:
+        """Return, for each pair, one encoded flow per field."""
+        options = self.config.options
+        first = np.arange(pairs)
+        forward = np.stack([first, first + options.step], axis=1)
+        asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
+        with self._gate:
+            with self.clock.stage("solve"):
+                flows = self.config.solver.flow_batch(greys, asked)
+            with self.clock.stage("encode"):
+                coded = [
+                    encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px) for flow in flows
+                ]
+        return [tuple(coded[k::pairs]) for k in range(pairs)]
+
+    def _drain(self, sink: Sink, keep: int) -> None:
+        """Write the oldest chunks until `keep` are in flight: the pipeline's back-pressure."""
+        while len(self._chunks) > keep:
+            chunk = self._chunks.popleft()
+            flows = chunk.flows.result() if chunk.flows is not None else [()] * len(chunk.pts)
+            jpegs = [future.result() for future in chunk.jpegs]
+            with self.clock.stage("write"):
+                for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
+                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields))
+
+    def _finish(self, sink: Sink, count: int) -> None:
+        step = self.config.options.step
+        if count <= step:
+            raise TooShortError(
+                f"{count} frame{'s' if count != 1 else ''} decoded, a pair of step {step} needs {step + 1}"
+            )
+        pairs = len(self._greys) - step
+        if pairs > 0:
+            self._submit(pairs)
+        # The last `step` frames begin no pair.
+        self._chunks.append(self._open)
+        self._drain(sink, keep=0)
+
+    def _decoded(self, reader: VideoReader, count: int) -> Decoded:
+        report, info = reader.report, reader.info
+        fps = self.config.fps or info.fps
+        return Decoded(
+            info=info,
+            report=report,
+            n_frames=count,
+            n_flow=count - self.config.options.step,
+            fps=fps,
+            notes=tuple(self._notes),
+        )
