@@ -134,9 +134,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git("rev-parse", "HEAD"),
-        "solver_sources_changed": bool(
-            git("status", "--porcelain", "flowkit/tvl1", "benchmarks/accuracy.py")
-        ),
+        "uncommitted": git("status", "--porcelain", "flowkit/tvl1", "benchmarks/accuracy.py").splitlines(),
         "cpu": cpu,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
