@@ -141,7 +141,9 @@ class InlineExecutor:
     ) -> Generator[Outcome[Task, Result], None, None]:
         """Yield an outcome per task; a task that kills its process kills the run."""
         for task in tasks:
-            yield Outcome(task=task, result=function(task, self._worker))
+            result = function(task, self._worker)
+            self.board.report(0, 0, 0.0)
+            yield Outcome(task=task, result=result)
 
     def __enter__(self) -> InlineExecutor:
         return self

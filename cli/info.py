@@ -1,0 +1,91 @@
+"""`flowkit info`: what a store holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.store.reader import Clip, Store, StoreInfo
+
+
+@click.command("info")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("video_id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(store: Path, video_id: str | None, as_json: bool) -> None:
+    """Show what STORE holds: options, counts, labels, failures; or all of one video VIDEO_ID."""
+    from flowkit.store.reader import open_store
+
+    with open_store(store) as opened:
+        if video_id is None:
+            described, lines = _store_as_dict(opened), _store_lines(opened)
+        else:
+            clip = opened[video_id]
+            described, lines = _clip_as_dict(clip), _clip_lines(clip)
+        if as_json:
+            click.echo(json.dumps(described, ensure_ascii=False))
+        else:
+            click.echo("\n".join(lines))
+
+
+def _store_as_dict(store: Store) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(store.info()),
+        "labels": store.labels,
+        "failures": [dataclasses.asdict(failure) for failure in store.failures],
+        "videos": list(store),
+    }
+
+
+def _clip_as_dict(clip: Clip) -> dict[str, Any]:
+    return {**dataclasses.asdict(clip.record), "pts": clip.pts.tolist()}
+
+
+def _store_lines(store: Store) -> Iterator[str]:
+    info = store.info()
+    mib = info.bytes / 2**20
+    where = f"{len(info.shards)} shards" if info.shards else "one file"
+    yield f"{info.path}: {info.n_videos} videos, {info.n_frames} frames, {mib:.1f} MiB in {where}"
+    yield from _option_lines(info)
+    yield _counted("status", info.per_status)
+    yield _counted("backend", info.per_backend)
+    yield f"  largest flow   {info.flow_max_px:.1f} px"
+    yield _counted(f"labels ({len(store.labels)})", info.per_label)
+    for shard in info.missing_shards:
+        yield f"  MISSING SHARD  {shard}"
+    if store.failures:
+        yield f"  failures       {len(store.failures)}"
+    for failure in store.failures:
+        yield f"    {failure.reason:16} {failure.source}"
+
+
+def _option_lines(info: StoreInfo) -> Iterator[str]:
+    options = info.options
+    for field in options.fields:
+        yield f"  field          {field.name}: TV-L1 preset {field.tvl1_preset}, step {options.step}"
+    bound = f", bound {options.bound_px:g} px" if options.flow_codec == "jpeg" else ""
+    yield f"  flow codec     {options.flow_codec}{bound}"
+    quality = f", quality {options.jpeg_quality}" if options.frame_codec == "jpeg" else ""
+    yield f"  frames         {options.frame_codec}{quality}"
+    yield f"  resize         {options.resize}"
+    yield f"  sampling       {options.sampling}"
+    yield f"  made           {info.created} by flowkit {info.flowkit_version}, format {info.format_version}"
+
+
+def _counted(name: str, counts: Any) -> str:
+    shown = ", ".join(f"{key or '(none)'} {count}" for key, count in counts.items())
+    return f"  {name:14} {shown or '-'}"
+
+
+def _clip_lines(clip: Clip) -> Iterator[str]:
+    for name, value in _clip_as_dict(clip).items():
+        if name == "pts":
+            times = clip.pts
+            value = f"{times[0]:.3f} s to {times[-1]:.3f} s" if len(times) else "-"
+        yield f"{name:16} {'' if value is None else value}"

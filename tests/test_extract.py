@@ -1,0 +1,438 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowkit
+from flowkit import extract, job
+from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.executor import InlineExecutor, LocalExecutor, Worker
+from flowkit.extract import ExtractConfig, ExtractReport, Progress
+from flowkit.frames import ResizeRule, resize
+from flowkit.inputs import VideoSource, find_sources
+from flowkit.store.parts import PartsFolder
+from tests import clips
+
+NATIVE = ResizeRule(mode="native")
+SMALL = ExtractConfig(resize=NATIVE, jobs=1)
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    (folder / "drift").mkdir(parents=True)
+    clips.lossless_mkv(folder / "drift" / "one.mkv", clips.moving_texture(6))
+    clips.mjpeg_avi(folder / "two.avi", clips.moving_texture(5, seed=1))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "out.h5"
+
+
+def run(videos: Path, store: Path, config: ExtractConfig = SMALL, **options: object) -> ExtractReport:
+    setup = extract.prepare(find_sources([videos]), store, config)
+    with InlineExecutor() as executor:
+        return extract.run(setup, executor=executor, **options)  # type: ignore[arg-type]
+
+
+def still_mkv(path: Path, n: int) -> Path:
+    return clips.lossless_mkv(path, np.repeat(clips.moving_texture(1), n, axis=0))
+
+
+def test_a_folder_becomes_one_self_contained_file(videos: Path, store: Path) -> None:
+    report = run(videos, store)
+    assert report.stored == 2
+    assert not report.failures
+    assert sorted(path.name for path in store.parent.iterdir()) == ["out.h5", "videos"]
+    with flowkit.open(store) as opened:
+        assert list(opened) == ["drift/one", "two"]
+        assert opened.labels == ("drift",)
+        one = opened["drift/one"]
+        assert (one.n_frames, one.n_flow, one.width, one.height) == (6, 5, 64, 48)
+        assert np.allclose(one.pts, np.arange(6) / 25, atol=1e-3)
+    assert flowkit.verify(store).sound
+
+
+def test_identical_decoded_frames_give_flow_exactly_zero(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    still_mkv(tmp_path / "videos" / "still.mkv", 4)
+    run(tmp_path / "videos", store)
+    with flowkit.open(store) as opened:
+        assert not np.any(opened["still"].flow())
+
+
+def test_flow_is_in_pixels_of_the_stored_size(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    frames = clips.moving_texture(3, height=64, width=96, shift=(4, 0))
+    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", frames)
+    run(tmp_path / "videos", store, dataclasses.replace(SMALL, resize=ResizeRule(short_side=32)))
+    with flowkit.open(store) as opened:
+        clip = opened["x"]
+        assert (clip.width, clip.height) == (48, 32)
+        assert (clip.record.source_width, clip.record.source_height) == (96, 64)
+        u = clip.flow()[:, 0, 8:-8, 8:-8]
+    # 4 px at 96 wide are 2 px at 48; half a pixel allows for TV-L1 on a texture shrunk to half.
+    assert abs(float(np.median(u)) - 2) < 0.5
+
+
+def test_step_pairs_each_frame_with_the_one_step_later(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(6, shift=(1, 0)))
+    run(tmp_path / "videos", store, dataclasses.replace(SMALL, step=3))
+    with flowkit.open(store) as opened:
+        assert (opened["x"].n_frames, opened["x"].n_flow) == (6, 3)
+        u = opened["x"].flow()[:, 0, 8:-8, 8:-8]
+    assert abs(float(np.median(u)) - 3) < 0.2
+
+
+def test_backward_flow_is_the_flow_of_the_swapped_pair(videos: Path, store: Path) -> None:
+    run(videos, store, dataclasses.replace(SMALL, backward=True, flow_codec="i16"))
+    with flowkit.open(store) as opened:
+        assert opened["two"].fields == ("flow", "flow_backward")
+        clip = opened["two"]
+        first, second = (clip_grey(frame) for frame in clips_decoded(videos / "two.avi")[:2])
+        expected = flowkit.tvl1_flow(second, first)
+        # i16 rounds to 1/64 px.
+        assert np.max(np.abs(clip.flow(0, 1, field="flow_backward")[0] - expected)) <= 1 / 128 + 1e-6
+
+
+def clips_decoded(path: Path) -> list[np.ndarray]:
+    with flowkit.open_video(path) as reader:
+        return [frame.rgb for frame in reader]
+
+
+def clip_grey(rgb: np.ndarray) -> np.ndarray:
+    from flowkit.frames import to_grey
+
+    return to_grey(rgb)
+
+
+def test_stored_frames_are_the_decoded_ones(videos: Path, store: Path) -> None:
+    run(videos, store)
+    decoded = clips_decoded(videos / "drift" / "one.mkv")
+    with flowkit.open(store) as opened:
+        stored = opened["drift/one"].frames(range(6))
+    # JPEG of quality 95 with half the chroma: a few levels in the mean.
+    assert np.mean(np.abs(stored.astype(int) - np.stack(decoded).astype(int))) < 4
+
+
+def test_fps_resamples_by_time(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(11), fps=10)
+    run(tmp_path / "videos", store, dataclasses.replace(SMALL, fps=5.0))
+    with flowkit.open(store) as opened:
+        assert np.allclose(opened["x"].pts, np.arange(6) / 5, atol=1e-3)
+        assert opened["x"].record.fps == 5
+
+
+def test_a_list_with_times_takes_only_that_part(tmp_path: Path, store: Path) -> None:
+    video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(20), fps=10)
+    part = VideoSource(path=video, video_id="x_part", start_seconds=0.5, end_seconds=1.0)
+    setup = extract.prepare([part], store, SMALL)
+    with InlineExecutor() as executor:
+        extract.run(setup, executor=executor)
+    with flowkit.open(store) as opened:
+        assert np.allclose(opened["x_part"].pts, [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-3)
+        assert opened["x_part"].record.start_seconds == 0.5
+
+
+def test_a_video_that_changes_its_size_keeps_the_first_and_says_so(tmp_path: Path, store: Path) -> None:
+    frames = clips.moving_texture(6)
+    folder = clips.image_folder(tmp_path / "videos" / "walk", frames[:4])
+    import cv2
+
+    for k in (5, 6):
+        assert cv2.imwrite(str(folder / f"img_{k:05d}.png"), resize(frames[k - 1], (32, 24)))
+    report = run(tmp_path / "videos", store)
+    with flowkit.open(store) as opened:
+        assert opened["walk"].frames([5]).shape == (1, 48, 64, 3)
+        assert "size changes from 64x48 to 32x24 at frame 4" in opened["walk"].record.status_reason
+    assert any("size changes" in warning for warning in report.outcomes[0].warnings)
+
+
+def test_bad_videos_cost_only_themselves_and_stand_in_the_ledger(videos: Path, store: Path) -> None:
+    (videos / "empty.mp4").write_bytes(b"")
+    (videos / "text.avi").write_text("not a video")
+    still_mkv(videos / "short.mkv", 1)
+    clips.audio_only(videos / "tone.mp4")
+    report = run(videos, store)
+    reasons = {Path(f.source).name: f.reason for f in report.failures}
+    assert reasons == {
+        "empty.mp4": "unopenable",
+        "text.avi": "unopenable",
+        "short.mkv": "too_short",
+        "tone.mp4": "no_video_stream",
+    }
+    lines = [json.loads(line) for line in Path(f"{store}.failures.jsonl").read_text().splitlines()]
+    assert {Path(line["source"]).name: line["reason"] for line in lines} == reasons
+    with flowkit.open(store) as opened:
+        assert len(opened) == 2
+        assert {failure.reason for failure in opened.failures} == set(reasons.values())
+
+
+def test_a_failed_video_that_is_mended_leaves_the_ledger(videos: Path, store: Path) -> None:
+    (videos / "late.mkv").write_bytes(b"")
+    assert run(videos, store).failures
+    still_mkv(videos / "late.mkv", 3)
+    report = run(videos, store)
+    assert (report.stored, report.already_stored) == (1, 2)
+    with flowkit.open(store) as opened:
+        assert "late" in opened
+        assert not opened.failures
+
+
+def test_the_same_command_again_does_nothing(videos: Path, store: Path) -> None:
+    run(videos, store)
+    before = store.read_bytes()
+    report = run(videos, store)
+    assert (report.stored, report.already_stored) == (0, 2)
+    assert store.read_bytes() == before
+
+
+def test_more_videos_are_added_and_the_old_bytes_stay(videos: Path, store: Path) -> None:
+    run(videos, store)
+    with flowkit.open(store) as opened:
+        old = opened["two"].flow()
+    still_mkv(videos / "new.mkv", 3)
+    assert run(videos, store).stored == 1
+    with flowkit.open(store) as opened:
+        assert list(opened) == ["drift/one", "new", "two"]
+        assert np.array_equal(opened["two"].flow(), old)
+
+
+def test_changed_options_are_refused_each_by_name(videos: Path, store: Path) -> None:
+    run(videos, store)
+    other = dataclasses.replace(SMALL, step=2, flow_codec="i16", resize=ResizeRule(short_side=32))
+    with pytest.raises(StoreOptionsError, match=r"step: stored 1, asked 2.*flow_codec.*resize|resize.*"):
+        extract.prepare(find_sources([videos]), store, other)
+
+
+def test_a_changed_source_is_reported_and_redone_on_request(videos: Path, store: Path) -> None:
+    run(videos, store)
+    clips.mjpeg_avi(videos / "two.avi", clips.moving_texture(9, seed=2))
+    report = run(videos, store)
+    assert [failure.reason for failure in report.failures] == ["source_changed"]
+    with flowkit.open(store) as opened:
+        assert opened["two"].n_frames == 5
+    assert run(videos, store, dataclasses.replace(SMALL, update=True)).stored == 1
+    with flowkit.open(store) as opened:
+        assert opened["two"].n_frames == 9
+        assert len(opened) == 2
+
+
+def test_a_source_that_was_only_touched_is_not_redone(videos: Path, store: Path) -> None:
+    run(videos, store)
+    os.utime(videos / "two.avi", (1, 1))
+    report = run(videos, store)
+    assert (report.stored, report.already_stored, report.failures) == (0, 2, ())
+
+
+def test_segments_and_one_piece_give_the_same_clip(videos: Path, store: Path, tmp_path: Path) -> None:
+    run(videos, store)
+    run(videos, tmp_path / "segments.h5", dataclasses.replace(SMALL, segment_frames=2))
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "segments.h5") as two:
+        for video_id in one:
+            assert np.array_equal(one[video_id].flow(), two[video_id].flow())
+            assert np.array_equal(one[video_id].frames([0, 4]), two[video_id].frames([0, 4]))
+            assert one[video_id].record == two[video_id].record
+
+
+class Stop(Exception):
+    """Ends a run in the middle, as a kill would."""
+
+
+def test_a_long_video_goes_on_from_its_last_segment(
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SMALL, segment_frames=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartsFolder, "assemble", lambda *_: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            run(videos, store, config)
+    assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3
+
+    solved = []
+
+    class Counting:
+        def __init__(self, solver: object) -> None:
+            self._solver = solver
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._solver, name)
+
+        def flow_batch(self, frames: object, pairs: np.ndarray, **options: object) -> object:
+            solved.append(len(pairs))
+            return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
+
+    real = job._solver
+    monkeypatch.setattr(job, "_solver", lambda *args: Counting(real(*args)))
+    setup = extract.prepare(find_sources([videos])[:1], store, config)
+    with InlineExecutor() as executor:
+        extract.run(setup, executor=executor)
+    assert not solved
+    with flowkit.open(store) as opened:
+        assert opened["drift/one"].n_flow == 5
+
+
+def test_a_worker_that_dies_costs_its_video_and_is_named(
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "run_job", _die_on_two)
+    setup = extract.prepare(find_sources([videos]), store, dataclasses.replace(SMALL, jobs=2))
+    report = extract.run(setup)
+    (failure,) = report.failures
+    assert failure.reason == "worker_died"
+    assert "SIGSEGV" in failure.detail
+    assert Path(failure.source).name == "two.avi"
+    assert report.stored == 1
+
+
+def _die_on_two(task: job.Job, worker: Worker) -> job.VideoOutcome:
+    if task.source.video_id == "two":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return job.run_job(task, worker)
+
+
+def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tmp_path: Path) -> None:
+    run(videos, store)
+    setup = extract.prepare(find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=3))
+    with LocalExecutor(3) as executor:
+        extract.run(setup, executor=executor)
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
+        for video_id in one:
+            assert np.array_equal(one[video_id].flow(), two[video_id].flow())
+
+
+def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> None:
+    (videos / "a_bad.mp4").write_bytes(b"")
+    report = run(videos, store, dataclasses.replace(SMALL, fail_fast=True))
+    assert [outcome.status for outcome in report.outcomes] == ["failed"]
+
+
+def test_a_second_run_on_the_same_store_is_refused(videos: Path, store: Path) -> None:
+    with PartsFolder(store).lock(), pytest.raises(StoreBusyError):
+        run(videos, store)
+
+
+def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, store: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.outcome is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(videos, store, on_progress=interrupt)
+    assert not store.exists()
+    assert len(PartsFolder(store).committed_parts()) == 1
+    setup = extract.prepare(find_sources([videos]), store, SMALL)
+    assert [source.video_id for source in setup.plan.todo] == ["two"]
+    assert run(videos, store).stored == 1
+    assert not PartsFolder(store).path.exists()
+
+
+def test_progress_ends_at_the_whole(videos: Path, store: Path) -> None:
+    seen: list[Progress] = []
+    run(videos, store, on_progress=seen.append)
+    assert (seen[-1].done, seen[-1].total, seen[-1].frames, seen[-1].fraction) == (2, 2, 11, 1.0)
+
+
+def test_a_bounded_codec_that_clips_warns(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(3, shift=(3, 0)))
+    config = dataclasses.replace(SMALL, flow_codec="jpeg", bound_px=1.0)
+    report = run(tmp_path / "videos", store, config)
+    (warning,) = report.outcomes[0].warnings
+    assert "was clipped" in warning
+    with flowkit.open(store) as opened:
+        assert opened["x"].record.clipped_fraction > 0.3
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
+    """What is in flight is bounded: the decoder waits for the solver."""
+    from flowkit.pipeline import Pipeline, PipelineConfig
+    from flowkit.tvl1.backend import choose_backend
+
+    video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
+    setup = extract.prepare([VideoSource(path=video, video_id="x")], store, SMALL)
+    config = PipelineConfig(
+        options=setup.options, resize=NATIVE, solver=choose_backend("auto").solver, decoder="av"
+    )
+    most = 0
+    pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
+
+    class Counter:
+        committed = 0
+        added = 0
+
+        def open_video(self, **_: int) -> None: ...
+
+        def add(self, _: object) -> None:
+            self.added += 1
+
+    sink = Counter()
+
+    def watch(decoded: int, _: float) -> None:
+        nonlocal most
+        most = max(most, decoded - sink.added)
+
+    pipeline.run(sink, watch)  # type: ignore[arg-type]
+    assert sink.added == 120
+    assert most <= 5 * config.solver.pairs_per_call
+    assert threading.active_count() < 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"jobs": 0}, "jobs"), ({"fps": 0.0}, "fps"), ({"shard_bytes": 5}, "shard_bytes")],
+)
+def test_bad_choices_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        ExtractConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.data
+def test_real_and_odd_files_end_as_their_readme_says(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "videos"
+    names = [
+        *sorted((folder / "derived").glob("*")),
+        folder / "decord" / "corrupted.mp4",
+        folder / "misc" / "tree.avi",
+    ]
+    expected = {
+        "zero_bytes": "unopenable",
+        "text_not_video": "unopenable",
+        "audio_only": "no_video_stream",
+        "truncated_half": "unopenable",
+        "one_frame": "too_short",
+    }
+    config = dataclasses.replace(SMALL, resize=ResizeRule(short_side=32), frame_codec="none")
+    setup = extract.prepare(find_sources(names), tmp_path / "out.h5", config)
+    with InlineExecutor() as executor:
+        report = extract.run(setup, executor=executor)
+    assert {Path(f.source).stem: f.reason for f in report.failures} == expected
+    with flowkit.open(tmp_path / "out.h5") as opened:
+        statuses = {video_id: clip.record.status for video_id, clip in opened.items()}
+        assert {k for k, status in statuses.items() if status == "truncated"} == {
+            "corrupted",
+            "truncated_40pct",
+            "tree",
+        }
+        assert opened["tree"].n_frames == 68
+
+
+@pytest.fixture(autouse=True)
+def _no_stray_files() -> Iterator[None]:
+    import tempfile
+
+    before = set(Path(tempfile.gettempdir()).glob("flowkit-run-*"))
+    yield
+    assert set(Path(tempfile.gettempdir()).glob("flowkit-run-*")) <= before
