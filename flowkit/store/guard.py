@@ -162,6 +162,21 @@ def group(parent: h5py.Group, name: str) -> h5py.Group:
     return node
 
 
+def check_link(master: h5py.File, video_id: str, shard: Path) -> None:
+    """Hold a master's link, which plain h5py would follow, to the shard that the index names."""
+    parent, _, name = f"{VIDEOS}/{video_id}".rpartition("/")
+    link = group(master, parent).get(name, getlink=True)
+    expected = f"*.shards/{shard.name}:/{VIDEOS}/{video_id}"
+    got = f"{getattr(link, 'filename', '')}:{getattr(link, 'path', '')}"
+    folder, _, file_and_path = got.partition("/")
+    fits = folder.endswith(".shards") and file_and_path == expected.partition("/")[2]
+    if not isinstance(link, h5py.ExternalLink) or not fits:
+        raise StoreFormatError(
+            f"the link of {video_id!r} in {master.filename} leads to {got}, expected {expected}; "
+            "links must not leave the folder of shards"
+        )
+
+
 def dataset(
     parent: h5py.Group, name: str, *, dtype: str | None, shape: tuple[int | None, ...]
 ) -> h5py.Dataset:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from flowkit.errors import InputError, InvalidParameterError
 
 MAX_ID_BYTES = 1024
+# A segment that is empty, "." or "..", or a NUL anywhere.
+_BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
 
 
 def check_video_id(video_id: str) -> str:
@@ -28,12 +30,10 @@ def check_video_id(video_id: str) -> str:
 
     if not isinstance(video_id, str) or not video_id:
         raise refuse("is empty or not a str")
-    if "\0" in video_id:
-        raise refuse("has a NUL")
     if video_id.startswith("/"):
         raise refuse("is absolute")
-    if any(segment in ("", ".", "..") for segment in video_id.split("/")):
-        raise refuse("has an empty segment, '.' or '..'")
+    if _BAD.search(video_id):
+        raise refuse("has a NUL, an empty segment, '.' or '..'")
     try:
         size = len(video_id.encode())
     except UnicodeEncodeError:

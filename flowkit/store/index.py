@@ -104,17 +104,40 @@ def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOpt
     Arrays go over all videos in the order of `/index/videos`; codec `jpeg` has two entries a
     field, u and v.
     """
+    index = file.require_group(INDEX)
+    for name, (address, size) in _addresses(file, video_ids, options).items():
+        index.create_dataset(f"{name}_addr", data=address)
+        index.create_dataset(f"{name}_nbytes", data=size)
+    index.attrs.create(FILE_BYTES, 0, dtype="<i8")
+
+
+def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
+    """Return the names of the arrays that do not say where their pieces lie."""
+    return [
+        name
+        for name, (address, size) in _addresses(file, video_ids, options).items()
+        if not np.array_equal(_read(file, f"{name}_addr", "<i8"), address)
+        or not np.array_equal(_read(file, f"{name}_nbytes", "<u4"), size)
+    ]
+
+
+def _read(file: h5py.File, name: str, dtype: str) -> NDArray[Any]:
+    return guard.read_array(file, f"{INDEX}/{name}", dtype=dtype, shape=(None,))
+
+
+def _addresses(
+    file: h5py.File, video_ids: Sequence[str], options: StoreOptions
+) -> dict[str, tuple[NDArray[np.int64], NDArray[np.uint32]]]:
     groups = [guard.group(file, f"{VIDEOS}/{video_id}") for video_id in video_ids]
     sources = {name: name for name in field_names(options)}
     if options.frame_codec != "none":
         sources["frame"] = "frames"
-    index = file.require_group(INDEX)
+    found = {}
     for name, dataset in sources.items():
         places = [_places(group, dataset) for group in groups] or [np.zeros((0, 2), np.int64)]
         joined = np.concatenate(places)
-        index.create_dataset(f"{name}_addr", data=joined[:, 0].astype("<i8"))
-        index.create_dataset(f"{name}_nbytes", data=joined[:, 1].astype("<u4"))
-    index.attrs.create(FILE_BYTES, 0, dtype="<i8")
+        found[name] = (joined[:, 0].astype("<i8"), joined[:, 1].astype("<u4"))
+    return found
 
 
 def stamp_file_bytes(path: Path) -> None:

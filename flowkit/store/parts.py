@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -175,11 +175,13 @@ class PartsFolder:
     ) -> dict[int, VideoRecord]:
         """Return the committed segments of a video and their records, by index in order.
 
-        Only those count that were made with the same options from the same source; others
-        are removed, as nothing can go on from them.
+        Only those count that were made with the same options from the same source, up to the
+        first that is missing; others are removed, as nothing can go on from them.
         """
         found: dict[int, VideoRecord] = {}
-        for index, path in self._segments(video_id):
+        # Asked for by name: listing the folder for each video would take a time of its square.
+        index = -1
+        while (path := self.segment_path(video_id, index := index + 1)).exists():
             record = _trusted_record(path, video_id, options, fingerprint)
             if record is None:
                 path.unlink(missing_ok=True)
@@ -224,18 +226,17 @@ class PartsFolder:
             for path in paths:
                 _append(writer, path)
             writer.commit(whole)
-        self.remove_segments(video_id)
+        for path in paths:
+            path.unlink(missing_ok=True)
         return whole
 
-    def remove_segments(self, video_id: str) -> None:
-        """Remove every segment of a video."""
-        for _, path in self._segments(video_id):
-            path.unlink(missing_ok=True)
-
-    def _segments(self, video_id: str) -> list[tuple[int, Path]]:
-        key = part_key(video_id)
-        matches = [(_SEGMENT.fullmatch(path.name), path) for path in self._entries()]
-        return [(int(match["index"]), path) for match, path in matches if match and match["key"] == key]
+    def remove_segments(self, video_ids: Collection[str]) -> None:
+        """Remove every segment of these videos."""
+        keys = {part_key(video_id) for video_id in video_ids}
+        for path in self._entries():
+            match = _SEGMENT.fullmatch(path.name)
+            if match and match["key"] in keys:
+                path.unlink(missing_ok=True)
 
     def _entries(self) -> list[Path]:
         return sorted(self.path.iterdir()) if self.path.is_dir() else []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.errors import ClipRangeError, StoreCorruptError
-from flowkit.quantize import I16_SCALE_PX, is_i8_scale
+from flowkit.quantize import I16_SCALE_PX, U8_LEVELS, is_i8_scale
 from flowkit.store import guard
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
 from flowkit.store.schema import VIDEOS, StoreOptions, field_names
@@ -77,6 +77,12 @@ class ChunkField:
             raise StoreCorruptError(f"{self._where} has a scale that its codec cannot have")
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the codes."""
+        dtype: np.dtype[Any] = self._data.dtype
+        return dtype
+
+    @property
     def chunks_stored(self) -> int:
         """How many chunks are there; fewer than fields after a write that failed."""
         count: int = self._data.id.get_num_chunks()
@@ -109,10 +115,15 @@ class ChunkField:
 class JpegField:
     """A flow field of codec `jpeg`: the JPEGs of u and v for each pair."""
 
-    def __init__(self, group: h5py.Group, name: str, *, shape: tuple[int, ...], check: bool) -> None:
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, group: h5py.Group, name: str, *, shape: tuple[int, ...], bound_px: float, check: bool
+    ) -> None:
         count, height, width = shape
         self._size = (height, width)
         self._pieces = Pieces(group, f"{name}_jpeg", prefix=name, count=2 * count, check=check)
+        self.scales = np.full(count, 2 * bound_px / U8_LEVELS, np.float32)
 
     def piece(self, index: int) -> tuple[bytes, bytes]:
         """Return the JPEGs of u and v of a field."""
@@ -190,7 +201,8 @@ class StoredVideo:
         record, codec = self.record, self.options.flow_codec
         shape = (record.n_flow, record.height, record.width)
         if codec == "jpeg":
-            return JpegField(self.group, name, shape=shape, check=self._check)
+            bound_px = self.options.bound_px
+            return JpegField(self.group, name, shape=shape, bound_px=bound_px, check=self._check)
         return ChunkField(self.group, name, shape=shape, wide=codec == "i16", check=self._check)
 
 

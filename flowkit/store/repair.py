@@ -1,0 +1,120 @@
+"""Drop from a store what does not hold, so that the next extraction redoes it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from flowkit.errors import StoreError
+from flowkit.store import guard, index
+from flowkit.store.inventory import Files, shard_number, survey
+from flowkit.store.pack import Lists, write_container, write_master
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import Failure, VideoRecord
+from flowkit.store.verify import FileReport, check_file, check_shard, verify
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RepairReport:
+    """What `repair` did."""
+
+    dropped: tuple[str, ...]
+    """Videos that are no longer in the store; of a shard that cannot be read, those of the index."""
+    kept: int
+    """Videos that are."""
+    rewritten: bool
+    """Whether there was anything to do."""
+
+
+def repair(path: Path | str) -> RepairReport:
+    """Rewrite a store without what is broken, by temporary and rename as ever.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process is writing the store.
+    StoreNotFoundError, StoreFormatError, StoreCorruptError
+        The store's file cannot be opened: there is nothing to keep of a single file; a master
+        may be removed, and the next extraction makes another from its shards.
+    """
+    path = Path(path)
+    with PartsFolder(path).lock():
+        report = verify(path)
+        before = _indexed(path)
+        if report.sound:
+            return RepairReport(dropped=(), kept=len(before), rewritten=False)
+        files = survey(path)
+        records = _rewrite_single(files) if files.single else _rewrite_shards(files, before)
+        for rubbish in survey(path).rubbish:
+            rubbish.unlink(missing_ok=True)
+    dropped = (before.keys() | report.videos.keys()) - records.keys()
+    return RepairReport(dropped=tuple(sorted(dropped)), kept=len(records), rewritten=True)
+
+
+def _rewrite_single(files: Files) -> dict[str, VideoRecord]:
+    path = files.store_path
+    records = dict(check_file(path).records)
+    write_container(path, {path: list(records)}, records, _lists(path, records))
+    return records
+
+
+def _rewrite_shards(files: Files, indexed: dict[str, int]) -> dict[str, VideoRecord]:
+    """Write unsound shards anew under new numbers, then the master."""
+    reports = _shard_reports(files)
+    records: dict[str, VideoRecord] = {}
+    shards: dict[str, int] = {}
+    for number, report in sorted(reports.items()):
+        for video_id, record in report.records.items():
+            # Of two, the one that the master names, or else the newer.
+            if video_id not in records or indexed.get(video_id, number) == number:
+                records[video_id], shards[video_id] = record, number
+    lists = _lists(files.store_path, records)
+    following = files.next_shard
+    for number, report in sorted(reports.items()):
+        stay = {k: record for k, record in report.records.items() if shards[k] == number}
+        if report.sound or not stay:
+            continue
+        source = {files.shard_path(number): list(stay)}
+        write_container(files.shard_path(following), source, stay, lists, number=following)
+        shards |= dict.fromkeys(stay, following)
+        following += 1
+    records = dict(sorted(records.items()))
+    write_master(dataclasses.replace(files, next_shard=following), records, shards, lists)
+    return records
+
+
+def _shard_reports(files: Files) -> dict[int, FileReport]:
+    reports = {}
+    for shard in files.table:
+        report, problems = check_shard(files.shards / shard.name, shard)
+        if report is not None:
+            reports[shard.number] = dataclasses.replace(report, problems=(*report.problems, *problems))
+    for path in files.pending:
+        with contextlib.suppress(StoreError):  # cannot be read: nothing of it can be kept
+            reports[shard_number(path.name)] = check_file(path)
+    return reports
+
+
+def _indexed(path: Path) -> dict[str, int]:
+    """Return the ids of the index and their shards; none if it cannot be read."""
+    try:
+        with guard.open_file(path) as file, guard.contained(path):
+            return index.read_index(file)[1]
+    except StoreError:
+        return {}
+
+
+def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
+    """Return the store's options and, as far as they can be read, its labels and failures."""
+    labels = tuple(sorted({record.label for record in records.values() if record.label}))
+    failures: tuple[Failure, ...] = ()
+    with guard.open_file(path) as file, guard.contained(path):
+        options = guard.read_options(file)
+        try:
+            with guard.contained(path):
+                labels, failures = index.read_labels(file), index.read_failures(file)
+        except StoreError:
+            # What remains tells the labels; failures come back when they fail again.
+            pass
+    return Lists(options=options, labels=labels, failures=failures)

@@ -1,0 +1,255 @@
+"""Hold every stored byte to what the store says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from flowkit.errors import FlowkitError, StoreCorruptError, StoreError
+from flowkit.quantize import I8_FILL, I16_FILL
+from flowkit.store import guard, index
+from flowkit.store.inventory import Shard, read_shard_table, shard_name
+from flowkit.store.pack import file_sha256
+from flowkit.store.parts import shards_path
+from flowkit.store.schema import (
+    FILE_BYTES,
+    INDEX,
+    SHARD_TABLE,
+    StoreOptions,
+    VideoRecord,
+    field_names,
+)
+from flowkit.store.stored import ChunkField, StoredVideo
+
+Problems = dict[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    n_videos, n_frames, n_flow
+        How many were checked; `n_flow` counts the fields of every kind.
+    videos
+        Problems of each unsound video.
+    store
+        Problems of the store's files that are no video's.
+    """
+
+    n_videos: int
+    n_frames: int
+    n_flow: int
+    videos: Mapping[str, tuple[str, ...]]
+    store: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is no problem at all."""
+        return not self.videos and not self.store
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FileReport:
+    """What is to be said of one file of videos."""
+
+    records: Mapping[str, VideoRecord]
+    """Of the sound videos."""
+    videos: Mapping[str, tuple[str, ...]]
+    """Problems of the others."""
+    problems: tuple[str, ...]
+    """Of the file itself."""
+    n_flow: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether the file can stay as it is."""
+        return not self.videos and not self.problems
+
+
+def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None) -> VerifyReport:
+    """Check a whole store: every chunk and frame, the index, the shards.
+
+    Parameters
+    ----------
+    path
+        The store's file.
+    on_video
+        Called with the id of each video when it is checked.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError, StoreCorruptError
+        The store's file cannot be opened at all.
+    """
+    path = Path(path)
+    with guard.open_file(path) as head, guard.contained(path):
+        is_master = SHARD_TABLE in head
+        shards = read_shard_table(head)[0] if is_master else ()
+    if not is_master:
+        report = check_file(path, on_video)
+        return _summed([report], report.videos, report.problems)
+    return _verify_master(path, shards, on_video)
+
+
+def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str], None]) -> VerifyReport:
+    problems: list[str] = []
+    reports: dict[int, FileReport] = {}
+    for shard in shards:
+        there, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
+        problems += broken
+        if there is not None:
+            reports[shard.number] = there
+    videos: Problems = {}
+    for report in reports.values():
+        videos |= report.videos
+        problems += report.problems
+    try:
+        with guard.open_file(path) as head, guard.contained(path):
+            videos |= {k: v for k, v in _check_master(head, reports).items() if k not in videos}
+    except StoreError as error:
+        problems.append(str(error))
+    return _summed(list(reports.values()), videos, problems)
+
+
+def check_shard(
+    path: Path, shard: Shard, on_video: Callable[[str], None] = lambda _: None
+) -> tuple[FileReport | None, list[str]]:
+    """Return what is to be said of a shard's videos (None: not readable), and of its digest."""
+    try:
+        report = check_file(path, on_video)
+        digest = file_sha256(path)
+    except (StoreError, OSError) as error:
+        return None, [f"shard {shard.name}: {error}"]
+    if (path.stat().st_size, digest) != (shard.bytes, shard.sha256):
+        return report, [f"shard {shard.name} has another SHA-256 or size than the master's table says"]
+    return report, []
+
+
+def _check_master(head: h5py.File, reports: Mapping[int, FileReport]) -> Problems:
+    """Return the videos whose row or link in the master does not fit their shard."""
+    records, shards = index.read_index(head)
+    found: Problems = {}
+    for video_id, record in records.items():
+        report = reports.get(shards[video_id])
+        if report is None or video_id not in report.records:
+            found[video_id] = (f"not to be had from shard {shard_name(shards[video_id])}",)
+        elif report.records[video_id] != record:
+            found[video_id] = ("its row in the master's index is not what its shard says",)
+        else:
+            try:
+                guard.check_link(head, video_id, Path(shard_name(shards[video_id])))
+            except StoreError as error:
+                found[video_id] = (str(error),)
+    strays = {k for report in reports.values() for k in report.records} - records.keys()
+    return found | dict.fromkeys(sorted(strays), ("in a shard, but not in the master's index",))
+
+
+def _summed(
+    reports: Sequence[FileReport], videos: Mapping[str, tuple[str, ...]], problems: Sequence[str]
+) -> VerifyReport:
+    records = [record for report in reports for record in report.records.values()]
+    return VerifyReport(
+        n_videos=sum(len(report.records) + len(report.videos) for report in reports),
+        n_frames=sum(record.n_frames for record in records),
+        n_flow=sum(report.n_flow for report in reports),
+        videos=videos,
+        store=tuple(problems),
+    )
+
+
+def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> FileReport:
+    """Check every video of one file, and its index.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        The file cannot be opened, or its options or groups cannot be read.
+    """
+    records: dict[str, VideoRecord] = {}
+    videos: Problems = {}
+    with guard.open_file(path) as file:
+        with guard.contained(path):
+            options = guard.read_options(file)
+            ids = guard.video_ids(file)
+        for video_id in ids:
+            try:
+                problems = tuple(_check_video(file, video_id, options))
+                records[video_id] = guard.read_record(file, video_id)
+            except FlowkitError as error:
+                problems = (str(error),)
+            if problems:
+                records.pop(video_id, None)
+                videos[video_id] = problems
+            on_video(video_id)
+        try:
+            with guard.contained(path):
+                broken = tuple(_check_index(file, records, videos, options))
+        except StoreError as error:
+            broken = (str(error),)
+    n_flow = sum(record.n_flow for record in records.values()) * len(options.fields)
+    return FileReport(records=records, videos=videos, problems=broken, n_flow=n_flow)
+
+
+def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Iterator[str]:
+    """Yield what is wrong with a video; what cannot even be read raises."""
+    with guard.contained(f"{video_id!r} of {file.filename}"):
+        video = StoredVideo(file, video_id, options)
+        record = video.record
+        if record.n_flow != max(0, record.n_frames - options.step):
+            yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
+        if not np.all(np.isfinite(video.pts)):
+            yield "a frame's time is not finite"
+        for name in field_names(options):
+            yield from _check_field(video, name)
+        if options.frame_codec != "none":
+            for k in range(record.n_frames):
+                yield from _complaint(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
+
+
+def _check_field(video: StoredVideo, name: str) -> Iterator[str]:
+    field = video.field(name)
+    if isinstance(field, ChunkField) and field.chunks_stored != video.record.n_flow:
+        yield f"{name}: {field.chunks_stored} chunks stored, expected {video.record.n_flow}"
+    fill = {np.dtype("i1"): I8_FILL, np.dtype("<i2"): I16_FILL}.get(field.dtype)
+
+    def check(index: int) -> None:
+        codes = field.codes(index)
+        if fill is not None and np.any(codes == fill):
+            raise StoreCorruptError(f"has the code {fill}, which no codec writes")
+
+    for k in range(video.record.n_flow):
+        yield from _complaint(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]
+
+
+def _complaint(read: Callable[[], object], what: str) -> Iterator[str]:
+    """Yield why a piece cannot be read, so that the others are still looked at."""
+    try:
+        with guard.contained(what):
+            read()
+    except StoreError as error:
+        yield f"{what}: {error}"
+
+
+def _check_index(
+    file: h5py.File, records: Mapping[str, VideoRecord], broken: Problems, options: StoreOptions
+) -> Iterator[str]:
+    """Yield where the index and the lists disagree with the groups."""
+    rows, _ = index.read_index(file)
+    index.read_labels(file)
+    index.read_failures(file)
+    if rows.keys() != records.keys() | broken.keys():
+        odd = sorted(rows.keys() ^ (records.keys() | broken.keys()))
+        yield f"the index of {file.filename} and its groups differ in {odd[:5]}"
+    for video_id, record in records.items():
+        if rows.get(video_id, record) != record:
+            yield f"the index of {file.filename} says something else of {video_id!r} than its group"
+    stamp = guard.read_attrs(guard.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
+    if stamp == Path(file.filename).stat().st_size and not broken:
+        for name in index.wrong_addresses(file, list(rows), options):
+            yield f"the index of {file.filename} has wrong addresses for {name}"
