@@ -39,7 +39,7 @@ class TVL1Params:
     lambda_ : float
         Weight of the data term, > 0, for grey values in [0, 255].
     theta : float
-        Coupling of u and v (IPOL eq. 8), > 0.
+        Coupling of u and v: |u - v|^2 / (2 theta), > 0.
     nscales : int
         Most pyramid levels, >= 1; small frames get fewer.
     scale_step : float
@@ -117,12 +117,9 @@ class TVL1Params:
     def _check_types(self) -> None:
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
-            _require(
-                isinstance(value, bool) == isinstance(default, bool),
-                field.name,
-                "of the right type",
-                value,
-            )
+            boolean = isinstance(default, bool)
+            wanted = "True or False" if boolean else "neither True nor False"
+            _require(isinstance(value, bool) == boolean, field.name, wanted, value)
             if isinstance(default, float):
                 finite = isinstance(value, (int, float)) and math.isfinite(value)
                 _require(finite, field.name, "a finite number", value)
