@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import importlib.util
+
+import cv2
+import numpy as np
+import pytest
+
+from flowkit import jpeg
+from flowkit.errors import InvalidParameterError
+from flowkit.jpeg import JpegError
+from tests.clips import moving_texture
+
+PICTURE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
+
+
+@pytest.fixture(params=["simplejpeg", "opencv"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "opencv":
+        monkeypatch.setattr(jpeg, "simplejpeg", None)
+    elif importlib.util.find_spec("simplejpeg") is None:
+        pytest.skip("simplejpeg is not installed")
+    return str(request.param)
+
+
+def test_library_says_which_and_its_version(library: str) -> None:
+    name, version = jpeg.library().split()
+    assert name == library
+    assert version[0].isdigit()
+
+
+def test_colour_comes_back_close(library: str) -> None:
+    decoded = jpeg.decode(jpeg.encode(PICTURE, 95))
+    assert decoded.shape == PICTURE.shape
+    assert decoded.dtype == np.uint8
+    # Mean over all levels: this texture's colours change fast, and chroma is halved.
+    assert np.abs(decoded.astype(int) - PICTURE).mean() < 5
+    luma = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(int) for rgb in (decoded, PICTURE)]
+    assert np.abs(luma[0] - luma[1]).mean() < 1.5
+
+
+def test_red_stays_red(library: str) -> None:
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 0] = 200
+    assert np.abs(jpeg.decode(jpeg.encode(red)).astype(int) - red).max() <= 2  # levels
+
+
+def test_grey_plane_comes_back_close(library: str) -> None:
+    plane = PICTURE[..., 0]
+    decoded = jpeg.decode_grey(jpeg.encode_grey(plane, 95))
+    assert decoded.shape == plane.shape
+    assert np.abs(decoded.astype(int) - plane).max() <= 6  # levels at quality 95
+
+
+def test_lower_quality_takes_fewer_bytes(library: str) -> None:
+    assert len(jpeg.encode(PICTURE, 60)) < len(jpeg.encode(PICTURE, 95))
+    assert len(jpeg.encode_grey(PICTURE[..., 1], 60)) < len(jpeg.encode_grey(PICTURE[..., 1], 95))
+
+
+def test_chroma_is_halved_both_ways(library: str) -> None:
+    data = jpeg.encode(PICTURE)
+    start_of_frame = data.index(b"\xff\xc0")
+    assert data[start_of_frame + 11] == 0x22  # luma's sampling factors: 2 across, 2 down
+    assert data[start_of_frame + 14] == 0x11
+
+
+def test_strided_pictures_encode_like_contiguous_ones(library: str) -> None:
+    flipped = PICTURE[:, ::-1]
+    assert jpeg.encode(flipped) == jpeg.encode(np.ascontiguousarray(flipped))
+    plane = PICTURE[..., 2]
+    assert jpeg.encode_grey(plane) == jpeg.encode_grey(np.ascontiguousarray(plane))
+
+
+def test_both_libraries_decode_to_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("simplejpeg")
+    colour, grey = jpeg.encode(PICTURE, 90), jpeg.encode_grey(PICTURE[..., 0], 90)
+    turbo = jpeg.decode(colour), jpeg.decode_grey(grey)
+    monkeypatch.setattr(jpeg, "simplejpeg", None)
+    np.testing.assert_array_equal(jpeg.decode(colour), turbo[0])
+    np.testing.assert_array_equal(jpeg.decode_grey(grey), turbo[1])
+
+
+def test_opencvs_own_jpeg_is_read_exactly(library: str) -> None:
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(PICTURE, cv2.COLOR_RGB2BGR))
+    assert done
+    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert bgr is not None
+    expected = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(jpeg.decode(encoded.tobytes()), expected)
+
+
+def test_memoryview_decodes_without_a_copy(library: str) -> None:
+    data = jpeg.encode(PICTURE)
+    framed = memoryview(b"??" + data + b"??")[2:-2]
+    np.testing.assert_array_equal(jpeg.decode(framed), jpeg.decode(data))
+
+
+@pytest.mark.parametrize("decode", [jpeg.decode, jpeg.decode_grey])
+def test_damaged_bytes_are_an_error(library: str, decode: object) -> None:
+    data = jpeg.encode(PICTURE)
+    for damaged in (b"", b"no picture at all", data[: len(data) // 2], data[:-2], data[:20] + bytes(400)):
+        with pytest.raises(JpegError, match="not a sound JPEG"):
+            decode(damaged)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("quality", [0, 101, -5])
+def test_quality_out_of_range_is_refused(quality: int) -> None:
+    with pytest.raises(InvalidParameterError, match="1 to 100"):
+        jpeg.encode(PICTURE, quality)
+
+
+def test_other_shapes_and_types_are_refused() -> None:
+    with pytest.raises(InvalidParameterError, match=r"\(H, W, 3\)"):
+        jpeg.encode(PICTURE[..., 0])
+    with pytest.raises(InvalidParameterError, match=r"\(H, W\)"):
+        jpeg.encode_grey(PICTURE)
+    with pytest.raises(InvalidParameterError, match="uint8"):
+        jpeg.encode(PICTURE.astype(np.float32))
+    with pytest.raises(InvalidParameterError, match="non-empty"):
+        jpeg.encode(np.zeros((0, 5, 3), np.uint8))
