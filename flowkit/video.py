@@ -21,6 +21,7 @@ from flowkit import images
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
 from flowkit.frames import Frame
 from flowkit.images import is_image_folder
+from flowkit.video_clock import Clock
 from flowkit.video_cv import CvSource
 from flowkit.video_source import Fault, Picture, Source, VideoInfo
 
@@ -98,7 +99,7 @@ class VideoReader:
         self._source = source
         self._start = -math.inf if start_seconds is None else start_seconds
         self._end = math.inf if end_seconds is None else end_seconds
-        self._clock = _Clock(1 / source.info.fps)
+        self._clock = Clock(1 / source.info.fps)
         self._first_fault = ""
         self._frames = self._read(source.events(start_seconds))
 
@@ -161,37 +162,6 @@ class VideoReader:
             covered = self._clock.last + 1 / info.fps
             if covered < COMPLETE_FRACTION * info.header_seconds:
                 report._cut(f"{covered:.2f} of the {info.header_seconds:.2f} s that its header promises")
-
-
-class _Clock:
-    """Makes times rise strictly, and changes no time that already does.
-
-    A time that stutters (repeats, or is up to a frame and a half late) is put half a frame behind
-    its forerunner, so that the next good time stands. A clock that was set back runs on from the
-    last time, one frame later, with its own intervals.
-    """
-
-    def __init__(self, period: float) -> None:
-        self.last: float | None = None
-        self._period = period
-        self._offset = 0.0
-
-    def read(self, told: float | None) -> tuple[float, bool]:
-        """Give the time in seconds, and whether it had to be made up."""
-        last, period = self.last, self._period
-        if told is None:
-            self.last = 0.0 if last is None else last + period
-            return self.last, True
-        self.last = told + self._offset
-        late = 0.0 if last is None else last - self.last
-        if last is None or late < 0:
-            return self.last, self._offset != 0
-        if late <= 1.5 * period:
-            self.last = last + period / 2
-        else:
-            self.last = last + period
-            self._offset = self.last - told
-        return self.last, True
 
 
 def open_video(

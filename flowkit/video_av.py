@@ -31,6 +31,10 @@ T = TypeVar("T", VideoFrame, Picture)
 # A demuxer that fails this often in a row without giving a packet is stuck.
 MAX_READ_FAULTS = 32
 
+# Behind a seek these tell the same times as from the beginning. MPEG program streams are a frame
+# off there, since one packet of theirs holds several frames and one time.
+SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "avi"})
+
 # How far before the wished start to aim, in seconds, until a key frame lies before it.
 SEEK_MARGINS = (0.0, 5.0, 30.0)
 
@@ -88,6 +92,8 @@ class AvSource:
 
     def _prime(self) -> None:
         """Decode up to the first frame: only it tells the true size and the rotation."""
+        self._tick = float(self._stream.time_base or 1 / DEFAULT_FPS)
+        self._origin = self._stream.start_time or 0
         self._decoding = self._decode()
         self._primed, first = _up_to(VideoFrame, self._decoding)
         if first is None:
@@ -96,15 +102,13 @@ class AvSource:
                 f"{len(faults)} packets fail, the first with: {faults[0]}" if faults else "it has no frames"
             )
             raise DecodeError(f"{self._path}: no frame of the video stream decodes: {cause}")
-        self._tick = float(self._stream.time_base or 1 / DEFAULT_FPS)
-        start = self._stream.start_time
-        self._origin = next((ticks for ticks in (start, first.pts, first.dts) if ticks is not None), 0)
+        if self._stream.start_time is None:
+            self._origin = next((ticks for ticks in (first.pts, first.dts) if ticks is not None), 0)
         self.info = self._describe(first)
 
     def _events_from(self, start_seconds: float) -> Iterator[Picture | Fault]:
-        for margin in SEEK_MARGINS:
-            aim = start_seconds - margin
-            if aim <= 0 or not self._seek(aim):
+        for aim in (start_seconds - margin for margin in SEEK_MARGINS):
+            if aim <= 0 or self._kinds.isdisjoint(SEEKABLE_CONTAINERS) or not self._seek(aim):
                 break
             events = self._told(self._decode())
             head, first = _up_to(Picture, events)
@@ -114,6 +118,10 @@ class AvSource:
         self.close()
         self._open()
         return self._told(self._decode())
+
+    @property
+    def _kinds(self) -> set[str]:
+        return set(self._container.format.name.split(","))
 
     def _seek(self, seconds: float) -> bool:
         try:
@@ -157,7 +165,7 @@ class AvSource:
                 yield packet
 
     def _told(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[Picture | Fault]:
-        times = _BestTimes(prefer_dts="avi" in self._container.format.name.split(","))
+        times = _BestTimes(prefer_dts="avi" in self._kinds)
         for event in decoding:
             if isinstance(event, Fault):
                 yield event
@@ -245,15 +253,15 @@ def _open_container(path: Path) -> InputContainer:
 
 
 def _best_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Take FFmpeg's best video stream; a cover picture of a song is none."""
+    """Take the default stream, of several the largest, of equals FFmpeg's choice; a song's cover is none."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = sorted({stream.type for stream in container.streams})
         raise NoVideoStreamError(f"{path}: no video stream, only {', '.join(kinds) or 'an empty container'}")
     best = container.streams.best("video")
-    chosen = next((s for s in moving if best is not None and s.index == best.index), None)
-    chosen = chosen or max(
-        moving, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height)
+    chosen = max(
+        moving,
+        key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, s is best),
     )
     if chosen.codec_context is None:
         raise DecodeError(f"{path}: this FFmpeg has no decoder for the video stream")

@@ -44,6 +44,11 @@ class CvSource:
     def __init__(self, path: Path, threads: int) -> None:
         if path.stat().st_size == 0:
             raise UnopenableError(f"{path}: the file is empty")
+        if not _is_utf8(path):
+            # OpenCV 5.0 crashes on such names.
+            raise UnopenableError(
+                f"{path!r}: OpenCV opens no name that is not UTF-8; rename the file or use PyAV"
+            )
         self._capture = _capture(path, threads)
         if not self._capture.isOpened():
             raise UnopenableError(f"{path}: OpenCV cannot open it as a video, or it has no video stream")
@@ -93,6 +98,14 @@ class CvSource:
             origin_seconds=0.0,
             decoder="opencv",
         )
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _capture(path: Path, threads: int) -> cv2.VideoCapture:
