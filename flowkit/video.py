@@ -187,6 +187,7 @@ def open_video(
         Take frames shown at start <= time < end only; None: from the first, to the last.
     threads
         Decoding threads, 0 for as many as FFmpeg likes. One is right where videos run in parallel.
+        More give the same frames, but those that follow a fault may be patched up differently.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """OpenCV's side of `flowkit.video`: the fallback where PyAV is not installed.
 
 OpenCV tells neither which packets failed nor whether a frame is damaged, reads past errors in
-silence or stops at them, and reads no AV1 without a GPU. The pixels it gives are PyAV's.
+silence or stops at them, scales frames whose size changes midway to the first size, and reads no
+AV1 without a GPU. The pixels it gives are PyAV's.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 from av.container import OutputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -143,6 +144,21 @@ def audio_only(path: Path, *, seconds: float = 0.5) -> Path:
         frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
         frame.sample_rate = 16000
         container.mux([*stream.encode(frame), *stream.encode(None)])
+    return path
+
+
+def song_with_cover(path: Path, cover: UInt8) -> Path:
+    """Write a tone with one picture that players show meanwhile."""
+    with av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=16000)
+        picture = _add_stream(container, cover[None], "mjpeg", "yuvj420p", 25, {})
+        picture.disposition = Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(
+            [*picture.encode(av.VideoFrame.from_ndarray(cover, format="rgb24")), *picture.encode(None)]
+        )
+        container.mux([*sound.encode(frame), *sound.encode(None)])
     return path
 
 

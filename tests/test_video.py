@@ -139,6 +139,18 @@ def test_stream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
     assert report.pts_repaired == 12
 
 
+def test_size_that_changes_midway_comes_as_it_is(tmp_path: Path) -> None:
+    parts = [
+        clips.write_video(tmp_path / f"{width}.ts", clips.numbered_flashes(6, width=width))
+        for width in (64, 96)
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with video.open_video(tmp_path / "both.ts") as reader:
+        widths = [frame.rgb.shape[1] for frame in reader]
+    assert widths == [64] * 6 + [96] * 6
+    assert reader.info.width == 64
+
+
 def test_larger_of_two_streams_is_taken(tmp_path: Path) -> None:
     large = clips.moving_texture(5, height=96, width=128)
     pictures, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
@@ -260,6 +272,11 @@ def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: str) -> N
 def test_sound_alone_is_no_video_stream(tmp_path: Path) -> None:
     with pytest.raises(NoVideoStreamError, match="only audio"):
         video.open_video(clips.audio_only(tmp_path / "a.mp4"))
+
+
+def test_cover_of_a_song_is_no_video_stream(tmp_path: Path) -> None:
+    with pytest.raises(NoVideoStreamError, match="no video stream"):
+        video.open_video(clips.song_with_cover(tmp_path / "a.m4a", FRAMES[0]))
 
 
 def test_stream_of_broken_packets_is_a_decode_error(tmp_path: Path) -> None:
