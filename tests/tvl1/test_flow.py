@@ -20,7 +20,7 @@ def test_one_pair(backend: str, waves: Waves) -> None:
     flow = tvl1_flow(waves((40, 50)), waves((40, 50), (1.5, -0.5)), params="accurate", backend=backend)
     assert flow.dtype == np.float32
     assert flow.shape == (2, 40, 50)
-    # px: total variation and, for cv2, positions in steps of 1/32 px.
+    # px: total variation; OpenCV 4 rounds positions to 1/32 px.
     np.testing.assert_allclose(np.median(flow, axis=(1, 2)), [1.5, -0.5], rtol=0, atol=0.04)
 
 

@@ -31,8 +31,8 @@ def test_keys_weights_follow_the_piecewise_definition(a: float) -> None:
 def test_bicubic_matches_cv2_where_no_tap_leaves_the_frame() -> None:
     rng = np.random.default_rng(0)
     picture = rng.uniform(0, 255, (20, 24)).astype(np.float32)
-    # cv2 rounds positions to 1/32 px; positions that are multiples of it leave its float32
-    # arithmetic and its table of float weights as the only difference.
+    # OpenCV 4 rounds positions to 1/32 px; positions that are multiples of it leave float32
+    # arithmetic as the only difference.
     x = (rng.integers(2 * 32, 20 * 32, (9, 7)) / 32).astype(np.float32)
     y = (rng.integers(2 * 32, 16 * 32, (9, 7)) / 32).astype(np.float32)
     expected = cv2.remap(picture, x, y, cv2.INTER_CUBIC)
