@@ -102,6 +102,7 @@ def compare_check_every(pair: Pair, params: TVL1Params, *, seldom: Flow, seldom_
         f"iterations_every_{params.check_every}": seldom_row["iterations"],
         "mean_abs_difference_px": float(difference.mean()),
         "max_abs_difference_px": float(difference.max()),
+        "share_of_pixels_over_1_px": float(np.mean(difference.max(axis=0) > 1)),
         "share_of_i8_codes_changed": float(np.mean(i8_codes(seldom) != i8_codes(often))),
     }
 
