@@ -95,8 +95,6 @@ def commit(temporary: Path, path: Path) -> None:
 def discard(temporary: Path) -> None:
     """Remove a temporary, if it is there."""
     with contextlib.suppress(FileNotFoundError):
-        # HDF5 may be unable to close a file that did not fit: its space is freed all the same.
-        os.truncate(temporary, 0)
         temporary.unlink()
     release(temporary)
 

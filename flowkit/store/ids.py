@@ -9,7 +9,7 @@ from flowkit.errors import InputError, InvalidParameterError
 
 MAX_ID_BYTES = 1024
 # A segment that is empty, "." or "..", or a NUL anywhere.
-_BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
+_BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 
 
 def check_video_id(video_id: str) -> str:

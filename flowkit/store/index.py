@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
 from flowkit.store import guard
+from flowkit.store.outfile import hdf5_writer
 from flowkit.store.schema import (
     FAILURE_COLUMNS,
     FAILURES,
@@ -26,7 +27,6 @@ from flowkit.store.schema import (
     INDEX_VIDEOS,
     LABEL_COLUMNS,
     LABELS,
-    LIBVER,
     VIDEOS,
     Failure,
     StoreOptions,
@@ -143,7 +143,7 @@ def _addresses(
 def stamp_file_bytes(path: Path) -> None:
     """Write the size of a closed file into its index, which does not change the size."""
     size = os.path.getsize(path)
-    with h5py.File(path, "r+", libver=LIBVER, locking=False) as file:
+    with hdf5_writer(path, "r+") as file:
         file[INDEX].attrs.modify(FILE_BYTES, np.int64(size))
     if os.path.getsize(path) != size:
         raise StoreCorruptError(f"{path} changed its size while its index was finished")

@@ -19,9 +19,9 @@ import h5py
 from flowkit.errors import StoreOptionsError
 from flowkit.store import commit, guard, index
 from flowkit.store.inventory import Files, Inventory, Shard, shard_name, survey, take_inventory
+from flowkit.store.outfile import hdf5_writer
 from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import (
-    LIBVER,
     NEXT_SHARD,
     SHARD_COLUMNS,
     SHARD_TABLE,
@@ -245,7 +245,7 @@ def write_container(
 ) -> None:
     """Write a single-file store or a shard with the videos of `sources`, and commit it."""
     with commit.replacement(path) as temporary:
-        with h5py.File(temporary, "w", libver=LIBVER, locking=False) as file:
+        with hdf5_writer(temporary) as file:
             write_root(file, lists.options)
             file.create_group(VIDEOS)
             for source, video_ids in sources.items():
@@ -278,7 +278,7 @@ def write_master(
     folder = files.shards.name
     with (
         commit.replacement(files.store_path) as temporary,
-        h5py.File(temporary, "w", libver=LIBVER, locking=False) as file,
+        hdf5_writer(temporary) as file,
     ):
         write_root(file, lists.options)
         next_shard = max([files.next_shard, *(shard.number + 1 for shard in table)])

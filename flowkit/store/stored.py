@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.errors import ClipRangeError, StoreCorruptError
+from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError
 from flowkit.quantize import I16_SCALE_PX, U8_LEVELS, is_i8_scale
 from flowkit.store import guard
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
@@ -214,5 +214,5 @@ def _decoded(data: bytes, size: tuple[int, int], *, grey: bool) -> NDArray[np.ui
         raise StoreCorruptError(f"a stored JPEG is {found[1]}x{found[0]}, expected {size[1]}x{size[0]}")
     try:
         return jpeg.decode_grey(data) if grey else jpeg.decode(data)
-    except jpeg.JpegError as error:
+    except JpegError as error:
         raise StoreCorruptError(f"a stored picture is damaged: {error}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import os
 import tempfile
 import uuid
 import zlib
@@ -27,10 +26,10 @@ from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import I8_FILL, I16_FILL
 from flowkit.store import commit
 from flowkit.store.codec import EncodedFlow
+from flowkit.store.outfile import Hdf5Writer
 from flowkit.store.schema import (
     DEFLATE_LEVEL,
     FORMAT,
-    LIBVER,
     VERSION,
     VIDEOS,
     Attributes,
@@ -202,7 +201,7 @@ class PartWriter:
         self._temporary = commit.temporary_path(self.path)
         commit.claim(self._temporary)
         self._pts = array.array("d")
-        self._file: h5py.File | None = None
+        self._out: Hdf5Writer | None = None
         self._frames: Spool | None = None
         self._fields: dict[str, _ChunkField | _JpegField] = {}
         try:
@@ -214,9 +213,9 @@ class PartWriter:
 
     def _open(self) -> None:
         options, folder = self.options, self.path.parent
-        self._file = h5py.File(self._temporary, "w", libver=LIBVER, locking=False)
-        write_root(self._file, options)
-        group = self._file.create_group(f"{VIDEOS}/{self.video_id}")
+        self._out = Hdf5Writer(self._temporary)
+        write_root(self._out.file, options)
+        group = self._out.file.create_group(f"{VIDEOS}/{self.video_id}")
         self._group = group
         if options.frame_codec == "jpeg":
             self._frames = Spool(folder)
@@ -282,9 +281,9 @@ class PartWriter:
         self._check(record)
         with self._guarded():
             self._finish(record)
-            if self._file is not None:
-                self._file.close()
-            self._file = None
+            if self._out is not None:
+                self._out.finish()
+            self._out = None
             commit.commit(self._temporary, self.path)
         self.abort()
 
@@ -294,14 +293,9 @@ class PartWriter:
             field.close()
         if self._frames is not None:
             self._frames.close()
-        if self._file is not None:
-            # Freed first, so that HDF5 can close a file that did not fit on the disk; where it
-            # still cannot, the error that brought us here is the one to tell.
-            with contextlib.suppress(OSError):
-                os.truncate(self._temporary, 0)
-            with contextlib.suppress(OSError, RuntimeError):
-                self._file.close()
-            self._file = None
+        if self._out is not None:
+            self._out.abandon()
+            self._out = None
         commit.discard(self._temporary)
 
     def __enter__(self) -> Self:
@@ -339,7 +333,12 @@ class PartWriter:
         """Give up the part on any failure: a file that missed one write is not to be trusted."""
         try:
             with commit.no_space_translated(self.path):
-                yield
+                try:
+                    yield
+                finally:
+                    # Before what HDF5 made of a failed write, if that raised too.
+                    if self._out is not None:
+                        self._out.check()
         except BaseException:
             self.abort()
             raise

@@ -1,0 +1,138 @@
+"""HDF5 files whose failed writes are told by us: HDF5 itself may crash over them.
+
+A flush that fails while HDF5 closes a file ends in a segmentation fault (HDF5 2.0 with h5py
+3.16: a full disk kills the process). So HDF5 writes through `OutFile`, which remembers the first
+failure and takes everything else as if it were written; who writes asks for that failure before
+the file is committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from flowkit.store.schema import LIBVER
+
+
+class OutFile(io.RawIOBase):
+    """A file for HDF5 to write to, which never fails; `check` raises what went wrong."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__()
+        self._path = path
+        self.error: OSError | None = None
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if mode == "w" else 0)
+        self._descriptor = os.open(path, flags, 0o666)
+        self._at = 0
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self.error is not None:
+            raise OSError(self.error.errno, self.error.strerror, str(self._path)) from self.error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position; offsets from the end are those of what was written."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: os.fstat(self._descriptor).st_size}
+        self._at = base[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or note why not."""
+        view = memoryview(data)
+        done = 0
+        with self._noted():
+            while self.error is None and done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], self._at + done)
+        self._at += len(view)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read back; what was never written is zero."""
+        view = memoryview(buffer)
+        found = b""
+        with self._noted():
+            found = os.pread(self._descriptor, len(view), self._at)
+        view[:] = found + bytes(len(view) - len(found))
+        self._at += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or note why not."""
+        size = self._at if size is None else size
+        with self._noted():
+            if self.error is None:
+                os.ftruncate(self._descriptor, size)
+        return size
+
+    def close(self) -> None:
+        """Close the file; what a network file system tells only now is noted too."""
+        if not self.closed:
+            with self._noted():
+                os.close(self._descriptor)
+        super().close()
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+
+class Hdf5Writer:
+    """An HDF5 file being written.
+
+    Parameters
+    ----------
+    path
+        The file, a temporary.
+    mode
+        `w` makes it, `r+` changes it.
+    """
+
+    def __init__(self, path: Path, mode: str = "w") -> None:
+        self._out = OutFile(path, mode)
+        self.file: h5py.File = h5py.File(self._out, mode, libver=LIBVER)
+
+    def check(self) -> None:
+        """Raise what has gone wrong below HDF5 so far."""
+        self._out.check()
+
+    def finish(self) -> None:
+        """Close the file and raise what went wrong at any time."""
+        self.file.close()
+        self._out.close()
+        self._out.check()
+
+    def abandon(self) -> None:
+        """Close a file that is not to be kept."""
+        self._out.error = self._out.error or OSError("abandoned")
+        # The failure that brought us here is the one to tell.
+        with contextlib.suppress(OSError, RuntimeError):
+            self.file.close()
+        self._out.close()
+
+
+@contextlib.contextmanager
+def hdf5_writer(path: Path, mode: str = "w") -> Iterator[h5py.File]:
+    """Yield an HDF5 file to write; at the end it is closed and all of it is there, or it raises."""
+    writer = Hdf5Writer(path, mode)
+    try:
+        try:
+            yield writer.file
+        finally:
+            writer.check()  # before what HDF5 made of a failed write, if that raised too
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
