@@ -35,6 +35,11 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        for option in command.params:
+            if isinstance(option, click.Option):
+                # FLOWKIT_EXTRACT_FRAMES for --frames, whatever the parameter is called inside.
+                flag = max(option.opts, key=len).lstrip("-").replace("-", "_")
+                option.envvar = f"FLOWKIT_{cmd_name}_{flag}".upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -53,7 +58,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"auto_envvar_prefix": "FLOWKIT", "help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 def group() -> None:
@@ -69,7 +74,7 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command line; FlowkitError becomes one line on stderr and status 2."""
+    """Run the command line; an error of flowkit's or the system's is one line and status 2."""
     from flowkit.errors import FlowkitError
 
     # A polite kill (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
@@ -83,6 +88,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    except FlowkitError as error:
+    except (FlowkitError, OSError) as error:
+        # What the system refuses (a full disk, a read-only folder) is said without a traceback.
         click.echo(f"flowkit: {error}", err=True)
         sys.exit(2)

@@ -6,7 +6,8 @@
     ├── InvalidParameterError (ValueError)       an option or argument outside its range
     ├── InputError (ValueError)                  what was named as input cannot be planned
     ├── BackendError (RuntimeError)              a TV-L1 backend cannot do what was asked
-    │   └── BackendUnavailableError              it is not installed or cannot start here
+    │   └── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
+    ├── JpegError (ValueError)                   bytes that are no picture, or damaged
     ├── VideoError                               one video did not make it; carries a ledger reason
     │   ├── UnopenableError (OSError)            `unopenable`
     │   ├── NoVideoStreamError (ValueError)      `no_video_stream`
@@ -51,7 +52,11 @@ class BackendError(FlowkitError, RuntimeError):
 
 
 class BackendUnavailableError(BackendError):
-    """A TV-L1 backend is not installed or cannot start on this machine."""
+    """A TV-L1 backend or a decoder is not installed or cannot start on this machine."""
+
+
+class JpegError(FlowkitError, ValueError):
+    """Bytes that are no JPEG picture, or damaged ones."""
 
 
 class VideoError(FlowkitError):

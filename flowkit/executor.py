@@ -214,9 +214,10 @@ class LocalExecutor:
                 yield outcome
 
     def close(self) -> None:
-        """Kill the workers, at once, whatever they do."""
-        for slot in self._slots:
-            slot.kill()
+        """Kill the workers, at once, whatever they do; they are gone when this returns."""
+        pools = [slot.kill() for slot in self._slots]
+        for pool in filter(None, pools):
+            pool.shutdown(wait=True)
         self.board.close()
 
     def __enter__(self) -> LocalExecutor:
@@ -280,15 +281,18 @@ class _Slot:
             self.kill()
             return Outcome(task=task, died=_cause_of_death(error))
 
-    def kill(self) -> None:
-        if self._pool is None:
-            return
+    def kill(self) -> Any:
+        """End the worker and return its pool, if any; the slot can be used again at once."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return None
         pid = self._board.pid(self._number)
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._pool.shutdown(wait=False)
-        self._pool = None
+        # A worker that has not yet signed in must be found by loky.
+        pool.shutdown(wait=False, kill_workers=not pid)
+        return pool
 
 
 def _cause_of_death(error: BrokenProcessPool) -> str:

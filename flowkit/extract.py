@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -233,11 +233,13 @@ def run(
         for changed in setup.plan.changed:
             outcomes.append(_changed(changed))
         try:
-            for outcome in _run_jobs(setup, len(outcomes), on_progress, executor):
-                outcomes.append(outcome)
-                stages.update(outcome.stages)
-                if outcome.failure and _must_stop(outcome.failure, setup.config):
-                    break
+            # Closed even when the loop is left early: no worker lives on behind it.
+            with contextlib.closing(_run_jobs(setup, len(outcomes), on_progress, executor)) as running:
+                for outcome in running:
+                    outcomes.append(outcome)
+                    stages.update(outcome.stages)
+                    if outcome.failure and _must_stop(outcome.failure, setup.config):
+                        break
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
@@ -257,7 +259,7 @@ def _run_jobs(
     already_failed: int,
     on_progress: Callable[[Progress], None],
     executor: Executor | None,
-) -> Iterator[VideoOutcome]:
+) -> Generator[VideoOutcome, None, None]:
     jobs = [_job(setup, source) for source in setup.plan.todo]
     if not jobs:
         return

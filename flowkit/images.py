@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from flowkit import jpeg
-from flowkit.errors import DecodeError, UnopenableError
+from flowkit.errors import DecodeError, JpegError, UnopenableError
 from flowkit.video_source import DEFAULT_FPS, Fault, Picture, UInt8, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -147,6 +147,6 @@ def _try_read(path: Path) -> UInt8 | None:
         if path.suffix.lower() in _JPEG_SUFFIXES:
             return jpeg.decode(data)
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error, jpeg.JpegError):
+    except (OSError, cv2.error, JpegError):
         return None
     return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import FlowkitError, InvalidParameterError
+from flowkit.errors import InvalidParameterError, JpegError
 
 try:
     import simplejpeg
@@ -21,10 +21,6 @@ except ImportError:
 
 UInt8 = NDArray[np.uint8]
 DEFAULT_QUALITY = 95
-
-
-class JpegError(FlowkitError, ValueError):
-    """The bytes are no JPEG, or a damaged one."""
 
 
 def library() -> str:

@@ -1,0 +1,132 @@
+"""Kill an extraction at every system call that changes a file; resume; verify. Needs strace.
+
+    python benchmarks/fault_campaign.py [--mode inline|command] [--every K]
+
+For N = 1, 2, ... a small extraction (two clips, one of them long enough for segments) gets
+SIGKILL at its N-th write, pwrite64, ftruncate, fsync, rename or unlink, until a run ends by
+itself. `inline` does all the work in one process; `command` is `flowkit extract --jobs 2`,
+where the N-th call of the coordinator or of a worker is hit. Then the same extraction runs
+undisturbed and the store is verified. It fails if a video whose commit was reported is
+extracted again, a store does not verify, or flow differs from the undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import flowkit  # noqa: E402  (from this checkout)
+from benchmarks.record import write_result  # noqa: E402
+from tests import clips  # noqa: E402
+
+CALLS = "write,pwrite64,ftruncate,fsync,rename,unlink"
+
+
+def command_of(mode: str, videos: Path, store: Path) -> list[str]:
+    if mode == "inline":
+        return [sys.executable, str(ROOT / "tests/faults/extraction.py"), str(videos), str(store)]
+    options = ["--short-side", "16", "--backend", "opencv", "--jobs", "2", "--json", "--quiet"]
+    return [shutil.which("flowkit") or "flowkit", "extract", str(videos), str(store), *options]
+
+
+def committed(mode: str, output: str) -> set[str]:
+    if mode == "inline":
+        return {line.split()[1] for line in output.splitlines() if line.startswith("committed")}
+    rows = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
+    return {row["video_id"] for row in rows if row["status"] == "stored"}
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+
+
+def killed_at(n: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    inject = f"inject={CALLS}:signal=SIGKILL:when={n}"
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={CALLS}"]
+    return run([*strace, "-e", inject, *command])
+
+
+def differences(store: Path, reference: Path) -> list[str]:
+    report = flowkit.verify(store)
+    if not report.sound:
+        return [f"not sound: {report.store} {report.videos}"]
+    with flowkit.open(store) as one, flowkit.open(reference) as two:
+        if list(one) != list(two):
+            return [f"holds {list(one)}"]
+        return [f"flow of {k} differs" for k in two if not np.array_equal(one[k].flow(), two[k].flow())]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--mode", choices=["inline", "command"], default="inline")
+    parser.add_argument("--every", type=int, default=1, help="try every K-th call only")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        videos = folder / "videos"
+        videos.mkdir()
+        clips.mjpeg_avi(videos / "long.avi", clips.moving_texture(10, height=16, width=16))
+        clips.mjpeg_avi(videos / "short.avi", clips.moving_texture(3, height=16, width=16))
+        reference = folder / "reference.h5"
+        run(command_of(args.mode, videos, reference)).check_returncode()
+        result = campaign(args.mode, args.every, videos, reference, folder)
+    path = write_result(f"fault-campaign-{args.mode}", result)
+    print(json.dumps({k: v for k, v in result.items() if k != "faults"}), path)
+    return 1 if result["faults"] else 0
+
+
+def campaign(mode: str, every: int, videos: Path, reference: Path, folder: Path) -> dict[str, object]:
+    began, n, kills, reported, lost = time.monotonic(), 1, 0, 0, 0
+    faults: list[str] = []
+    while True:
+        work = folder / f"kill{n}"
+        work.mkdir()
+        command = command_of(mode, videos, work / "out.h5")
+        first = killed_at(n, command)
+        if first.returncode == 0:
+            break
+        kills += 1
+        done = committed(mode, first.stdout)
+        reported += len(done)
+        second = run(command)
+        again = done & committed(mode, second.stdout)
+        lost += len(again)
+        found = [f"{k} was extracted again" for k in again]
+        if second.returncode != 0:
+            found.append(f"resume ended with {second.returncode}: {second.stderr[-300:]}")
+        else:
+            found += differences(work / "out.h5", reference)
+            left = {path.name for path in work.iterdir()} - {"out.h5"}
+            found += [f"left behind: {left}"] if left else []
+        faults += [f"call {n}: {text}" for text in found]
+        print(f"\rcall {n}: {kills} kills, {len(faults)} faults", end="", file=sys.stderr, flush=True)
+        shutil.rmtree(work)
+        n += every
+    print(file=sys.stderr)
+    return {
+        "mode": mode,
+        "calls": CALLS,
+        "every": every,
+        "kill_points": kills,
+        "commits_reported_before_kills": reported,
+        "commits_lost": lost,
+        "faults": faults,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

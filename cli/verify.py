@@ -1,0 +1,52 @@
+"""`flowkit verify`: check that every stored byte that counts is still right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.store.verify import VerifyReport
+
+
+@click.command("verify")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Rewrite the store without what is broken; the next extract makes it again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def command(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> None:
+    """Check every flow field, frame, count, checksum and shard of STORE.
+
+    Exit status: 0 sound, 1 not (with --repair: something was broken and is dropped).
+    """
+    from flowkit.store.repair import repair as drop_broken
+    from flowkit.store.verify import verify
+
+    report = verify(store)
+    if as_json:
+        click.echo(json.dumps({"sound": report.sound, **dataclasses.asdict(report)}))
+    else:
+        click.echo("\n".join(_lines(store, report)))
+    if repair and not report.sound:
+        dropped = drop_broken(store).dropped
+        click.echo(f"dropped {len(dropped)} videos: {', '.join(dropped)}; extract again", err=True)
+    ctx.exit(0 if report.sound else 1)
+
+
+def _lines(store: Path, report: VerifyReport) -> Iterator[str]:
+    for problem in report.store:
+        yield f"{store}: {problem}"
+    for name, problems in report.videos.items():
+        for problem in problems:
+            yield f"{name}: {problem}"
+    word = "sound" if report.sound else "NOT SOUND"
+    yield f"{store}: {word}; {report.n_videos} videos, {report.n_frames} frames, {report.n_flow} flow fields"

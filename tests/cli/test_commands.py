@@ -1,0 +1,257 @@
+"""The commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowkit
+from tests import clips
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMANDS = ("extract", "info", "verify", "synth", "doctor", "demo")
+
+
+def command_line(*words: object) -> list[str]:
+    return [sys.executable, "-c", "import flowkit_cli; flowkit_cli.main()", *map(str, words)]
+
+
+def flowkit_says(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command_line(*words), capture_output=True, text=True, check=False, timeout=120, **options
+    )
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    (folder / "drift").mkdir(parents=True)
+    clips.mjpeg_avi(folder / "drift" / "one.avi", clips.moving_texture(4))
+    clips.mjpeg_avi(folder / "drift" / "two.avi", clips.moving_texture(4, seed=1))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "out.h5"
+
+
+def test_help_lists_each_command_and_is_quick() -> None:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = flowkit_says("--help")
+        times.append(time.perf_counter() - began)
+    assert done.returncode == 0
+    assert all(re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in COMMANDS)
+    # .2 s is the promise on a quiet machine; a loaded one gets some room.
+    assert sorted(times)[2] < 0.6
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str) -> None:
+    done = flowkit_says(name, "--help")
+    assert done.returncode == 0
+    assert f"flowkit {name}" in done.stdout.replace("-c", "flowkit")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_readme_names_each_command(name: str) -> None:
+    assert f"flowkit {name}" in (ROOT / "README.md").read_text()
+
+
+def test_readme_options_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    known = "".join(flowkit_says(name, "--help").stdout for name in COMMANDS)
+    # pip's own options stand in the set-up commands.
+    flags = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", readme)) - {"--check"}
+    assert flags
+    assert {flag for flag in flags if flag not in known} == set()
+
+
+def test_extract_then_info_then_verify(videos: Path, store: Path) -> None:
+    done = flowkit_says("extract", videos, store)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "2 stored" in done.stderr
+    assert "\r" not in done.stderr
+    info = json.loads(flowkit_says("info", store, "--json").stdout)
+    assert (info["n_videos"], info["n_flow"], info["per_label"]) == (2, 6, {"drift": 2})
+    assert "drift/one" in flowkit_says("info", store, "drift/one").stdout
+    verified = flowkit_says("verify", store)
+    assert verified.returncode == 0
+    assert "sound; 2 videos, 8 frames, 6 flow fields" in verified.stdout
+
+
+def test_json_has_one_line_per_video(videos: Path, store: Path) -> None:
+    (videos / "bad.mp4").write_bytes(b"")
+    done = flowkit_says("extract", videos, store, "--json", "--quiet")
+    assert done.returncode == 1
+    rows = {row["video_id"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert {k: row["status"] for k, row in rows.items()} == {
+        "bad": "failed",
+        "drift/one": "stored",
+        "drift/two": "stored",
+    }
+    assert rows["bad"]["failure"]["reason"] == "unopenable"
+    again = flowkit_says("extract", videos, store, "--json")
+    statuses = [json.loads(line)["status"] for line in again.stdout.splitlines()]
+    assert sorted(statuses) == ["already_stored", "already_stored", "failed"]
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(videos: Path, store: Path) -> None:
+    done = flowkit_says("extract", videos, store, "--dry-run", "--preset", "fast")
+    assert done.returncode == 0
+    assert "drift/one" in done.stdout
+    assert list(store.parent.iterdir()) == [videos]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing", "OUT"], "no such file or folder"),
+        (["EMPTY", "OUT"], "no video below"),
+        (["OUT"], "no INPUT"),
+        (["VIDEOS", "OUT", "--native", "--short-side", "8"], "exclude one another"),
+        (["VIDEOS", "OUT", "--size", "8"], "--size must be WxH"),
+        (["VIDEOS", "OUT", "--tau", "0.5"], r"tau must be in \(0, 0.25\], got 0.5"),
+        (["VIDEOS", "OUT", "--backend", "opencv", "--preset", "ipol"], "ipol|gaussian"),
+        (["VIDEOS", "OUT", "--step", "0"], "step must be >= 1"),
+        (["VIDEOS", "OUT", "--nonsense"], "No such option"),
+    ],
+)
+def test_what_cannot_start_is_status_2_and_one_clear_word(
+    words: list[str], message: str, videos: Path, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    names = {"OUT": store, "VIDEOS": videos, "EMPTY": tmp_path / "empty"}
+    done = flowkit_says("extract", *[names.get(word, word) for word in words])
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not store.exists()
+
+
+def test_changed_options_are_named(videos: Path, store: Path) -> None:
+    flowkit_says("extract", videos, store)
+    done = flowkit_says("extract", videos, store, "--step", "2", "--epsilon", "0.02")
+    assert done.returncode == 2
+    assert "step: stored 1, asked 2" in done.stderr
+    assert "epsilon" in done.stderr
+
+
+def test_options_come_from_the_environment(videos: Path, store: Path) -> None:
+    environment = {**os.environ, "FLOWKIT_EXTRACT_STEP": "2", "FLOWKIT_EXTRACT_FRAMES": "none"}
+    assert flowkit_says("extract", videos, store, env=environment).returncode == 0
+    with flowkit.open(store) as opened:
+        assert (opened.options.step, opened.options.frame_codec) == (2, "none")
+
+
+def test_lists_come_from_standard_input(videos: Path, store: Path) -> None:
+    lines = f"{videos}/drift/one.avi 4 0\n{videos}/gone.avi 4 1\n"
+    classes = videos / "classes.txt"
+    classes.write_text("drift\nshake\n")
+    done = flowkit_says("extract", "-", store, "--root", videos, "--classes", classes, input=lines)
+    assert done.returncode == 1
+    with flowkit.open(store) as opened:
+        assert list(opened) == ["drift/one"]
+        assert opened["drift/one"].label == "drift"
+        assert opened.labels == ("drift", "shake")
+        assert opened.failures[0].reason == "unopenable"
+
+
+def test_verify_finds_a_flipped_bit_and_repair_lets_extract_mend_it(videos: Path, store: Path) -> None:
+    flowkit_says("extract", videos, store)
+    import h5py
+
+    with h5py.File(store) as file:
+        where = file["videos/drift/one/flow"].id.get_chunk_info(1).byte_offset + 7
+    data = bytearray(store.read_bytes())
+    data[where] ^= 4
+    store.write_bytes(data)
+    done = flowkit_says("verify", store)
+    assert done.returncode == 1
+    assert "drift/one" in done.stdout
+    assert "NOT SOUND" in done.stdout
+    assert flowkit_says("verify", store, "--repair").returncode == 1
+    assert flowkit_says("verify", store).returncode == 0
+    assert "1 to extract, 1 already stored" in flowkit_says("extract", videos, store).stderr
+    assert flowkit_says("verify", store).returncode == 0
+
+
+def test_a_store_that_is_none_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_text("no HDF5")
+    for words in (("info", tmp_path / "x.h5"), ("verify", tmp_path / "gone.h5")):
+        done = flowkit_says(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("flowkit: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, store: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    clips.mjpeg_avi(folder / "short.avi", clips.moving_texture(2, height=16, width=16))
+    clips.mjpeg_avi(folder / "sleepy.avi", clips.moving_texture(300, height=240, width=320))
+    # A process group of its own, as a terminal gives: Ctrl-C reaches the workers too.
+    words = ["extract", folder, store, "--json", "--backend", "reference", "--jobs", "2"]
+    process = subprocess.Popen(
+        command_line(*words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["video_id"] == "short"
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert time.monotonic() - began < 2
+    assert process.returncode == 130
+    assert "the same command again goes on from there" in said
+    assert "Traceback" not in said
+    left = {path.name for path in (tmp_path / "out.h5.parts").iterdir()}
+    assert left == {"short.h5", "lock"}
+
+
+def test_doctor_names_the_backend_that_would_be_used() -> None:
+    done = flowkit_says("doctor", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(row["text"].startswith("auto takes ") for row in rows)
+    assert any(row["topic"] == "FFmpeg" for row in rows)
+
+
+def test_demo_runs_the_whole_path(tmp_path: Path) -> None:
+    done = flowkit_says("demo", "--clips", "1", "--keep", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    assert "sound; 4 videos" in done.stdout
+    with flowkit.open(tmp_path / "kept" / "out.h5") as opened:
+        assert len(opened.labels) == 4
+
+
+FIVE_LINES = """
+import sys, h5py
+a, b = 0, 3
+with h5py.File("out.h5") as f:
+    v = f["videos/drift/one"]
+    uv = v["flow"][a:b] * v["flow_scale"][a:b].reshape(-1, 1, 1, 1)   # px per frame, (n, 2, H, W): u, v
+assert not [name for name in sys.modules if name.startswith("flowkit")]
+import numpy; numpy.save("uv.npy", uv)
+"""
+
+
+def test_plain_h5py_reads_the_flow_with_nothing_of_flowkit_imported(videos: Path, store: Path) -> None:
+    flowkit_says("extract", videos, store)
+    subprocess.run([sys.executable, "-c", FIVE_LINES], cwd=store.parent, check=True)
+    with flowkit.open(store) as opened:
+        assert np.array_equal(np.load(store.parent / "uv.npy"), opened["drift/one"].flow(0, 3))
