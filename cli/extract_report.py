@@ -121,6 +121,7 @@ class Reporter:
             f"{self._store}: {report.stored} stored"
             + (f", {report.already_stored} were stored before" if report.already_stored else "")
             + (f", {len(report.failures)} failed" if report.failures else "")
+            + (f", {report.not_tried} not tried" if report.not_tried else "")
             + f"; {frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} frames/s)"
         )
         if report.stages:
@@ -129,6 +130,8 @@ class Reporter:
         reasons = Counter(failure.reason for failure in report.failures)
         for reason, count in reasons.most_common():
             self.say(f"  {count} {reason}")
+        if report.not_tried:
+            self.say("stopped early; the same command again goes on from here")
         if report.failures:
             self.say(f"each failure with its detail: {self._store}.failures.jsonl")
         return 1 if report.failures else 0

@@ -215,9 +215,10 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Kill the workers, at once, whatever they do; they are gone when this returns."""
-        pools = [slot.kill() for slot in self._slots]
-        for pool in filter(None, pools):
-            pool.shutdown(wait=True)
+        for slot in self._slots:
+            slot.kill()
+        for slot in self._slots:
+            slot.forget()
         self.board.close()
 
     def __enter__(self) -> LocalExecutor:
@@ -279,20 +280,22 @@ class _Slot:
             return Outcome(task=task, result=future.result())
         except BrokenProcessPool as error:
             self.kill()
+            self.forget()
             return Outcome(task=task, died=_cause_of_death(error))
 
-    def kill(self) -> Any:
-        """End the worker and return its pool, if any; the slot can be used again at once."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return None
-        pid = self._board.pid(self._number)
+    def kill(self) -> None:
+        """Send the worker SIGKILL; `forget` waits for its end."""
+        pid = self._board.pid(self._number) if self._pool is not None else 0
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # A worker that has not yet signed in must be found by loky.
-        pool.shutdown(wait=False, kill_workers=not pid)
-        return pool
+
+    def forget(self) -> None:
+        """Wait for the killed worker's end; the slot can be used again afterwards."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            # A worker that has not signed in yet must be found, and killed, by loky.
+            pool.shutdown(wait=True, kill_workers=not self._board.pid(self._number))
 
 
 def _cause_of_death(error: BrokenProcessPool) -> str:

@@ -127,14 +127,14 @@ class Progress:
 class ExtractReport:
     """What a run came to.
 
-    `outcomes` has this run's videos; `unpacked` tells why finished videos are still parts,
-    "" when the store is complete. `stages` sums seconds of work per stage.
+    `outcomes` has this run's videos; `not_tried` counts those that were left when a full disk or
+    `fail_fast` ended it; `stages` sums seconds of work per stage.
     """
 
     outcomes: tuple[VideoOutcome, ...]
     already_stored: int
+    not_tried: int
     stages: dict[str, float]
-    unpacked: str = ""
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -244,7 +244,10 @@ def run(
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
         report = ExtractReport(
-            outcomes=tuple(outcomes), already_stored=len(setup.plan.stored), stages=dict(stages)
+            outcomes=tuple(outcomes),
+            already_stored=len(setup.plan.stored),
+            not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
+            stages=dict(stages),
         )
         return _pack(setup, report, labels)
 

@@ -127,3 +127,21 @@ def test_workers_end_with_their_coordinator(how: signal.Signals) -> None:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in workers)
     assert time.monotonic() - began < 2
+
+
+def test_workers_are_gone_when_the_executor_is_left() -> None:
+    with LocalExecutor(2) as executor:
+        run = executor.run(pid_then_sleep, range(3))  # type: ignore[arg-type]
+        first = next(run)
+        pids = [executor.board.pid(slot) for slot in range(2)]
+        assert first.result in pids
+    # Not even a zombie is left: its temporaries are known to be ownerless at once.
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def pid_then_sleep(task: int, worker: Worker) -> int:
+    if task:
+        time.sleep(60)
+    while worker.board.active < 2 or not worker.board.pid(1):
+        time.sleep(0.01)
+    return os.getpid()

@@ -317,6 +317,7 @@ def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> 
     (videos / "a_bad.mp4").write_bytes(b"")
     report = run(videos, store, dataclasses.replace(SMALL, fail_fast=True))
     assert [outcome.status for outcome in report.outcomes] == ["failed"]
+    assert report.not_tried == 2
 
 
 def test_a_second_run_on_the_same_store_is_refused(videos: Path, store: Path) -> None:
