@@ -94,9 +94,8 @@ def commit(temporary: Path, path: Path) -> None:
 
 def discard(temporary: Path) -> None:
     """Remove a temporary, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
     release(temporary)
+    temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

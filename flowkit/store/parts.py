@@ -100,11 +100,16 @@ class PartsFolder:
         try:
             yield
         finally:
-            if not any(entry.name != LOCK_NAME for entry in self._entries()):
-                with contextlib.suppress(OSError):
-                    (self.path / LOCK_NAME).unlink()
-                    self.path.rmdir()
-            os.close(descriptor)
+            try:
+                self._remove_if_empty()
+            finally:
+                os.close(descriptor)
+
+    def _remove_if_empty(self) -> None:
+        if not any(entry.name != LOCK_NAME for entry in self._entries()):
+            with contextlib.suppress(OSError):
+                (self.path / LOCK_NAME).unlink()
+                self.path.rmdir()
 
     def _locked_descriptor(self) -> int:
         """Open the lock file and lock it, whoever removes it meanwhile."""

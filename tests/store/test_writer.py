@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -139,8 +140,6 @@ def test_pictures_that_exceed_the_spool_memory_are_kept_in_order(
 
 @pytest.mark.parametrize("change", [{"n_frames": 5}, {"n_flow": 2}, {"width": WIDTH + 1}, {"video_id": "c"}])
 def test_record_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    import dataclasses
-
     options = make_options(frame_codec="none")
     with open_writer(tmp_path / "a.h5", options) as part:
         for k in range(N_FRAMES):
@@ -164,31 +163,35 @@ def test_wrong_pieces_are_refused(tmp_path: Path) -> None:
 
 
 FILL_DISK = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path.insert(0, sys.argv[2])
 from conftest import make_options, make_record, write_part
 from flowkit.errors import NoSpaceError
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-try:
-    write_part(Path(sys.argv[1]), make_record("a/b", n_frames=30, n_flow=29), make_options())
-except NoSpaceError as error:
-    print(error)
+folder, unlimited = Path(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+told = 0
+for limit in range(1, 100_000, 1009):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited))
+    try:
+        write_part(folder / "a.h5", make_record("a/b", n_frames=8, n_flow=7), make_options())
+    except NoSpaceError as error:
+        assert "no space left to write" in str(error)
+        assert os.listdir(folder) == []
+        told += 1
+print(told, os.listdir(folder))
 """
 
 
-@pytest.mark.parametrize("limit", [100, 4000, 15_000, 30_000])
-def test_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+def test_full_disk_at_any_size_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    # In a process of its own: over some failed writes HDF5 has been seen to crash.
     here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", FILL_DISK, str(tmp_path / "a.h5"), str(limit), here],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", FILL_DISK, str(tmp_path), here], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "no space left to write" in done.stdout
-    assert os.listdir(tmp_path) == []
+    told, left = done.stdout.split(maxsplit=1)
+    assert 10 < int(told) < 90
+    assert left == "['a.h5']\n"
 
 
 @pytest.mark.parametrize("call", ["rename", "fsync"])

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
+from flowkit.store import commit, pack
+from flowkit.store.inventory import inventory
+from flowkit.store.pack import finalize, ledger_path
+from flowkit.store.parts import PartsFolder, parts_path, shards_path
+from flowkit.store.reader import open_store
+from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.verify import verify
+
+from .conftest import HEIGHT, N_FRAMES, WIDTH, MakePart, MakeStore, make_flow, make_options
+
+
+def state(path: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of each file: what was rewritten shows."""
+    files = [p for p in path.parent.rglob("*") if p.is_file()]
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
+
+
+def held(path: Path) -> dict[str, int]:
+    """Which video of the store at `path` has the flow of which seed, each within its error."""
+    found = {}
+    with open_store(path) as store:
+        for video_id, clip in store.items():
+            flow = clip.flow()
+            seeds = [s for s in range(20) if np.abs(make_flow(s, N_FRAMES - 1) - flow).max() <= 0.125]
+            (found[video_id],) = seeds
+    assert verify(path).sound, verify(path)
+    return found
+
+
+def test_parts_become_one_file_and_nothing_else(make_store: MakeStore, store_path: Path) -> None:
+    make_store("a/x", "a/y", "b")
+    assert os.listdir(store_path.parent) == ["out.h5"]
+    assert held(store_path) == {"a/x": 0, "a/y": 1, "b": 2}
+    with h5py.File(store_path) as file:
+        assert file["labels"]["label"].tolist() == [b"a"]
+        assert file["index/videos"]["id"].tolist() == [b"a/x", b"a/y", b"b"]
+        assert file["index/videos"]["path"].tolist() == [b"videos/a/x", b"videos/a/y", b"videos/b"]
+        assert file["index"].attrs["file_bytes"] == store_path.stat().st_size
+
+
+@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+def test_index_tells_where_the_bytes_lie(make_store: MakeStore, codec: str) -> None:
+    path = make_store("a", "b", options=make_options(flow_codec=codec))
+    raw = path.read_bytes()
+    with h5py.File(path) as file:
+        index = file["index"]
+        crcs = {
+            field: [crc for name in "ab" for crc in file[f"videos/{name}/{dataset}"][()].tolist()]
+            for field, dataset in (("flow", "flow_crc32"), ("frame", "frames_crc32"))
+        }
+        for field, expected in crcs.items():
+            places = zip(
+                index[f"{field}_addr"][()].tolist(), index[f"{field}_nbytes"][()].tolist(), strict=True
+            )
+            assert [zlib.crc32(raw[start : start + size]) for start, size in places] == expected
+
+
+PLAIN = """
+import sys, h5py
+with h5py.File(sys.argv[1]) as f:
+    v = f["videos/HandStand/clip_07"]
+    a, b = 1, 3
+    uv = v["flow"][a:b] * v["flow_scale"][a:b].reshape(-1, 1, 1, 1)   # px per frame, (n, 2, H, W): u, v
+print(uv.dtype, uv.shape, float(abs(uv).sum()), any(name.startswith("flowkit") for name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("codec", ["i8", "i16"])
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_plain_h5py_reads_any_store(make_store: MakeStore, codec: str, shard_bytes: int) -> None:
+    options = make_options(flow_codec=codec)
+    path = make_store("HandStand/clip_07", "other", options=options, shard_bytes=shard_bytes)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN, str(path)], capture_output=True, text=True, check=True, cwd="/"
+    )
+    with open_store(path) as store:
+        total = float(np.abs(store["HandStand/clip_07"].flow(1, 3)).sum())
+    kind, *shape, got, imported = done.stdout.replace("(", "").replace(")", "").replace(",", "").split()
+    assert (kind, shape, imported) == ("float32", ["2", "2", str(HEIGHT), str(WIDTH)], "False")
+    assert float(got) == pytest.approx(total, rel=1e-6)
+
+
+def test_too_much_for_one_shard_becomes_master_and_shards(make_store: MakeStore, store_path: Path) -> None:
+    make_store("a", "b", "c", shard_bytes=1)
+    assert sorted(os.listdir(store_path.parent)) == ["out.h5", "out.h5.shards"]
+    assert sorted(os.listdir(shards_path(store_path))) == ["00000.h5", "00001.h5", "00002.h5"]
+    assert held(store_path) == {"a": 0, "b": 1, "c": 2}
+    with h5py.File(store_path) as file:
+        row = file["shard_table"][1]
+        content = (shards_path(store_path) / "00001.h5").read_bytes()
+        assert row["name"] == b"00001.h5"
+        assert (row["bytes"], row["sha256"].decode()) == (len(content), hashlib.sha256(content).hexdigest())
+        assert isinstance(file.get("videos/a", getlink=True), h5py.ExternalLink)
+        assert "flow" in file["shards/00002/videos/c"]
+
+
+def test_shards_hold_as_many_videos_as_fit(
+    make_store: MakeStore, make_part: MakePart, store_path: Path
+) -> None:
+    make_part("probe")
+    size = PartsFolder(store_path).part_path("probe").stat().st_size
+    PartsFolder(store_path).part_path("probe").unlink()
+    make_store("a", "b", "c", shard_bytes=2 * size + 10)
+    assert sorted(os.listdir(shards_path(store_path))) == ["00000.h5", "00001.h5"]
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_nothing_new_rewrites_nothing(make_store: MakeStore, options: StoreOptions, shard_bytes: int) -> None:
+    path = make_store("a", "b", shard_bytes=shard_bytes)
+    before = state(path)
+    assert not finalize(path, options=options, shard_bytes=shard_bytes)
+    assert state(path) == before
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_more_videos_can_be_added(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions, shard_bytes: int
+) -> None:
+    path = make_store("a", "b", shard_bytes=shard_bytes)
+    before = state(path)
+    make_part("c", seed=7)
+    assert finalize(path, options=options, shard_bytes=shard_bytes)
+    assert held(path) == {"a": 0, "b": 1, "c": 7}
+    if shard_bytes == 1:
+        kept = {"00000.h5", "00001.h5"}
+        assert {k: v for k, v in state(path).items() if k in kept} == {k: before[k] for k in kept}
+
+
+def test_single_file_that_outgrows_its_shard_becomes_the_first(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions
+) -> None:
+    path = make_store("a", "b")
+    inode = path.stat().st_ino
+    make_part("c", seed=7)
+    finalize(path, options=options, shard_bytes=1)
+    assert held(path) == {"a": 0, "b": 1, "c": 7}
+    assert inode in {p.stat().st_ino for p in shards_path(path).iterdir()}  # linked, not copied
+
+
+def test_without_links_the_single_file_is_copied(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    path = make_store("a")
+    make_part("b", seed=7)
+    monkeypatch.setattr(os, "link", refuse)
+    finalize(path, options=options, shard_bytes=1)
+    assert held(path) == {"a": 0, "b": 7}
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_part_of_a_stored_video_replaces_it_only_on_request(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions, shard_bytes: int
+) -> None:
+    path = make_store("a", "b", "c", shard_bytes=shard_bytes)
+    make_part("b", seed=9)
+    assert inventory(path).repeated.keys() == {"b"}
+    finalize(path, options=options, shard_bytes=shard_bytes)
+    assert held(path) == {"a": 0, "b": 1, "c": 2}
+    make_part("b", seed=9)
+    finalize(path, options=options, shard_bytes=shard_bytes, replace={"b", "c"})
+    assert held(path) == {"a": 0, "b": 9, "c": 2}
+    assert not parts_path(path).exists()
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_dropped_videos_are_gone(make_store: MakeStore, options: StoreOptions, shard_bytes: int) -> None:
+    path = make_store("a", "b", shard_bytes=shard_bytes)
+    finalize(path, options=options, drop={"a", "never there"})
+    assert held(path) == {"b": 1}
+    if shard_bytes == 1:
+        assert len(os.listdir(shards_path(path))) == 1
+
+
+def test_failures_are_kept_in_store_and_ledger(make_store: MakeStore, options: StoreOptions) -> None:
+    path = make_store("a")
+    failures = [Failure(source="ü.avi", reason="unopenable", detail="zero bytes\nlong " * 9)]
+    assert finalize(path, options=options, failures=failures)
+    assert inventory(path).failures == tuple(failures)
+    assert [json.loads(line) for line in ledger_path(path).read_text().splitlines()] == [
+        {"source": "ü.avi", "reason": "unopenable", "detail": failures[0].detail}
+    ]
+    assert not finalize(path, options=options, failures=failures)
+    finalize(path, options=options)
+    assert not ledger_path(path).exists()
+
+
+def test_a_run_in_which_all_fail_leaves_a_store_that_says_so(store_path: Path, options: StoreOptions) -> None:
+    failure = Failure(source="x", reason="too_short")
+    finalize(store_path, options=options, failures=[failure])
+    with open_store(store_path) as store:
+        assert (len(store), store.failures, store.options) == (0, (failure,), options)
+    assert verify(store_path).sound
+
+
+def test_labels_are_given_or_those_of_the_videos(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions
+) -> None:
+    path = make_store("b/1", "a/1")
+    assert inventory(path).labels == ("a", "b")
+    finalize(path, options=options, labels=["b", "a"])
+    assert inventory(path).labels == ("b", "a")
+    make_part("0/1")
+    finalize(path, options=options)
+    assert inventory(path).labels == ("b", "a", "0")
+
+
+def test_parts_of_other_options_are_refused(
+    make_store: MakeStore, make_part: MakePart, store_path: Path
+) -> None:
+    make_store("a")
+    other = make_options(step=2)
+    with pytest.raises(StoreOptionsError, match="step: stored 1, asked 2"):
+        finalize(store_path, options=other)
+    make_part("b", options=other, n_flow=N_FRAMES - 2)
+    with pytest.raises(StoreOptionsError, match="step: stored 2, asked 1"):
+        finalize(store_path, options=make_options())
+    assert held(store_path) == {"a": 0}
+
+
+def test_ids_that_nest_are_refused(make_part: MakePart, store_path: Path, options: StoreOptions) -> None:
+    make_part("a")
+    make_part("a/flow")
+    with pytest.raises(InputError, match="folder"):
+        finalize(store_path, options=options)
+
+
+def test_damaged_parts_count_as_not_there_and_stay(
+    make_part: MakePart, store_path: Path, options: StoreOptions
+) -> None:
+    make_part("a")
+    bad = PartsFolder(store_path).part_path("b")
+    bad.write_bytes(b"no HDF5 at all")
+    assert inventory(store_path).damaged.keys() == {bad}
+    finalize(store_path, options=options)
+    assert held(store_path) == {"a": 0}
+    assert bad.exists()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it and tidy up."""
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, when: int, work: Callable[[], object]) -> bool:
+    """Run `work` up to its `when`-th sync, rename, link or removal; tell whether it was stopped."""
+    calls = 0
+    dead = False
+
+    def stopping(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal calls, dead
+            calls += 1
+            dead = dead or calls == when
+            if dead:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "fsync", "link", "unlink", "rmdir"):
+            patch.setattr(os, name, stopping(getattr(os, name)))
+        try:
+            work()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+@pytest.mark.parametrize("first_shard_bytes", [1, 1 << 30])
+def test_a_kill_at_any_step_loses_nothing_that_was_committed(
+    store_path: Path,
+    make_store: MakeStore,
+    make_part: MakePart,
+    options: StoreOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    shard_bytes: int,
+    first_shard_bytes: int,
+) -> None:
+    """Add one video and replace another; stop at each step; what was there is there, then go on."""
+    expected = {"a": 0, "b": 9, "c": 7}
+    for when in range(1, 100):
+        for path in store_path.parent.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make_store("a", "b", shard_bytes=first_shard_bytes)
+        make_part("b", seed=9)
+        make_part("c", seed=7)
+
+        def work() -> None:
+            with PartsFolder(store_path).lock():
+                finalize(store_path, options=options, shard_bytes=shard_bytes, replace={"b"})
+
+        stopped = interrupted(monkeypatch, when, work)
+        assert inventory(store_path).records.keys() == {"a", "b", "c"}
+        PartsFolder(store_path).remove_dead_temporaries()
+        work()
+        assert held(store_path) == expected
+        assert not [
+            p for p in store_path.parent.rglob("*") if p.suffix == ".tmp" or p.name.endswith(".parts")
+        ]
+        if not stopped:
+            assert when > 8
+            return
+    raise AssertionError("the work never came to its end")
+
+
+@pytest.mark.parametrize("failing", ["out.h5", "00000.h5", "00001.h5"])
+def test_full_disk_while_packing_keeps_every_part_or_its_shard(
+    make_part: MakePart,
+    store_path: Path,
+    options: StoreOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:
+    make_part("a", seed=0)
+    make_part("b", seed=1)
+    original = commit.commit
+
+    def fail(temporary: Path, path: Path) -> None:
+        if path.name == failing:
+            raise NoSpaceError("full")
+        original(temporary, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "commit", fail)
+        with pytest.raises(NoSpaceError):
+            finalize(store_path, options=options, shard_bytes=1)
+    assert inventory(store_path).records.keys() == {"a", "b"}
+    assert not list(store_path.parent.rglob("*.tmp"))
+    finalize(store_path, options=options, shard_bytes=1)
+    assert held(store_path) == {"a": 0, "b": 1}
+
+
+def test_default_shard_is_4_gib() -> None:
+    assert pack.DEFAULT_SHARD_BYTES == 4 * 1024**3
