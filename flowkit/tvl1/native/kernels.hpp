@@ -12,7 +12,7 @@ namespace flowkit {
 // |grad|: a = I1wx / |grad|, b = I1wy / |grad|, c = rho_c / |grad|, and limit = lambda theta
 // |grad|, all zero where there is no data term.
 struct Fields {
-  Plane u1, u2, q11, q12, q21, q22, a, b, c, limit;
+  Plane u1{0}, u2{1}, q11{2}, q12{3}, q21{4}, q22{5}, a{6}, b{7}, c{8}, limit{9};
   float tau = 0;   // step of the dual iteration
   float taut = 0;  // tau / theta
 };

@@ -12,6 +12,13 @@ namespace flowkit {
 
 class Plane {
  public:
+  Plane() = default;
+
+  // Planes that one loop reads and writes together get different numbers: large planes all start at
+  // the same offset within a page, and a load waits for every earlier store that is at its own
+  // offset within some page (4 KiB aliasing).
+  explicit Plane(int number) : shift_(number * kShift) {}
+
   // Floats left and right of each row: the widest vector (16) and the warp's reach (3), rounded up
   // to whole cache lines on both sides.
   static constexpr ptrdiff_t kSide = 32;
@@ -25,7 +32,8 @@ class Plane {
     width_ = width;
     height_ = height;
     stride_ = stride_of(width);
-    const size_t count = static_cast<size_t>(stride_) * static_cast<size_t>(height + 2 * kMargin);
+    const size_t rows = static_cast<size_t>(height + 2 * kMargin);
+    const size_t count = static_cast<size_t>(stride_) * rows + static_cast<size_t>(shift_);
     if (count > capacity_) {
       memory_.reset();
       capacity_ = 0;
@@ -46,17 +54,21 @@ class Plane {
   int width() const { return width_; }
   int height() const { return height_; }
   ptrdiff_t stride() const { return stride_; }
-  float* row(ptrdiff_t y) { return memory_.get() + (y + kMargin) * stride_ + kSide; }
-  const float* row(ptrdiff_t y) const { return memory_.get() + (y + kMargin) * stride_ + kSide; }
+  float* row(ptrdiff_t y) { return memory_.get() + offset_of(y); }
+  const float* row(ptrdiff_t y) const { return memory_.get() + offset_of(y); }
 
  private:
+  static constexpr ptrdiff_t kShift = 64;  // floats; ten of them stay within one page
+
+  ptrdiff_t offset_of(ptrdiff_t y) const { return shift_ + (y + kMargin) * stride_ + kSide; }
+
   struct Free {
     void operator()(float* memory) const { std::free(memory); }
   };
   std::unique_ptr<float, Free> memory_;
   size_t capacity_ = 0;
   int width_ = 0, height_ = 0;
-  ptrdiff_t stride_ = 0;
+  ptrdiff_t stride_ = 0, shift_ = 0;
 };
 
 }  // namespace flowkit

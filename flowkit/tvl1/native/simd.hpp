@@ -59,6 +59,13 @@ FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
   return (Vec)_mm512_alignr_epi32((__m512i)v, (__m512i)before, 15);
 }
+// 1 / v to about one unit in the last place, v normal and below 1e38. The divider is what limits
+// the inner loop; an estimate of 14 bits and one step of Newton's method leave it to the square
+// roots.
+FLOWKIT_INLINE Vec reciprocal(Vec v) {
+  const Vec estimate = (Vec)_mm512_rcp14_ps((__m512)v);
+  return estimate + estimate * (splat(1.f) - v * estimate);
+}
 // v limited to [-bound, bound]; bound >= 0.
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) {
   return (Vec)_mm512_range_ps((__m512)v, (__m512)bound, 2);  // smaller magnitude, sign of v
@@ -111,6 +118,7 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
 
 #endif
 
+FLOWKIT_INLINE Vec reciprocal(Vec v) { return splat(1.f) / v; }
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) { return max(min(v, bound), -bound); }
 
 #endif

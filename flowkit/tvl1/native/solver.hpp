@@ -12,8 +12,8 @@ namespace flowkit {
 // Memory that one thread uses again from pair to pair.
 struct Workspace {
   Fields fields;
-  Plane coarse1, coarse2;   // the flow of the level before
-  Plane filtered, columns;  // for the median
+  Plane coarse1{0}, coarse2{1};  // the flow of the level before
+  Plane filtered{10}, columns;   // for the median
 };
 
 // Solve one pair from its two pyramids. `flow` gets (2, height, width) px; `iterations`, unless
