@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from flowkit import jpeg
-from flowkit.errors import InvalidParameterError
-from flowkit.errors import JpegError
+from flowkit.errors import InvalidParameterError, JpegError
 from tests.clips import moving_texture
 
 PICTURE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
