@@ -131,7 +131,7 @@ def test_workers_end_with_their_coordinator(how: signal.Signals) -> None:
 
 def test_workers_are_gone_when_the_executor_is_left() -> None:
     with LocalExecutor(2) as executor:
-        run = executor.run(pid_then_sleep, range(3))  # type: ignore[arg-type]
+        run = executor.run(pid_then_sleep, range(3))
         first = next(run)
         pids = [executor.board.pid(slot) for slot in range(2)]
         assert first.result in pids
