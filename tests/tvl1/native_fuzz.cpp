@@ -2,6 +2,7 @@
 // Usage: native_fuzz SEED ROUNDS. Prints what it did; exits 1 on a wrong status or, where the
 // frames are finite, on a flow that is not.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -108,6 +109,41 @@ bool solve(Random& random, Frames kind, FlowkitDtype dtype) {
   return sound;
 }
 
+// The median of the kernels against sorting, with ties and without.
+bool check_median(Random& random) {
+  using flowkit::Plane;
+  const int width = between(random, 1, 40), height = between(random, 1, 12);
+  const int values = between(random, 0, 1) ? 4 : 100000;
+  Plane image, result, columns;
+  image.reshape(width, height);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      image.row(y)[x] = static_cast<float>(between(random, -values, values));
+    }
+  }
+  bool sound = true;
+  for (int index = 0; const auto* kernels = flowkit::usable_kernels(index); ++index) {
+    result.reshape(width, height);
+    columns.reshape(width, 5);
+    kernels->median5(image, result, columns);
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        std::vector<float> window;
+        for (int dy = -2; dy <= 2; ++dy) {
+          for (int dx = -2; dx <= 2; ++dx) {
+            window.push_back(
+                image.row(std::clamp(y + dy, 0, height - 1))[std::clamp(x + dx, 0, width - 1)]);
+          }
+        }
+        std::sort(window.begin(), window.end());
+        sound = sound && result.row(y)[x] == window[12];
+      }
+    }
+  }
+  if (!sound) std::printf("%dx%d: a median is wrong\n", width, height);
+  return sound;
+}
+
 // The kernels alone, on flows that no solver would reach.
 void run_kernels(Random& random) {
   using flowkit::Plane;
@@ -153,6 +189,7 @@ int main(int argc, char** argv) {
     const int kind = between(random, 0, 3);
     sound &= solve<float>(random, static_cast<Frames>(kind), FLOWKIT_FLOAT32);
     sound &= solve<uint8_t>(random, static_cast<Frames>(kind % 3), FLOWKIT_UINT8);
+    sound &= check_median(random);
     run_kernels(random);
   }
   std::printf("%d rounds, %s\n", rounds, sound ? "all sound" : "some not sound");
