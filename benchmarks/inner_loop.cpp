@@ -66,6 +66,7 @@ double inner_loop(const flowkit::Kernels& kernels) {
   for (flowkit::Plane* plane : {&fields.u1, &fields.u2, &fields.q11, &fields.q12, &fields.q21,
                                 &fields.q22, &fields.a, &fields.b, &fields.c, &fields.limit}) {
     plane->reshape(width, height);
+    plane->clear();
     unsigned state = 1;
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x) {

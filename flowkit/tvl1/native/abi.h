@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+/* All else is hidden: another library in the process may have names of its own like ours. */
+#pragma GCC visibility push(default)
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -53,5 +56,7 @@ int32_t flowkit_tvl1_solve(const FlowkitParams* params, const FlowkitBatch* batc
 #ifdef __cplusplus
 }
 #endif
+
+#pragma GCC visibility pop
 
 #endif

@@ -26,14 +26,13 @@ class Plane {
   // starts left of the frame may touch one row more.
   static constexpr ptrdiff_t kMargin = 4;
 
-  // Give the plane a size and set every float of it, margins included, to zero. Memory is kept
-  // when the new size fits into it.
+  // Give the plane a size; what it holds then is undefined. Memory is kept when the new size fits
+  // into it.
   void reshape(int width, int height) {
     width_ = width;
     height_ = height;
     stride_ = stride_of(width);
-    const size_t rows = static_cast<size_t>(height + 2 * kMargin);
-    const size_t count = static_cast<size_t>(stride_) * rows + static_cast<size_t>(shift_);
+    const size_t count = float_count();
     if (count > capacity_) {
       memory_.reset();
       capacity_ = 0;
@@ -41,8 +40,10 @@ class Plane {
       if (!memory_) throw std::bad_alloc();
       capacity_ = count;
     }
-    std::memset(memory_.get(), 0, count * sizeof(float));
   }
+
+  // Set every float to zero, margins included.
+  void clear() { std::memset(memory_.get(), 0, float_count() * sizeof(float)); }
 
   // Row length in floats: whole cache lines, and no multiple of 128 bytes, so that the rows that
   // a wavefront works on do not fall into the same cache sets.
@@ -60,6 +61,9 @@ class Plane {
  private:
   static constexpr ptrdiff_t kShift = 64;  // floats; ten of them stay within one page
 
+  size_t float_count() const {
+    return static_cast<size_t>(stride_ * (height_ + 2 * kMargin) + shift_);
+  }
   ptrdiff_t offset_of(ptrdiff_t y) const { return shift_ + (y + kMargin) * stride_ + kSide; }
 
   struct Free {

@@ -115,6 +115,7 @@ void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vert
   result.reshape(width, height);
   for (int y = 0; y < height; ++y) {
     float* const row = result.row(y);
+    std::fill_n(row, width, 0.f);
     for (int k = 0; k < vertical.taps; ++k) {
       const size_t slot = static_cast<size_t>(y) * vertical.taps + k;
       const float* const source = narrowed.row(vertical.index[slot]);

@@ -37,13 +37,17 @@ int solve_warp(const FlowkitParams& params, const Kernels& kernels, Workspace& w
   return done;
 }
 
-// Size every plane for a level; zero the dual variable and the flow.
-void start_level(const Plane& level, Workspace& work) {
+void size_planes(const Plane& level, Workspace& work) {
   Fields& f = work.fields;
   for (Plane* plane : {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22, &f.a, &f.b, &f.c, &f.limit}) {
     plane->reshape(level.width(), level.height());
   }
   work.columns.reshape(level.width(), 5);
+}
+
+// The dual variable starts at zero on every level; the row above it stays zero.
+void clear_dual(Fields& fields) {
+  for (Plane* q : {&fields.q11, &fields.q12, &fields.q21, &fields.q22}) q->clear();
 }
 
 void copy_flow(const Plane& u, float* flow) {
@@ -63,12 +67,16 @@ void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& py
   Fields& fields = work.fields;
   fields.tau = static_cast<float>(params.tau);
   fields.taut = static_cast<float>(params.tau / params.theta);
+  size_planes(pyramid0.front(), work);  // the largest level first: memory is taken once
   for (size_t k = pyramid0.size(); k-- > 0;) {
-    const bool coarsest = k + 1 == pyramid0.size();
     std::swap(fields.u1, work.coarse1);
     std::swap(fields.u2, work.coarse2);
-    start_level(pyramid0[k], work);
-    if (!coarsest) {
+    size_planes(pyramid0[k], work);
+    clear_dual(fields);
+    if (k + 1 == pyramid0.size()) {
+      fields.u1.clear();
+      fields.u2.clear();
+    } else {
       upsample_flow(work.coarse1, fields.u1, params);
       upsample_flow(work.coarse2, fields.u2, params);
     }
