@@ -1,0 +1,119 @@
+"""Middlebury's .flo files: one flow field in float32, in the one place that knows the format.
+
+A tag, width and height as int32, then u and v of each pixel row by row, all little-endian; the
+tag is the float 202021.25, whose bytes spell PIEH. Pixels without a known flow hold values beyond
+1e9, which are NaN here.
+
+Source: Baker, Scharstein, Lewis, Roth, Black, Szeliski, "A Database and Evaluation Methodology for
+Optical Flow", IJCV 92, 2011, and the format notes of its evaluation site.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import InputError, InvalidParameterError
+
+SUFFIX = ".flo"
+
+_TAG = b"PIEH"
+_HEADER = struct.Struct("<4sii")
+_UNKNOWN_BEYOND = 1e9
+_UNKNOWN = np.float32(1e10)
+_MAX_SIDE = 99_999  # the format's own limit, as its reference reader has it
+
+
+def read_flo(path: Path | str) -> NDArray[np.float32]:
+    """Read one flow field.
+
+    Returns
+    -------
+    float32 array (2, H, W)
+        u (to the right), then v (down), px; NaN in both where the flow is unknown.
+
+    Raises
+    ------
+    InputError
+        The file is no .flo, or not as long as its header says.
+    OSError
+        It cannot be read.
+    """
+    return parse_flo(Path(path).read_bytes(), name=str(path))
+
+
+def parse_flo(data: bytes, *, name: str = "these bytes") -> NDArray[np.float32]:
+    """Return the flow that a .flo file of these bytes holds; `name` is for messages.
+
+    Raises
+    ------
+    InputError
+        They are no .flo, or not as many as their header says.
+    """
+    if len(data) < _HEADER.size or data[:4] != _TAG:
+        raise InputError(f"{name}: not a .flo file, expected the tag PIEH first, got {data[:4]!r}")
+    _, width, height = _HEADER.unpack_from(data)
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
+        raise InputError(f"{name}: a .flo of {width} x {height} px, expected 1 to {_MAX_SIDE} a side")
+    expected = _HEADER.size + 8 * width * height
+    if len(data) != expected:
+        raise InputError(
+            f"{name}: {len(data)} bytes, expected {expected} for {width} x {height} px; copy it again"
+        )
+    pixels = np.frombuffer(data, "<f4", offset=_HEADER.size).reshape(height, width, 2)
+    flow = np.array(pixels.transpose(2, 0, 1), np.float32, order="C")
+    # A comparison that is false for NaN too: either component unknown makes the pixel unknown.
+    known = (np.abs(flow) <= _UNKNOWN_BEYOND).all(axis=0)
+    flow[:, ~known] = np.nan
+    return flow
+
+
+def flo_bytes(flow: NDArray[np.float32]) -> bytes:
+    """Return the bytes of a .flo file.
+
+    Parameters
+    ----------
+    flow
+        float32 (2, H, W), px; a pixel with NaN in u or v is stored as unknown.
+
+    Raises
+    ------
+    InvalidParameterError
+        Another shape or dtype, an empty field, or a component that is infinite or beyond 1e9.
+    """
+    if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32 or not flow.size:
+        raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+    unknown = np.isnan(flow).any(axis=0)
+    if np.any(np.abs(flow[:, ~unknown]) > _UNKNOWN_BEYOND):
+        raise InvalidParameterError(
+            f"flow must be within +-{_UNKNOWN_BEYOND:g} px for a .flo file, which takes more as unknown"
+        )
+    known = np.where(unknown, _UNKNOWN, flow)
+    height, width = unknown.shape
+    return _HEADER.pack(_TAG, width, height) + known.transpose(1, 2, 0).astype("<f4").tobytes()
+
+
+def write_flo(path: Path | str, flow: NDArray[np.float32]) -> None:
+    """Write one flow field, float32 (2, H, W), px; see `flo_bytes`.
+
+    The file appears whole or not at all.
+
+    Raises
+    ------
+    InvalidParameterError
+        As `flo_bytes`.
+    OSError
+        The file cannot be written.
+    """
+    path = Path(path)
+    data = flo_bytes(flow)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
