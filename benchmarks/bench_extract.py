@@ -1,0 +1,161 @@
+"""`flowkit extract` against the script that people write with OpenCV, on the same clips.
+
+    python -m benchmarks.bench_extract [--clips N] [--frames N] [--repeats N]
+
+The rival reads a clip with cv2.VideoCapture, computes DualTVL1 with its defaults for each pair
+and writes the flow (bound 20) as pairs of JPEGs and the frames as JPEGs; one process a core, cv2
+with one thread in each. flowkit extracts the same files with its defaults (and once with
+`--preset opencv-cpu`, the rival's own parameters), frames and i8 flow into one store. Runs alternate;
+start-up of processes counts on both sides. The share of CPU time spent inside the solver is
+taken from one further run in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.record import ROOT, write_result
+from flowkit import extract, job
+from flowkit.executor import InlineExecutor
+from flowkit.inputs import find_sources
+
+DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+CLIP = DATA / "videos" / "misc" / "tests_data_test.avi"
+BOUND_PX = 20.0
+
+
+def cut_clips(folder: Path, count: int, frames: int) -> None:
+    """Cut the real clip into `count` XviD clips of 320x240 with `frames` frames each."""
+    capture = cv2.VideoCapture(str(CLIP))
+    fourcc = cv2.VideoWriter.fourcc(*"XVID")
+    for k in range(count):
+        writer = cv2.VideoWriter(str(folder / f"clip{k}.avi"), fourcc, 25, (320, 240))
+        for _ in range(frames):
+            ok, picture = capture.read()
+            if not ok:
+                raise SystemExit(f"{CLIP} has fewer than {count * frames} frames")
+            writer.write(picture)
+        writer.release()
+
+
+def rival_clip(words: tuple[str, str]) -> int:
+    """Do one clip the plain way; return the number of pairs."""
+    path, folder = words
+    cv2.setNumThreads(1)
+    os.makedirs(folder)
+    solver = cv2.optflow.createOptFlow_DualTVL1()
+    capture, before, count = cv2.VideoCapture(path), None, 0
+    while True:
+        ok, picture = capture.read()
+        if not ok:
+            return count - 1
+        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        cv2.imwrite(f"{folder}/img_{count:05d}.jpg", picture)
+        if before is not None:
+            flow = solver.calc(before, grey, np.zeros((*grey.shape, 2), np.float32))
+            codes = np.clip(np.rint((flow + BOUND_PX) * (255 / (2 * BOUND_PX))), 0, 255).astype(np.uint8)
+            cv2.imwrite(f"{folder}/flow_x_{count:05d}.jpg", codes[..., 0])
+            cv2.imwrite(f"{folder}/flow_y_{count:05d}.jpg", codes[..., 1])
+        before, count = grey, count + 1
+
+
+def run_rival(videos: Path, out: Path) -> None:
+    clips = sorted(videos.iterdir())
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(rival_clip, [(str(clip), str(out / clip.stem)) for clip in clips]))
+
+
+def run_flowkit(videos: Path, out: Path, preset: str) -> None:
+    out.mkdir()
+    command = [shutil.which("flowkit") or "flowkit", "extract", str(videos), str(out / "out.h5")]
+    subprocess.run([*command, "--preset", preset, "--quiet"], check=True, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def timed(rows: list[float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    rows.append(time.perf_counter() - began)
+
+
+def solver_share(videos: Path, store: Path) -> dict[str, float]:
+    """CPU time of one whole extraction in this process, and the part of it inside the solver."""
+    inside = 0.0
+
+    class Timed:
+        def __init__(self, solver: Any) -> None:
+            self._solver = solver
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._solver, name)
+
+        def flow_batch(self, *args: Any, **options: Any) -> Any:
+            nonlocal inside
+            began = time.thread_time()
+            flow = self._solver.flow_batch(*args, **options)
+            inside += time.thread_time() - began
+            return flow
+
+    chosen = job._solver
+    job._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
+    try:
+        began = time.process_time()
+        setup = extract.prepare(find_sources([videos]), store, extract.ExtractConfig(jobs=1))
+        with InlineExecutor() as executor:
+            extract.run(setup, executor=executor)
+        whole = time.process_time() - began
+    finally:
+        job._solver = chosen
+    return {"cpu_s": whole, "solver_cpu_s": inside, "share": inside / whole}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    rows: dict[str, list[float]] = {"opencv script": [], "flowkit": [], "flowkit opencv-cpu": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "videos").mkdir()
+        cut_clips(folder / "videos", args.clips, args.frames)
+        for k in range(args.repeats):
+            with timed(rows["flowkit"]):
+                run_flowkit(folder / "videos", folder / f"a{k}", "opencv-cuda")
+            with timed(rows["opencv script"]):
+                run_rival(folder / "videos", folder / f"b{k}")
+            with timed(rows["flowkit opencv-cpu"]):
+                run_flowkit(folder / "videos", folder / f"c{k}", "opencv-cpu")
+        share = solver_share(folder / "videos", folder / "share.h5")
+    rival = statistics.median(rows["opencv script"])
+    result = {
+        "question": "frames/s of a whole extraction against a plain OpenCV script",
+        "opencv": cv2.__version__,
+        "frames": args.clips * args.frames,
+        "seconds": rows,
+        "speedup": {name: rival / statistics.median(times) for name, times in rows.items()},
+        "solver": share,
+    }
+    path = write_result("extract", result)
+    print(json.dumps({"speedup": result["speedup"], "solver": share}, indent=1), path, file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
