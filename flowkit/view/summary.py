@@ -1,0 +1,165 @@
+"""What a report says of each video of a store: facts, motion, a small picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.distribution import Distribution
+from flowkit.errors import InvalidParameterError, StoreError
+from flowkit.executor import InlineExecutor, LocalExecutor, Worker
+from flowkit.store.reader import Store, open_store
+from flowkit.store.schema import VideoRecord
+from flowkit.view.canvas import fit
+from flowkit.view.moment import Footage, Moment
+from flowkit.view.motion import Motion, measure_motions
+from flowkit.view.picture import thumbnail_webp
+from flowkit.view.wheel import fitting_scale, flow_to_rgb
+
+UInt8 = NDArray[np.uint8]
+
+_THUMBNAIL_MOTION = 0.75
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SummaryConfig:
+    """How videos are summed up.
+
+    Parameters
+    ----------
+    field
+        The flow field that is measured.
+    most_fields
+        Fields measured of each video, evenly spread; None: all.
+    thumbnail_height
+        px; 0 leaves the pictures out.
+    thumbnail_quality
+        Of WebP, 1 to 100.
+    """
+
+    field: str = "flow"
+    most_fields: int | None = None
+    thumbnail_height: int = 72
+    thumbnail_quality: int = 60
+
+    def __post_init__(self) -> None:
+        if self.most_fields is not None and self.most_fields < 1:
+            raise InvalidParameterError(f"most_fields must be >= 1, got {self.most_fields}")
+        if not (0 <= self.thumbnail_height <= 1024 and 1 <= self.thumbnail_quality <= 100):
+            raise InvalidParameterError(
+                "thumbnail_height must be in [0, 1024] and thumbnail_quality in [1, 100], got "
+                f"{self.thumbnail_height} and {self.thumbnail_quality}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VideoSummary:
+    """One video of a report."""
+
+    video_id: str
+    record: VideoRecord | None = None
+    """None where not even that can be read."""
+    motion: Motion | None = None
+    thumbnail: bytes = b""
+    """WebP: a frame, where there are any, and the flow from it."""
+    problem: str = ""
+    """Why something is missing here; empty where all is well."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Task:
+    store: Path
+    config: SummaryConfig
+    ids: tuple[str, ...]
+
+
+def summarise(
+    store: Store, config: SummaryConfig, *, jobs: int = 1
+) -> Generator[tuple[list[VideoSummary], Distribution], None, None]:
+    """Yield summaries of a store's videos in batches as they end, with the distribution of |flow| of each.
+
+    Parameters
+    ----------
+    store
+        The store; worker processes open it again.
+    jobs
+        Worker processes; 1 works in this one.
+
+    Raises
+    ------
+    InvalidParameterError
+        The store has no such field.
+
+    Notes
+    -----
+    A video that cannot be read has its reason as `problem`; the others go on.
+    """
+    names = [field.name for field in store.options.fields]
+    if config.field not in names:
+        raise InvalidParameterError(f"{store.path} has no flow field {config.field!r}, only {names}")
+    tasks = [_Task(store=store.path, config=config, ids=ids) for ids in _batches(list(store), jobs)]
+    with InlineExecutor() if jobs == 1 else LocalExecutor(jobs) as executor:
+        for outcome in executor.run(_summarise_batch, tasks):
+            if outcome.result is None:
+                lost = [VideoSummary(video_id=name, problem=outcome.died) for name in outcome.task.ids]
+                yield lost, Distribution()
+            else:
+                yield outcome.result
+
+
+def _batches(ids: Sequence[str], jobs: int) -> list[tuple[str, ...]]:
+    # Large enough that passing results costs little, small enough that the workers end together.
+    size = max(1, min(16, len(ids) // (4 * jobs)))
+    return [tuple(ids[k : k + size]) for k in range(0, len(ids), size)]
+
+
+def _summarise_batch(task: _Task, _: Worker) -> tuple[list[VideoSummary], Distribution]:
+    total = Distribution()
+    store = _opened(task.store, os.getpid())
+    return [_summarise_video(store, name, task.config, total) for name in task.ids], total
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, _pid: int) -> Store:
+    return open_store(path)
+
+
+def _summarise_video(store: Store, video_id: str, config: SummaryConfig, total: Distribution) -> VideoSummary:
+    record = None
+    try:
+        clip = store[video_id]
+        record = clip.record
+        motion, speeds = measure_motions(
+            clip, field=config.field, step=store.options.step, most_fields=config.most_fields
+        )
+        total.merge(speeds)
+        picture = b""
+        if motion.n_fields and config.thumbnail_height:
+            picture = _thumbnail(store, video_id, config, motion)
+    except (StoreError, OSError) as error:
+        return VideoSummary(video_id=video_id, record=record, problem=str(error))
+    return VideoSummary(video_id=video_id, record=record, motion=motion, thumbnail=picture)
+
+
+def _thumbnail(store: Store, video_id: str, config: SummaryConfig, motion: Motion) -> bytes:
+    """Draw the moment that moves more than three quarters of the others: neither still nor a cut."""
+    order = np.argsort(motion.field_means_px, kind="stable")
+    index = motion.fields[int(order[int(_THUMBNAIL_MOTION * (len(order) - 1))])]
+    moment = Footage(store, video_id, field=config.field, max_px=1.0).moment(index)
+    return thumbnail_webp(_pair(moment, config.thumbnail_height), config.thumbnail_quality)
+
+
+def _pair(moment: Moment, height: int) -> UInt8:
+    scale = fitting_scale(np.hypot(*moment.flow))
+    pictures = [flow_to_rgb(moment.flow, max_px=scale)]
+    if moment.frame is not None:
+        pictures.insert(0, moment.frame)
+    source_height, source_width = moment.flow.shape[1:]
+    width = max(1, min(2 * height, round(source_width * height / source_height)))
+    return np.concatenate([fit(picture, width, height) for picture in pictures], axis=1)

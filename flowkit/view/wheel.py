@@ -1,0 +1,121 @@
+"""Flow as colours: direction on the Middlebury wheel, magnitude on a ramp from dark to light.
+
+Source: Baker, Scharstein, Lewis, Roth, Black, Szeliski, "A Database and Evaluation Methodology for
+Optical Flow", IJCV 92, 2011, section 4; the steps of the wheel are those of its evaluation code.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import InvalidParameterError
+
+UInt8 = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+
+# Steps from one hue to the next; fewer where the eye tells hues apart less well.
+_STEPS = (
+    ((255, 0, 0), (255, 255, 0), 15),
+    ((255, 255, 0), (0, 255, 0), 6),
+    ((0, 255, 0), (0, 255, 255), 4),
+    ((0, 255, 255), (0, 0, 255), 11),
+    ((0, 0, 255), (255, 0, 255), 13),
+    ((255, 0, 255), (255, 0, 0), 6),
+)
+_BEYOND_DIM = 0.75
+
+_SCALE_QUANTILE = 0.98
+_LEAST_SCALE_PX = 0.5
+_ROUND = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+
+
+@functools.cache
+def colour_wheel() -> UInt8:
+    """Return the 55 hues of the wheel, uint8 (55, 3) RGB: red, yellow, green, cyan, blue, magenta."""
+    hues = [
+        # The evaluation code truncates: 255 i / n, then the falling channel as 255 minus it.
+        [
+            b if a == b else (255 * i // n if b > a else 255 - 255 * i // n)
+            for a, b in zip(first, last, strict=True)
+        ]
+        for first, last, n in _STEPS
+        for i in range(n)
+    ]
+    wheel = np.array(hues, np.uint8)
+    wheel.setflags(write=False)
+    return wheel
+
+
+def flow_to_rgb(flow: Flow, *, max_px: float) -> UInt8:
+    """Colour a flow field: hue is the direction, saturation the magnitude.
+
+    Parameters
+    ----------
+    flow
+        float32 (2, H, W), u to the right, v down, px; NaN where unknown.
+    max_px
+        Magnitude of full saturation, px, > 0. Faster pixels are full and darkened by a quarter.
+
+    Returns
+    -------
+    uint8 array (H, W, 3), RGB
+        White is no motion, red is to the right, black is unknown.
+
+    Raises
+    ------
+    InvalidParameterError
+        Another shape, or max_px that is not above zero.
+    """
+    radius = np.hypot(*_checked(flow, max_px)) / np.float32(max_px)
+    unknown = ~np.isfinite(radius)
+    wheel = colour_wheel().astype(np.float32) / 255
+    # atan2(-v, -u) / pi in [-1, 1] runs over the wheel's rows from first to last.
+    turn = np.arctan2(-flow[1], -flow[0]) / np.float32(math.pi)
+    place = np.where(unknown, 0, (turn + 1) / 2 * (len(wheel) - 1))
+    lower = place.astype(np.int32)
+    upper = (lower + 1) % len(wheel)
+    part = (place - lower)[..., None]
+    hue = (1 - part) * wheel[lower] + part * wheel[upper]
+    radius = np.where(unknown, 0, radius)[..., None]
+    colour = np.where(radius <= 1, 1 - radius * (1 - hue), hue * _BEYOND_DIM)
+    colour[unknown] = 0
+    return (colour * 255).astype(np.uint8)
+
+
+def magnitude_to_rgb(flow: Flow, *, max_px: float) -> UInt8:
+    """Colour the magnitude of a flow field, dark at 0 and light from `max_px` on; see `flow_to_rgb`."""
+    share = np.hypot(*_checked(flow, max_px)) / np.float32(max_px)
+    return ramp(np.where(np.isfinite(share), share, 0))
+
+
+def ramp(share: NDArray[np.floating]) -> UInt8:
+    """Colour shares in [0, 1], float (H, W), on a perceptually even ramp; uint8 (H, W, 3) RGB."""
+    levels = (np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+
+
+def fitting_scale(magnitudes: NDArray[np.floating]) -> float:
+    """Return a round `max_px` that at most one pixel in 50 exceeds, at least .5 px.
+
+    Parameters
+    ----------
+    magnitudes
+        |flow| of any shape, px; NaN where unknown.
+    """
+    known = magnitudes[np.isfinite(magnitudes)]
+    high = max(_LEAST_SCALE_PX, float(np.quantile(known, _SCALE_QUANTILE))) if known.size else _LEAST_SCALE_PX
+    decade = 10.0 ** math.floor(math.log10(high))
+    return next(decade * step for step in _ROUND if decade * step >= high * (1 - 1e-6))
+
+
+def _checked(flow: Flow, max_px: float) -> Flow:
+    if flow.ndim != 3 or flow.shape[0] != 2:
+        raise InvalidParameterError(f"flow must be (2, H, W), got shape {flow.shape}")
+    if not (math.isfinite(max_px) and max_px > 0):
+        raise InvalidParameterError(f"max_px must be finite and > 0, got {max_px}")
+    return flow
