@@ -31,7 +31,6 @@ from flowkit.store.schema import (
     Failure,
     StoreOptions,
     VideoRecord,
-    check_video_id,
     field_names,
 )
 from flowkit.store.tables import read_table, row_values, write_table
@@ -71,13 +70,24 @@ def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]
     records: dict[str, VideoRecord] = {}
     shards: dict[str, int] = {}
     for row in read_table(file, INDEX_VIDEOS, INDEX_COLUMNS):
-        values = row_values(row, INDEX_COLUMNS)
-        video_id = check_video_id(values["id"])
-        if video_id in records:
-            raise StoreCorruptError(f"the index of {file.filename} has {video_id!r} twice")
-        records[video_id] = VideoRecord.from_attrs(video_id, values)
-        shards[video_id] = values["shard"]
+        record = row_record(row)
+        if record.video_id in records:
+            raise StoreCorruptError(f"the index of {file.filename} has {record.video_id!r} twice")
+        records[record.video_id] = record
+        shards[record.video_id] = int(row["shard"])
     return records, shards
+
+
+def row_record(row: Any) -> VideoRecord:
+    """Return the record that a row of the index holds.
+
+    Raises
+    ------
+    StoreFormatError
+        It holds none that is possible.
+    """
+    values = row_values(row, INDEX_COLUMNS)
+    return VideoRecord.from_attrs(values["id"], values)
 
 
 def write_lists(file: h5py.File, labels: Sequence[str], failures: Sequence[Failure]) -> None:

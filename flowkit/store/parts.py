@@ -280,7 +280,8 @@ def _append(writer: PartWriter, path: Path) -> None:
     try:
         with guard.open_file(path) as file:
             with guard.contained(path):
-                video = StoredVideo(file, writer.video_id, writer.options)
+                record = guard.read_record(file, writer.video_id)
+                video = StoredVideo(file, record, writer.options)
             for pts, data in _frames(video, path):
                 writer.add_frame(pts, data)
             for name in field_names(writer.options):

@@ -236,11 +236,11 @@ class Store(Mapping[str, "Clip"]):
     def _stored(self, video_id: str) -> StoredVideo:
         """Open one video, in the file that the index names; links are checked, never followed."""
         with guard.contained(self.path):
-            path = self.path
+            path, row = self.path, self._table[self._rows[video_id]]
             if self._shards is not None:
-                path = self._shards[int(self._table["shard"][self._rows[video_id]])]
+                path = self._shards[int(row["shard"])]
                 guard.check_link(self._open(self.path), video_id, path)
-            return StoredVideo(self._open(path), video_id, self.options, check=self._check)
+            return StoredVideo(self._open(path), index.row_record(row), self.options, check=self._check)
 
     def _not_found(self, video_id: str) -> StoreError:
         known = [raw.decode() for raw in self._table["id"]]

@@ -20,7 +20,7 @@ from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError
 from flowkit.quantize import I16_SCALE_PX, U8_LEVELS, is_i8_scale
 from flowkit.store import guard
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
-from flowkit.store.schema import VIDEOS, StoreOptions, field_names
+from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord, field_names
 
 
 class Pieces:
@@ -148,21 +148,32 @@ class StoredVideo:
 
     Parameters
     ----------
+    record
+        What the index or the group's attributes say of it.
     check
         Whether each piece is held to its CRC.
     """
 
-    def __init__(self, file: h5py.File, video_id: str, options: StoreOptions, *, check: bool = True) -> None:
-        self.group = guard.group(file, f"{VIDEOS}/{video_id}")
-        self.record = guard.read_record(file, video_id)
+    def __init__(
+        self, file: h5py.File, record: VideoRecord, options: StoreOptions, *, check: bool = True
+    ) -> None:
+        self.group = guard.group(file, f"{VIDEOS}/{record.video_id}")
+        self.record = record
         self.options = options
         self._check = check
         self._fields: dict[str, FlowField] = {}
+        # Counts go into ranges and sizes; they are held to bytes that are there before anything.
+        self._pts = guard.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+        if record.n_flow > record.n_frames:
+            raise StoreCorruptError(
+                f"{record.video_id!r} has {record.n_flow} flow fields for {record.n_frames} frames"
+            )
 
     @functools.cached_property
     def pts(self) -> NDArray[np.float64]:
         """Time of each frame, float64 (n_frames,), seconds."""
-        return guard.read_array(self.group, "pts", dtype="<f8", shape=(self.record.n_frames,))
+        times: NDArray[np.float64] = self._pts[()]
+        return times
 
     @functools.cached_property
     def frames(self) -> Pieces:

@@ -199,8 +199,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
 def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Iterator[str]:
     """Yield what is wrong with a video; what cannot even be read raises."""
     with guard.contained(f"{video_id!r} of {file.filename}"):
-        video = StoredVideo(file, video_id, options)
-        record = video.record
+        record = guard.read_record(file, video_id)
+        video = StoredVideo(file, record, options)
         if record.n_flow != max(0, record.n_frames - options.step):
             yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
         if not np.all(np.isfinite(video.pts)):

@@ -1,0 +1,233 @@
+"""Hostile and damaged stores: only FlowkitError comes out, and nothing big is allocated."""
+
+from __future__ import annotations
+
+import random
+import re
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flowkit import jpeg
+from flowkit.errors import FlowkitError, StoreFormatError
+from flowkit.store.inventory import inventory
+from flowkit.store.reader import open_store
+from flowkit.store.verify import verify
+
+from .conftest import HEIGHT, WIDTH, MakeStore
+
+Attack = Callable[[h5py.File], object]
+ALLOWED_BYTES = 30_000_000
+
+
+def read_all(path: Path) -> None:
+    with open_store(path) as store:
+        for clip in store.values():
+            clip.flow()
+            clip.frames(range(clip.n_frames))
+            assert clip.pts.shape == (clip.n_frames,)
+
+
+def replaced(name: str, *args: object, **kwargs: object) -> Attack:
+    """Put another dataset in the place of one."""
+
+    def attack(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, *args, **kwargs)
+
+    return attack
+
+
+def relinked(name: str, link: object) -> Attack:
+    def attack(file: h5py.File) -> None:
+        del file[name]
+        file[name] = link
+
+    return attack
+
+
+def virtual_flow(file: h5py.File) -> None:
+    shape = file["videos/a/flow"].shape
+    layout = h5py.VirtualLayout(shape=shape, dtype="i1")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "x", shape=shape)
+    del file["videos/a/flow"]
+    file.create_virtual_dataset("videos/a/flow", layout)
+
+
+def external_frames(file: h5py.File) -> None:
+    size = file["videos/a/frames"].shape
+    del file["videos/a/frames"]
+    file.create_dataset("videos/a/frames", size, "u1", external=[("/etc/passwd", 0, size[0])])
+
+
+def cycle(file: h5py.File) -> None:
+    file["videos/loop"] = file["videos"]
+
+
+def edit_index(column: str, value: object) -> Attack:
+    def attack(file: h5py.File) -> None:
+        table = file["index/videos"][()]
+        table[column][0] = value
+        file["index/videos"][...] = table
+
+    return attack
+
+
+def widened_index(file: h5py.File) -> None:
+    old = file["index/videos"]
+    types = [(name, old.dtype[name]) for name in old.dtype.names if name != "id"]
+    row = np.zeros(1, [("id", "S200"), *types])
+    row["id"] = b"videos/../../a"
+    del file["index/videos"]
+    file["index/videos"] = row
+
+
+def huge_jpeg(file: h5py.File) -> None:
+    group = file["videos/a"]
+    start, stop = group["frames_offset"][:2]
+    data = bytearray(group["frames"][start:stop].tobytes())
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = (65_500).to_bytes(2) * 2
+    group["frames"][start:stop] = np.frombuffer(data, np.uint8)
+    group["frames_crc32"][0] = zlib.crc32(data)
+
+
+def bomb(file: h5py.File) -> None:
+    chunk = zlib.compress(bytes(60_000_000), 9)
+    file["videos/a/flow"].id.write_direct_chunk((0, 0, 0, 0), chunk)
+    file["videos/a/flow_crc32"][0] = zlib.crc32(chunk)
+
+
+def foreign_filter(file: h5py.File) -> None:
+    shape = file["videos/a/flow"].shape
+    replaced("videos/a/flow", shape, "i1", chunks=(1, *shape[1:]), compression="lzf")(file)
+
+
+HUGE = (10**9, 2, HEIGHT, WIDTH)
+ATTACKS: dict[str, Attack] = {
+    "flow of a billion fields": replaced(
+        "videos/a/flow", HUGE, "i1", chunks=(1, 2, HEIGHT, WIDTH), compression="gzip"
+    ),
+    "frames of a terabyte": replaced("videos/a/frames", (10**12,), "u1"),
+    "times of a terabyte": replaced("videos/a/pts", (10**11,), "<f8", chunks=(4096,), fletcher32=True),
+    "an index of a billion rows": replaced("index/videos", (10**9,), [("id", "S8"), ("shard", "<i8")]),
+    "labels of a terabyte": replaced("labels", (10**9,), [("label", "S1000")]),
+    "a chunk that inflates to 60 MB": bomb,
+    "a JPEG that claims 4 gigapixels": huge_jpeg,
+    "flow as text": replaced("videos/a/flow", data=np.array([b"x"] * 3)),
+    "flow as float": replaced("videos/a/flow", data=np.zeros((3, 2, HEIGHT, WIDTH), np.float32)),
+    "flow as a group": lambda f: (f.__delitem__("videos/a/flow"), f.create_group("videos/a/flow")),
+    "frames of two dimensions": replaced("videos/a/frames", data=np.zeros((3, 3), np.uint8)),
+    "labels as numbers": replaced("labels", data=np.arange(3)),
+    "no shape at all": replaced("videos/a/pts", data=h5py.Empty("f8")),
+    "virtual flow": virtual_flow,
+    "frames in another file": external_frames,
+    "a filter of others": foreign_filter,
+    "a soft link": relinked("videos/a", h5py.SoftLink("/videos/b")),
+    "a soft link to nowhere": relinked("videos/a/flow", h5py.SoftLink("/none")),
+    "an external link": relinked("videos/a", h5py.ExternalLink("/etc/passwd", "/x")),
+    "an external dataset link": relinked("videos/a/flow", h5py.ExternalLink("other.h5", "/x")),
+    "an id that climbs": widened_index,
+    "an id that is absolute": edit_index("id", b"/"),
+    "an id that is not there": edit_index("id", b"z"),
+    "an id twice": edit_index("id", b"b"),
+    "an id that is no text": edit_index("id", b"\xff"),
+    "a width that is another": edit_index("width", 60_000),
+    "a negative count": edit_index("n_frames", -5),
+    "a count without end": edit_index("n_frames", 2**62),
+    "flow without end": edit_index("n_flow", 2**62),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_stores_are_refused_and_allocate_nothing_big(make_store: MakeStore, name: str) -> None:
+    path = make_store("a", "b")
+    with h5py.File(path, "r+") as file:
+        ATTACKS[name](file)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FlowkitError):
+            read_all(path)
+        # Told as a finding, or raised where not even the groups can be walked.
+        try:
+            assert not verify(path).sound
+        except FlowkitError:
+            pass
+        assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_groups_that_form_a_cycle_are_told(make_store: MakeStore) -> None:
+    path = make_store("a")
+    with h5py.File(path, "r+") as file:
+        cycle(file)
+    read_all(path)  # the index does not name them
+    with pytest.raises(StoreFormatError, match="cycle"):
+        verify(path)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "x.h5", "0.h5", ""])
+def test_shard_tables_cannot_name_files_elsewhere(make_store: MakeStore, name: str) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    with h5py.File(path, "r+") as file:
+        table = file["shard_table"][()]
+        del file["shard_table"]
+        rows = [(name.encode(), int(row["bytes"]), row["sha256"]) for row in table]
+        file["shard_table"] = np.array(rows, [("name", "S20"), ("bytes", "<i8"), ("sha256", "S64")])
+    for use in (read_all, verify, inventory):
+        with pytest.raises(StoreFormatError, match="shard table names"):
+            use(path)
+
+
+@pytest.mark.parametrize("shard", [7, -1])
+def test_videos_of_unknown_shards_are_refused(make_store: MakeStore, shard: int) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    with h5py.File(path, "r+") as file:
+        edit_index("shard", shard)(file)
+    with pytest.raises(StoreFormatError, match="shard table does not"):
+        open_store(path)
+    with pytest.raises(FlowkitError, match="unknown shard"):
+        inventory(path)
+
+
+def damaged(raw: bytes, rng: random.Random, spared: set[int]) -> bytes:
+    broken = bytearray(raw)
+    for _ in range(rng.choice([1, 2, 4, 16])):
+        at = rng.randrange(len(broken))
+        if at not in spared:
+            broken[at] = rng.choice([0, 255, broken[at] ^ (1 << rng.randrange(8))])
+    return bytes(broken[: rng.randrange(len(broken))] if rng.random() < 0.1 else broken)
+
+
+def heap_bytes(raw: bytes) -> set[int]:
+    """Return where the file has variable-length text.
+
+    HDF5 2.0 itself loops without end over a heap whose free space claims no size.
+    """
+    starts = [hit.start() for hit in re.finditer(b"GCOL", raw)]
+    return {at for start in starts for at in range(start, start + 4096)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_anywhere_is_told_as_such(make_store: MakeStore, seed: int) -> None:
+    path = make_store("a", "b/c")
+    raw, rng = path.read_bytes(), random.Random(seed)
+    spared = heap_bytes(raw)
+    told = 0
+    for _ in range(60):
+        path.write_bytes(damaged(raw, rng, spared))
+        for use in (read_all, verify, inventory):
+            try:
+                use(path)
+            except FlowkitError:
+                told += 1
+    assert told > 10
+    path.write_bytes(jpeg.encode(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(StoreFormatError):
+        read_all(path)

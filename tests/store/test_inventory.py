@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.store.inventory import inventory, survey
+from flowkit.store.pack import finalize
+from flowkit.store.parts import PartsFolder, shards_path
+from flowkit.store.schema import Failure, StoreOptions
+
+from .conftest import MakePart, MakeStore, make_record
+
+
+def test_where_nothing_is_there_is_nothing(store_path: Path) -> None:
+    stock = inventory(store_path)
+    assert (stock.records, stock.options, stock.labels, stock.failures) == ({}, None, (), ())
+    assert not store_path.parent.joinpath("out.h5.parts").exists()
+
+
+def test_parts_count_before_there_is_a_store(
+    store_path: Path, make_part: MakePart, options: StoreOptions
+) -> None:
+    make_part("a/b")
+    PartsFolder(store_path).segment_path("c", 0).touch()
+    stock = inventory(str(store_path))
+    assert stock.records == {"a/b": make_record("a/b")}
+    assert stock.places == {"a/b": PartsFolder(store_path).part_path("a/b")}
+    assert stock.options == options
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_stored_videos_count_with_everything_that_is_said_of_them(
+    make_store: MakeStore, options: StoreOptions, shard_bytes: int
+) -> None:
+    path = make_store("a", "b/c", shard_bytes=shard_bytes)
+    stock = inventory(path)
+    assert stock.records == {"a": make_record("a"), "b/c": make_record("b/c")}
+    assert stock.options == options
+    shard = shards_path(path) / "00001.h5"
+    assert stock.places["b/c"] == (shard if shard_bytes == 1 else path)
+
+
+def test_of_a_part_and_a_stored_video_the_stored_counts(make_store: MakeStore, make_part: MakePart) -> None:
+    path = make_store("a")
+    make_part("a", backend="cuda")
+    stock = inventory(path)
+    assert stock.records["a"].backend == "cpu"
+    assert stock.repeated.keys() == {"a"}
+
+
+def test_shards_that_no_master_names_count_by_their_number(make_store: MakeStore) -> None:
+    """The state after a kill between a shard and the master."""
+    path = make_store("a", "b", shard_bytes=1)
+    shards = shards_path(path)
+    shutil.copy(shards / "00001.h5", shards / "00005.h5")
+    stock = inventory(path)
+    assert stock.places["b"] == shards / "00005.h5"
+    files = survey(path)
+    assert ([p.name for p in files.pending], files.next_shard) == (["00005.h5"], 6)
+    path.unlink()
+    assert inventory(path).records.keys() == {"a", "b"}
+
+
+def test_replaced_shards_are_rubbish(make_store: MakeStore, options: StoreOptions) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    old = (shards_path(path) / "00001.h5").read_bytes()
+    finalize(path, options=options, drop={"b"})
+    (shards_path(path) / "00001.h5").write_bytes(old)
+    assert [p.name for p in survey(path).rubbish] == ["00001.h5"]
+    assert inventory(path).records.keys() == {"a"}
+    finalize(path, options=options)
+    assert survey(path).rubbish == ()
+
+
+def test_missing_shard_is_an_error_that_names_it(make_store: MakeStore) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    (shards_path(path) / "00000.h5").unlink()
+    with pytest.raises(StoreCorruptError, match=r"00000\.h5.*repair"):
+        inventory(path)
+
+
+def test_foreign_file_is_no_empty_store(store_path: Path) -> None:
+    store_path.write_text("my thesis")
+    with pytest.raises(StoreFormatError, match="no flowkit store"):
+        inventory(store_path)
+
+
+def test_failures_come_from_the_store(make_store: MakeStore, options: StoreOptions) -> None:
+    failure = Failure(source="x", reason="too_short", detail="1 frame")
+    path = make_store("a")
+    finalize(path, options=options, failures=[failure], labels=["one"])
+    assert (inventory(path).failures, inventory(path).labels) == ((failure,), ("one",))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flowkit.store.outfile import OutFile, hdf5_writer
+
+
+def test_file_written_through_is_plain_hdf5(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with hdf5_writer(path) as file:
+        file["x"] = np.arange(5)
+    with hdf5_writer(path, "r+") as file:
+        file["x"][2] = 9
+    with h5py.File(path) as file:
+        assert file["x"][()].tolist() == [0, 1, 9, 3, 4]
+
+
+def test_failed_write_is_told_once_everything_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    files: list[h5py.File] = []
+
+    def work() -> None:
+        with hdf5_writer(tmp_path / "a.h5") as file:
+            files.append(file)
+            file["x"] = np.arange(5)
+            monkeypatch.setattr(os, "pwrite", fail)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        work()
+    monkeypatch.undo()
+    assert not files[0]  # closed, not left to the end of the process
+
+
+def test_error_inside_is_told_rather_than_what_follows_from_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="mine"), hdf5_writer(tmp_path / "a.h5"):
+        raise KeyError("mine")
+
+
+def test_writes_that_the_system_takes_in_part_are_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:3], at))
+    out = OutFile(tmp_path / "a", "w")
+    out.seek(2)
+    assert out.write(b"0123456789") == 10
+    assert (out.tell(), out.seek(0, os.SEEK_END)) == (12, 12)
+    out.close()
+    out.check()
+    assert (tmp_path / "a").read_bytes() == b"\0\x000123456789"
+
+
+def test_reading_beyond_the_end_gives_zeros(tmp_path: Path) -> None:
+    out = OutFile(tmp_path / "a", "w")
+    out.write(b"ab")
+    buffer = bytearray(b"xxxx")
+    out.seek(1)
+    out.readinto(buffer)
+    out.truncate(1)
+    out.close()
+    assert bytes(buffer) == b"b\0\0\0"
+    assert (tmp_path / "a").read_bytes() == b"a"
