@@ -33,7 +33,7 @@ from flowkit.store.schema import (
     VideoRecord,
     field_names,
 )
-from flowkit.store.tables import read_table, row_values, write_table
+from flowkit.store.tables import all_rows, read_table, row_values, write_table
 
 NO_SHARD = -1
 """Shard column of a file that is no master."""
@@ -69,12 +69,12 @@ def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]
     """
     records: dict[str, VideoRecord] = {}
     shards: dict[str, int] = {}
-    for row in read_table(file, INDEX_VIDEOS, INDEX_COLUMNS):
-        record = row_record(row)
+    for values in all_rows(read_table(file, INDEX_VIDEOS, INDEX_COLUMNS), INDEX_COLUMNS):
+        record = VideoRecord.from_attrs(values["id"], values)
         if record.video_id in records:
             raise StoreCorruptError(f"the index of {file.filename} has {record.video_id!r} twice")
         records[record.video_id] = record
-        shards[record.video_id] = int(row["shard"])
+        shards[record.video_id] = values["shard"]
     return records, shards
 
 
@@ -99,13 +99,14 @@ def write_lists(file: h5py.File, labels: Sequence[str], failures: Sequence[Failu
 
 def read_labels(file: h5py.File) -> tuple[str, ...]:
     """Return the class names in order."""
-    return tuple(row_values(row, LABEL_COLUMNS)["label"] for row in read_table(file, LABELS, LABEL_COLUMNS))
+    table = read_table(file, LABELS, LABEL_COLUMNS)
+    return tuple(row["label"] for row in all_rows(table, LABEL_COLUMNS))
 
 
 def read_failures(file: h5py.File) -> tuple[Failure, ...]:
     """Return what did not make it."""
     table = read_table(file, FAILURES, FAILURE_COLUMNS)
-    return tuple(Failure(**row_values(row, FAILURE_COLUMNS)) for row in table)
+    return tuple(Failure(**row) for row in all_rows(table, FAILURE_COLUMNS))
 
 
 def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:

@@ -26,7 +26,7 @@ from flowkit.store.schema import (
     StoreOptions,
     VideoRecord,
 )
-from flowkit.store.tables import read_table, row_values
+from flowkit.store.tables import all_rows, read_table
 
 _SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
 
@@ -141,7 +141,7 @@ def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
     next_shard = guard.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
     if not isinstance(next_shard, int):
         raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
-    return tuple(Shard(**row_values(row, SHARD_COLUMNS)) for row in rows), next_shard
+    return tuple(Shard(**row) for row in all_rows(rows, SHARD_COLUMNS)), next_shard
 
 
 def inventory(store_path: Path | str) -> Inventory:

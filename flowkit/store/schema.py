@@ -351,4 +351,6 @@ class Failure:
 
 def _storable(text: str) -> str:
     """Return text that HDF5 can hold: names and messages of others may hold any byte."""
+    if text.isascii() and "\0" not in text:
+        return text
     return encode_video_id(text).replace("\0", " ")

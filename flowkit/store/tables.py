@@ -7,7 +7,7 @@ are read at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -53,6 +53,25 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[Any]:
             )
     table: NDArray[Any] = node[()]
     return table
+
+
+def all_rows(table: NDArray[Any], columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table as Python values, faster than `row_values` of each.
+
+    Raises
+    ------
+    StoreFormatError
+        A text is not UTF-8.
+    """
+    try:
+        lists = [
+            [cell.decode() for cell in table[column].tolist()] if kind is str else table[column].tolist()
+            for column, kind in columns.items()
+        ]
+    except UnicodeDecodeError as error:
+        raise StoreFormatError(f"a table's text is not UTF-8: {error}") from error
+    for values in zip(*lists, strict=True):
+        yield dict(zip(columns, values, strict=True))
 
 
 def row_values(row: Any, columns: Columns) -> dict[str, Any]:

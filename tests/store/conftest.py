@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,3 +118,9 @@ def make_store(store_path: Path, make_part: MakePart, options: StoreOptions) -> 
         return store_path
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: that syncs happen, and when, is tested by what they are replaced with."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

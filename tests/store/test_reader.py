@@ -24,10 +24,11 @@ from flowkit.errors import (
     StoreFormatError,
     StoreNotFoundError,
 )
+from flowkit.store.clip import Clip
 from flowkit.store.codec import encode_flow
 from flowkit.store.pack import finalize
 from flowkit.store.parts import PartsFolder, shards_path
-from flowkit.store.reader import Clip, open_store
+from flowkit.store.reader import open_store
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.writer import PartWriter
 

@@ -1,0 +1,184 @@
+"""One video of an open store: frames and flow by their indices."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import ClipRangeError
+from flowkit.quantize import dequantize_u8
+from flowkit.store import guard
+from flowkit.store.schema import Attributes, StoreOptions, VideoRecord, field_names
+from flowkit.store.stored import StoredVideo
+
+
+class ClipSource(Protocol):
+    """What a clip needs of its store."""
+
+    path: Path
+    options: StoreOptions
+
+    def stored_video(self, video_id: str) -> StoredVideo:
+        """Open a video in this process."""
+
+
+class Clip:
+    """One video of a store; it pickles with its store, by path."""
+
+    def __init__(self, store: ClipSource, video_id: str) -> None:
+        self.id = video_id
+        self._store = store
+        self._cached: tuple[int, StoredVideo] | None = None
+
+    def __repr__(self) -> str:
+        return f"<flowkit clip {self.id!r} of {str(self._store.path)!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Clip, (self._store, self.id)
+
+    @property
+    def _video(self) -> StoredVideo:
+        if self._cached is None or self._cached[0] != os.getpid():
+            self._cached = (os.getpid(), self._store.stored_video(self.id))
+        return self._cached[1]
+
+    @property
+    def record(self) -> VideoRecord:
+        """Everything that the store says of the video."""
+        return self._video.record
+
+    @property
+    def attrs(self) -> Attributes:
+        """The attributes of the video as they are stored."""
+        return self.record.to_attrs()
+
+    @property
+    def label(self) -> str:
+        """Class name; empty where there is none."""
+        return self.record.label
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames the video has."""
+        return self.record.n_frames
+
+    @property
+    def n_flow(self) -> int:
+        """How many flow fields it has: field k leads from frame k to frame k + step."""
+        return self.record.n_flow
+
+    @property
+    def width(self) -> int:
+        """Width of frames and flow, px."""
+        return self.record.width
+
+    @property
+    def height(self) -> int:
+        """Height of frames and flow, px."""
+        return self.record.height
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the flow fields."""
+        return field_names(self._store.options)
+
+    @property
+    def pts(self) -> NDArray[np.float64]:
+        """Presentation time of each frame, float64 (n_frames,), seconds."""
+        with self._contained():
+            return self._video.pts
+
+    def flow(self, start: int = 0, stop: int | None = None, field: str = "flow") -> NDArray[np.float32]:
+        """Return flow fields start to stop - 1.
+
+        Parameters
+        ----------
+        start, stop
+            Range in [0, n_flow]; without `stop`, to the end.
+        field
+            One of `fields`.
+
+        Returns
+        -------
+        float32 array (stop - start, 2, H, W)
+            u (to the right), then v (down), px per step between the frames of a pair.
+
+        Raises
+        ------
+        ClipRangeError
+            The range or the field lies outside the clip.
+        StoreCorruptError
+            A stored field fails its CRC.
+        """
+        codes, scales = self.flow_codes(start, stop, field)
+        if codes.dtype == np.uint8:
+            return dequantize_u8(codes, bound_px=self._store.options.bound_px)
+        flow: NDArray[np.float32] = codes * scales[:, None, None, None]
+        return flow
+
+    def flow_codes(
+        self, start: int = 0, stop: int | None = None, field: str = "flow"
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return flow fields as they are stored; parameters as `flow`'s.
+
+        Returns
+        -------
+        codes : int8, int16 or uint8 array (n, 2, H, W)
+        scales : float32 array (n,)
+            px a code: flow = codes * scale; of uint8 codes, flow = codes * scale - bound.
+        """
+        start, stop = operator.index(start), None if stop is None else operator.index(stop)
+        with self._contained():
+            video = self._video
+            record, stored = video.record, video.field(field)
+            stop = record.n_flow if stop is None else stop
+            if not 0 <= start <= stop <= record.n_flow:
+                raise ClipRangeError(
+                    f"flow fields [{start}, {stop}) lie outside {self.id!r}: "
+                    f"expected 0 <= start <= stop <= {record.n_flow}"
+                )
+            shape = (0, 2, record.height, record.width)
+            codes = [stored.codes(k) for k in range(start, stop)]
+            stacked = np.stack(codes) if codes else np.zeros(shape, stored.dtype)
+            return stacked, stored.scales[start:stop]
+
+    def frames(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Return frames by their indices, in the order given.
+
+        Parameters
+        ----------
+        indices
+            Each in [0, n_frames).
+
+        Returns
+        -------
+        uint8 array (len(indices), H, W, 3), RGB
+
+        Raises
+        ------
+        ClipRangeError
+            An index lies outside the clip, or the store keeps no frames.
+        StoreCorruptError
+            A stored frame fails its CRC.
+        """
+        wanted = [operator.index(k) for k in indices]
+        with self._contained():
+            video = self._video
+            record = video.record
+            outside = [k for k in wanted if not 0 <= k < record.n_frames]
+            if outside:
+                raise ClipRangeError(
+                    f"frames {outside[:5]} lie outside {self.id!r}: expected 0 <= index < {record.n_frames}"
+                )
+            pictures = [video.frame(k) for k in wanted]
+            empty = np.zeros((0, record.height, record.width, 3), np.uint8)
+            return np.stack(pictures) if pictures else empty
+
+    def _contained(self) -> Any:
+        return guard.contained(f"{self.id!r} of {self._store.path}")
