@@ -1,0 +1,74 @@
+"""`flowkit export`: store → folders of raw frames, or tar shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
+
+
+@click.command("export")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Whose names, and what files.")
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    metavar="KIND=NAME",
+    help="Another file name, such as x=flow_x_%05d.jpg; kinds: img, x, y (flo in layout flo).",
+)
+@click.option(
+    "--first-index", type=click.IntRange(min=0), help="Number of the first frame. [default: the layout's]"
+)
+@click.option(
+    "--content",
+    type=click.Choice(["both", "frames", "flow"]),
+    default="both",
+    show_default=True,
+    help="What is written.",
+)
+@click.option("--field", default="flow", show_default=True, help="Which flow field of the store.")
+@click.option(
+    "--bound", "bound_px", type=float, help="Range of flow pictures, px. [default: 20; a jpeg store's own]"
+)
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of flow JPEGs.")
+@click.option("--split", help="webdataset: the split whose subsets get shards of their own.")
+@click.option(
+    "--clips-per-shard", type=click.IntRange(min=1), default=100, show_default=True, help="For webdataset."
+)
+@click.option(
+    "--list-prefix", help="What stands before ids in the lists. [default: DEST for tsn, else nothing]"
+)
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip or shard on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; failures and the summary stay.")
+@click.pass_context
+def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> None:
+    """Write the clips of STORE into the folder DEST as other projects lay them out.
+
+    tsn, denseflow and mmaction2 are JPEG folders with those tools' names and numbers; flow is
+    quantised as they do it, or copied as it is from a store of codec jpeg. Annotation lists come
+    with them, in DEST/annotations: of each split beside the store, and of all clips. The same
+    command again writes only what is missing or has changed.
+
+    Exit status: 0 all is there, 1 some failed, 2 nothing could start, 130 interrupted.
+    """
+    from flowkit.rawframes import export
+    from flowkit.rawframes.export_plan import ExportConfig, prepare
+
+    from .rawframes_report import Reporter
+
+    reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
+    if options["jobs"] is None:
+        del options["jobs"]
+    setup = prepare(store, dest, ExportConfig(**options))
+    reporter.say(f"{dest}: {len(setup.todo)} to write, {len(setup.there)} there already")
+    for outcome in (*setup.there, *setup.refused):
+        reporter.unit(outcome)
+    with reporter.running(f"what is in its place in {dest} is whole"):
+        report = export.run(setup, on_progress=reporter.progress)
+    ctx.exit(reporter.export_summary(dest, report))

@@ -1,0 +1,108 @@
+"""`flowkit import`: folders of raw frames → store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import parse_bytes
+
+
+@click.command("import")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    type=click.Choice(["tsn", "denseflow", "mmaction2"]),
+    required=True,
+    help="Whose names the files have.",
+)
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    metavar="KIND=NAME",
+    help="Another file name, such as x=u_%06d.jpg; kinds: img, x, y.",
+)
+@click.option(
+    "--first-index", type=click.IntRange(min=0), help="Number of the first frame. [default: the layout's]"
+)
+@click.option(
+    "--step",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Frames from the first to the second of a pair.",
+)
+@click.option(
+    "--bound",
+    "bound_px",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Range the flow was quantised to, px.",
+)
+@click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second, for the times.")
+@click.option(
+    "--frames",
+    "frame_codec",
+    type=click.Choice(["jpeg", "none"]),
+    default="jpeg",
+    show_default=True,
+    help="Whether RGB frames are imported.",
+)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.File(),
+    help="Only the clips of this list, with its labels: `path nframes label` lines, or CSV.",
+)
+@click.option("--classes", type=click.File(), help="Class names for integer labels, one a line.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
+@click.option(
+    "--shard-size",
+    "shard_bytes",
+    callback=parse_bytes,
+    default="4GiB",
+    show_default=True,
+    help="Beyond it the store is a small master file and shards in STORE.shards/.",
+)
+@click.option("--update", is_flag=True, help="Redo folders that have changed since.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
+@click.pass_context
+def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) -> None:
+    """Bring the JPEG folders below DIR into the HDF5 file STORE, byte for byte.
+
+    The folder above a clip is its label, unless a list says otherwise. A folder with missing or
+    broken files is named with its reason and costs only itself. What the files do not tell (the
+    solver and its parameters, the source's size, times) is marked as imported.
+
+    Exit status: 0 all stored, 1 some failed (the ledger is STORE.failures.jsonl), 2 nothing could
+    start, 130 interrupted.
+    """
+    from flowkit.rawframes import importer
+
+    from .rawframes_report import Reporter
+
+    reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
+    entries, labels = _list(options.pop("list_file"), options.pop("classes"))
+    if options["jobs"] is None:
+        del options["jobs"]
+    setup = importer.prepare(folder, store, importer.ImportConfig(**options), entries=entries)
+    reporter.say(f"{store}: {len(setup.plan.todo)} to import, {len(setup.plan.stored)} already stored")
+    with reporter.running(f"finished clips are kept in {store}.parts"):
+        report = importer.run(setup, labels=labels, on_progress=reporter.progress)
+    ctx.exit(reporter.import_summary(store, report))
+
+
+def _list(list_file: Any, classes_file: Any) -> tuple[list[Any] | None, list[str] | None]:
+    """Return the entries of the list and the class names, None where they were not given."""
+    from flowkit.lists import parse_classes, parse_list
+
+    classes = parse_classes(classes_file, source=classes_file.name) if classes_file else None
+    labels = [classes[key] for key in sorted(classes)] if classes else None
+    entries = parse_list(list_file, source=list_file.name, classes=classes) if list_file else None
+    return entries, labels

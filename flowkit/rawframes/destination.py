@@ -1,0 +1,254 @@
+"""The folder that an export fills: nothing outside it is touched, and what is there is whole.
+
+Each unit (a clip's folder, a tar shard) is written below `.flowkit-export/partial` and renamed to its
+place, so that what stands at its place is complete. A marker in `.flowkit-export/done`, written just
+before the rename, says of what it was made: a repeated export passes over a unit whose marker and
+sizes still fit, and redoes the others. A folder without a marker is somebody else's and is left alone.
+
+A kill loses the units in work. Single pictures are not synced to the disk, which would take longer than
+to make them: after a power cut the sizes no longer fit, and the same command redoes what is short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowkit.errors import InputError, StoreBusyError, StoreOptionsError
+from flowkit.store import commit
+from flowkit.store.ids import check_video_id
+from flowkit.store.parts import part_key
+
+CONTROL = ".flowkit-export"
+ANNOTATIONS = "annotations"
+RESERVED = (CONTROL, ANNOTATIONS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Marker:
+    """What a finished unit was made of and came to.
+
+    Parameters
+    ----------
+    made_of : mapping
+        What identifies its contents: the sources' fingerprints.
+    files, bytes : int
+        How many files it has, and their size in all.
+    facts : mapping
+        What an outcome tells of it: counts of frames, fields, clipped components.
+    """
+
+    made_of: Mapping[str, Any]
+    files: int
+    bytes: int
+    facts: Mapping[str, Any]
+
+
+class Destination:
+    """The folder at `path`; it is made when first needed.
+
+    Parameters
+    ----------
+    path : Path
+        Folder to fill; may exist and hold other things.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.control = path / CONTROL
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder while the `with` block runs, and sweep what a killed run left half-written.
+
+        Raises
+        ------
+        StoreBusyError
+            Another export is writing into it.
+        """
+        self.control.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.control / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._flock(descriptor)
+            shutil.rmtree(self.control / "partial", ignore_errors=True)
+            yield
+        finally:
+            shutil.rmtree(self.control / "partial", ignore_errors=True)
+            os.close(descriptor)
+
+    def _flock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusyError(
+                f"another export is writing into {self.path}; wait for it or end it"
+            ) from None
+        except OSError as error:
+            warnings.warn(
+                f"{self.path} lies on a file system without locks ({error.strerror}): make sure that no "
+                "other export writes into it",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse to continue an export that was made with other options.
+
+        Raises
+        ------
+        StoreOptionsError
+            Options differ; the message names each one.
+        """
+        stored = _read_json(self.control / "options.json")
+        if stored is None:
+            return
+        asked = json.loads(json.dumps(options))
+        names = sorted({*stored, *asked})
+        differences = [
+            f"{name}: there {stored.get(name)!r}, asked {asked.get(name)!r}"
+            for name in names
+            if stored.get(name) != asked.get(name)
+        ]
+        if differences:
+            raise StoreOptionsError(
+                f"{self.path} was exported with other options: {'; '.join(differences)}; "
+                "repeat its options, or export into another folder"
+            )
+
+    def write_options(self, options: Mapping[str, Any]) -> None:
+        """Note the options of this export."""
+        _write_json(self.control / "options.json", options)
+
+    def target(self, name: str) -> Path:
+        """Return where a unit goes.
+
+        Raises
+        ------
+        InputError
+            The name is no relative path of plain segments, is one of the folder's own names, or
+            leads out of the folder over a symbolic link.
+        """
+        try:
+            check_video_id(name)
+        except ValueError as error:
+            raise InputError(f"cannot be a path below {self.path}: {error}") from error
+        if name.split("/")[0] in RESERVED:
+            raise InputError(f"{name!r} lies in {name.split('/')[0]!r}, which the export needs for itself")
+        target = self.path / name
+        root = self.path.resolve()
+        if target.is_symlink() or not target.parent.resolve().is_relative_to(root):
+            raise InputError(f"{target} is, or lies behind, a symbolic link that leads out of {self.path}")
+        return target
+
+    def own_file(self, name: str) -> Path:
+        """Return the path of a file that the export itself keeps: a list, an index.
+
+        Raises
+        ------
+        InputError
+            It lies behind a symbolic link that leads out of the folder.
+        """
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(f"{path} lies behind a symbolic link that leads out of {self.path}; remove it")
+        return path
+
+    def done(self, name: str) -> Marker | None:
+        """Return the marker of a unit that stands at its place, whole; None if it does not."""
+        marker = self._marker(name)
+        if marker is None:
+            return None
+        try:
+            sizes = sizes_below(self.target(name))
+        except OSError:
+            return None
+        return marker if (len(sizes), sum(sizes)) == (marker.files, marker.bytes) else None
+
+    @contextlib.contextmanager
+    def partial(self, name: str) -> Iterator[Path]:
+        """Yield a path to write a unit at; it is removed at the end, unless `place` has moved it."""
+        path = self.control / "partial" / part_key(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with commit.no_space_translated(self.path / name):
+                yield path
+        finally:
+            _remove(path)
+
+    def place(self, name: str, partial: Path, marker: Marker) -> None:
+        """Move a written unit to its place, in place of what an earlier export put there.
+
+        Raises
+        ------
+        InputError
+            Something stands there that no export has put there.
+        """
+        target = self.target(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Again: a link may have been put into the path since it was looked at.
+        self.target(name)
+        if os.path.lexists(target):
+            if self._marker(name) is None:
+                raise InputError(
+                    f"{target} exists and was not written by an export; move it away, or export elsewhere"
+                )
+            old = partial.with_name(f"{partial.name}~old")
+            os.rename(target, old)
+            _remove(old)
+        _write_json(self._marker_path(name), dataclasses.asdict(marker))
+        os.rename(partial, target)
+
+    def _marker_path(self, name: str) -> Path:
+        return self.control / "done" / f"{part_key(name)}.json"
+
+    def _marker(self, name: str) -> Marker | None:
+        found = _read_json(self._marker_path(name))
+        try:
+            return None if found is None else Marker(**found)
+        except TypeError:
+            return None
+
+
+def sizes_below(path: Path) -> list[int]:
+    """Return the sizes of a file, or of the files directly in a folder.
+
+    Raises
+    ------
+    OSError
+        There is nothing at this path.
+    """
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            return [entry.stat().st_size for entry in entries]
+    return [path.stat().st_size]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a file; None where there is none, or a torn one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = commit.temporary_path(path)
+    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.rename(temporary, path)

@@ -1,0 +1,122 @@
+"""A store → folders of raw frames, or tar shards: run, annotation lists. `export_plan` has the choices."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from flowkit.errors import NoSpaceError
+from flowkit.executor import Executor
+from flowkit.rawframes import shards, split_lists
+from flowkit.rawframes.destination import ANNOTATIONS
+from flowkit.rawframes.export_plan import ExportSetup
+from flowkit.rawframes.running import Progress, run_tasks
+from flowkit.rawframes.unit import UnitOutcome, failed_unit, write_unit
+from flowkit.store import commit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportReport:
+    """What a run came to; `outcomes` has every unit, those that were there before too.
+
+    `not_tried` counts units that were left when a full disk ended the run; `notes` says what the
+    lists leave out.
+    """
+
+    outcomes: tuple[UnitOutcome, ...]
+    not_tried: int
+    notes: tuple[str, ...]
+
+    @property
+    def failures(self) -> tuple[UnitOutcome, ...]:
+        """The units that failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Share of the flow components that were clipped, in [0, 1]."""
+        values = sum(outcome.values for outcome in self.outcomes)
+        return sum(outcome.clipped for outcome in self.outcomes) / max(1, values)
+
+
+def run(
+    setup: ExportSetup,
+    *,
+    on_progress: Callable[[Progress[UnitOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExportReport:
+    """Do what a setup plans, then write the annotation lists of everything that is there.
+
+    Parameters
+    ----------
+    setup : ExportSetup
+        From `prepare`.
+    on_progress : callable
+        Called when a unit ends and about five times a second between.
+    executor : Executor, optional
+        What runs the units; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    StoreBusyError
+        Another export is writing into the destination.
+    KeyboardInterrupt
+        Workers are ended first; what is at its place is whole, a repeated run goes on.
+    """
+    place = setup.destination
+    with place.lock():
+        place.check_options(setup.options)
+        place.write_options(setup.options)
+        outcomes = [*setup.refused]
+        tasks = run_tasks(
+            write_unit,
+            setup.todo,
+            lost=lambda unit, how: failed_unit(unit, "worker_died", how),
+            jobs=setup.config.jobs,
+            executor=executor,
+            on_progress=on_progress,
+        )
+        with contextlib.closing(tasks) as running:
+            for outcome in running:
+                outcomes.append(outcome)
+                if outcome.reason == NoSpaceError.reason:
+                    break  # a full disk fails every later unit in the same way
+        not_tried = len(setup.todo) + len(setup.refused) - len(outcomes)
+        outcomes = [*setup.there, *outcomes]
+        notes = _write_lists(setup, outcomes)
+    return ExportReport(outcomes=tuple(outcomes), not_tried=not_tried, notes=tuple(notes))
+
+
+def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[str]:
+    """Write the lists, or the shards' indexes; return what was left out."""
+    notes: list[str] = []
+    whole = [outcome for outcome in outcomes if outcome.status != "failed"]
+    entries = {
+        video_id: setup.members[video_id].entry()
+        for video_id in sorted(video_id for outcome in whole for video_id in outcome.video_ids)
+    }
+    if setup.recipe.layout.form == "tar":
+        texts = _shard_indexes(whole)
+        texts["classes.txt"] = "".join(f"{name}\n" for name in setup.classes)
+    else:
+        prefix = setup.config.list_prefix
+        if prefix is None:
+            prefix = str(setup.destination.path) if setup.config.layout == "tsn" else ""
+        lists, notes = split_lists.list_files(setup.splits, entries, setup.classes, prefix=prefix)
+        texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
+    for name, text in texts.items():
+        path = setup.destination.own_file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with commit.replacement(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return notes
+
+
+def _shard_indexes(whole: Sequence[UnitOutcome]) -> dict[str, str]:
+    """Return an index for the shards of each subset, `<subset>.json`."""
+    subsets: dict[str, dict[str, tuple[int, int]]] = {}
+    for outcome in whole:
+        subset = outcome.name.rpartition("-")[0]
+        subsets.setdefault(subset, {})[outcome.name] = (len(outcome.video_ids), outcome.bytes)
+    return {f"{subset}.json": shards.index_json(subset, found) for subset, found in subsets.items()}

@@ -1,0 +1,201 @@
+"""Find the folders of raw frames below a folder, and tell whether one is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from flowkit.errors import VideoError
+from flowkit.inputs import VideoSource, check_ids
+from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
+from flowkit.store.ids import encode_video_id
+from flowkit.store.schema import Failure
+
+_PICTURE_SUFFIXES = (".jpg", ".jpeg")
+_NAMED = 5
+
+
+class FolderError(VideoError, ValueError):
+    """A folder is not what its layout says; `reason` is its word in the failure ledger."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Folders:
+    """The clips below a folder, and the folders that should be some and are not."""
+
+    sources: tuple[VideoSource, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFiles:
+    """The files of one clip, in order.
+
+    Flow field k, a pair of files x and y, leads from frame k to frame k + step; `frames` is empty
+    where they are not wanted. `note` says what of the folder is left out.
+    """
+
+    frames: tuple[Path, ...]
+    flow: tuple[tuple[Path, Path], ...]
+    note: str = ""
+
+
+def readings(
+    name: str, *, templates: Sequence[str] = (), first_index: int | None = None, step: int = 1
+) -> tuple[Layout, ...]:
+    """Return the forms of a layout that a folder may have, the first that fits counts.
+
+    mmaction2 has two sets of names for flow, its loader's and its guides', and its folders start
+    from 0 or 1, as the tool that made them did; the other layouts have one form.
+    """
+    plain = make_layout(name, templates=templates, first_index=first_index, step=step)
+    if name != "mmaction2":
+        return (plain,)
+    asked = {text.partition("=")[0] for text in templates}
+    guides = [f"{kind}=flow_{kind}_%05d.jpg" for kind in ("x", "y") if kind not in asked]
+    both = [plain, make_layout(name, templates=[*templates, *guides], first_index=first_index)]
+    if first_index is None:
+        both += [dataclasses.replace(layout, first_index=0) for layout in both]
+    return tuple(both)
+
+
+def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
+    """Return every folder below `root` that holds files of a layout, and those that look wrong.
+
+    An id is the path below `root`; the label is the name of the folder above. Folders whose name
+    starts with a dot are passed over.
+
+    Raises
+    ------
+    InputError
+        Two folders have one id, or one id is a folder of another.
+    """
+    templates = {template for layout in layouts for template in layout.templates.values()}
+    sources, failures = [], []
+    for folder, below, names in _walk(root):
+        shown = folder.relative_to(root)
+        if any(template.numbers(names) for template in templates):
+            name = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
+            sources.append(VideoSource(path=folder, video_id=name, label=encode_video_id(shown.parent.name)))
+        elif not below and (wrong := _what_is_wrong(names, templates)):
+            failures.append(Failure(source=str(folder), reason=wrong[0], detail=wrong[1]))
+    return Folders(sources=tuple(check_ids(sources)), failures=tuple(failures))
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield folders; one that is reached twice over links is entered once."""
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield Path(folder), below, names
+
+
+def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
+    """Tell why a folder without folders is no clip; None where it does not look like one."""
+    if not names:
+        return "empty_folder", "the folder is empty"
+    pictures = sorted(name for name in names if name.lower().endswith(_PICTURE_SUFFIXES))
+    if not pictures:
+        return None
+    expected = ", ".join(sorted({template.name(1) for template in templates}))
+    return "unknown_names", (
+        f"{len(pictures)} pictures such as {pictures[0]}, none called as {expected}; "
+        "choose another --layout or give --template"
+    )
+
+
+def inspect(folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool) -> ClipFiles:
+    """Return the files of a clip's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    layouts : sequence of Layout
+        From `readings`.
+    step : int
+        Frames between the two of a pair.
+    frames : bool
+        Whether frames are wanted; without them any number of flow fields is complete.
+
+    Raises
+    ------
+    FolderError
+        Files are missing: numbers left out, as many x as y not there, counts that do not fit.
+    OSError
+        The folder cannot be read.
+
+    Notes
+    -----
+    TSN's own extractor writes the second frame of each pair beside its flow, so that picture k
+    ends flow k and there are as many pictures as fields. In layout tsn such a folder is read so:
+    flow k + 1 leads from picture k to k + 1, and the first field, whose first frame was never
+    written, is left out. Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
+    """
+    names = os.listdir(folder)
+    layout = _reading(names, layouts)
+    x, y = (_run(names, layout, kind) for kind in ("x", "y"))
+    if not x and not y:
+        raise FolderError("no_flow", f"no flow, expected {layout.file_name('x', 0)} and on")
+    if len(x) != len(y):
+        raise FolderError("uneven_flow", f"{len(x)} flow pictures of x and {len(y)} of y")
+    flow = tuple((folder / a, folder / b) for a, b in zip(x, y, strict=True))
+    if not frames:
+        return ClipFiles(frames=(), flow=flow)
+    pictures = tuple(folder / name for name in _run(names, layout, "img"))
+    if layout.name == "tsn" and step == 1 and len(pictures) == len(flow) > 1:
+        note = f"{x[0]} is left out: its first frame is not in the folder"
+        return ClipFiles(frames=pictures, flow=flow[1:], note=note)
+    if len(pictures) != len(flow) + step:
+        raise FolderError(*_uneven(len(pictures), len(flow), step))
+    return ClipFiles(frames=pictures, flow=flow)
+
+
+def _uneven(pictures: int, flow: int, step: int) -> tuple[str, str]:
+    if not pictures:
+        return "no_frames", "no frames; --frames none imports its flow alone"
+    return "uneven_counts", (
+        f"{pictures} frames and {flow} flow fields, expected {flow + step} frames for "
+        f"{flow} fields at step {step}"
+    )
+
+
+def _reading(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
+    """Return the first layout whose first flow picture is there, or whose names are, or the first one."""
+    there = set(names)
+    for layout in layouts:
+        if layout.file_name("x", 0) in there or layout.file_name("y", 0) in there:
+            return layout
+    fitting = (layout for layout in layouts if layout.templates["x"].numbers(names))
+    return next(fitting, layouts[0])
+
+
+def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
+    """Return the files of a kind in order, from its first number on without a gap."""
+    numbers = layout.templates[kind].numbers(names)
+    if not numbers:
+        return []
+    first = layout.first_index + (0 if kind == "img" else layout.flow_offset)
+    missing = [number for number in range(first, max(numbers)) if number not in numbers]
+    before = [number for number in numbers if number < first]
+    if missing or before:
+        shown = [layout.templates[kind].name(number) for number in (missing or before)[:_NAMED]]
+        more = " and more" if len(missing or before) > _NAMED else ""
+        what = "lacks" if missing else f"starts before {first} with"
+        raise FolderError(
+            "missing_files",
+            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} pictures, {min(numbers)} to "
+            f"{max(numbers)}); a layout that starts elsewhere needs --first-index",
+        )
+    return list(numbers.values())

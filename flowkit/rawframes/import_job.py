@@ -1,0 +1,178 @@
+"""What a worker process does with one folder of raw frames: read, check, commit a part."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from flowkit import jpeg
+from flowkit.errors import JpegError, NoSpaceError, StoreCorruptError, VideoError
+from flowkit.executor import Worker
+from flowkit.inputs import VideoSource
+from flowkit.job import VideoOutcome, failed
+from flowkit.plan import fingerprint
+from flowkit.quantize import U8_LEVELS, dequantize_u8
+from flowkit.rawframes.folders import ClipFiles, FolderError, inspect
+from flowkit.rawframes.layouts import Layout
+from flowkit.store.codec import EncodedFlow, jpeg_size
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
+from flowkit.store.writer import PartWriter
+
+IMPORTED = "imported"
+"""What stands where a store names the preset, the engine and the resize rule of its own work."""
+
+_UNKNOWN = (
+    "imported from folders of layout {layout}: solver, its parameters and version, size of the source, and "
+    "times are not known; clipped_fraction counts the codes 0 and 255, which clipped values have"
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImportJob:
+    """One folder to import, with everything a worker must know."""
+
+    source: VideoSource
+    store: Path
+    options: StoreOptions
+    layouts: tuple[Layout, ...]
+    fps: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Seen:
+    """What the flow of a clip was found to be."""
+
+    largest_px: float = 0.0
+    saturated: int = 0
+    values: int = 0
+
+
+def import_clip(job: ImportJob, worker: Worker) -> VideoOutcome:
+    """Import one folder and commit its part; what goes wrong with it becomes its outcome."""
+    began = time.perf_counter()
+    source = job.source
+    try:
+        outcome = _import(job, worker)
+    except (VideoError, NoSpaceError) as error:
+        return failed(source, error.reason, str(error))
+    except OSError as error:
+        return failed(source, "unopenable", str(error))
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
+
+
+def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
+    source, options = job.source, job.options
+    files = inspect(source.path, job.layouts, step=options.step, frames=options.frame_codec == "jpeg")
+    state = fingerprint(source.path)
+    height, width = _size(files.flow[0][0], files.flow[0][0].read_bytes())
+    parts, seen = PartsFolder(job.store), _Seen()
+    with PartWriter(
+        parts.part_path(source.video_id),
+        video_id=source.video_id,
+        options=options,
+        width=width,
+        height=height,
+    ) as writer:
+        n_frames = len(files.flow) + options.step
+        for index in range(n_frames):
+            frame = _checked(files.frames[index], (height, width)) if files.frames else None
+            writer.add_frame(index / job.fps, frame)
+            if index < len(files.flow):
+                writer.add_flow("flow", _field(files.flow[index], (height, width), options, seen))
+            worker.report(index + 1, (index + 1) / n_frames)
+        record = _record(job, files, state, seen, (height, width))
+        writer.commit(record)
+    return VideoOutcome(
+        video_id=source.video_id,
+        source=str(source.path),
+        status="stored",
+        label=source.label,
+        n_frames=record.n_frames,
+        n_flow=record.n_flow,
+        warnings=(files.note,) if files.note else (),
+    )
+
+
+def _checked(path: Path, size: tuple[int, int]) -> bytes:
+    """Return the bytes of a frame that decodes and has this (height, width)."""
+    data = _read(path, size)
+    try:
+        jpeg.decode(data)
+    except JpegError as error:
+        raise _broken(path, error) from error
+    return data
+
+
+def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions, seen: _Seen) -> EncodedFlow:
+    """Return the two pictures of a flow field as they are stored; note how far they reach."""
+    pieces = []
+    for path in pair:
+        data = _read(path, size)
+        try:
+            codes = jpeg.decode_grey(data)
+        except JpegError as error:
+            raise _broken(path, error) from error
+        ends = dequantize_u8(np.array([codes.min(), codes.max()]), bound_px=options.bound_px)
+        seen.largest_px = max(seen.largest_px, float(np.abs(ends).max()))
+        seen.saturated += int(np.count_nonzero((codes == 0) | (codes == U8_LEVELS)))
+        seen.values += codes.size
+        pieces.append(data)
+    x, y = pieces
+    crcs = (zlib.crc32(x), zlib.crc32(y))
+    return EncodedFlow(data=(x, y), crc32=crcs, scale=float("nan"), max_px=seen.largest_px, clipped=0)
+
+
+def _read(path: Path, size: tuple[int, int]) -> bytes:
+    """Return the bytes of a JPEG file that has this (height, width)."""
+    data = path.read_bytes()
+    found = _size(path, data)
+    if found != size:
+        raise FolderError(
+            "size_mismatch",
+            f"{path} is {found[1]}x{found[0]}, the first flow picture {size[1]}x{size[0]}; "
+            "frames and flow of a clip must have one size",
+        )
+    return data
+
+
+def _size(path: Path, data: bytes) -> tuple[int, int]:
+    """Return the (height, width) that a JPEG file claims."""
+    try:
+        return jpeg_size(data)
+    except StoreCorruptError as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> FolderError:
+    return FolderError("decode_error", f"{path} is no sound JPEG: {error}")
+
+
+def _record(
+    job: ImportJob, files: ClipFiles, state: SourceFingerprint, seen: _Seen, size: tuple[int, int]
+) -> VideoRecord:
+    height, width = size
+    return VideoRecord(
+        video_id=job.source.video_id,
+        label=job.source.label,
+        width=width,
+        height=height,
+        source_width=width,
+        source_height=height,
+        fps=job.fps,
+        n_frames=len(files.flow) + job.options.step,
+        n_flow=len(files.flow),
+        backend=IMPORTED,
+        status_reason=files.note,
+        source_name=state.name,
+        source_bytes=state.bytes,
+        source_mtime_ns=state.mtime_ns,
+        source_sha256=state.sha256,
+        clipped_fraction=seen.saturated / max(1, seen.values),
+        flow_max_px=seen.largest_px,
+        deviations=_UNKNOWN.format(layout=job.layouts[0].name),
+    )

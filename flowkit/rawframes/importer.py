@@ -1,0 +1,298 @@
+"""Folders of raw frames → a store: their JPEGs are kept as they are, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from flowkit.errors import InputError, InvalidParameterError, NoSpaceError
+from flowkit.executor import Executor
+from flowkit.extract import DEFAULT_SHARD_BYTES
+from flowkit.inputs import VideoSource, sources_of_list
+from flowkit.job import VideoOutcome, failed
+from flowkit.lists import ListEntry
+from flowkit.plan import Plan, check_options, make_plan
+from flowkit.rawframes.folders import find_folders, readings
+from flowkit.rawframes.import_job import IMPORTED, ImportJob, import_clip
+from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
+from flowkit.rawframes.layouts import Layout
+from flowkit.rawframes.running import Progress, run_tasks
+from flowkit.store.inventory import Inventory, inventory
+from flowkit.store.pack import finalize
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import Failure, FieldOptions, StoreOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImportConfig:
+    """Every choice of an import.
+
+    Parameters
+    ----------
+    layout : {"tsn", "denseflow", "mmaction2"}
+        How the folders are laid out.
+    templates : tuple of str
+        Other file names, `KIND=NAME`; see `make_layout`.
+    first_index : int, optional
+        Number of the first frame in place of the layout's.
+    step : int
+        Frames between the two of a pair, >= 1.
+    bound_px : float
+        Half the range that the flow pictures were quantised to, px; nothing in them tells it.
+    fps : float
+        Frames per second that times are made of, > 0; nothing tells that either.
+    frame_codec : {"jpeg", "none"}
+        Whether frames are imported.
+    jobs : int
+        Worker processes, >= 1.
+    shard_bytes : int
+        Beyond this size the store is a master file and shards.
+    update : bool
+        Redo folders that have changed since.
+    """
+
+    layout: str = "tsn"
+    templates: tuple[str, ...] = ()
+    first_index: int | None = None
+    step: int = 1
+    bound_px: float = 20.0
+    fps: float = 25.0
+    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    shard_bytes: int = DEFAULT_SHARD_BYTES
+    update: bool = False
+
+    def __post_init__(self) -> None:
+        for name, ok, expected in (
+            ("layout", self.layout in LAYOUTS, f"one of {LAYOUTS}"),
+            ("fps", 0 < self.fps < 100_000, "> 0 frames per second"),
+            ("jobs", self.jobs >= 1, ">= 1"),
+            ("shard_bytes", self.shard_bytes >= 1 << 20, "at least 1 MiB"),
+        ):
+            if not ok:
+                raise InvalidParameterError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        # They check the rest.
+        self.layouts()
+        self.options()
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """Return the forms that a folder may have."""
+        return readings(self.layout, templates=self.templates, first_index=self.first_index, step=self.step)
+
+    def options(self) -> StoreOptions:
+        """Return the options of the store: what is not known of such folders is called imported."""
+        field = FieldOptions(tvl1_preset=IMPORTED, tvl1_params="{}")
+        return StoreOptions(
+            fields=(field,),
+            step=self.step,
+            flow_codec="jpeg",
+            bound_px=self.bound_px,
+            frame_codec=self.frame_codec,
+            # What OpenCV encodes with unless told otherwise; the bytes are kept, so it says nothing more.
+            jpeg_quality=95,
+            resize=json.dumps({"mode": IMPORTED}),
+            sampling=json.dumps({"assumed_fps": self.fps}),
+            # All of these tools compute flow with OpenCV.
+            engine_family="opencv",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImportSetup:
+    """An import ready to run."""
+
+    store: Path
+    config: ImportConfig
+    options: StoreOptions
+    plan: Plan
+    failures: tuple[Failure, ...]
+    """Folders that look like clips and are none."""
+    found: Inventory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImportReport:
+    """What a run came to.
+
+    `outcomes` has this run's clips; `failures` those of them that failed and the folders that are no
+    clips; `not_tried` counts what was left when a full disk ended the run.
+    """
+
+    outcomes: tuple[VideoOutcome, ...]
+    failures: tuple[Failure, ...]
+    already_stored: int
+    not_tried: int
+
+    @property
+    def stored(self) -> int:
+        """How many clips this run stored."""
+        return sum(outcome.status == "stored" for outcome in self.outcomes)
+
+
+def prepare(
+    folder: Path | str,
+    store: Path | str,
+    config: ImportConfig,
+    *,
+    entries: Iterable[ListEntry] | None = None,
+) -> ImportSetup:
+    """Find the clips and compare them with the store; writes nothing.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Searched recursively.
+    store : Path or str
+        The store's file; may exist.
+    config : ImportConfig
+        Every choice.
+    entries : iterable of ListEntry, optional
+        The clips that are wanted and their labels, from `parse_list`; paths count from `folder`, or
+        have it in front. Without it all that is found, labelled by the folder above each.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or holds no clip; two clips have one id.
+    StoreError
+        The store exists and was made with other options, or cannot be read.
+    """
+    folder, store = Path(folder), Path(store)
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    sources, failures = _sources(folder, config, entries)
+    if not sources and not failures:
+        names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in ("img", "x", "y"))
+        raise InputError(f"no clip of layout {config.layout} below {folder}: looked for folders with {names}")
+    options, found = config.options(), inventory(store)
+    check_options(options, found.options, store)
+    return ImportSetup(
+        store=store,
+        config=config,
+        options=options,
+        plan=make_plan(sources, found, update=config.update),
+        failures=failures,
+        found=found,
+    )
+
+
+def _sources(
+    folder: Path, config: ImportConfig, entries: Iterable[ListEntry] | None
+) -> tuple[Sequence[VideoSource], tuple[Failure, ...]]:
+    if entries is not None:
+        return sources_of_list([_below(entry, folder) for entry in entries], root=folder), ()
+    found = find_folders(folder, config.layouts())
+    return found.sources, found.failures
+
+
+def _below(entry: ListEntry, folder: Path) -> ListEntry:
+    """Return an entry whose path counts from `folder`: TSN's lists have the folder in front."""
+    path = Path(entry.path)
+    inside = path.is_relative_to(folder) and not (folder / path).exists()
+    return dataclasses.replace(entry, path=str(path.relative_to(folder))) if inside else entry
+
+
+def run(
+    setup: ImportSetup,
+    *,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ImportReport:
+    """Import what a setup plans, then pack the finished clips into the store.
+
+    Parameters
+    ----------
+    setup : ImportSetup
+        From `prepare`.
+    labels : sequence of str, optional
+        Class names in their order; sorted labels of the clips without it.
+    on_progress : callable
+        Called when a clip ends and about five times a second between.
+    executor : Executor, optional
+        What runs the clips; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    StoreBusyError
+        Another run is writing this store.
+    NoSpaceError
+        The disk filled up while packing; finished clips stay as parts.
+    KeyboardInterrupt
+        Workers are ended first; finished clips stay as parts, a repeated run goes on.
+    """
+    parts = PartsFolder(setup.store)
+    with parts.lock():
+        parts.remove_dead_temporaries()
+        outcomes = [_changed(source) for source in setup.plan.changed]
+        try:
+            with contextlib.closing(_run_jobs(setup, on_progress, executor)) as running:
+                for outcome in running:
+                    outcomes.append(outcome)
+                    if outcome.failure and outcome.failure.reason == NoSpaceError.reason:
+                        break  # a full disk fails every later clip in the same way
+        finally:
+            parts.remove_dead_temporaries()
+        now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+        failures = (*setup.failures, *now)
+        _pack(setup, failures, labels)
+    return ImportReport(
+        outcomes=tuple(outcomes),
+        failures=failures,
+        already_stored=len(setup.plan.stored),
+        not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
+    )
+
+
+def _run_jobs(
+    setup: ImportSetup,
+    on_progress: Callable[[Progress[VideoOutcome]], None],
+    executor: Executor | None,
+) -> Generator[VideoOutcome, None, None]:
+    config = setup.config
+    tasks = [
+        ImportJob(
+            source=source,
+            store=setup.store,
+            options=setup.options,
+            layouts=config.layouts(),
+            fps=config.fps,
+        )
+        for source in setup.plan.todo
+    ]
+    return run_tasks(
+        import_clip,
+        tasks,
+        lost=lambda job, how: failed(job.source, "worker_died", how),
+        jobs=config.jobs,
+        executor=executor,
+        on_progress=on_progress,
+    )
+
+
+def _changed(source: VideoSource) -> VideoOutcome:
+    return failed(
+        source,
+        "source_changed",
+        "the folder has changed since it was stored; --update imports it again, the store keeps the old one",
+    )
+
+
+def _pack(setup: ImportSetup, failures: Sequence[Failure], labels: Sequence[str] | None) -> None:
+    """Bring the parts into the store; its ledger keeps what this run did not look at."""
+    tried = {str(source.path) for source in setup.plan.todo} | {failure.source for failure in failures}
+    earlier = [failure for failure in setup.found.failures if failure.source not in tried]
+    now = [failure for failure in failures if failure.reason != "source_changed"]
+    finalize(
+        setup.store,
+        options=setup.options,
+        labels=labels,
+        failures=[*earlier, *now],
+        shard_bytes=setup.config.shard_bytes,
+        replace=setup.plan.replaced,
+    )

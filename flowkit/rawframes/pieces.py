@@ -1,0 +1,141 @@
+"""One stored clip as the files of a layout: JPEG bytes where the store has them, made where not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from flowkit import jpeg
+from flowkit.flo import flo_bytes
+from flowkit.rawframes.layouts import Layout
+from flowkit.rawframes.planes import to_planes
+from flowkit.store import guard
+from flowkit.store.reader import Store
+from flowkit.store.stored import JpegField
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What is made of each clip.
+
+    Parameters
+    ----------
+    layout : Layout
+        Names and form.
+    frames, flow : bool
+        Whether pictures, and whether flow, are written.
+    field : str
+        Which flow field.
+    bound_px : float
+        Half the range of flow pictures, px; of a store of codec `jpeg`, the store's.
+    quality : int
+        JPEG quality of flow pictures that have to be encoded, 1 to 100.
+    """
+
+    layout: Layout
+    frames: bool
+    flow: bool
+    field: str
+    bound_px: float
+    quality: int
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What was made so far: frames, flow fields, and how many of `values` components were clipped."""
+
+    n_frames: int = 0
+    n_flow: int = 0
+    clipped: int = 0
+    values: int = 0
+
+
+class ClipPieces:
+    """The pieces of one clip of an open store.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    video_id : str
+        One of its ids.
+    recipe : Recipe
+        What to make.
+    tally : Tally
+        Counts what is made.
+    """
+
+    def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: Tally) -> None:
+        # The reader's public methods decode; here the stored bytes themselves are wanted.
+        self._video = store._stored(video_id)
+        self._clip = store[video_id]
+        self._where = f"{video_id!r} of {store.path}"
+        self._recipe, self._tally = recipe, tally
+        self.record = self._video.record
+
+    def files(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bytes]]:
+        """Yield name and bytes of each file, frame by frame; each is read when it is asked for.
+
+        Raises
+        ------
+        StoreCorruptError
+            A stored piece fails its CRC.
+        """
+        record, recipe, layout = self.record, self._recipe, self._recipe.layout
+        for index in range(record.n_frames):
+            if recipe.frames:
+                yield layout.file_name("img", index), self._frame(index)
+                self._tally.n_frames += 1
+            if recipe.flow and index < record.n_flow:
+                yield from self._flow_files(index)
+                self._tally.n_flow += 1
+            on_frame()
+
+    def _frame(self, index: int) -> bytes:
+        with guard.contained(self._where):
+            return self._video.frames[index]
+
+    def _flow_files(self, index: int) -> Iterator[tuple[str, bytes]]:
+        layout = self._recipe.layout
+        if layout.form == "flo":
+            field = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            yield layout.file_name("flo", index), flo_bytes(field)
+        else:
+            x, y = self._flow_pictures(index)
+            yield layout.file_name("x", index), x
+            yield layout.file_name("y", index), y
+
+    def _flow_pictures(self, index: int) -> tuple[bytes, bytes]:
+        recipe = self._recipe
+        with guard.contained(self._where):
+            field = self._video.field(recipe.field)
+            if isinstance(field, JpegField):
+                return field.piece(index)
+            codes, scale = field.codes(index), float(field.scales[index])
+        planes, clipped = to_planes(codes, scale, bound_px=recipe.bound_px)
+        self._tally.clipped += clipped
+        self._tally.values += planes.size
+        return jpeg.encode_grey(planes[0], recipe.quality), jpeg.encode_grey(planes[1], recipe.quality)
+
+    def write_npy(self, folder: Path, on_frame: Callable[[], None] = lambda: None) -> None:
+        """Write frames.npy and flow.npy into a folder, a frame at a time."""
+        record = self.record
+        size = (record.height, record.width)
+        if self._recipe.frames:
+            frames = np.lib.format.open_memmap(
+                folder / "frames.npy", "w+", dtype=np.uint8, shape=(record.n_frames, *size, 3)
+            )
+            for index in range(record.n_frames):
+                frames[index] = jpeg.decode(self._frame(index))
+                on_frame()
+            self._tally.n_frames += record.n_frames
+        if self._recipe.flow:
+            flow = np.lib.format.open_memmap(
+                folder / "flow.npy", "w+", dtype=np.float32, shape=(record.n_flow, 2, *size)
+            )
+            for index in range(record.n_flow):
+                flow[index] = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            self._tally.n_flow += record.n_flow

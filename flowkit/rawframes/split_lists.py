@@ -1,0 +1,148 @@
+"""Splits of a store → the annotation lists that trainers read: `dir nframes label` a line.
+
+Splits are CSV files beside the store, `<store>.splits/<name>.csv`, with an `id` and a `subset` (train,
+test, …) or a `fold` (each fold is the test set once). Lists go to `annotations/<split>/`:
+
+``rgb_<subset>.txt``   with the number of frames
+``flow_<subset>.txt``  with the number of flow fields, one less: a loader that is told the number of
+                       frames would ask for a flow picture that does not exist
+``classes.txt``        the class names in order, the first is label 0
+
+The split `all` has every clip in one list. Only folders lie directly in `annotations`, because the
+scripts that count files take every entry two levels down for a folder of pictures.
+
+Source: TSN's `tools/build_file_list.py` and mmaction2's `RawframeDataset`: fields divided by spaces,
+labels from 0; both have a list for frames and one for flow.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from flowkit.errors import InputError
+
+ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A clip as lists name it; `label` counts from 0, None where the clip has no class."""
+
+    video_id: str
+    n_frames: int
+    n_flow: int
+    label: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Ids by subset."""
+
+    name: str
+    subsets: Mapping[str, tuple[str, ...]]
+
+
+def splits_path(store_path: Path) -> Path:
+    """Return the folder of a store's splits."""
+    return store_path.with_name(f"{store_path.name}.splits")
+
+
+def read_splits(store_path: Path) -> list[Split]:
+    """Return the splits that lie beside a store, by name; none where there is no folder.
+
+    Raises
+    ------
+    InputError
+        A file lacks an `id` column, or has neither `subset` nor `fold`.
+    """
+    folder = splits_path(store_path)
+    # A name such as "...csv" would be the folder above.
+    files = sorted(path for path in folder.glob("*.csv") if not path.name.startswith("."))
+    return [split for path in files for split in _read_split(path)]
+
+
+def _read_split(path: Path) -> list[Split]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        columns = rows.fieldnames or []
+        column = next((name for name in ("subset", "fold") if name in columns), None)
+        if "id" not in columns or column is None:
+            raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
+        groups: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            groups[row[column] or ""].append(row["id"])
+    if column == "subset":
+        return [Split(name=path.stem, subsets={name: tuple(ids) for name, ids in groups.items()})]
+    return [_fold(path.stem, fold, groups) for fold in sorted(groups)]
+
+
+def _fold(stem: str, fold: str, groups: Mapping[str, Sequence[str]]) -> Split:
+    rest = tuple(video_id for other, ids in groups.items() if other != fold for video_id in ids)
+    return Split(name=f"{stem}-fold{fold}", subsets={"train": rest, "test": tuple(groups[fold])})
+
+
+def file_word(name: str) -> str:
+    """Return a name of a split or a subset as part of a file name, which it cannot lead out of."""
+    word = quote(name, safe=" ")
+    return f"%2E{word[1:]}" if word.startswith(".") else word
+
+
+def list_files(
+    splits: Iterable[Split], entries: Mapping[str, Entry], classes: Sequence[str], *, prefix: str
+) -> tuple[dict[str, str], list[str]]:
+    """Return the texts of all list files by their path below `annotations`, and what was left out.
+
+    Parameters
+    ----------
+    splits : iterable of Split
+        The split `all` is added.
+    entries : mapping of str to Entry
+        The clips that are there, by id.
+    classes : sequence of str
+        Class names in order.
+    prefix : str
+        Put before each id, with a slash between; "" for ids alone.
+    """
+    texts: dict[str, str] = {}
+    notes = _unlisted(entries.values())
+    for split in [*splits, Split(name=ALL, subsets={ALL: tuple(entries)})]:
+        folder = file_word(split.name)
+        texts[f"{folder}/classes.txt"] = "".join(f"{name}\n" for name in classes)
+        for subset, ids in split.subsets.items():
+            there = [entries[video_id] for video_id in ids if video_id in entries]
+            if len(there) < len(ids):
+                notes.append(
+                    f"{len(ids) - len(there)} of {len(ids)} clips of split {split.name}, subset {subset}, "
+                    "are not among the exported ones"
+                )
+            listed = [entry for entry in there if _can_be_listed(entry)]
+            name = file_word(subset)
+            texts[f"{folder}/rgb_{name}.txt"] = _lines(listed, prefix, "n_frames")
+            texts[f"{folder}/flow_{name}.txt"] = _lines(listed, prefix, "n_flow")
+    return texts, notes
+
+
+def _lines(entries: Iterable[Entry], prefix: str, count: str) -> str:
+    start = f"{prefix.rstrip('/')}/" if prefix else ""
+    return "".join(f"{start}{entry.video_id} {getattr(entry, count)} {entry.label}\n" for entry in entries)
+
+
+def _can_be_listed(entry: Entry) -> bool:
+    return entry.label is not None and entry.video_id.split() == [entry.video_id]
+
+
+def _unlisted(entries: Iterable[Entry]) -> list[str]:
+    without_class = sum(entry.label is None for entry in entries)
+    spaced = [entry.video_id for entry in entries if entry.video_id.split() != [entry.video_id]]
+    notes = [f"{without_class} clips have no class and are in no list"] if without_class else []
+    if spaced:
+        notes.append(
+            f"{len(spaced)} ids have spaces, at which readers of the lists divide lines, and are in none: "
+            f"{', '.join(map(repr, spaced[:3]))}"
+        )
+    return notes
