@@ -1,0 +1,214 @@
+"""One GPU through cupy: memory, streams, kernels. Nothing of cupy is imported before it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from flowkit.errors import BackendUnavailableError
+from flowkit.tvl1 import cuda_kernels
+from flowkit.tvl1.cuda_nvrtc import load_nvrtc
+
+_REMEDY = "install cupy with `pip install .[cuda12]` or `.[cuda13]`, whichever nvidia-smi names"
+_POLL_SECONDS = 50e-6
+
+# CUfunction_attribute of the driver's interface.
+_MAX_DYNAMIC_SHARED_BYTES = 8
+_NON_PORTABLE_CLUSTER_SIZE = 14
+
+THREADS = 256
+"""Threads of a block where a kernel leaves the choice."""
+
+DeviceArray = Any
+"""A cupy.ndarray."""
+
+NULL = np.uint64(0)
+"""A null pointer as a kernel's argument."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KernelFile:
+    """A kernel file with the macros it is compiled with."""
+
+    source: str
+    defines: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, source: str, defines: Mapping[str, int]) -> KernelFile:
+        """Return the file with these macros."""
+        return cls(source=source, defines=tuple(sorted(defines.items())))
+
+
+class CudaDevice:
+    """One GPU, and the kernels loaded on it.
+
+    Parameters
+    ----------
+    cupy : module
+    index : int
+        Of the GPU among those that CUDA shows to this process.
+    """
+
+    def __init__(self, cupy: Any, index: int) -> None:
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        self.cupy = cupy
+        self.index = index
+        self.name: str = properties["name"].decode()
+        self.capability: int = 10 * properties["major"] + properties["minor"]
+        self.processors: int = properties["multiProcessorCount"]
+        self.cuda_major: int = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        self._functions: dict[tuple[KernelFile, str, int], Any] = {}
+        self._modules: dict[KernelFile, Any] = {}
+
+    @contextlib.contextmanager
+    def using(self, stream: Any = None) -> Iterator[None]:
+        """Make this the current device, and `stream` (default: the current one) its stream."""
+        with self.cupy.cuda.Device(self.index), stream or contextlib.nullcontext():
+            yield
+
+    def stream(self) -> Any:
+        """Return a new stream that waits for no other."""
+        with self.using():
+            return self.cupy.cuda.Stream(non_blocking=True)
+
+    def event(self, stream: Any = None) -> Any:
+        """Return an event recorded now on a stream (default: the current one)."""
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(stream)
+        return event
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Return an array of undefined values, of the current stream."""
+        return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Return an array of zeros, of the current stream."""
+        return self.cupy.zeros(shape, dtype)
+
+    def upload(self, values: NDArray[Any]) -> DeviceArray:
+        """Copy an array to the device, after what the current stream has to do."""
+        array = self.cupy.empty(values.shape, values.dtype)
+        # Without a stream, set() would copy at once, before earlier work that still uses the memory.
+        array.set(np.ascontiguousarray(values), stream=self.cupy.cuda.get_current_stream())
+        return array
+
+    def download_into(self, host: NDArray[Any], array: DeviceArray) -> None:
+        """Enqueue a copy to pinned host memory on the current stream."""
+        array.get(stream=self.cupy.cuda.get_current_stream(), out=host, blocking=False)
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return a host array that copies to and from the device can run beside the host."""
+        count = int(np.prod(shape))
+        memory = self.cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+    def free_bytes(self) -> int:
+        """Return the memory that can still be had, what cupy's pool keeps unused included."""
+        with self.using():
+            free, _ = self.cupy.cuda.runtime.memGetInfo()
+            return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
+
+    def release(self) -> None:
+        """Give the memory that cupy's pool keeps unused back to the GPU."""
+        with self.using():
+            self.cupy.get_default_memory_pool().free_all_blocks()
+
+    @property
+    def out_of_memory(self) -> type[BaseException]:
+        """What is raised where memory runs out."""
+        kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
+        return kind
+
+    def launch(
+        self,
+        kernel: tuple[KernelFile, str],
+        grid: tuple[int, ...],
+        threads: int,
+        args: tuple[Any, ...],
+        *,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Launch a kernel on the current stream.
+
+        Parameters
+        ----------
+        kernel : (KernelFile, str)
+            Compiled and loaded when it is first launched.
+        grid : tuple of int
+        threads : int
+            Of a block.
+        args : tuple
+            Device arrays and NumPy scalars, of exactly the kernel's types.
+        shared_bytes : int
+            Of a block, beyond what the kernel declares.
+        """
+        function = self._function(*kernel, shared_bytes)
+        function((*grid, 1, 1)[:3], (threads, 1, 1), args, shared_mem=shared_bytes)
+
+    def _function(self, file: KernelFile, name: str, shared_bytes: int) -> Any:
+        key = (file, name, shared_bytes)
+        if key not in self._functions:
+            function = self._module(file).get_function(name)
+            if shared_bytes:
+                attribute = self.cupy.cuda.driver.funcSetAttribute
+                attribute(function.ptr, _MAX_DYNAMIC_SHARED_BYTES, shared_bytes)
+                attribute(function.ptr, _NON_PORTABLE_CLUSTER_SIZE, 1)
+            self._functions[key] = function
+        return self._functions[key]
+
+    def _module(self, file: KernelFile) -> Any:
+        if file not in self._modules:
+            code = cuda_kernels.cubin(
+                file.source, dict(file.defines), self.capability, cuda_major=self.cuda_major
+            )
+            module = self.cupy.cuda.Module()
+            module.load(code)
+            self._modules[file] = module
+        return self._modules[file]
+
+
+def blocks(count: int, threads: int = THREADS) -> int:
+    """Return how many blocks cover `count` threads."""
+    return -(-count // threads)
+
+
+def wait_politely(event: Any) -> None:
+    """Return once an event has happened, leaving the processor to others meanwhile."""
+    while not event.done:
+        time.sleep(_POLL_SECONDS)
+
+
+@functools.cache
+def open_device(index: int) -> CudaDevice:
+    """Return a GPU that the kernels can run on (memoised: one per GPU and process).
+
+    Raises
+    ------
+    BackendUnavailableError
+        No cupy, no driver, no such GPU, one too old, or no compiler; the message says which.
+    """
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendUnavailableError(f"cuda: cupy does not import ({error}); {_REMEDY}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(
+            f"cuda: no usable GPU: {error}; check that nvidia-smi runs and that cupy is for its CUDA"
+        ) from error
+    if not 0 <= index < count:
+        raise BackendUnavailableError(
+            f"cuda: no GPU {index}: CUDA shows {count} to this process; see CUDA_VISIBLE_DEVICES"
+        )
+    device = CudaDevice(cupy, index)
+    cuda_kernels.target_architecture(device.capability, load_nvrtc(device.cuda_major))
+    return device

@@ -1,0 +1,150 @@
+"""Batches of frames on the host through the device: split, sent, solved and brought back.
+
+Each batch runs on a stream of its own, driven by a thread of its own: while one is being solved,
+another is on its way in or out.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import BackendError
+from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver
+from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, wait_politely
+
+LANES = 3
+"""Batches on the device at once: one on its way in, one in work, one on its way out."""
+
+MOST_PAIRS = 256
+"""Of one batch: enough to fill the largest GPU several times over on the smallest level."""
+
+Finish = Callable[[BatchResult], tuple[DeviceArray, ...]]
+"""What makes the arrays that are wanted, pairs along the first axis, out of a solved batch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Some of the pairs: which ones, the frames they name, and the pairs counted among those."""
+
+    rows: slice
+    frames: NDArray[np.intp]
+    pairs: NDArray[np.int32]
+
+
+def split(pairs: NDArray[np.int32], rows: slice, most: int) -> Iterator[Batch]:
+    """Yield batches of at most `most` of the pairs in `rows`."""
+    for start in range(rows.start, rows.stop, most):
+        part = slice(start, min(start + most, rows.stop))
+        frames, within = np.unique(pairs[part], return_inverse=True)
+        local = within.reshape(-1, 2).astype(np.int32)
+        yield Batch(rows=part, frames=frames.astype(np.intp), pairs=local)
+
+
+def run_batches(
+    solver: BatchSolver,
+    device: CudaDevice,
+    work: tuple[NDArray[Any], NDArray[np.int32]],
+    *,
+    most_pairs: int,
+    finish: Finish,
+    outputs: Sequence[NDArray[Any]],
+) -> None:
+    """Solve all pairs, and copy what `finish` makes of each batch into `outputs`.
+
+    Where memory runs out, the batches that failed are run again at half the size, one at a time,
+    and a warning says so.
+
+    Parameters
+    ----------
+    solver : BatchSolver
+    device : CudaDevice
+    work : (frames, pairs)
+        As `check_batch` returns them.
+    most_pairs : int
+        Of one batch.
+    finish : callable
+    outputs : sequence of arrays
+        One for each array of `finish`, with the pairs along the first axis.
+
+    Raises
+    ------
+    BackendError
+        A single pair does not fit.
+    """
+    frames, pairs = work
+    waiting, lanes = [slice(0, len(pairs))], LANES
+    while waiting:
+        batches = [batch for rows in waiting for batch in split(pairs, rows, most_pairs)]
+        waiting = _run_all(solver, device, frames, batches, lanes, finish, outputs)
+        if not waiting:
+            return
+        if most_pairs == 1:
+            raise BackendError(
+                f"the GPU has no memory for one pair of {frames.shape[2]}x{frames.shape[1]} px; "
+                "free some, allow more, or use backend 'cpu'"
+            )
+        most_pairs, lanes = most_pairs // 2, 1
+        device.release()
+        warnings.warn(
+            f"GPU memory ran out: batches are now {most_pairs} pairs, half of before",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _run_all(
+    solver: BatchSolver,
+    device: CudaDevice,
+    frames: NDArray[Any],
+    batches: Sequence[Batch],
+    lanes: int,
+    finish: Finish,
+    outputs: Sequence[NDArray[Any]],
+) -> list[slice]:
+    """Run batches beside one another; return the rows of those for which memory ran out."""
+
+    def run(batch: Batch) -> slice | None:
+        try:
+            _run_one(solver, device, frames, batch, finish, outputs)
+        except device.out_of_memory:
+            return batch.rows
+        return None
+
+    return [rows for rows in _in_threads(run, batches, lanes) if rows is not None]
+
+
+def _in_threads(
+    run: Callable[[Batch], slice | None], batches: Sequence[Batch], lanes: int
+) -> Iterable[slice | None]:
+    if len(batches) == 1 or lanes == 1:
+        return [run(batch) for batch in batches]
+    with concurrent.futures.ThreadPoolExecutor(min(lanes, len(batches))) as pool:
+        return list(pool.map(run, batches))
+
+
+def _run_one(
+    solver: BatchSolver,
+    device: CudaDevice,
+    frames: NDArray[Any],
+    batch: Batch,
+    finish: Finish,
+    outputs: Sequence[NDArray[Any]],
+) -> None:
+    stream = device.stream()
+    with device.using(stream):
+        staged = device.pinned((len(batch.frames), *frames.shape[1:]), frames.dtype)
+        np.take(frames, batch.frames, axis=0, out=staged)
+        made = finish(solver.solve(device.upload(staged), batch.pairs))
+        landed = [device.pinned(array.shape, array.dtype) for array in made]
+        for host, array in zip(landed, made, strict=True):
+            device.download_into(host, array)
+        wait_politely(device.event())
+    for host, output in zip(landed, outputs, strict=True):
+        output[batch.rows] = host

@@ -1,0 +1,90 @@
+// What a pyramid level needs around the tile solver: start, linearise, filter, finish.
+
+#include "linearise.cuh"
+#include "median.cuh"
+#include "state.cuh"
+
+namespace flowkit {
+
+// Index of this thread's pixel in a launch of (ceil(n / threads), pairs) blocks.
+FLOWKIT_DEVICE int own_pixel() { return blockIdx.x * blockDim.x + threadIdx.x; }
+
+}  // namespace flowkit
+
+// Bring u into the first buffer and set q to zero (twin: reference.solve_level).
+// flow [pairs][2][n]: the start, px of this level; zeros if null.
+extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, float2* u, float4* q,
+                                               flowkit::PairState* states, int width, int height) {
+  using namespace flowkit;
+  const int i = own_pixel(), pair = blockIdx.y;
+  const int64 n = (int64)width * height;
+  if (i == 0) {
+    PairState fresh = {0, 0, 0, 0};
+    states[pair] = fresh;
+  }
+  if (i >= n) return;
+  float2 start = {0.f, 0.f};
+  if (flow != nullptr) {
+    start.x = flow[2 * pair * n + i];
+    start.y = flow[(2 * pair + 1) * n + i];
+  }
+  const float4 zero = {0.f, 0.f, 0.f, 0.f};
+  u[pair * n + i] = start;
+  q[pair * n + i] = zero;
+}
+
+// Linearise every pair around its u, and make all of them active again.
+// frames [planes][n]: this level of every plane; planes [pairs]: the pair's two planes.
+extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
+                                             const int2* __restrict__ planes,
+                                             const float2* __restrict__ u, float4* terms,
+                                             flowkit::PairState* states, int* active_pairs,
+                                             int pairs, int width, int height, float bicubic_a,
+                                             float l_t, int clamp) {
+  using namespace flowkit;
+  const int i = own_pixel(), pair = blockIdx.y;
+  const int64 n = (int64)width * height;
+  if (i == 0) {
+    states[pair].active = 1;
+    if (pair == 0) *active_pairs = pairs;
+  }
+  if (i >= n) return;
+  const int64 plane0 = planes[pair].x, plane1 = planes[pair].y;
+  const float2 flow = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];
+  const WarpOptions options = {bicubic_a, l_t, clamp};
+  terms[pair * n + i] = linearise_pixel(frames + plane0 * n, frames + plane1 * n, width, height,
+                                        i % width, i / width, flow, options);
+}
+
+// Filter u of the active pairs into the other buffer.
+extern "C" __global__ void flowkit_median(float2* u, flowkit::PairState* states, int pairs,
+                                          int width, int height) {
+  using namespace flowkit;
+  const int i = own_pixel(), pair = blockIdx.y;
+  const int64 n = (int64)width * height;
+  PairState& state = states[pair];
+  if (!state.active) return;
+  const int now = state.u_buffer;
+  if (i < n) {
+    const float2* const image = u + ((int64)now * pairs + pair) * n;
+    u[((int64)(now ^ 1) * pairs + pair) * n + i] =
+        median_5x5(image, width, height, i % width, i / width);
+  }
+  if (last_block_of_pair(state, gridDim.x) && threadIdx.x == 0) {
+    state.u_buffer ^= 1;
+    state.arrived = 0;
+  }
+}
+
+// Copy u of every pair out of its current buffer. flow [pairs][2][n].
+extern "C" __global__ void flowkit_finish_level(const float2* __restrict__ u,
+                                                const flowkit::PairState* __restrict__ states,
+                                                float* flow, int pairs, int width, int height) {
+  using namespace flowkit;
+  const int i = own_pixel(), pair = blockIdx.y;
+  const int64 n = (int64)width * height;
+  if (i >= n) return;
+  const float2 value = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];
+  flow[2 * pair * n + i] = value.x;
+  flow[(2 * pair + 1) * n + i] = value.y;
+}

@@ -1,0 +1,220 @@
+#include "emulation.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace emulation {
+
+Fibre* current = nullptr;
+dim3 block_size, grid_size;
+Schedule schedule;
+std::string failure;
+
+namespace {
+
+constexpr size_t kStackBytes = 128 * 1024;
+constexpr size_t kStaticSharedBytes = 48 * 1024;
+constexpr uint64_t kMostSwitches = 2'000'000'000;
+
+jmp_buf scheduler;
+std::function<void()> body;
+uint64_t switches = 0;
+
+void* stack(size_t index) {
+  static std::vector<void*> stacks;
+  while (stacks.size() <= index) {
+    void* const memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) fail("no memory for fibres");
+    stacks.push_back(memory);
+  }
+  return stacks[index];
+}
+
+void start() {
+  body();
+  current->done = true;
+  _longjmp(scheduler, 1);
+}
+
+// Run one fibre until it waits or ends.
+void resume(Fibre& fibre, size_t index) {
+  current = &fibre;
+  ++switches;
+  if (_setjmp(scheduler) != 0) return;
+  if (fibre.started) _longjmp(fibre.point, 1);
+  fibre.started = true;
+  getcontext(&fibre.entry);
+  fibre.entry.uc_stack.ss_sp = stack(index);
+  fibre.entry.uc_stack.ss_size = kStackBytes;
+  fibre.entry.uc_link = nullptr;
+  makecontext(&fibre.entry, start, 0);
+  setcontext(&fibre.entry);
+}
+
+// Deliver messages between blocks: all of them, or a random part in random order.
+bool deliver(Cluster& cluster, bool all) {
+  auto& waiting = cluster.messages;
+  const bool random = schedule.kind == Schedule::kRandom;
+  if (waiting.empty() || (random && !all && schedule.draw() % 4 != 0)) return false;
+  if (schedule.kind == Schedule::kLastFirst) std::reverse(waiting.begin(), waiting.end());
+  if (random) {
+    for (size_t i = waiting.size(); i > 1; --i)
+      std::swap(waiting[i - 1], waiting[schedule.draw() % i]);
+  }
+  const size_t count = random && !all ? (waiting.size() + 1) / 2 : waiting.size();
+  for (size_t i = 0; i < count; ++i) {
+    *waiting[i].target = waiting[i].value;
+    complete_bytes(waiting[i].barrier, sizeof(float2));
+  }
+  waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(count));
+  return true;
+}
+
+using Fibres = std::vector<std::unique_ptr<Fibre>>;
+
+// Let every ready fibre of one warp run once, from a lane that the schedule chooses.
+bool run_warp(Fibres& fibres, size_t first, size_t count) {
+  bool ran = false;
+  const bool backwards = schedule.kind == Schedule::kLastFirst ||
+                         (schedule.kind == Schedule::kRandom && schedule.draw() % 2 != 0);
+  for (size_t k = 0; k < count; ++k) {
+    const size_t index = first + (backwards ? count - 1 - k : k);
+    Fibre& fibre = *fibres[index];
+    if (fibre.done || fibre.waits()) continue;
+    fibre.barrier = nullptr;
+    fibre.transaction = nullptr;
+    resume(fibre, index);
+    ran = true;
+  }
+  return ran;
+}
+
+// Let warps run: each once, or some of them as far as they get, until nothing moves any more.
+bool run_warps(Fibres& fibres) {
+  const size_t warps = (fibres.size() + 31) / 32;
+  bool ran = false;
+  for (size_t k = 0; k < warps; ++k) {
+    size_t warp = k;
+    bool as_far_as_possible = false;
+    if (schedule.kind == Schedule::kLastFirst) {
+      warp = warps - 1 - k;
+      as_far_as_possible = true;
+    } else if (schedule.kind == Schedule::kRandom) {
+      warp = schedule.draw() % warps;
+      as_far_as_possible = schedule.draw() % 4 != 0;
+    }
+    const size_t first = 32 * warp, count = std::min<size_t>(32, fibres.size() - first);
+    while (run_warp(fibres, first, count)) {
+      ran = true;
+      if (!as_far_as_possible) break;
+    }
+  }
+  return ran;
+}
+
+void run_cluster(Cluster& cluster, Fibres& fibres) {
+  const auto running = [&] {
+    return std::any_of(fibres.begin(), fibres.end(), [](const auto& f) { return !f->done; });
+  };
+  int idle = 0;
+  while (failure.empty() && running()) {
+    const bool delivered = deliver(cluster, idle > 0);
+    idle = run_warps(fibres) || delivered ? 0 : idle + 1;
+    // A random schedule may have missed the only warp that could run: try often before giving up.
+    if (idle > 1000) failure = "deadlock: every thread waits";
+    if (switches > kMostSwitches) failure = "too many switches: no end in sight";
+  }
+  if (failure.empty() && !cluster.messages.empty()) failure = "a store outlived its cluster";
+}
+
+void make_block(const Launch& launch, unsigned index, int rank, Cluster& cluster, Block& block,
+                Fibres& fibres) {
+  const dim3 grid = launch.grid, size = launch.block;
+  block.index = {index % grid.x, index / grid.x % grid.y, index / (grid.x * grid.y)};
+  block.rank = rank;
+  block.threads = static_cast<int>(size.x * size.y * size.z);
+  block.cluster = &cluster;
+  block.warps.resize(static_cast<size_t>(block.threads + 31) / 32);
+  block.dynamic_bytes = (launch.dynamic_bytes + 15) & ~size_t{15};
+  block.shared.assign(block.dynamic_bytes + kStaticSharedBytes, '\xff');
+  cluster.blocks.push_back(&block);
+  cluster.threads += block.threads;
+  for (int t = 0; t < block.threads; ++t) {
+    auto fibre = std::make_unique<Fibre>();
+    const unsigned thread = static_cast<unsigned>(t);
+    fibre->thread = {thread % size.x, thread / size.x % size.y, thread / (size.x * size.y)};
+    fibre->lane = t % 32;
+    fibre->warp = t / 32;
+    fibre->block = &block;
+    fibres.push_back(std::move(fibre));
+  }
+}
+
+}  // namespace
+
+void pause() {
+  if (_setjmp(current->point) == 0) _longjmp(scheduler, 1);
+}
+
+void fail(const std::string& what) {
+  failure = what;
+  current->done = true;
+  _longjmp(scheduler, 1);
+}
+
+uint64_t arrive(Barrier& barrier, int threads) {
+  const uint64_t generation = barrier.generation;
+  if (++barrier.arrived == threads) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+  }
+  return generation;
+}
+
+void wait(const Barrier& barrier, uint64_t generation) {
+  if (barrier.generation != generation) return;
+  current->barrier = &barrier;
+  current->generation = generation;
+  pause();
+}
+
+void arrive_and_wait(Barrier& barrier, int threads) { wait(barrier, arrive(barrier, threads)); }
+
+void complete_bytes(TransactionBarrier* barrier, int bytes) {
+  barrier->bytes -= bytes;
+  if (barrier->pending == 0 && barrier->bytes == 0) {
+    barrier->pending = barrier->expected;
+    barrier->phase ^= 1;
+  }
+}
+
+bool run(const Launch& launch) {
+  body = launch.kernel;
+  block_size = launch.block;
+  grid_size = launch.grid;
+  failure.clear();
+  switches = 0;
+  const unsigned blocks = launch.grid.x * launch.grid.y * launch.grid.z;
+  const unsigned size = static_cast<unsigned>(launch.cluster_size), clusters = blocks / size;
+  const uint64_t rotation = schedule.state % max(clusters, 1u);
+  for (unsigned k = 0; k < clusters && failure.empty(); ++k) {
+    unsigned index = k;
+    if (schedule.kind == Schedule::kLastFirst) index = clusters - 1 - k;
+    if (schedule.kind == Schedule::kRandom)
+      index = static_cast<unsigned>((k + rotation) % clusters);
+    Cluster cluster;
+    std::vector<Block> members(size);
+    Fibres fibres;
+    for (unsigned rank = 0; rank < size; ++rank) {
+      make_block(launch, index * size + rank, static_cast<int>(rank), cluster, members[rank],
+                 fibres);
+    }
+    run_cluster(cluster, fibres);
+  }
+  return failure.empty();
+}
+
+}  // namespace emulation

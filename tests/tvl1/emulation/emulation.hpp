@@ -1,0 +1,231 @@
+// Runs CUDA C++ kernels on the host: every CUDA thread is a fibre, and barriers, warp shuffles,
+// clusters and mbarriers are real rendezvous between fibres.
+//
+// Blocks (or clusters) run one after another, the fibres of one block interleaved by a schedule:
+// in turn, last come first served, or at random but repeatable. Kernels that lack a barrier survive
+// the first and fail under the others. Shared memory starts as NaN. Nothing hangs: when every fibre
+// waits, or after too many switches, the launch ends with an error.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#define FLOWKIT_EMULATED
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+#define FLOWKIT_SHARED(type, name, count) \
+  type* const name = reinterpret_cast<type*>(emulation::shared_slot(sizeof(type) * (count)))
+#define FLOWKIT_DYNAMIC_SHARED(name) char* const name = emulation::dynamic_shared()
+
+using std::max;
+using std::min;
+using int64 = long long;
+
+struct int2 {
+  int x, y;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct dim3 {
+  unsigned x, y, z;
+};
+
+namespace emulation {
+
+struct Barrier {
+  uint64_t generation = 0;
+  int arrived = 0;
+};
+
+// A barrier in shared memory that also waits for bytes on their way (PTX: mbarrier).
+struct TransactionBarrier {
+  int expected, pending, bytes, phase;
+};
+
+struct Block;
+
+struct Fibre {
+  ucontext_t entry;
+  jmp_buf point;
+  bool started = false, done = false;
+  dim3 thread;
+  int lane, warp;
+  Block* block;
+  size_t shared_used = 0;
+  uint64_t cluster_generation = 0, shuffles = 0;
+  // What it waits for, if anything.
+  const Barrier* barrier = nullptr;
+  uint64_t generation = 0;
+  const TransactionBarrier* transaction = nullptr;
+  int phase = 0;
+
+  bool waits() const {
+    return (barrier != nullptr && barrier->generation == generation) ||
+           (transaction != nullptr && transaction->phase == phase);
+  }
+};
+
+struct Warp {
+  Barrier barrier;
+  uint32_t slots[2][32];
+};
+
+struct Cluster;
+
+struct Block {
+  dim3 index;
+  int rank, threads;
+  Cluster* cluster;
+  Barrier barrier;
+  std::vector<Warp> warps;
+  std::vector<char> shared;
+  size_t dynamic_bytes;
+};
+
+// A store to another block's shared memory that has not arrived yet.
+struct Message {
+  float2* target;
+  float2 value;
+  TransactionBarrier* barrier;
+};
+
+struct Cluster {
+  std::vector<Block*> blocks;
+  Barrier barrier;
+  int threads = 0;
+  std::vector<Message> messages;
+};
+
+struct Schedule {
+  enum Kind { kInTurn = 0, kLastFirst = 1, kRandom = 2 } kind = kInTurn;
+  uint64_t state = 1;
+  uint64_t draw() {  // xorshift
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+  }
+};
+
+struct Launch {
+  dim3 grid, block;
+  int cluster_size;
+  size_t dynamic_bytes;
+  std::function<void()> kernel;
+};
+
+extern Fibre* current;
+extern dim3 block_size, grid_size;
+extern Schedule schedule;
+extern std::string failure;
+
+// Leave the current fibre until its wait is over.
+void pause();
+// End the launch with an error; does not return.
+[[noreturn]] void fail(const std::string& what);
+void arrive_and_wait(Barrier& barrier, int threads);
+uint64_t arrive(Barrier& barrier, int threads);
+void wait(const Barrier& barrier, uint64_t generation);
+void complete_bytes(TransactionBarrier* barrier, int bytes);
+// Run all blocks; false, with `failure` set, if it does not end.
+bool run(const Launch& launch);
+
+inline char* dynamic_shared() { return current->block->shared.data(); }
+inline char* shared_slot(size_t bytes) {
+  Block& block = *current->block;
+  char* const slot = block.shared.data() + block.dynamic_bytes + current->shared_used;
+  current->shared_used += (bytes + 15) & ~size_t{15};
+  if (block.dynamic_bytes + current->shared_used > block.shared.size())
+    fail("shared memory used up");
+  return slot;
+}
+
+template <class T>
+T shuffle(T value, int source) {
+  static_assert(sizeof(T) == 4);
+  Warp& warp = current->block->warps[static_cast<size_t>(current->warp)];
+  uint32_t* const slots = warp.slots[current->shuffles++ & 1];
+  std::memcpy(&slots[current->lane], &value, 4);
+  arrive_and_wait(warp.barrier, 32);
+  std::memcpy(&value, &slots[source], 4);
+  return value;
+}
+
+}  // namespace emulation
+
+#define threadIdx (emulation::current->thread)
+#define blockIdx (emulation::current->block->index)
+#define blockDim (emulation::block_size)
+#define gridDim (emulation::grid_size)
+
+inline void __syncthreads() {
+  emulation::Block& block = *emulation::current->block;
+  emulation::arrive_and_wait(block.barrier, block.threads);
+}
+inline void __syncwarp(unsigned = ~0u) {
+  auto& warp = emulation::current->block->warps[static_cast<size_t>(emulation::current->warp)];
+  emulation::arrive_and_wait(warp.barrier, 32);
+}
+inline void __threadfence() {}
+
+template <class T>
+T __shfl_up_sync(unsigned, T value, int delta) {
+  const int lane = emulation::current->lane;
+  return emulation::shuffle(value, lane >= delta ? lane - delta : lane);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, int delta) {
+  const int lane = emulation::current->lane;
+  return emulation::shuffle(value, lane + delta < 32 ? lane + delta : lane);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::shuffle(value, emulation::current->lane ^ mask);
+}
+
+template <class T>
+T __ldcg(const T* p) {
+  return *p;
+}
+inline int atomicAdd(int* p, int value) { return (*p += value) - value; }
+inline int atomicSub(int* p, int value) { return (*p -= value) + value; }
+inline int atomicMin(int* p, int value) {
+  const int before = *p;
+  *p = min(before, value);
+  return before;
+}
+inline int atomicMax(int* p, int value) {
+  const int before = *p;
+  *p = max(before, value);
+  return before;
+}
+inline int __float_as_int(float value) {
+  int bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+namespace flowkit {
+inline float square_root(float x) { return std::sqrt(x); }
+inline float reciprocal(float x) { return 1.f / x; }
+}  // namespace flowkit

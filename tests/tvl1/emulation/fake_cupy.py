@@ -1,0 +1,292 @@
+"""A stand-in for the module cupy: NumPy arrays for memory, the emulator for kernels.
+
+Streams are as lazy as they may be: what is enqueued happens only when an event is asked for or a
+stream is waited for, so that a driver which reads too early reads poison. Memory starts as NaN,
+is counted against a limit, and has guards on both sides that every launch must leave alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowkit.tvl1 import cuda, cuda_device, cuda_kernels
+from tests.tvl1.emulation.emulator import IN_TURN, EmulationError, Module
+
+GUARD_BYTES = 4096
+POISON = 0xFF
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory's."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """As cupy.cuda.runtime's."""
+
+
+class Stream:
+    """Work in order, done when somebody waits."""
+
+    def __init__(self, gpu: FakeGpu, ptr: int = 0) -> None:
+        self.gpu = gpu
+        self.ptr = ptr
+        self.queue: list[Callable[[], None]] = []
+        self.enqueued = self.finished = 0
+
+    def add(self, work: Callable[[], None]) -> None:
+        with self.gpu.lock:
+            self.queue.append(work)
+            self.enqueued += 1
+
+    def advance(self, until: int) -> None:
+        with self.gpu.lock:
+            while self.finished < until:
+                self.queue.pop(0)()
+                self.finished += 1
+
+    def synchronize(self) -> None:
+        self.advance(self.enqueued)
+
+    def __enter__(self) -> Stream:
+        self.gpu.stack().append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.gpu.stack().pop() is self
+
+
+class Event:
+    """A point of a stream; asking for it three times brings it about."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self._gpu = gpu
+        self._asked = 0
+
+    def record(self, stream: Stream | None = None) -> None:
+        self._stream = stream or self._gpu.current_stream()
+        self._at = self._stream.enqueued
+
+    @property
+    def done(self) -> bool:
+        self._asked += 1
+        if self._asked > 2:
+            self._stream.advance(self._at)
+        return self._stream.finished >= self._at
+
+    def synchronize(self) -> None:
+        self._stream.advance(self._at)
+
+
+class FakeArray(np.ndarray):
+    """Device memory, with cupy's two ways in and out."""
+
+    gpu: FakeGpu | None = None
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.gpu = getattr(parent, "gpu", None)
+
+    def set(self, values: np.ndarray[Any, Any], stream: Stream | None = None) -> None:
+        assert self.gpu is not None
+        assert stream is not None, "a copy without a stream is not ordered after the work on ours"
+        source = values if self.gpu.is_pinned(values) else values.copy()
+        stream.add(lambda: np.copyto(self.view(np.ndarray), source))
+
+    def get(
+        self,
+        stream: Stream | None = None,
+        out: np.ndarray[Any, Any] | None = None,
+        blocking: bool = True,
+    ) -> np.ndarray[Any, Any]:
+        assert self.gpu is not None
+        assert out is None or blocking or self.gpu.is_pinned(out), "only pinned memory copies beside the host"
+        target = np.empty(self.shape, self.dtype) if out is None else out
+        chosen = stream or self.gpu.current_stream()
+        chosen.add(lambda: np.copyto(target, self.view(np.ndarray)))
+        if blocking:
+            chosen.synchronize()
+        return target
+
+
+class Function:
+    """A kernel of a loaded module."""
+
+    def __init__(self, gpu: FakeGpu, module: Module, name: str) -> None:
+        self.gpu, self.module, self.name = gpu, module, name
+        self.ptr = id(self)
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0
+    ) -> None:
+        assert all(isinstance(arg, FakeArray | np.generic) for arg in args), args
+        self.gpu.launched[self.name] = self.gpu.launched.get(self.name, 0) + 1
+
+        def run() -> None:
+            self.module.set_schedule(*self.gpu.schedule)
+            self.module.launch(self.name, grid, block, args, shared_mem=shared_mem)
+            self.gpu.check_guards()
+
+        self.gpu.current_stream().add(run)
+
+
+class FakeGpu:
+    """One GPU: its memory, streams and properties.
+
+    Parameters
+    ----------
+    schedule : (kind, seed)
+        Of the emulator.
+    memory : int
+        Bytes.
+    capability : int
+        Ten times the compute capability.
+    sources : mapping, optional
+        Kernel files other than those shipped: faults planted.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: tuple[int, int] = (IN_TURN, 0),
+        memory: int = 1 << 34,
+        capability: int = 75,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        self.schedule, self.memory, self.capability, self.sources = schedule, memory, capability, sources
+        self.lock = threading.RLock()
+        self.launched: dict[str, int] = {}
+        self.attributes: list[tuple[int, int]] = []
+        self.used = self.peak = 0
+        self._local = threading.local()
+        self._null = Stream(self)
+        self._guarded: dict[int, Any] = {}
+        self._pinned: dict[int, int] = {}
+
+    def stack(self) -> list[Stream]:
+        if not hasattr(self._local, "stack"):
+            self._local.stack = []
+        stack: list[Stream] = self._local.stack
+        return stack
+
+    def current_stream(self) -> Stream:
+        return self.stack()[-1] if self.stack() else self._null
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> FakeArray:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        with self.lock:
+            if self.used + size > self.memory:
+                raise OutOfMemoryError(f"{size} bytes")
+            self.used += size
+            self.peak = max(self.peak, self.used)
+            raw = np.full(size + 2 * GUARD_BYTES, POISON, np.uint8)
+            self._guarded[id(raw)] = weakref.ref(raw)
+            weakref.finalize(raw, self._freed, id(raw), size)
+        array: FakeArray = raw[GUARD_BYTES : GUARD_BYTES + size].view(dtype).reshape(shape).view(FakeArray)
+        array.gpu = self
+        return array
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> FakeArray:
+        array = self.empty(shape, dtype)
+        self.current_stream().add(lambda: array.fill(0))
+        return array
+
+    def _freed(self, key: int, size: int) -> None:
+        with self.lock:
+            self.used -= size
+            self._guarded.pop(key, None)
+
+    def check_guards(self) -> None:
+        for reference in list(self._guarded.values()):
+            raw = reference()
+            if raw is None:
+                continue
+            if (raw[:GUARD_BYTES] != POISON).any() or (raw[-GUARD_BYTES:] != POISON).any():
+                raise EmulationError("a kernel wrote outside of its memory")
+
+    def pinned(self, size: int) -> np.ndarray[Any, Any]:
+        memory = np.full(size, POISON, np.uint8)
+        self._pinned[memory.ctypes.data] = size
+        return memory
+
+    def is_pinned(self, array: np.ndarray[Any, Any]) -> bool:
+        start = array.ctypes.data
+        return any(at <= start and start + array.nbytes <= at + size for at, size in self._pinned.items())
+
+    def load(self, code: bytes) -> Module:
+        source, defines = ast.literal_eval(code.decode())
+        return Module(source, dict(defines), self.sources)
+
+
+def code_of(source: str, defines: Mapping[str, int], capability: int, **_: Any) -> bytes:
+    """Stand in for `cuda_kernels.cubin`: a note of what would be compiled."""
+    return repr((source, sorted(defines.items()))).encode()
+
+
+def install(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu) -> FakeGpu:
+    """Let the engine find `gpu` as its only one, behind a module cupy that imports."""
+    monkeypatch.setitem(sys.modules, "cupy", make_module(gpu))
+    monkeypatch.setattr(cuda_kernels, "cubin", code_of)
+    monkeypatch.setattr(cuda_device, "open_device", functools.cache(cuda_device.open_device.__wrapped__))
+    monkeypatch.setattr(cuda, "open_device", cuda_device.open_device)
+    monkeypatch.setattr(cuda_device, "load_nvrtc", lambda major: None)
+    monkeypatch.setattr(cuda_kernels, "target_architecture", lambda capability, nvrtc: capability)
+    return gpu
+
+
+def make_module(gpu: FakeGpu) -> types.ModuleType:
+    """Return something to import as cupy, with one GPU behind it."""
+
+    class LoadedModule:
+        def load(self, code: bytes) -> None:
+            self._module = gpu.load(code)
+
+        def get_function(self, name: str) -> Function:
+            return Function(gpu, self._module, name)
+
+    @contextlib.contextmanager
+    def device(index: int) -> Iterator[None]:
+        assert index == 0
+        yield
+
+    properties = {
+        "name": b"Emulated GPU",
+        "major": gpu.capability // 10,
+        "minor": gpu.capability % 10,
+        "multiProcessorCount": 2,
+    }
+    runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda index: properties,
+        runtimeGetVersion=lambda: 13000,
+        memGetInfo=lambda: (gpu.memory - gpu.used, gpu.memory),
+        CUDARuntimeError=CUDARuntimeError,
+    )
+    pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    cupy: Any = types.ModuleType("cupy")
+    cupy.empty, cupy.zeros, cupy.ndarray = gpu.empty, gpu.zeros, FakeArray
+    cupy.get_default_memory_pool = lambda: pool
+    cupy.cuda = types.SimpleNamespace(
+        runtime=runtime,
+        Device=device,
+        Stream=lambda non_blocking=False: Stream(gpu),
+        Event=lambda disable_timing=False: Event(gpu),
+        Module=LoadedModule,
+        alloc_pinned_memory=gpu.pinned,
+        get_current_stream=gpu.current_stream,
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        driver=types.SimpleNamespace(
+            funcSetAttribute=lambda ptr, attribute, value: gpu.attributes.append((attribute, value))
+        ),
+    )
+    module: types.ModuleType = cupy
+    return module
