@@ -9,6 +9,7 @@ import click
 
 from .options import (
     parse_bytes,
+    parse_gpus,
     resize_options,
     take_resize_rule,
     take_tvl1_params,
@@ -68,6 +69,20 @@ from .options import (
     default="auto",
     show_default=True,
     help="What computes the flow; auto takes the fastest there is and says why.",
+)
+@click.option(
+    "--gpus",
+    callback=parse_gpus,
+    default="all",
+    show_default=True,
+    help="GPUs of the cuda backend: all, or numbers such as 0,1; one process each, one queue of videos.",
+)
+@click.option(
+    "--gpu-memory",
+    "gpu_memory_bytes",
+    callback=parse_bytes,
+    default="0",
+    help="Most device memory that each takes, such as 8G. [default: most of what is free]",
 )
 @tvl1_options
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")

@@ -124,3 +124,12 @@ def parse_bytes(_: click.Context, __: click.Parameter, value: str) -> int:
     if not match:
         raise click.BadParameter(f"{value!r} is not a size such as 500M or 4G")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def parse_gpus(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+    """Return the GPUs that `0,1` names; `all` is the empty tuple (a click callback)."""
+    if value == "all":
+        return ()
+    if not re.fullmatch(r"\d+(,\d+)*", value):
+        raise click.BadParameter(f"{value!r} is neither `all` nor numbers such as 0,1")
+    return tuple(dict.fromkeys(int(number) for number in value.split(",")))

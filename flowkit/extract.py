@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
+from flowkit.tvl1.remote import ServerConfig, Servers, count_gpus
 from flowkit.video import default_decoder
 
 DEFAULT_SHARD_BYTES = 4 << 30
@@ -54,6 +56,10 @@ class ExtractConfig:
         Whether RGB frames are stored; `jpeg_quality` in [1, 100].
     decoder : {"auto", "av", "opencv"}
         What reads the videos; "auto" is PyAV where it is installed.
+    gpus : tuple of int
+        With backend "cuda": the GPUs to use, one process each; empty is all of them.
+    gpu_memory_bytes : int
+        Most device memory that each takes; 0 is most of what is free.
     jobs : int
         Worker processes, >= 1.
     shard_bytes : int
@@ -75,6 +81,8 @@ class ExtractConfig:
     frame_codec: Literal["jpeg", "none"] = "jpeg"
     jpeg_quality: int = 95
     decoder: Literal["auto", "av", "opencv"] = "auto"
+    gpus: tuple[int, ...] = ()
+    gpu_memory_bytes: int = 0
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES
     fail_fast: bool = False
@@ -158,6 +166,10 @@ def prepare(sources: Sequence[VideoSource], store: Path, config: ExtractConfig) 
         The store exists and was made with other options, or cannot be read.
     """
     backend = choose_backend(config.backend, config.params)
+    if config.gpus and backend.solver.name != "cuda":
+        raise InvalidParameterError(
+            f"gpus {list(config.gpus)} were asked for, but the backend is {backend.reason}"
+        )
     decoder, reason = (config.decoder, "asked for")
     if config.decoder == "auto":
         decoder, reason = default_decoder()
@@ -267,6 +279,8 @@ def _run_jobs(
     if not jobs:
         return
     with contextlib.ExitStack() as stack:
+        servers = _start_servers(setup, stack)
+        jobs = [dataclasses.replace(job, servers=servers) for job in jobs]
         # More workers than videos are of use: their cores go to the videos' threads.
         executor = executor or stack.enter_context(LocalExecutor(setup.config.jobs))
         meter = _Meter([job.source for job in jobs], already_failed, executor, on_progress)
@@ -277,6 +291,25 @@ def _run_jobs(
                 outcome = failed(ended.task.source, "worker_died", ended.died)
             meter.count(ended.task.source, outcome)
             yield outcome
+
+
+def _start_servers(setup: Setup, stack: contextlib.ExitStack) -> tuple[str, ...]:
+    """Start one process per GPU and return their addresses; engines of the CPU live in the workers."""
+    configs = server_configs(setup)
+    if not configs:
+        return ()
+    servers = stack.enter_context(Servers(configs, setup.config.params))
+    for cause in servers.failed:
+        warnings.warn(f"{cause}; the other GPUs do its share", RuntimeWarning, stacklevel=2)
+    return tuple(servers.addresses)
+
+
+def server_configs(setup: Setup) -> list[ServerConfig]:
+    """Return the servers that an extraction needs: with backend "cuda" one for each GPU."""
+    if setup.backend.solver.name != "cuda":
+        return []
+    gpus = setup.config.gpus or range(count_gpus())
+    return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
 
 
 def _job(setup: Setup, source: VideoSource) -> Job:

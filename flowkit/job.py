@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import traceback
 from pathlib import Path
 
-from flowkit.errors import NoSpaceError, VideoError
+from flowkit.errors import BackendError, NoSpaceError, VideoError
 from flowkit.executor import Worker
 from flowkit.frames import ResizeRule
 from flowkit.inputs import VideoSource
@@ -18,6 +19,7 @@ from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.remote import RemoteSolver
 
 CLIPPED_WARNING = 0.01
 """Share of flow values outside a bounded codec's range above which a video is warned of."""
@@ -25,7 +27,10 @@ CLIPPED_WARNING = 0.01
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One video to extract, with everything a worker must know."""
+    """One video to extract, with everything a worker must know.
+
+    `servers` are the sockets of the processes that compute; without any, the worker does.
+    """
 
     source: VideoSource
     store: Path
@@ -36,6 +41,7 @@ class Job:
     decoder: str
     fps: float | None
     segment_frames: int
+    servers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +72,12 @@ def run_job(job: Job, worker: Worker) -> VideoOutcome:
         outcome = _extract(job, worker)
     except (VideoError, NoSpaceError) as error:
         return failed(job.source, error.reason, str(error))
+    except BackendError as error:
+        return failed(job.source, "engine_error", str(error))
     except MemoryError as error:
         return failed(job.source, "out_of_memory", str(error) or "out of memory")
+    except Exception:  # a fault that one video brings to light must not cost the others
+        return failed(job.source, "internal_error", traceback.format_exc(limit=-4))
     return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
 
 
@@ -87,10 +97,25 @@ def _solver(backend: str, params: TVL1Params) -> Solver:
     return choose_backend(backend, params).solver
 
 
+@functools.lru_cache(maxsize=2)
+def _remote_solver(servers: tuple[str, ...]) -> RemoteSolver:
+    return RemoteSolver(servers)
+
+
 def _extract(job: Job, worker: Worker) -> VideoOutcome:
-    solver = _solver(job.backend, job.params)
+    solver: Solver
+    if job.servers:
+        first = worker.slot % len(job.servers)
+        solver = _remote_solver(job.servers[first:] + job.servers[:first])
+    else:
+        solver = _solver(job.backend, job.params)
     config = PipelineConfig(
-        options=job.options, resize=job.resize, solver=solver, decoder=job.decoder, fps=job.fps
+        options=job.options,
+        resize=job.resize,
+        solver=solver,
+        decoder=job.decoder,
+        fps=job.fps,
+        solver_elsewhere=bool(job.servers),
     )
     pipeline = Pipeline(job.source, config, threads=worker.threads, max_threads=worker.jobs)
     with pipeline.clock.stage("fingerprint"):

@@ -39,6 +39,7 @@ class PipelineConfig:
     """What decides the contents of a video's part, and by what it is made.
 
     `fps` resamples by time (frames per second; for a folder of images it is their rate).
+    `solver_elsewhere` tells that the solver computes in another process, on no core of this one.
     """
 
     options: StoreOptions
@@ -46,6 +47,7 @@ class PipelineConfig:
     solver: Solver
     decoder: str = "av"
     fps: float | None = None
+    solver_elsewhere: bool = False
 
     @property
     def backward(self) -> bool:
@@ -252,9 +254,11 @@ class Pipeline:
         first = np.arange(pairs)
         forward = np.stack([first, first + options.step], axis=1)
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
+        # An engine elsewhere leaves this worker's cores to the encoders.
+        solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._gate
+        with solving, self.clock.stage("solve"):
+            flows = self.config.solver.flow_batch(greys, asked)
         with self._gate:
-            with self.clock.stage("solve"):
-                flows = self.config.solver.flow_batch(greys, asked)
             with self.clock.stage("encode"):
                 coded = [
                     encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px) for flow in flows

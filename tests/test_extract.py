@@ -19,6 +19,8 @@ from flowkit.extract import ExtractConfig, ExtractReport, Progress
 from flowkit.frames import ResizeRule, resize
 from flowkit.inputs import VideoSource, find_sources
 from flowkit.store.parts import PartsFolder
+from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.remote import ServerConfig
 from tests import clips
 
 NATIVE = ResizeRule(mode="native")
@@ -247,8 +249,8 @@ def test_segments_and_one_piece_give_the_same_clip(videos: Path, store: Path, tm
             assert one[video_id].record == two[video_id].record
 
 
-class Stop(Exception):
-    """Ends a run in the middle, as a kill would."""
+class Stop(BaseException):
+    """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
 
 
 def test_a_long_video_goes_on_from_its_last_segment(
@@ -313,6 +315,46 @@ def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tm
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
 
 
+def test_a_fault_that_one_video_brings_to_light_costs_only_that(
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = job._record
+
+    def faulty(task: job.Job, *args: object) -> object:
+        if task.source.video_id == "two":
+            raise ZeroDivisionError("a fault of ours")
+        return real(task, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job, "_record", faulty)
+    report = run(videos, store)
+    (failure,) = report.failures
+    assert failure.reason == "internal_error"
+    assert "ZeroDivisionError: a fault of ours" in failure.detail
+    assert report.stored == 1
+
+
+def test_servers_give_the_same_store_as_the_workers(
+    videos: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of several GPUs, with the CPU's engine behind the servers."""
+    run(videos, store)
+    engine = choose_backend("auto").solver.name
+    servers = [ServerConfig(backend=engine)] * 2
+    monkeypatch.setattr(extract, "server_configs", lambda _: servers)
+    setup = extract.prepare(find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=2))
+    assert extract.run(setup).stored == 2
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
+        for video_id in one:
+            assert np.array_equal(one[video_id].flow(), two[video_id].flow())
+            assert one[video_id].record == two[video_id].record
+
+
+def test_gpus_without_the_cuda_backend_are_refused(videos: Path, store: Path) -> None:
+    config = dataclasses.replace(SMALL, gpus=(0,), backend="reference")
+    with pytest.raises(InvalidParameterError, match="gpus"):
+        extract.prepare(find_sources([videos]), store, config)
+
+
 def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> None:
     (videos / "a_bad.mp4").write_bytes(b"")
     report = run(videos, store, dataclasses.replace(SMALL, fail_fast=True))
@@ -360,7 +402,6 @@ def test_a_bounded_codec_that_clips_warns(tmp_path: Path, store: Path) -> None:
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
     """What is in flight is bounded: the decoder waits for the solver."""
     from flowkit.pipeline import Pipeline, PipelineConfig
-    from flowkit.tvl1.backend import choose_backend
 
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
     setup = extract.prepare([VideoSource(path=video, video_id="x")], store, SMALL)

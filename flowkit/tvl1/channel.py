@@ -1,0 +1,85 @@
+"""Arrays between two processes of one machine: messages over a socket, pixels in shared memory.
+
+The client owns an anonymous memory file whose descriptor goes over the socket once (and again
+when it has grown), so nothing has a name and nothing is left behind by a process that dies.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class SharedMemory:
+    """A growing block of memory that the other side of a connection maps too."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("flowkit")
+        self._map: mmap.mmap | None = None
+        self.size = 0
+        self.announced = False
+
+    def reserve(self, size: int) -> None:
+        """Make room for `size` bytes; views taken before must be gone."""
+        if size <= self.size:
+            return
+        os.ftruncate(self._descriptor, size)
+        self._map, self.size, self.announced = mmap.mmap(self._descriptor, size), size, False
+
+    def announce(self, connection: Connection) -> None:
+        """Hand the descriptor over, after the message that tells so."""
+        send_handle(connection, self._descriptor, 0)
+        self.announced = True
+
+    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array in the block."""
+        assert self._map is not None, "reserve comes first"
+        return np.ndarray(shape, dtype, self._map, offset)
+
+    def close(self) -> None:
+        """Give the descriptor back; the memory goes with its last view."""
+        os.close(self._descriptor)
+
+
+class MappedMemory:
+    """The other side's view of a `SharedMemory`."""
+
+    def __init__(self) -> None:
+        self._map: mmap.mmap | None = None
+
+    def receive(self, connection: Connection, size: int) -> None:
+        """Take the descriptor that `announce` sends and map `size` bytes of it."""
+        descriptor = recv_handle(connection)
+        try:
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array in the block."""
+        assert self._map is not None, "the client announces its memory first"
+        return np.ndarray(shape, dtype, self._map, offset)
+
+
+def connect(path: str) -> Connection:
+    """Return a connection to the server that listens at a socket's path.
+
+    Raises
+    ------
+    OSError
+        No server listens there (any more).
+    """
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(path)
+        return Connection(client.detach())
+    except OSError:
+        client.close()
+        raise
