@@ -54,6 +54,8 @@ class Reporter:
         self.say(f"TV-L1 preset {setup.options.fields[0].tvl1_preset}, backend {setup.backend.reason}")
         for deviation in solver.deviations:
             self.say(f"  {solver.name} deviates: {deviation}")
+        for path, cause in setup.found.damaged.items():
+            self.say(f"damaged part, its video counts as missing: {path}: {cause}")
         if setup.decoder != "av":
             self.say(f"decoder {setup.decoder}: {setup.decoder_reason}")
         if self._dry_run:

@@ -169,6 +169,17 @@ def test_lists_come_from_standard_input(videos: Path, store: Path) -> None:
         assert opened.failures[0].reason == "unopenable"
 
 
+def test_a_damaged_part_is_named_and_its_video_made_again(videos: Path, store: Path) -> None:
+    parts = store.with_name("out.h5.parts")
+    parts.mkdir()
+    (parts / "drift%2Fone.h5").write_bytes(b"no HDF5")
+    done = flowkit_says("extract", videos, store)
+    assert done.returncode == 0
+    assert "damaged part" in done.stderr
+    assert "2 stored" in done.stderr
+    assert not parts.exists()
+
+
 def test_verify_finds_a_flipped_bit_and_repair_lets_extract_mend_it(videos: Path, store: Path) -> None:
     flowkit_says("extract", videos, store)
     import h5py
