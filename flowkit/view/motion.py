@@ -21,9 +21,10 @@ STATIC_PX = 0.1875
 WIDE_PX = 20.0
 """The bound of TSN's and denseflow's codes, which clip what is beyond."""
 
-# A cut: a field that moves this many times as much as the fields before and after it, and at
-# least this share of the picture's width.
+# A cut: a field that moves this many times as much as the few before and the few after it do, and
+# as the very next ones, and at least this share of the picture's width.
 _CUT_RATIO = 4.0
+_CUT_BESIDE_RATIO = 2.0
 _CUT_WIDTHS = 0.01
 _CUT_NEIGHBOURS = 5
 _BATCH = 2  # larger ones leave the cache and are slower
@@ -122,8 +123,8 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
     Notes
     -----
     No solver finds flow between two scenes, so what it returns there is large and lasts for `step`
-    fields, while a fast movement grows and fades. So a field counts that exceeds both the median
-    of the fields before and that of the fields after by far. Near the ends of a video one side is
+    fields, while a fast movement grows and fades. So a field counts that exceeds the medians of the
+    fields before and after by far, and its nearest neighbours too. Near the ends of a video one side is
     missing and nothing is called a cut.
     """
     means = np.asarray(means_px, np.float64)
@@ -134,8 +135,9 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
         after = means[k + step : k + step + _CUT_NEIGHBOURS]
         is_peak = means[k] == around.max() and not (cuts and k - cuts[-1] < step)
         if is_peak and before.size and after.size:
-            calm = max(float(np.median(before)), float(np.median(after)))
-            if means[k] >= _CUT_RATIO * calm:
+            calm = max(np.median(before), np.median(after))
+            beside = max(before[-1], after[0])
+            if means[k] >= _CUT_RATIO * calm and means[k] >= _CUT_BESIDE_RATIO * beside:
                 cuts.append(k)
     return tuple(cuts)
 

@@ -25,6 +25,7 @@ from flowkit.view.wheel import fitting_scale, flow_to_rgb
 UInt8 = NDArray[np.uint8]
 
 _THUMBNAIL_MOTION = 0.75
+_FEW_VIDEOS = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,16 @@ class SummaryConfig:
                 "thumbnail_height must be in [0, 1024] and thumbnail_quality in [1, 100], got "
                 f"{self.thumbnail_height} and {self.thumbnail_quality}"
             )
+
+
+def config_for(n_videos: int, *, field: str = "flow", most_fields: int | None = None) -> SummaryConfig:
+    """Return the settings for a store of so many videos: beyond 2000 with smaller pictures.
+
+    Pictures are most of a page; 10,000 of the smaller ones take about 12 MB.
+    """
+    if n_videos <= _FEW_VIDEOS:
+        return SummaryConfig(field=field, most_fields=most_fields)
+    return SummaryConfig(field=field, most_fields=most_fields, thumbnail_height=54, thumbnail_quality=40)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,117 @@
+"""`flowkit view`: flow for the eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.store.reader import Store
+
+
+@click.command("view")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("video_id", required=False)
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; of a video its suffix chooses: .png a strip, .mp4 or .gif a film. "
+    "[default: named after the video or the store, here]",
+)
+@click.option("--html", is_flag=True, help="Report the whole store on one page that needs no network.")
+@click.option("--field", default="flow", show_default=True, help="Which flow field.")
+@click.option("--start", type=click.IntRange(min=0), default=0, help="First field shown.  [default: 0]")
+@click.option("--stop", type=click.IntRange(min=1), help="Field to stop before.  [default: the end]")
+@click.option(
+    "--columns", type=click.IntRange(min=1), default=6, show_default=True, help="Moments of a strip."
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=1),
+    help="Most pictures of a film, evenly spread.  [default: 100 of a .gif, all of an .mp4]",
+)
+@click.option(
+    "--fps", type=click.FloatRange(min=0, min_open=True), help="Of a film.  [default: as the video plays]"
+)
+@click.option(
+    "--width", type=click.IntRange(16, 4096), default=240, show_default=True, help="Of each panel, px."
+)
+@click.option(
+    "--max-px",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Magnitude of full colour.  [default: fits the video]",
+)
+@click.option(
+    "--fields",
+    "most_fields",
+    type=click.IntRange(min=1),
+    help="With --html: fields measured a video, evenly spread; shot cuts stay unfound.  [default: all]",
+)
+@click.option(
+    "--jobs", "-j", type=click.IntRange(min=1), help="With --html: processes.  [default: one a core]"
+)
+def command(store: Path, video_id: str | None, **options: Any) -> None:
+    """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
+
+    Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every picture
+    carries the legend and its scale.
+    """
+    from flowkit.store.reader import open_store
+
+    if options["html"] == (video_id is not None):
+        raise click.UsageError("name a VIDEO_ID to draw, or give --html for a page of the whole store")
+    with open_store(store) as opened:
+        path = _report(opened, options) if video_id is None else _draw(opened, video_id, options)
+    click.echo(str(path))
+
+
+def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
+    from flowkit.video_write import FILM_SUFFIXES
+    from flowkit.view.moment import Footage
+    from flowkit.view.picture import write_picture
+    from flowkit.view.strip import strip
+
+    path = options["out"] or Path(video_id.replace("/", "_").lstrip(".") + ".png")
+    chosen = {name: options[name] for name in ("field", "start", "stop", "max_px")}
+    footage = Footage(store, video_id, **chosen)
+    if path.suffix.lower() in FILM_SUFFIXES:
+        _film(path, footage, options)
+    else:
+        write_picture(path, strip(footage, columns=options["columns"], tile_width=options["width"]))
+    return path
+
+
+def _film(path: Path, footage: Any, options: dict[str, Any]) -> None:
+    from flowkit.video_write import write_film
+    from flowkit.view.film import film
+
+    most = options["pictures"] or (100 if path.suffix.lower() == ".gif" else len(footage.range))
+    indices = footage.spread(most)
+    # Fewer pictures than fields take as long to play as the video does.
+    rate = options["fps"] or footage.clip.record.fps * len(indices) / len(footage.range)
+    write_film(path, film(footage, indices, tile_width=options["width"]), fps=rate)
+
+
+def _report(store: Store, options: dict[str, Any]) -> Path:
+    import os
+
+    from tqdm import tqdm
+
+    from flowkit.distribution import Distribution
+    from flowkit.view.page import write_page
+    from flowkit.view.summary import config_for, summarise
+
+    path = options["out"] or Path(f"{store.path.name}.html")
+    config = config_for(len(store), field=options["field"], most_fields=options["most_fields"])
+    jobs = options["jobs"] or len(os.sched_getaffinity(0))
+    rows, speeds = [], Distribution()
+    with tqdm(total=len(store), unit="video", disable=None) as bar:
+        for batch, measured in summarise(store, config, jobs=jobs):
+            rows += batch
+            speeds.merge(measured)
+            bar.update(len(batch))
+    write_page(path, store, rows, speeds=speeds, config=config)
+    return path

@@ -1,0 +1,81 @@
+"""Tiny stores for tests: videos of known flow, and frames that say their own number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit import jpeg
+from flowkit.store.codec import encode_flow
+from flowkit.store.pack import finalize
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import Failure, FieldOptions, StoreOptions, VideoRecord
+from flowkit.store.writer import PartWriter
+
+Flow = NDArray[np.float32]
+
+
+def steady(n: int, u: float, v: float, *, height: int = 12, width: int = 20) -> Flow:
+    """Flow of one vector everywhere, float32 (n, 2, height, width)."""
+    return np.broadcast_to(np.array([u, v], np.float32)[None, :, None, None], (n, 2, height, width)).copy()
+
+
+def noise(n: int, seed: int, *, height: int = 12, width: int = 20, sigma_px: float = 2.0) -> Flow:
+    return np.random.default_rng(seed).normal(0, sigma_px, (n, 2, height, width)).astype(np.float32)
+
+
+def write_store(
+    path: Path,
+    videos: Mapping[str, Flow],
+    *,
+    codec: str = "i8",
+    frames: bool = True,
+    step: int = 1,
+    labels: Mapping[str, str] | None = None,
+    failures: tuple[Failure, ...] = (),
+) -> Path:
+    """Write a finished store; frame k of each video is grey of level 10 + k."""
+    options = StoreOptions(
+        fields=(FieldOptions(tvl1_preset="fast", tvl1_params='{"tau": 0.25}'),),
+        flow_codec=codec,
+        frame_codec="jpeg" if frames else "none",
+        step=step,
+    )
+    for video_id, flow in videos.items():
+        label = (labels or {}).get(video_id, video_id.rpartition("/")[0])
+        _write_part(PartsFolder(path).part_path(video_id), video_id, label, flow, options)
+    finalize(path, options=options, failures=failures)
+    return path
+
+
+def _write_part(path: Path, video_id: str, label: str, flow: Flow, options: StoreOptions) -> None:
+    n_flow, _, height, width = flow.shape
+    n_frames = n_flow + options.step
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with PartWriter(path, video_id=video_id, options=options, width=width, height=height) as writer:
+        for k in range(n_frames):
+            picture = np.full((height, width, 3), min(255, 10 + k), np.uint8)
+            writer.add_frame(k / 25, jpeg.encode(picture) if options.frame_codec == "jpeg" else None)
+        for field in flow:
+            writer.add_flow("flow", encode_flow(field, codec=options.flow_codec, bound_px=options.bound_px))
+        writer.commit(
+            VideoRecord(
+                video_id=video_id,
+                label=label,
+                width=width,
+                height=height,
+                source_width=2 * width,
+                source_height=2 * height,
+                fps=25.0,
+                n_frames=n_frames,
+                n_flow=n_flow,
+                backend="cpu",
+                source_name=f"{video_id}.avi",
+                source_bytes=1000,
+                source_mtime_ns=1,
+                flow_max_px=float(np.abs(flow).max(initial=0.0)),
+            )
+        )
