@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import clips
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -17,3 +19,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data here: set FLOWKIT_TEST_DATA to a folder that has it")
     return folder
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder of two tiny videos: `drift/one` (6 frames, lossless) and `two` (5 frames)."""
+    folder = tmp_path / "videos"
+    (folder / "drift").mkdir(parents=True)
+    clips.lossless_mkv(folder / "drift" / "one.mkv", clips.moving_texture(6))
+    clips.mjpeg_avi(folder / "two.avi", clips.moving_texture(5, seed=1))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where a test's store goes."""
+    return tmp_path / "out.h5"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import signal
-import threading
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,40 +15,23 @@ import flowkit
 from flowkit import extract, job
 from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
-from flowkit.extract import ExtractConfig, ExtractReport, Progress
-from flowkit.frames import ResizeRule, resize
-from flowkit.inputs import VideoSource, find_sources
+from flowkit.extract import ExtractConfig, Progress
+from flowkit.frames import ResizeRule
+from flowkit.inputs import find_sources
 from flowkit.store.parts import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.remote import ServerConfig
 from tests import clips
-
-NATIVE = ResizeRule(mode="native")
-SMALL = ExtractConfig(resize=NATIVE, jobs=1)
+from tests.small import SMALL, run, still_mkv
 
 
-@pytest.fixture
-def videos(tmp_path: Path) -> Path:
-    folder = tmp_path / "videos"
-    (folder / "drift").mkdir(parents=True)
-    clips.lossless_mkv(folder / "drift" / "one.mkv", clips.moving_texture(6))
-    clips.mjpeg_avi(folder / "two.avi", clips.moving_texture(5, seed=1))
-    return folder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "out.h5"
-
-
-def run(videos: Path, store: Path, config: ExtractConfig = SMALL, **options: object) -> ExtractReport:
-    setup = extract.prepare(find_sources([videos]), store, config)
-    with InlineExecutor() as executor:
-        return extract.run(setup, executor=executor, **options)  # type: ignore[arg-type]
-
-
-def still_mkv(path: Path, n: int) -> Path:
-    return clips.lossless_mkv(path, np.repeat(clips.moving_texture(1), n, axis=0))
+@pytest.fixture(autouse=True)
+def _leaves_no_temporaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("temporaries")
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+        assert not list(folder.iterdir())
 
 
 def test_a_folder_becomes_one_self_contained_file(videos: Path, store: Path) -> None:
@@ -63,103 +46,6 @@ def test_a_folder_becomes_one_self_contained_file(videos: Path, store: Path) -> 
         assert (one.n_frames, one.n_flow, one.width, one.height) == (6, 5, 64, 48)
         assert np.allclose(one.pts, np.arange(6) / 25, atol=1e-3)
     assert flowkit.verify(store).sound
-
-
-def test_identical_decoded_frames_give_flow_exactly_zero(tmp_path: Path, store: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    still_mkv(tmp_path / "videos" / "still.mkv", 4)
-    run(tmp_path / "videos", store)
-    with flowkit.open(store) as opened:
-        assert not np.any(opened["still"].flow())
-
-
-def test_flow_is_in_pixels_of_the_stored_size(tmp_path: Path, store: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    frames = clips.moving_texture(3, height=64, width=96, shift=(4, 0))
-    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", frames)
-    run(tmp_path / "videos", store, dataclasses.replace(SMALL, resize=ResizeRule(short_side=32)))
-    with flowkit.open(store) as opened:
-        clip = opened["x"]
-        assert (clip.width, clip.height) == (48, 32)
-        assert (clip.record.source_width, clip.record.source_height) == (96, 64)
-        u = clip.flow()[:, 0, 8:-8, 8:-8]
-    # 4 px at 96 wide are 2 px at 48; half a pixel allows for TV-L1 on a texture shrunk to half.
-    assert abs(float(np.median(u)) - 2) < 0.5
-
-
-def test_step_pairs_each_frame_with_the_one_step_later(tmp_path: Path, store: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(6, shift=(1, 0)))
-    run(tmp_path / "videos", store, dataclasses.replace(SMALL, step=3))
-    with flowkit.open(store) as opened:
-        assert (opened["x"].n_frames, opened["x"].n_flow) == (6, 3)
-        u = opened["x"].flow()[:, 0, 8:-8, 8:-8]
-    assert abs(float(np.median(u)) - 3) < 0.2
-
-
-def test_backward_flow_is_the_flow_of_the_swapped_pair(videos: Path, store: Path) -> None:
-    run(videos, store, dataclasses.replace(SMALL, backward=True, flow_codec="i16"))
-    with flowkit.open(store) as opened:
-        assert opened["two"].fields == ("flow", "flow_backward")
-        clip = opened["two"]
-        first, second = (clip_grey(frame) for frame in clips_decoded(videos / "two.avi")[:2])
-        expected = flowkit.tvl1_flow(second, first)
-        # i16 rounds to 1/64 px.
-        assert np.max(np.abs(clip.flow(0, 1, field="flow_backward")[0] - expected)) <= 1 / 128 + 1e-6
-
-
-def clips_decoded(path: Path) -> list[np.ndarray]:
-    with flowkit.open_video(path) as reader:
-        return [frame.rgb for frame in reader]
-
-
-def clip_grey(rgb: np.ndarray) -> np.ndarray:
-    from flowkit.frames import to_grey
-
-    return to_grey(rgb)
-
-
-def test_stored_frames_are_the_decoded_ones(videos: Path, store: Path) -> None:
-    run(videos, store)
-    decoded = clips_decoded(videos / "drift" / "one.mkv")
-    with flowkit.open(store) as opened:
-        stored = opened["drift/one"].frames(range(6))
-    # JPEG of quality 95 with half the chroma: a few levels in the mean.
-    assert np.mean(np.abs(stored.astype(int) - np.stack(decoded).astype(int))) < 4
-
-
-def test_fps_resamples_by_time(tmp_path: Path, store: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(11), fps=10)
-    run(tmp_path / "videos", store, dataclasses.replace(SMALL, fps=5.0))
-    with flowkit.open(store) as opened:
-        assert np.allclose(opened["x"].pts, np.arange(6) / 5, atol=1e-3)
-        assert opened["x"].record.fps == 5
-
-
-def test_a_list_with_times_takes_only_that_part(tmp_path: Path, store: Path) -> None:
-    video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(20), fps=10)
-    part = VideoSource(path=video, video_id="x_part", start_seconds=0.5, end_seconds=1.0)
-    setup = extract.prepare([part], store, SMALL)
-    with InlineExecutor() as executor:
-        extract.run(setup, executor=executor)
-    with flowkit.open(store) as opened:
-        assert np.allclose(opened["x_part"].pts, [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-3)
-        assert opened["x_part"].record.start_seconds == 0.5
-
-
-def test_a_video_that_changes_its_size_keeps_the_first_and_says_so(tmp_path: Path, store: Path) -> None:
-    frames = clips.moving_texture(6)
-    folder = clips.image_folder(tmp_path / "videos" / "walk", frames[:4])
-    import cv2
-
-    for k in (5, 6):
-        assert cv2.imwrite(str(folder / f"img_{k:05d}.png"), resize(frames[k - 1], (32, 24)))
-    report = run(tmp_path / "videos", store)
-    with flowkit.open(store) as opened:
-        assert opened["walk"].frames([5]).shape == (1, 48, 64, 3)
-        assert "size changes from 64x48 to 32x24 at frame 4" in opened["walk"].record.status_reason
-    assert any("size changes" in warning for warning in report.outcomes[0].warnings)
 
 
 def test_bad_videos_cost_only_themselves_and_stand_in_the_ledger(videos: Path, store: Path) -> None:
@@ -237,16 +123,6 @@ def test_a_source_that_was_only_touched_is_not_redone(videos: Path, store: Path)
     os.utime(videos / "two.avi", (1, 1))
     report = run(videos, store)
     assert (report.stored, report.already_stored, report.failures) == (0, 2, ())
-
-
-def test_segments_and_one_piece_give_the_same_clip(videos: Path, store: Path, tmp_path: Path) -> None:
-    run(videos, store)
-    run(videos, tmp_path / "segments.h5", dataclasses.replace(SMALL, segment_frames=2))
-    with flowkit.open(store) as one, flowkit.open(tmp_path / "segments.h5") as two:
-        for video_id in one:
-            assert np.array_equal(one[video_id].flow(), two[video_id].flow())
-            assert np.array_equal(one[video_id].frames([0, 4]), two[video_id].frames([0, 4]))
-            assert one[video_id].record == two[video_id].record
 
 
 class Stop(BaseException):
@@ -388,50 +264,6 @@ def test_progress_ends_at_the_whole(videos: Path, store: Path) -> None:
     assert (seen[-1].done, seen[-1].total, seen[-1].frames, seen[-1].fraction) == (2, 2, 11, 1.0)
 
 
-def test_a_bounded_codec_that_clips_warns(tmp_path: Path, store: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    clips.lossless_mkv(tmp_path / "videos" / "x.mkv", clips.moving_texture(3, shift=(3, 0)))
-    config = dataclasses.replace(SMALL, flow_codec="jpeg", bound_px=1.0)
-    report = run(tmp_path / "videos", store, config)
-    (warning,) = report.outcomes[0].warnings
-    assert "was clipped" in warning
-    with flowkit.open(store) as opened:
-        assert opened["x"].record.clipped_fraction > 0.3
-
-
-def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
-    """What is in flight is bounded: the decoder waits for the solver."""
-    from flowkit.pipeline import Pipeline, PipelineConfig
-
-    video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
-    setup = extract.prepare([VideoSource(path=video, video_id="x")], store, SMALL)
-    config = PipelineConfig(
-        options=setup.options, resize=NATIVE, solver=choose_backend("auto").solver, decoder="av"
-    )
-    most = 0
-    pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
-
-    class Counter:
-        committed = 0
-        added = 0
-
-        def open_video(self, **_: int) -> None: ...
-
-        def add(self, _: object) -> None:
-            self.added += 1
-
-    sink = Counter()
-
-    def watch(decoded: int, _: float) -> None:
-        nonlocal most
-        most = max(most, decoded - sink.added)
-
-    pipeline.run(sink, watch)  # type: ignore[arg-type]
-    assert sink.added == 120
-    assert most <= 5 * config.solver.pairs_per_call
-    assert threading.active_count() < 10
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"jobs": 0}, "jobs"), ({"fps": 0.0}, "fps"), ({"shard_bytes": 5}, "shard_bytes")],
@@ -469,12 +301,3 @@ def test_real_and_odd_files_end_as_their_readme_says(shared_data: Path, tmp_path
             "tree",
         }
         assert opened["tree"].n_frames == 68
-
-
-@pytest.fixture(autouse=True)
-def _no_stray_files() -> Iterator[None]:
-    import tempfile
-
-    before = set(Path(tempfile.gettempdir()).glob("flowkit-run-*"))
-    yield
-    assert set(Path(tempfile.gettempdir()).glob("flowkit-run-*")) <= before

@@ -31,9 +31,11 @@ RANKS: list[set[str]] = [
     {"flowkit.tvl1.flow", "flowkit.tvl1", "flowkit.tvl1.channel"},
     {"flowkit.tvl1.server", "flowkit.tvl1.remote"},
     {"flowkit.inputs"},
-    {"flowkit.plan", "flowkit.sink", "flowkit.executor"},
+    {"flowkit.plan", "flowkit.sink", "flowkit.blackboard", "flowkit.extract_config"},
+    {"flowkit.executor"},
     {"flowkit.pipeline"},
     {"flowkit.job"},
+    {"flowkit.progress"},
     {"flowkit.extract"},
 ]
 

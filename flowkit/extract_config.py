@@ -1,0 +1,110 @@
+"""Every choice of an extraction, and the part of it that a store keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Literal
+
+from flowkit.errors import InvalidParameterError
+from flowkit.frames import ResizeRule
+from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
+
+DEFAULT_SHARD_BYTES = 4 << 30
+# Some minutes of one core's work, and seconds to join.
+DEFAULT_SEGMENT_FRAMES = 600
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractConfig:
+    """Every choice of an extraction.
+
+    Parameters
+    ----------
+    params : TVL1Params
+        What TV-L1 computes; `resolve_params("tsn")` gives a preset.
+    backend : str
+        "auto", "cpu", "cuda", "opencv" or "reference". Only "auto" falls back, and says so.
+    resize : ResizeRule
+        Size of the stored frames; flow is computed at that size, in its pixels.
+    step : int
+        Frame k is paired with frame k + step, >= 1.
+    fps : float or None
+        Resample by time to this rate, > 0; the rate of a folder of images (25 without it).
+    backward : bool
+        Also store the flow from frame k + step to k, as the field `flow_backward`.
+    flow_codec : {"i8", "i16", "jpeg"}
+        How flow is stored; `bound_px` is the range of "jpeg".
+    frame_codec : {"jpeg", "none"}
+        Whether RGB frames are stored; `jpeg_quality` in [1, 100].
+    decoder : {"auto", "av", "opencv"}
+        What reads the videos; "auto" is PyAV where it is installed.
+    gpus : tuple of int
+        With backend "cuda": the GPUs to use, one process each; empty is all of them.
+    gpu_memory_bytes : int
+        Most device memory that each takes; 0 is most of what is free.
+    jobs : int
+        Worker processes, >= 1.
+    shard_bytes : int
+        Beyond this size the store is a master file and shards.
+    fail_fast : bool
+        Stop at the first video that fails.
+    update : bool
+        Redo videos whose source has changed since.
+    """
+
+    params: TVL1Params = dataclasses.field(default_factory=lambda: resolve_params(DEFAULT_PRESET))
+    backend: str = "auto"
+    resize: ResizeRule = dataclasses.field(default_factory=ResizeRule)
+    step: int = 1
+    fps: float | None = None
+    backward: bool = False
+    flow_codec: Literal["i8", "i16", "jpeg"] = "i8"
+    bound_px: float = 20.0
+    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    jpeg_quality: int = 95
+    decoder: Literal["auto", "av", "opencv"] = "auto"
+    gpus: tuple[int, ...] = ()
+    gpu_memory_bytes: int = 0
+    jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    shard_bytes: int = DEFAULT_SHARD_BYTES
+    fail_fast: bool = False
+    update: bool = False
+    segment_frames: int = DEFAULT_SEGMENT_FRAMES
+
+    def __post_init__(self) -> None:
+        """Check what no other dataclass checks; `StoreOptions` checks the rest."""
+        for name, ok, expected in (
+            ("jobs", self.jobs >= 1, ">= 1"),
+            ("fps", self.fps is None or 0 < self.fps < 100_000, "> 0 frames per second"),
+            ("segment_frames", self.segment_frames >= 1, ">= 1"),
+            ("shard_bytes", self.shard_bytes >= 1 << 20, "at least 1 MiB"),
+        ):
+            if not ok:
+                raise InvalidParameterError(f"{name} must be {expected}, got {getattr(self, name)}")
+
+
+def store_options(config: ExtractConfig, *, backend: str) -> StoreOptions:
+    """Return the part of the configuration that decides the store's contents.
+
+    `backend` is the name of the engine that computes: OpenCV's flow is not continued by others.
+    """
+    field = FieldOptions(
+        name="flow", tvl1_preset=preset_of(config.params), tvl1_params=config.params.to_json()
+    )
+    fields: tuple[FieldOptions, ...] = (field,)
+    if config.backward:
+        fields += (dataclasses.replace(field, name="flow_backward"),)
+    return StoreOptions(
+        fields=fields,
+        step=config.step,
+        flow_codec=config.flow_codec,
+        bound_px=config.bound_px,
+        frame_codec=config.frame_codec,
+        jpeg_quality=config.jpeg_quality,
+        resize=config.resize.to_json(),
+        sampling=json.dumps({"fps": config.fps}),
+        engine_family="opencv" if backend == "opencv" else "flowkit",
+    )

@@ -1,0 +1,27 @@
+"""Small extractions in one process, for the tests of extract and of its pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flowkit import extract
+from flowkit.executor import InlineExecutor
+from flowkit.extract import ExtractConfig, ExtractReport
+from flowkit.frames import ResizeRule
+from flowkit.inputs import find_sources
+from tests import clips
+
+NATIVE = ResizeRule(mode="native")
+SMALL = ExtractConfig(resize=NATIVE, jobs=1)
+
+
+def run(videos: Path, store: Path, config: ExtractConfig = SMALL, **options: object) -> ExtractReport:
+    setup = extract.prepare(find_sources([videos]), store, config)
+    with InlineExecutor() as executor:
+        return extract.run(setup, executor=executor, **options)  # type: ignore[arg-type]
+
+
+def still_mkv(path: Path, n: int) -> Path:
+    return clips.lossless_mkv(path, np.repeat(clips.moving_texture(1), n, axis=0))
