@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver
-from flowkit.tvl1.cuda_device import CudaDevice, open_device
-from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, run_batches
+from flowkit.tvl1.cuda_codes import CODE_DTYPES, Code, FlowCodes, check_code, checked_largest, enqueue_codes
+from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, open_device
+from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, Finish, run_batches
 from flowkit.tvl1.cuda_plan import Size, TileShape, bytes_per_pair
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.reference_pyramid import level_sizes
 
 VERSION = 1
 """Raised whenever the kernels may give other bits."""
@@ -104,20 +106,59 @@ class CudaSolver:
         if threads < 1:
             raise InvalidParameterError(f"threads must be >= 1, got {threads}")
         grey, rows = check_batch(frames, pairs)
-        device, (count, height, width) = open_device(self.gpu), (len(rows), *grey.shape[1:])
+        height, width = grey.shape[1:]
+        levels = len(level_sizes((height, width), self.params))
+        flow = np.empty((len(rows), 2, height, width), np.float32)
+        iterations = np.zeros((len(rows), levels * self.params.warps), np.int32)
+        self._run(grey, rows, _flow_and_iterations, (flow, iterations))
+        return flow, iterations.reshape(len(rows), levels, self.params.warps)
+
+    def codes_batch(
+        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
+    ) -> FlowCodes:
+        """Compute as `flow_batch` does, and bring back codes instead of floats.
+
+        Parameters
+        ----------
+        frames, pairs : arrays
+            As for `flow_batch`.
+        code : {"i8", "i16", "u8"}
+            Of `flowkit.quantize`.
+        bound_px : float, optional
+            Half the range of `u8`, px; for that code alone, and needed there.
+
+        Returns
+        -------
+        FlowCodes
+
+        Raises
+        ------
+        InvalidParameterError
+            As for `flow_batch`; no such code or bound; a flow that is not finite.
+        BackendError
+            One pair alone does not fit into the GPU's memory.
+        """
+        check_code(code, bound_px)
+        grey, rows = check_batch(frames, pairs)
+        device = open_device(self.gpu)
+        codes = np.empty((len(rows), 2, *grey.shape[1:]), CODE_DTYPES[code])
+        largest, clipped = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
+
+        def finish(result: BatchResult) -> tuple[DeviceArray, ...]:
+            return enqueue_codes(device, result.flow, code, bound_px)
+
+        self._run(grey, rows, finish, (codes, largest, clipped))
+        return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped)
+
+    def _run(
+        self, grey: NDArray[Any], rows: NDArray[np.int32], finish: Finish, outputs: tuple[NDArray[Any], ...]
+    ) -> None:
+        if not len(rows):
+            return
+        device, (height, width) = open_device(self.gpu), grey.shape[1:]
         solver = _batch_solver(device, self.params, (height, width), self.tile)
-        flow = np.empty((count, 2, height, width), np.float32)
-        iterations = np.zeros((count, solver.levels * self.params.warps), np.int32)
-        if count:
-            run_batches(
-                solver,
-                device,
-                (grey, rows),
-                most_pairs=self._most_pairs(device, grey),
-                finish=_flow_and_iterations,
-                outputs=(flow, iterations),
-            )
-        return flow, iterations.reshape(count, solver.levels, self.params.warps)
+        most_pairs = self._most_pairs(device, grey)
+        run_batches(solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs)
 
     def _most_pairs(self, device: CudaDevice, grey: NDArray[Any]) -> int:
         """Return how many pairs one batch may have, with LANES batches on the device."""
@@ -126,7 +167,7 @@ class CudaSolver:
         return max(1, min(MOST_PAIRS, budget // (LANES * each)))
 
 
-def _flow_and_iterations(result: BatchResult) -> tuple[Any, ...]:
+def _flow_and_iterations(result: BatchResult) -> tuple[DeviceArray, ...]:
     return result.flow, result.iterations
 
 

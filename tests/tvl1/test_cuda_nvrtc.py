@@ -9,6 +9,7 @@ import pytest
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1 import cuda_nvrtc
+from flowkit.tvl1.cuda_device import THREADS
 from flowkit.tvl1.cuda_kernels import sources
 from flowkit.tvl1.cuda_nvrtc import KernelUsage, Nvrtc, kernel_usage, library_paths, load_nvrtc
 from flowkit.tvl1.cuda_plan import TileShape
@@ -17,8 +18,9 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 # File, macros, threads of a block.
 CONFIGURATIONS = [
-    ("pyramid.cu", {}, 256),
-    ("level.cu", {}, 256),
+    ("pyramid.cu", {}, THREADS),
+    ("level.cu", {}, THREADS),
+    ("quantize.cu", {}, THREADS),
     ("tile.cu", TileShape().defines, 32 * TileShape().warps),
 ]
 REGISTERS_OF_A_PROCESSOR = 65536

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -38,7 +39,9 @@ def read_sources() -> dict[str, str]:
 
 @functools.cache
 def _build_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="flowkit-emulation-"))
+    folder = Path(tempfile.mkdtemp(prefix="flowkit-emulation-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def build(source: str, defines: Mapping[str, int], sources: Mapping[str, str] | None = None) -> Path:

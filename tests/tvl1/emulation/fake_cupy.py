@@ -48,6 +48,8 @@ class Stream:
         with self.gpu.lock:
             self.queue.append(work)
             self.enqueued += 1
+            if self.gpu.eager:
+                self.advance(self.enqueued)
 
     def advance(self, until: int) -> None:
         with self.gpu.lock:
@@ -152,6 +154,8 @@ class FakeGpu:
         Ten times the compute capability.
     sources : mapping, optional
         Kernel files other than those shipped: faults planted.
+    eager : bool
+        Do at once what is enqueued, so that memory is freed as early as on a real GPU.
     """
 
     def __init__(
@@ -161,8 +165,10 @@ class FakeGpu:
         memory: int = 1 << 34,
         capability: int = 75,
         sources: Mapping[str, str] | None = None,
+        eager: bool = False,
     ) -> None:
         self.schedule, self.memory, self.capability, self.sources = schedule, memory, capability, sources
+        self.eager = eager
         self.lock = threading.RLock()
         self.launched: dict[str, int] = {}
         self.attributes: list[tuple[int, int]] = []
