@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Marker:
 
     Parameters
     ----------
+    name : str
+        Its path below the destination.
     made_of : mapping
         What identifies its contents: the sources' fingerprints.
     files, bytes : int
@@ -46,6 +48,7 @@ class Marker:
         What an outcome tells of it: counts of frames, fields, clipped components.
     """
 
+    name: str
     made_of: Mapping[str, Any]
     files: int
     bytes: int
@@ -172,6 +175,17 @@ class Destination:
             return None
         return marker if (len(sizes), sum(sizes)) == (marker.files, marker.bytes) else None
 
+    def drop_others(self, names: Collection[str]) -> list[str]:
+        """Remove finished units that are not among `names`, and return theirs."""
+        dropped = []
+        for path in sorted((self.control / "done").glob("*.json")):
+            marker = _marker_of(path)
+            if marker is not None and marker.name not in names:
+                _remove(self.target(marker.name))
+                path.unlink()
+                dropped.append(marker.name)
+        return dropped
+
     @contextlib.contextmanager
     def partial(self, name: str) -> Iterator[Path]:
         """Yield a path to write a unit at; it is removed at the end, unless `place` has moved it."""
@@ -210,11 +224,15 @@ class Destination:
         return self.control / "done" / f"{part_key(name)}.json"
 
     def _marker(self, name: str) -> Marker | None:
-        found = _read_json(self._marker_path(name))
-        try:
-            return None if found is None else Marker(**found)
-        except TypeError:
-            return None
+        return _marker_of(self._marker_path(name))
+
+
+def _marker_of(path: Path) -> Marker | None:
+    found = _read_json(path)
+    try:
+        return None if found is None else Marker(**found)
+    except TypeError:
+        return None
 
 
 def sizes_below(path: Path) -> list[int]:

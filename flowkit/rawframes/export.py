@@ -97,6 +97,9 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
         for video_id in sorted(video_id for outcome in whole for video_id in outcome.video_ids)
     }
     if setup.recipe.layout.form == "tar":
+        # Who reads `<subset>-*.tar` must not meet shards of an earlier division of the clips.
+        planned = {unit.name for unit in setup.todo} | {outcome.name for outcome in whole}
+        notes += [f"removed {name}, of an earlier export" for name in setup.destination.drop_others(planned)]
         texts = _shard_indexes(whole)
         texts["classes.txt"] = "".join(f"{name}\n" for name in setup.classes)
     else:

@@ -15,6 +15,7 @@ from flowkit.store.schema import Failure
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg")
 _NAMED = 5
+_KINDS: tuple[Kind, ...] = ("img", "x", "y")
 
 
 class FolderError(VideoError, ValueError):
@@ -51,8 +52,9 @@ def readings(
 ) -> tuple[Layout, ...]:
     """Return the forms of a layout that a folder may have, the first that fits counts.
 
-    mmaction2 has two sets of names for flow, its loader's and its guides', and its folders start
-    from 0 or 1, as the tool that made them did; the other layouts have one form.
+    mmaction2 has two sets of names for flow, its loader's and its guides', and numbers start from
+    0 or 1 as the tools that made them did: denseflow from 0, its own script's frames from 1. The
+    other layouts have one form.
     """
     plain = make_layout(name, templates=templates, first_index=first_index, step=step)
     if name != "mmaction2":
@@ -61,7 +63,8 @@ def readings(
     guides = [f"{kind}=flow_{kind}_%05d.jpg" for kind in ("x", "y") if kind not in asked]
     both = [plain, make_layout(name, templates=[*templates, *guides], first_index=first_index)]
     if first_index is None:
-        both += [dataclasses.replace(layout, first_index=0) for layout in both]
+        from_0 = [dataclasses.replace(layout, first_index=0) for layout in both]
+        both += [*from_0, *(dataclasses.replace(layout, flow_offset=-1) for layout in both)]
     return tuple(both)
 
 
@@ -172,13 +175,15 @@ def _uneven(pictures: int, flow: int, step: int) -> tuple[str, str]:
 
 
 def _reading(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
-    """Return the first layout whose first flow picture is there, or whose names are, or the first one."""
-    there = set(names)
-    for layout in layouts:
-        if layout.file_name("x", 0) in there or layout.file_name("y", 0) in there:
-            return layout
-    fitting = (layout for layout in layouts if layout.templates["x"].numbers(names))
-    return next(fitting, layouts[0])
+    """Return the layout that fits the first files of most kinds, the earliest of equals."""
+
+    def fit(layout: Layout) -> int:
+        first = {kind: min(layout.templates[kind].numbers(names), default=None) for kind in _KINDS}
+        return sum(
+            2 if number == layout.first_number(kind) else number is not None for kind, number in first.items()
+        )
+
+    return max(layouts, key=fit) if len(layouts) > 1 else layouts[0]
 
 
 def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
@@ -186,7 +191,7 @@ def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
     numbers = layout.templates[kind].numbers(names)
     if not numbers:
         return []
-    first = layout.first_index + (0 if kind == "img" else layout.flow_offset)
+    first = layout.first_number(kind)
     missing = [number for number in range(first, max(numbers)) if number not in numbers]
     before = [number for number in numbers if number < first]
     if missing or before:

@@ -100,16 +100,20 @@ class Layout:
     flow_offset: int = 0
 
     def __post_init__(self) -> None:
-        if self.first_index < 0:
-            raise InvalidParameterError(f"first_index must be >= 0, got {self.first_index}")
+        for first in (self.first_index, self.first_index + self.flow_offset):
+            if first < 0:
+                raise InvalidParameterError(f"the first number must be >= 0, got {first}")
         probes = [template.name(0) for template in self.templates.values()]
         if len(set(probes)) < len(probes):
             raise InvalidParameterError(f"two kinds of files would share the name {probes[0]!r} and the like")
 
     def file_name(self, kind: Kind, index: int) -> str:
         """Return the name of frame or flow field `index`, counted from 0."""
-        offset = 0 if kind == "img" else self.flow_offset
-        return self.templates[kind].name(self.first_index + offset + index)
+        return self.templates[kind].name(self.first_number(kind) + index)
+
+    def first_number(self, kind: Kind) -> int:
+        """Return the number of the first frame, or of the first flow field."""
+        return self.first_index + (0 if kind == "img" else self.flow_offset)
 
 
 def _templates(**patterns: str) -> dict[Kind, NameTemplate]:

@@ -69,8 +69,7 @@ class ClipPieces:
     """
 
     def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: Tally) -> None:
-        # The reader's public methods decode; here the stored bytes themselves are wanted.
-        self._video = store._stored(video_id)
+        self._video = store.stored_video(video_id)
         self._clip = store[video_id]
         self._where = f"{video_id!r} of {store.path}"
         self._recipe, self._tally = recipe, tally

@@ -144,7 +144,11 @@ def _write(unit: Unit, worker: Worker) -> UnitOutcome:
             _write_folder(unit, store, tally, partial, on_frame)
         sizes = sizes_below(partial)
         marker = Marker(
-            made_of=unit.made_of(), files=len(sizes), bytes=sum(sizes), facts=dataclasses.asdict(tally)
+            name=unit.name,
+            made_of=unit.made_of(),
+            files=len(sizes),
+            bytes=sum(sizes),
+            facts=dataclasses.asdict(tally),
         )
         place.place(unit.name, partial, marker)
     return from_marker(unit, marker, "exported")

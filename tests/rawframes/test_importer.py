@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import flowkit
+from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
+from flowkit.lists import ListEntry, parse_list
+from flowkit.quantize import dequantize_u8, quantize_u8
+from flowkit.store.inventory import inventory
+from tests.rawframes.conftest import (
+    HEIGHT,
+    WIDTH,
+    MakeStore,
+    contents,
+    make_flow,
+    make_frames,
+    run_export,
+    run_import,
+)
+
+
+def opencv_folder(folder: Path, n_frames: int, *, seed: int = 0, n_flow: int | None = None) -> Path:
+    """Write a TSN folder as its tools do, with OpenCV's encoder."""
+    folder.mkdir(parents=True)
+    for k, frame in enumerate(make_frames(seed, n_frames), 1):
+        assert cv2.imwrite(str(folder / f"img_{k:05d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    for k, field in enumerate(make_flow(seed, n_frames - 1 if n_flow is None else n_flow), 1):
+        for plane, axis in zip(quantize_u8(field, bound_px=20)[0], "xy", strict=True):
+            assert cv2.imwrite(str(folder / f"flow_{axis}_{k:05d}.jpg"), plane)
+    return folder
+
+
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+@pytest.mark.parametrize("layout", ["tsn", "denseflow", "mmaction2"])
+@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+def test_export_import_export_gives_back_every_byte(
+    make_store: MakeStore, tmp_path: Path, layout: str, codec: str
+) -> None:
+    store = make_store({"walk/a": 5, "walk/b": 2, "run/c": 3, "d": 3}, flow_codec=codec)
+    run_export(store, tmp_path / "one", layout, list_prefix="")
+    report = run_import(tmp_path / "one", tmp_path / "in.h5", layout)
+    assert (report.stored, report.failures) == (4, ())
+    assert flowkit.verify(tmp_path / "in.h5").sound
+    run_export(tmp_path / "in.h5", tmp_path / "two", layout, list_prefix="")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_a_jpeg_store_comes_back_with_its_flow_frames_and_labels(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    store = make_store({"walk/a": 5, "run/c": 3}, flow_codec="jpeg", bound_px=15.0)
+    run_export(store, tmp_path / "out")
+    run_import(tmp_path / "out", tmp_path / "in.h5", bound_px=15.0)
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "in.h5") as two:
+        assert (list(two), two.labels) == (list(one), one.labels)
+        for video_id in one:
+            assert np.array_equal(two[video_id].flow(), one[video_id].flow())
+            assert np.array_equal(two[video_id].frames(range(3)), one[video_id].frames(range(3)))
+            assert np.array_equal(two[video_id].pts, one[video_id].pts)
+            assert two[video_id].label == one[video_id].label
+
+
+def test_flow_survives_within_the_jpeg_codecs_error(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store({"a": 4})
+    run_export(store, tmp_path / "out")
+    run_import(tmp_path / "out", tmp_path / "in.h5")
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "in.h5") as two:
+        error = np.abs(one["a"].flow() - two["a"].flow())
+    # Half a code of 40/255 px, and what JPEG at quality 95 does to a smooth plane: a few codes at most.
+    assert float(error.mean()) < 0.15
+    assert float(error.max()) < 1.0
+
+
+def test_folders_written_by_opencv_are_stored_byte_for_byte(tmp_path: Path) -> None:
+    folder = opencv_folder(tmp_path / "in" / "walk" / "a", 4)
+    run_import(tmp_path / "in", tmp_path / "out.h5")
+    with flowkit.open(tmp_path / "out.h5") as store:
+        video = store.stored_video("walk/a")
+        for k in range(4):
+            assert video.frames[k] == (folder / f"img_{k + 1:05d}.jpg").read_bytes()
+        for k in range(3):
+            assert video.field("flow").piece(k) == tuple(
+                (folder / f"flow_{axis}_{k + 1:05d}.jpg").read_bytes() for axis in "xy"
+            )
+        planes = [read_grey(folder / f"flow_{axis}_00001.jpg") for axis in "xy"]
+        expected = dequantize_u8(np.stack(planes), bound_px=20)
+        assert np.array_equal(store["walk/a"].flow(0, 1)[0], expected)
+
+
+def test_what_the_files_do_not_tell_is_marked_as_imported(tmp_path: Path) -> None:
+    opencv_folder(tmp_path / "in" / "walk" / "a", 4)
+    run_import(tmp_path / "in", tmp_path / "out.h5", fps=10.0, bound_px=32.0)
+    with flowkit.open(tmp_path / "out.h5") as store:
+        record, options = store["walk/a"].record, store.options
+        assert store["walk/a"].pts.tolist() == [0.0, 0.1, 0.2, 3 / 10]
+    assert (record.backend, options.fields[0].tvl1_preset) == ("imported", "imported")
+    assert (options.bound_px, options.flow_codec, record.fps) == (32.0, "jpeg", 10.0)
+    assert (record.width, record.height, record.label) == (WIDTH, HEIGHT, "walk")
+    assert "not known" in record.deviations
+    assert record.source_bytes == sum(path.stat().st_size for path in (tmp_path / "in/walk/a").iterdir())
+
+
+def test_each_bad_folder_costs_only_itself_and_has_its_reason(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    opencv_folder(root / "ok", 3)
+    (opencv_folder(root / "gap", 4) / "flow_x_00002.jpg").unlink()
+    (opencv_folder(root / "uneven", 4) / "flow_y_00003.jpg").unlink()
+    opencv_folder(root / "counts", 5, n_flow=2)
+    cut = opencv_folder(root / "cut", 3) / "img_00002.jpg"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    (opencv_folder(root / "junk", 3) / "flow_x_00001.jpg").write_bytes(b"junk")
+    odd = opencv_folder(root / "odd", 3) / "img_00003.jpg"
+    assert cv2.imwrite(str(odd), np.zeros((8, 8, 3), np.uint8))
+    (root / "empty").mkdir()
+    report = run_import(root, tmp_path / "out.h5")
+    reasons = {Path(failure.source).name: failure.reason for failure in report.failures}
+    assert reasons == {
+        "gap": "missing_files",
+        "uneven": "uneven_flow",
+        "counts": "uneven_counts",
+        "cut": "decode_error",
+        "junk": "decode_error",
+        "odd": "size_mismatch",
+        "empty": "empty_folder",
+    }
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert list(store) == ["ok"]
+        assert {Path(failure.source).name for failure in store.failures} == set(reasons)
+    assert len((tmp_path / "out.h5.failures.jsonl").read_text().splitlines()) == 7
+
+
+def test_a_mended_folder_is_imported_and_leaves_the_ledger(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    opencv_folder(root / "a", 3)
+    broken = opencv_folder(root / "b", 3) / "img_00002.jpg"
+    whole = broken.read_bytes()
+    broken.unlink()
+    assert len(run_import(root, tmp_path / "out.h5").failures) == 1
+    broken.write_bytes(whole)
+    report = run_import(root, tmp_path / "out.h5")
+    assert (report.stored, report.already_stored, report.failures) == (1, 1, ())
+    assert not (tmp_path / "out.h5.failures.jsonl").exists()
+
+
+def test_tsns_own_folders_keep_frames_and_the_flow_between_them(tmp_path: Path) -> None:
+    opencv_folder(tmp_path / "in" / "a", 4, n_flow=4)
+    report = run_import(tmp_path / "in", tmp_path / "out.h5")
+    assert "flow_x_00001.jpg" in report.outcomes[0].warnings[0]
+    with flowkit.open(tmp_path / "out.h5") as store:
+        clip = store["a"]
+        assert (clip.n_frames, clip.n_flow) == (4, 3)
+        expected = dequantize_u8(quantize_u8(make_flow(0, 4)[1], bound_px=20)[0], bound_px=20)
+        # A few codes of JPEG loss; field 0 and field 1 differ by far more.
+        assert float(np.abs(clip.flow(0, 1)[0] - expected).mean()) < 0.3
+        assert "flow_x_00001.jpg" in clip.record.status_reason
+
+
+def test_flow_alone_is_imported_where_frames_are_left_out(tmp_path: Path) -> None:
+    opencv_folder(tmp_path / "in" / "a", 4, n_flow=4)
+    run_import(tmp_path / "in", tmp_path / "out.h5", frame_codec="none")
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert (store["a"].n_frames, store["a"].n_flow) == (5, 4)
+    assert flowkit.verify(tmp_path / "out.h5").sound
+
+
+def test_saturated_codes_are_told_as_clipped(tmp_path: Path) -> None:
+    folder = opencv_folder(tmp_path / "in" / "a", 2)
+    for axis, value in (("x", 255), ("y", 0)):
+        plane = np.full((HEIGHT, WIDTH), value, np.uint8)
+        assert cv2.imwrite(str(folder / f"flow_{axis}_00001.jpg"), plane)
+    run_import(tmp_path / "in", tmp_path / "out.h5")
+    with flowkit.open(tmp_path / "out.h5") as store:
+        record = store["a"].record
+    assert (record.clipped_fraction, record.flow_max_px) == (1.0, 20.0)
+
+
+def test_a_list_chooses_clips_and_gives_labels(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for name in ("v_a", "v_b", "v_c"):
+        opencv_folder(root / name, 3)
+    lines = [f"{root}/v_b 3 0", f"{root}/v_a 3 1"]
+    entries = parse_list(lines, source="list", classes={0: "run", 1: "walk"})
+    run_import(root, tmp_path / "out.h5", entries=entries)
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert {video_id: store[video_id].label for video_id in store} == {"v_a": "walk", "v_b": "run"}
+
+
+def test_a_clip_that_a_list_names_and_that_is_not_there_fails_alone(tmp_path: Path) -> None:
+    opencv_folder(tmp_path / "in" / "a", 3)
+    entries = [ListEntry(path="a", label="x"), ListEntry(path="gone", label="x")]
+    report = run_import(tmp_path / "in", tmp_path / "out.h5", entries=entries)
+    assert report.stored == 1
+    assert [failure.reason for failure in report.failures] == ["unopenable"]
+
+
+def test_a_changed_folder_is_told_and_redone_when_asked(tmp_path: Path) -> None:
+    root, store = tmp_path / "in", tmp_path / "out.h5"
+    opencv_folder(root / "a", 3)
+    run_import(root, store)
+    shutil.rmtree(root / "a")
+    opencv_folder(root / "a", 5)
+    report = run_import(root, store)
+    assert [failure.reason for failure in report.failures] == ["source_changed"]
+    assert run_import(root, store, update=True).stored == 1
+    assert inventory(store).records["a"].n_frames == 5
+
+
+def test_another_bound_on_an_existing_store_is_refused(tmp_path: Path) -> None:
+    opencv_folder(tmp_path / "in" / "a", 3)
+    run_import(tmp_path / "in", tmp_path / "out.h5")
+    with pytest.raises(StoreOptionsError, match="bound"):
+        run_import(tmp_path / "in", tmp_path / "out.h5", bound_px=32.0)
+
+
+def test_a_folder_without_clips_is_an_error_that_names_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "in" / "walk").mkdir(parents=True)
+    (tmp_path / "in" / "walk" / "notes.txt").write_text("no pictures")
+    with pytest.raises(InputError, match=r"img_00001\.jpg"):
+        run_import(tmp_path / "in", tmp_path / "out.h5")
+    with pytest.raises(InputError, match="no such folder"):
+        run_import(tmp_path / "gone", tmp_path / "out.h5")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"layout": "flo"}, {"fps": 0.0}, {"step": 0}, {"bound_px": 0.0}, {"templates": ("x=no.jpg",)}],
+)
+def test_impossible_choices_are_refused_before_anything_is_read(
+    tmp_path: Path, choices: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidParameterError):
+        run_import(tmp_path, tmp_path / "out.h5", **choices)  # type: ignore[arg-type]
