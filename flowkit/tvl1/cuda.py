@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.tvl1.cuda_arrays import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver
 from flowkit.tvl1.cuda_codes import CODE_DTYPES, Code, FlowCodes, check_code, checked_largest, enqueue_codes
 from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, open_device
-from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, Finish, run_batches
+from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
 from flowkit.tvl1.cuda_plan import Size, TileShape, bytes_per_pair
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
@@ -72,16 +73,18 @@ class CudaSolver:
         Parameters
         ----------
         frames : array, (n, H, W), uint8 or floating
-            Grey values in [0, 255].
+            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or whatever speaks DLPack
+            is taken where it is, on its owner's stream, and its values are not looked at.
         pairs : array, (m, 2), integer
-            Rows (k, l): the flow from frame k to frame l.
+            On the host. Rows (k, l): the flow from frame k to frame l.
         threads : int
             Without effect: the GPU takes as many pairs at once as its memory holds.
 
         Returns
         -------
         float32 array, (m, 2, H, W)
-            u to the right, v downwards, px. The bits do not depend on how pairs are batched.
+            u to the right, v downwards, px; for frames on the device an array of their kind,
+            there. The bits do not depend on how pairs are batched.
 
         Raises
         ------
@@ -90,7 +93,22 @@ class CudaSolver:
         BackendError
             One pair alone does not fit into the GPU's memory.
         """
+        index = device_index(frames)
+        if index is not None:
+            flow: NDArray[np.float32] = self._flow_in_place(open_device(index), frames, pairs)
+            return flow
         return self.flow_and_iterations(frames, pairs, threads=threads)[0]
+
+    def _flow_in_place(self, device: CudaDevice, frames: Any, pairs: ArrayLike) -> Any:
+        with device.using():
+            adopted = adopt(device.cupy, frames)
+            rows = check_batch(np.zeros((len(adopted.array), 1, 1), np.uint8), pairs)[1]
+            with on_stream(adopted):
+                grey = as_grey(device.cupy, adopted.array)
+                solver = _batch_solver(device, self.params, grey.shape[1:], self.tile)
+                most_pairs = self._most_pairs(device, grey, lanes=1)
+                flow = run_in_place(solver, device, (grey, rows), most_pairs=most_pairs)
+                return adopted.give_back(flow)
 
     def flow_and_iterations(
         self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1
@@ -160,11 +178,11 @@ class CudaSolver:
         most_pairs = self._most_pairs(device, grey)
         run_batches(solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs)
 
-    def _most_pairs(self, device: CudaDevice, grey: NDArray[Any]) -> int:
-        """Return how many pairs one batch may have, with LANES batches on the device."""
+    def _most_pairs(self, device: CudaDevice, grey: Any, *, lanes: int = LANES) -> int:
+        """Return how many pairs one batch may have, with so many batches on the device."""
         budget = self.memory_bytes or int(_SHARE_OF_FREE * device.free_bytes())
         each = bytes_per_pair(grey.shape[1:], self.params, frame_bytes=grey.itemsize)
-        return max(1, min(MOST_PAIRS, budget // (LANES * each)))
+        return max(1, min(MOST_PAIRS, budget // (lanes * each)))
 
 
 def _flow_and_iterations(result: BatchResult) -> tuple[DeviceArray, ...]:

@@ -116,7 +116,9 @@ class BatchSolver:
         """How many levels the pyramid has."""
         return len(self._sizes)
 
-    def solve(self, frames: DeviceArray, pairs: NDArray[np.int32]) -> BatchResult:
+    def solve(
+        self, frames: DeviceArray, pairs: NDArray[np.int32], out: DeviceArray | None = None
+    ) -> BatchResult:
         """Enqueue the solution of every pair; nothing is waited for but the counter.
 
         Parameters
@@ -124,6 +126,8 @@ class BatchSolver:
         frames : device array, (n, H, W), uint8 or float32 in [0, 255], C-contiguous
         pairs : int32 array, (m, 2), m >= 1
             On the host; each frame should be named by some pair.
+        out : float32 device array, (m, 2, H, W), optional
+            Where the flow is to lie; default: new memory.
         """
         pyramid, planes = self._pyramids.build(frames, pairs)
         height, width = self._sizes[0]
@@ -136,29 +140,34 @@ class BatchSolver:
                 flow = self._pyramids.upsample(flow, level)
             first = (self.levels - 1 - level) * self._params.warps
             counts = iterations.reshape(-1)[first:]
-            flow = self._solve_level(level, pyramid[level], flow, counts, work)
+            target = out
+            if level > 0 or out is None:
+                target = self._device.empty((work.pairs, 2, *self._sizes[level]), np.float32)
+            self._solve_level(level, pyramid[level], (flow, target), counts, work)
+            flow = target
         return BatchResult(flow=flow, iterations=iterations)
 
     def _solve_level(
         self,
         level: int,
         frames: DeviceArray,
-        flow: DeviceArray | None,
+        flows: tuple[DeviceArray | None, DeviceArray],
         counts: DeviceArray,
         work: _Workspace,
-    ) -> DeviceArray:
-        """Refine the flow of every pair on one level (twin: `reference.solve_level`)."""
+    ) -> None:
+        """Refine the flow of every pair on one level (twin: `reference.solve_level`).
+
+        `flows`: where it starts, None being zero, and where it goes.
+        """
         height, width = self._sizes[level]
         size = np.int32(width), np.int32(height)
-        start = NULL if flow is None else flow
+        start = NULL if flows[0] is None else flows[0]
         self._per_pixel("flowkit_start_level", level, work, (start, work.u, work.q, work.states, *size))
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
             self._solve_warp(level, counts[warp:], work)
-        result = self._device.empty((work.pairs, 2, height, width), np.float32)
-        args = (work.u, work.states, result, np.int32(work.pairs), *size)
+        args = (work.u, work.states, flows[1], np.int32(work.pairs), *size)
         self._per_pixel("flowkit_finish_level", level, work, args)
-        return result
 
     def _linearise(self, level: int, frames: DeviceArray, work: _Workspace) -> None:
         """Warp by the flow so far, and make every pair active (twin: `linearise`)."""

@@ -80,23 +80,72 @@ def run_batches(
     """
     frames, pairs = work
     waiting, lanes = [slice(0, len(pairs))], LANES
-    while waiting:
+    while True:
         batches = [batch for rows in waiting for batch in split(pairs, rows, most_pairs)]
         waiting = _run_all(solver, device, frames, batches, lanes, finish, outputs)
         if not waiting:
             return
-        if most_pairs == 1:
-            raise BackendError(
-                f"the GPU has no memory for one pair of {frames.shape[2]}x{frames.shape[1]} px; "
-                "free some, allow more, or use backend 'cpu'"
-            )
-        most_pairs, lanes = most_pairs // 2, 1
-        device.release()
-        warnings.warn(
-            f"GPU memory ran out: batches are now {most_pairs} pairs, half of before",
-            RuntimeWarning,
-            stacklevel=4,
+        most_pairs, lanes = _halve(most_pairs, frames.shape[1:], device), 1
+
+
+def _halve(most_pairs: int, size: tuple[int, ...], device: CudaDevice) -> int:
+    if most_pairs == 1:
+        raise BackendError(
+            f"the GPU has no memory for one pair of {size[1]}x{size[0]} px; "
+            "free some, allow more, or use backend 'cpu'"
         )
+    device.release()
+    warnings.warn(
+        f"GPU memory ran out: batches are now {most_pairs // 2} pairs, half of before",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return most_pairs // 2
+
+
+def run_in_place(
+    solver: BatchSolver,
+    device: CudaDevice,
+    work: tuple[DeviceArray, NDArray[np.int32]],
+    *,
+    most_pairs: int,
+) -> DeviceArray:
+    """Solve all pairs of frames on the device, on the current stream; return the flow there.
+
+    Nothing is copied; batches that fail for want of memory are run again at half the size.
+
+    Parameters
+    ----------
+    solver : BatchSolver
+    device : CudaDevice
+    work : (frames, pairs)
+        Frames as `BatchSolver.solve` takes them; pairs on the host.
+    most_pairs : int
+        Of one batch.
+
+    Returns
+    -------
+    float32 device array, (m, 2, H, W)
+
+    Raises
+    ------
+    BackendError
+        A single pair does not fit.
+    """
+    frames, pairs = work
+    flow = device.empty((len(pairs), 2, *frames.shape[1:]), np.float32)
+    done = 0
+    while done < len(pairs):
+        batch = next(split(pairs, slice(done, len(pairs)), most_pairs))
+        # A range of the frames is a view; the frames in it that no pair names cost a pyramid.
+        first, last = int(batch.frames[0]), int(batch.frames[-1])
+        try:
+            solver.solve(frames[first : last + 1], pairs[batch.rows] - np.int32(first), flow[batch.rows])
+        except device.out_of_memory:
+            most_pairs = _halve(most_pairs, frames.shape[1:], device)
+            continue
+        done = batch.rows.stop
+    return flow
 
 
 def _run_all(

@@ -95,6 +95,9 @@ class FakeArray(np.ndarray):
 
     gpu: FakeGpu | None = None
 
+    def __dlpack_device__(self) -> Any:
+        return 2, 0
+
     def __array_finalize__(self, parent: Any) -> None:
         self.gpu = getattr(parent, "gpu", None)
 
@@ -175,6 +178,7 @@ class FakeGpu:
         self.used = self.peak = 0
         self._local = threading.local()
         self._null = Stream(self)
+        self.streams: dict[int, Stream] = {}
         self._guarded: dict[int, Any] = {}
         self._pinned: dict[int, int] = {}
 
@@ -186,6 +190,9 @@ class FakeGpu:
 
     def current_stream(self) -> Stream:
         return self.stack()[-1] if self.stack() else self._null
+
+    def external_stream(self, ptr: int) -> Stream:
+        return self.streams[ptr]
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> FakeArray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -280,11 +287,14 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
     pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
     cupy: Any = types.ModuleType("cupy")
     cupy.empty, cupy.zeros, cupy.ndarray = gpu.empty, gpu.zeros, FakeArray
+    cupy.from_dlpack = cupy.asarray = lambda frames: frames.memory
+    cupy.ascontiguousarray = np.asanyarray
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = types.SimpleNamespace(
         runtime=runtime,
         Device=device,
         Stream=lambda non_blocking=False: Stream(gpu),
+        ExternalStream=gpu.external_stream,
         Event=lambda disable_timing=False: Event(gpu),
         Module=LoadedModule,
         alloc_pinned_memory=gpu.pinned,
