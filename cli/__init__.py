@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import warnings
 from types import FrameType
 
 import click
@@ -73,12 +74,17 @@ def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"flowkit: warning: {message}", err=True)
+
+
 def main() -> None:
     """Run the command line; an error of flowkit's or the system's is one line and status 2."""
     from flowkit.errors import FlowkitError
 
     # A polite kill (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _show_warning
     try:
         status = group.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)

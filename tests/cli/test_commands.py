@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import flowkit
@@ -248,21 +247,3 @@ def test_demo_runs_the_whole_path(tmp_path: Path) -> None:
     assert "sound; 4 videos" in done.stdout
     with flowkit.open(tmp_path / "kept" / "out.h5") as opened:
         assert len(opened.labels) == 4
-
-
-FIVE_LINES = """
-import sys, h5py
-a, b = 0, 3
-with h5py.File("out.h5") as f:
-    v = f["videos/drift/one"]
-    uv = v["flow"][a:b] * v["flow_scale"][a:b].reshape(-1, 1, 1, 1)   # px per frame, (n, 2, H, W): u, v
-assert not [name for name in sys.modules if name.startswith("flowkit")]
-import numpy; numpy.save("uv.npy", uv)
-"""
-
-
-def test_plain_h5py_reads_the_flow_with_nothing_of_flowkit_imported(videos: Path, store: Path) -> None:
-    flowkit_says("extract", videos, store)
-    subprocess.run([sys.executable, "-c", FIVE_LINES], cwd=store.parent, check=True)
-    with flowkit.open(store) as opened:
-        assert np.array_equal(np.load(store.parent / "uv.npy"), opened["drift/one"].flow(0, 3))

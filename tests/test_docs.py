@@ -1,0 +1,90 @@
+"""What the pages and README show is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowkit
+from tests import clips
+from tests.small import run
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/read.md")
+
+
+def snippets(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store that the pages speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "videos" / "HandStand").mkdir(parents=True)
+    clips.mjpeg_avi(folder / "videos" / "HandStand" / "clip_07.avi", clips.moving_texture(12))
+    run(folder / "videos", folder / "out.h5")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("page", "code"), [(page, code) for page in PAGES for code in snippets(page, "python")]
+)
+def test_python_snippets_run(page: str, code: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def test_the_plain_snippet_gives_what_the_reader_gives(folder: Path) -> None:
+    code = snippets("docs/read.md", "python")[0]
+    assert "flowkit" not in code
+    program = code + "\nimport sys, numpy\nnumpy.save('uv.npy', uv)\n"
+    program += "assert not [name for name in sys.modules if name.startswith('flowkit')]\n"
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
+    with flowkit.open(folder / "out.h5") as store:
+        assert np.array_equal(np.load(folder / "uv.npy"), store["HandStand/clip_07"].flow(0, 5))
+
+
+def test_the_cpp_snippet_reads_the_same_flow(folder: Path) -> None:
+    compiler, config = shutil.which("g++"), shutil.which("pkg-config")
+    if compiler is None or config is None:
+        pytest.skip("needs g++ and pkg-config")
+    asked = subprocess.run(
+        [config, "--cflags", "--libs", "hdf5"], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        pytest.skip("needs HDF5's C headers")
+    (code,) = snippets("docs/read.md", "cpp")
+    (folder / "read.cpp").write_text(code)
+    words = ["read.cpp", "-o", "read", *asked.stdout.split()]
+    subprocess.run([compiler, "-Wall", "-Werror", *words], cwd=folder, check=True)
+    said = subprocess.run(["./read"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    with flowkit.open(folder / "out.h5") as store:
+        flow = store["HandStand/clip_07"].flow(3, 4)
+    match = re.fullmatch(r"64 x 48, sum of u and v (-?[\d.]+) px\n", said)
+    assert match
+    assert abs(float(match[1]) - float(flow.sum(dtype=np.float64))) < 0.01
+
+
+def test_every_reason_of_the_ledger_is_explained() -> None:
+    page = (ROOT / "docs/extract.md").read_text()
+    sources = "".join((ROOT / "flowkit" / name).read_text() for name in ("errors.py", "job.py", "extract.py"))
+    reasons = set(re.findall(r'reason = "(\w+)"', sources)) - {"error"}
+    reasons |= set(re.findall(r'failed\([^"]*?"(\w+)"', sources, re.DOTALL))
+    assert {"worker_died", "source_changed", "no_space"} <= reasons
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+
+
+def test_pages_link_to_what_is_there() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
