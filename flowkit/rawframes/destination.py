@@ -151,8 +151,8 @@ class Destination:
             raise InputError(f"{target} is, or lies behind, a symbolic link that leads out of {self.path}")
         return target
 
-    def own_file(self, name: str) -> Path:
-        """Return the path of a file that the export itself keeps: a list, an index.
+    def write_own(self, name: str, text: str) -> None:
+        """Write a file that the export itself keeps: a list, an index.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Destination:
         path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise InputError(f"{path} lies behind a symbolic link that leads out of {self.path}; remove it")
-        return path
+        _write_text(path, text)
 
     def done(self, name: str) -> Marker | None:
         """Return the marker of a unit that stands at its place, whole; None if it does not."""
@@ -266,7 +266,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; nothing is lost with it that the next run does not redo."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = commit.temporary_path(path)
-    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.rename(temporary, path)

@@ -13,7 +13,6 @@ from flowkit.rawframes.destination import ANNOTATIONS
 from flowkit.rawframes.export_plan import ExportSetup
 from flowkit.rawframes.running import Progress, run_tasks
 from flowkit.rawframes.unit import UnitOutcome, failed_unit, write_unit
-from flowkit.store import commit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +108,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
         lists, notes = split_lists.list_files(setup.splits, entries, setup.classes, prefix=prefix)
         texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
     for name, text in texts.items():
-        path = setup.destination.own_file(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with commit.replacement(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        setup.destination.write_own(name, text)
     return notes
 
 
