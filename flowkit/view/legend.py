@@ -56,6 +56,11 @@ def legend(height: int, *, max_px: float, unit: str = "px/frame") -> UInt8:
     return canvas
 
 
+def per_step(step: int) -> str:
+    """Return the unit of flow between frames `step` apart."""
+    return "px/frame" if step == 1 else f"px/{step} frames"
+
+
 def _draw_ramp(canvas: UInt8, top: int, height: int, max_px: float) -> None:
     _centred(canvas, "magnitude, px", top, colour=FAINT)
     top, height = top + 10, height - 10

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import ClipRangeError, InvalidParameterError
+from flowkit.errors import ClipRangeError
+from flowkit.sampling import spread
 from flowkit.store.reader import Clip, Store
 from flowkit.view.wheel import fitting_scale
 
@@ -106,14 +107,3 @@ class Footage:
             self.clip.flow(k, k + 1, self._field)[0, :, ::part, ::part] for k in self.spread(_SCALE_FIELDS)
         ]
         return fitting_scale(np.stack([np.hypot(*flow) for flow in fields]))
-
-
-def spread(among: range, count: int) -> list[int]:
-    """Return `count` numbers of a range, evenly spread with its ends, or all where there are no more."""
-    if count < 1:
-        raise InvalidParameterError(f"at least 1 of a range can be taken, got {count}")
-    if count >= len(among):
-        return list(among)
-    if count == 1:
-        return [among[len(among) // 2]]
-    return [among[round(k * (len(among) - 1) / (count - 1))] for k in range(count)]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.view.canvas import FAINT, blank, fit, paste, shortened, write_text
-from flowkit.view.legend import LEGEND_WIDTH, legend
+from flowkit.view.legend import LEGEND_WIDTH, legend, per_step
 from flowkit.view.moment import Footage, Moment
-from flowkit.view.wheel import flow_to_rgb, magnitude_to_rgb
+from flowkit.view.row import flow_panels
 
 UInt8 = NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ def strip(footage: Footage, *, columns: int = 6, tile_width: int = 240) -> UInt8
     moments = list(footage.moments(footage.spread(columns)))
     clip = footage.clip
     tile_height = max(1, round(clip.height * tile_width / clip.width))
-    rows = tiles(moments, max_px=footage.max_px)
+    rows = _rows(moments, max_px=footage.max_px)
     height = len(rows) * (tile_height + _GAP) - _GAP
     wide = len(moments) * (tile_width + _GAP)
     key = legend(height, max_px=footage.max_px, unit=per_step(footage.step))
@@ -58,17 +58,10 @@ def strip(footage: Footage, *, columns: int = 6, tile_width: int = 240) -> UInt8
     return canvas
 
 
-def tiles(moments: Sequence[Moment], *, max_px: float) -> list[list[UInt8]]:
+def _rows(moments: Sequence[Moment], *, max_px: float) -> list[list[UInt8]]:
     """Return the rows of pictures of some moments: frames if there are, flow, magnitude."""
-    frames = [moment.frame for moment in moments if moment.frame is not None]
-    flows = [flow_to_rgb(moment.flow, max_px=max_px) for moment in moments]
-    speeds = [magnitude_to_rgb(moment.flow, max_px=max_px) for moment in moments]
-    return [*([frames] if frames else []), flows, speeds]
-
-
-def per_step(step: int) -> str:
-    """Return the unit of flow between frames `step` apart."""
-    return "px/frame" if step == 1 else f"px/{step} frames"
+    columns = [flow_panels(moment.frame, moment.flow, max_px=max_px) for moment in moments]
+    return [[picture for _, picture in row] for row in zip(*columns, strict=True)]
 
 
 def _write_title(canvas: UInt8, footage: Footage) -> None:

@@ -134,17 +134,18 @@ def test_thumbnails_lie_in_blocks_in_the_order_of_the_rows(tmp_path: Path) -> No
     assert base64.b64decode(blocks[1][1].split(",")[7]) == b"picture 57"
 
 
-def test_ten_thousand_videos_stay_below_their_budget(tmp_path: Path) -> None:
+def test_many_videos_stay_within_the_budget_of_each(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.noise(60, seed=0)})
     config = config_for(10_000)
     with flowkit.open(path) as store:
         one = next(iter(summarise(store, config)))[0][0]
         rows = [
             VideoSummary(video_id=f"class/v_{k:05}", record=one.record, motion=one.motion)
-            for k in range(10_000)
+            for k in range(1000)
         ]
         size = write_page(tmp_path / "p.html", store, rows, speeds=Distribution(), config=config)
-    assert size < 6_000_000  # bytes without pictures, 600 a video: those add about 1.2 kB each
+    # bytes a video without its picture, which adds about 1.2 kB: 20 MB for 10,000 videos at most
+    assert size < 40_000 + 600 * len(rows)
 
 
 def test_damaged_video_is_named_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import flowkit
 from flowkit.errors import ClipNotFoundError, ClipRangeError, InputError, InvalidParameterError
 from flowkit.view.canvas import PAPER, blank, fit, shortened, text_width, write_text
 from flowkit.view.film import film
-from flowkit.view.legend import LEGEND_WIDTH, disc, legend
-from flowkit.view.moment import Footage, spread
+from flowkit.view.legend import LEGEND_WIDTH, disc, legend, per_step
+from flowkit.view.moment import Footage
 from flowkit.view.picture import read_rgb, thumbnail_webp, write_picture
-from flowkit.view.strip import per_step, strip
+from flowkit.view.strip import strip
 from flowkit.view.wheel import flow_to_rgb
 from tests import stores
 
@@ -73,15 +73,6 @@ def test_ranges_and_ids_that_are_not_there_are_refused(path: Path) -> None:
             Footage(store, "a/b", field="flow_backward")
         with pytest.raises(ClipNotFoundError):
             Footage(store, "nobody")
-
-
-def test_spread_keeps_the_ends_and_never_repeats() -> None:
-    assert spread(range(10), 3) == [0, 4, 9]
-    assert spread(range(5, 8), 9) == [5, 6, 7]
-    assert spread(range(9), 1) == [4]
-    assert len(set(spread(range(1000), 999))) == 999
-    with pytest.raises(InvalidParameterError):
-        spread(range(3), 0)
 
 
 def test_disc_shows_the_direction_and_leaves_its_corners_blank() -> None:

@@ -1,0 +1,134 @@
+"""`flowkit compare`: how far two sources of flow are apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.compare import Comparison, VideoDifference
+
+_HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}  fields  video"
+
+
+@click.command("compare")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--field", default="flow", show_default=True, help="Of stores, which flow field.")
+@click.option(
+    "--bound",
+    "bound_px",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Of folders of JPEGs, the flow that their bytes reach to, px.",
+)
+@click.option(
+    "--fields",
+    "most_fields",
+    type=click.IntRange(min=1),
+    help="Compare so many fields a video, evenly spread.  [default: all]",
+)
+@click.option("--common", is_flag=True, help="Accept videos that only one of the two has.")
+@click.option(
+    "--max-epe", "max_epe_px", type=click.FloatRange(min=0), help="Largest mean error a video may have, px."
+)
+@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), help="Picture the worst here.")
+@click.option("--worst", type=click.IntRange(min=1), default=10, show_default=True, help="Videos pictured.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
+    """Compare the flow of B with that of A: end-point errors, and the share of i8 codes changed.
+
+    Each is a store, a folder of .flo files or of JPEGs (flow_x_00001.jpg with flow_y_00001.jpg, a
+    folder for each video), or one .flo file; pixels without known flow do not count.
+
+    Exit status: 0 comparable throughout and within --max-epe, 1 not, 2 nothing could be compared.
+    """
+    from flowkit.compare import CompareConfig, compare
+
+    config = CompareConfig(a=a, b=b, **{name: options[name] for name in ("field", "bound_px", "most_fields")})
+    with _progress() as on_video:
+        found = compare(config, jobs=options["jobs"] or len(os.sched_getaffinity(0)), on_video=on_video)
+    failings = found.failings(max_epe_px=options["max_epe_px"], common=options["common"])
+    click.echo(json.dumps(_as_dict(found, failings)) if options["as_json"] else "\n".join(_lines(found)))
+    if not options["as_json"]:
+        _say_failings(failings)
+    if options["pictures"]:
+        _draw(options, config, found)
+    ctx.exit(1 if failings else 0)
+
+
+class _progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __enter__(self) -> Any:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit="video", disable=None)
+
+        def on_video(done: int, total: int) -> None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+
+        return on_video
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _draw(options: dict[str, Any], config: Any, found: Comparison) -> None:
+    from flowkit.view.contrast import write_worst
+
+    for path in write_worst(options["pictures"], config, found, most=options["worst"]):
+        click.echo(str(path), err=True)
+
+
+def _say_failings(failings: list[str]) -> None:
+    for line in failings:
+        click.echo(line, err=True)
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    yield f"a {found.a}"
+    yield f"b {found.b}"
+    for option in found.options:
+        yield f"  differs: {option}"
+    yield _HEAD
+    for video in sorted(found.videos, key=_rank):
+        yield _line(video.difference, video.video_id)
+    yield _line(found.overall, f"all {len(found.videos)} videos")
+
+
+def _rank(video: VideoDifference) -> float:
+    return -video.difference.epe_mean_px if video.difference else math.inf
+
+
+def _line(numbers: Any, name: str) -> str:
+    if numbers is None or not numbers.n_pixels:
+        return f"{'-':>12} {'-':>9} {'-':>9} {'-':>9} {'-':>8} {0:7}  {name}"
+    return (
+        f"{numbers.epe_mean_px:12.5f} {numbers.epe_median_px:9.4f} {numbers.epe_p95_px:9.4f} "
+        f"{numbers.epe_max_px:9.3f} {numbers.codes_changed:8.3%} {numbers.n_fields:7}  {name}"
+    )
+
+
+def _as_dict(found: Comparison, failings: list[str]) -> dict[str, Any]:
+    return {"passes": not failings, "failings": failings, **_without_nan(dataclasses.asdict(found))}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: a number that there is none of becomes null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
