@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 from collections.abc import Sequence
@@ -16,6 +17,31 @@ from flowkit.quantize import dequantize_u8
 from flowkit.store import guard
 from flowkit.store.schema import Attributes, StoreOptions, VideoRecord, field_names
 from flowkit.store.stored import StoredVideo
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRequest:
+    """What to read of one clip."""
+
+    video_id: str
+    frames: Sequence[int] = ()
+    """Indices of frames."""
+    flow: Sequence[int] = ()
+    """Indices of flow fields."""
+    field: str = "flow"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipData:
+    """What was read of one clip, in the order asked."""
+
+    video_id: str
+    frames: NDArray[np.uint8] | None
+    """uint8 (n, H, W, 3), RGB; None where no frames were asked for."""
+    codes: NDArray[Any]
+    """Flow as it is stored, (m, 2, H, W); see `Clip.flow_codes`."""
+    scales: NDArray[np.float32]
+    """float32 (m,), px a code."""
 
 
 class ClipSource(Protocol):
@@ -135,18 +161,35 @@ class Clip:
         """
         start, stop = operator.index(start), None if stop is None else operator.index(stop)
         with self._contained():
-            video = self._video
-            record, stored = video.record, video.field(field)
-            stop = record.n_flow if stop is None else stop
-            if not 0 <= start <= stop <= record.n_flow:
+            n_flow = self._video.record.n_flow
+            stop = n_flow if stop is None else stop
+            if not 0 <= start <= stop <= n_flow:
                 raise ClipRangeError(
                     f"flow fields [{start}, {stop}) lie outside {self.id!r}: "
-                    f"expected 0 <= start <= stop <= {record.n_flow}"
+                    f"expected 0 <= start <= stop <= {n_flow}"
                 )
-            shape = (0, 2, record.height, record.width)
-            codes = [stored.codes(k) for k in range(start, stop)]
-            stacked = np.stack(codes) if codes else np.zeros(shape, stored.dtype)
-            return stacked, stored.scales[start:stop]
+            return self._codes(range(start, stop), field)
+
+    def flow_codes_at(
+        self, indices: Sequence[int] | NDArray[np.integer[Any]], field: str = "flow"
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return flow fields by their indices, each in [0, n_flow), as `flow_codes` does.
+
+        Raises
+        ------
+        ClipRangeError
+            An index or the field lies outside the clip.
+        StoreCorruptError
+            A stored field fails its CRC.
+        """
+        wanted = [operator.index(k) for k in indices]
+        with self._contained():
+            self._check_inside("flow fields", wanted, self._video.record.n_flow)
+            return self._codes(wanted, field)
+
+    def _codes(self, indices: Sequence[int], field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        codes = self._video.codes(field, indices)
+        return codes, self._video.field(field).scales[np.asarray(indices, np.intp)]
 
     def frames(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Return frames by their indices, in the order given.
@@ -171,14 +214,25 @@ class Clip:
         with self._contained():
             video = self._video
             record = video.record
-            outside = [k for k in wanted if not 0 <= k < record.n_frames]
-            if outside:
-                raise ClipRangeError(
-                    f"frames {outside[:5]} lie outside {self.id!r}: expected 0 <= index < {record.n_frames}"
-                )
+            self._check_inside("frames", wanted, record.n_frames)
             pictures = [video.frame(k) for k in wanted]
+            if len(pictures) == 1:
+                return pictures[0][None]  # no copy
             empty = np.zeros((0, record.height, record.width, 3), np.uint8)
             return np.stack(pictures) if pictures else empty
+
+    def read(self, request: ClipRequest) -> ClipData:
+        """Return what is asked of this clip; see `Store.read_many`."""
+        codes, scales = self.flow_codes_at(request.flow, request.field)
+        frames = self.frames(request.frames) if request.frames else None
+        return ClipData(video_id=self.id, frames=frames, codes=codes, scales=scales)
+
+    def _check_inside(self, what: str, indices: Sequence[int], count: int) -> None:
+        outside = [k for k in indices if not 0 <= k < count]
+        if outside:
+            raise ClipRangeError(
+                f"{what} {outside[:5]} lie outside {self.id!r}: expected 0 <= index < {count}"
+            )
 
     def _contained(self) -> Any:
         return guard.contained(f"{self.id!r} of {self._store.path}")

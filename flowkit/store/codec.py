@@ -34,6 +34,11 @@ _deflate: Any = _load_deflate()
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, *((_deflate.DeflateError,) if _deflate else ()))
 
 
+def has_libdeflate() -> bool:
+    """Tell whether libdeflate inflates; zlib takes about twice as long."""
+    return _deflate is not None
+
+
 def deflate_library() -> str:
     """Return which library deflates: `deflate 0.9.0` (libdeflate) or `zlib 1.3`."""
     return f"deflate {_deflate.__version__}" if _deflate else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"

@@ -8,10 +8,9 @@ anything of that size is allocated.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import h5py
 import numpy as np
@@ -36,6 +35,7 @@ Node: TypeAlias = "h5py.Group | h5py.Dataset"
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 _MAX_ATTRIBUTE_BYTES = 1 << 20
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py and NumPy raise over a malformed file; a bug of ours among them is told as damage,
 # with its words, and chained.
 _FOREIGN = (
@@ -93,7 +93,45 @@ def open_file(path: Path) -> h5py.File:
     return file
 
 
-def check_format(file: h5py.File, path: Path) -> None:
+def open_object(source: BinaryIO) -> h5py.File:
+    """Open a store from a file object that can seek, such as fsspec's.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        As `open_file`.
+    """
+    name = object_name(source)
+    with contained(name):
+        source.seek(0)
+        if source.read(8) != _SIGNATURE:
+            raise StoreFormatError(f"{name} is no HDF5 file, so no flowkit store")
+        file = h5py.File(source, "r")
+    try:
+        with contained(name):
+            check_format(file, name)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def object_name(source: BinaryIO) -> str:
+    """Return what to call a file object: its name or path, or its kind."""
+    for attribute in ("full_name", "path", "name"):
+        name = getattr(source, attribute, None)
+        if isinstance(name, str):
+            return name
+    return f"<{type(source).__name__}>"
+
+
+def file_bytes(file: h5py.File) -> int:
+    """Return the size of an open file."""
+    size: int = file.id.get_filesize()
+    return size
+
+
+def check_format(file: h5py.File, path: Path | str) -> None:
     """Raise StoreFormatError unless the root says that this flowkit can read the file."""
     attrs = read_attrs(file, {"format": str, "format_version": str})
     if attrs.get("format") != FORMAT:
@@ -215,7 +253,7 @@ def _check_storage(node: h5py.Dataset, where: str) -> None:
     stored, size = node.id.get_storage_size(), node.size * node.dtype.itemsize
     ratio = MAX_DEFLATE_RATIO if h5py.h5z.FILTER_DEFLATE in filters else 1
     # A picture may be smaller than a compressed chunk's fixed cost.
-    if stored > os.path.getsize(node.file.filename) or size > ratio * (stored + 64):
+    if stored > file_bytes(node.file) or size > ratio * (stored + 64):
         raise StoreCorruptError(f"{where} claims {size} bytes, but {stored} are stored")
     if layout == h5py.h5d.CHUNKED:
         chunk = np.prod(node.chunks, dtype=object) * node.dtype.itemsize

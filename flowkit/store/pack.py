@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 
 from flowkit.errors import StoreOptionsError
-from flowkit.store import commit, guard, index
+from flowkit.store import commit, guard, index, places
 from flowkit.store.inventory import Files, Inventory, Shard, shard_name, survey, take_inventory
 from flowkit.store.outfile import hdf5_writer
 from flowkit.store.parts import PartsFolder
@@ -252,8 +252,8 @@ def write_container(
                 _copy_videos(source, video_ids, file, lists.options)
             index.write_lists(file, lists.labels, lists.failures)
             index.write_index(file, records, dict.fromkeys(records, number))
-            index.write_addresses(file, list(records), lists.options)
-        index.stamp_file_bytes(temporary)
+            places.write_places(file, list(records), lists.options)
+        places.stamp_file_bytes(temporary)
 
 
 def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, options: StoreOptions) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
 from flowkit.store import commit, guard
 from flowkit.store.codec import EncodedFlow
+from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.schema import (
     SourceFingerprint,
     StoreOptions,
@@ -28,7 +29,6 @@ from flowkit.store.schema import (
     check_video_id,
     field_names,
 )
-from flowkit.store.stored import StoredVideo
 from flowkit.store.writer import PartWriter
 
 MAX_KEY_BYTES = 150
@@ -281,7 +281,7 @@ def _append(writer: PartWriter, path: Path) -> None:
         with guard.open_file(path) as file:
             with guard.contained(path):
                 record = guard.read_record(file, writer.video_id)
-                video = StoredVideo(file, record, writer.options)
+                video = Hdf5Video(file, record, writer.options)
             for pts, data in _frames(video, path):
                 writer.add_frame(pts, data)
             for name in field_names(writer.options):
@@ -293,14 +293,14 @@ def _append(writer: PartWriter, path: Path) -> None:
 
 
 # Generators, so that what goes wrong while writing is not taken for damage of what is read.
-def _frames(video: StoredVideo, path: Path) -> Iterator[tuple[float, bytes | None]]:
+def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]]:
     with guard.contained(path):
         stored = None if video.options.frame_codec == "none" else video.frames
         for index, pts in enumerate(video.pts.tolist()):
             yield pts, stored[index] if stored else None
 
 
-def _flow(video: StoredVideo, name: str, path: Path) -> Iterator[EncodedFlow]:
+def _flow(video: Hdf5Video, name: str, path: Path) -> Iterator[EncodedFlow]:
     with guard.contained(path):
         field = video.field(name)
         for index in range(video.record.n_flow):

@@ -1,34 +1,43 @@
 """Read a store: a mapping of ids to clips.
 
-Files open on first use in each process and a store pickles by its path, so that it can go to
-the workers of a data loader. HDF5's file locking is off: stores lie on read-only and network
-file systems.
+Pieces are read by address (`direct`) where the index has addresses that hold, else through HDF5;
+`Store.access` tells which. Files open on first use in each process and a store pickles by its path,
+so that it can go to the workers of a data loader. HDF5's file locking is off: stores lie on
+read-only and network file systems.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
-import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import h5py
 from numpy.typing import NDArray
 
 from flowkit.errors import (
     ClipNotFoundError,
+    InvalidParameterError,
     StoreError,
     StoreFormatError,
     StoreNotFoundError,
 )
 from flowkit.store import guard, index
 from flowkit.store.clip import Clip as Clip
+from flowkit.store.clip import ClipData as ClipData
+from flowkit.store.clip import ClipRequest as ClipRequest
+from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
+from flowkit.store.handles import Access as Access
+from flowkit.store.handles import AccessMethod, Handles, Source
+from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.inventory import read_shard_table, shard_name
 from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
@@ -37,12 +46,14 @@ from flowkit.store.schema import (
     SHARD_TABLE,
     Failure,
     StoreOptions,
+    VideoRecord,
     check_video_id,
 )
 from flowkit.store.stored import StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
+_INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
 _ROOT_ATTRS = {"format_version": str, "flowkit_version": str, "uuid": str, "created": str}
 
 
@@ -71,18 +82,23 @@ class StoreInfo:
     flow_max_px: float
 
 
-def open_store(path: Path | str, *, check: bool = True) -> Store:
+def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto") -> Store:
     """Open a store for reading.
 
     Parameters
     ----------
     path
-        The store's file.
+        The store's file, or a binary file object that can seek, such as fsspec opens: it is read
+        through HDF5.
     check
         Whether each piece that is read is held to its CRC.
+    access
+        `auto` reads by address where it can (`Store.access` tells), `h5py` always through HDF5.
 
     Raises
     ------
+    InvalidParameterError
+        `access` is neither.
     StoreNotFoundError
         There is no such file.
     StoreFormatError
@@ -95,7 +111,7 @@ def open_store(path: Path | str, *, check: bool = True) -> Store:
     RuntimeWarning
         Shards are missing; the warning names them, and the other videos can be read.
     """
-    return Store(path, check=check)
+    return Store(path, check=check, access=access)
 
 
 class Store(Mapping[str, Clip]):
@@ -111,16 +127,24 @@ class Store(Mapping[str, Clip]):
         What did not make it, and why.
     missing_shards : tuple of str
         Shards that are not there; their videos are left out of the mapping.
+
+    Notes
+    -----
+    A clip is safe to read from several threads at once, and goes to other processes by fork or
+    by pickling; a file object must then be one that pickles, as fsspec's are.
     """
 
-    def __init__(self, path: Path | str, *, check: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, source: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto"
+    ) -> None:
+        if access not in ("auto", "h5py"):
+            raise InvalidParameterError(f"Invalid access ({access!r}). Supported values are auto, h5py")
+        self._handles = Handles(Path(source) if isinstance(source, str | os.PathLike) else source)
+        self.path = Path(self._handles.name)
         self._check = check
-        self._closed = False
-        self._files: dict[Path, h5py.File] = {}
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        head = self._open(self.path)
+        self._access: AccessMethod = access
+        self._linked: set[str] = set()
+        head = self._handles.hdf5()
         with guard.contained(self.path):
             self._read_head(head)
         if self.missing_shards:
@@ -141,6 +165,11 @@ class Store(Mapping[str, Clip]):
         self.missing_shards: tuple[str, ...] = ()
         absent: set[int] = set()
         if SHARD_TABLE in head:
+            if not isinstance(self._handles.source, Path):
+                raise StoreFormatError(
+                    f"{self.path} is a master: its shards cannot be found from a file object; "
+                    "open it by its path, or open the shards one by one"
+                )
             table, _ = read_shard_table(head)
             self._shards = {shard.number: shards_path(self.path) / shard.name for shard in table}
             absent = {number for number, path in self._shards.items() if not path.is_file()}
@@ -184,20 +213,57 @@ class Store(Mapping[str, Clip]):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self._check)
+        return _reopened, (self._handles.source, self._check, self._access)
 
     def close(self) -> None:
         """Close the files; clips cannot be read afterwards."""
-        self._closed = True
-        with self._lock:
-            while self._files:
-                self._files.popitem()[1].close()
+        self._handles.close()
+
+    @property
+    def access(self) -> Access:
+        """How the store is read: `pread`, or `h5py` with the reason; all of its files are asked."""
+        for shard in [None] if self._shards is None else self._present_shards():
+            with guard.contained(shard or self.path):
+                direct = self._direct(shard)
+            if isinstance(direct, CannotRead):
+                return Access(method="h5py", reason=f"{(shard or self.path).name}: {direct}")
+        return Access(method="pread")
+
+    def read_many(self, requests: Iterable[ClipRequest], *, threads: int | None = None) -> list[ClipData]:
+        """Read from many clips at once.
+
+        Parameters
+        ----------
+        requests
+            What to read of each clip.
+        threads
+            How many read at a time; without it, one for each core that this process may use.
+
+        Returns
+        -------
+        list of ClipData
+            In the order of the requests.
+
+        Raises
+        ------
+        ClipNotFoundError, ClipRangeError, StoreCorruptError
+            As the clips' own methods; of several failures, the first in order.
+        """
+        wanted = list(requests)
+        workers = min(len(wanted), threads or len(os.sched_getaffinity(0)))
+        if workers <= 1:
+            return [self._read_one(request) for request in wanted]
+        with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-read") as pool:
+            return list(pool.map(self._read_one, wanted))
+
+    def _read_one(self, request: ClipRequest) -> ClipData:
+        return self[request.video_id].read(request)
 
     def info(self) -> StoreInfo:
         """Return the store in a few numbers."""
         table = self._table[list(self._rows.values())]
         shards = list((self._shards or {}).values())
-        files = [self.path, *(path for path in shards if path.is_file())]
+        files = [None, *self._present_shards()]
         return StoreInfo(
             path=str(self.path),
             **{name: str(self._root.get(name, "")) for name in _ROOT_ATTRS},
@@ -206,7 +272,7 @@ class Store(Mapping[str, Clip]):
             n_frames=int(table["n_frames"].sum()),
             n_flow=int(table["n_flow"].sum()),
             n_failures=len(self.failures),
-            bytes=sum(os.path.getsize(path) for path in files),
+            bytes=sum(guard.file_bytes(self._handles.hdf5(path)) for path in files),
             shards=tuple(path.name for path in shards),
             missing_shards=self.missing_shards,
             per_label=_counts(table["label"]),
@@ -215,26 +281,37 @@ class Store(Mapping[str, Clip]):
             flow_max_px=float(table["flow_max_px"].max(initial=0.0)),
         )
 
-    def _open(self, path: Path) -> h5py.File:
-        """Return the open file of this process."""
-        with self._lock:
-            if self._closed:
-                raise StoreError(f"{self.path} is closed; open it again to read from it")
-            if self._pid != os.getpid():
-                # Handles of the parent process share its file positions and HDF5 state.
-                self._pid, self._files = os.getpid(), {}
-            if path not in self._files:
-                self._files[path] = guard.open_file(path)
-            return self._files[path]
-
     def stored_video(self, video_id: str) -> StoredVideo:
         """Open one video, in the file that the index names; links are checked, never followed."""
         with guard.contained(self.path):
-            path, row = self.path, self._table[self._rows[video_id]]
-            if self._shards is not None:
-                path = self._shards[int(row["shard"])]
-                guard.check_link(self._open(self.path), video_id, path)
-            return StoredVideo(self._open(path), index.row_record(row), self.options, check=self._check)
+            row = self._table[self._rows[video_id]]
+            record = index.row_record(row)
+            shard = None if self._shards is None else self._shards[int(row["shard"])]
+            if shard is not None and video_id not in self._linked:
+                guard.check_link(self._handles.hdf5(), video_id, shard)
+                self._linked.add(video_id)
+            through_hdf5 = functools.partial(self._through_hdf5, shard, record)
+            direct = self._direct(shard)
+            if isinstance(direct, CannotRead):
+                return through_hdf5()
+            options = self.options
+            return DirectVideo(direct, record, options, through_hdf5=through_hdf5, check=self._check)
+
+    def _through_hdf5(self, shard: Path | None, record: VideoRecord) -> StoredVideo:
+        return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
+
+    def _direct(self, shard: Path | None) -> DirectFile | CannotRead:
+        if self._access == "h5py":
+            return CannotRead("it was asked for")
+        return self._handles.direct(shard, self._index_of, self.options)
+
+    def _index_of(self, file: h5py.File) -> NDArray[Any]:
+        if self._shards is None:
+            return self._table
+        return read_table(file, INDEX_VIDEOS, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})
+
+    def _present_shards(self) -> list[Path]:
+        return [path for path in (self._shards or {}).values() if path.name not in self.missing_shards]
 
     def _not_found(self, video_id: str) -> StoreError:
         known = [raw.decode() for raw in self._table["id"]]
@@ -248,8 +325,8 @@ class Store(Mapping[str, Clip]):
         return ClipNotFoundError(f"{self.path} has no video {video_id!r}{hint}")
 
 
-def _reopened(path: Path, check: bool) -> Store:
-    return Store(path, check=check)
+def _reopened(source: Source, check: bool, access: AccessMethod) -> Store:
+    return Store(source, check=check, access=access)
 
 
 def _counts(column: NDArray[Any]) -> dict[str, int]:

@@ -1,128 +1,82 @@
-"""The stored pieces of one video, each held to its checksum as it is read.
+"""One video of a store: its record and its stored pieces, each held to its checksum as it is read.
 
-This is the seam between the store's meaning and the way its bytes are fetched: whoever reads
-faster does so behind `StoredVideo`.
+This is the seam between the store's meaning and the way its bytes are fetched: `hdf5_video` goes
+through HDF5, `direct` reads by address. Both hand over byte strings; what they mean is told here.
 """
 
 from __future__ import annotations
 
-import functools
-import os
+import abc
 import zlib
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol, TypeAlias
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError
-from flowkit.quantize import I16_SCALE_PX, U8_LEVELS, is_i8_scale
-from flowkit.store import guard
+from flowkit.quantize import I8_UNIT_PX, I16_SCALE_PX, U8_LEVELS
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
-from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord, field_names
+from flowkit.store.schema import StoreOptions, VideoRecord, field_names
 
 
-class Pieces:
-    """Byte strings that lie end to end in one dataset: frames, or flow as JPEG.
+class Pieces(Protocol):
+    """Stored byte strings: the frames of a video, or the chunks or JPEGs of a flow field."""
 
-    Parameters
-    ----------
-    name
-        Dataset of the bytes; offsets and checksums are `<prefix>_offset` and `<prefix>_crc32`.
-    count
-        How many pieces there must be.
-    """
-
-    def __init__(self, group: h5py.Group, name: str, *, prefix: str, count: int, check: bool) -> None:
-        self._where = f"{group.name}/{name} of {group.file.filename}"
-        self._data = guard.dataset(group, name, dtype="u1", shape=(None,))
-        self._check = check
-        self.offsets = guard.read_array(group, f"{prefix}_offset", dtype="<i8", shape=(count + 1,))
-        self.crcs = guard.read_array(group, f"{prefix}_crc32", dtype="<u4", shape=(count,))
-        ends = (int(self.offsets[0]), int(self.offsets[-1]))
-        if ends != (0, self._data.size) or np.any(np.diff(self.offsets) < 0):
-            raise StoreCorruptError(f"the offsets of {self._where} do not divide its {self._data.size} bytes")
+    crcs: NDArray[np.uint32]
 
     def __getitem__(self, index: int) -> bytes:
-        start, stop = self.offsets[index : index + 2].tolist()
-        data: bytes = self._data[start:stop].tobytes()
-        if self._check and zlib.crc32(data) != self.crcs[index]:
-            raise StoreCorruptError(f"piece {index} of {self._where} fails its CRC")
-        return data
+        """Return one, held to its CRC."""
+
+
+def check_crc(data: bytes, crc32: int, index: int, where: str) -> None:
+    """Raise StoreCorruptError unless the data have this CRC."""
+    if zlib.crc32(data) != crc32:
+        raise StoreCorruptError(f"piece {index} of {where} fails its CRC")
 
 
 class ChunkField:
-    """A flow field of codec `i8` or `i16`: a deflated chunk and a scale for each pair."""
+    """A flow field of codec `i8` or `i16`: a deflated chunk and a scale for each pair.
+
+    Parameters
+    ----------
+    size
+        (height, width) of the field.
+    """
 
     def __init__(
-        self, group: h5py.Group, name: str, *, shape: tuple[int, ...], wide: bool, check: bool
+        self, pieces: Pieces, scales: NDArray[np.float32], *, wide: bool, size: tuple[int, int]
     ) -> None:
-        self._where = f"{group.name}/{name} of {group.file.filename}"
-        count, height, width = shape
-        self._size = (height, width)
-        self._check = check
-        self._file_bytes = os.path.getsize(group.file.filename)
-        self._data = guard.dataset(
-            group, name, dtype="<i2" if wide else "i1", shape=(count, 2, height, width)
-        )
-        if self._data.chunks != (1, 2, height, width):
-            raise StoreCorruptError(f"{self._where} has chunks {self._data.chunks}, expected one a field")
-        self.scales = guard.read_array(group, f"{name}_scale", dtype="<f4", shape=(count,))
-        self.crcs = guard.read_array(group, f"{name}_crc32", dtype="<u4", shape=(count,))
-        sound = (
-            self.scales == I16_SCALE_PX if wide else [is_i8_scale(scale) for scale in self.scales.tolist()]
-        )
+        self.piece = pieces.__getitem__
+        self.scales = scales
+        self.dtype: np.dtype[Any] = np.dtype("<i2" if wide else "i1")
+        self._crcs = pieces.crcs
+        self._size = size
+        # As `quantize.is_i8_scale`, of all at once.
+        powers = (np.frexp(scales)[0] == 0.5) & (scales >= I8_UNIT_PX)
+        sound = scales == I16_SCALE_PX if wide else powers
         if not np.all(sound):
-            raise StoreCorruptError(f"{self._where} has a scale that its codec cannot have")
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the codes."""
-        dtype: np.dtype[Any] = self._data.dtype
-        return dtype
-
-    @property
-    def chunks_stored(self) -> int:
-        """How many chunks are there; fewer than fields after a write that failed."""
-        count: int = self._data.id.get_num_chunks()
-        return count
-
-    def piece(self, index: int) -> bytes:
-        """Return the stored chunk of a field."""
-        offset = (index, 0, 0, 0)
-        found = self._data.id.get_chunk_info_by_coord(offset)
-        # Held to the file before h5py allocates what the chunk's index claims.
-        if found.byte_offset is None or found.byte_offset + found.size > self._file_bytes:
-            raise StoreCorruptError(f"chunk {index} of {self._where} is missing or ends beyond the file")
-        mask, data = self._data.id.read_direct_chunk(offset)
-        if mask or (self._check and zlib.crc32(data) != self.crcs[index]):
-            raise StoreCorruptError(f"chunk {index} of {self._where} fails its CRC")
-        return bytes(data)
+            raise StoreCorruptError("a flow field has a scale that its codec cannot have")
 
     def codes(self, index: int) -> NDArray[Any]:
         """Return the codes of a field, int8 or int16 (2, H, W)."""
-        return decode_chunk(self.piece(index), dtype=self._data.dtype, shape=self._size)
+        return decode_chunk(self.piece(index), dtype=self.dtype, shape=self._size)
 
     def encoded(self, index: int) -> EncodedFlow:
         """Return a field as it was stored, for another file."""
-        scale = float(self.scales[index])
-        return EncodedFlow(
-            data=self.piece(index), crc32=int(self.crcs[index]), scale=scale, max_px=float("nan"), clipped=0
-        )
+        scale, crc32 = float(self.scales[index]), int(self._crcs[index])
+        return EncodedFlow(data=self.piece(index), crc32=crc32, scale=scale, max_px=float("nan"), clipped=0)
 
 
 class JpegField:
     """A flow field of codec `jpeg`: the JPEGs of u and v for each pair."""
 
-    dtype = np.dtype(np.uint8)
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint8)
 
-    def __init__(
-        self, group: h5py.Group, name: str, *, shape: tuple[int, ...], bound_px: float, check: bool
-    ) -> None:
-        count, height, width = shape
-        self._size = (height, width)
-        self._pieces = Pieces(group, f"{name}_jpeg", prefix=name, count=2 * count, check=check)
+    def __init__(self, pieces: Pieces, *, count: int, bound_px: float, size: tuple[int, int]) -> None:
+        self._pieces = pieces
+        self._size = size
         self.scales = np.full(count, 2 * bound_px / U8_LEVELS, np.float32)
 
     def piece(self, index: int) -> tuple[bytes, bytes]:
@@ -131,7 +85,7 @@ class JpegField:
 
     def codes(self, index: int) -> NDArray[Any]:
         """Return the codes of a field, uint8 (2, H, W)."""
-        return np.stack([_decoded(plane, self._size, grey=True) for plane in self.piece(index)])
+        return np.stack([decoded(plane, self._size, grey=True) for plane in self.piece(index)])
 
     def encoded(self, index: int) -> EncodedFlow:
         """Return a field as it was stored, for another file."""
@@ -143,39 +97,44 @@ class JpegField:
 FlowField: TypeAlias = ChunkField | JpegField
 
 
-class StoredVideo:
-    """One video of an open file: its record and its stored pieces.
+class StoredVideo(abc.ABC):
+    """One video, whichever way its bytes are fetched.
 
     Parameters
     ----------
     record
         What the index or the group's attributes say of it.
-    check
-        Whether each piece is held to its CRC.
     """
 
-    def __init__(
-        self, file: h5py.File, record: VideoRecord, options: StoreOptions, *, check: bool = True
-    ) -> None:
-        self.group = guard.group(file, f"{VIDEOS}/{record.video_id}")
+    def __init__(self, record: VideoRecord, options: StoreOptions) -> None:
         self.record = record
         self.options = options
-        self._check = check
         self._fields: dict[str, FlowField] = {}
-        # Counts go into ranges and sizes; they are held to bytes that are there before anything.
-        self._pts = guard.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+        self._frames: Pieces | None = None
         if record.n_flow > record.n_frames:
             raise StoreCorruptError(
                 f"{record.video_id!r} has {record.n_flow} flow fields for {record.n_frames} frames"
             )
 
-    @functools.cached_property
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of frames and flow, px."""
+        return self.record.height, self.record.width
+
+    @property
+    @abc.abstractmethod
     def pts(self) -> NDArray[np.float64]:
         """Time of each frame, float64 (n_frames,), seconds."""
-        times: NDArray[np.float64] = self._pts[()]
-        return times
 
-    @functools.cached_property
+    @abc.abstractmethod
+    def _open_frames(self) -> Pieces:
+        """Return the JPEGs of the frames."""
+
+    @abc.abstractmethod
+    def _open_field(self, name: str) -> FlowField:
+        """Return a flow field that the store has."""
+
+    @property
     def frames(self) -> Pieces:
         """The JPEGs of the frames.
 
@@ -186,11 +145,13 @@ class StoredVideo:
         """
         if self.options.frame_codec == "none":
             raise ClipRangeError("this store keeps no frames: it was made with --frames none")
-        return Pieces(self.group, "frames", prefix="frames", count=self.record.n_frames, check=self._check)
+        if self._frames is None:
+            self._frames = self._open_frames()
+        return self._frames
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Return one frame, uint8 RGB (H, W, 3)."""
-        return _decoded(self.frames[index], (self.record.height, self.record.width), grey=False)
+        return decoded(self.frames[index], self.size, grey=False)
 
     def field(self, name: str) -> FlowField:
         """Return a flow field of the video.
@@ -205,20 +166,31 @@ class StoredVideo:
                 raise ClipRangeError(
                     f"there is no flow field {name!r}; this store has {list(field_names(self.options))}"
                 )
-            self._fields[name] = self._opened_field(name)
+            self._fields[name] = self._open_field(name)
         return self._fields[name]
 
-    def _opened_field(self, name: str) -> FlowField:
-        record, codec = self.record, self.options.flow_codec
-        shape = (record.n_flow, record.height, record.width)
-        if codec == "jpeg":
-            bound_px = self.options.bound_px
-            return JpegField(self.group, name, shape=shape, bound_px=bound_px, check=self._check)
-        return ChunkField(self.group, name, shape=shape, wide=codec == "i16", check=self._check)
+    def codes(self, name: str, indices: Iterable[int]) -> NDArray[Any]:
+        """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
+        stored = self.field(name)
+        found: NDArray[Any] = np.empty((0, 2, *self.size), stored.dtype)
+        wanted = list(indices)
+        for place, index in enumerate(wanted):
+            codes = stored.codes(index)
+            if not place:
+                # Only now: what was read holds the size to the bytes that are there.
+                found = np.empty((len(wanted), *codes.shape), codes.dtype)
+            found[place] = codes
+        return found
 
 
-def _decoded(data: bytes, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
-    """Decode a JPEG that must have this (height, width)."""
+def decoded(data: bytes, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
+    """Decode a JPEG that must have this (height, width).
+
+    Raises
+    ------
+    StoreCorruptError
+        It has another size, or is damaged.
+    """
     # Asked of the header first: a small JPEG may claim a picture of gigabytes.
     found = jpeg_size(data)
     if found != size:

@@ -11,7 +11,8 @@ import numpy as np
 
 from flowkit.errors import FlowkitError, StoreCorruptError, StoreError
 from flowkit.quantize import I8_FILL, I16_FILL
-from flowkit.store import guard, index
+from flowkit.store import guard, index, places
+from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
 from flowkit.store.pack import file_sha256
 from flowkit.store.parts import shards_path
@@ -23,7 +24,7 @@ from flowkit.store.schema import (
     VideoRecord,
     field_names,
 )
-from flowkit.store.stored import ChunkField, StoredVideo
+from flowkit.store.stored import ChunkField
 
 Problems = dict[str, tuple[str, ...]]
 
@@ -200,7 +201,7 @@ def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Itera
     """Yield what is wrong with a video; what cannot even be read raises."""
     with guard.contained(f"{video_id!r} of {file.filename}"):
         record = guard.read_record(file, video_id)
-        video = StoredVideo(file, record, options)
+        video = Hdf5Video(file, record, options)
         if record.n_flow != max(0, record.n_frames - options.step):
             yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
         if not np.all(np.isfinite(video.pts)):
@@ -212,10 +213,10 @@ def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Itera
                 yield from _complaint(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
 
 
-def _check_field(video: StoredVideo, name: str) -> Iterator[str]:
+def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
     field = video.field(name)
-    if isinstance(field, ChunkField) and field.chunks_stored != video.record.n_flow:
-        yield f"{name}: {field.chunks_stored} chunks stored, expected {video.record.n_flow}"
+    if isinstance(field, ChunkField) and (stored := video.chunks_stored(name)) != video.record.n_flow:
+        yield f"{name}: {stored} chunks stored, expected {video.record.n_flow}"
     fill = {np.dtype("i1"): I8_FILL, np.dtype("<i2"): I16_FILL}.get(field.dtype)
 
     def check(index: int) -> None:
@@ -251,5 +252,5 @@ def _check_index(
             yield f"the index of {file.filename} says something else of {video_id!r} than its group"
     stamp = guard.read_attrs(guard.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
     if stamp == Path(file.filename).stat().st_size and not broken:
-        for name in index.wrong_addresses(file, list(rows), options):
-            yield f"the index of {file.filename} has wrong addresses for {name}"
+        for name in places.wrong_places(file, list(rows), options):
+            yield f"the index of {file.filename} says something else in {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import tracemalloc
@@ -26,11 +27,18 @@ ALLOWED_BYTES = 30_000_000
 
 
 def read_all(path: Path) -> None:
-    with open_store(path) as store:
+    with open_store(path, access="h5py") as store:
         for clip in store.values():
             clip.flow()
             clip.frames(range(clip.n_frames))
             assert clip.pts.shape == (clip.n_frames,)
+
+
+def read_by_address(path: Path) -> None:
+    with open_store(path) as store:
+        for clip in store.values():
+            clip.flow()
+            clip.frames(range(clip.n_frames))
 
 
 def replaced(name: str, *args: object, **kwargs: object) -> Attack:
@@ -153,6 +161,9 @@ def test_hostile_stores_are_refused_and_allocate_nothing_big(make_store: MakeSto
     try:
         with pytest.raises(FlowkitError):
             read_all(path)
+        # By address, much of this is never met: what is read is then what was stored.
+        with contextlib.suppress(FlowkitError):
+            read_by_address(path)
         # Told as a finding, or raised where not even the groups can be walked.
         try:
             assert not verify(path).sound
@@ -220,9 +231,9 @@ def test_damage_anywhere_is_told_as_such(make_store: MakeStore, seed: int) -> No
     raw, rng = path.read_bytes(), random.Random(seed)
     spared = heap_bytes(raw)
     told = 0
-    for _ in range(60):
+    for _ in range(40):
         path.write_bytes(damaged(raw, rng, spared))
-        for use in (read_all, verify, inventory):
+        for use in (read_all, read_by_address, verify, inventory):
             try:
                 use(path)
             except FlowkitError:

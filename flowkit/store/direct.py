@@ -1,0 +1,217 @@
+"""One video read by address: `os.pread` and libdeflate, without HDF5 and its lock.
+
+Threads then read at once, and a descriptor may be used on both sides of a fork, since each read
+names its place. The addresses come from the file's index (`places`) and are no more trusted than
+anything else in a file: they are held to the file's size, and sizes to what a picture can take.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.store import codec, guard
+from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, pieces_per_item, place_names, row_crc
+from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, VideoRecord
+from flowkit.store.stored import ChunkField, FlowField, JpegField, Pieces, StoredVideo, check_crc
+
+_HEADROOM_BYTES = 1 << 16
+
+
+class CannotRead(Exception):
+    """A file cannot be read by address; the text says why. It is no error: HDF5 reads it."""
+
+
+class DirectFile:
+    """A file of a store that is read by address.
+
+    Parameters
+    ----------
+    file
+        The open file, of which this keeps a descriptor of its own.
+    table
+        Its `/index/videos`.
+
+    Raises
+    ------
+    CannotRead
+        It lies in no plain file, was repacked, lacks addresses, or libdeflate is absent.
+    """
+
+    def __init__(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+        if file.driver != "sec2":
+            raise CannotRead(f"it is read through HDF5's driver {file.driver!r}")
+        if not codec.has_libdeflate() and options.flow_codec != "jpeg":
+            raise CannotRead("the package `deflate` (libdeflate) is not installed")
+        self.name = os.fspath(file.filename)
+        # The very file that HDF5 has open, even if another takes its name meanwhile.
+        self._descriptor = os.dup(file.id.get_vfd_handle())
+        self._finalizer = weakref.finalize(self, os.close, self._descriptor)
+        try:
+            self._size = os.fstat(self._descriptor).st_size
+            self._locate(file, table, options)
+        except BaseException:
+            self.close()
+            raise
+
+    def _locate(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+        stamp = guard.read_attrs(guard.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
+        if stamp != self._size:
+            raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
+        self._names = place_names(options)
+        self._rows = {raw: row for row, raw in enumerate(table["id"].tolist())}
+        self._starts = {"n_frames": _starts(table["n_frames"]), "n_flow": _starts(table["n_flow"])}
+        self._offsets = {ROWS_CRC: _offset(file, ROWS_CRC, "<u4", len(table))}
+        for name, kinds in self._names.items():
+            count = int(self._starts[_count_name(name)][-1]) * pieces_per_item(name, options)
+            for kind in kinds:
+                self._offsets[f"{name}_{kind}"] = _offset(file, f"{name}_{kind}", DTYPES[kind], count)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        self._finalizer()
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return stored bytes; a stretch that leaves the file raises StoreCorruptError."""
+        if not 0 <= offset <= self._size - nbytes:
+            raise StoreCorruptError(f"{nbytes} bytes at {offset} lie outside {self.name}")
+        data = os.pread(self._descriptor, nbytes, offset)
+        while len(data) < nbytes:  # Linux reads 2 GiB at most, network file systems less
+            more = os.pread(self._descriptor, nbytes - len(data), offset + len(data))
+            if not more:
+                raise StoreCorruptError(f"{self.name} was cut short while it was read")
+            data += more
+        return data
+
+    def stretches(self, record: VideoRecord, options: StoreOptions) -> dict[str, NDArray[Any]]:
+        """Return one video's stretch of each array of the index.
+
+        Raises
+        ------
+        StoreCorruptError
+            The index does not hold its own checksum, or addresses leave the file.
+        """
+        row = self._rows[record.video_id.encode()]
+        found: dict[str, NDArray[Any]] = {}
+        for name, kinds in self._names.items():
+            starts, each = self._starts[_count_name(name)], pieces_per_item(name, options)
+            first, stop = int(starts[row]) * each, int(starts[row + 1]) * each
+            for kind in kinds:
+                found[f"{name}_{kind}"] = self._stretch(f"{name}_{kind}", DTYPES[kind], first, stop)
+        crc32 = int(self._stretch(ROWS_CRC, "<u4", row, row + 1)[0])
+        if row_crc(record.video_id, found.values()) != crc32:
+            raise StoreCorruptError(f"the addresses of {record.video_id!r} in {self.name} fail their CRC")
+        return found
+
+    def _stretch(self, name: str, dtype: str, first: int, stop: int) -> NDArray[Any]:
+        kind = np.dtype(dtype)
+        raw = self.read(self._offsets[name] + first * kind.itemsize, (stop - first) * kind.itemsize)
+        return np.frombuffer(raw, kind)
+
+
+class DirectPieces:
+    """Byte strings of a file by their addresses.
+
+    Parameters
+    ----------
+    limit
+        More bytes than this can no piece have.
+    """
+
+    def __init__(
+        self, file: DirectFile, where: str, places: dict[str, NDArray[Any]], *, limit: int, check: bool
+    ) -> None:
+        self._file = file
+        self._where = where
+        self._check = check
+        self.crcs = places["crc32"]
+        self._places = list(zip(places["addr"].tolist(), places["nbytes"].tolist(), strict=True))
+        if self._places and int(places["nbytes"].max()) > limit:
+            raise StoreCorruptError(f"{where} has pieces of more than {limit} bytes")
+
+    def __getitem__(self, index: int) -> bytes:
+        data = self._file.read(*self._places[index])
+        if self._check:
+            check_crc(data, self.crcs[index], index, self._where)
+        return data
+
+
+class DirectVideo(StoredVideo):
+    """One video of a file that is read by address.
+
+    Parameters
+    ----------
+    through_hdf5
+        Opens the video through HDF5, for what has no address: its times.
+    check
+        Whether each piece is held to its CRC.
+    """
+
+    def __init__(
+        self,
+        file: DirectFile,
+        record: VideoRecord,
+        options: StoreOptions,
+        *,
+        through_hdf5: Callable[[], StoredVideo],
+        check: bool = True,
+    ) -> None:
+        super().__init__(record, options)
+        self._file = file
+        self._through_hdf5 = through_hdf5
+        self._check = check
+        self._stretches = file.stretches(record, options)
+
+    @functools.cached_property
+    def pts(self) -> NDArray[np.float64]:
+        """Time of each frame, float64 (n_frames,), seconds."""
+        return self._through_hdf5().pts
+
+    def _pieces(self, name: str, bytes_a_pixel: int) -> DirectPieces:
+        places = {kind: self._stretches[f"{name}_{kind}"] for kind in ("addr", "nbytes", "crc32")}
+        # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
+        limit = 2 * bytes_a_pixel * self.record.width * self.record.height + _HEADROOM_BYTES
+        where = f"{name} of {self.record.video_id!r} in {self._file.name}"
+        return DirectPieces(self._file, where, places, limit=limit, check=self._check)
+
+    def _open_frames(self) -> Pieces:
+        return self._pieces(FRAME, bytes_a_pixel=3)
+
+    def _open_field(self, name: str) -> FlowField:
+        count, kind, size = self.record.n_flow, self.options.flow_codec, self.size
+        if kind == "jpeg":
+            pieces = self._pieces(name, bytes_a_pixel=1)
+            return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)
+        wide = kind == "i16"
+        chunks = self._pieces(name, bytes_a_pixel=4 if wide else 2)
+        return ChunkField(chunks, self._stretches[f"{name}_scale"], wide=wide, size=size)
+
+
+def _count_name(name: str) -> str:
+    return "n_frames" if name == FRAME else "n_flow"
+
+
+def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each row's entries start, int64 (rows + 1,), by exact sums."""
+    if len(counts) and (counts.min() < 0 or counts.max() >= 1 << 31):
+        raise StoreFormatError(f"the index has counts from {counts.min()} to {counts.max()}")
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+def _offset(file: h5py.File, name: str, dtype: str, count: int) -> int:
+    """Return where an array of the index starts."""
+    if name not in file[INDEX]:
+        raise CannotRead(f"its index has no {name}")
+    node = guard.dataset(file, f"{INDEX}/{name}", dtype=dtype, shape=(count,))
+    offset = node.id.get_offset()
+    if offset is None and count:
+        raise CannotRead(f"{name} of its index is not contiguous")
+    return offset or 0

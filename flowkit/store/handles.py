@@ -1,0 +1,140 @@
+"""The open files of a store in this process, and how each is read.
+
+Handles of HDF5 are opened anew after a fork; descriptors of `direct` are good on both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeAlias
+
+import h5py
+from numpy.typing import NDArray
+
+from flowkit.errors import StoreError
+from flowkit.store import guard
+from flowkit.store.direct import CannotRead, DirectFile
+from flowkit.store.schema import StoreOptions
+
+Source: TypeAlias = Path | BinaryIO
+AccessMethod: TypeAlias = Literal["auto", "h5py"]
+
+
+_all_handles: weakref.WeakSet[Handles] = weakref.WeakSet()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """How a store is read."""
+
+    method: Literal["pread", "h5py"]
+    """`pread`: by address and libdeflate; `h5py`: through HDF5, slower and under its lock."""
+    reason: str = ""
+    """Why it is read through HDF5."""
+
+    def __str__(self) -> str:
+        return f"{self.method} ({self.reason})" if self.reason else self.method
+
+
+class Handles:
+    """The files of one store.
+
+    Parameters
+    ----------
+    source
+        The store's path, or a file object that can seek.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = str(source) if isinstance(source, Path) else guard.object_name(source)
+        self._forked = False
+        self._lock = threading.RLock()
+        self._closed = False
+        self._hdf5: dict[Path | None, h5py.File] = {}
+        self._direct: dict[Path | None, DirectFile | CannotRead] = {}
+        self._inherited: list[dict[Path | None, h5py.File]] = []
+        _all_handles.add(self)
+
+    def renew(self) -> None:
+        """Let a forked process open its own HDF5 handles: the parent's share their state with it."""
+        # Another thread may have held the lock when this process was forked.
+        self._lock = threading.RLock()
+        self._inherited.append(self._hdf5)  # closing them here could wait for HDF5's own lock
+        self._hdf5 = {}
+        self._forked = True
+
+    def hdf5(self, shard: Path | None = None) -> h5py.File:
+        """Return a shard, or with None the store's own file, as HDF5 has it open."""
+        with self._lock:
+            self._check_open()
+            if self._forked and not isinstance(self.source, Path):
+                self.source = _copied(self.source, self.name)
+            self._forked = False
+            if shard not in self._hdf5:
+                self._hdf5[shard] = self._opened(shard)
+            return self._hdf5[shard]
+
+    def direct(
+        self, shard: Path | None, table: Callable[[h5py.File], NDArray[Any]], options: StoreOptions
+    ) -> DirectFile | CannotRead:
+        """Return a file to read by address, or why it cannot be; `table` gives its `/index/videos`."""
+        found = self._direct.get(shard)
+        if found is not None and not self._closed:
+            return found
+        with self._lock:
+            file = self.hdf5(shard)
+            if shard not in self._direct:
+                try:
+                    self._direct[shard] = DirectFile(file, table(file), options)
+                except CannotRead as reason:
+                    self._direct[shard] = reason
+            return self._direct[shard]
+
+    def close(self) -> None:
+        """Close all; nothing can be read afterwards."""
+        with self._lock:
+            self._closed = True
+            for file in self._hdf5.values():
+                file.close()
+            for direct in self._direct.values():
+                if isinstance(direct, DirectFile):
+                    direct.close()
+            self._hdf5, self._direct = {}, {}
+
+    def _opened(self, shard: Path | None) -> h5py.File:
+        if shard is not None:
+            return guard.open_file(shard)
+        if isinstance(self.source, Path):
+            return guard.open_file(self.source)
+        return guard.open_object(self.source)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self.name} is closed; open it again to read from it")
+
+
+def _copied(source: BinaryIO, name: str) -> BinaryIO:
+    """Return a file object of this process's own: with the parent's it would share its position."""
+    try:
+        copy: BinaryIO = pickle.loads(pickle.dumps(source))
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise StoreError(
+            f"{name} was opened as a file object before this process was forked, and it cannot be copied "
+            f"({error}); open the store in this process, or by its path"
+        ) from error
+    return copy
+
+
+def _renew_all() -> None:
+    for handles in _all_handles:
+        handles.renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)

@@ -1,0 +1,123 @@
+"""One video read through HDF5: how files are verified and repacked, and how anything else is read.
+
+It needs no address to be right and works on any file that HDF5 can open.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import StoreCorruptError
+from flowkit.store import guard
+from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord
+from flowkit.store.stored import ChunkField, FlowField, JpegField, Pieces, StoredVideo, check_crc
+
+
+class FlatPieces:
+    """Byte strings that lie end to end in one dataset: frames, or flow as JPEG.
+
+    Parameters
+    ----------
+    name
+        Dataset of the bytes; offsets and checksums are `<prefix>_offset` and `<prefix>_crc32`.
+    count
+        How many pieces there must be.
+    check
+        Whether each is held to its CRC.
+    """
+
+    def __init__(self, group: h5py.Group, name: str, *, prefix: str, count: int, check: bool) -> None:
+        self._where = f"{group.name}/{name} of {group.file.filename}"
+        self._data = guard.dataset(group, name, dtype="u1", shape=(None,))
+        self._check = check
+        self.offsets = guard.read_array(group, f"{prefix}_offset", dtype="<i8", shape=(count + 1,))
+        self.crcs = guard.read_array(group, f"{prefix}_crc32", dtype="<u4", shape=(count,))
+        ends = (int(self.offsets[0]), int(self.offsets[-1]))
+        if ends != (0, self._data.size) or np.any(np.diff(self.offsets) < 0):
+            raise StoreCorruptError(f"the offsets of {self._where} do not divide its {self._data.size} bytes")
+
+    def __getitem__(self, index: int) -> bytes:
+        start, stop = self.offsets[index : index + 2].tolist()
+        data: bytes = self._data[start:stop].tobytes()
+        if self._check:
+            check_crc(data, self.crcs[index], index, self._where)
+        return data
+
+
+class ChunkPieces:
+    """The deflated chunks of a flow field."""
+
+    def __init__(
+        self, group: h5py.Group, name: str, *, shape: tuple[int, int, int, int], dtype: str, check: bool
+    ) -> None:
+        self._where = f"{group.name}/{name} of {group.file.filename}"
+        self._check = check
+        self._file_bytes = guard.file_bytes(group.file)
+        self._data = guard.dataset(group, name, dtype=dtype, shape=shape)
+        if self._data.chunks != (1, *shape[1:]):
+            raise StoreCorruptError(f"{self._where} has chunks {self._data.chunks}, expected one a field")
+        self.crcs = guard.read_array(group, f"{name}_crc32", dtype="<u4", shape=shape[:1])
+
+    def __getitem__(self, index: int) -> bytes:
+        offset = (index, 0, 0, 0)
+        found = self._data.id.get_chunk_info_by_coord(offset)
+        # Held to the file before h5py allocates what the chunk's index claims.
+        if found.byte_offset is None or found.byte_offset + found.size > self._file_bytes:
+            raise StoreCorruptError(f"chunk {index} of {self._where} is missing or ends beyond the file")
+        mask, data = self._data.id.read_direct_chunk(offset)
+        if mask:
+            raise StoreCorruptError(f"chunk {index} of {self._where} is stored without its filters")
+        if self._check:
+            check_crc(data, self.crcs[index], index, self._where)
+        return bytes(data)
+
+
+class Hdf5Video(StoredVideo):
+    """One video of an open HDF5 file.
+
+    Parameters
+    ----------
+    check
+        Whether each piece is held to its CRC.
+    """
+
+    def __init__(
+        self, file: h5py.File, record: VideoRecord, options: StoreOptions, *, check: bool = True
+    ) -> None:
+        super().__init__(record, options)
+        self.group = guard.group(file, f"{VIDEOS}/{record.video_id}")
+        self._check = check
+        # Counts go into ranges and sizes; they are held to bytes that are there before anything.
+        self._pts = guard.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+
+    @functools.cached_property
+    def pts(self) -> NDArray[np.float64]:
+        """Time of each frame, float64 (n_frames,), seconds."""
+        times: NDArray[np.float64] = self._pts[()]
+        return times
+
+    def chunks_stored(self, name: str) -> int:
+        """Return how many chunks a deflated field has; fewer than fields after a write that failed."""
+        count: int = self.group[name].id.get_num_chunks()
+        return count
+
+    def _open_frames(self) -> Pieces:
+        return FlatPieces(
+            self.group, "frames", prefix="frames", count=self.record.n_frames, check=self._check
+        )
+
+    def _open_field(self, name: str) -> FlowField:
+        count, codec, size = self.record.n_flow, self.options.flow_codec, self.size
+        if codec == "jpeg":
+            pieces = FlatPieces(self.group, f"{name}_jpeg", prefix=name, count=2 * count, check=self._check)
+            return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)
+        wide = codec == "i16"
+        chunks = ChunkPieces(
+            self.group, name, shape=(count, 2, *size), dtype="<i2" if wide else "i1", check=self._check
+        )
+        scales = guard.read_array(self.group, f"{name}_scale", dtype="<f4", shape=(count,))
+        return ChunkField(chunks, scales, wide=wide, size=size)

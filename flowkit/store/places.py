@@ -1,0 +1,131 @@
+"""Where each stored piece of a file lies, as arrays of its index: enough to read it without HDF5.
+
+For each flow field, and for `frame`, arrays go over all videos in the order of `/index/videos`::
+
+    /index/<name>_addr     int64: byte offset in the file
+    /index/<name>_nbytes   uint32: size as stored
+    /index/<name>_crc32    uint32: of the stored bytes
+    /index/<name>_scale    float32: px a code (not for codec `jpeg`, nor for frames)
+    /index/rows_crc32      uint32, one a video: of its id and its stretch of each array, in this order
+
+Codec `jpeg` has two entries a field, u and v. All are contiguous, so that a reader fetches just the
+stretch of one video. They are advisory: they hold while the file has `file_bytes` bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import StoreCorruptError
+from flowkit.store import guard
+from flowkit.store.outfile import hdf5_writer
+from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_names
+
+FRAME = "frame"
+ROWS_CRC = "rows_crc32"
+DTYPES = {"addr": "<i8", "nbytes": "<u4", "crc32": "<u4", "scale": "<f4"}
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def place_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
+    """Return which arrays there are for each flow field and for `frame`."""
+    plain = ("addr", "nbytes", "crc32")
+    kinds = plain if options.flow_codec == "jpeg" else (*plain, "scale")
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(field_names(options), kinds)
+    if options.frame_codec != "none":
+        names[FRAME] = plain
+    return names
+
+
+def pieces_per_item(name: str, options: StoreOptions) -> int:
+    """Return how many stored pieces one field, or one frame, consists of."""
+    return 2 if options.flow_codec == "jpeg" and name != FRAME else 1
+
+
+def row_crc(video_id: str, stretches: Iterable[NDArray[Any]]) -> int:
+    """Return the checksum of one video's stretches, given in the order of `place_names`."""
+    value = zlib.crc32(video_id.encode())
+    for stretch in stretches:
+        value = zlib.crc32(stretch.tobytes(), value)
+    return value
+
+
+def write_places(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
+    """Write where each flow field and frame of a file lies, and how it is checked."""
+    index = file.require_group(INDEX)
+    for name, values in _gathered(file, video_ids, options).items():
+        index.create_dataset(name, data=values)
+    index.attrs.create(FILE_BYTES, 0, dtype="<i8")
+
+
+def wrong_places(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
+    """Return the names of the arrays that do not say what the videos' groups do."""
+    return [
+        name
+        for name, values in _gathered(file, video_ids, options).items()
+        if not np.array_equal(
+            guard.read_array(file, f"{INDEX}/{name}", dtype=values.dtype.str, shape=(None,)), values
+        )
+    ]
+
+
+def stamp_file_bytes(path: Path) -> None:
+    """Write the size of a closed file into its index, which does not change the size."""
+    size = os.path.getsize(path)
+    with hdf5_writer(path, "r+") as file:
+        file[INDEX].attrs.modify(FILE_BYTES, np.int64(size))
+    if os.path.getsize(path) != size:
+        raise StoreCorruptError(f"{path} changed its size while its index was finished")
+
+
+def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> dict[str, NDArray[Any]]:
+    """Return all arrays of a file, from the groups of its videos."""
+    names = place_names(options)
+    arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
+    rows = []
+    for video_id in video_ids:
+        group = guard.group(file, f"{VIDEOS}/{video_id}")
+        rows.append({k: v for name in names for k, v in _video_places(group, name, options).items()})
+    joined = {
+        name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(DTYPES[kind])
+        for name, kind in arrays.items()
+    }
+    crcs = [row_crc(k, (row[name] for name in arrays)) for k, row in zip(video_ids, rows, strict=True)]
+    return {**joined, ROWS_CRC: np.array(crcs, "<u4")}
+
+
+def _video_places(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
+    dataset = "frames" if name == FRAME else name
+    flat = name == FRAME or options.flow_codec == "jpeg"
+    places = _flat_places(group, dataset, name) if flat else _chunk_places(group[name])
+    found = {"addr": places[:, 0], "nbytes": places[:, 1], "crc32": group[f"{dataset}_crc32"][()]}
+    if not flat:
+        found["scale"] = group[f"{name}_scale"][()]
+    return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}
+
+
+def _flat_places(group: h5py.Group, dataset: str, name: str) -> NDArray[np.int64]:
+    """Return offset and size of each piece of those that lie end to end, int64 (n, 2)."""
+    data = group[dataset if name == FRAME else f"{dataset}_jpeg"]
+    offsets = group[f"{dataset}_offset"][()]
+    start = data.id.get_offset() or 0
+    return np.stack([start + offsets[:-1], np.diff(offsets)], axis=1).astype(np.int64)
+
+
+def _chunk_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+    places = np.zeros((len(dataset), 2), np.int64)
+
+    def note(chunk: Any) -> None:
+        places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+
+    dataset.id.chunk_iter(note)
+    return places
