@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import flowkit
+from flowkit.executor import InlineExecutor
 from flowkit.rawframes.layouts import LAYOUTS
 from flowkit_cli.export import LAYOUTS as OFFERED
 from flowkit_cli.export import command as export_command
@@ -26,8 +27,14 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run tasks in this process, which saves the start of workers."""
+    monkeypatch.setattr("flowkit.rawframes.running.LocalExecutor", lambda _: InlineExecutor())
+
+
 def run(command: click.Command, *words: object, status: int = 0) -> Result:
-    result = CliRunner().invoke(command, [str(word) for word in [*words, "--jobs", "1"]])
+    result = CliRunner().invoke(command, [str(word) for word in words])
     assert result.exit_code == status, (result.output, result.exception)
     return result
 
@@ -43,6 +50,7 @@ def test_export_tells_each_clip_on_stdout_and_the_summary_on_stderr(store: Path,
     assert (tmp_path / "frames/walk/b/flow_y_00003.jpg").exists()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_repeated_export_says_that_all_is_there(store: Path, tmp_path: Path) -> None:
     run(export_command, store, tmp_path / "frames", "--layout", "mmaction2")
     result = run(export_command, store, tmp_path / "frames", "--layout", "mmaction2", "--json")
@@ -50,6 +58,7 @@ def test_a_repeated_export_says_that_all_is_there(store: Path, tmp_path: Path) -
     assert "0 exported, 2 were there before" in result.stderr
 
 
+@pytest.mark.usefixtures("in_process")
 def test_templates_and_first_index_name_the_files(store: Path, tmp_path: Path) -> None:
     run(
         export_command,
@@ -61,6 +70,7 @@ def test_templates_and_first_index_name_the_files(store: Path, tmp_path: Path) -
     assert (tmp_path / "frames/run/a/flow_x_00000.jpg").exists()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_clip_that_cannot_be_exported_gives_status_1(store: Path, tmp_path: Path) -> None:
     (tmp_path / "frames/run/a").mkdir(parents=True)
     result = run(export_command, store, tmp_path / "frames", "--layout", "tsn", status=1)
@@ -68,6 +78,7 @@ def test_a_clip_that_cannot_be_exported_gives_status_1(store: Path, tmp_path: Pa
     assert "1 failed" in result.stderr
 
 
+@pytest.mark.usefixtures("in_process")
 def test_export_and_import_round_trip_from_the_command_line(store: Path, tmp_path: Path) -> None:
     run(export_command, store, tmp_path / "one", "--layout", "denseflow")
     result = run(import_command, tmp_path / "one", tmp_path / "in.h5", "--layout", "denseflow", "--json")
@@ -76,6 +87,7 @@ def test_export_and_import_round_trip_from_the_command_line(store: Path, tmp_pat
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_import_takes_labels_from_a_list_and_names_from_a_class_file(store: Path, tmp_path: Path) -> None:
     run(export_command, store, tmp_path / "frames", "--layout", "tsn")
     (tmp_path / "list.txt").write_text("run/a 4 1\nwalk/b 4 0\n")
@@ -87,6 +99,7 @@ def test_import_takes_labels_from_a_list_and_names_from_a_class_file(store: Path
         assert opened["run/a"].label == "stand"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_broken_folder_is_named_and_gives_status_1(store: Path, tmp_path: Path) -> None:
     run(export_command, store, tmp_path / "frames", "--layout", "tsn")
     (tmp_path / "frames/walk/b/img_00002.jpg").unlink()

@@ -323,3 +323,41 @@ def test_step_3_flow_counts_three_less_than_frames(make_store: MakeStore, tmp_pa
     run_export(store, tmp_path / "out", "denseflow")
     flows = [name for name in names_in(tmp_path / "out/a") if name.startswith("flow_x")]
     assert flows == [f"flow_x_p3_{k:05d}.jpg" for k in range(4)]
+
+
+class _Killed(BaseException):
+    """What a kill looks like from inside: nothing catches it."""
+
+
+def _die_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Kill this process's export at its `call`-th rename, and let it sweep nothing behind itself."""
+    real, calls = os.rename, 0
+
+    def rename(*paths: str | Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise _Killed
+        real(*paths)
+
+    monkeypatch.setattr("flowkit.rawframes.destination.os.rename", rename)
+    monkeypatch.setattr("flowkit.rawframes.destination.shutil.rmtree", lambda *_, **__: None)
+
+
+# Renames of a run over a changed clip: options, the old folder away, marker, new folder; then the
+# same for a new clip but for the old folder; then the lists.
+@pytest.mark.parametrize("call", range(1, 10))
+def test_a_kill_at_any_rename_leaves_what_the_next_run_completes(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    dest = tmp_path / "out"
+    run_export(make_store({"a": 4}), dest)
+    (tmp_path / "out.h5").unlink()
+    store = make_store({"a": 3, "b": 3})
+    with monkeypatch.context() as patches:
+        _die_at(patches, call)
+        with pytest.raises(_Killed):
+            run_export(store, dest)
+    assert not run_export(store, dest).failures
+    run_export(store, tmp_path / "fresh", list_prefix=str(dest))
+    assert contents(dest) == contents(tmp_path / "fresh")
