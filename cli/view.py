@@ -71,10 +71,10 @@ def command(store: Path, video_id: str | None, **options: Any) -> None:
 def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
     from flowkit.video_write import FILM_SUFFIXES
     from flowkit.view.moment import Footage
-    from flowkit.view.picture import write_picture
+    from flowkit.view.picture import file_name, write_picture
     from flowkit.view.strip import strip
 
-    path = options["out"] or Path(video_id.replace("/", "_").lstrip(".") + ".png")
+    path = options["out"] or Path(f"{file_name(video_id)}.png")
     chosen = {name: options[name] for name in ("field", "start", "stop", "max_px")}
     footage = Footage(store, video_id, **chosen)
     if path.suffix.lower() in FILM_SUFFIXES:

@@ -73,6 +73,24 @@ class StoreSource:
         flow: Flow = self.store[video_id].flow(index, index + 1, self._field)[0]
         return flow
 
+    def frame(self, video_id: str, index: int) -> NDArray[np.uint8] | None:
+        """Return the frame that a field leads from, uint8 (H, W, 3) RGB; None where none are kept."""
+        options = self.store.options
+        if options.frame_codec == "none":
+            return None
+        frame: NDArray[np.uint8] = self.store[video_id].frames(
+            [first_frame(self._field, index, options.step)]
+        )[0]
+        return frame
+
+
+def first_frame(field: str, index: int, step: int) -> int:
+    """Return the number of the frame that a field of a store leads from.
+
+    `flow_backward` leads from the later frame of a pair to the earlier one, every other field onwards.
+    """
+    return index + step if field == "flow_backward" else index
+
 
 class FolderSource:
     """Folders of numbered files: each folder that holds some is a video, by its path.

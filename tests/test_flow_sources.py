@@ -8,7 +8,7 @@ import pytest
 from flowkit import jpeg
 from flowkit.errors import InputError, InvalidParameterError, StoreNotFoundError
 from flowkit.flo import write_flo
-from flowkit.flow_sources import FileSource, FolderSource, StoreSource, open_source
+from flowkit.flow_sources import FileSource, FolderSource, StoreSource, first_frame, open_source
 from flowkit.quantize import quantize_u8
 from tests import stores
 
@@ -117,3 +117,14 @@ def test_nothing_with_flow_is_said(tmp_path: Path) -> None:
         open_source(tmp_path)
     with pytest.raises(StoreNotFoundError):
         open_source(tmp_path / "gone.h5")
+
+
+def test_frames_are_those_that_a_field_leads_from(tmp_path: Path) -> None:
+    path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(3, 1, 2)})
+    source = StoreSource(path)
+    frame = source.frame("a", 2)
+    assert frame is not None
+    assert abs(float(frame.mean()) - 12) < 1  # frame 2 is grey 12; JPEG
+    bare = StoreSource(stores.write_store(tmp_path / "b.h5", {"a": stores.steady(3, 1, 2)}, frames=False))
+    assert bare.frame("a", 2) is None
+    assert [first_frame(field, 5, 2) for field in ("flow", "flow_backward")] == [5, 7]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from flowkit.compare import CompareConfig, Comparison, VideoDifference, open_pair
 from flowkit.errors import FlowkitError
 from flowkit.flow_sources import FlowSource, StoreSource
-from flowkit.view.picture import write_picture
+from flowkit.view.picture import file_name, write_picture
 from flowkit.view.row import draw_row
 from flowkit.view.wheel import fitting_scale, flow_to_rgb, ramp
 
@@ -75,9 +74,7 @@ def write_worst(
     folder.mkdir(parents=True, exist_ok=True)
     a, b = open_pair(config)
     for rank, video in enumerate(worst, start=1):
-        # Ids are anyone's: what is no plain character cannot lead out of the folder.
-        name = re.sub(r"[^\w.-]+", "_", video.video_id)[:80]
-        path = folder / f"{rank:02d}_{name}_{video.worst_field:05d}.png"
+        path = folder / f"{rank:02d}_{file_name(video.video_id)}_{video.worst_field:05d}.png"
         write_picture(path, _picture(a, b, video))
         yield path
 
@@ -91,10 +88,7 @@ def _picture(a: FlowSource, b: FlowSource, video: VideoDifference) -> UInt8:
 
 
 def _frame(source: FlowSource, video_id: str, index: int) -> UInt8 | None:
-    if not isinstance(source, StoreSource) or source.store.options.frame_codec == "none":
-        return None
     try:
-        frame: UInt8 = source.store[video_id].frames([index])[0]
+        return source.frame(video_id, index) if isinstance(source, StoreSource) else None
     except FlowkitError:
         return None  # a damaged frame must not hide the flow that is to be looked at
-    return frame

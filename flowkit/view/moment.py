@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
+from flowkit.flow_sources import first_frame
 from flowkit.sampling import spread
 from flowkit.store.reader import Clip, Store
 from flowkit.view.wheel import fitting_scale
@@ -88,8 +89,7 @@ class Footage:
 
     def moment(self, index: int) -> Moment:
         """Read one moment."""
-        # The backward field leads from the later frame of the pair to the earlier one.
-        begin = index + self.step if self._field == "flow_backward" else index
+        begin = first_frame(self._field, index, self.step)
         return Moment(
             index=index,
             seconds=float(self.clip.pts[begin]),

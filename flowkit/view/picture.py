@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from flowkit.errors import InputError, InvalidParameterError
 
 UInt8 = NDArray[np.uint8]
+
+_NAME_BYTES = 180
 
 
 def read_rgb(path: Path | str) -> UInt8:
@@ -63,6 +66,14 @@ def encoded(rgb: UInt8, suffix: str = ".png", settings: tuple[int, ...] = ()) ->
     if not done:
         raise InvalidParameterError(f"no pictures of suffix {suffix!r} can be written; take .png")
     return data.tobytes()
+
+
+def file_name(video_id: str) -> str:
+    """Return a name for a file about a video: plain characters only, and short enough for any disk.
+
+    Ids are anyone's; what this returns holds no separator and so stays in the folder it is put in.
+    """
+    return re.sub(r"[^\w.-]+", "_", video_id).encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
 def thumbnail_webp(rgb: UInt8, quality: int) -> bytes:

@@ -13,7 +13,7 @@ from flowkit.view.canvas import PAPER, blank, fit, shortened, text_width, write_
 from flowkit.view.film import film
 from flowkit.view.legend import LEGEND_WIDTH, disc, legend, per_step
 from flowkit.view.moment import Footage
-from flowkit.view.picture import read_rgb, thumbnail_webp, write_picture
+from flowkit.view.picture import file_name, read_rgb, thumbnail_webp, write_picture
 from flowkit.view.strip import strip
 from flowkit.view.wheel import flow_to_rgb
 from tests import stores
@@ -130,6 +130,14 @@ def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterError, match=r"\.xyz"):
         write_picture(tmp_path / "a.xyz", np.zeros((2, 2, 3), np.uint8))
     assert not (tmp_path / "a.xyz").exists()
+
+
+@pytest.mark.parametrize("video_id", ["a/b", "a\\b/..c", "x\n\0;", "動画/" + "動" * 300, "e" * 1000])
+def test_file_names_are_one_short_plain_name(tmp_path: Path, video_id: str) -> None:
+    name = file_name(video_id)
+    (tmp_path / f"{name}.png").write_bytes(b"x")
+    assert [path.stem for path in tmp_path.iterdir()] == [name]
+    assert not set(name) & set("/\\\0\n; ")
 
 
 def test_thumbnail_is_webp() -> None:
