@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,22 +68,18 @@ def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
     ctx.exit(1 if failings else 0)
 
 
-class _progress:
-    """A bar on a terminal, nothing elsewhere."""
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; yields what is told of each video."""
+    from tqdm import tqdm
 
-    def __enter__(self) -> Any:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit="video", disable=None)
+    with tqdm(unit="video", disable=None) as bar:
 
         def on_video(done: int, total: int) -> None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
+            bar.total = total
+            bar.update(done - bar.n)
 
-        return on_video
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        yield on_video
 
 
 def _draw(options: dict[str, Any], config: Any, found: Comparison) -> None:
