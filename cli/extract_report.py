@@ -126,9 +126,8 @@ class Reporter:
             + (f", {report.not_tried} not tried" if report.not_tried else "")
             + f"; {frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} frames/s)"
         )
-        if report.stages:
-            shares = ", ".join(f"{name} {report.stages.get(name, 0.0):.1f}" for name in STAGES)
-            self.say(f"seconds of work by stage: {shares}")
+        if frames:
+            self.say(_stage_rates(report.stages, frames))
         reasons = Counter(failure.reason for failure in report.failures)
         for reason, count in reasons.most_common():
             self.say(f"  {count} {reason}")
@@ -147,3 +146,10 @@ class Reporter:
 
     def _print_json(self, value: dict[str, Any]) -> None:
         click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _stage_rates(stages: dict[str, float], frames: int) -> str:
+    """Return how many frames each stage did per second of its own work, and which one took longest."""
+    known = {name: stages[name] for name in STAGES if stages.get(name, 0.0) > 0}
+    rates = ", ".join(f"{name} {frames / seconds:.0f}" for name, seconds in known.items())
+    return f"frames per second of work: {rates}; {max(known, key=lambda name: known[name])} limits"
