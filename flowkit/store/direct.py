@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import codec, guard
 from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, pieces_per_item, place_names, row_crc
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, VideoRecord
@@ -81,6 +81,8 @@ class DirectFile:
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return stored bytes; a stretch that leaves the file raises StoreCorruptError."""
+        if not self._finalizer.alive:  # the number of a closed descriptor may be another file's now
+            raise StoreError(f"{self.name} is closed; open the store again to read from it")
         if not 0 <= offset <= self._size - nbytes:
             raise StoreCorruptError(f"{nbytes} bytes at {offset} lie outside {self.name}")
         data = os.pread(self._descriptor, nbytes, offset)
