@@ -54,6 +54,13 @@ from .options import parse_bytes
     help="Whether RGB frames are imported.",
 )
 @click.option(
+    "--pairing",
+    type=click.Choice(["first", "second"]),
+    default="first",
+    show_default=True,
+    help="Which frame of its pair has a flow picture's number; second: TSN's own extractor.",
+)
+@click.option(
     "--list",
     "list_file",
     type=click.File(),

@@ -6,12 +6,15 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from flowkit.errors import VideoError
 from flowkit.inputs import VideoSource, check_ids
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
 from flowkit.store.ids import encode_video_id
 from flowkit.store.schema import Failure
+
+Pairing: TypeAlias = Literal["first", "second"]
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg")
 _NAMED = 5
@@ -118,7 +121,9 @@ def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> t
     )
 
 
-def inspect(folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool) -> ClipFiles:
+def inspect(
+    folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool, pairing: Pairing = "first"
+) -> ClipFiles:
     """Return the files of a clip's folder.
 
     Parameters
@@ -131,6 +136,8 @@ def inspect(folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool)
         Frames between the two of a pair.
     frames : bool
         Whether frames are wanted; without them any number of flow fields is complete.
+    pairing : {"first", "second"}
+        Whether frame k is the first or the second one of the pair of flow field k.
 
     Raises
     ------
@@ -141,10 +148,11 @@ def inspect(folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool)
 
     Notes
     -----
-    TSN's own extractor writes the second frame of each pair beside its flow, so that picture k
-    ends flow k and there are as many pictures as fields. In layout tsn such a folder is read so:
-    flow k + 1 leads from picture k to k + 1, and the first field, whose first frame was never
-    written, is left out. Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
+    TSN's own extractor writes the second frame of each pair beside its flow, so that there are as
+    many pictures as fields and the first field's first frame is in no file. With pairing "second",
+    field k + 1 leads from picture k to k + 1, and the first field is left out. A folder that lost
+    its last picture looks the same, so that this is never guessed.
+    Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
     """
     names = os.listdir(folder)
     layout = _reading(names, layouts)
@@ -157,20 +165,24 @@ def inspect(folder: Path, layouts: Sequence[Layout], *, step: int, frames: bool)
     if not frames:
         return ClipFiles(frames=(), flow=flow)
     pictures = tuple(folder / name for name in _run(names, layout, "img"))
-    if layout.name == "tsn" and step == 1 and len(pictures) == len(flow) > 1:
-        note = f"{x[0]} is left out: its first frame is not in the folder"
-        return ClipFiles(frames=pictures, flow=flow[1:], note=note)
-    if len(pictures) != len(flow) + step:
-        raise FolderError(*_uneven(len(pictures), len(flow), step))
-    return ClipFiles(frames=pictures, flow=flow)
+    note = ""
+    if pairing == "second":
+        flow, note = flow[1:], f"{x[0]} is left out: its first frame is not in the folder"
+    if not flow or len(pictures) != len(flow) + step:
+        raise FolderError(*_uneven(len(pictures), len(x), step, pairing))
+    return ClipFiles(frames=pictures, flow=flow, note=note)
 
 
-def _uneven(pictures: int, flow: int, step: int) -> tuple[str, str]:
+def _uneven(pictures: int, flow: int, step: int, pairing: Pairing) -> tuple[str, str]:
     if not pictures:
         return "no_frames", "no frames; --frames none imports its flow alone"
+    expected = flow + step if pairing == "first" else flow
+    hint = ""
+    if pairing == "first" and step == 1 and pictures == flow:
+        hint = "; folders of TSN's own extractor are so: --pairing second, if none was lost here"
     return "uneven_counts", (
-        f"{pictures} frames and {flow} flow fields, expected {flow + step} frames for "
-        f"{flow} fields at step {step}"
+        f"{pictures} frames and {flow} flow fields, expected {expected} frames for {flow} fields at step "
+        f"{step} with pairing {pairing}{hint}"
     )
 
 

@@ -16,7 +16,7 @@ from flowkit.inputs import VideoSource
 from flowkit.job import VideoOutcome, failed
 from flowkit.plan import fingerprint
 from flowkit.quantize import U8_LEVELS, dequantize_u8
-from flowkit.rawframes.folders import ClipFiles, FolderError, inspect
+from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codec import EncodedFlow, jpeg_size
 from flowkit.store.parts import PartsFolder
@@ -41,6 +41,7 @@ class ImportJob:
     options: StoreOptions
     layouts: tuple[Layout, ...]
     fps: float
+    pairing: Pairing
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,7 +68,13 @@ def import_clip(job: ImportJob, worker: Worker) -> VideoOutcome:
 
 def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
     source, options = job.source, job.options
-    files = inspect(source.path, job.layouts, step=options.step, frames=options.frame_codec == "jpeg")
+    files = inspect(
+        source.path,
+        job.layouts,
+        step=options.step,
+        frames=options.frame_codec == "jpeg",
+        pairing=job.pairing,
+    )
     state = fingerprint(source.path)
     height, width = _size(files.flow[0][0], files.flow[0][0].read_bytes())
     parts, seen = PartsFolder(job.store), _Seen()

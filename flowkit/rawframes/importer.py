@@ -17,7 +17,7 @@ from flowkit.inputs import VideoSource, sources_of_list
 from flowkit.job import VideoOutcome, failed
 from flowkit.lists import ListEntry
 from flowkit.plan import Plan, check_options, make_plan
-from flowkit.rawframes.folders import find_folders, readings
+from flowkit.rawframes.folders import Pairing, find_folders, readings
 from flowkit.rawframes.import_job import IMPORTED, ImportJob, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
@@ -48,6 +48,9 @@ class ImportConfig:
         Frames per second that times are made of, > 0; nothing tells that either.
     frame_codec : {"jpeg", "none"}
         Whether frames are imported.
+    pairing : {"first", "second"}
+        Which frame of its pair has the number of a flow picture: the first, or, in folders of TSN's
+        own extractor, the second, at step 1 only.
     jobs : int
         Worker processes, >= 1.
     shard_bytes : int
@@ -63,6 +66,7 @@ class ImportConfig:
     bound_px: float = 20.0
     fps: float = 25.0
     frame_codec: Literal["jpeg", "none"] = "jpeg"
+    pairing: Pairing = "first"
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES
     update: bool = False
@@ -70,6 +74,11 @@ class ImportConfig:
     def __post_init__(self) -> None:
         for name, ok, expected in (
             ("layout", self.layout in LAYOUTS, f"one of {LAYOUTS}"),
+            (
+                "pairing",
+                self.pairing == "first" or (self.pairing, self.step) == ("second", 1),
+                "first, or second at step 1",
+            ),
             ("fps", 0 < self.fps < 100_000, "> 0 frames per second"),
             ("jobs", self.jobs >= 1, ">= 1"),
             ("shard_bytes", self.shard_bytes >= 1 << 20, "at least 1 MiB"),
@@ -96,7 +105,7 @@ class ImportConfig:
             # What OpenCV encodes with unless told otherwise; the bytes are kept, so it says nothing more.
             jpeg_quality=95,
             resize=json.dumps({"mode": IMPORTED}),
-            sampling=json.dumps({"assumed_fps": self.fps}),
+            sampling=json.dumps({"assumed_fps": self.fps, "pairing": self.pairing}),
             # All of these tools compute flow with OpenCV.
             engine_family="opencv",
         )
@@ -262,6 +271,7 @@ def _run_jobs(
             options=setup.options,
             layouts=config.layouts(),
             fps=config.fps,
+            pairing=config.pairing,
         )
         for source in setup.plan.todo
     ]

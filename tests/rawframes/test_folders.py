@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.rawframes.folders import ClipFiles, FolderError, find_folders, inspect, readings
+from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, find_folders, inspect, readings
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -21,8 +21,10 @@ def clip(folder: Path, *, img: range, flow: range, prefix: str = "flow_") -> Pat
     return touch(folder, *names)
 
 
-def look(folder: Path, layout: str = "tsn", *, step: int = 1, frames: bool = True) -> ClipFiles:
-    return inspect(folder, readings(layout, step=step), step=step, frames=frames)
+def look(
+    folder: Path, layout: str = "tsn", *, step: int = 1, frames: bool = True, pairing: Pairing = "first"
+) -> ClipFiles:
+    return inspect(folder, readings(layout, step=step), step=step, frames=frames, pairing=pairing)
 
 
 def test_a_complete_folder_gives_its_files_in_order(tmp_path: Path) -> None:
@@ -41,20 +43,17 @@ def test_a_complete_folder_gives_its_files_in_order(tmp_path: Path) -> None:
         (range(1, 6), range(1, 5), "img_00001.jpg", "missing_files"),
         (range(1, 6), range(1, 5), "flow_x_00002.jpg", "missing_files"),
         (range(1, 6), range(1, 5), "flow_y_00004.jpg", "uneven_flow"),
-        (range(1, 6), range(1, 5), "img_00005.jpg", None),  # TSN's own form, see below
+        (range(1, 6), range(1, 5), "img_00005.jpg", "uneven_counts"),
         (range(1, 8), range(1, 5), "img_00007.jpg", "uneven_counts"),
         (range(5), range(1, 5), "img_00004.jpg", "missing_files"),
         (range(1, 1), range(1, 5), "flow_x_00001.jpg", "missing_files"),
     ],
 )
 def test_a_file_that_is_missing_is_named_with_its_reason(
-    tmp_path: Path, img: range, flow: range, removed: str, reason: str | None
+    tmp_path: Path, img: range, flow: range, removed: str, reason: str
 ) -> None:
     folder = clip(tmp_path, img=img, flow=flow)
     (folder / removed).unlink(missing_ok=True)
-    if reason is None:
-        assert look(folder).note
-        return
     with pytest.raises(FolderError) as caught:
         look(folder)
     assert caught.value.reason == reason
@@ -85,11 +84,23 @@ def test_flow_alone_is_complete_where_frames_are_not_wanted(tmp_path: Path) -> N
 
 
 def test_tsns_own_folders_have_the_second_frame_of_each_pair(tmp_path: Path) -> None:
-    files = look(clip(tmp_path, img=range(1, 5), flow=range(1, 5)))
+    files = look(clip(tmp_path, img=range(1, 5), flow=range(1, 5)), pairing="second")
     assert len(files.frames) == 4
     # Flow 2 leads from picture 1 to picture 2; flow 1 from a frame that was never written.
     assert [x.name for x, _ in files.flow] == [f"flow_x_{k:05d}.jpg" for k in (2, 3, 4)]
     assert "flow_x_00001.jpg" in files.note
+
+
+def test_as_many_frames_as_fields_are_not_guessed_to_be_tsns_but_hinted_at(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="--pairing second"):
+        look(clip(tmp_path, img=range(1, 5), flow=range(1, 5)))
+
+
+@pytest.mark.parametrize("n_frames", [0, 1, 3, 5])
+def test_other_counts_are_uneven_with_the_second_frames_too(tmp_path: Path, n_frames: int) -> None:
+    n_flow = 1 if n_frames == 1 else 4
+    with pytest.raises(FolderError):
+        look(clip(tmp_path, img=range(1, 1 + n_frames), flow=range(1, 1 + n_flow)), pairing="second")
 
 
 def test_denseflow_that_lost_its_first_frame_is_not_taken_for_one_counted_from_1(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_mended_folder_is_imported_and_leaves_the_ledger(tmp_path: Path) -> No
 
 def test_tsns_own_folders_keep_frames_and_the_flow_between_them(tmp_path: Path) -> None:
     opencv_folder(tmp_path / "in" / "a", 4, n_flow=4)
-    report = run_import(tmp_path / "in", tmp_path / "out.h5")
+    report = run_import(tmp_path / "in", tmp_path / "out.h5", pairing="second")
     assert "flow_x_00001.jpg" in report.outcomes[0].warnings[0]
     with flowkit.open(tmp_path / "out.h5") as store:
         clip = store["a"]
@@ -234,7 +234,14 @@ def test_a_folder_without_clips_is_an_error_that_names_what_was_looked_for(tmp_p
 
 @pytest.mark.parametrize(
     "choices",
-    [{"layout": "flo"}, {"fps": 0.0}, {"step": 0}, {"bound_px": 0.0}, {"templates": ("x=no.jpg",)}],
+    [
+        {"layout": "flo"},
+        {"fps": 0.0},
+        {"step": 0},
+        {"step": 2, "pairing": "second"},
+        {"bound_px": 0.0},
+        {"templates": ("x=no.jpg",)},
+    ],
 )
 def test_impossible_choices_are_refused_before_anything_is_read(
     tmp_path: Path, choices: dict[str, object]
