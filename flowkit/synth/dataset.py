@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InputError, InvalidParameterError, VideoError
+from flowkit.flo import write_flo
 from flowkit.synth.config import SynthConfig
 from flowkit.synth.plan import SynthClip, plan_clips
 from flowkit.synth.scene import Scene, build_scene
@@ -143,17 +144,7 @@ def _write_h264(path: Path, pictures: Frames, config: SynthConfig) -> None:
 def _write_ground_truth(folder: Path, scene: Scene) -> None:
     folder.mkdir()
     for index in range(len(scene) - 1):
-        _write_flo(folder / f"{index:05d}.flo", scene.flow(index))
-
-
-def _write_flo(path: Path, flow: NDArray[np.float32]) -> None:
-    """Write flow (2, H, W) as .flo: tag, width, height, then u and v of each pixel, little-endian.
-
-    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011; the
-    format of its evaluation site.
-    """
-    header = np.float32(202021.25).astype("<f4").tobytes() + np.array(flow.shape[:0:-1], "<i4").tobytes()
-    path.write_bytes(header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
+        write_flo(folder / f"{index:05d}.flo", scene.flow(index))
 
 
 def _write_index(path: Path, clips: list[SynthClip]) -> None:

@@ -17,7 +17,7 @@ import flowkit
 from tests import clips
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMMANDS = ("extract", "info", "verify", "synth", "doctor", "demo")
+COMMANDS = ("extract", "info", "verify", "view", "compare", "flow", "synth", "doctor", "demo")
 
 
 def command_line(*words: object) -> list[str]:
