@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda_arrays import adopt, as_grey, device_index, on_stream
-from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver
+from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver, Method
 from flowkit.tvl1.cuda_codes import CODE_DTYPES, Code, FlowCodes, check_code, checked_largest, enqueue_codes
 from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, open_device
 from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
@@ -27,14 +27,19 @@ from flowkit.tvl1.reference_pyramid import level_sizes
 VERSION = 1
 """Raised whenever the kernels may give other bits."""
 
+DEFAULT_METHOD: Method = "tile"
+"""Until the cluster solver has run on a GPU: a hang there would take the whole device."""
+
 _SHARE_OF_FREE = 0.8
 """Of the free device memory that one call may take, unless it is told."""
 
 
 @functools.lru_cache(maxsize=8)
-def _batch_solver(device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape) -> BatchSolver:
+def _batch_solver(
+    device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
+) -> BatchSolver:
     with device.using():
-        return BatchSolver(device, params, size, tile)
+        return BatchSolver(device, params, size, tile, method)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,9 @@ class CudaSolver:
         Most device memory that one call takes; default: four fifths of what is free.
     tile : TileShape
         How the tile solver is compiled; the result depends on it by rounding alone.
+    method : {"tile", "cluster"}
+        "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
+        10; other levels, and parameters with a median, are solved by tiles.
     """
 
     name: ClassVar[str] = "cuda"
@@ -61,6 +69,7 @@ class CudaSolver:
     gpu: int = 0
     memory_bytes: int | None = None
     tile: TileShape = dataclasses.field(default_factory=TileShape)
+    method: Method = DEFAULT_METHOD
 
     @property
     def device(self) -> str:
@@ -105,7 +114,7 @@ class CudaSolver:
             rows = check_batch(np.zeros((len(adopted.array), 1, 1), np.uint8), pairs)[1]
             with on_stream(adopted):
                 grey = as_grey(device.cupy, adopted.array)
-                solver = _batch_solver(device, self.params, grey.shape[1:], self.tile)
+                solver = _batch_solver(device, self.params, grey.shape[1:], self.tile, self.method)
                 most_pairs = self._most_pairs(device, grey, lanes=1)
                 flow = run_in_place(solver, device, (grey, rows), most_pairs=most_pairs)
                 return adopted.give_back(flow)
@@ -174,7 +183,7 @@ class CudaSolver:
         if not len(rows):
             return
         device, (height, width) = open_device(self.gpu), grey.shape[1:]
-        solver = _batch_solver(device, self.params, (height, width), self.tile)
+        solver = _batch_solver(device, self.params, (height, width), self.tile, self.method)
         most_pairs = self._most_pairs(device, grey)
         run_batches(solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs)
 
@@ -190,7 +199,12 @@ def _flow_and_iterations(result: BatchResult) -> tuple[DeviceArray, ...]:
 
 
 def load(
-    params: TVL1Params, *, gpu: int = 0, memory_bytes: int | None = None, tile: TileShape | None = None
+    params: TVL1Params,
+    *,
+    gpu: int = 0,
+    memory_bytes: int | None = None,
+    tile: TileShape | None = None,
+    method: Method = DEFAULT_METHOD,
 ) -> CudaSolver:
     """Return the CUDA engine as a solver.
 
@@ -202,15 +216,20 @@ def load(
     memory_bytes : int, optional
         Most device memory that one call takes; default: four fifths of what is free.
     tile : TileShape, optional
+    method : {"tile", "cluster"}
 
     Raises
     ------
     BackendUnavailableError
         No cupy, driver, GPU or NVRTC here, or a GPU too old; the message names the remedy.
     InvalidParameterError
-        memory_bytes < 1.
+        memory_bytes < 1, or no such method.
     """
     if memory_bytes is not None and memory_bytes < 1:
         raise InvalidParameterError(f"memory_bytes must be >= 1, got {memory_bytes}")
+    if method not in get_args(Method):
+        raise InvalidParameterError(f"method must be one of {get_args(Method)}, got {method!r}")
     open_device(gpu)
-    return CudaSolver(params=params, gpu=gpu, memory_bytes=memory_bytes, tile=tile or TileShape())
+    return CudaSolver(
+        params=params, gpu=gpu, memory_bytes=memory_bytes, tile=tile or TileShape(), method=method
+    )

@@ -64,6 +64,7 @@ class CudaDevice:
         self.name: str = properties["name"].decode()
         self.capability: int = 10 * properties["major"] + properties["minor"]
         self.processors: int = properties["multiProcessorCount"]
+        self.shared_bytes: int = properties["sharedMemPerBlockOptin"]
         self.cuda_major: int = cupy.cuda.runtime.runtimeGetVersion() // 1000
         self._functions: dict[tuple[KernelFile, str, int], Any] = {}
         self._modules: dict[KernelFile, Any] = {}

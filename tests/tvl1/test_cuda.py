@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 import os
 import sys
 from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.quantize import quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes
 from flowkit.tvl1.backend import available_backends, choose_backend
-from flowkit.tvl1.cuda_batch import TESTS_AHEAD
+from flowkit.tvl1.cuda_batch import Method
+from flowkit.tvl1.cuda_codes import Code
 from flowkit.tvl1.cuda_plan import TileShape, bytes_per_pair
+from flowkit.tvl1.cuda_tile import TESTS_AHEAD
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference import tvl1_flow
 from tests.tvl1.emulation.emulator import COMPILER, RANDOM
@@ -233,9 +238,12 @@ MEAN_AGREEMENT_PX = 5e-5
 @pytest.mark.usefixtures("real_gpu")
 @pytest.mark.parametrize("shape", [(45, 57), (120, 160), (131, 98)])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_real_gpu_agrees_with_the_twin(preset: str, shape: tuple[int, int], waves: Waves) -> None:
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_real_gpu_agrees_with_the_twin(
+    method: Method, preset: str, shape: tuple[int, int], waves: Waves
+) -> None:
     frames = np.stack([waves(shape), waves(shape, (1.3, -0.8))])
-    flow, iterations = cuda.load(PRESETS[preset]).flow_and_iterations(frames, [[0, 1]])
+    flow, iterations = cuda.load(PRESETS[preset], method=method).flow_and_iterations(frames, [[0, 1]])
     twin = tvl1_flow(*frames, params=PRESETS[preset])
     assert [tuple(level) for level in iterations[0]] == [level.iterations for level in twin.trace.levels]
     difference = np.abs(flow[0] - twin.flow)
@@ -246,10 +254,48 @@ def test_a_real_gpu_agrees_with_the_twin(preset: str, shape: tuple[int, int], wa
 @pytest.mark.gpu
 @pytest.mark.usefixtures("real_gpu")
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_real_gpu_gives_the_same_bits_whatever_the_batches(preset: str, waves: Waves) -> None:
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_real_gpu_gives_the_same_bits_whatever_the_batches(
+    method: Method, preset: str, waves: Waves
+) -> None:
     frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(8)])
     pairs = np.array([[k, (k + 1) % 8] for k in range(8)])
-    together = cuda.load(PRESETS[preset]).flow_batch(frames, pairs)
-    few = cuda.load(PRESETS[preset], memory_bytes=1 << 25).flow_batch(frames, pairs)
+    solver = cuda.load(PRESETS[preset], method=method)
+    together = solver.flow_batch(frames, pairs)
+    few = cuda.load(PRESETS[preset], method=method, memory_bytes=1 << 25).flow_batch(frames, pairs)
     np.testing.assert_array_equal(few, together)
-    np.testing.assert_array_equal(cuda.load(PRESETS[preset]).flow_batch(frames, pairs), together)
+    np.testing.assert_array_equal(solver.flow_batch(frames, pairs), together)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("real_gpu")
+@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
+def test_a_real_gpus_codes_are_those_of_its_flow(code: Code, waves: Waves) -> None:
+    frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(4)])
+    pairs, bound_px = [[0, 1], [0, 2], [3, 1]], 1.0 if code == "u8" else None
+    solver = cuda.load(PRESETS["opencv-cuda"])
+    made = solver.codes_batch(frames, pairs, code=code, bound_px=bound_px)
+    for flow, codes in zip(solver.flow_batch(frames, pairs), made.codes, strict=True):
+        expected: NDArray[Any]
+        if code == "u8":
+            expected = quantize_u8(flow, bound_px=1.0)[0]
+        else:
+            expected = quantize_i8(flow)[0] if code == "i8" else quantize_i16(flow)[0]
+        np.testing.assert_array_equal(codes, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("real_gpu")
+def test_frames_on_a_real_gpu_give_a_flow_of_their_kind_there(waves: Waves) -> None:
+    cupy: Any = importlib.import_module("cupy")
+    frames, pairs = np.stack([waves((60, 80)), waves((60, 80), (1, 0))]), [[0, 1], [1, 0]]
+    solver = cuda.load(PRESETS["opencv-cuda"])
+    expected = solver.flow_batch(frames, pairs)
+    flow: Any = solver.flow_batch(cupy.asarray(frames), pairs)
+    assert isinstance(flow, cupy.ndarray)
+    np.testing.assert_array_equal(flow.get(), expected)
+    torch: Any = pytest.importorskip("torch")
+    tensor: Any = solver.flow_batch(torch.from_numpy(frames).cuda(), pairs)
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.is_cuda
+    np.testing.assert_array_equal(tensor.cpu().numpy(), expected)

@@ -115,7 +115,7 @@ def test_emulated_shortage_of_memory_halves_the_batches_in_place_too(
     install(monkeypatch, FakeGpu())
     expected = cuda.load(PARAMS, tile=TILE).flow_batch(host_frames, PAIRS)
     each = bytes_per_pair((17, 20), PARAMS, frame_bytes=1)
-    install(monkeypatch, FakeGpu(memory=int(2.2 * each), eager=True))
+    install(monkeypatch, FakeGpu(memory=int(1.8 * each), eager=True))
     solver = cuda.load(PARAMS, tile=TILE, memory_bytes=100 * each)
     with pytest.warns(RuntimeWarning, match="GPU memory ran out"):
         flow: Any = solver.flow_batch(on_device(host_frames), PAIRS)

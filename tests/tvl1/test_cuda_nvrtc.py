@@ -9,6 +9,7 @@ import pytest
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1 import cuda_nvrtc
+from flowkit.tvl1.cuda_cluster import cluster_shape
 from flowkit.tvl1.cuda_device import THREADS
 from flowkit.tvl1.cuda_kernels import sources
 from flowkit.tvl1.cuda_nvrtc import KernelUsage, Nvrtc, kernel_usage, library_paths, load_nvrtc
@@ -23,7 +24,12 @@ CONFIGURATIONS = [
     ("quantize.cu", {}, THREADS),
     ("tile.cu", TileShape().defines, 32 * TileShape().warps),
 ]
+CLUSTER_ARCHITECTURES = (90, 100)
+
+# The levels of 320x240 and 340x256 px, and the least.
+CLUSTER_SIZES = [(240, 320), (192, 256), (154, 205), (123, 164), (98, 131), (256, 340), (16, 16)]
 REGISTERS_OF_A_PROCESSOR = 65536
+# Outside of the loop over iterations, as far as it is seen: constants of the launch.
 MOST_SPILLED_BYTES = 32
 MOST_STATIC_SHARED_BYTES = 48 * 1024
 
@@ -49,6 +55,21 @@ def test_nvrtc_compiles_each_kernel_within_limits(
         assert kernel.registers * threads <= REGISTERS_OF_A_PROCESSOR, name
         assert kernel.spilled <= MOST_SPILLED_BYTES, name
         assert kernel.shared <= MOST_STATIC_SHARED_BYTES, name
+
+
+@pytest.mark.parametrize("architecture", CLUSTER_ARCHITECTURES)
+@pytest.mark.parametrize("size", CLUSTER_SIZES)
+def test_nvrtc_compiles_each_cluster_within_limits(
+    size: tuple[int, int], architecture: int, nvrtc: Nvrtc
+) -> None:
+    shape = cluster_shape(size)
+    assert shape is not None
+    compiled = nvrtc.compile("cluster.cu", sources(), shape.defines, architecture)
+    assert "warning" not in compiled.log
+    (kernel,) = kernel_usage(compiled.log).values()
+    assert kernel.registers * 32 * shape.warps <= REGISTERS_OF_A_PROCESSOR
+    assert kernel.spilled <= MOST_SPILLED_BYTES
+    assert kernel.shared + shape.shared_bytes <= 227 * 1024
 
 
 def test_nvrtc_names_the_line_that_does_not_compile(nvrtc: Nvrtc) -> None:

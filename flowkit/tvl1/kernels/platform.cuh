@@ -16,9 +16,10 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 
 typedef long long int64;
 
-// Shared memory of a size known to the compiler, and of the size that the launch gives.
+// Shared memory of a size known to the compiler, and of the size that the launch gives, which must
+// be at least `bytes`.
 #define FLOWKIT_SHARED(type, name, count) __shared__ type name[count]
-#define FLOWKIT_DYNAMIC_SHARED(name) extern __shared__ __align__(16) char name[]
+#define FLOWKIT_DYNAMIC_SHARED(name, bytes) extern __shared__ __align__(16) char name[]
 
 namespace flowkit {
 

@@ -26,7 +26,7 @@
 #define __cluster_dims__(...)
 #define FLOWKIT_SHARED(type, name, count) \
   type* const name = reinterpret_cast<type*>(emulation::shared_slot(sizeof(type) * (count)))
-#define FLOWKIT_DYNAMIC_SHARED(name) char* const name = emulation::dynamic_shared()
+#define FLOWKIT_DYNAMIC_SHARED(name, bytes) char* const name = emulation::dynamic_shared(bytes)
 
 using std::max;
 using std::min;
@@ -145,7 +145,10 @@ void complete_bytes(TransactionBarrier* barrier, int bytes);
 // Run all blocks; false, with `failure` set, if it does not end.
 bool run(const Launch& launch);
 
-inline char* dynamic_shared() { return current->block->shared.data(); }
+inline char* dynamic_shared(size_t bytes) {
+  if (bytes > current->block->dynamic_bytes) fail("the launch gives too little shared memory");
+  return current->block->shared.data();
+}
 inline char* shared_slot(size_t bytes) {
   Block& block = *current->block;
   char* const slot = block.shared.data() + block.dynamic_bytes + current->shared_used;
@@ -226,6 +229,54 @@ inline float __int_as_float(int bits) {
 }
 
 namespace flowkit {
+
 inline float square_root(float x) { return std::sqrt(x); }
 inline float reciprocal(float x) { return 1.f / x; }
+
+// Clusters (kernels/cluster.cuh).
+
+using TransactionBarrier = emulation::TransactionBarrier;
+
+struct RemoteAddress {
+  char* p;
+};
+
+inline int cluster_rank() { return emulation::current->block->rank; }
+inline void synchronize_cluster() {
+  emulation::Cluster& cluster = *emulation::current->block->cluster;
+  emulation::arrive_and_wait(cluster.barrier, cluster.threads);
+}
+inline void init_barrier(TransactionBarrier* barrier, int arrivals) {
+  *barrier = {arrivals, arrivals, 0, 0};
+}
+inline void arrive(TransactionBarrier* barrier) {
+  if (barrier->pending == 0) emulation::fail("more arrivals than the barrier expects");
+  --barrier->pending;
+  emulation::complete_bytes(barrier, 0);
+}
+inline void arrive_expecting(TransactionBarrier* barrier, int bytes) {
+  barrier->bytes += bytes;
+  arrive(barrier);
+}
+inline void wait(TransactionBarrier* barrier, unsigned parity) {
+  if (barrier->phase != static_cast<int>(parity)) return;
+  emulation::current->transaction = barrier;
+  emulation::current->phase = static_cast<int>(parity);
+  emulation::pause();
+}
+inline RemoteAddress address_in(const void* p, int rank) {
+  emulation::Block& own = *emulation::current->block;
+  const auto& blocks = own.cluster->blocks;
+  if (rank < 0 || rank >= static_cast<int>(blocks.size())) emulation::fail("no such rank");
+  const std::ptrdiff_t offset = static_cast<const char*>(p) - own.shared.data();
+  return {blocks[static_cast<size_t>(rank)]->shared.data() + offset};
+}
+inline RemoteAddress offset_by(RemoteAddress there, int bytes) { return {there.p + bytes}; }
+inline void send(RemoteAddress target, float2 value, RemoteAddress barrier) {
+  emulation::current->block->cluster->messages.push_back(
+      {reinterpret_cast<float2*>(target.p), value,
+       reinterpret_cast<TransactionBarrier*>(barrier.p)});
+}
+inline float read_remote(RemoteAddress source) { return *reinterpret_cast<float*>(source.p); }
+
 }  // namespace flowkit

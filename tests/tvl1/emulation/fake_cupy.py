@@ -276,6 +276,7 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
         "major": gpu.capability // 10,
         "minor": gpu.capability % 10,
         "multiProcessorCount": 2,
+        "sharedMemPerBlockOptin": 227 * 1024,
     }
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 1,

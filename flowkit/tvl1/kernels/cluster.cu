@@ -1,0 +1,259 @@
+// The cluster solver: sm_90 and newer, frames that fit. One cluster of thread blocks keeps one pair
+// on chip for all warps and iterations of a level: u and q in registers, the data term in shared
+// memory. A warp spans a whole row; blocks lie below one another and send their border rows.
+//
+// In each iteration the dual step needs the first row of u from below, and the primal step of the
+// next one the last row of q from above. Rows not needed by anyone else are worked on before
+// waiting.
+//
+// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block) and
+// FLOWKIT_CLUSTER (blocks).
+
+#include "cluster.cuh"
+#include "core.cuh"
+#include "linearise.cuh"
+
+namespace flowkit {
+
+constexpr int kColumns = FLOWKIT_COLUMNS, kRows = FLOWKIT_ROWS, kWarps = FLOWKIT_WARPS;
+constexpr int kBlocks = FLOWKIT_CLUSTER, kThreads = kWarpSize * kWarps;
+constexpr int kRowPixels = kWarpSize * kColumns;
+constexpr int kRowBytes = kRowPixels * (int)sizeof(float2);
+
+using ClusterPatch = Patch<kRows, kColumns>;
+
+// A block's shared memory. Column j of lane l lies at 32 j + l of each row.
+struct Shared {
+  float4 data[kWarps * kRows * kRowPixels];
+  float2
+      u_rows[(kWarps + 1) * kRowPixels];  // the first row of u of each warp, and of the block below
+  float2
+      q_rows[(kWarps + 1) * kRowPixels];  // the last row of q of the block above, and of each warp
+  float changes[2][kWarps];               // of the latest two tests
+  TransactionBarrier u_ready, q_ready;
+};
+
+struct LevelOptions {
+  WarpOptions warp;
+  Steps steps;
+  int iterations, check_every;  // at most so many; a test after so many, never if 0
+  float enough;                 // a pair stops when an iteration changes no more
+};
+
+// Where this thread is.
+struct Place {
+  int lane, warp, rank;
+  int x, y;  // first pixel of its patch
+  int width, height;
+};
+
+FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* __restrict__ flow,
+                                const Place& at) {
+  const int64 n = (int64)at.width * at.height;
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const bool inside = flow != nullptr && at.x + j < at.width && at.y + r < at.height;
+      const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
+      patch.u1[r][j] = inside ? flow[pixel] : 0.f;
+      patch.u2[r][j] = inside ? flow[n + pixel] : 0.f;
+      patch.q11[r][j] = patch.q12[r][j] = patch.q21[r][j] = patch.q22[r][j] = 0.f;
+    }
+  }
+}
+
+FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* __restrict__ flow,
+                                 const Place& at) {
+  const int64 n = (int64)at.width * at.height;
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      if (at.x + j >= at.width || at.y + r >= at.height) continue;
+      const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
+      flow[pixel] = patch.u1[r][j];
+      flow[n + pixel] = patch.u2[r][j];
+    }
+  }
+}
+
+// Linearise this warp's rows around u. The flow goes through the slots of the data term, so that
+// the long code of the warp is not unrolled for each pixel, and lanes read neighbouring columns.
+FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
+                                   const float* __restrict__ I0, const float* __restrict__ I1,
+                                   const Place& at, const WarpOptions& options) {
+  float4* const rows = shared.data + at.warp * kRows * kRowPixels;
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const float4 u = {patch.u1[r][j], patch.u2[r][j], 0.f, 0.f};
+      rows[r * kRowPixels + j * kWarpSize + at.lane] = u;
+    }
+  }
+  __syncwarp();
+  for (int i = at.lane; i < kRows * kRowPixels; i += kWarpSize) {
+    const int r = i / kRowPixels, x = i % kRowPixels, y = at.y + r;
+    float4& slot = rows[r * kRowPixels + x % kColumns * kWarpSize + x / kColumns];
+    const float2 u = {slot.x, slot.y};
+    const float4 none = {0.f, 0.f, 0.f, 0.f};
+    slot = x < at.width && y < at.height
+               ? linearise_pixel(I0, I1, at.width, at.height, x, y, u, options)
+               : none;
+  }
+  __syncwarp();
+}
+
+// Put a row where the neighbour reads it: in this block, or in the one of `rank`.
+FLOWKIT_DEVICE void publish(const float (&first)[kColumns], const float (&second)[kColumns],
+                            float2* row, TransactionBarrier* barrier, bool elsewhere, int rank,
+                            int lane) {
+  const RemoteAddress there = address_in(row + lane, rank), its_barrier = address_in(barrier, rank);
+  FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+    const float2 value = {first[j], second[j]};
+    if (elsewhere) {
+      send(offset_by(there, j * kWarpSize * (int)sizeof(float2)), value, its_barrier);
+    } else {
+      row[j * kWarpSize + lane] = value;
+    }
+  }
+}
+
+// Count this warp as done with a barrier's rows; `awaits` if it reads one that comes from
+// elsewhere.
+FLOWKIT_DEVICE void arrive_as_warp(TransactionBarrier* barrier, bool awaits, int lane) {
+  __syncwarp();
+  if (lane != 0) return;
+  if (awaits) {
+    arrive_expecting(barrier, kRowBytes);
+  } else {
+    arrive(barrier);
+  }
+}
+
+// One warp's part of one iteration. `parity` is that of this iteration's phase of both barriers;
+// `q_pending` tells that the rows of q of the iteration before have not been waited for.
+template <bool kMeasure>
+FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Place& at,
+                                 const Steps& steps, unsigned parity, bool q_pending,
+                                 float& change) {
+  const bool first_warp = at.warp == 0, last_warp = at.warp == kWarps - 1;
+  const bool above = first_warp && at.rank > 0, below = last_warp && at.rank < kBlocks - 1;
+  const float2* const q_above = shared.q_rows + at.warp * kRowPixels + at.lane;
+  const float2* const u_below = shared.u_rows + (at.warp + 1) * kRowPixels + at.lane;
+
+  FLOWKIT_UNROLL for (int k = 1; k <= kRows; ++k) {
+    const int r = k % kRows;  // the first row comes last: it alone needs the row above
+    if (r == 0 && q_pending) wait(&shared.q_ready, parity ^ 1);
+    const Counted counted = {0, at.y + r < at.height ? at.width - at.x : 0};
+    const float4* const data = shared.data + (at.warp * kRows + r) * kRowPixels + at.lane;
+    primal_row<kMeasure, kWarpSize>(patch, r, q_above, data, at.lane == 0, counted, change);
+  }
+  publish(patch.u1[0], patch.u2[0], shared.u_rows + (above ? kWarps : at.warp) * kRowPixels,
+          &shared.u_ready, above, above ? at.rank - 1 : at.rank, at.lane);
+  arrive_as_warp(&shared.u_ready, below, at.lane);
+
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    if (r == kRows - 1) wait(&shared.u_ready, parity);
+    dual_row(patch, r, u_below, at.width - 1 - at.x, at.y + r == at.height - 1, steps);
+  }
+  publish(patch.q12[kRows - 1], patch.q22[kRows - 1],
+          shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready, below,
+          below ? at.rank + 1 : at.rank, at.lane);
+  arrive_as_warp(&shared.q_ready, above, at.lane);
+}
+
+// Sum of what all threads of the cluster changed, in one order, the same in every thread. `slot`
+// takes turns: a slow block may still be reading the sums of the test before.
+FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int slot, const Place& at) {
+  const float of_warp = sum_over_warp(change);
+  if (at.lane == 0) shared.changes[slot][at.warp] = of_warp;
+  synchronize_cluster();
+  float total = 0.f;
+  for (int i = at.lane; i < kBlocks * kWarps; i += kWarpSize) {
+    total += read_remote(address_in(&shared.changes[slot][i % kWarps], i / kWarps));
+  }
+  return sum_over_warp(total);
+}
+
+// What one linearisation carries to the next.
+struct Phases {
+  unsigned parity;
+  int tests;
+};
+
+// Iterate one linearisation (twin: reference.solve_warp); returns the iterations done.
+FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const Place& at,
+                              const LevelOptions& options, Phases& phases) {
+  bool q_pending = false;
+  int done = 0;
+  while (done < options.iterations) {
+    ++done;
+    const bool test = options.check_every > 0 && done % options.check_every == 0;
+    float change = 0.f;
+    if (test) {
+      iterate_rows<true>(patch, shared, at, options.steps, phases.parity, q_pending, change);
+    } else {
+      iterate_rows<false>(patch, shared, at, options.steps, phases.parity, q_pending, change);
+    }
+    phases.parity ^= 1;
+    q_pending = true;
+    if (test) {
+      const float total = sum_over_cluster(change, shared, phases.tests++ & 1, at);
+      if (total <= options.enough) break;
+    }
+  }
+  // The rows of q stay for the next linearisation; the phases must not run ahead of it.
+  wait(&shared.q_ready, phases.parity ^ 1);
+  return done;
+}
+
+FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
+  const float2 zero = {0.f, 0.f};
+  for (int i = threadIdx.x; i < (kWarps + 1) * kRowPixels; i += kThreads) {
+    shared.u_rows[i] = zero;
+    shared.q_rows[i] = zero;
+  }
+  if (threadIdx.x == 0) {
+    init_barrier(&shared.u_ready, kWarps);
+    init_barrier(&shared.q_ready, kWarps);
+  }
+  synchronize_cluster();
+}
+
+}  // namespace flowkit
+
+// Refine the flow of every pair on one level: cluster k works on pair k.
+//
+// frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null;
+// flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp.
+extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
+                                            1) __launch_bounds__(flowkit::kThreads, 1)
+    flowkit_cluster(const float* __restrict__ frames, const int2* __restrict__ planes,
+                    const float* start, float* flow, int* iterations, int count_stride, int width,
+                    int height, int warps, int most_iterations, int check_every, float enough,
+                    float bicubic_a, float l_t, int clamp, float tau, float taut) {
+  using namespace flowkit;
+  FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
+  Shared& shared = *(Shared*)memory;
+  Place at;
+  at.lane = threadIdx.x % kWarpSize;
+  at.warp = threadIdx.x / kWarpSize;
+  at.rank = cluster_rank();
+  at.x = at.lane * kColumns;
+  at.y = (at.rank * kWarps + at.warp) * kRows;
+  at.width = width;
+  at.height = height;
+  const int pair = blockIdx.x / kBlocks;
+  const int64 n = (int64)width * height;
+  const LevelOptions options = {
+      {bicubic_a, l_t, clamp}, {tau, taut}, most_iterations, check_every, enough};
+
+  ClusterPatch patch;
+  start_patch(patch, start == nullptr ? nullptr : start + 2 * pair * n, at);
+  prepare_shared(shared);
+  const float *const I0 = frames + planes[pair].x * n, *const I1 = frames + planes[pair].y * n;
+  Phases phases = {0, 0};
+  for (int warp = 0; warp < warps; ++warp) {
+    linearise_rows(patch, shared, I0, I1, at, options.warp);
+    const int done = solve_warp(patch, shared, at, options, phases);
+    if (at.rank == 0 && threadIdx.x == 0) iterations[(int64)pair * count_stride + warp] = done;
+  }
+  finish_patch(patch, flow + 2 * pair * n, at);
+  synchronize_cluster();  // no block may leave while another can still reach its shared memory
+}
