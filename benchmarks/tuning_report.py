@@ -1,0 +1,182 @@
+"""Confirm the presets `accurate` and `fast` and say what each of their values is worth.
+
+    python -m benchmarks.tuning_report accurate|fast [--unseen]
+
+Both parts of `tuning_pairs` under the preset as it is, as it was before it was tuned, and under
+every change of one value listed in `CHANGES`. `--unseen` also measures what nothing was tuned
+on: RubberWhale, Venus and the shifted square (FLOWKIT_TEST_DATA, default ../shared/data), and the
+CPU time of three real clips against cv2, in turn. One thread; needs scikit-image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.accuracy import read_grey, read_pair
+from benchmarks.bench_tvl1 import CLIPS, Pair, clip_pairs, cv2_tvl1, engine
+from benchmarks.record import ROOT, write_result
+from benchmarks.tuning_pairs import Float32, Part, TuningPair, pairs
+from benchmarks.tuning_score import Row, Scorer, summarise
+from flowkit.tvl1 import cpu
+from flowkit.tvl1.params import PRESETS, TVL1Params
+
+BEFORE = {
+    "accurate": TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off"),
+    "fast": TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off", warps=3, epsilon=0.014),
+}
+
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "accurate": [
+        *({"lambda_": value} for value in (0.1, 0.15)),
+        *({"theta": value} for value in (0.15, 0.25, 0.3)),
+        {"nscales": 5},
+        *({"scale_step": value} for value in (0.7, 0.75, 0.85)),
+        *({"warps": value} for value in (5, 7)),
+        *({"iterations": value} for value in (20, 300)),
+        *({"epsilon": value} for value in (0.003, 0.01)),
+        *({"check_every": value} for value in (5, 15)),
+        {"median": 5},
+        *({"bicubic_a": value} for value in (-0.5, -0.75)),
+        {"border": "clamp"},
+        *({"presmooth_sigma": value} for value in (0.4, 0.6)),
+        {"pyramid": "gaussian"},
+    ],
+    "fast": [
+        *({"lambda_": value} for value in (0.1, 0.15)),
+        *({"theta": value} for value in (0.2, 0.3)),
+        {"nscales": 5},
+        *({"scale_step": value} for value in (0.5, 0.6, 0.65, 0.75, 0.8)),
+        *({"warps": value} for value in (1, 3)),
+        *({"iterations": value} for value in (30, 100)),
+        *({"epsilon": value} for value in (0.009, 0.014)),
+        *({"check_every": value} for value in (5, 20)),
+        {"median": 5},
+        *({"bicubic_a": value} for value in (-0.5, -0.75)),
+        {"border": "clamp"},
+        *({"presmooth_sigma": value} for value in (0.4, 0.6)),
+        {"pyramid": "gaussian"},
+    ],
+}
+
+SHIFTS = {"R2": (2, 0), "R10": (10, 0), "R20": (20, 0), "R40": (40, 0), "R5U5": (5, -5)}
+SQUARE = (slice(60, 186), slice(61, 260))
+"""Rows and columns of the square in Shift0; its edge is blended over a few px, so not counted."""
+
+
+def shifted_pair(folder: Path, name: str, shift: tuple[int, int]) -> TuningPair:
+    frames = np.stack([read_grey(folder / f"Shift{which}.png") for which in ("0", name)])
+    inside = np.zeros(frames.shape[1:], np.uint8)
+    inside[SQUARE] = 1
+    kernel = np.ones((13, 13), np.uint8)
+    edge = cv2.dilate(inside, kernel) != cv2.erode(inside, kernel)
+    true: Float32 = np.array(shift, np.float32)[:, None, None] * inside
+    return TuningPair(name=f"Shift{name}", band="medium", frames=frames, true=np.where(edge, np.nan, true))
+
+
+def unseen_pairs(data: Path) -> list[TuningPair]:
+    """Return the pairs that no value was chosen on."""
+    found = []
+    for name in ("RubberWhale", "Venus"):
+        pair = read_pair(data / name)
+        frames = np.stack([pair.I0, pair.I1])
+        found.append(TuningPair(name=name, band="small", frames=frames, true=pair.true))
+    return [*found, *(shifted_pair(data / "shift", name, shift) for name, shift in SHIFTS.items())]
+
+
+def clip_speedups(videos: Path, preset: str, repeats: int) -> dict[str, dict[str, float]]:
+    """Return CPU seconds of cv2, the preset and what it was before, in turn, medians."""
+    before = cpu.load(BEFORE[preset])
+    entrants = {
+        "cv2": cv2_tvl1(cuda_like=False),
+        "before": lambda frames: before.flow_batch(frames, [[0, 1]])[0],
+        preset: engine(preset),
+    }
+    chosen: list[Pair] = [pair for clip in list(CLIPS)[:3] for pair in clip_pairs(videos, clip)[:2]]
+    found = {}
+    for pair in chosen:
+        seconds: dict[str, list[float]] = {name: [] for name in entrants}
+        for _ in range(repeats):
+            for name, solve in entrants.items():
+                start = time.thread_time()
+                solve(pair.frames)
+                seconds[name].append(time.thread_time() - start)
+        found[pair.name] = {name: statistics.median(values) for name, values in seconds.items()}
+    return found
+
+
+def described(rows: list[Row]) -> dict[str, Any]:
+    return {
+        "summary": dataclasses.asdict(summarise(rows)),
+        "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows],
+    }
+
+
+def measure_part(part: Part, preset: str) -> dict[str, Any]:
+    """Measure the preset, what it was, cv2's own rule on our engine, and each change of one value."""
+    scorer, params = Scorer(pairs(part)), PRESETS[preset]
+    entrants = {
+        preset: params,
+        "before": BEFORE[preset],
+        "opencv-cpu": PRESETS["opencv-cpu"],
+        **{
+            " ".join(f"{name}={value}" for name, value in change.items()): dataclasses.replace(
+                params, **change
+            )
+            for change in CHANGES[preset]
+        },
+    }
+    found = {}
+    for name, entrant in entrants.items():
+        rows = scorer.rows(entrant)
+        print(f"{part:10} {name:22} {summarise(rows)}", flush=True)
+        found[name] = described(rows)
+    return found
+
+
+def measure_unseen(preset: str, repeats: int) -> dict[str, Any]:
+    data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+    scorer = Scorer(unseen_pairs(data / "flow_gt"))
+    found = {
+        name: [dataclasses.asdict(row) for row in scorer.rows(params)]
+        for name, params in ((preset, PRESETS[preset]), ("before", BEFORE[preset]))
+    }
+    for now, was in zip(found[preset], found["before"], strict=True):
+        print(
+            f"{now['name']:12} cv2 {now['cv2_aee_px']:.3f} px, {preset} {now['aee_px']:.3f}, "
+            f"before {was['aee_px']:.3f}; CPU {now['cpu']:.2f}, {was['cpu']:.2f} of opencv-cpu"
+        )
+    clips = clip_speedups(data / "videos", preset, repeats)
+    for name, seconds in clips.items():
+        times = ", ".join(f"{who} {seconds['cv2'] / taken:.1f}x" for who, taken in seconds.items())
+        print(f"{name}: {times}")
+    return {"pairs": found, "clips_cpu_s": clips}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("preset", choices=CHANGES)
+    parser.add_argument("--unseen", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    report: dict[str, Any] = {
+        "params": dataclasses.asdict(PRESETS[options.preset]),
+        "before": dataclasses.asdict(BEFORE[options.preset]),
+    }
+    report |= {part: measure_part(part, options.preset) for part in ("validation", "tuning")}
+    if options.unseen:
+        report["unseen"] = measure_unseen(options.preset, options.repeats)
+    print(f"written to {write_result(f'tuning-{options.preset}', report)}")
+
+
+if __name__ == "__main__":
+    main()
