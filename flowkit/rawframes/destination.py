@@ -189,7 +189,8 @@ class Destination:
     @contextlib.contextmanager
     def partial(self, name: str) -> Iterator[Path]:
         """Yield a path to write a unit at; it is removed at the end, unless `place` has moved it."""
-        path = self.control / "partial" / part_key(name)
+        # A worker outlives a killed coordinator by a moment: it must not meet its successor's files.
+        path = self.control / "partial" / f"{part_key(name)}.{os.getpid()}"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with commit.no_space_translated(self.path / name):
