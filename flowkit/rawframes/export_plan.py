@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +114,17 @@ def prepare(store_path: Path | str, destination: Path | str, config: ExportConfi
         classes, options = store.labels, _options(store, config, recipe)
     place.check_options(options)
     splits = tuple(split_lists.read_splits(store_path))
-    units = _units(store_path, place, recipe, members, _groups(config, splits, members))
+    groups = _groups(config, splits, members)
+    units = [
+        Unit(
+            name=name,
+            members={video_id: members[video_id] for video_id in ids},
+            store=store_path,
+            destination=place.path,
+            recipe=recipe,
+        )
+        for name, ids in groups.items()
+    ]
     return _sort_units(
         units,
         ExportSetup(
@@ -210,19 +220,7 @@ def _groups(
     return groups
 
 
-def _units(
-    store: Path,
-    place: Destination,
-    recipe: Recipe,
-    members: Mapping[str, Member],
-    groups: Mapping[str, Sequence[str]],
-) -> Iterator[Unit]:
-    for name, ids in groups.items():
-        chosen = {video_id: members[video_id] for video_id in ids}
-        yield Unit(name=name, members=chosen, store=store, destination=place.path, recipe=recipe)
-
-
-def _sort_units(units: Iterator[Unit], setup: ExportSetup) -> ExportSetup:
+def _sort_units(units: Sequence[Unit], setup: ExportSetup) -> ExportSetup:
     todo, there, refused = [], [], []
     for unit in units:
         try:

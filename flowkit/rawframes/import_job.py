@@ -92,7 +92,7 @@ def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
             if index < len(files.flow):
                 writer.add_flow("flow", _field(files.flow[index], (height, width), options, seen))
             worker.report(index + 1, (index + 1) / n_frames)
-        record = _record(job, files, state, seen, (height, width))
+        record = _record(job, files, state, seen, size=(height, width))
         writer.commit(record)
     return VideoOutcome(
         video_id=source.video_id,
@@ -160,7 +160,7 @@ def _broken(path: Path, error: Exception) -> FolderError:
 
 
 def _record(
-    job: ImportJob, files: ClipFiles, state: SourceFingerprint, seen: _Seen, size: tuple[int, int]
+    job: ImportJob, files: ClipFiles, state: SourceFingerprint, seen: _Seen, *, size: tuple[int, int]
 ) -> VideoRecord:
     height, width = size
     return VideoRecord(

@@ -139,9 +139,9 @@ def _write(unit: Unit, worker: Worker) -> UnitOutcome:
     store = _store(unit.store, os.stat(unit.store).st_mtime_ns)
     with place.partial(unit.name) as partial:
         if unit.recipe.layout.form == "tar":
-            _write_shard(unit, store, tally, partial, on_frame)
+            _write_shard(unit, store, tally, partial, on_frame=on_frame)
         else:
-            _write_folder(unit, store, tally, partial, on_frame)
+            _write_folder(unit, store, tally, partial, on_frame=on_frame)
         sizes = sizes_below(partial)
         marker = Marker(
             name=unit.name,
@@ -174,7 +174,9 @@ def _reporter(unit: Unit, worker: Worker) -> Callable[[], None]:
     return on_frame
 
 
-def _write_folder(unit: Unit, store: Store, tally: Tally, folder: Path, on_frame: Callable[[], None]) -> None:
+def _write_folder(
+    unit: Unit, store: Store, tally: Tally, folder: Path, *, on_frame: Callable[[], None]
+) -> None:
     folder.mkdir()
     (video_id,) = unit.members
     pieces = ClipPieces(store, video_id, unit.recipe, tally)
@@ -200,7 +202,7 @@ def _write_file(name: str, data: bytes, folder: int) -> None:
         os.close(descriptor)
 
 
-def _write_shard(unit: Unit, store: Store, tally: Tally, path: Path, on_frame: Callable[[], None]) -> None:
+def _write_shard(unit: Unit, store: Store, tally: Tally, path: Path, *, on_frame: Callable[[], None]) -> None:
     with shards.ShardWriter(path) as tar:
         for video_id, member in unit.members.items():
             pieces = ClipPieces(store, video_id, unit.recipe, tally)
