@@ -6,6 +6,7 @@ Commands load when they are run, so that `flowkit --help` answers at once.
 from __future__ import annotations
 
 import importlib
+import keyword
 import signal
 import sys
 import warnings
@@ -20,6 +21,8 @@ COMMANDS = {
     "view": "Draw one video's flow, or report on a whole store with --html.",
     "compare": "Tell how far two sources of flow are apart.",
     "flow": "Compute the flow between two pictures.",
+    "export": "Write a store as folders of raw frames (TSN, denseflow, mmaction2, .flo, .npy) or webdataset.",
+    "import": "Bring folders of raw frames into a store, JPEGs byte for byte.",
     "synth": "Make a labelled set of small videos with true flow.",
     "doctor": "Show what is installed, what would be used, and why.",
     "demo": "Run the whole path once on made-up videos, in a temporary folder.",
@@ -38,7 +41,8 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = importlib.import_module(f"{__name__}.{module}").command
         for option in command.params:
             if isinstance(option, click.Option):
                 # FLOWKIT_EXTRACT_FRAMES for --frames, whatever the parameter is called inside.

@@ -117,3 +117,9 @@ def test_other_shapes_and_types_are_refused() -> None:
         jpeg.encode(PICTURE.astype(np.float32))
     with pytest.raises(InvalidParameterError, match="non-empty"):
         jpeg.encode(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_a_flow_plane_has_the_bytes_of_cv2_imencode() -> None:
+    plane = PICTURE[..., 1]
+    _, expected = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert jpeg.encode_grey(plane, 95) == expected.tobytes()

@@ -17,7 +17,19 @@ import flowkit
 from tests import clips
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMMANDS = ("extract", "info", "verify", "view", "compare", "flow", "synth", "doctor", "demo")
+COMMANDS = (
+    "extract",
+    "info",
+    "verify",
+    "view",
+    "compare",
+    "flow",
+    "export",
+    "import",
+    "synth",
+    "doctor",
+    "demo",
+)
 
 
 def command_line(*words: object) -> list[str]:
