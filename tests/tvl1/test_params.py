@@ -16,12 +16,13 @@ from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, TVL1Params, preset_of, 
 COMMON = {"tau": 0.25, "lambda_": 0.15, "theta": 0.3, "iterations": 300, "check_every": 10}
 OPENCV = {"nscales": 5, "warps": 5, "epsilon": 0.01, "presmooth_sigma": 0.0, "normalize": False}
 OURS = {
-    "nscales": 8,
-    "scale_step": 0.7,
+    "nscales": 100,
     "pyramid": "resize",
-    "bicubic_a": -0.75,
+    "bicubic_a": -0.6,
     "border": "off",
     "median": 0,
+    "presmooth_sigma": 0.0,
+    "normalize": False,
 }
 
 # The table of presets in docs/numerics.md, row by row.
@@ -63,8 +64,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "presmooth_sigma": 0.8,
         "normalize": True,
     },
-    "accurate": {**OURS, "warps": 5, "epsilon": 0.01, "presmooth_sigma": 0.0, "normalize": False},
-    "fast": {**OURS, "warps": 3, "epsilon": 0.014, "presmooth_sigma": 0.0, "normalize": False},
+    "accurate": {**OURS, "scale_step": 0.8, "warps": 10, "iterations": 30, "epsilon": 0.005},
+    "fast": {**OURS, "scale_step": 0.75, "warps": 2, "epsilon": 0.013},
 }
 
 
