@@ -259,6 +259,27 @@ class Store(Mapping[str, Clip]):
     def _read_one(self, request: ClipRequest) -> ClipData:
         return self[request.video_id].read(request)
 
+    def column(self, name: str) -> list[Any]:
+        """Return what the index says of all videos, in their order.
+
+        Parameters
+        ----------
+        name
+            `id` or an attribute of a clip's record, as `n_flow` or `label`.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no such column.
+        """
+        if name not in INDEX_COLUMNS:
+            raise InvalidParameterError(
+                f"Invalid column ({name!r}). Supported values are {list(INDEX_COLUMNS)}"
+            )
+        with guard.contained(self.path):
+            cells: list[Any] = self._table[name][list(self._rows.values())].tolist()
+            return [cell.decode() for cell in cells] if INDEX_COLUMNS[name] is str else cells
+
     def info(self) -> StoreInfo:
         """Return the store in a few numbers."""
         table = self._table[list(self._rows.values())]

@@ -82,9 +82,10 @@ def row_values(row: Any, columns: Columns) -> dict[str, Any]:
     StoreFormatError
         A text is not UTF-8.
     """
+    values = dict(zip(row.dtype.names, row.item(), strict=True))  # all at once: many times faster
     try:
         return {
-            column: row[column].decode() if kind is str else row[column].item()
+            column: values[column].decode() if kind is str else values[column]
             for column, kind in columns.items()
         }
     except UnicodeDecodeError as error:

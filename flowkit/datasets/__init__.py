@@ -1,0 +1,58 @@
+"""Splits of a store and the clips that a training loop asks for.
+
+`splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
+segments as TSN does; `samples` reads them as NumPy arrays; `torch_data` hands them to PyTorch,
+which is imported only when `ClipDataset`, `ClipStream` or `ClipSampler` is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from flowkit.datasets.samples import ClipBatch, ClipSample, ClipSamples
+from flowkit.datasets.sampling import Sampling
+from flowkit.datasets.split_checks import BalanceRow, check_split, class_balance
+from flowkit.datasets.split_sources import (
+    groups_by_pattern,
+    k_fold,
+    leave_one_out,
+    split_from_csv,
+    split_from_hmdb51,
+    split_from_ucf101,
+)
+from flowkit.datasets.splits import Split, list_splits, read_split, write_split
+
+if TYPE_CHECKING:
+    from flowkit.datasets.torch_data import ClipDataset, ClipSampler, ClipStream
+
+__all__ = [
+    "BalanceRow",
+    "ClipBatch",
+    "ClipDataset",
+    "ClipSample",
+    "ClipSampler",
+    "ClipSamples",
+    "ClipStream",
+    "Sampling",
+    "Split",
+    "check_split",
+    "class_balance",
+    "groups_by_pattern",
+    "k_fold",
+    "leave_one_out",
+    "list_splits",
+    "read_split",
+    "split_from_csv",
+    "split_from_hmdb51",
+    "split_from_ucf101",
+    "write_split",
+]
+
+_NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module 'flowkit.datasets' has no attribute {name!r}")
+    return getattr(importlib.import_module("flowkit.datasets.torch_data"), name)

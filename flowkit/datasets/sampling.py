@@ -1,0 +1,66 @@
+"""Which frames and flow fields of a video a training step sees: TSN's segments.
+
+A video is cut into K segments of equal length; each gives one RGB frame and a stack of L flow
+fields in a row, which starts at that frame. Of N fields, N - L + 1 can start a stack; with
+n = N - L + 1, segment k has the starts from k n / K to (k + 1) n / K.
+
+Source: Wang et al. 2016 (arXiv 1608.00859), section 3.1, and its data loader. In training that
+loader never reaches the last n mod K starts, and gives a video with n < K sorted random starts;
+here all starts are reached alike and segments of short videos overlap. In tests both agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import InvalidParameterError
+
+Short: TypeAlias = Literal["clamp", "wrap"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How segments are drawn."""
+
+    segments: int = 3
+    """K: frames and stacks a video."""
+    stack: int = 5
+    """L: flow fields of a stack."""
+    short: Short = "clamp"
+    """What stands for fields beyond the end of a video with fewer than L: `clamp` repeats the last
+    field, `wrap` starts again from the first."""
+
+    def __post_init__(self) -> None:
+        if self.segments < 1 or self.stack < 1:
+            raise InvalidParameterError(
+                f"segments and stack must be >= 1, got {self.segments} and {self.stack}"
+            )
+        if self.short not in get_args(Short):
+            raise InvalidParameterError(
+                f"Invalid short ({self.short!r}). Supported values are {get_args(Short)}"
+            )
+
+    def random(self, n_flow: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return where each segment starts, int64 (K,), drawn evenly from its own part."""
+        return self._starts(n_flow, rng.random(self.segments))
+
+    def centred(self, n_flow: int) -> NDArray[np.int64]:
+        """Return where each segment starts, int64 (K,): the middle of its part."""
+        return self._starts(n_flow, np.full(self.segments, 0.5))
+
+    def fields(self, starts: NDArray[np.int64], n_flow: int) -> NDArray[np.int64]:
+        """Return the flow fields of the stacks, int64 (K, L), each in [0, n_flow)."""
+        wanted = starts[:, None] + np.arange(self.stack)
+        return wanted % n_flow if self.short == "wrap" else np.minimum(wanted, n_flow - 1)
+
+    def _starts(self, n_flow: int, within: NDArray[np.float64]) -> NDArray[np.int64]:
+        if n_flow < 1:
+            raise InvalidParameterError(f"a video must have a flow field to be sampled, got {n_flow}")
+        count = max(1, n_flow - self.stack + 1)
+        places = (np.arange(self.segments) + within) * (count / self.segments)
+        # The product may round up to `count` itself.
+        return np.minimum(places.astype(np.int64), count - 1)

@@ -1,0 +1,154 @@
+"""Splits: which video is in which subset or fold, and which videos belong together.
+
+They are plain CSV beside the store, ``<store>.splits/<name>.csv``, with the columns `id`, `subset`
+(train, test, …) or `fold` (each fold is the test set once), and `group`: videos of one group, of one
+person or one source film, must not lie on both sides. A finished store itself is never changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from flowkit.errors import InputError, InvalidParameterError
+
+Kind: TypeAlias = Literal["subset", "fold"]
+TRAIN, TEST = "train", "test"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """An assignment of videos to subsets or to folds."""
+
+    name: str
+    kind: Kind
+    parts: Mapping[str, str]
+    """The subset or fold of each id."""
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The group of each id; ids without one are groups of their own."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidParameterError(
+                f"Invalid split name ({self.name!r}). It names a file: letters, digits, '.', '_' and '-'"
+            )
+        if self.kind not in ("subset", "fold"):
+            raise InvalidParameterError(f"Invalid kind ({self.kind!r}). Supported values are subset, fold")
+        if not self.parts:
+            raise InputError(f"the split {self.name!r} has no videos")
+        if strays := sorted(self.groups.keys() - self.parts.keys()):
+            raise InputError(f"the split {self.name!r} has groups of ids that it lacks: {strays[:3]}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The subsets or folds, sorted; folds of digits by their numbers."""
+        return tuple(sorted(set(self.parts.values()), key=lambda n: (len(n) if n.isdigit() else 99, n)))
+
+    def ids(self, part: str) -> tuple[str, ...]:
+        """Return the ids of one subset or fold, in order.
+
+        Raises
+        ------
+        InvalidParameterError
+            The split has no such part.
+        """
+        if part not in self.names:
+            raise InvalidParameterError(
+                f"Invalid {self.kind} ({part!r}). Supported values of split {self.name!r} are {self.names}"
+            )
+        return tuple(video_id for video_id, own in self.parts.items() if own == part)
+
+    def train_test(self, fold: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the ids to train on and those to test on.
+
+        Parameters
+        ----------
+        fold
+            The fold that is tested on, the others being trained on; None for a split of subsets.
+        """
+        if (self.kind == "fold") != (fold is not None):
+            raise InvalidParameterError(
+                f"the split {self.name!r} is one of {self.kind}s: "
+                + ("say which fold is tested on" if self.kind == "fold" else "it has no folds")
+            )
+        if fold is None:
+            return self.ids(TRAIN), self.ids(TEST)
+        tested = self.ids(fold)
+        return tuple(video_id for video_id, own in self.parts.items() if own != fold), tested
+
+
+def splits_path(store_path: Path | str) -> Path:
+    """Return the folder of a store's splits."""
+    path = Path(store_path)
+    return path.with_name(f"{path.name}.splits")
+
+
+def list_splits(store_path: Path | str) -> tuple[str, ...]:
+    """Return the names of the splits beside a store."""
+    return tuple(
+        sorted(path.stem for path in splits_path(store_path).glob("*.csv") if _NAME.fullmatch(path.stem))
+    )
+
+
+def read_split(store_path: Path | str, name: str) -> Split:
+    """Return a split that lies beside a store.
+
+    Raises
+    ------
+    InputError
+        There is none of this name, or its file cannot be read.
+    """
+    path = splits_path(store_path) / f"{name}.csv"
+    if not _NAME.fullmatch(name) or not path.is_file():
+        raise InputError(
+            f"there is no split {name!r} beside {store_path}; there are {list(list_splits(store_path))}"
+        )
+    return parse_split(path, name)
+
+
+def parse_split(path: Path, name: str) -> Split:
+    """Return the split that a CSV file holds: columns `id`, `subset` or `fold`, and perhaps `group`.
+
+    Raises
+    ------
+    InputError
+        A column is missing, a cell of it empty, or an id there twice.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        columns = rows.fieldnames or []
+        kind: Kind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
+        if "id" not in columns or kind is None:
+            raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
+        parts: dict[str, str] = {}
+        groups: dict[str, str] = {}
+        for number, row in enumerate(rows, 2):
+            video_id, part = row["id"] or "", row[kind] or ""
+            if not video_id or not part or video_id in parts:
+                raise InputError(f"{path}:{number}: id or {kind} is empty, or {video_id!r} is there twice")
+            parts[video_id] = part
+            if row.get("group"):
+                groups[video_id] = row["group"]
+    return Split(name=name, kind=kind, parts=parts, groups=groups)
+
+
+def write_split(store_path: Path | str, split: Split) -> Path:
+    """Write a split beside a store, in place of one of its name; return its file."""
+    path = splits_path(store_path) / f"{split.name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["id", split.kind, "group"])
+            rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,231 @@
+"""A store's clips for PyTorch; of flowkit, only this module imports torch.
+
+    dataset = ClipDataset("out.h5", ids=train_ids, training=True, crop=(224, 224))
+    loader = DataLoader(dataset, batch_size=8, sampler=ClipSampler(dataset), num_workers=4)
+
+Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L, H, W), `flow_scale`
+float32 (K, L), `label` int (-1 without one), `id` str.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
+
+from flowkit.datasets.samples import ClipSample, ClipSamples, FlowForm
+from flowkit.datasets.sampling import Sampling, Short
+from flowkit.errors import InvalidParameterError
+from flowkit.store.reader import Store
+
+Item: TypeAlias = dict[str, Any]
+Key: TypeAlias = "int | tuple[int, int]"
+Transform: TypeAlias = Callable[[Item], Any]
+
+
+class ClipDataset(Dataset[Any]):
+    """Map-style dataset: item i is K segments of video i.
+
+    Parameters
+    ----------
+    store, ids, training, frames, field, flow_form, crop, seed
+        As for `ClipSamples`.
+    segments, stack, short
+        As for `Sampling`.
+    transform
+        Called with each item in the process that reads it.
+    threads
+        How many items of a batch a process reads at once.
+
+    Notes
+    -----
+    A key is (epoch, index), as `ClipSampler` gives, or an index alone, which stands for epoch 0: then
+    every epoch draws the same segments. Workers may be forked or spawned; each has its own handles.
+    """
+
+    def __init__(
+        self,
+        store: Store | Path | str,
+        *,
+        ids: Sequence[str] | None = None,
+        segments: int = 3,
+        stack: int = 5,
+        short: Short = "clamp",
+        training: bool = False,
+        frames: bool = True,
+        field: str = "flow",
+        flow_form: FlowForm = "px",
+        crop: tuple[int, int] | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.samples = ClipSamples(
+            store,
+            ids=ids,
+            sampling=Sampling(segments=segments, stack=stack, short=short),
+            training=training,
+            frames=frames,
+            field=field,
+            flow_form=flow_form,
+            crop=crop,
+            seed=seed,
+        )
+        self._transform = transform
+        self._threads = threads
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return self.samples.classes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Any:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
+        item = as_item(self.samples.sample(index % len(self), epoch))
+        return item if self._transform is None else self._transform(item)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Any]:
+        """Return the items of a batch; DataLoader asks for them at once."""
+        workers = min(self._threads, len(keys))
+        if workers <= 1:
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-item") as pool:
+            return list(pool.map(self.__getitem__, keys))
+
+
+class ClipSampler(Sampler[tuple[int, int]]):
+    """The order of an epoch for one process: keys (epoch, index) for a `ClipDataset`.
+
+    Parameters
+    ----------
+    dataset
+        Its `training` decides whether the order is shuffled and shared out evenly.
+    rank, world
+        Which of how many processes this is; without them those of torch.distributed, or of the
+        environment that torchrun sets.
+
+    Notes
+    -----
+    Each pass goes on to the next epoch. `position` counts what was handed out, which is ahead of
+    what was trained on where workers prefetch; a training loop that resumes says itself where
+    (`seek`). What follows is then what would have followed, whatever the number of workers.
+    """
+
+    def __init__(self, dataset: ClipDataset, *, rank: int | None = None, world: int | None = None) -> None:
+        self._samples = dataset.samples
+        self._rank, self._world = _place(rank, world)
+        self.epoch, self.position = 0, 0
+
+    def seek(self, epoch: int, position: int = 0) -> None:
+        """Go on from a position of an epoch, counted in videos of this process."""
+        if epoch < 0 or not 0 <= position <= self._count(epoch):
+            raise InvalidParameterError(
+                f"position must be in [0, {self._count(epoch)}] of an epoch >= 0, got {position} of {epoch}"
+            )
+        self.epoch, self.position = epoch, position
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the position that the next key comes from."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a `state_dict`."""
+        self.seek(state["epoch"], state["position"])
+
+    def __len__(self) -> int:
+        return self._count(self.epoch) - self.position
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        share = self._samples.share(epoch, rank=self._rank, world=self._world).tolist()
+        for index in share[self.position :]:
+            self.position += 1
+            yield epoch, index
+        self.epoch, self.position = epoch + 1, 0
+
+    def _count(self, epoch: int) -> int:
+        return len(self._samples.share(epoch, rank=self._rank, world=self._world))
+
+
+class ClipStream(IterableDataset[Any]):
+    """Iterable dataset over a `ClipDataset`: sharded over ranks, and within each over its workers.
+
+    Parameters
+    ----------
+    dataset
+        What is iterated.
+    batch_size
+        That of the loader: workers then take whole batches in turn, so that the loader's batches are
+        the same whatever the number of workers.
+    rank, world
+        As for `ClipSampler`.
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, *, batch_size: int = 1, rank: int | None = None, world: int | None = None
+    ) -> None:
+        if batch_size < 1:
+            raise InvalidParameterError(f"batch_size must be >= 1, got {batch_size}")
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._rank, self._world = _place(rank, world)
+        self._epoch, self._position = 0, 0
+
+    def seek(self, epoch: int, position: int = 0) -> None:
+        """Say which epoch the next pass reads, and from which video of this process on.
+
+        Call it before each pass: the stream cannot know how far its workers are. With persistent
+        workers it has no effect; `ClipSampler` has no such limit.
+        """
+        self._epoch, self._position = epoch, position
+
+    def __len__(self) -> int:
+        share = self._dataset.samples.share(self._epoch, rank=self._rank, world=self._world)
+        return max(0, len(share) - self._position)
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        samples, epoch, size = self._dataset.samples, self._epoch, self._batch_size
+        share = samples.share(epoch, rank=self._rank, world=self._world)[self._position :].tolist()
+        for first in range(worker * size, len(share), workers * size):
+            keys = [(epoch, index) for index in share[first : first + size]]
+            yield from self._dataset.__getitems__(keys)
+
+
+def as_item(sample: ClipSample) -> Item:
+    """Return a sample as a dict of tensors, which share its memory."""
+    item: Item = {
+        "flow": torch.from_numpy(sample.flow),
+        "flow_scale": torch.from_numpy(sample.flow_scale),
+        "label": sample.label,
+        "id": sample.video_id,
+    }
+    if sample.rgb is not None:
+        item["rgb"] = torch.from_numpy(sample.rgb)
+    return item
+
+
+def _place(rank: int | None, world: int | None) -> tuple[int, int]:
+    """Return rank and world: as given, of torch.distributed, of the environment, or 0 of 1."""
+    if (rank is None) != (world is None):
+        raise InvalidParameterError(f"rank and world go together, got {rank=} and {world=}")
+    if rank is None or world is None:
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized():
+            rank, world = distributed.get_rank(), distributed.get_world_size()
+        else:
+            rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if not 0 <= rank < world:
+        raise InvalidParameterError(f"rank must be in [0, world), got {rank} of {world}")
+    return rank, world

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowkit.datasets import Split, list_splits, read_split, write_split
+from flowkit.errors import InputError, InvalidParameterError
+
+
+def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
+    split = Split(name="mine", kind="subset", parts={"a/1": "train", "b,2": "test"}, groups={"a/1": 'g"1"'})
+    store = tmp_path / "out.h5"
+    path = write_split(store, split)
+    assert path == tmp_path / "out.h5.splits" / "mine.csv"
+    assert path.read_text().splitlines()[0] == "id,subset,group"
+    assert read_split(store, "mine") == split
+    assert list_splits(store) == ("mine",)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_each_fold_is_tested_once() -> None:
+    split = Split(name="f", kind="fold", parts={"a": "10", "b": "2", "c": "0", "d": "2"})
+    assert split.names == ("0", "2", "10")
+    assert split.train_test("2") == (("a", "c"), ("b", "d"))
+    with pytest.raises(InvalidParameterError, match="which fold"):
+        split.train_test()
+    with pytest.raises(InvalidParameterError, match="Invalid fold"):
+        split.train_test("3")
+
+
+def test_subsets_are_trained_on_and_tested() -> None:
+    split = Split(name="s", kind="subset", parts={"a": "train", "b": "test", "c": "train"})
+    assert split.train_test() == (("a", "c"), ("b",))
+    with pytest.raises(InvalidParameterError, match="no folds"):
+        split.train_test("0")
+
+
+@pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "x" * 101])
+def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidParameterError, match="names a file"):
+        Split(name=name, kind="fold", parts={"a": "0"})
+    with pytest.raises(InputError, match="no split"):
+        read_split(tmp_path / "out.h5", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id,side\na,train\n", "expected columns"),
+        ("id,subset\na,train\na,test\n", "2.*there twice|3: .*twice"),
+        ("id,subset\na,\n", "empty"),
+        ("id,fold\n", "no videos"),
+    ],
+)
+def test_files_that_are_no_split_are_told(tmp_path: Path, text: str, told: str) -> None:
+    folder = tmp_path / "out.h5.splits"
+    folder.mkdir()
+    (folder / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=told):
+        read_split(tmp_path / "out.h5", "x")
