@@ -19,11 +19,10 @@ class Plane {
   // offset within some page (4 KiB aliasing).
   explicit Plane(int number) : shift_(number * kShift) {}
 
-  // Floats left and right of each row: the widest vector (16) and the warp's reach (3), rounded up
-  // to whole cache lines on both sides.
+  // Floats left and right of each row: the widest vector (16), read one ahead, or the warp's
+  // reach beyond a vector (4), rounded up to whole cache lines on both sides.
   static constexpr ptrdiff_t kSide = 32;
-  // Rows above and below: the warp's 6x6 footprint reaches 2 up and 3 down, and a vector that
-  // starts left of the frame may touch one row more.
+  // Rows above and below: the warp's widest footprint reaches 3 up and 4 down.
   static constexpr ptrdiff_t kMargin = 4;
 
   // Give the plane a size; what it holds then is undefined. Memory is kept when the new size fits

@@ -56,8 +56,8 @@ void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Pl
 
 // Continue a row or column beyond its ends such that I1 and its centred differences both seem to
 // repeat their edge values: I[-1] = I[0] for the first, and I[-2] = I[0] - (I[1] - I[0]) for the
-// second, whose missing neighbour is the pixel itself. The third after the end carries no weight;
-// it only has to be finite.
+// second, whose missing neighbour is the pixel itself. The third carries no weight; it only has to
+// be finite.
 struct Ends {
   float one_before, two_before, one_after, two_after;
 };
@@ -73,17 +73,17 @@ void extend_margins(Plane& image) {
     float* const row = image.row(y);
     const Ends ends = continue_line(row[0], row[right], row[width - 1 - right], row[width - 1]);
     row[-1] = ends.one_before;
-    row[-2] = ends.two_before;
+    row[-3] = row[-2] = ends.two_before;
     row[width] = ends.one_after;
-    row[width + 1] = row[width + 2] = ends.two_after;
+    row[width + 1] = row[width + 2] = row[width + 3] = ends.two_after;
   }
-  for (int x = -2; x < width + 3; ++x) {
+  for (int x = -3; x < width + 4; ++x) {
     const Ends ends = continue_line(image.row(0)[x], image.row(down)[x],
                                     image.row(height - 1 - down)[x], image.row(height - 1)[x]);
     image.row(-1)[x] = ends.one_before;
-    image.row(-2)[x] = ends.two_before;
+    image.row(-3)[x] = image.row(-2)[x] = ends.two_before;
     image.row(height)[x] = ends.one_after;
-    image.row(height + 1)[x] = image.row(height + 2)[x] = ends.two_after;
+    image.row(height + 1)[x] = image.row(height + 2)[x] = image.row(height + 3)[x] = ends.two_after;
   }
 }
 
