@@ -30,15 +30,36 @@ int edge_mirror(int i, int side) {
   return i;
 }
 
-// One row through the horizontal map.
+// One row through the horizontal map. kTaps is its number of taps, or 0: any.
+template <int kTaps>
 void resample_row(const float* row, const AxisMap& map, float* result) {
-  const int length = map.length();
+  const int length = map.length(), taps = kTaps ? kTaps : map.taps;
   const int* index = map.index.data();
   const float* weight = map.weight.data();
-  for (int x = 0; x < length; ++x) {
-    float value = 0;
-    for (int k = 0; k < map.taps; ++k) value += *weight++ * row[*index++];
+  for (int x = 0; x < length; ++x, index += taps, weight += taps) {
+    float value = weight[0] * row[index[0]];
+    for (int k = 1; k < taps; ++k) value += weight[k] * row[index[k]];
     result[x] = value;
+  }
+}
+
+void resample_rows(const Plane& image, const AxisMap& map, Plane& result) {
+  const auto resample_one = map.taps == 2 ? resample_row<2> : resample_row<0>;
+  for (int y = 0; y < image.height(); ++y) resample_one(image.row(y), map, result.row(y));
+}
+
+// The weighted sum of some rows, two of them a pass.
+void add_rows(const Plane& image, const int* index, const float* weight, int taps, float* result) {
+  const int width = image.width();
+  for (int k = 0; k < taps; k += 2) {
+    const bool pair = k + 1 < taps;
+    const float *const first = image.row(index[k]), *const second = image.row(index[k + pair]);
+    const float w0 = weight[k], w1 = pair ? weight[k + 1] : 0;
+    if (k == 0) {
+      for (int x = 0; x < width; ++x) result[x] = w0 * first[x] + w1 * second[x];
+    } else {
+      for (int x = 0; x < width; ++x) result[x] = (result[x] + w0 * first[x]) + w1 * second[x];
+    }
   }
 }
 
@@ -108,20 +129,16 @@ AxisMap gaussian_axis(int side, double sigma) {
 
 void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
               Plane& result) {
-  const int width = horizontal.length(), height = vertical.length();
-  Plane narrowed;
-  narrowed.reshape(width, image.height());
-  for (int y = 0; y < image.height(); ++y) resample_row(image.row(y), horizontal, narrowed.row(y));
-  result.reshape(width, height);
-  for (int y = 0; y < height; ++y) {
-    float* const row = result.row(y);
-    std::fill_n(row, width, 0.f);
-    for (int k = 0; k < vertical.taps; ++k) {
-      const size_t slot = static_cast<size_t>(y) * vertical.taps + k;
-      const float* const source = narrowed.row(vertical.index[slot]);
-      const float weight = gain * vertical.weight[slot];
-      for (int x = 0; x < width; ++x) row[x] += weight * source[x];
-    }
+  const int taps = vertical.taps;
+  thread_local Plane narrowed;  // kept from call to call, as batch.cpp does with its memory
+  narrowed.reshape(horizontal.length(), image.height());
+  resample_rows(image, horizontal, narrowed);
+  result.reshape(horizontal.length(), vertical.length());
+  std::vector<float> weight(static_cast<size_t>(taps));
+  for (int y = 0; y < result.height(); ++y) {
+    const size_t slot = static_cast<size_t>(y) * taps;
+    for (int k = 0; k < taps; ++k) weight[k] = gain * vertical.weight[slot + k];
+    add_rows(narrowed, &vertical.index[slot], weight.data(), taps, result.row(y));
   }
 }
 
