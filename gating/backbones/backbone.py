@@ -1,0 +1,85 @@
+"""What every backbone is: stages that yield their maps, and what its input must look like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from gating.config import check_choice
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """How a network wants its pixels.
+
+    Parameters
+    ----------
+    mean, std : (float, float, float)
+        Subtracted from and divided into pixels in [0, 255], in the network's channel order.
+    order : {"rgb", "bgr"}
+        The network's channel order.
+    flow_std : float
+        Divides flow codes once 128 was subtracted.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    order: Literal["rgb", "bgr"] = "rgb"
+    flow_std: float = 1.0
+
+
+# torchvision's and most others', for pixels in [0, 255].
+IMAGENET_INPUT = InputSpec(
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+    # tsn-pytorch, models.py: flow is divided by the mean of the three.
+    flow_std=0.226 * 255,
+)
+
+
+class Backbone(nn.Module):
+    """A convolutional trunk without its classifier.
+
+    Attributes
+    ----------
+    taps : dict of str to int
+        Layers the gate may read, in order, and their channels.
+    default_tap : str
+        The layer it reads unless told otherwise.
+    features : int
+        Length of the pooled feature.
+    first_conv : str
+        Name of the convolution that sees the input; a flow stream's is inflated.
+    inputs : InputSpec
+        How it wants its pixels.
+    """
+
+    taps: ClassVar[dict[str, int]]
+    default_tap: ClassVar[str]
+    features: ClassVar[int]
+    first_conv: ClassVar[str]
+    inputs: ClassVar[InputSpec]
+
+    def stages(self, pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield each tap's name and map (n, C, h, w) in order; the last is the final map."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor, tap: str) -> tuple[Tensor, Tensor]:
+        """Return the pooled feature (n, features) and the map of `tap`, float.
+
+        Parameters
+        ----------
+        pixels
+            float (n, in_channels, H, W), normalised as `inputs` says.
+        tap
+            One of `taps`.
+        """
+        check_choice("tap", tap, self.taps)
+        tapped = final = pixels
+        for name, final in self.stages(pixels):
+            if name == tap:
+                tapped = final
+        return final.mean(dim=(2, 3)), tapped

@@ -1,0 +1,226 @@
+"""What the streams, the gate and the augmentation are: frozen choices, without torch.
+
+`GATE_PRESETS` and `AUGMENT_PRESETS` hold the presets' pieces; docs/gating.md tells what each
+comes from and where it departs from the release.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection
+from typing import Literal
+
+from flowkit.errors import InvalidParameterError
+
+Modality = Literal["rgb", "flow"]
+Backbone = Literal["bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small"]
+Combine = Literal["concat", "height", "sum"]
+Activation = Literal["relu", "softmax", "sigmoid"]
+Placement = Literal["consensus", "snippet"]
+Start = Literal["fixed", "zero"]
+Normalization = Literal["batch", "frozen"]
+Variant = Literal["A", "B"]
+
+BACKBONES: tuple[Backbone, ...] = ("bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small")
+
+# TSN's own: the spatial stream overfits more than the temporal one.
+TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
+# TSN's 1.5 : 1 for flow : rgb. Everywhere in the gate index 0 is flow and 1 is rgb.
+FIXED_WEIGHTS = (1.5, 1.0)
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raise InvalidParameterError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InvalidParameterError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_that(name: str, value: object, ok: bool, expected: str) -> None:
+    """Raise InvalidParameterError unless `ok`."""
+    if not ok:
+        raise InvalidParameterError(f"{name} must be {expected}, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """One stream: a backbone, dropout and a linear classifier.
+
+    Parameters
+    ----------
+    modality : {"rgb", "flow"}
+        What it sees: one frame, or `stack` consecutive flow fields.
+    num_classes : int
+        Classes, >= 2.
+    backbone : str
+        One of `BACKBONES`.
+    stack : int
+        Flow fields a segment, >= 1; TSN's 5 give 10 input channels. Without effect on rgb.
+    dropout : float or None
+        Share of pooled features dropped in training, [0, 1); None is TSN's .8 (rgb) or .7 (flow).
+    partial_bn : bool
+        Keep the statistics and the affine part of every batch norm but the first.
+    tap : str or None
+        Layer whose map the gate reads; None is the backbone's own default.
+    weights : str or None
+        "imagenet" (from an installed package), a file's path, or None for a random start.
+    """
+
+    modality: Modality
+    num_classes: int
+    backbone: Backbone = "bn_inception"
+    stack: int = 5
+    dropout: float | None = None
+    partial_bn: bool = True
+    tap: str | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check each choice; the tap's name is checked by the backbone that has it."""
+        check_choice("modality", self.modality, TSN_DROPOUT)
+        check_choice("backbone", self.backbone, BACKBONES)
+        check_that("num_classes", self.num_classes, self.num_classes >= 2, ">= 2")
+        check_that("stack", self.stack, self.stack >= 1, ">= 1 flow fields")
+        check_that("dropout", self.dropout, 0 <= self.dropout_rate < 1, "in [0, 1)")
+
+    @property
+    def dropout_rate(self) -> float:
+        """The dropout that applies, [0, 1)."""
+        return TSN_DROPOUT[self.modality] if self.dropout is None else self.dropout
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of one segment: 3, or x and y of each flow field."""
+        return 3 if self.modality == "rgb" else 2 * self.stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GateConfig:
+    """The gating ConvNet and its loss.
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes of the auxiliary task, >= 2.
+    tap_channels : int
+        Channels of each stream's tapped map; 1056 for BN-Inception's `inception_4e`.
+    combine : {"concat", "height", "sum"}
+        How the two maps are joined: on channels, along the height, or added.
+    activation : {"relu", "softmax", "sigmoid"}
+        From pre-activation to gate.
+    placement : {"consensus", "snippet"}
+        Activate the mean over the K segments, or each segment (then scores are weighed before
+        their mean).
+    dropout : float
+        On the gate's pooled feature, [0, 1).
+    auxiliary_weight : float
+        lambda of the auxiliary classification, >= 0.
+    start : {"fixed", "zero"}
+        Bias such that the first gate is `fixed`, or zero as released.
+    fixed : (float, float)
+        Fixed fusion weights (flow, rgb), > 0: start, centre of the prior, and fallback.
+    prior : float
+        Weight of the squared distance of the pre-activation from its start, >= 0.
+    width : float
+        Multiplies the widths of the two inception blocks, > 0; below 1 for small nets.
+    normalization : {"batch", "frozen"}
+        Batch norms that learn, or that stay as initialised: the release froze them.
+    """
+
+    num_classes: int
+    tap_channels: int = 1056
+    combine: Combine = "concat"
+    activation: Activation = "relu"
+    placement: Placement = "consensus"
+    dropout: float = 0.9
+    auxiliary_weight: float = 0.1
+    start: Start = "fixed"
+    fixed: tuple[float, float] = FIXED_WEIGHTS
+    prior: float = 0.1
+    width: float = 1.0
+    normalization: Normalization = "batch"
+
+    def __post_init__(self) -> None:
+        """Check each choice."""
+        check_choice("combine", self.combine, ("concat", "height", "sum"))
+        check_choice("activation", self.activation, ("relu", "softmax", "sigmoid"))
+        check_choice("placement", self.placement, ("consensus", "snippet"))
+        check_choice("start", self.start, ("fixed", "zero"))
+        check_choice("normalization", self.normalization, ("batch", "frozen"))
+        check_that("num_classes", self.num_classes, self.num_classes >= 2, ">= 2")
+        check_that("tap_channels", self.tap_channels, self.tap_channels >= 1, ">= 1")
+        check_that("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        for name in ("auxiliary_weight", "prior"):
+            value = getattr(self, name)
+            check_that(name, value, 0 <= value < math.inf, "finite and >= 0")
+        check_that("width", self.width, 0 < self.width <= 4, "in (0, 4]")
+        positive = len(self.fixed) == 2 and all(0 < weight < math.inf for weight in self.fixed)
+        check_that("fixed", self.fixed, positive, "two finite weights > 0, flow then rgb")
+
+
+def released_gate(num_classes: int = 101, variant: Variant = "A") -> GateConfig:
+    """Return the gate as its authors released it (preset `zhu2018`).
+
+    Source: GitHub zhujiagang/gating-ConvNet-code, `gating_three_2*_train_val.prototxt`: A joins
+    the maps on channels, B along the height. Biases of the last layers are zero, there is no
+    prior, and every batch norm of the gate is `frozen: true`: initial statistics, no learning.
+    """
+    check_choice("variant", variant, ("A", "B"))
+    common = GateConfig(num_classes=num_classes, start="zero", prior=0.0, normalization="frozen")
+    if variant == "A":
+        return common
+    return dataclasses.replace(common, combine="height", dropout=0.8, auxiliary_weight=1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """Crops, flips and the scaling of flow, the same for both modalities of a clip.
+
+    Parameters
+    ----------
+    size : int
+        Side of the network's square input, px.
+    scales : tuple of float
+        Sides of the random crops as shares of the shorter side, in (0, 1].
+    max_distort : int
+        How many steps of `scales` width and height may differ by, >= 0.
+    flip : bool
+        Mirror half of the training clips; off where left and right make classes.
+    bound_px : float
+        Flow beyond +-bound is clipped, px, > 0; TSN's 20.
+    """
+
+    size: int = 224
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    max_distort: int = 1
+    flip: bool = True
+    bound_px: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Check each choice."""
+        check_that("size", self.size, self.size >= 8, ">= 8 px")
+        in_range = bool(self.scales) and all(0 < scale <= 1 for scale in self.scales)
+        check_that("scales", self.scales, in_range, "one or more shares in (0, 1]")
+        check_that("max_distort", self.max_distort, self.max_distort >= 0, ">= 0")
+        check_that("bound_px", self.bound_px, 0 < self.bound_px < math.inf, "finite and > 0 px")
+
+
+# For each preset: backbone, augmentation and gate, as functions of the number of classes.
+STREAM_PRESETS: dict[str, Backbone] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+
+AUGMENT_PRESETS: dict[str, AugmentConfig] = {
+    # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.
+    "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=8.0),
+    "tsn": AugmentConfig(),
+    "zhu2018": AugmentConfig(),
+}
+
+
+def gate_preset(name: str, num_classes: int) -> GateConfig:
+    """Return the gate of the preset `tiny`, `tsn` or `zhu2018` (the released variant A)."""
+    check_choice("preset", name, STREAM_PRESETS)
+    if name == "zhu2018":
+        return released_gate(num_classes)
+    if name == "tsn":
+        return GateConfig(num_classes=num_classes)
+    return GateConfig(num_classes=num_classes, tap_channels=64, width=0.125, dropout=0.5)

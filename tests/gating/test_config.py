@@ -1,0 +1,76 @@
+"""Choices are checked, and presets are what the release and TSN say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from flowkit.errors import InvalidParameterError
+from gating.config import (
+    AUGMENT_PRESETS,
+    STREAM_PRESETS,
+    AugmentConfig,
+    GateConfig,
+    StreamConfig,
+    gate_preset,
+    released_gate,
+)
+
+
+def test_streams_drop_out_as_tsn_unless_told_otherwise() -> None:
+    assert StreamConfig(modality="rgb", num_classes=101).dropout_rate == 0.8
+    assert StreamConfig(modality="flow", num_classes=101).dropout_rate == 0.7
+    assert StreamConfig(modality="flow", num_classes=101, dropout=0.0).dropout_rate == 0
+
+
+def test_flow_stacks_x_and_y() -> None:
+    assert StreamConfig(modality="flow", num_classes=2).in_channels == 10
+    assert StreamConfig(modality="rgb", num_classes=2).in_channels == 3
+
+
+def test_released_variants_differ_where_the_release_does() -> None:
+    one, other = released_gate(101, "A"), released_gate(101, "B")
+    assert (one.combine, one.dropout, one.auxiliary_weight) == ("concat", 0.9, 0.1)
+    assert (other.combine, other.dropout, other.auxiliary_weight) == ("height", 0.8, 1.0)
+    for gate in (one, other):
+        assert (gate.start, gate.prior, gate.normalization) == ("zero", 0.0, "frozen")
+
+
+def test_only_zhu2018_starts_from_zero() -> None:
+    assert {name: gate_preset(name, 8).start for name in STREAM_PRESETS} == {
+        "tiny": "fixed",
+        "tsn": "fixed",
+        "zhu2018": "zero",
+    }
+    assert gate_preset("zhu2018", 101) == released_gate(101, "A")
+    assert set(AUGMENT_PRESETS) == set(STREAM_PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StreamConfig(modality="rgb", num_classes=1), "num_classes must be >= 2, got 1"),
+        (lambda: StreamConfig(modality="depth", num_classes=2), "modality must be one of rgb, flow"),  # type: ignore[arg-type]
+        (lambda: StreamConfig(modality="flow", num_classes=2, stack=0), "stack must be >= 1"),
+        (lambda: StreamConfig(modality="flow", num_classes=2, dropout=1.0), r"dropout must be in \[0, 1\)"),
+        (lambda: GateConfig(num_classes=2, prior=-1), "prior must be finite and >= 0, got -1"),
+        (lambda: GateConfig(num_classes=2, fixed=(1.0, 0.0)), "two finite weights > 0"),
+        (lambda: GateConfig(num_classes=2, combine="product"), "combine must be one of concat"),  # type: ignore[arg-type]
+        (lambda: GateConfig(num_classes=2, width=0), r"width must be in \(0, 4\]"),
+        (lambda: AugmentConfig(scales=()), "scales must be one or more shares"),
+        (lambda: AugmentConfig(bound_px=0), "bound_px must be finite and > 0"),
+        (lambda: released_gate(101, "C"), "variant must be one of A, B, got 'C'"),  # type: ignore[arg-type]
+        (lambda: gate_preset("huge", 8), "preset must be one of tiny, tsn, zhu2018"),
+    ],
+)
+def test_wrong_choices_say_what_is_expected(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        make()
+
+
+def test_importing_gating_and_its_configurations_loads_no_torch() -> None:
+    code = "import sys, gating; gating.GateConfig; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
