@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kStaticSharedBytes = 48 * 1024;
+constexpr unsigned kBlocksAtOnce = 3;
 constexpr uint64_t kMostSwitches = 2'000'000'000;
 
 jmp_buf scheduler;
@@ -36,6 +37,7 @@ void* stack(size_t index) {
 void start() {
   body();
   current->done = true;
+  --current->block->running;
   _longjmp(scheduler, 1);
 }
 
@@ -66,6 +68,7 @@ bool deliver(Cluster& cluster, bool all) {
   }
   const size_t count = random && !all ? (waiting.size() + 1) / 2 : waiting.size();
   for (size_t i = 0; i < count; ++i) {
+    if (cluster.owner(waiting[i].target).running == 0) failure = "a store to a block that has left";
     *waiting[i].target = waiting[i].value;
     complete_bytes(waiting[i].barrier, sizeof(float2));
   }
@@ -92,9 +95,23 @@ bool run_warp(Fibres& fibres, size_t first, size_t count) {
   return ran;
 }
 
-// Let warps run: each once, or some of them as far as they get, until nothing moves any more.
-bool run_warps(Fibres& fibres) {
+// Which warps the random schedule holds back for a while, so that others get far ahead.
+struct Holds {
+  std::vector<bool> held;
+  uint64_t passes = 0;
+  void renew(size_t warps) {
+    passes = schedule.draw() % 64;
+    held.assign(warps, false);
+    if (schedule.draw() % 4 == 0) return;
+    for (size_t warp = 0; warp < warps; ++warp) held[warp] = schedule.draw() % 2 != 0;
+  }
+};
+
+// Let warps run: each once, or some of them as far as they get.
+bool run_warps(Fibres& fibres, Holds& holds) {
   const size_t warps = (fibres.size() + 31) / 32;
+  const bool random = schedule.kind == Schedule::kRandom;
+  if (random && holds.passes-- == 0) holds.renew(warps);
   bool ran = false;
   for (size_t k = 0; k < warps; ++k) {
     size_t warp = k;
@@ -102,9 +119,10 @@ bool run_warps(Fibres& fibres) {
     if (schedule.kind == Schedule::kLastFirst) {
       warp = warps - 1 - k;
       as_far_as_possible = true;
-    } else if (schedule.kind == Schedule::kRandom) {
+    } else if (random) {
       warp = schedule.draw() % warps;
       as_far_as_possible = schedule.draw() % 4 != 0;
+      if (holds.held[warp]) continue;
     }
     const size_t first = 32 * warp, count = std::min<size_t>(32, fibres.size() - first);
     while (run_warp(fibres, first, count)) {
@@ -112,6 +130,7 @@ bool run_warps(Fibres& fibres) {
       if (!as_far_as_possible) break;
     }
   }
+  if (!ran) holds.passes = 0;
   return ran;
 }
 
@@ -119,10 +138,12 @@ void run_cluster(Cluster& cluster, Fibres& fibres) {
   const auto running = [&] {
     return std::any_of(fibres.begin(), fibres.end(), [](const auto& f) { return !f->done; });
   };
+  Holds holds;
+  holds.renew((fibres.size() + 31) / 32);
   int idle = 0;
   while (failure.empty() && running()) {
     const bool delivered = deliver(cluster, idle > 0);
-    idle = run_warps(fibres) || delivered ? 0 : idle + 1;
+    idle = run_warps(fibres, holds) || delivered ? 0 : idle + 1;
     // A random schedule may have missed the only warp that could run: try often before giving up.
     if (idle > 1000) failure = "deadlock: every thread waits";
     if (switches > kMostSwitches) failure = "too many switches: no end in sight";
@@ -135,7 +156,7 @@ void make_block(const Launch& launch, unsigned index, int rank, Cluster& cluster
   const dim3 grid = launch.grid, size = launch.block;
   block.index = {index % grid.x, index / grid.x % grid.y, index / (grid.x * grid.y)};
   block.rank = rank;
-  block.threads = static_cast<int>(size.x * size.y * size.z);
+  block.threads = block.running = static_cast<int>(size.x * size.y * size.z);
   block.cluster = &cluster;
   block.warps.resize(static_cast<size_t>(block.threads + 31) / 32);
   block.dynamic_bytes = (launch.dynamic_bytes + 15) & ~size_t{15};
@@ -154,6 +175,15 @@ void make_block(const Launch& launch, unsigned index, int rank, Cluster& cluster
 }
 
 }  // namespace
+
+Block& Cluster::owner(const void* p) {
+  for (Block* block : blocks) {
+    const char* const start = block->shared.data();
+    if (p >= start && p < start + block->shared.size()) return *block;
+  }
+  failure = "an address outside of the cluster";
+  return *blocks[0];
+}
 
 void pause() {
   if (_setjmp(current->point) == 0) _longjmp(scheduler, 1);
@@ -198,17 +228,19 @@ bool run(const Launch& launch) {
   failure.clear();
   switches = 0;
   const unsigned blocks = launch.grid.x * launch.grid.y * launch.grid.z;
-  const unsigned size = static_cast<unsigned>(launch.cluster_size), clusters = blocks / size;
-  const uint64_t rotation = schedule.state % max(clusters, 1u);
-  for (unsigned k = 0; k < clusters && failure.empty(); ++k) {
+  unsigned size = static_cast<unsigned>(launch.cluster_size);
+  // Blocks that know nothing of each other may run at once; a few, so that stacks stay in cache.
+  if (size == 1 && schedule.kind == Schedule::kRandom) size = kBlocksAtOnce;
+  const unsigned groups = (blocks + size - 1) / size;
+  const uint64_t rotation = schedule.state % max(groups, 1u);
+  for (unsigned k = 0; k < groups && failure.empty(); ++k) {
     unsigned index = k;
-    if (schedule.kind == Schedule::kLastFirst) index = clusters - 1 - k;
-    if (schedule.kind == Schedule::kRandom)
-      index = static_cast<unsigned>((k + rotation) % clusters);
+    if (schedule.kind == Schedule::kLastFirst) index = groups - 1 - k;
+    if (schedule.kind == Schedule::kRandom) index = static_cast<unsigned>((k + rotation) % groups);
     Cluster cluster;
-    std::vector<Block> members(size);
+    std::vector<Block> members(min(size, blocks - index * size));
     Fibres fibres;
-    for (unsigned rank = 0; rank < size; ++rank) {
+    for (unsigned rank = 0; rank < members.size(); ++rank) {
       make_block(launch, index * size + rank, static_cast<int>(rank), cluster, members[rank],
                  fibres);
     }

@@ -1,10 +1,11 @@
 // Runs CUDA C++ kernels on the host: every CUDA thread is a fibre, and barriers, warp shuffles,
 // clusters and mbarriers are real rendezvous between fibres.
 //
-// Blocks (or clusters) run one after another, the fibres of one block interleaved by a schedule:
-// in turn, last come first served, or at random but repeatable. Kernels that lack a barrier survive
-// the first and fail under the others. Shared memory starts as NaN. Nothing hangs: when every fibre
-// waits, or after too many switches, the launch ends with an error.
+// Fibres are interleaved by a schedule: in turn, last come first served, or at random but
+// repeatable. Kernels that lack a barrier survive the first and fail under the others. Blocks (or
+// clusters) run one after another; under the random schedule, a few blocks at once. Shared memory
+// starts as NaN. Nothing hangs: when every fibre waits, or after too many switches, the launch ends
+// with an error.
 #pragma once
 
 #include <setjmp.h>
@@ -89,7 +90,7 @@ struct Cluster;
 
 struct Block {
   dim3 index;
-  int rank, threads;
+  int rank, threads, running;
   Cluster* cluster;
   Barrier barrier;
   std::vector<Warp> warps;
@@ -109,6 +110,8 @@ struct Cluster {
   Barrier barrier;
   int threads = 0;
   std::vector<Message> messages;
+  // The block that has this place in its shared memory.
+  Block& owner(const void* p);
 };
 
 struct Schedule {
@@ -277,6 +280,11 @@ inline void send(RemoteAddress target, float2 value, RemoteAddress barrier) {
       {reinterpret_cast<float2*>(target.p), value,
        reinterpret_cast<TransactionBarrier*>(barrier.p)});
 }
-inline float read_remote(RemoteAddress source) { return *reinterpret_cast<float*>(source.p); }
+inline float read_remote(RemoteAddress source) {
+  if (emulation::current->block->cluster->owner(source.p).running == 0) {
+    emulation::fail("a read from a block that has left");
+  }
+  return *reinterpret_cast<float*>(source.p);
+}
 
 }  // namespace flowkit

@@ -1,0 +1,292 @@
+"""The faults: removed barriers, wrong parities, halos off by one, wrong neighbours, wrong buffers.
+
+Not among them, since the emulation cannot tell: memory fences (its memory is sequentially
+consistent), and barriers that another one makes redundant there but not on a GPU.
+"""
+
+from __future__ import annotations
+
+from tests.tvl1.emulation.faults import Fault
+
+
+def _fault(check: str, file: str, name: str, old: str, new: str) -> Fault:
+    return Fault(name=name, file=file, old=old, new=new, check=check)
+
+
+TILE = (
+    _fault(
+        *("tile", "tile.cu", "no barrier after the rows of u"),
+        "  publish(u_rows, patch.u1[0], patch.u2[0]);\n  __syncthreads();",
+        "  publish(u_rows, patch.u1[0], patch.u2[0]);",
+    ),
+    _fault(
+        *("tile", "tile.cu", "no barrier after the rows of q"),
+        "patch.q22[kRows - 1]);\n  __syncthreads();\n}",
+        "patch.q22[kRows - 1]);\n}",
+    ),
+    _fault(
+        *("tile", "tile.cu", "no barrier before the first iteration"),
+        "__syncthreads();\n\n  const Steps",
+        "\n  const Steps",
+    ),
+    _fault(
+        *("tile", "tile.cu", "halo one pixel short on the left"),
+        "index == 0 ? 0 : index * stride + halo",
+        "index == 0 ? 0 : index * stride + halo - 1",
+    ),
+    _fault(
+        *("tile", "tile.cu", "halo one pixel short on the right"),
+        "(index + 1) * stride + halo;",
+        "(index + 1) * stride + halo + 1;",
+    ),
+    _fault(
+        *("tile", "tile.cu", "rows of u read from the own slot"),
+        "u_rows + kTileWidth, width - 1 - x",
+        "u_rows, width - 1 - x",
+    ),
+    _fault(
+        *("tile", "tile.cu", "rows of q not published at the start"),
+        "  publish(q_rows + kTileWidth, patch.q12[kRows - 1], patch.q22[kRows - 1]);\n  __syncthreads();\n\n",
+        "  __syncthreads();\n\n",
+    ),
+    _fault(
+        *("tile", "tile.cu", "no zeros above the first row"),
+        "if (warp == 0) publish(q_rows, zeros, zeros);",
+        "",
+    ),
+    _fault(
+        *("tile", "tile.cu", "u written where it is read"),
+        "store_patch(patch, u + ((int64)(u_now ^ 1)",
+        "store_patch(patch, u + ((int64)(u_now)",
+    ),
+    _fault(*("tile", "tile.cu", "q not turned over"), "  state.q_buffer ^= 1;\n", ""),
+    _fault(
+        *("tile", "tile.cu", "arrivals not reset"), "  state.arrived = 0;\n  *iterations", "  *iterations"
+    ),
+    _fault(
+        *("tile", "tile.cu", "halo counted in the change"),
+        "if (!owns(down, y + r)) counted.to = counted.from;",
+        "",
+    ),
+    _fault(
+        *("tile", "tile.cu", "no barrier in the block's sum"),
+        "= sum;\n  __syncthreads();",
+        "= sum;",
+    ),
+    _fault(
+        *("change", "tile.cu", "last warp missing in the block's sum"),
+        "w < kWarps; ++w) total",
+        "w < kWarps - 1; ++w) total",
+    ),
+    _fault(
+        *("tile", "state.cuh", "first block taken for the last"),
+        "before[0] == blocks - 1",
+        "before[0] == 0",
+    ),
+    _fault(
+        *("tile", "state.cuh", "no barrier after the count"),
+        "atomicAdd(&state.arrived, 1);\n  __syncthreads();",
+        "atomicAdd(&state.arrived, 1);",
+    ),
+    _fault(
+        *("tile", "level.cu", "linearised around the other buffer"),
+        "float2 flow = u[((int64)states[pair].u_buffer",
+        "float2 flow = u[((int64)(states[pair].u_buffer ^ 1)",
+    ),
+    _fault(
+        *("tile", "level.cu", "flow read from the first buffer"),
+        "float2 value = u[((int64)states[pair].u_buffer",
+        "float2 value = u[((int64)0",
+    ),
+    _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = zero;\n", ""),
+    _fault(
+        *("tile", "level.cu", "counter of active pairs one short"),
+        "*active_pairs = pairs;",
+        "*active_pairs = pairs - 1;",
+    ),
+    _fault(
+        *("tile", "pyramid.cu", "vertical taps along the row"),
+        "step = vertical ? width : 1",
+        "step = vertical ? new_width + 1 : 1",
+    ),
+    _fault(
+        *("tile", "pyramid.cu", "planes of the old size"),
+        "result[plane * n + at]",
+        "result[plane * height * width + at]",
+    ),
+)
+
+CORE = (
+    _fault(
+        *("tile", "core.cuh", "q of another row at the left edge"), "left11 = left_edge ? 0.f : left11;", ""
+    ),
+    _fault(
+        *("tile", "core.cuh", "last row's difference not zero"),
+        "const float y1 = last_row ? 0.f : down.x - u1",
+        "const float y1 = down.x - u1",
+    ),
+    _fault(*("tile", "core.cuh", "last column one too early"), "j == last_column;", "j == last_column - 1;"),
+    _fault(
+        *("tile", "core.cuh", "right neighbour two lanes away"),
+        "__shfl_down_sync(kAllLanes, patch.u2[row][0], 1)",
+        "__shfl_down_sync(kAllLanes, patch.u2[row][0], 2)",
+    ),
+    _fault(
+        *("tile", "core.cuh", "row above is the row itself"), "row > 0 ? row - 1 : 0", "row > 0 ? row : 0"
+    ),
+    _fault(*("tile", "core.cuh", "one column too many in the change"), "j < counted.to)", "j <= counted.to)"),
+    _fault(
+        *("tile", "core.cuh", "limit without its lower side"),
+        "fminf(fmaxf(rho, -data.w), data.w)",
+        "fminf(rho, data.w)",
+    ),
+)
+
+LINEARISE = (
+    _fault(
+        *("tile", "linearise.cuh", "footprint one column too far left"),
+        "(left - 2), width, wx, wy)",
+        "(left - 3), width, wx, wy)",
+    ),
+    _fault(
+        *("tile", "linearise.cuh", "footprint beyond the right edge"), "left + 3 < width", "left + 2 < width"
+    ),
+    _fault(
+        *("tile", "linearise.cuh", "border taps one row too low"),
+        "clamp_index(top - 1 + r, height)",
+        "clamp_index(top + r, height)",
+    ),
+    _fault(
+        *("median", "linearise.cuh", "data term outside the frame"),
+        "if (!options.clamp && !in_frame) return data;",
+        "",
+    ),
+    _fault(
+        *("median", "level.cu", "median not turned over"),
+        "    state.u_buffer ^= 1;\n    state.arrived = 0;",
+        "    state.arrived = 0;",
+    ),
+    _fault(
+        *("median", "level.cu", "median of pairs that have stopped"),
+        "  if (!state.active) return;\n  const int now",
+        "  const int now",
+    ),
+    _fault(
+        *("median", "median.cuh", "median of 24 values"),
+        "waiting[14 - kCount]",
+        "waiting[kCount > 4 ? 14 - kCount : 9]",
+    ),
+    _fault(*("median", "pyramid.cu", "range of another pair"), "ranges[plane / 2].x", "ranges[0].x"),
+    _fault(
+        *("median", "pyramid.cu", "lowest value of the first frame alone"),
+        "fminf(low, fminf(a, b))",
+        "fminf(low, a)",
+    ),
+)
+
+CLUSTER = (
+    _fault(
+        *("cluster", "cluster.cu", "q not waited for"),
+        "    if (r == 0 && q_pending) wait(&shared.q_ready, parity ^ 1);\n",
+        "",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "u not waited for"),
+        "    if (r == kRows - 1) wait(&shared.u_ready, parity);\n",
+        "",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "wrong parity for u"),
+        "wait(&shared.u_ready, parity);",
+        "wait(&shared.u_ready, parity ^ 1);",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "wrong parity for q"),
+        "q_pending) wait(&shared.q_ready, parity ^ 1);",
+        "q_pending) wait(&shared.q_ready, parity);",
+    ),
+    _fault(*("cluster", "cluster.cu", "parity not turned"), "    phases.parity ^= 1;\n", ""),
+    _fault(
+        *("cluster", "cluster.cu", "fewer bytes awaited than sent"),
+        "arrive_expecting(barrier, kRowBytes);",
+        "arrive_expecting(barrier, kRowBytes - 8);",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "bytes from the neighbour not awaited"),
+        "arrive_expecting(barrier, kRowBytes);",
+        "arrive(barrier);",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "sums of one test over those of another"),
+        "phases.tests++ & 1",
+        "phases.tests++ & 0",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "no cluster barrier before the sum"),
+        "[at.warp] = of_warp;\n  synchronize_cluster();",
+        "[at.warp] = of_warp;",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "blocks leave early"),
+        "  synchronize_cluster();  // no block may leave",
+        "  // no block may leave",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "start without a cluster barrier"),
+        "  }\n  synchronize_cluster();\n}",
+        "  }\n}",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "warp arrives before its lanes have written"),
+        "  __syncwarp();\n  if (lane != 0) return;",
+        "  if (lane != 0) return;",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "linearised before all lanes have staged u"),
+        "  __syncwarp();\n  for (int i = at.lane",
+        "  for (int i = at.lane",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "last iteration's q not waited for"),
+        "  wait(&shared.q_ready, phases.parity ^ 1);\n  return done;",
+        "  return done;",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "u sent to the neighbour's first slot"),
+        "(above ? kWarps : at.warp) * kRowPixels",
+        "(above ? 0 : at.warp) * kRowPixels",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "q sent to the neighbour's second slot"),
+        "(below ? 0 : at.warp + 1) * kRowPixels",
+        "(below ? 1 : at.warp + 1) * kRowPixels",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "barrier for one warp fewer"),
+        "init_barrier(&shared.u_ready, kWarps);",
+        "init_barrier(&shared.u_ready, kWarps - 1);",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "last row of the frame unknown"),
+        "at.y + r == at.height - 1, steps",
+        "false, steps",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "last block missing in the sum"),
+        "i < kBlocks * kWarps;",
+        "i < (kBlocks - 1) * kWarps;",
+    ),
+)
+
+CODES = (
+    _fault(*("codes", "quantize.cu", "scale one step too large at a power of two"),
+           "kI8Limit * scale < largest", "kI8Limit * scale <= largest"),
+    _fault(*("codes", "quantize.cu", "i8 cut off instead of rounded"),
+           "rintf(flow[at] * per_px)", "truncf(flow[at] * per_px)"),
+    _fault(*("codes", "quantize.cu", "i16 halves rounded up"),
+           "rintf(flow[at] * kI16PerPx)", "floorf(flow[at] * kI16PerPx + 0.5f)"),
+    _fault(*("codes", "quantize.cu", "largest without the negative ones"),
+           "__float_as_int(own[i]) & 0x7fffffff", "__float_as_int(own[i])"),
+)  # fmt: skip
+
+FAULTS = (*TILE, *CORE, *LINEARISE, *CLUSTER, *CODES)

@@ -1,0 +1,188 @@
+"""Faults planted into the kernels, one at a time, and the checks that must catch each.
+
+A test of the tests: `python -m tests.tvl1.emulation.faults NAME` plants one fault and says what
+caught it, in a process of its own, since some faults read or write where nothing is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pytest
+
+from flowkit.quantize import quantize_i8, quantize_i16
+from flowkit.tvl1 import cuda, cuda_device
+from flowkit.tvl1.cuda_cluster import ClusterShape
+from flowkit.tvl1.cuda_codes import enqueue_codes
+from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.reference import solve_level, tvl1_flow
+from tests.tvl1.conftest import wave_picture
+from tests.tvl1.emulation.emulator import IN_TURN, LAST_FIRST, RANDOM, Module, read_sources
+from tests.tvl1.emulation.fake_cupy import FakeGpu, install
+
+SCHEDULES = ((IN_TURN, 0), (LAST_FIRST, 0), (RANDOM, 1), (RANDOM, 2), (RANDOM, 3), (RANDOM, 4))
+
+Sources = Mapping[str, str]
+Schedule = tuple[int, int]
+
+# px: rounding alone gives 4e-5.
+AGREEMENT_PX = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One edit of one kernel file; `check` names who is to catch it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    check: str
+
+    def plant(self) -> dict[str, str]:
+        """Return all sources with the fault in them."""
+        texts = read_sources()
+        assert texts[self.file].count(self.old) == 1, (self.name, texts[self.file].count(self.old))
+        return {**texts, self.file: texts[self.file].replace(self.old, self.new)}
+
+
+@contextlib.contextmanager
+def planted(sources: Sources, schedule: Schedule) -> Iterator[FakeGpu]:
+    """Let the engine run on an emulated GPU with these sources."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield install(patch, FakeGpu(sources=sources, schedule=schedule))
+
+
+def check_solver(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
+    """Hold two pairs, of different flows, to the twin through the whole driver."""
+    shape, pairs = (40, 44), [[2, 1], [0, 1]]
+    frames = np.stack([wave_picture(shape, flow) for flow in ((0, 0), (0.9, -0.6), (0.9, -0.6))])
+    # Ranges of their own, should they be stretched; the first pair stops early.
+    frames[1, 0, 0], frames[2, 0, 0], frames[2, 0, 1] = 15, 0, 255
+    tile = TileShape(columns=2, rows=2, warps=6, halo=5)
+    with planted(sources, schedule):
+        flow, iterations = cuda.load(params, tile=tile).flow_and_iterations(frames, pairs)
+    for k, (first, second) in enumerate(pairs):
+        twin = tvl1_flow(frames[first], frames[second], params=params)
+        assert [tuple(level) for level in iterations[k]] == [level.iterations for level in twin.trace.levels]
+        assert np.abs(flow[k] - twin.flow).max() < AGREEMENT_PX
+
+
+def check_tile(sources: Sources, schedule: Schedule) -> None:
+    """Hold tiles, levels and stopping to the twin."""
+    # One launch from test to test, three warps: a pair may end in either buffer.
+    params = TVL1Params(nscales=2, warps=3, iterations=60, epsilon=0.03, check_every=5)
+    check_solver(params, sources, schedule)
+
+
+def check_change(sources: Sources, schedule: Schedule) -> None:
+    """Hold what one iteration changes, summed over tiles of three rows of blocks, to the flow."""
+    shape, n, i32 = TileShape(columns=1, rows=2, warps=6, halo=2), 30 * 70, np.int32
+    rng, tiles = np.random.default_rng(0), (4, 3)
+    terms, q = rng.normal(size=(1, n, 4)), rng.normal(size=(2, 1, n, 4))
+    u = rng.normal(size=(2, 1, n, 2)).astype(np.float32)
+    before = u[0].astype(np.float64)
+    states, changes = np.array([[1, 0, 0, 0]], i32), np.full((1, 12), np.nan, np.float32)
+    module = Module("tile.cu", shape.defines, sources)
+    module.set_schedule(*schedule)
+    arrays = (np.abs(terms).astype(np.float32), u, q.astype(np.float32), states, changes)
+    ints = (1, 70, 30, tiles[1], tiles[0], shape.halo, 1, 1, 1)
+    counters = np.zeros(1, i32), np.ones(1, i32)
+    floats = map(np.float32, (0, 0.25, 0.25 / 0.3))
+    module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats))
+    assert counters[0][0] == 1
+    np.testing.assert_allclose(changes.sum(), ((u[1] - before) ** 2).sum(), rtol=1e-5)
+
+
+def check_median(sources: Sources, schedule: Schedule) -> None:
+    """Hold the median, the border "off" and the joint stretch to the twin."""
+    params = TVL1Params(
+        nscales=1, warps=2, iterations=40, epsilon=0.03, check_every=5, median=5, median_every=15
+    )
+    check_solver(dataclasses.replace(params, border="off", normalize=True), sources, schedule)
+
+
+def check_cluster(sources: Sources, schedule: Schedule) -> None:
+    """Hold a cluster of five small blocks to the twin."""
+    size, params = (28, 61), TVL1Params(warps=2, iterations=60, check_every=1, epsilon=0.03)
+    shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5)
+    module = Module("cluster.cu", shape.defines, sources)
+    module.set_schedule(*schedule)
+    frames = np.stack([wave_picture(size), wave_picture(size, (0.9, -0.6))])
+    flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, 2), np.int32)
+    start = np.zeros_like(flow)
+    planes, height, width = np.array([[0, 1]], np.int32), *size
+    ints = (2, width, height, params.warps, params.iterations, params.check_every)
+    floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
+    args = (
+        *(frames, planes, start, flow, counts, *map(np.int32, ints), *map(np.float32, floats)),
+        *(np.int32(1), np.float32(params.tau), np.float32(params.tau / params.theta)),
+    )
+    shared = shape.shared_bytes + 16
+    module.launch("flowkit_cluster", (shape.blocks,), (32 * shape.warps,), args, shared_mem=shared)
+    I0, I1 = frames.astype(np.float64)
+    twin, trace = solve_level(I0, I1, np.zeros((2, *size)), params)
+    assert tuple(counts[0]) == trace.iterations
+    assert np.abs(flow[0] - twin).max() < AGREEMENT_PX
+
+
+def check_codes(sources: Sources, schedule: Schedule) -> None:
+    """Hold codes to flowkit.quantize."""
+    flow = np.random.default_rng(0).normal(size=(3, 2, 9, 40)).astype(np.float32) * 9
+    flow[0, 0, 0, 0], flow[1, 0, 0, 0] = -15.875 * 4, 600
+    flow[2, 1, 0], flow[2, 1, 1] = np.arange(40) / 16, np.arange(40) / 128
+    with planted(sources, schedule):
+        device = cuda_device.open_device(0)
+        on_device = device.upload(flow)
+        i8, _, _ = (array.get() for array in enqueue_codes(device, on_device, "i8", None))
+        i16, _, clipped = (array.get() for array in enqueue_codes(device, on_device, "i16", None))
+    for k in range(3):
+        np.testing.assert_array_equal(i8[k], quantize_i8(flow[k])[0])
+        np.testing.assert_array_equal(i16[k], quantize_i16(flow[k])[0])
+        assert clipped[k] == quantize_i16(flow[k])[1]
+
+
+CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
+    "tile": check_tile,
+    "change": check_change,
+    "median": check_median,
+    "cluster": check_cluster,
+    "codes": check_codes,
+}
+
+
+def what_catches(fault: Fault | None, check: str, schedule: Schedule) -> str:
+    """Return what the check says of a fault (None: of the kernels as shipped), or ""."""
+    sources = read_sources() if fault is None else fault.plant()
+    try:
+        CHECKS[check](sources, schedule)
+    except AssertionError as error:
+        lines = str(error).strip().splitlines() or ["the result differs"]
+        return f"difference: {lines[0]}"
+    except RuntimeError as error:
+        return f"error: {error}"
+    return ""
+
+
+def main(name: str) -> None:
+    """Plant one fault and print, as JSON, what each schedule says."""
+    fault = next(f for f in fault_list() if f.name == name)
+    answers = [what_catches(fault, fault.check, schedule) for schedule in SCHEDULES]
+    print(json.dumps(answers))
+
+
+def fault_list() -> tuple[Fault, ...]:
+    """Return every fault (kept apart: it is long)."""
+    from tests.tvl1.emulation.fault_list import FAULTS
+
+    return FAULTS
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
