@@ -1,16 +1,16 @@
 """Measure the CPU engine against OpenCV: speed, accuracy, its own limits.
 
 Run from the checkout: ``python -m benchmarks.bench_tvl1 [--repeats 5] [--quick]``. Every
-contestant solves the same pair in turn, A B C A B C ..., in this process with one thread; a
-speed-up is the ratio of the medians of the thread's CPU time, so that other programs disturb
-it little; wall times stand beside it. Needs FLOWKIT_TEST_DATA (default ../shared/data) and
-g++ for the inner loop's limit. Writes one JSON file to benchmarks/results.
+contestant solves the same pair in turn, A B C, then the next pair, and all of that again, in
+this process with one thread. A pair's time is the median of the thread's CPU time, so that other
+programs disturb it little (wall times stand beside it); a clip's is the sum over its pairs, which
+is what its extraction costs. Needs FLOWKIT_TEST_DATA (default ../shared/data) and g++ for the
+inner loop's limit. Writes one JSON file to benchmarks/results.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -19,67 +19,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.accuracy import UNKNOWN_PX, average_end_point_error, circumstances, read_grey
+from benchmarks.accuracy import average_end_point_error
+from benchmarks.record import ROOT, write_result
+from benchmarks.tvl1_pairs import CLIPS, FLOW, GREY, GROUND_TRUTH, QUICK, Pair, clip_pairs, ground_truth_pair
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference_pyramid import level_sizes
 
-ROOT = Path(__file__).resolve().parent.parent
-GREY = NDArray[np.uint8]
-FLOW = NDArray[np.float32]
+BARS = (
+    ("opencv-cpu", "cv2"),
+    ("opencv-cuda", "cv2 CUDA-like"),
+    ("fast", "cv2"),
+    ("accurate", "cv2"),
+    ("opencv-cpu", "opencv-cpu avx2"),
+)
+"""Ours, and the rival whose time is divided by ours."""
 
-GROUND_TRUTH = ("RubberWhale", "Venus")
-# Short side in px that the clip is resized to, and the first frames of its pairs.
-CLIPS = {
-    "misc/tests_data_test.avi": (240, (20, 80, 140)),
-    "decord/flipping_a_pancake.mkv": (240, (40, 150, 260)),
-    "misc/bikes.mp4": (256, (30, 120, 210)),
-    "decord/corrupted.mp4": (720, (10,)),
-}
-BARS = (("opencv-cpu", "cv2"), ("opencv-cuda", "cv2 CUDA-like"), ("fast", "cv2"), ("accurate", "cv2"))
+Solve = Callable[[GREY], FLOW]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """Two grey frames and, where it is known, the true flow (NaN where unknown)."""
-
-    name: str
-    frames: GREY
-    true: FLOW | None = None
-
-
-def ground_truth_pair(folder: Path) -> Pair:
-    frames = np.stack([read_grey(folder / name) for name in ("frame10.png", "frame11.png")])
-    values = np.frombuffer((folder / "flow10.flo").read_bytes(), "<f4", offset=12)
-    true = values.reshape(*frames.shape[1:], 2).transpose(2, 0, 1)
-    true = np.where(np.abs(true) > UNKNOWN_PX, np.float32(np.nan), true)
-    return Pair(name=folder.name, frames=frames, true=true)
-
-
-def clip_pairs(videos: Path, name: str) -> list[Pair]:
-    short_side, starts = CLIPS[name]
-    capture = cv2.VideoCapture(str(videos / name))
-    grey: list[GREY] = []
-    while len(grey) < max(starts) + 2:
-        ok, frame = capture.read()
-        if not ok:
-            raise SystemExit(f"{videos / name} ends after {len(grey)} frames, {max(starts) + 2} are needed")
-        ratio = short_side / min(frame.shape[:2])
-        if ratio < 1:
-            frame = cv2.resize(frame, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
-        grey.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8))
-    return [Pair(name=f"{name}#{k}", frames=np.stack(grey[k : k + 2])) for k in starts]
-
-
-def cv2_tvl1(*, cuda_like: bool) -> Callable[[GREY], FLOW]:
+def cv2_tvl1(*, cuda_like: bool) -> Solve:
     def solve(frames: GREY) -> FLOW:
         tvl1 = cv2.optflow.DualTVL1OpticalFlow.create()
         if cuda_like:
@@ -95,12 +61,12 @@ def planar(flow: Any) -> FLOW:
     return np.ascontiguousarray(np.moveaxis(np.asarray(flow, np.float32), -1, 0))
 
 
-def engine(preset: str, isa: str | None = None) -> Callable[[GREY], FLOW]:
+def engine(preset: str, isa: str | None = None) -> Solve:
     solver = cpu.load(PRESETS[preset], isa=isa)
     return lambda frames: solver.flow_batch(frames, [[0, 1]])[0]
 
 
-def contestants() -> dict[str, Callable[[GREY], FLOW]]:
+def contestants() -> dict[str, Solve]:
     found = {"cv2": cv2_tvl1(cuda_like=False), "cv2 CUDA-like": cv2_tvl1(cuda_like=True)}
     found |= {preset: engine(preset) for preset in PRESETS}
     for isa in cpu.instruction_sets()[1:]:
@@ -115,58 +81,71 @@ def contestants() -> dict[str, Callable[[GREY], FLOW]]:
     return found
 
 
-def measure_pair(pair: Pair, repeats: int) -> dict[str, Any]:
-    """Let every contestant solve the pair in turn, `repeats` times after one round of warming up."""
+def measure(pairs: Sequence[Pair], repeats: int) -> dict[str, Any]:
+    """Let every contestant solve every pair in turn, `repeats` times over."""
     entrants = contestants()
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in entrants}
-    rows: dict[str, Any] = {name: {} for name in entrants}
-    for round_number in range(repeats + 1):
-        for name, solve in entrants.items():
-            wall, busy = time.perf_counter(), time.thread_time()
-            flow = solve(pair.frames)
-            times = (time.thread_time() - busy, time.perf_counter() - wall)
-            if round_number:
-                seconds[name].append(times)
-            elif pair.true is not None:
-                rows[name]["aee_px"] = average_end_point_error(flow, pair.true)
-    for name, times_of in seconds.items():
-        cpu_times, wall_times = zip(*times_of, strict=True)
-        rows[name] |= {
-            "cpu_s": statistics.median(cpu_times),
-            "wall_s": statistics.median(wall_times),
-            "all_cpu_s": cpu_times,
-        }
+    taken: dict[str, list[list[tuple[float, float]]]] = {name: [[] for _ in pairs] for name in entrants}
+    errors: dict[str, float] = {}
+    for preset in PRESETS:  # the others need no warming up, and cv2 takes seconds
+        entrants[preset](pairs[0].frames)
+    for _ in range(repeats):
+        for k, pair in enumerate(pairs):
+            for name, solve in entrants.items():
+                wall, busy = time.perf_counter(), time.thread_time()
+                flow = solve(pair.frames)
+                taken[name][k].append((time.thread_time() - busy, time.perf_counter() - wall))
+                if pair.true is not None:
+                    errors[name] = average_end_point_error(flow, pair.true)
+    rows = {name: summarise(times) for name, times in taken.items()}
+    for name, error in errors.items():
+        rows[name]["aee_px"] = error
     for preset in PRESETS:
-        rows[preset] |= work_done(pair, preset, rows[preset]["cpu_s"])
-    return rows
+        rows[preset] |= work_done(pairs, preset, rows[preset]["cpu_s"])
+    return {"pairs": [pair.name for pair in pairs], "size": pairs[0].frames.shape[1:], "contestants": rows}
 
 
-def work_done(pair: Pair, preset: str, seconds: float) -> dict[str, float]:
+def summarise(times: Sequence[Sequence[tuple[float, float]]]) -> dict[str, Any]:
+    """Medians of CPU and wall seconds of each pair, and their sums."""
+    cpu_s = [statistics.median(busy for busy, _ in of_pair) for of_pair in times]
+    wall_s = [statistics.median(wall for _, wall in of_pair) for of_pair in times]
+    return {"cpu_s": sum(cpu_s), "wall_s": sum(wall_s), "pair_cpu_s": cpu_s}
+
+
+def work_done(pairs: Sequence[Pair], preset: str, seconds: float) -> dict[str, Any]:
     params = PRESETS[preset]
-    counts = cpu.load(params).flow_and_iterations(pair.frames, [[0, 1]])[1][0].sum(axis=1)
-    height, width = pair.frames.shape[1:]
-    areas = [h * w for h, w in level_sizes((height, width), params)][::-1]
-    pixel_iterations = float(np.dot(counts, areas))
-    return {"iterations": int(counts.sum()), "mpx_iterations_per_s": pixel_iterations / seconds / 1e6}
-
-
-def speedups(pairs: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    areas = [h * w for h, w in level_sizes(pairs[0].frames.shape[1:], params)][::-1]
+    solver = cpu.load(params)
+    counts = [solver.flow_and_iterations(pair.frames, [[0, 1]])[1][0].sum(axis=1) for pair in pairs]
+    pixel_iterations = float(sum(np.dot(count, areas) for count in counts))
     return {
-        f"{ours} against {theirs}": {
-            name: rows[theirs]["cpu_s"] / rows[ours]["cpu_s"] for name, rows in pairs.items()
-        }
-        for ours, theirs in BARS
+        "pair_iterations": [int(count.sum()) for count in counts],
+        "mpx_iterations_per_s": pixel_iterations / seconds / 1e6,
     }
 
 
-def relative_errors(pairs: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def speedups(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Per bar and clip: the rival's time over ours, in all and pair by pair."""
     return {
-        ours: {
-            name: rows[ours]["aee_px"] / rows[theirs]["aee_px"]
-            for name, rows in pairs.items()
-            if "aee_px" in rows[ours]
+        f"{ours} against {theirs}": {
+            name: {
+                "speedup": rows[theirs]["cpu_s"] / rows[ours]["cpu_s"],
+                "by_pair": [
+                    round(slow / fast, 2)
+                    for slow, fast in zip(rows[theirs]["pair_cpu_s"], rows[ours]["pair_cpu_s"], strict=True)
+                ],
+            }
+            for name, rows in ((name, group["contestants"]) for name, group in groups.items())
         }
         for ours, theirs in BARS
+        if all(theirs in group["contestants"] for group in groups.values())
+    }
+
+
+def relative_errors(groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {ours: rows[ours]["aee_px"] / rows[theirs]["aee_px"] for ours, theirs in BARS[:4]}
+        for name, rows in ((name, group["contestants"]) for name, group in groups.items())
+        if "aee_px" in rows["cv2"]
     }
 
 
@@ -233,50 +212,56 @@ print((peak_kib() - before) / 1024)
     return float(done.stdout)
 
 
-def print_pair(name: str, rows: dict[str, Any]) -> None:
-    print(f"\n{name}", flush=True)
-    for contestant, row in rows.items():
+def print_group(name: str, group: dict[str, Any]) -> None:
+    print(f"\n{name}: {len(group['pairs'])} pair(s)", flush=True)
+    for contestant, row in group["contestants"].items():
         error = f"AEE {row['aee_px']:.4f} px" if "aee_px" in row else ""
         work = ""
-        if "iterations" in row:
-            work = f"{row['iterations']} iterations, {row['mpx_iterations_per_s']:.0f} Mpx it/s"
-        print(f"  {contestant:22} {row['cpu_s'] * 1e3:9.1f} ms  {error:15} {work}", flush=True)
+        if "pair_iterations" in row:
+            work = f"{sum(row['pair_iterations'])} iterations, {row['mpx_iterations_per_s']:.0f} Mpx it/s"
+        milliseconds = row["cpu_s"] / len(group["pairs"]) * 1e3
+        print(f"  {contestant:22} {milliseconds:9.1f} ms/pair  {error:15} {work}", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one pair a clip and no 1280x720")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-    pairs = [ground_truth_pair(data / "flow_gt" / name) for name in GROUND_TRUTH]
-    for clip in CLIPS:
-        found = clip_pairs(data / "videos", clip)
-        pairs += found[: (clip != "decord/corrupted.mp4") if options.quick else None]
-    report: dict[str, Any] = {
-        "circumstances": circumstances()
-        | {"load_average": os.getloadavg(), "instruction_sets": cpu.instruction_sets()},
-        "repeats": options.repeats,
+def measure_limits(frames: GREY, repeats: int) -> dict[str, Any]:
+    return {
         "inner_loop": measure_inner_loop(),
-        "threads": measure_threads(pairs[2].frames, options.repeats),
+        "threads": measure_threads(frames, repeats),
         "peak_memory_mib": {
             f"{preset} {h}x{w}": peak_memory_mib(preset, (h, w))
             for preset in ("opencv-cuda", "opencv-cpu")
             for h, w in ((240, 320), (720, 1280))
         },
-        "pairs": {},
     }
-    print(json.dumps({key: report[key] for key in ("inner_loop", "threads", "peak_memory_mib")}, indent=1))
-    for pair in pairs:
-        report["pairs"][pair.name] = measure_pair(pair, options.repeats)
-        print_pair(pair.name, report["pairs"][pair.name])
-    report["speedups"] = speedups(report["pairs"])
-    report["relative_aee"] = relative_errors(report["pairs"])
-    target = ROOT / "benchmarks" / "results" / f"tvl1-cpu-{report['circumstances']['date'][:10]}.json"
-    target.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help=f"of the clips only {QUICK}")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+    clips = {name: CLIPS[name] for name in (QUICK if options.quick else CLIPS)}
+    work = {name: [ground_truth_pair(data / "flow_gt" / name)] for name in GROUND_TRUTH}
+    work |= {name: clip_pairs(data / "videos", clip) for name, clip in clips.items()}
+    limits = measure_limits(work[QUICK[0]][1].frames, options.repeats)
+    print(json.dumps(limits, indent=1))
+    groups: dict[str, dict[str, Any]] = {}
+    for name, pairs in work.items():
+        groups[name] = measure(pairs, options.repeats)
+        print_group(name, groups[name])
+    report = {
+        "opencv": cv2.__version__,
+        "instruction_sets": cpu.instruction_sets(),
+        "repeats": options.repeats,
+        "speedups": speedups(groups),
+        "relative_aee": relative_errors(groups),
+        **limits,
+        "groups": groups,
+    }
     print(json.dumps({key: report[key] for key in ("speedups", "relative_aee")}, indent=1))
-    print(f"written to {target}")
+    print(f"written to {write_result('tvl1-cpu', report)}")
 
 
 if __name__ == "__main__":
