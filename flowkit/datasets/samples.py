@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.quantize import dequantize_u8, quantize_u8
+from flowkit.quantize import U8_LEVELS, dequantize_u8, quantize_u8
 from flowkit.store.reader import ClipRequest, Store, open_store
 
 FlowForm: TypeAlias = Literal["px", "codes", "tsn"]
@@ -37,7 +37,7 @@ class ClipSample:
     flow: NDArray[Any]
     """(K, 2 L, H, W): u and v of each field in turn, as TSN stacks them."""
     flow_scale: NDArray[np.float32]
-    """float32 (K, L): px a code where flow is `codes`; 1 for `px`."""
+    """float32 (K, 2 L, 1, 1): px = flow * flow_scale + `ClipSamples.flow_offset_px`, of any form."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +69,9 @@ class ClipSamples:
     field
         The flow field that is read.
     flow_form
-        `px`: float32, px per frame step. `codes`: as stored, with `flow_scale`; least to move about.
-        `tsn`: uint8, round(255 (v + 20) / 40), where 20 is the store's bound.
+        `codes`: as stored, int8 of most stores; least to read and to move about. `px`: float32, px per
+        frame step, five times as much. `tsn`: uint8, round(255 (v + 20) / 40), where 20 is the
+        store's bound. Whatever the form, px = flow * flow_scale + flow_offset_px.
     crop
         (height, width) that is cut out of frames and flow alike: anywhere in training, else from the
         middle. Without it, samples have their videos' sizes.
@@ -94,7 +95,7 @@ class ClipSamples:
         training: bool = False,
         frames: bool = True,
         field: str = "flow",
-        flow_form: FlowForm = "px",
+        flow_form: FlowForm = "codes",
         crop: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
@@ -119,6 +120,13 @@ class ClipSamples:
     def classes(self) -> tuple[str, ...]:
         """Class names; a label is an index into them."""
         return self.store.labels
+
+    @property
+    def flow_offset_px(self) -> float:
+        """What to add to flow * flow_scale: minus the bound where flow is uint8, else 0."""
+        options = self.store.options
+        unsigned = self._flow_form == "tsn" or (self._flow_form, options.flow_codec) == ("codes", "jpeg")
+        return -options.bound_px if unsigned else 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -146,7 +154,7 @@ class ClipSamples:
             label=self.labels[index],
             rgb=None if data.frames is None else data.frames[:, *window].transpose(0, 3, 1, 2),
             flow=flow.reshape(shape),
-            flow_scale=scales.reshape(sampling.segments, sampling.stack),
+            flow_scale=np.repeat(scales, 2).reshape(sampling.segments, -1, 1, 1),
         )
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
@@ -241,11 +249,11 @@ class ClipSamples:
         """Return flow in the form that is asked for, contiguous."""
         if self._flow_form == "codes":
             return np.ascontiguousarray(codes), scales
-        ones = np.ones_like(scales)
+        bound_px, ones = self.store.options.bound_px, np.ones_like(scales)
         if self._flow_form == "tsn":
-            return tsn_pixels(codes, scales, bound_px=self.store.options.bound_px), ones
+            return tsn_pixels(codes, scales, bound_px=bound_px), ones * (2 * bound_px / U8_LEVELS)
         if codes.dtype == np.uint8:
-            return dequantize_u8(codes, bound_px=self.store.options.bound_px), ones
+            return dequantize_u8(codes, bound_px=bound_px), ones
         return codes * scales[:, None, None, None], ones
 
 

@@ -3,8 +3,10 @@
     dataset = ClipDataset("out.h5", ids=train_ids, training=True, crop=(224, 224))
     loader = DataLoader(dataset, batch_size=8, sampler=ClipSampler(dataset), num_workers=4)
 
-Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L, H, W), `flow_scale`
-float32 (K, L), `label` int (-1 without one), `id` str.
+Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L, H, W) as stored,
+`flow_scale` float32 (K, 2 L, 1, 1), `label` int (-1 without one), `id` str. On the device,
+
+    px = batch["flow"] * batch["flow_scale"] + dataset.flow_offset_px
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class ClipDataset(Dataset[Any]):
         training: bool = False,
         frames: bool = True,
         field: str = "flow",
-        flow_form: FlowForm = "px",
+        flow_form: FlowForm = "codes",
         crop: tuple[int, int] | None = None,
         seed: int = 0,
         transform: Transform | None = None,
@@ -83,6 +85,11 @@ class ClipDataset(Dataset[Any]):
     def classes(self) -> tuple[str, ...]:
         """Class names; a label is an index into them."""
         return self.samples.classes
+
+    @property
+    def flow_offset_px(self) -> float:
+        """What to add to flow * flow_scale to have px."""
+        return self.samples.flow_offset_px
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -212,14 +212,8 @@ class Clip:
         """
         wanted = [operator.index(k) for k in indices]
         with self._contained():
-            video = self._video
-            record = video.record
-            self._check_inside("frames", wanted, record.n_frames)
-            pictures = [video.frame(k) for k in wanted]
-            if len(pictures) == 1:
-                return pictures[0][None]  # no copy
-            empty = np.zeros((0, record.height, record.width, 3), np.uint8)
-            return np.stack(pictures) if pictures else empty
+            self._check_inside("frames", wanted, self._video.record.n_frames)
+            return self._video.pictures(wanted)
 
     def read(self, request: ClipRequest) -> ClipData:
         """Return what is asked of this clip; see `Store.read_many`."""

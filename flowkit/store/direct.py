@@ -135,12 +135,16 @@ class DirectPieces:
         self._where = where
         self._check = check
         self.crcs = places["crc32"]
-        self._places = list(zip(places["addr"].tolist(), places["nbytes"].tolist(), strict=True))
-        if self._places and int(places["nbytes"].max()) > limit:
-            raise StoreCorruptError(f"{where} has pieces of more than {limit} bytes")
+        self._limit = limit
+        self._addresses, self._sizes = places["addr"], places["nbytes"]
 
     def __getitem__(self, index: int) -> bytes:
-        data = self._file.read(*self._places[index])
+        offset, nbytes = int(self._addresses[index]), int(self._sizes[index])
+        if nbytes > self._limit:
+            raise StoreCorruptError(
+                f"piece {index} of {self._where} has {nbytes} bytes, more than {self._limit}"
+            )
+        data = self._file.read(offset, nbytes)
         if self._check:
             check_crc(data, self.crcs[index], index, self._where)
         return data

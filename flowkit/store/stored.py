@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -169,18 +169,30 @@ class StoredVideo(abc.ABC):
             self._fields[name] = self._open_field(name)
         return self._fields[name]
 
-    def codes(self, name: str, indices: Iterable[int]) -> NDArray[Any]:
+    def codes(self, name: str, indices: Sequence[int]) -> NDArray[Any]:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
         stored = self.field(name)
-        found: NDArray[Any] = np.empty((0, 2, *self.size), stored.dtype)
-        wanted = list(indices)
-        for place, index in enumerate(wanted):
-            codes = stored.codes(index)
-            if not place:
-                # Only now: what was read holds the size to the bytes that are there.
-                found = np.empty((len(wanted), *codes.shape), codes.dtype)
-            found[place] = codes
-        return found
+        return _gathered(stored.codes, indices, np.empty((0, 2, *self.size), stored.dtype))
+
+    def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Return several frames, uint8 RGB (n, H, W, 3)."""
+        return _gathered(self.frame, indices, np.empty((0, *self.size, 3), np.uint8))
+
+
+def _gathered(
+    read: Callable[[int], NDArray[Any]], indices: Sequence[int], empty: NDArray[Any]
+) -> NDArray[Any]:
+    """Stack what is read, each copied while the processor's cache still has it."""
+    found = empty
+    for place, index in enumerate(indices):
+        one = read(index)
+        if len(indices) == 1:
+            return one[None]
+        if not place:
+            # Only now: what was read holds the size to the bytes that are there.
+            found = np.empty((len(indices), *one.shape), one.dtype)
+        found[place] = one
+    return found
 
 
 def decoded(data: bytes, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:

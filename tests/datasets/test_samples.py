@@ -20,7 +20,7 @@ def samples(path: Path, **settings: Any) -> ClipSamples:
 
 
 def test_a_sample_has_its_segments(make_store: MakeStore) -> None:
-    sample = samples(make_store(FRAMES)).sample(0)
+    sample = samples(make_store(FRAMES), flow_form="px").sample(0)
     assert (sample.video_id, sample.label) == ("run/a", 0)
     assert sample.rgb is not None
     assert (sample.rgb.dtype.name, sample.rgb.shape) == ("uint8", (3, 3, HEIGHT, WIDTH))
@@ -35,21 +35,21 @@ def test_a_sample_has_its_segments(make_store: MakeStore) -> None:
 
 def test_short_clips_repeat_their_last_field(make_store: MakeStore) -> None:
     path = make_store(FRAMES)
-    assert samples(path).sample(2).flow[0, 0::2, 0, 0].tolist() == [0, 1, 2, 2, 2]
-    wrapped = samples(path, sampling=Sampling(short="wrap")).sample(2)
+    assert samples(path, flow_form="px").sample(2).flow[0, 0::2, 0, 0].tolist() == [0, 1, 2, 2, 2]
+    wrapped = samples(path, flow_form="px", sampling=Sampling(short="wrap")).sample(2)
     assert wrapped.flow[0, 0::2, 0, 0].tolist() == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
 def test_forms_of_flow_agree(make_store: MakeStore, flow_codec: str) -> None:
     path = make_store(FRAMES, flow_codec=flow_codec)
-    px = samples(path).sample(0)
-    codes = samples(path, flow_form="codes").sample(0)
-    tsn = samples(path, flow_form="tsn").sample(0)
-    assert np.all(px.flow_scale == 1)
-    offset = 20 if flow_codec == "jpeg" else 0
-    scaled = codes.flow * np.repeat(codes.flow_scale, 2, axis=1)[:, :, None, None] - offset
-    assert np.allclose(scaled, px.flow, atol=1e-5)  # float32 at 20 px
+    made = {form: samples(path, flow_form=form) for form in ("px", "codes", "tsn")}
+    px, codes, tsn = (made[form].sample(0) for form in ("px", "codes", "tsn"))
+    for form, sample in (("px", px), ("codes", codes), ("tsn", tsn)):
+        assert sample.flow_scale.shape == (3, 10, 1, 1)
+        back = sample.flow * sample.flow_scale + made[form].flow_offset_px
+        # Half a step of TSN's pictures; float32 at 20 px otherwise.
+        assert np.abs(back - px.flow).max() <= (20 / 255 + 1e-5 if form == "tsn" else 1e-5)
     assert tsn.flow.dtype == np.uint8
     expected = quantize_u8(px.flow, bound_px=20.0)[0].astype(int)
     # A JPEG's own codes are kept: 20 px in float32 may lie on either side of a half.
@@ -71,9 +71,9 @@ def test_crops_are_shared_and_centred_in_tests(make_store: MakeStore) -> None:
     centred = samples(path, crop=(8, 10)).sample(0)
     assert centred.rgb is not None
     assert (centred.flow.shape, centred.rgb.shape) == ((3, 10, 8, 10), (3, 3, 8, 10))
-    assert np.array_equal(centred.flow[0, 1, 0] * 8, np.arange(7, 17))
+    assert np.array_equal(centred.flow[0, 1, 0], np.arange(7, 17))
     lefts = {
-        int(samples(path, crop=(8, 10), training=True).sample(0, epoch).flow[0, 1, 0, 0] * 8)
+        int(samples(path, crop=(8, 10), training=True).sample(0, epoch).flow[0, 1, 0, 0])
         for epoch in range(40)
     }
     assert lefts <= set(range(15))

@@ -30,7 +30,7 @@ def test_items_are_tensors_of_the_samples(path: Path) -> None:
     item, sample = ClipDataset(path)[3], ClipSamples(path).sample(3)
     assert (item["id"], item["label"]) == (sample.video_id, sample.label)
     assert (item["rgb"].dtype, tuple(item["rgb"].shape)) == (torch.uint8, (3, 3, HEIGHT, WIDTH))
-    assert (item["flow"].dtype, tuple(item["flow"].shape)) == (torch.float32, (3, 10, HEIGHT, WIDTH))
+    assert (item["flow"].dtype, tuple(item["flow"].shape)) == (torch.int8, (3, 10, HEIGHT, WIDTH))
     assert sample.rgb is not None
     assert np.array_equal(item["rgb"].numpy(), sample.rgb)
     assert np.array_equal(item["flow"].numpy(), sample.flow)
