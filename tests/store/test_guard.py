@@ -231,7 +231,7 @@ def test_damage_anywhere_is_told_as_such(make_store: MakeStore, seed: int) -> No
     raw, rng = path.read_bytes(), random.Random(seed)
     spared = heap_bytes(raw)
     told = 0
-    for _ in range(40):
+    for _ in range(25):
         path.write_bytes(damaged(raw, rng, spared))
         for use in (read_all, read_by_address, verify, inventory):
             try:

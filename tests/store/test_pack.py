@@ -38,7 +38,7 @@ def held(path: Path) -> dict[str, int]:
     with open_store(path) as store:
         for video_id, clip in store.items():
             flow = clip.flow()
-            seeds = [s for s in range(20) if np.abs(make_flow(s, N_FRAMES - 1) - flow).max() <= 0.125]
+            seeds = [s for s in range(10) if np.abs(make_flow(s, N_FRAMES - 1) - flow).max() <= 0.125]
             (found[video_id],) = seeds
     assert verify(path).sound, verify(path)
     return found
@@ -286,25 +286,29 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, when: int, work: Callable[[], o
     return False
 
 
-@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
-@pytest.mark.parametrize("first_shard_bytes", [1, 1 << 30])
+# One file stays one or becomes a master with shards; a master gets a shard more.
+@pytest.mark.parametrize(
+    ("first_shard_bytes", "shard_bytes"), [(1 << 30, 1 << 30), (1 << 30, 1), (1, 1 << 30)]
+)
 def test_a_kill_at_any_step_loses_nothing_that_was_committed(
     store_path: Path,
     make_store: MakeStore,
     make_part: MakePart,
     options: StoreOptions,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
     shard_bytes: int,
     first_shard_bytes: int,
 ) -> None:
     """Add one video and replace another; stop at each step; what was there is there, then go on."""
     expected = {"a": 0, "b": 9, "c": 7}
+    make_store("a", "b", shard_bytes=first_shard_bytes)
+    make_part("b", seed=9)
+    make_part("c", seed=7)
+    before = shutil.copytree(store_path.parent, tmp_path_factory.mktemp("before") / "store")
     for when in range(1, 100):
-        for path in store_path.parent.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        make_store("a", "b", shard_bytes=first_shard_bytes)
-        make_part("b", seed=9)
-        make_part("c", seed=7)
+        shutil.rmtree(store_path.parent)
+        shutil.copytree(before, store_path.parent)
 
         def work() -> None:
             with PartsFolder(store_path).lock():
