@@ -84,7 +84,7 @@ def pictures(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_flow_of_two_pictures_is_the_librarys(pictures: tuple[Path, Path], tmp_path: Path) -> None:
-    done = run_flow(*pictures, "-o", tmp_path / "f.flo", "--preset", "fast", "--warps", 2, "--json")
+    done = run_flow(*pictures, "-o", tmp_path / "f.flo", "--preset", "fast", "--warps", 3, "--json")
     facts = json.loads(done.stdout)
     written = read_flo(tmp_path / "f.flo")
     grey = [to_grey(read_rgb(path)) for path in pictures]
