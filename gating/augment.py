@@ -43,25 +43,25 @@ class Crops:
     flips: Tensor
 
 
-def flow_codes(flow: Tensor, scale: Tensor, *, bound_px: float) -> Tensor:
+def flow_codes(flow: Tensor, scale: Tensor, *, bound_px: float, offset_px: float = 0.0) -> Tensor:
     """Map flow to TSN's codes: clip to +-bound, then round(255 (v + bound) / (2 bound)); zero is 128.
 
     Parameters
     ----------
-    flow
-        (B, K, 2L, H, W), x1, y1, ..., xL, yL, in any form that `flowkit.datasets` gives: float
-        px per frame step, integer codes as stored, or uint8, which are TSN's codes already.
-    scale
-        float (B, K, L): px a code; 1 where `flow` is px.
+    flow, scale
+        `flow` (B, K, 2L, H, W) and `flow_scale` (B, K, 2L, 1, 1) of a batch of `flowkit.datasets`,
+        in any of its forms: px per frame step is flow * scale + `offset_px`.
+    bound_px
+        `AugmentConfig.bound_px`.
+    offset_px
+        `flow_offset_px` of the dataset.
 
     Returns
     -------
     Tensor
         float32 of flow's shape, whole numbers in [0, 255].
     """
-    if flow.dtype == torch.uint8:
-        return flow.float()
-    px = flow.float() * scale.to(flow.device).repeat_interleave(2, dim=2)[..., None, None]
+    px = flow.float() * scale.to(flow.device) + offset_px
     return ((px.clamp(-bound_px, bound_px) + bound_px) * (LEVELS / (2 * bound_px))).round()
 
 

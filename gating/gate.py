@@ -61,8 +61,6 @@ class GatingConvNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config or released_gate(num_classes, variant)
-        self.start: Tensor
-        self.register_buffer("start", start_of(self.config), persistent=False)
         tapped = self.config.tap_channels
         joined = 2 * tapped if self.config.combine == "concat" else tapped
         self.combine = nn.Conv2d(joined, tapped, 1)
@@ -123,7 +121,7 @@ class GatingConvNet(nn.Module):
             elif isinstance(module, nn.BatchNorm2d) and self.config.normalization == "frozen":
                 module.requires_grad_(False)
         with torch.no_grad():
-            self.fc_gate.bias.copy_(self.start)
+            self.fc_gate.bias.copy_(start_of(self.config))
 
 
 def join(flow_maps: Tensor, rgb_maps: Tensor, config: GateConfig) -> Tensor:

@@ -39,10 +39,10 @@ def random(*shape: int) -> torch.Tensor:
 def test_codes_are_tsns_and_zero_is_128() -> None:
     flow = (random(1, 2, 4, 5, 6) - 0.5) * 60
     flow[0, 0, 0, 0, 0] = 0
-    codes = flow_codes(flow, torch.ones(1, 2, 2), bound_px=20.0)
+    codes = flow_codes(flow, torch.ones(1, 2, 4, 1, 1), bound_px=20.0)
     expected, _ = quantize_u8(flow.numpy(), bound_px=20.0)
     # float32 here, double there: a value at a half may round to the other side.
-    assert int(np.abs(codes.numpy() - expected).max()) <= 1
+    assert float((codes - torch.from_numpy(expected).float()).abs().max()) <= 1
     assert float((codes != torch.from_numpy(expected)).float().mean()) < 0.02
     assert float(codes[0, 0, 0, 0, 0]) == 128
     assert (float(codes.min()), float(codes.max())) == (0, 255)
@@ -50,14 +50,16 @@ def test_codes_are_tsns_and_zero_is_128() -> None:
 
 def test_stored_codes_are_scaled_field_by_field() -> None:
     stored = torch.full((1, 1, 4, 1, 1), 8, dtype=torch.int8)
-    codes = flow_codes(stored, torch.tensor([[[0.125, 0.25]]]), bound_px=20.0)
+    scale = torch.tensor([0.125, 0.125, 0.25, 0.25]).view(1, 1, 4, 1, 1)
+    codes = flow_codes(stored, scale, bound_px=20.0)
     # 1 px for both components of the first field, 2 px of the second.
     assert codes.flatten().tolist() == [134, 134, 140, 140]
 
 
-def test_uint8_is_taken_as_codes() -> None:
-    codes = torch.tensor([[[[[7]], [[255]]]]], dtype=torch.uint8)
-    assert flow_codes(codes, torch.ones(1, 1, 1), bound_px=1.0).flatten().tolist() == [7, 255]
+def test_tsns_own_codes_come_back_as_they_were() -> None:
+    codes = torch.arange(256, dtype=torch.uint8).view(1, 1, 2, 8, 16)
+    scale = torch.full((1, 1, 2, 1, 1), 40 / 255)
+    assert torch.equal(flow_codes(codes, scale, bound_px=20.0, offset_px=-20.0), codes.float())
 
 
 def test_a_crop_at_its_own_size_is_that_crop() -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from flowkit.errors import InvalidParameterError
-from gating.config import Activation, GateConfig, Variant, released_gate
+from gating.config import Activation, GateConfig, Variant
 from gating.gate import (
     GateOutput,
     GatingConvNet,
@@ -247,9 +247,3 @@ def test_activation_names_are_the_configurations() -> None:
     assert [GateConfig(num_classes=2, activation=name).activation for name in names] == list(names)
     with pytest.raises(InvalidParameterError, match="activation must be one of"):
         GateConfig(num_classes=2, activation="tanh")  # type: ignore[arg-type]
-
-
-def test_the_state_dict_is_the_learned_tensors_alone() -> None:
-    # The start follows from the configuration: a checkpoint need not hold it.
-    assert "start" not in GatingConvNet(config=tiny()).state_dict()
-    assert released_gate().num_classes == 101
