@@ -39,6 +39,23 @@ class Adopted:
     give_back: Callable[[DeviceArray], Any]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _StreamPointer:
+    """A CUDA stream as the CUDA stream protocol wants it; older torch streams do not speak it."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def _foreign_stream(cupy: Any, pointer: int) -> Any:
+    # cupy 14 replaces ExternalStream, and warns of it.
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(_StreamPointer(pointer))
+    return cupy.cuda.ExternalStream(pointer)
+
+
 def device_index(frames: object) -> int | None:
     """Return the index of the GPU that holds `frames`, or None if they are on the host."""
     where = getattr(frames, "__dlpack_device__", None)
@@ -60,7 +77,7 @@ def adopt(cupy: Any, frames: Any) -> Adopted:
     """
     if type(frames).__module__.split(".")[0] == "torch":
         torch = sys.modules["torch"]
-        stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(frames.device).cuda_stream)
+        stream = _foreign_stream(cupy, torch.cuda.current_stream(frames.device).cuda_stream)
         with stream:
             adopted = Adopted(
                 array=cupy.from_dlpack(frames.detach()), stream=stream, give_back=torch.from_dlpack

@@ -12,7 +12,7 @@ from flowkit.tvl1.cuda_cluster import ClusterSolver
 from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray
 from flowkit.tvl1.cuda_plan import Size, TileShape
 from flowkit.tvl1.cuda_pyramid import Pyramids
-from flowkit.tvl1.cuda_tile import TileSolver
+from flowkit.tvl1.cuda_tile import TileSolver, TileWorkspace
 from flowkit.tvl1.params import TVL1Params
 
 Method = Literal["tile", "cluster"]
@@ -75,9 +75,24 @@ class BatchSolver:
         """
         pyramid, planes_on_host = self._pyramids.build(frames, pairs)
         planes = self._device.upload(planes_on_host)
-        levels, warps, count = len(self._sizes), self._params.warps, len(pairs)
+        if self._fits_clusters():
+            return self._solve_levels(pyramid, planes, None, out)
+        work = self._tiles.workspace(planes)
+        try:
+            return self._solve_levels(pyramid, planes, work, out)
+        finally:
+            # Copies of the counter may still be on their way.
+            self._device.keep_until_done(work.progress)
+
+    def _solve_levels(
+        self,
+        pyramid: list[DeviceArray],
+        planes: DeviceArray,
+        work: TileWorkspace | None,
+        out: DeviceArray | None,
+    ) -> BatchResult:
+        levels, warps, count = len(self._sizes), self._params.warps, len(planes)
         iterations = self._device.zeros((count, levels * warps), np.int32)
-        work = None if self._fits_clusters() else self._tiles.workspace(planes)
         flow: DeviceArray | None = None
         for level in reversed(range(levels)):
             if flow is not None:

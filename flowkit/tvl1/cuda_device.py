@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -68,6 +69,9 @@ class CudaDevice:
         self.cuda_major: int = cupy.cuda.runtime.runtimeGetVersion() // 1000
         self._functions: dict[tuple[KernelFile, str, int], Any] = {}
         self._modules: dict[KernelFile, Any] = {}
+        self._idle_streams: list[Any] = []
+        self._kept: list[tuple[Any, object]] = []
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def using(self, stream: Any = None) -> Iterator[None]:
@@ -75,10 +79,31 @@ class CudaDevice:
         with self.cupy.cuda.Device(self.index), stream or contextlib.nullcontext():
             yield
 
-    def stream(self) -> Any:
-        """Return a new stream that waits for no other."""
-        with self.using():
-            return self.cupy.cuda.Stream(non_blocking=True)
+    @contextlib.contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """Work on a stream that nobody else uses meanwhile; all is done when the context ends."""
+        try:
+            stream = self._idle_streams.pop()
+        except IndexError:
+            with self.using():
+                stream = self.cupy.cuda.Stream(non_blocking=True)
+        with self.using(stream):
+            try:
+                yield
+            finally:
+                # Whatever went wrong: memory must not be used again before the work with it is done.
+                wait_politely(self.event())
+        # Kept, since cupy's pool keeps memory by stream.
+        self._idle_streams.append(stream)
+
+    def keep_until_done(self, resource: object) -> None:
+        """Keep host memory that work on the current stream still writes to.
+
+        cupy's pool gives pinned memory away as soon as nobody in Python refers to it.
+        """
+        with self._lock:
+            self._kept = [kept for kept in self._kept if not kept[0].done]
+            self._kept.append((self.event(), resource))
 
     def event(self, stream: Any = None) -> Any:
         """Return an event recorded now on a stream (default: the current one)."""

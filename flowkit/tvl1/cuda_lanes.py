@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import BackendError
 from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver
-from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, wait_politely
+from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray
 
 LANES = 3
 """Batches on the device at once: one on its way in, one in work, one on its way out."""
@@ -186,14 +186,12 @@ def _run_one(
     finish: Finish,
     outputs: Sequence[NDArray[Any]],
 ) -> None:
-    stream = device.stream()
-    with device.using(stream):
+    with device.own_stream():
         staged = device.pinned((len(batch.frames), *frames.shape[1:]), frames.dtype)
         np.take(frames, batch.frames, axis=0, out=staged)
         made = finish(solver.solve(device.upload(staged), batch.pairs))
         landed = [device.pinned(array.shape, array.dtype) for array in made]
         for host, array in zip(landed, made, strict=True):
             device.download_into(host, array)
-        wait_politely(device.event())
     for host, output in zip(landed, outputs, strict=True):
         output[batch.rows] = host

@@ -228,9 +228,9 @@ bool run(const Launch& launch) {
   failure.clear();
   switches = 0;
   const unsigned blocks = launch.grid.x * launch.grid.y * launch.grid.z;
-  unsigned size = static_cast<unsigned>(launch.cluster_size);
+  unsigned size = max(static_cast<unsigned>(launch.cluster_size), 1u);
   // Blocks that know nothing of each other may run at once; a few, so that stacks stay in cache.
-  if (size == 1 && schedule.kind == Schedule::kRandom) size = kBlocksAtOnce;
+  if (launch.cluster_size == 0 && schedule.kind == Schedule::kRandom) size = kBlocksAtOnce;
   const unsigned groups = (blocks + size - 1) / size;
   const uint64_t rotation = schedule.state % max(groups, 1u);
   for (unsigned k = 0; k < groups && failure.empty(); ++k) {

@@ -127,7 +127,7 @@ struct Schedule {
 
 struct Launch {
   dim3 grid, block;
-  int cluster_size;
+  int cluster_size;  // 0 for kernels that know nothing of clusters
   size_t dynamic_bytes;
   std::function<void()> kernel;
 };

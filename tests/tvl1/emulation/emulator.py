@@ -156,7 +156,7 @@ class Module:
         error = self._library.emulate(
             name.encode(),
             *sizes,
-            self.defines.get("FLOWKIT_CLUSTER", 1),
+            self.defines.get("FLOWKIT_CLUSTER", 0),
             ctypes.c_longlong(shared_mem),
             pointers,
             len(held),

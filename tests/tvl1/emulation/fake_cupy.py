@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import ctypes
 import functools
 import sys
 import threading
@@ -104,6 +105,7 @@ class FakeArray(np.ndarray):
     def set(self, values: np.ndarray[Any, Any], stream: Stream | None = None) -> None:
         assert self.gpu is not None
         assert stream is not None, "a copy without a stream is not ordered after the work on ours"
+        # Pageable memory is read at once; pinned memory when the copy's turn comes.
         source = values if self.gpu.is_pinned(values) else values.copy()
         stream.add(lambda: np.copyto(self.view(np.ndarray), source))
 
@@ -115,11 +117,15 @@ class FakeArray(np.ndarray):
     ) -> np.ndarray[Any, Any]:
         assert self.gpu is not None
         assert out is None or blocking or self.gpu.is_pinned(out), "only pinned memory copies beside the host"
-        target = np.empty(self.shape, self.dtype) if out is None else out
         chosen = stream or self.gpu.current_stream()
+        if not blocking:
+            assert out is not None
+            # As on a GPU, the copy knows an address: it keeps nothing alive.
+            chosen.add(self.gpu.copy_to_pinned(out.ctypes.data, self))
+            return out
+        target = np.empty(self.shape, self.dtype) if out is None else out
         chosen.add(lambda: np.copyto(target, self.view(np.ndarray)))
-        if blocking:
-            chosen.synchronize()
+        chosen.synchronize()
         return target
 
 
@@ -180,7 +186,8 @@ class FakeGpu:
         self._null = Stream(self)
         self.streams: dict[int, Stream] = {}
         self._guarded: dict[int, Any] = {}
-        self._pinned: dict[int, int] = {}
+        self._pinned: dict[int, np.ndarray[Any, Any]] = {}
+        self._freed_pinned: list[np.ndarray[Any, Any]] = []
 
     def stack(self) -> list[Stream]:
         if not hasattr(self._local, "stack"):
@@ -226,14 +233,38 @@ class FakeGpu:
             if (raw[:GUARD_BYTES] != POISON).any() or (raw[-GUARD_BYTES:] != POISON).any():
                 raise EmulationError("a kernel wrote outside of its memory")
 
-    def pinned(self, size: int) -> np.ndarray[Any, Any]:
-        memory = np.full(size, POISON, np.uint8)
-        self._pinned[memory.ctypes.data] = size
+    def pinned(self, size: int) -> ctypes.Array[ctypes.c_ubyte]:
+        backing = np.full(size, POISON, np.uint8)
+        memory = (ctypes.c_ubyte * size).from_buffer(backing.data)
+        start = backing.ctypes.data
+        with self.lock:
+            self._pinned[start] = backing
+        # What was freed is never used again: its address stays telling.
+        weakref.finalize(memory, self._unpinned, start)
         return memory
 
+    def _unpinned(self, start: int) -> None:
+        self._freed_pinned.append(self._pinned.pop(start))
+
     def is_pinned(self, array: np.ndarray[Any, Any]) -> bool:
-        start = array.ctypes.data
-        return any(at <= start and start + array.nbytes <= at + size for at, size in self._pinned.items())
+        return self._backing(array.ctypes.data) is not None
+
+    def _backing(self, address: int) -> np.ndarray[Any, Any] | None:
+        for start, backing in list(self._pinned.items()):
+            if start <= address < start + backing.nbytes:
+                return backing
+        return None
+
+    def copy_to_pinned(self, address: int, array: FakeArray) -> Callable[[], None]:
+        def copy() -> None:
+            backing = self._backing(address)
+            if backing is None:
+                raise EmulationError("a copy to pinned memory that has been freed")
+            offset = address - backing.ctypes.data
+            values = np.ascontiguousarray(array).view(np.ndarray).reshape(-1).view(np.uint8)
+            backing[offset : offset + values.nbytes] = values
+
+        return copy
 
     def load(self, code: bytes) -> Module:
         source, defines = ast.literal_eval(code.decode())
@@ -266,6 +297,14 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
         def get_function(self, name: str) -> Function:
             return Function(gpu, self._module, name)
 
+    class StreamMaker:
+        def __new__(cls, non_blocking: bool = False) -> Any:
+            return Stream(gpu)
+
+        @staticmethod
+        def from_external(foreign: Any) -> Stream:
+            return gpu.external_stream(foreign.__cuda_stream__()[1])
+
     @contextlib.contextmanager
     def device(index: int) -> Iterator[None]:
         assert index == 0
@@ -294,8 +333,7 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
     cupy.cuda = types.SimpleNamespace(
         runtime=runtime,
         Device=device,
-        Stream=lambda non_blocking=False: Stream(gpu),
-        ExternalStream=gpu.external_stream,
+        Stream=StreamMaker,
         Event=lambda disable_timing=False: Event(gpu),
         Module=LoadedModule,
         alloc_pinned_memory=gpu.pinned,
