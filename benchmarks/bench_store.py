@@ -151,7 +151,7 @@ class Folders:
 def loaders(path: Path, folders: Path, *, rounds: int, count: int) -> dict[str, Any]:
     """Return how DataLoader with two workers compares, store against folders."""
     torch: Any = importlib.import_module("torch")
-    from flowkit.datasets import ClipDataset
+    from flowkit.datasets import ClipDataset, collate_clips
 
     torch.set_num_threads(1)
     with open_store(path) as store:
@@ -163,7 +163,13 @@ def loaders(path: Path, folders: Path, *, rounds: int, count: int) -> dict[str, 
         "folders": Folders(folders, requests),
     }
     built = {
-        name: torch.utils.data.DataLoader(data, 8, num_workers=2, persistent_workers=True)
+        name: torch.utils.data.DataLoader(
+            data,
+            8,
+            num_workers=2,
+            persistent_workers=True,
+            collate_fn=collate_clips if name == "flowkit" else None,
+        )
         for name, data in datasets.items()
     }
     for round_ in range(-1, rounds):
@@ -235,16 +241,17 @@ def main() -> None:
             ),
             "sizes": sizes(asked.store, work / "folders"),
         }
-        for optional, call in {
+        optional: dict[str, Callable[[], Any]] = {
             "webdataset_segments_per_second": lambda: webdataset_rate(store, work, asked.rounds),
             "dataloader_two_workers": lambda: loaders(
                 asked.store, work / "folders", rounds=max(3, asked.rounds // 3), count=240
             ),
-        }.items():
+        }
+        for name_of, call in optional.items():
             try:
-                result[optional] = call()
+                result[name_of] = call()
             except ImportError as error:
-                print(f"{optional} is left out: {error}")
+                print(f"{name_of} is left out: {error}")
     print(write_result("store", result).read_text())
 
 

@@ -111,8 +111,8 @@ def pictures_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
         yield f"img_{k:05d}.jpg", video.frames[k]
     for k, field in enumerate(flow):
         planes = encode_flow(field, codec="jpeg").data
-        yield f"flow_x_{k:05d}.jpg", bytes(planes[0])  # type: ignore[arg-type]
-        yield f"flow_y_{k:05d}.jpg", bytes(planes[1])  # type: ignore[arg-type]
+        yield f"flow_x_{k:05d}.jpg", bytes(planes[0])
+        yield f"flow_y_{k:05d}.jpg", bytes(planes[1])
 
 
 def make_folders(store: Store, root: Path) -> Callable[[str, str], bytes]:
@@ -214,10 +214,11 @@ def make_readers(path: Path, work: Path) -> dict[str, Reader]:
         "folders, simplejpeg": read_jpegs(fetch, turbo, turbo_grey),
         "folders, cv2": read_jpegs(fetch, opencv, opencv_grey),
     }
-    for name, make in {
+    optional: dict[str, Callable[[], Reader]] = {
         "lmdb of JPEGs": lambda: read_jpegs(make_lmdb(store, work / "lmdb"), turbo, turbo_grey),
         "zarr of codes": lambda: make_zarr(store, work / "zarr"),
-    }.items():
+    }
+    for name, make in optional.items():
         try:
             readers[name] = make()
         except ImportError as error:

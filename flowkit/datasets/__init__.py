@@ -2,7 +2,7 @@
 
 `splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
 segments as TSN does; `samples` reads them as NumPy arrays; `torch_data` hands them to PyTorch,
-which is imported only when `ClipDataset`, `ClipStream` or `ClipSampler` is asked for.
+which is imported only when one of its names is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flowkit.datasets.split_sources import (
 from flowkit.datasets.splits import Split, list_splits, read_split, write_split
 
 if TYPE_CHECKING:
-    from flowkit.datasets.torch_data import ClipDataset, ClipSampler, ClipStream
+    from flowkit.datasets.torch_data import ClipDataset, ClipSampler, ClipStream, collate_clips
 
 __all__ = [
     "BalanceRow",
@@ -38,6 +38,7 @@ __all__ = [
     "Split",
     "check_split",
     "class_balance",
+    "collate_clips",
     "groups_by_pattern",
     "k_fold",
     "leave_one_out",
@@ -49,7 +50,7 @@ __all__ = [
     "write_split",
 ]
 
-_NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream")
+_NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream", "collate_clips")
 
 
 def __getattr__(name: str) -> object:

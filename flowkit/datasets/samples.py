@@ -7,20 +7,21 @@ in which order; so a run that goes on from (epoch, position) sees what it would 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.quantize import U8_LEVELS, dequantize_u8, quantize_u8
-from flowkit.store.reader import ClipRequest, Store, open_store
+from flowkit.store.reader import Store, open_store
 
-FlowForm: TypeAlias = Literal["px", "codes", "tsn"]
+Key: TypeAlias = tuple[int, int]
+"""Epoch and index."""
 _NAMED = 5
 _SEGMENTS, _ORDER = 1, 2  # keep the random numbers of one apart from those of the other
 
@@ -42,7 +43,7 @@ class ClipSample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipBatch:
-    """Samples stacked along a first axis."""
+    """Several samples: arrays as in `ClipSample`, with a first axis over videos."""
 
     video_ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -114,7 +115,11 @@ class ClipSamples:
         self._frames = frames
         self._check_options()
         self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
-        self._n_flow, self.labels = self._described()
+        rows = self._described()
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        self.labels = [numbers.get(row["label"], -1) for row in rows]
+        self._n_flow: list[int] = [row["n_flow"] for row in rows]
+        self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,39 +128,98 @@ class ClipSamples:
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale: minus the bound where flow is uint8, else 0."""
-        options = self.store.options
-        unsigned = self._flow_form == "tsn" or (self._flow_form, options.flow_codec) == ("codes", "jpeg")
-        return -options.bound_px if unsigned else 0.0
+        """What to add to flow * flow_scale to have px: minus the bound where flow is uint8, else 0."""
+        return form_offset_px(self._flow_form, self.store.options)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def sample(self, index: int, epoch: int = 0) -> ClipSample:
         """Return the sample that video `index` gives in an epoch."""
-        video_id, n_flow = self.ids[index], self._n_flow[index]
-        rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
-        sampling = self.sampling
-        starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
-        data = self.store[video_id].read(
-            ClipRequest(
-                video_id=video_id,
-                frames=starts.tolist() if self._frames else (),
-                flow=sampling.fields(starts, n_flow).ravel().tolist(),
-                field=self._field,
-            )
-        )
-        window = self._window(data.codes.shape[2:], rng)
-        codes = data.codes[:, :, *window]
-        shape = (sampling.segments, 2 * sampling.stack, *codes.shape[2:])
-        flow, scales = self._formed(codes, data.scales)
+        one = self.read([(epoch, index)])
         return ClipSample(
-            video_id=video_id,
-            label=self.labels[index],
-            rgb=None if data.frames is None else data.frames[:, *window].transpose(0, 3, 1, 2),
-            flow=flow.reshape(shape),
-            flow_scale=np.repeat(scales, 2).reshape(sampling.segments, -1, 1, 1),
+            video_id=one.video_ids[0],
+            label=int(one.labels[0]),
+            rgb=None if one.rgb is None else one.rgb[0],
+            flow=one.flow[0],
+            flow_scale=one.flow_scale[0],
         )
+
+    def read(self, keys: Sequence[Key], *, threads: int = 1) -> ClipBatch:
+        """Return the samples of several keys (epoch, index); parameters and errors as `read_into`'s."""
+        arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.layout(keys).items()}
+        self.read_into(keys, arrays, threads=threads)
+        return ClipBatch(
+            video_ids=tuple(self.ids[index] for _, index in keys),
+            labels=np.array([self.labels[index] for _, index in keys], np.int64),
+            rgb=arrays["pictures"].transpose(0, 1, 4, 2, 3) if "pictures" in arrays else None,
+            flow=arrays["flow"],
+            flow_scale=arrays["flow_scale"],
+        )
+
+    def layout(self, keys: Sequence[Key]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return shape and type of the arrays that `read_into` fills.
+
+        Returns
+        -------
+        dict
+            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1) and, unless frames are
+            off, `pictures` uint8 (n, K, H, W, 3).
+
+        Raises
+        ------
+        InputError
+            The videos are not of one size and no crop is asked for.
+        """
+        sizes = {self.crop or self._sizes[index] for _, index in keys}
+        if len(sizes) != 1:
+            raise InputError(
+                f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width)"
+            )
+        height, width = sizes.pop()
+        count, segments, planes = len(keys), self.sampling.segments, 2 * self.sampling.stack
+        dtype = form_dtype(self._flow_form, self.store.options)
+        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            "flow": ((count, segments, planes, height, width), dtype),
+            "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
+        }
+        if self._frames:
+            found["pictures"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
+        return found
+
+    def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
+        """Read the samples of several keys (epoch, index) into arrays of `layout`.
+
+        Each picture and field is copied once, from where it was decoded to where it is wanted.
+
+        Parameters
+        ----------
+        threads
+            How many videos are read at once.
+        """
+        places = [{name: values[place] for name, values in arrays.items()} for place in range(len(keys))]
+        if min(threads, len(keys)) <= 1:
+            for key, place in zip(keys, places, strict=True):
+                self._read_one(key, place)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
+            list(pool.map(self._read_one, keys, places))
+
+    def _read_one(self, key: Key, place: Mapping[str, NDArray[Any]]) -> None:
+        epoch, index = key
+        clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
+        rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
+        starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
+        top, left = self._window(self._sizes[index], rng)
+        if "pictures" in place:
+            for picture, frame in zip(place["pictures"], clip.each_frame(starts.tolist()), strict=True):
+                picture[...] = frame[top, left]
+        planes = place["flow"].reshape(-1, 2, *place["flow"].shape[2:])
+        scales = place["flow_scale"].reshape(-1, 2)
+        fields = sampling.fields(starts, n_flow).ravel().tolist()
+        form, bound_px = self._flow_form, self.store.options.bound_px
+        for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
+            scales[k] = put_flow(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
         """Return the indices in the order of an epoch: shuffled in training."""
@@ -195,15 +259,17 @@ class ClipSamples:
         threads
             How many videos are read at once; batches are made ahead by one.
         """
-        keys = self.share(epoch, rank=rank, world=world)[start:].tolist()
-        chunks = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
-        with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
-            ahead = ([pool.submit(self.sample, index, epoch) for index in chunk] for chunk in chunks)
-            current = next(ahead, None)
-            while current is not None:
-                following = next(ahead, None)
-                yield stacked([future.result() for future in current])
-                current = following
+        keys = [(epoch, index) for index in self.share(epoch, rank=rank, world=world)[start:].tolist()]
+        chunks = (keys[at : at + batch_size] for at in range(0, len(keys), batch_size))
+        with ThreadPoolExecutor(1, thread_name_prefix="flowkit-batch") as ahead:
+            waiting: Future[ClipBatch] | None = None
+            for chunk in chunks:
+                following = ahead.submit(self.read, chunk, threads=threads)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
 
     def _check_options(self) -> None:
         options = self.store.options
@@ -215,8 +281,8 @@ class ClipSamples:
                 "this store keeps no frames (it was made with --frames none); pass frames=False"
             )
 
-    def _described(self) -> tuple[list[int], list[int]]:
-        """Return the flow fields and the class of each video, and check that all can be sampled."""
+    def _described(self) -> list[dict[str, Any]]:
+        """Return what the index says of each video, and check that all can be sampled."""
         rows = {k: row for row, k in enumerate(self.store)}
         if unknown := [k for k in self.ids if k not in rows]:
             raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")
@@ -232,71 +298,12 @@ class ClipSamples:
             raise InputError(
                 f"{len(small)} videos have no flow or are smaller than {width}x{height}: {small[:_NAMED]}"
             )
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        return [row["n_flow"] for row in own], [numbers.get(row["label"], -1) for row in own]
+        return own
 
-    def _window(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
+    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
         if self.crop is None:
             return slice(None), slice(None)
         room = [whole - cut for whole, cut in zip(size, self.crop, strict=True)]
         at = [int(rng.integers(n + 1)) if self.training else n // 2 for n in room]
         top, left = (slice(start, start + cut) for start, cut in zip(at, self.crop, strict=True))
         return top, left
-
-    def _formed(
-        self, codes: NDArray[Any], scales: NDArray[np.float32]
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return flow in the form that is asked for, contiguous."""
-        if self._flow_form == "codes":
-            return np.ascontiguousarray(codes), scales
-        bound_px, ones = self.store.options.bound_px, np.ones_like(scales)
-        if self._flow_form == "tsn":
-            return tsn_pixels(codes, scales, bound_px=bound_px), ones * (2 * bound_px / U8_LEVELS)
-        if codes.dtype == np.uint8:
-            return dequantize_u8(codes, bound_px=bound_px), ones
-        return codes * scales[:, None, None, None], ones
-
-
-def tsn_pixels(codes: NDArray[Any], scales: NDArray[np.float32], *, bound_px: float) -> NDArray[np.uint8]:
-    """Return stored flow as the pixels of TSN's pictures: 0 to 255 over [-bound, bound], clipped.
-
-    Parameters
-    ----------
-    codes
-        int8, int16 or uint8 (n, 2, H, W).
-    scales
-        float32 (n,), px a code.
-    """
-    if codes.dtype == np.uint8:
-        return np.ascontiguousarray(codes)
-    if codes.dtype == np.int8:
-        # Of 256 possible values each: a table is several times faster than arithmetic.
-        values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32)
-        tables = [quantize_u8(values * scale, bound_px=bound_px)[0] for scale in scales]
-        places = np.ascontiguousarray(codes).view(np.uint8)
-        return np.stack([table[field] for table, field in zip(tables, places, strict=True)])
-    return quantize_u8(codes * scales[:, None, None, None], bound_px=bound_px)[0]
-
-
-def stacked(samples: Sequence[ClipSample]) -> ClipBatch:
-    """Return samples as a batch.
-
-    Raises
-    ------
-    InputError
-        They are not of one size.
-    """
-    sizes = {sample.flow.shape for sample in samples}
-    if len(sizes) > 1:
-        raise InputError(
-            f"the videos of a batch have several sizes, {sorted(size[2:] for size in sizes)}; "
-            "pass crop=(height, width)"
-        )
-    rgb = [sample.rgb for sample in samples if sample.rgb is not None]
-    return ClipBatch(
-        video_ids=tuple(sample.video_id for sample in samples),
-        labels=np.array([sample.label for sample in samples], np.int64),
-        rgb=np.stack(rgb) if rgb else None,
-        flow=np.stack([sample.flow for sample in samples]),
-        flow_scale=np.stack([sample.flow_scale for sample in samples]),
-    )

@@ -1,7 +1,9 @@
 """A store's clips for PyTorch; of flowkit, only this module imports torch.
 
     dataset = ClipDataset("out.h5", ids=train_ids, training=True, crop=(224, 224))
-    loader = DataLoader(dataset, batch_size=8, sampler=ClipSampler(dataset), num_workers=4)
+    loader = DataLoader(
+        dataset, 8, sampler=ClipSampler(dataset), num_workers=4, collate_fn=collate_clips
+    )
 
 Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L, H, W) as stored,
 `flow_scale` float32 (K, 2 L, 1, 1), `label` int (-1 without one), `id` str. On the device,
@@ -11,22 +13,23 @@ Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L,
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate, get_worker_info
 
-from flowkit.datasets.samples import ClipSample, ClipSamples, FlowForm
+from flowkit.datasets.flow_forms import FlowForm
+from flowkit.datasets.samples import ClipSamples, Key
 from flowkit.datasets.sampling import Sampling, Short
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.reader import Store
 
 Item: TypeAlias = dict[str, Any]
-Key: TypeAlias = "int | tuple[int, int]"
 Transform: TypeAlias = Callable[[Item], Any]
 
 
@@ -46,8 +49,10 @@ class ClipDataset(Dataset[Any]):
 
     Notes
     -----
-    A key is (epoch, index), as `ClipSampler` gives, or an index alone, which stands for epoch 0: then
-    every epoch draws the same segments. Workers may be forked or spawned; each has its own handles.
+    With `collate_fn=collate_clips` a batch is read straight into place; any other collating works,
+    with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
+    stands for epoch 0: then every epoch draws the same segments. Workers may be forked or spawned;
+    each has its own handles.
     """
 
     def __init__(
@@ -94,20 +99,87 @@ class ClipDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Key | int) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key | int]) -> list[Any]:
+        """Return the items of a batch; DataLoader asks for them at once."""
+        wanted = [self._key(key) for key in keys]
+        if self._one_size(wanted):
+            items = self._read(wanted)
+        else:
+            items = [item for key in wanted for item in self._read([key])]
+        return items if self._transform is None else [self._transform(item) for item in items]
+
+    def _key(self, key: Key | int) -> Key:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
-        item = as_item(self.samples.sample(index % len(self), epoch))
-        return item if self._transform is None else self._transform(item)
+        return epoch, index % len(self)
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Any]:
-        """Return the items of a batch; DataLoader asks for them at once."""
-        workers = min(self._threads, len(keys))
-        if workers <= 1:
-            return [self[key] for key in keys]
-        with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-item") as pool:
-            return list(pool.map(self.__getitem__, keys))
+    def _one_size(self, keys: Sequence[Key]) -> bool:
+        try:
+            self.samples.layout(keys)
+        except InputError:  # a transform may still make them of one size
+            return False
+        return True
+
+    def _read(self, keys: Sequence[Key]) -> list[Item]:
+        """Read a batch into tensors of its own, of which the items are views."""
+        samples = self.samples
+        tensors = {name: _allocated(*layout) for name, layout in samples.layout(keys).items()}
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        samples.read_into(keys, arrays, threads=self._threads)
+        if "pictures" in tensors:
+            tensors["rgb"] = tensors.pop("pictures").permute(0, 1, 4, 2, 3)
+        labels = [samples.labels[index] for _, index in keys]
+        ids = [samples.ids[index] for _, index in keys]
+        whole = {**tensors, "label": torch.tensor(labels), "id": ids}
+        return [
+            ClipItem(
+                {name: tensor[k] for name, tensor in tensors.items()} | {"label": label, "id": video_id},
+                whole=whole,
+                place=k,
+            )
+            for k, (label, video_id) in enumerate(zip(labels, ids, strict=True))
+        ]
+
+
+class ClipItem(dict[str, Any]):
+    """An item that knows the batch that it is a view of."""
+
+    def __init__(self, values: Item, *, whole: Item, place: int) -> None:
+        super().__init__(values)
+        self.whole, self.place = whole, place
+
+
+def collate_clips(items: Sequence[Any]) -> Any:
+    """Return items as a batch: `collate_fn` of a DataLoader over clips.
+
+    As torch's own, but items that were read as one batch are that batch, without another copy.
+    """
+    first = items[0]
+    if isinstance(first, ClipItem) and len(first.whole["id"]) == len(items):
+        in_order = all(
+            isinstance(item, ClipItem) and item.whole is first.whole and item.place == place
+            for place, item in enumerate(items)
+        )
+        if in_order:
+            return dict(first.whole)
+    return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
+
+
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """Return an empty tensor; in a worker in shared memory, where it would otherwise be copied to."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    nbytes = math.prod(shape) * dtype.itemsize
+    # What torch's own collating does; there is no public way without a copy.
+    storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+    tensor = torch.empty(0, dtype=kind)
+    tensor.set_(storage)
+    return tensor.resize_(shape)
 
 
 class ClipSampler(Sampler[tuple[int, int]]):
@@ -208,19 +280,6 @@ class ClipStream(IterableDataset[Any]):
         for first in range(worker * size, len(share), workers * size):
             keys = [(epoch, index) for index in share[first : first + size]]
             yield from self._dataset.__getitems__(keys)
-
-
-def as_item(sample: ClipSample) -> Item:
-    """Return a sample as a dict of tensors, which share its memory."""
-    item: Item = {
-        "flow": torch.from_numpy(sample.flow),
-        "flow_scale": torch.from_numpy(sample.flow_scale),
-        "label": sample.label,
-        "id": sample.video_id,
-    }
-    if sample.rgb is not None:
-        item["rgb"] = torch.from_numpy(sample.rgb)
-    return item
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -214,6 +214,26 @@ class Clip:
         with self._contained():
             self._check_inside("frames", wanted, self._video.record.n_frames)
             return self._video.pictures(wanted)
+
+    def each_frame(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield frames one by one, uint8 (H, W, 3), to be put where they are wanted; as `frames`."""
+        with self._contained():
+            video = self._video
+            self._check_inside("frames", indices, video.record.n_frames)
+        for k in indices:
+            with self._contained():
+                frame = video.frame(k)
+            yield frame
+
+    def each_flow(self, indices: Sequence[int], field: str = "flow") -> Iterator[tuple[NDArray[Any], float]]:
+        """Yield flow fields one by one, codes (2, H, W) and scale; as `flow_codes_at`."""
+        with self._contained():
+            self._check_inside("flow fields", indices, self._video.record.n_flow)
+            stored = self._video.field(field)
+        for k in indices:
+            with self._contained():
+                codes = stored.codes(k)
+            yield codes, float(stored.scales[k])
 
     def read(self, request: ClipRequest) -> ClipData:
         """Return what is asked of this clip; see `Store.read_many`."""

@@ -7,7 +7,6 @@ through HDF5, `direct` reads by address. Both hand over byte strings; what they 
 from __future__ import annotations
 
 import abc
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError
 from flowkit.quantize import I8_UNIT_PX, I16_SCALE_PX, U8_LEVELS
+from flowkit.store import codec
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
 from flowkit.store.schema import StoreOptions, VideoRecord, field_names
 
@@ -32,7 +32,7 @@ class Pieces(Protocol):
 
 def check_crc(data: bytes, crc32: int, index: int, where: str) -> None:
     """Raise StoreCorruptError unless the data have this CRC."""
-    if zlib.crc32(data) != crc32:
+    if codec.crc32(data) != crc32:
         raise StoreCorruptError(f"piece {index} of {where} fails its CRC")
 
 

@@ -11,7 +11,7 @@ from .conftest import HEIGHT, WIDTH, MakeStore
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
-from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, ClipStream  # noqa: E402
+from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, ClipStream, collate_clips  # noqa: E402
 from flowkit.errors import InvalidParameterError  # noqa: E402
 
 FRAMES = {f"{'run' if k % 2 else 'walk'}/{k:02d}": 8 + k for k in range(11)}
@@ -35,19 +35,38 @@ def test_items_are_tensors_of_the_samples(path: Path) -> None:
     assert np.array_equal(item["rgb"].numpy(), sample.rgb)
     assert np.array_equal(item["flow"].numpy(), sample.flow)
     assert "rgb" not in ClipDataset(path, frames=False)[0]
-    assert len(list(ClipDataset(path))) == len(FRAMES)
+    with pytest.raises(IndexError, match="item 11"):
+        ClipDataset(path)[11]
 
 
-@pytest.mark.parametrize(("workers", "context"), [(0, None), (2, "fork"), (1, "spawn")])
-def test_loaders_give_the_same_whatever_their_workers(path: Path, workers: int, context: str | None) -> None:
+@pytest.mark.parametrize(
+    ("workers", "context", "collate"),
+    [
+        (0, None, None),
+        (0, None, collate_clips),
+        (2, "fork", None),
+        (2, "fork", collate_clips),
+        (1, "spawn", collate_clips),
+    ],
+)
+def test_loaders_give_the_same_whatever_their_workers(
+    path: Path, workers: int, context: str | None, collate: Any
+) -> None:
     dataset = ClipDataset(path, training=True, seed=5, threads=2)
     loader = DataLoader(
-        dataset, 4, sampler=ClipSampler(dataset), num_workers=workers, multiprocessing_context=context
+        dataset,
+        4,
+        sampler=ClipSampler(dataset),
+        num_workers=workers,
+        multiprocessing_context=context,
+        collate_fn=collate,
     )
     expected = ClipSamples(path, training=True, seed=5)
     for batch, wanted in zip(loader, expected.batches(4), strict=True):
         assert tuple(batch["id"]) == wanted.video_ids
         assert np.array_equal(batch["flow"].numpy(), wanted.flow)
+        assert np.array_equal(batch["flow_scale"].numpy(), wanted.flow_scale)
+        assert batch["label"].tolist() == wanted.labels.tolist()
         assert wanted.rgb is not None
         assert np.array_equal(batch["rgb"].numpy(), wanted.rgb)
 
@@ -101,6 +120,26 @@ def test_ranks_take_different_videos(path: Path, kind: str, monkeypatch: pytest.
     assert sorted(taken) == sorted(FRAMES)
     with pytest.raises(InvalidParameterError, match="go together"):
         ClipSampler(dataset, rank=1)
+
+
+def test_a_batch_is_read_into_place_and_collated_without_a_copy(path: Path) -> None:
+    items = ClipDataset(path).__getitems__([3, 1, 2])
+    batch = collate_clips(items)
+    assert batch["flow"].data_ptr() == items[0]["flow"].data_ptr()
+    for part in (items[:2], items[::-1], [*items[:2], ClipDataset(path)[2]]):
+        copied = collate_clips(part)
+        assert copied["flow"].data_ptr() != items[0]["flow"].data_ptr()
+        assert [torch.equal(copied["flow"][k], item["flow"]) for k, item in enumerate(part)] == [True] * len(
+            part
+        )
+
+
+def test_items_of_several_sizes_are_told_apart(make_store: MakeStore) -> None:
+    path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
+    items = ClipDataset(path).__getitems__([0, 5])
+    assert {tuple(item["flow"].shape[2:]) for item in items} == {(HEIGHT, WIDTH), (20, 40)}
+    cut = ClipDataset(path, transform=lambda item: item["flow"][..., :8, :8])
+    assert collate_clips(cut.__getitems__([0, 5])).shape == (2, 3, 10, 8, 8)
 
 
 def test_transforms_see_each_item(path: Path) -> None:
