@@ -42,8 +42,8 @@ SIZES = {"320x240": (240, 320), "340x256": (256, 340), "1280x720": (720, 1280)}
 FORCED = dataclasses.replace(PRESETS["opencv-cuda"], epsilon=0.0)
 REPEATS = 3
 
-# SASS instructions of a pixel-iteration, counted in the compiled inner loop (docs/cuda.md).
-INSTRUCTIONS_PER_PIXEL_ITERATION = 47
+# Machine instructions of a pixel-iteration in the tile solver's loop for sm_90 (docs/cuda.md).
+INSTRUCTIONS_PER_PIXEL_ITERATION = 46
 LANES_PER_PROCESSOR = 128
 
 TILES = {
