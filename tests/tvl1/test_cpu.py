@@ -5,6 +5,7 @@ import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,20 @@ def test_threads_and_order_do_not_change_a_bit(preset: str, waves: Waves) -> Non
         np.testing.assert_array_equal(solver.flow_batch(frames, pairs, threads=threads), alone)
     backwards = solver.flow_batch(frames, pairs[::-1], threads=2)
     np.testing.assert_array_equal(backwards[::-1], alone)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_memory_kept_from_other_calls_does_not_change_a_bit(preset: str, waves: Waves) -> None:
+    # A thread keeps its planes, with whatever the call before left in them and in their margins.
+    small, large = (np.stack([waves(shape), waves(shape, (1.2, -0.7))]) for shape in ((33, 41), (70, 90)))
+    solver = cpu.load(PRESETS[preset])
+
+    def solve(*stacks: NDArray[np.float32]) -> NDArray[np.float32]:
+        with ThreadPoolExecutor(max_workers=1) as fresh_thread:
+            return list(fresh_thread.map(lambda frames: solver.flow_batch(frames, [[0, 1]]), stacks))[-1]
+
+    np.testing.assert_array_equal(solve(large, 255 - large, small), solve(small))
+    np.testing.assert_array_equal(solve(small, large), solve(large))
 
 
 def test_no_pairs_give_an_empty_flow() -> None:
