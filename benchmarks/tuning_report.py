@@ -22,10 +22,11 @@ import cv2
 import numpy as np
 
 from benchmarks.accuracy import read_grey, read_pair
-from benchmarks.bench_tvl1 import CLIPS, Pair, clip_pairs, cv2_tvl1, engine
+from benchmarks.bench_tvl1 import cv2_tvl1, engine
 from benchmarks.record import ROOT, write_result
 from benchmarks.tuning_pairs import Float32, Part, TuningPair, pairs
 from benchmarks.tuning_score import Row, Scorer, summarise
+from benchmarks.tvl1_pairs import CLIPS, clip_pairs
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
 
@@ -102,16 +103,20 @@ def clip_speedups(videos: Path, preset: str, repeats: int) -> dict[str, dict[str
         "before": lambda frames: before.flow_batch(frames, [[0, 1]])[0],
         preset: engine(preset),
     }
-    chosen: list[Pair] = [pair for clip in list(CLIPS)[:3] for pair in clip_pairs(videos, clip)[:2]]
+    chosen = {
+        f"{name} {pair.name}": pair
+        for name, clip in list(CLIPS.items())[:3]
+        for pair in clip_pairs(videos, clip)[:2]
+    }
     found = {}
-    for pair in chosen:
+    for name_of_pair, pair in chosen.items():
         seconds: dict[str, list[float]] = {name: [] for name in entrants}
         for _ in range(repeats):
             for name, solve in entrants.items():
                 start = time.thread_time()
                 solve(pair.frames)
                 seconds[name].append(time.thread_time() - start)
-        found[pair.name] = {name: statistics.median(values) for name, values in seconds.items()}
+        found[name_of_pair] = {name: statistics.median(values) for name, values in seconds.items()}
     return found
 
 
