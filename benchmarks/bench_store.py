@@ -65,7 +65,10 @@ def measure(
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for round_ in range(-1, rounds):
         requests = draw(store, count, seed=round_ + 1)
-        for name, read_all in readers.items():
+        names = list(readers)
+        np.random.default_rng(round_ + 1).shuffle(names)  # what one leaves in the caches meets each other
+        for name in names:
+            read_all = readers[name]
             seconds = timed(functools.partial(read_all, requests))
             if round_ >= 0:  # the first one warms up
                 rates[name].append((SEGMENTS * count / seconds[0], SEGMENTS * count / seconds[1]))
@@ -81,9 +84,9 @@ def one_by_one(read: Reader) -> Callable[[Sequence[Request]], None]:
 
 
 def summary(rates: dict[str, list[tuple[float, float]]], *, against: tuple[str, ...]) -> dict[str, Any]:
-    """Return medians, spreads and ratios to the best of `against`."""
+    """Return medians, spreads and ratios to the faster of `against`."""
     rows = {}
-    base = np.max([rates[name] for name in against], axis=0)
+    base = np.array(max((rates[name] for name in against), key=lambda r: float(np.median(np.array(r)[:, 1]))))
     for name, values in rates.items():
         wall, cpu = np.array(values).T
         ratios = np.array(values) / base
