@@ -102,7 +102,7 @@ def finalize(
     packer = _Packer(files, stock, replace=replace, drop=drop)
     lists = Lists(options=options, labels=_labels(labels, stock, packer.records), failures=tuple(failures))
     written = packer.run(lists, shard_bytes)
-    _write_ledger(store_path, lists.failures)
+    write_ledger(store_path, lists.failures)
     packer.clean_up()
     return written
 
@@ -242,14 +242,23 @@ def write_container(
     lists: Lists,
     *,
     number: int = index.NO_SHARD,
+    restated: Collection[str] = (),
 ) -> None:
-    """Write a single-file store or a shard with the videos of `sources`, and commit it."""
+    """Write a single-file store or a shard with the videos of `sources`, and commit it.
+
+    Parameters
+    ----------
+    restated
+        Videos whose groups say something else than `records`, which they say from now on.
+    """
     with commit.replacement(path) as temporary:
         with hdf5_writer(temporary) as file:
             write_root(file, lists.options)
             file.create_group(VIDEOS)
             for source, video_ids in sources.items():
                 _copy_videos(source, video_ids, file, lists.options)
+            for video_id in restated:
+                write_attrs(file[f"{VIDEOS}/{video_id}"], records[video_id].to_attrs())
             index.write_lists(file, lists.labels, lists.failures)
             index.write_index(file, records, dict.fromkeys(records, number))
             places.write_places(file, list(records), lists.options)
@@ -341,7 +350,8 @@ def ledger_path(store_path: Path) -> Path:
     return store_path.with_name(f"{store_path.name}.failures.jsonl")
 
 
-def _write_ledger(store_path: Path, failures: Sequence[Failure]) -> None:
+def write_ledger(store_path: Path, failures: Sequence[Failure]) -> None:
+    """Write the failures beside a store; without any, remove what is there."""
     path = ledger_path(store_path)
     text = "".join(failure.to_json() + "\n" for failure in failures)
     if not text:

@@ -1,0 +1,22 @@
+"""`flowkit merge`: several stores of equal options become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("merge")
+@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
+def command(stores: tuple[Path, ...], out: Path) -> None:
+    """Write the videos of STORES, which must have equal options, as one store.
+
+    Frames and flow are moved as they are stored. STORES stay as they are: such as those that
+    `flowkit extract --shard 1/4`, 2/4, ... made on several machines.
+    """
+    from flowkit.store.rework import merge
+
+    merged = merge(stores, out)
+    click.echo(f"{out}: {len(merged.records)} videos of {len(stores)} stores", err=True)

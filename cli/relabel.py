@@ -1,0 +1,37 @@
+"""`flowkit relabel`: a store with other labels."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+
+@click.command("relabel")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    required=True,
+    type=click.File(encoding="utf-8"),
+    help="CSV with the columns id and label; videos it does not name keep theirs.",
+)
+@click.option(
+    "--classes", type=click.File(encoding="utf-8"), help="Class names in order, one a line. [default: sorted]"
+)
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
+def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> None:
+    """Write STORE with other labels as the store OUT.
+
+    Frames and flow are moved as they are stored; STORE stays as it is.
+    """
+    from flowkit.store.rework import relabel
+
+    rows = csv.DictReader(labels)
+    if not {"id", "label"} <= set(rows.fieldnames or []):
+        raise click.BadParameter("expected the columns id and label", param_hint="--labels")
+    given = {row["id"]: row["label"] for row in rows}
+    names = None if classes is None else [line.strip() for line in classes if line.strip()]
+    done = relabel(store, out, given, classes=names)
+    click.echo(f"{out}: {len(done.restated)} labels changed, {len(done.labels)} classes", err=True)

@@ -1,0 +1,130 @@
+"""Write a store anew with another flow codec, or without its frames.
+
+Only what changes is decoded: frames are moved as they are stored, and flow too where its codec
+stays. A coarser code cannot be made finer again: recoding i8 as i16 keeps the errors of i8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flowkit.errors import InputError
+from flowkit.store import guard
+from flowkit.store.codec import EncodedFlow, encode_flow
+from flowkit.store.pack import DEFAULT_SHARD_BYTES, finalize
+from flowkit.store.parts import PartsFolder
+from flowkit.store.reader import Store, open_store
+from flowkit.store.rework import check_new
+from flowkit.store.schema import StoreOptions, field_names
+from flowkit.store.writer import PartWriter
+
+
+def recode(
+    store: Path | str,
+    out: Path | str,
+    *,
+    flow_codec: str | None = None,
+    bound_px: float | None = None,
+    drop_frames: bool = False,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    on_video: Callable[[str], None] = lambda _: None,
+) -> StoreOptions:
+    """Write a store anew; return the options that it has then.
+
+    Parameters
+    ----------
+    flow_codec
+        `i8`, `i16` or `jpeg`; without it the codec stays.
+    bound_px
+        Half the range of `jpeg`, px; without it the store's.
+    drop_frames
+        Leave the RGB frames out.
+    on_video
+        Called with the id of each video when it is written.
+
+    Raises
+    ------
+    InputError
+        Nothing would change, or `out` is there already.
+    InvalidParameterError
+        There is no such codec, or the bound is no range.
+    StoreCorruptError
+        A stored piece fails its CRC.
+    """
+    path = Path(out)
+    check_new(path)
+    with open_store(store) as opened:
+        options = dataclasses.replace(
+            opened.options,
+            flow_codec=flow_codec or opened.options.flow_codec,
+            bound_px=bound_px or opened.options.bound_px,
+            frame_codec="none" if drop_frames else opened.options.frame_codec,
+        )
+        if not opened.options.differences(options):
+            raise InputError(f"{store} is coded like that already: nothing would change")
+        if opened.missing_shards:
+            raise InputError(f"{store} lacks the shards {', '.join(opened.missing_shards)}; put them back")
+        parts = PartsFolder(path)
+        with parts.lock():
+            for video_id in opened:
+                _recode_video(opened, video_id, options, parts)
+                on_video(video_id)
+            finalize(
+                path,
+                options=options,
+                labels=opened.labels,
+                failures=opened.failures,
+                shard_bytes=shard_bytes,
+            )
+    return options
+
+
+def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: PartsFolder) -> None:
+    record = store[video_id].record
+    clipped = 0
+    with PartWriter(
+        parts.part_path(video_id),
+        video_id=video_id,
+        options=options,
+        width=record.width,
+        height=record.height,
+    ) as writer:
+        for pts, data in _frames(store, video_id, options):
+            writer.add_frame(pts, data)
+        for name in field_names(options):
+            for flow in _flow(store, video_id, options, name):
+                clipped += flow.clipped
+                writer.add_flow(name, flow)
+        if not _same_flow(store.options, options):
+            components = 2 * record.n_flow * record.width * record.height * len(options.fields)
+            record = dataclasses.replace(record, clipped_fraction=clipped / max(1, components))
+        writer.commit(record)
+
+
+def _frames(store: Store, video_id: str, options: StoreOptions) -> Iterator[tuple[float, bytes | None]]:
+    with guard.contained(f"{video_id!r} of {store.path}"):
+        video = store.stored_video(video_id)
+        stored = None if options.frame_codec == "none" else video.frames
+        for k, pts in enumerate(video.pts.tolist()):
+            yield pts, stored[k] if stored else None
+
+
+def _flow(store: Store, video_id: str, options: StoreOptions, name: str) -> Iterator[EncodedFlow]:
+    clip = store[video_id]
+    if _same_flow(store.options, options):
+        with guard.contained(f"{video_id!r} of {store.path}"):
+            field = store.stored_video(video_id).field(name)
+            for k in range(clip.n_flow):
+                yield field.encoded(k)
+        return
+    for k in range(clip.n_flow):
+        flow = clip.flow(k, k + 1, name)[0]
+        yield encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px)
+
+
+def _same_flow(one: StoreOptions, other: StoreOptions) -> bool:
+    """Tell whether the stored bytes of flow mean the same under both options."""
+    bounds = one.bound_px == other.bound_px or other.flow_codec != "jpeg"
+    return one.flow_codec == other.flow_codec and bounds
