@@ -130,6 +130,10 @@ class CudaDevice:
         """Enqueue a copy to pinned host memory on the current stream."""
         array.get(stream=self.cupy.cuda.get_current_stream(), out=host, blocking=False)
 
+    def take(self, array: DeviceArray, indices: NDArray[np.intp]) -> DeviceArray:
+        """Return a copy of some entries along the first axis."""
+        return self.cupy.take(array, self.upload(indices), axis=0)
+
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return a host array that copies to and from the device can run beside the host."""
         count = int(np.prod(shape))

@@ -25,6 +25,9 @@ LANES = 3
 MOST_PAIRS = 256
 """Of one batch: enough to fill the largest GPU several times over on the smallest level."""
 
+_SPARSE = 2
+"""Frames for each one that a pair names, from which on copying those is cheaper than a pyramid of all."""
+
 Finish = Callable[[BatchResult], tuple[DeviceArray, ...]]
 """What makes the arrays that are wanted, pairs along the first axis, out of a solved batch."""
 
@@ -112,7 +115,8 @@ def run_in_place(
 ) -> DeviceArray:
     """Solve all pairs of frames on the device, on the current stream; return the flow there.
 
-    Nothing is copied; batches that fail for want of memory are run again at half the size.
+    Frames are copied only where few of many are named. Batches that fail for want of memory are
+    run again at half the size.
 
     Parameters
     ----------
@@ -137,15 +141,24 @@ def run_in_place(
     done = 0
     while done < len(pairs):
         batch = next(split(pairs, slice(done, len(pairs)), most_pairs))
-        # A range of the frames is a view; the frames in it that no pair names cost a pyramid.
-        first, last = int(batch.frames[0]), int(batch.frames[-1])
         try:
-            solver.solve(frames[first : last + 1], pairs[batch.rows] - np.int32(first), flow[batch.rows])
+            used, local = _frames_in_place(device, frames, batch)
+            solver.solve(used, local, flow[batch.rows])
         except device.out_of_memory:
             most_pairs = _halve(most_pairs, frames.shape[1:], device)
             continue
         done = batch.rows.stop
     return flow
+
+
+def _frames_in_place(
+    device: CudaDevice, frames: DeviceArray, batch: Batch
+) -> tuple[DeviceArray, NDArray[np.int32]]:
+    """Return the frames of a batch and its pairs among them: a view where they lie close together."""
+    first, last = int(batch.frames[0]), int(batch.frames[-1])
+    if last + 1 - first > _SPARSE * len(batch.frames):
+        return device.take(frames, batch.frames), batch.pairs
+    return frames[first : last + 1], (batch.frames[batch.pairs] - first).astype(np.int32)
 
 
 def _run_all(

@@ -109,6 +109,22 @@ def test_emulated_arrays_of_the_older_interface_are_taken_too(host_frames: NDArr
 
 
 @needs_compiler
+@pytest.mark.parametrize("pairs", [[[0, 39], [39, 20]], [[3, 2], [2, 4]]], ids=["far apart", "close"])
+def test_emulated_frames_that_no_pair_names_cost_no_pyramid(
+    pairs: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = install(monkeypatch, FakeGpu(eager=True))
+    frames = np.random.default_rng(0).integers(0, 256, (40, 17, 20), dtype=np.uint8)
+    solver = cuda.load(PARAMS, tile=TILE)
+    expected = solver.flow_batch(frames, pairs)
+    on_gpu = on_device(frames)
+    before = gpu.peak = gpu.used
+    flow: Any = solver.flow_batch(on_gpu, pairs)
+    np.testing.assert_array_equal(flow.get(), expected)
+    assert gpu.peak - before < 2 * bytes_per_pair((17, 20), PARAMS, frame_bytes=1) + 16 * 1024
+
+
+@needs_compiler
 def test_emulated_shortage_of_memory_halves_the_batches_in_place_too(
     host_frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowkit.tvl1 import cuda
+from flowkit.errors import BackendUnavailableError
+from flowkit.quantize import quantize_i8
+from flowkit.tvl1 import cpu, cuda
 from flowkit.tvl1.cuda_plan import TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference import tvl1_flow
@@ -121,6 +123,23 @@ def test_emulated_bits_do_not_depend_on_the_schedule(
             install(patch, FakeGpu(schedule=chosen))
             flows.append(cuda.load(params, tile=SMALL_TILE).flow_batch(frames, [[0, 1]]))
     np.testing.assert_array_equal(flows[1], flows[0])
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves: Waves) -> None:
+    try:
+        other = cpu.load(PRESETS[preset])
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    frames = np.stack([waves((37, 45)), waves((37, 45), (2.3, -1.4))])
+    flow = cuda.load(PRESETS[preset], tile=SMALL_TILE).flow_batch(frames, [[0, 1]])[0]
+    codes, scale = quantize_i8(flow)
+    expected, expected_scale = quantize_i8(other.flow_batch(frames, [[0, 1]])[0])
+    assert scale == expected_scale
+    steps = np.abs(codes.astype(int) - expected)
+    assert (steps == 0).mean() >= 0.995
+    assert steps.max() <= 1
 
 
 @pytest.mark.usefixtures("gpu")

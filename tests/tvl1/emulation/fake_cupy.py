@@ -215,6 +215,15 @@ class FakeGpu:
         array.gpu = self
         return array
 
+    def take(self, array: FakeArray, indices: FakeArray, axis: int) -> FakeArray:
+        result = self.empty((len(indices), *array.shape[1:]), array.dtype)
+
+        def copy() -> None:
+            result[...] = np.take(array.view(np.ndarray), indices.view(np.ndarray), axis)
+
+        self.current_stream().add(copy)
+        return result
+
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> FakeArray:
         array = self.empty(shape, dtype)
         self.current_stream().add(lambda: array.fill(0))
@@ -326,7 +335,7 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
     )
     pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
     cupy: Any = types.ModuleType("cupy")
-    cupy.empty, cupy.zeros, cupy.ndarray = gpu.empty, gpu.zeros, FakeArray
+    cupy.empty, cupy.zeros, cupy.take, cupy.ndarray = gpu.empty, gpu.zeros, gpu.take, FakeArray
     cupy.from_dlpack = cupy.asarray = lambda frames: frames.memory
     cupy.ascontiguousarray = np.asanyarray
     cupy.get_default_memory_pool = lambda: pool
