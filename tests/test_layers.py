@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,14 @@ def test_importing_flowkit_loads_neither_torch_nor_cupy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_package_is_shipped() -> None:
+    """A plain install must hold what an editable one does."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    packages = {
+        ".".join(init.parent.relative_to(ROOT).parts)
+        for folder in ("flowkit", "gating")
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    assert packages | {"flowkit_cli"} == listed
