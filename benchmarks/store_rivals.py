@@ -72,6 +72,17 @@ def read_flowkit(store: Store) -> Reader:
     return read
 
 
+def read_flowkit_anew(store: Store) -> Reader:
+    """Return a reader that opens each clip anew, as in a store of more clips than are kept open."""
+    read_kept = read_flowkit(store)
+
+    def read(request: Request) -> tuple[Array, Array]:
+        store._recent.clear()
+        return read_kept(request)
+
+    return read
+
+
 def read_plain_h5py(path: Path) -> Reader:
     file = h5py.File(path, "r", locking=False)
 
@@ -209,6 +220,7 @@ def make_readers(path: Path, work: Path) -> dict[str, Reader]:
     fetch = make_folders(store, work / "folders")
     readers = {
         "flowkit": read_flowkit(store),
+        "flowkit, clips opened anew": read_flowkit_anew(open_store(path)),
         "flowkit through HDF5": read_flowkit(open_store(path, access="h5py")),
         "plain h5py": read_plain_h5py(path),
         "folders, simplejpeg": read_jpegs(fetch, turbo, turbo_grey),

@@ -8,12 +8,10 @@ read-only and network file systems.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +36,8 @@ from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
 from flowkit.store.handles import Access as Access
 from flowkit.store.handles import AccessMethod, Handles, Source
 from flowkit.store.hdf5_video import Hdf5Video
+from flowkit.store.info import StoreInfo as StoreInfo
+from flowkit.store.info import sums
 from flowkit.store.inventory import read_shard_table, shard_name
 from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
@@ -53,33 +53,10 @@ from flowkit.store.stored import StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
+_REMEMBERED_FRAMES = 1 << 19
+"""Of the videos that are kept open; each takes some 40 bytes."""
 _INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
 _ROOT_ATTRS = {"format_version": str, "flowkit_version": str, "uuid": str, "created": str}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class StoreInfo:
-    """A store in a few numbers."""
-
-    path: str
-    format_version: str
-    flowkit_version: str
-    uuid: str
-    created: str
-    options: StoreOptions
-    n_videos: int
-    n_frames: int
-    n_flow: int
-    """Flow fields of each kind."""
-    n_failures: int
-    bytes: int
-    """Of all its files."""
-    shards: tuple[str, ...]
-    missing_shards: tuple[str, ...]
-    per_label: Mapping[str, int]
-    per_status: Mapping[str, int]
-    per_backend: Mapping[str, int]
-    flow_max_px: float
 
 
 def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto") -> Store:
@@ -144,6 +121,8 @@ class Store(Mapping[str, Clip]):
         self._check = check
         self._access: AccessMethod = access
         self._linked: set[str] = set()
+        self._recent: dict[str, DirectVideo] = {}
+        self._recent_frames = 0
         head = self._handles.hdf5()
         with guard.contained(self.path):
             self._read_head(head)
@@ -282,28 +261,25 @@ class Store(Mapping[str, Clip]):
 
     def info(self) -> StoreInfo:
         """Return the store in a few numbers."""
-        table = self._table[list(self._rows.values())]
         shards = list((self._shards or {}).values())
         files = [None, *self._present_shards()]
+        said: dict[str, Any] = {name: str(self._root.get(name, "")) for name in _ROOT_ATTRS}
         return StoreInfo(
             path=str(self.path),
-            **{name: str(self._root.get(name, "")) for name in _ROOT_ATTRS},
+            **said,
             options=self.options,
-            n_videos=len(self),
-            n_frames=int(table["n_frames"].sum()),
-            n_flow=int(table["n_flow"].sum()),
             n_failures=len(self.failures),
             bytes=sum(guard.file_bytes(self._handles.hdf5(path)) for path in files),
             shards=tuple(path.name for path in shards),
             missing_shards=self.missing_shards,
-            per_label=_counts(table["label"]),
-            per_status=_counts(table["status"]),
-            per_backend=_counts(table["backend"]),
-            flow_max_px=float(table["flow_max_px"].max(initial=0.0)),
+            **sums(self._table[list(self._rows.values())]),
         )
 
     def stored_video(self, video_id: str) -> StoredVideo:
         """Open one video, in the file that the index names; links are checked, never followed."""
+        recent = self._recent.get(video_id)
+        if recent is not None:
+            return recent
         with guard.contained(self.path):
             row = self._table[self._rows[video_id]]
             record = index.row_record(row)
@@ -316,7 +292,17 @@ class Store(Mapping[str, Clip]):
             if isinstance(direct, CannotRead):
                 return through_hdf5()
             options = self.options
-            return DirectVideo(direct, record, options, through_hdf5=through_hdf5, check=self._check)
+            video = DirectVideo(direct, record, options, through_hdf5=through_hdf5, check=self._check)
+        self._remember(video_id, video)
+        return video
+
+    def _remember(self, video_id: str, video: DirectVideo) -> None:
+        """Keep a video that was opened: by address, it is good in threads and after a fork."""
+        self._recent_frames += video.record.n_frames
+        if self._recent_frames > _REMEMBERED_FRAMES:
+            # A new dict, not an emptied one: other threads may be looking into the old.
+            self._recent, self._recent_frames = {}, video.record.n_frames
+        self._recent[video_id] = video
 
     def _through_hdf5(self, shard: Path | None, record: VideoRecord) -> StoredVideo:
         return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
@@ -348,7 +334,3 @@ class Store(Mapping[str, Clip]):
 
 def _reopened(source: Source, check: bool, access: AccessMethod) -> Store:
     return Store(source, check=check, access=access)
-
-
-def _counts(column: NDArray[Any]) -> dict[str, int]:
-    return {raw.decode(errors="replace"): n for raw, n in sorted(Counter(column.tolist()).items())}
