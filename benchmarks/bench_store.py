@@ -107,8 +107,8 @@ def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> dict[
     def from_store(number: int) -> Callable[[Sequence[Request]], None]:
         def read_all(requests: Sequence[Request]) -> None:
             wanted = [ClipRequest(video_id=r.video_id, frames=r.starts, flow=r.fields) for r in requests]
-            for at in range(0, len(wanted), 32):
-                store.read_many(wanted[at : at + 32], threads=number)
+            for _ in store.read_many(wanted, threads=number):
+                pass
 
         return read_all
 

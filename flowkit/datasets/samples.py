@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
+from flowkit.store.memory import keep_freed_memory
 from flowkit.store.reader import Store, open_store
 
 Key: TypeAlias = tuple[int, int]
@@ -202,6 +203,7 @@ class ClipSamples:
             for key, place in zip(keys, places, strict=True):
                 self._read_one(key, place)
             return
+        keep_freed_memory()
         with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
             list(pool.map(self._read_one, keys, places))
 

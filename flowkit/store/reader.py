@@ -12,8 +12,9 @@ import difflib
 import functools
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -39,6 +40,7 @@ from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.info import StoreInfo as StoreInfo
 from flowkit.store.info import sums
 from flowkit.store.inventory import read_shard_table, shard_name
+from flowkit.store.memory import keep_freed_memory
 from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
     INDEX_COLUMNS,
@@ -208,32 +210,43 @@ class Store(Mapping[str, Clip]):
                 return Access(method="h5py", reason=f"{(shard or self.path).name}: {direct}")
         return Access(method="pread")
 
-    def read_many(self, requests: Iterable[ClipRequest], *, threads: int | None = None) -> list[ClipData]:
-        """Read from many clips at once.
+    def read_many(self, requests: Iterable[ClipRequest], *, threads: int | None = None) -> Iterator[ClipData]:
+        """Yield what is asked of many clips, read several at once.
 
         Parameters
         ----------
         requests
-            What to read of each clip.
+            What to read of each clip; drawn as they are needed, so that they may be without end.
         threads
             How many read at a time; without it, one for each core that this process may use.
 
-        Returns
-        -------
-        list of ClipData
+        Yields
+        ------
+        ClipData
             In the order of the requests.
 
         Raises
         ------
         ClipNotFoundError, ClipRangeError, StoreCorruptError
-            As the clips' own methods; of several failures, the first in order.
+            As the clips' own methods.
         """
-        wanted = list(requests)
-        workers = min(len(wanted), threads or len(os.sched_getaffinity(0)))
+        workers = threads or len(os.sched_getaffinity(0))
         if workers <= 1:
-            return [self._read_one(request) for request in wanted]
+            yield from map(self._read_one, requests)
+            return
+        keep_freed_memory()
         with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-read") as pool:
-            return list(pool.map(self._read_one, wanted))
+            waiting: deque[Future[ClipData]] = deque()
+            try:
+                for request in requests:
+                    waiting.append(pool.submit(self._read_one, request))
+                    if len(waiting) > workers + 1:  # bounded: what nobody has taken yet takes memory
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def _read_one(self, request: ClipRequest) -> ClipData:
         return self[request.video_id].read(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import pickle
 import threading
@@ -75,18 +76,21 @@ def test_indices_may_come_in_any_order_and_twice(make_store: MakeStore) -> None:
 def test_many_clips_are_read_in_the_order_asked(make_store: MakeStore) -> None:
     requests = [ClipRequest(video_id="ba"[k % 2], frames=[k % 4], flow=[k % 3]) for k in range(20)]
     with open_store(make_store("a", "b")) as store:
-        alone = store.read_many(requests, threads=1)
-        together = store.read_many(requests, threads=4)
+        alone = list(store.read_many(requests, threads=1))
+        together = list(store.read_many(requests, threads=4))
         assert [data.video_id for data in together] == [request.video_id for request in requests]
         for one, other in zip(alone, together, strict=True):
             assert one.frames is not None and other.frames is not None  # noqa: PT018
             assert np.array_equal(one.frames, other.frames)
             assert np.array_equal(one.codes, other.codes)
-        assert store.read_many([]) == []
-        without = store.read_many([ClipRequest(video_id="a", flow=[0])])
-        assert without[0].frames is None
+        assert list(store.read_many([])) == []
+        (without,) = store.read_many([ClipRequest(video_id="a", flow=[0])])
+        assert without.frames is None
+        endless = store.read_many(itertools.cycle(requests), threads=2)
+        assert [next(endless).video_id for _ in range(50)] == ["ba"[k % 2] for k in range(50)]
+        endless.close()  # type: ignore[attr-defined]
         with pytest.raises(ClipNotFoundError):
-            store.read_many([requests[0], ClipRequest(video_id="z")], threads=2)
+            list(store.read_many([requests[0], ClipRequest(video_id="z")], threads=2))
 
 
 def test_a_repacked_file_is_read_through_hdf5(make_store: MakeStore) -> None:
