@@ -27,7 +27,7 @@ RANKS: list[set[str]] = [
         "flowkit.tvl1.reference_pyramid",
         "flowkit.tvl1.reference_steps",
     },
-    {"flowkit.tvl1.opencv", "flowkit.tvl1.cpu", "flowkit.tvl1.cuda"},
+    {"flowkit.tvl1.opencv", "flowkit.tvl1.cpu", "flowkit.tvl1.cuda", "flowkit.tvl1.cuda_arrays"},
     {"flowkit.tvl1.backend"},
     {"flowkit.tvl1.flow", "flowkit.tvl1", "flowkit.tvl1.channel"},
     {"flowkit.tvl1.server", "flowkit.tvl1.remote"},

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.cuda_arrays import device_index
 from flowkit.tvl1.pairs import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params
 
@@ -63,7 +64,8 @@ def tvl1_flow_batch(
     Parameters
     ----------
     frames : array, (n, H, W), uint8 or floating in [0, 255]
-        Grey values.
+        Grey values. A cupy array or a torch CUDA tensor stays on its device: "auto" is then
+        "cuda", the work runs on its owner's stream, and the flow is of the same kind.
     pairs : int array, (m, 2)
         Rows (k, l): the flow from frame k to frame l.
     params : TVL1Params or the name of a preset
@@ -87,5 +89,8 @@ def tvl1_flow_batch(
     count = len(os.sched_getaffinity(0)) if threads is None else threads
     if count < 1:
         raise InvalidParameterError(f"threads must be at least 1, got {count}")
+    if device_index(frames) is not None:
+        engine = choose_backend("cuda" if backend == "auto" else backend, params).solver
+        return engine.flow_batch(frames, pairs, threads=count)
     grey, rows = check_batch(frames, pairs)
     return choose_backend(backend, params).solver.flow_batch(grey, rows, threads=count)

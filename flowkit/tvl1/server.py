@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib
 import json
 import os
 import socket
@@ -142,10 +143,11 @@ def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
 
 
 def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) -> Solver:
-    solver = load_backend(backend, params)
-    if backend == "cuda":
-        # The engine's own dataclass: which GPU, and how much of it.
-        return dataclasses.replace(solver, gpu=gpu, memory_bytes=memory_bytes or None)  # type: ignore[type-var]
+    if backend != "cuda":
+        return load_backend(backend, params)
+    solver: Solver = importlib.import_module("flowkit.tvl1.cuda").load(
+        params, gpu=gpu, memory_bytes=memory_bytes or None
+    )
     return solver
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import flowkit.tvl1
 from flowkit.errors import BackendError, InvalidParameterError
 from flowkit.tvl1 import tvl1_flow, tvl1_flow_batch
+from flowkit.tvl1.backend import BackendChoice
 
 Waves = Callable[..., NDArray[np.float32]]
 
@@ -63,3 +64,29 @@ def test_the_package_offers_what_it_lists() -> None:
 def test_the_package_loads_opencv_only_on_use() -> None:
     code = "import sys, flowkit.tvl1, flowkit.tvl1.backend; sys.exit('cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class OnDevice:
+    """What a cupy array or a torch CUDA tensor looks like from outside."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+
+def test_device_frames_go_to_the_cuda_engine_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, object]] = []
+
+    class Engine:
+        def flow_batch(self, frames: object, pairs: object, *, threads: int) -> object:
+            asked.append(("flow_batch", frames))
+            return frames
+
+    def choose(name: str, params: object) -> BackendChoice:
+        asked.append((name, params))
+        return BackendChoice(solver=Engine(), reason="a test")  # type: ignore[arg-type]
+
+    monkeypatch.setattr("flowkit.tvl1.flow.choose_backend", choose)
+    frames = OnDevice()
+    given: object = tvl1_flow_batch(frames, [[0, 1]], params="fast")  # type: ignore[arg-type]
+    assert given is frames
+    assert asked == [("cuda", "fast"), ("flow_batch", frames)]
