@@ -27,7 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS, ROOT, circumstances
+from flowkit import extract
 from flowkit.errors import BackendUnavailableError
+from flowkit.inputs import find_sources
+from flowkit.synth import SynthConfig, make_dataset
 from flowkit.tvl1 import cpu, cuda
 from flowkit.tvl1.cuda_batch import Method
 from flowkit.tvl1.cuda_device import open_device
@@ -235,9 +238,33 @@ def agreement(quick: bool) -> Iterator[dict[str, Any]]:
         }
 
 
+def extraction(quick: bool, backend: str = "cuda") -> Iterator[dict[str, Any]]:
+    """Extract generated 320x240 clips from files, frames and i8 flow, with all cores: end to end."""
+    clips = 2 if quick else 16
+    made = SynthConfig(clips=clips, classes=2, width=320, height=240, frames=16 if quick else 128)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_dataset(folder / "videos", made, jobs=len(os.sched_getaffinity(0)))
+        sources = find_sources([folder / "videos"])
+        config = extract.ExtractConfig(backend=backend)
+        for turn in ("first, kernels compiled or cached", "second"):
+            setup = extract.prepare(sources, folder / f"{turn[:5]}.h5", config)
+            began = time.perf_counter()
+            report = extract.run(setup)
+            seconds = time.perf_counter() - began
+            frames = sum(outcome.n_frames for outcome in report.outcomes)
+            yield {
+                "turn": turn,
+                "videos": report.stored,
+                "frames_per_second": frames / seconds,
+                "jobs": config.jobs,
+                "seconds_of_work": report.stages,
+            }
+
+
 SECTIONS: dict[str, Callable[[bool], Iterator[dict[str, Any]]]] = {
     section.__name__: section
-    for section in (gate, start, agreement, kernels, clusters, presets, batches, tiles, stages)
+    for section in (gate, start, agreement, kernels, clusters, presets, batches, tiles, stages, extraction)
 }
 
 

@@ -41,16 +41,15 @@ BOUND_PX = 20.0
 
 
 def cut_clips(folder: Path, count: int, frames: int) -> None:
-    """Cut the real clip into `count` XviD clips of 320x240 with `frames` frames each."""
-    capture = cv2.VideoCapture(str(CLIP))
+    """Cut the real clip into `count` XviD clips of 320x240, going round where it ends."""
+    capture, pictures = cv2.VideoCapture(str(CLIP)), []
+    while (picture := capture.read()[1]) is not None:
+        pictures.append(picture)
     fourcc = cv2.VideoWriter.fourcc(*"XVID")
     for k in range(count):
         writer = cv2.VideoWriter(str(folder / f"clip{k}.avi"), fourcc, 25, (320, 240))
-        for _ in range(frames):
-            ok, picture = capture.read()
-            if not ok:
-                raise SystemExit(f"{CLIP} has fewer than {count * frames} frames")
-            writer.write(picture)
+        for i in range(k * frames, (k + 1) * frames):
+            writer.write(pictures[i % len(pictures)])
         writer.release()
 
 
@@ -128,8 +127,8 @@ def solver_share(videos: Path, store: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=164)
+    parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     rows: dict[str, list[float]] = {"opencv script": [], "flowkit": [], "flowkit opencv-cpu": []}
     with tempfile.TemporaryDirectory() as temporary:
