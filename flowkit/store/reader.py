@@ -240,7 +240,7 @@ class Store(Mapping[str, Clip]):
             try:
                 for request in requests:
                     waiting.append(pool.submit(self._read_one, request))
-                    if len(waiting) > workers + 1:  # bounded: what nobody has taken yet takes memory
+                    if len(waiting) > workers:  # bounded: what nobody has taken yet takes memory
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
