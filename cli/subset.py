@@ -15,7 +15,7 @@ import click
     "ids",
     required=True,
     type=click.File(encoding="utf-8"),
-    help="File with one id a line; - is stdin.",
+    help="File with one id a line; - is standard input.",
 )
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
 def command(store: Path, ids: TextIO, out: Path) -> None:

@@ -92,22 +92,22 @@ class Clip:
     @property
     def n_frames(self) -> int:
         """How many frames the video has."""
-        return self.record.n_frames
+        return self._video.extent.n_frames
 
     @property
     def n_flow(self) -> int:
         """How many flow fields it has: field k leads from frame k to frame k + step."""
-        return self.record.n_flow
+        return self._video.extent.n_flow
 
     @property
     def width(self) -> int:
         """Width of frames and flow, px."""
-        return self.record.width
+        return self._video.extent.width
 
     @property
     def height(self) -> int:
         """Height of frames and flow, px."""
-        return self.record.height
+        return self._video.extent.height
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ class Clip:
         """
         start, stop = operator.index(start), None if stop is None else operator.index(stop)
         with self._contained():
-            n_flow = self._video.record.n_flow
+            n_flow = self._video.extent.n_flow
             stop = n_flow if stop is None else stop
             if not 0 <= start <= stop <= n_flow:
                 raise ClipRangeError(
@@ -184,7 +184,7 @@ class Clip:
         """
         wanted = [operator.index(k) for k in indices]
         with self._contained():
-            self._check_inside("flow fields", wanted, self._video.record.n_flow)
+            self._check_inside("flow fields", wanted, self._video.extent.n_flow)
             return self._codes(wanted, field)
 
     def _codes(self, indices: Sequence[int], field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -212,14 +212,14 @@ class Clip:
         """
         wanted = [operator.index(k) for k in indices]
         with self._contained():
-            self._check_inside("frames", wanted, self._video.record.n_frames)
+            self._check_inside("frames", wanted, self._video.extent.n_frames)
             return self._video.pictures(wanted)
 
     def each_frame(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield frames one by one, uint8 (H, W, 3), to be put where they are wanted; as `frames`."""
         with self._contained():
             video = self._video
-            self._check_inside("frames", indices, video.record.n_frames)
+            self._check_inside("frames", indices, video.extent.n_frames)
         for k in indices:
             with self._contained():
                 frame = video.frame(k)
@@ -228,7 +228,7 @@ class Clip:
     def each_flow(self, indices: Sequence[int], field: str = "flow") -> Iterator[tuple[NDArray[Any], float]]:
         """Yield flow fields one by one, codes (2, H, W) and scale; as `flow_codes_at`."""
         with self._contained():
-            self._check_inside("flow fields", indices, self._video.record.n_flow)
+            self._check_inside("flow fields", indices, self._video.extent.n_flow)
             stored = self._video.field(field)
         for k in indices:
             with self._contained():

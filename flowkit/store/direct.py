@@ -21,7 +21,7 @@ from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import codec, guard
 from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, pieces_per_item, place_names, row_crc
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, VideoRecord
-from flowkit.store.stored import ChunkField, FlowField, JpegField, Pieces, StoredVideo, check_crc
+from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
 
 _HEADROOM_BYTES = 1 << 16
 
@@ -93,7 +93,7 @@ class DirectFile:
             data += more
         return data
 
-    def stretches(self, record: VideoRecord, options: StoreOptions) -> dict[str, NDArray[Any]]:
+    def stretches(self, video_id: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
         """Return one video's stretch of each array of the index.
 
         Raises
@@ -101,7 +101,7 @@ class DirectFile:
         StoreCorruptError
             The index does not hold its own checksum, or addresses leave the file.
         """
-        row = self._rows[record.video_id.encode()]
+        row = self._rows[video_id.encode()]
         found: dict[str, NDArray[Any]] = {}
         for name, kinds in self._names.items():
             starts, each = self._starts[_count_name(name)], pieces_per_item(name, options)
@@ -109,8 +109,8 @@ class DirectFile:
             for kind in kinds:
                 found[f"{name}_{kind}"] = self._stretch(f"{name}_{kind}", DTYPES[kind], first, stop)
         crc32 = int(self._stretch(ROWS_CRC, "<u4", row, row + 1)[0])
-        if row_crc(record.video_id, found.values()) != crc32:
-            raise StoreCorruptError(f"the addresses of {record.video_id!r} in {self.name} fail their CRC")
+        if row_crc(video_id, found.values()) != crc32:
+            raise StoreCorruptError(f"the addresses of {video_id!r} in {self.name} fail their CRC")
         return found
 
     def _stretch(self, name: str, dtype: str, first: int, stop: int) -> NDArray[Any]:
@@ -155,6 +155,8 @@ class DirectVideo(StoredVideo):
 
     Parameters
     ----------
+    read_record
+        Gives the record from the index, which few readers ask for.
     through_hdf5
         Opens the video through HDF5, for what has no address: its times.
     check
@@ -164,17 +166,24 @@ class DirectVideo(StoredVideo):
     def __init__(
         self,
         file: DirectFile,
-        record: VideoRecord,
+        extent: Extent,
         options: StoreOptions,
         *,
+        read_record: Callable[[], VideoRecord],
         through_hdf5: Callable[[], StoredVideo],
         check: bool = True,
     ) -> None:
-        super().__init__(record, options)
+        super().__init__(extent, options)
         self._file = file
+        self._read_record = read_record
         self._through_hdf5 = through_hdf5
         self._check = check
-        self._stretches = file.stretches(record, options)
+        self._stretches = file.stretches(extent.video_id, options)
+
+    @functools.cached_property
+    def record(self) -> VideoRecord:
+        """What the index says of the video."""
+        return self._read_record()
 
     @functools.cached_property
     def pts(self) -> NDArray[np.float64]:
@@ -184,15 +193,15 @@ class DirectVideo(StoredVideo):
     def _pieces(self, name: str, bytes_a_pixel: int) -> DirectPieces:
         places = {kind: self._stretches[f"{name}_{kind}"] for kind in ("addr", "nbytes", "crc32")}
         # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
-        limit = 2 * bytes_a_pixel * self.record.width * self.record.height + _HEADROOM_BYTES
-        where = f"{name} of {self.record.video_id!r} in {self._file.name}"
+        limit = 2 * bytes_a_pixel * self.extent.width * self.extent.height + _HEADROOM_BYTES
+        where = f"{name} of {self.extent.video_id!r} in {self._file.name}"
         return DirectPieces(self._file, where, places, limit=limit, check=self._check)
 
     def _open_frames(self) -> Pieces:
         return self._pieces(FRAME, bytes_a_pixel=3)
 
     def _open_field(self, name: str) -> FlowField:
-        count, kind, size = self.record.n_flow, self.options.flow_codec, self.size
+        count, kind, size = self.extent.n_flow, self.options.flow_codec, self.size
         if kind == "jpeg":
             pieces = self._pieces(name, bytes_a_pixel=1)
             return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)

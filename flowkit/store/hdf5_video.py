@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flowkit.errors import StoreCorruptError
 from flowkit.store import guard
 from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord
-from flowkit.store.stored import ChunkField, FlowField, JpegField, Pieces, StoredVideo, check_crc
+from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
 
 
 class FlatPieces:
@@ -88,11 +88,24 @@ class Hdf5Video(StoredVideo):
     def __init__(
         self, file: h5py.File, record: VideoRecord, options: StoreOptions, *, check: bool = True
     ) -> None:
-        super().__init__(record, options)
+        extent = Extent(
+            video_id=record.video_id,
+            n_frames=record.n_frames,
+            n_flow=record.n_flow,
+            height=record.height,
+            width=record.width,
+        )
+        super().__init__(extent, options)
+        self._record = record
         self.group = guard.group(file, f"{VIDEOS}/{record.video_id}")
         self._check = check
         # Counts go into ranges and sizes; they are held to bytes that are there before anything.
         self._pts = guard.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+
+    @property
+    def record(self) -> VideoRecord:
+        """What the index or the group's attributes say of the video."""
+        return self._record
 
     @functools.cached_property
     def pts(self) -> NDArray[np.float64]:
@@ -107,11 +120,11 @@ class Hdf5Video(StoredVideo):
 
     def _open_frames(self) -> Pieces:
         return FlatPieces(
-            self.group, "frames", prefix="frames", count=self.record.n_frames, check=self._check
+            self.group, "frames", prefix="frames", count=self.extent.n_frames, check=self._check
         )
 
     def _open_field(self, name: str) -> FlowField:
-        count, codec, size = self.record.n_flow, self.options.flow_codec, self.size
+        count, codec, size = self.extent.n_flow, self.options.flow_codec, self.size
         if codec == "jpeg":
             pieces = FlatPieces(self.group, f"{name}_jpeg", prefix=name, count=2 * count, check=self._check)
             return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)

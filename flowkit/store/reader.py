@@ -48,15 +48,15 @@ from flowkit.store.schema import (
     SHARD_TABLE,
     Failure,
     StoreOptions,
-    VideoRecord,
     check_video_id,
 )
-from flowkit.store.stored import StoredVideo
+from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
 _REMEMBERED_FRAMES = 1 << 19
 """Of the videos that are kept open; each takes some 40 bytes."""
+_EXTENT = ("n_frames", "n_flow", "height", "width")
 _INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
 _ROOT_ATTRS = {"format_version": str, "flowkit_version": str, "uuid": str, "created": str}
 
@@ -295,29 +295,38 @@ class Store(Mapping[str, Clip]):
             return recent
         with guard.contained(self.path):
             row = self._table[self._rows[video_id]]
-            record = index.row_record(row)
+            extent = Extent(video_id=video_id, **{name: int(row[name]) for name in _EXTENT})
             shard = None if self._shards is None else self._shards[int(row["shard"])]
             if shard is not None and video_id not in self._linked:
                 guard.check_link(self._handles.hdf5(), video_id, shard)
                 self._linked.add(video_id)
-            through_hdf5 = functools.partial(self._through_hdf5, shard, record)
+            read_record = functools.partial(index.row_record, row)
+            through_hdf5 = functools.partial(self._through_hdf5, shard, row)
             direct = self._direct(shard)
             if isinstance(direct, CannotRead):
                 return through_hdf5()
             options = self.options
-            video = DirectVideo(direct, record, options, through_hdf5=through_hdf5, check=self._check)
+            video = DirectVideo(
+                direct,
+                extent,
+                options,
+                read_record=read_record,
+                through_hdf5=through_hdf5,
+                check=self._check,
+            )
         self._remember(video_id, video)
         return video
 
     def _remember(self, video_id: str, video: DirectVideo) -> None:
         """Keep a video that was opened: by address, it is good in threads and after a fork."""
-        self._recent_frames += video.record.n_frames
+        self._recent_frames += video.extent.n_frames
         if self._recent_frames > _REMEMBERED_FRAMES:
             # A new dict, not an emptied one: other threads may be looking into the old.
-            self._recent, self._recent_frames = {}, video.record.n_frames
+            self._recent, self._recent_frames = {}, video.extent.n_frames
         self._recent[video_id] = video
 
-    def _through_hdf5(self, shard: Path | None, record: VideoRecord) -> StoredVideo:
+    def _through_hdf5(self, shard: Path | None, row: Any) -> StoredVideo:
+        record = index.row_record(row)
         return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
 
     def _direct(self, shard: Path | None) -> DirectFile | CannotRead:

@@ -7,6 +7,7 @@ through HDF5, `direct` reads by address. Both hand over byte strings; what they 
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -14,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError
+from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError, StoreFormatError
 from flowkit.quantize import I8_UNIT_PX, I16_SCALE_PX, U8_LEVELS
 from flowkit.store import codec
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
-from flowkit.store.schema import StoreOptions, VideoRecord, field_names
+from flowkit.store.schema import MAX_SIDE, StoreOptions, VideoRecord, field_names
 
 
 class Pieces(Protocol):
@@ -97,29 +98,43 @@ class JpegField:
 FlowField: TypeAlias = ChunkField | JpegField
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """How much a video holds: what reading it needs of its record."""
+
+    video_id: str
+    n_frames: int
+    n_flow: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.n_flow <= self.n_frames:
+            raise StoreCorruptError(
+                f"{self.video_id!r} has {self.n_flow} flow fields for {self.n_frames} frames"
+            )
+        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
+            raise StoreFormatError(f"{self.video_id!r} cannot be {self.width}x{self.height}")
+
+
 class StoredVideo(abc.ABC):
-    """One video, whichever way its bytes are fetched.
+    """One video, whichever way its bytes are fetched."""
 
-    Parameters
-    ----------
-    record
-        What the index or the group's attributes say of it.
-    """
-
-    def __init__(self, record: VideoRecord, options: StoreOptions) -> None:
-        self.record = record
+    def __init__(self, extent: Extent, options: StoreOptions) -> None:
+        self.extent = extent
         self.options = options
         self._fields: dict[str, FlowField] = {}
         self._frames: Pieces | None = None
-        if record.n_flow > record.n_frames:
-            raise StoreCorruptError(
-                f"{record.video_id!r} has {record.n_flow} flow fields for {record.n_frames} frames"
-            )
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of frames and flow, px."""
-        return self.record.height, self.record.width
+        return self.extent.height, self.extent.width
+
+    @property
+    @abc.abstractmethod
+    def record(self) -> VideoRecord:
+        """What the index or the group's attributes say of the video."""
 
     @property
     @abc.abstractmethod
