@@ -10,6 +10,7 @@ import click
 from .options import (
     parse_bytes,
     parse_gpus,
+    parse_shard,
     resize_options,
     take_resize_rule,
     take_tvl1_params,
@@ -32,6 +33,12 @@ from .options import (
     "--root", type=click.Path(path_type=Path), default=".", help="Folder that paths in lists count from."
 )
 @click.option("--classes", type=click.File(), help="Class names for integer labels, one a line.")
+@click.option(
+    "--shard",
+    callback=parse_shard,
+    metavar="I/N",
+    help="Take every N-th video from the I-th, for one of N machines; `flowkit merge` joins their stores.",
+)
 @click.option("--keep-suffix", is_flag=True, help="Keep the files' suffixes in the ids.")
 @resize_options
 @click.option("--step", type=int, default=1, show_default=True, help="Pair frame k with frame k + STEP.")
@@ -147,4 +154,7 @@ def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any
         with click.open_file(name) as lines:
             entries = parse_list(lines, source=name, classes=classes)
         sources += sources_of_list(entries, root=root, keep_suffix=keep_suffix)
-    return check_ids(sources), [classes[key] for key in sorted(classes)] if classes else None
+    number, count = options.pop("shard")
+    return check_ids(sources)[number - 1 :: count], [
+        classes[key] for key in sorted(classes)
+    ] if classes else None

@@ -133,3 +133,11 @@ def parse_gpus(_: click.Context, __: click.Parameter, value: str) -> tuple[int, 
     if not re.fullmatch(r"\d+(,\d+)*", value):
         raise click.BadParameter(f"{value!r} is neither `all` nor numbers such as 0,1")
     return tuple(dict.fromkeys(int(number) for number in value.split(",")))
+
+
+def parse_shard(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int]:
+    """Return (I, N) of `I/N`, counted from 1; (1, 1) is everything (a click callback)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", value or "1/1")
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{value!r} is not I/N with 1 <= I <= N, such as 1/4")
+    return int(match[1]), int(match[2])

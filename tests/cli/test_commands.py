@@ -26,6 +26,10 @@ COMMANDS = (
     "flow",
     "export",
     "import",
+    "merge",
+    "subset",
+    "relabel",
+    "recode",
     "synth",
     "doctor",
     "demo",
@@ -189,6 +193,17 @@ def test_a_damaged_part_is_named_and_its_video_made_again(videos: Path, store: P
     assert "damaged part" in done.stderr
     assert "2 stored" in done.stderr
     assert not parts.exists()
+
+
+def test_shards_of_a_run_merge_into_the_whole(videos: Path, store: Path) -> None:
+    parts = [store.with_name(f"{k}.h5") for k in (1, 2)]
+    for k, part in enumerate(parts, 1):
+        assert flowkit_says("extract", videos, part, "--shard", f"{k}/2").returncode == 0
+    assert flowkit_says("merge", *parts, "-o", store).returncode == 0
+    with flowkit.open(store) as opened:
+        assert list(opened) == ["drift/one", "drift/two"]
+    assert flowkit_says("verify", store).returncode == 0
+    assert "is not I/N" in flowkit_says("extract", videos, store, "--shard", "3/2").stderr
 
 
 def test_verify_finds_a_flipped_bit_and_repair_lets_extract_mend_it(videos: Path, store: Path) -> None:
