@@ -114,6 +114,9 @@ def test_lower_layers_import_only_lower_ones() -> None:
         ("flowkit.store", ("flowkit.video", "flowkit.tvl1", "flowkit.frames", "flowkit.extract")),
         ("flowkit.video", ("flowkit.store", "flowkit.tvl1", "flowkit.extract")),
         ("flowkit.tvl1", ("flowkit.store", "flowkit.video", "flowkit.extract")),
+        ("flowkit.datasets", ("flowkit.video", "flowkit.tvl1", "flowkit.extract")),
+        ("flowkit.store", ("flowkit.datasets",)),
+        ("gating", ("flowkit.video", "flowkit.tvl1", "flowkit.synth", "cli")),
         ("flowkit", ("cli", "flowkit_cli", "gating", "click")),
     ],
 )
