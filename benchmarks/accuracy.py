@@ -8,12 +8,9 @@ writes one JSON file to benchmarks/results. Two minutes on one core.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import math
 import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.record import ROOT, write_result
 from flowkit.tvl1.opencv import OpenCVSolver
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference import tvl1_flow
 
-ROOT = Path(__file__).resolve().parent.parent
 PAIRS = ("RubberWhale", "Venus")
 UNKNOWN_PX = 1e9
 """Middlebury marks pixels without known flow by larger values."""
@@ -123,34 +120,12 @@ def measure_pair(pair: Pair) -> dict[str, Any]:
     return found
 
 
-def circumstances() -> dict[str, Any]:
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    cpu = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git("rev-parse", "HEAD"),
-        "uncommitted": git("status", "--porcelain", "flowkit/tvl1", "benchmarks/accuracy.py").splitlines(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
 def main() -> None:
     data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data")) / "flow_gt"
-    report: dict[str, Any] = {"circumstances": circumstances(), "pairs": {}}
+    report: dict[str, Any] = {"pairs": {}}
     for name in PAIRS:
         report["pairs"][name] = measure_pair(read_pair(data / name))
-    target = ROOT / "benchmarks" / "results" / f"accuracy-{report['circumstances']['date'][:10]}.json"
-    target.write_text(json.dumps(report, indent=1) + "\n")
+    target = write_result("accuracy", report)
     print(json.dumps(report, indent=1))
     print(f"written to {target}")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.errors import TooShortError
-from flowkit.frames import ResizeRule, resample, resize, to_grey
+from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.inputs import VideoSource
 from flowkit.sink import Item, Sink
 from flowkit.store.codec import EncodedFlow, encode_flow
@@ -251,18 +251,14 @@ class Pipeline:
     def _solve(self, greys: Grey, pairs: int) -> list[tuple[EncodedFlow, ...]]:
         """Return, for each pair, one encoded flow per field."""
         options = self.config.options
-        first = np.arange(pairs)
-        forward = np.stack([first, first + options.step], axis=1)
+        forward = pair_indices(len(greys), options.step)
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
         solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._gate
         with solving, self.clock.stage("solve"):
             flows = self.config.solver.flow_batch(greys, asked)
-        with self._gate:
-            with self.clock.stage("encode"):
-                coded = [
-                    encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px) for flow in flows
-                ]
+        with self._gate, self.clock.stage("encode"):
+            coded = [encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px) for flow in flows]
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:
