@@ -4,6 +4,9 @@
 
     FlowkitError
     └── GatingError
+        ├── CheckpointError (ValueError)    a checkpoint that is none, or of another configuration or data
+        ├── ScoresError (ValueError)        a file of scores that is absent, damaged or of other clips
+        ├── TrainingError (ArithmeticError) a loss that is not a number
         ├── WeightsError (ValueError)       a file of weights that does not fit, or is none
         └── WeightsUnavailableError (OSError)   no installed package gives these weights
 """
@@ -23,3 +26,15 @@ class WeightsError(GatingError, ValueError):
 
 class WeightsUnavailableError(GatingError, OSError):
     """Pretrained weights were asked for that no installed package gives."""
+
+
+class CheckpointError(GatingError, ValueError):
+    """A checkpoint is unreadable, or was made with another configuration or from other data."""
+
+
+class ScoresError(GatingError, ValueError):
+    """Scores are absent, damaged, or do not speak of the same clips."""
+
+
+class TrainingError(GatingError, ArithmeticError):
+    """Training cannot go on: a loss is NaN or infinite."""

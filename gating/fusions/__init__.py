@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gating.config import check_choice
-from gating.fusions.data import Fusion, FusionData, Scores
+from gating.fusions.data import Fusion, FusionData, Scores, softmax
 from gating.fusions.fixed import FixedWeights, tsn_weights
 from gating.fusions.gmu import Gmu
 from gating.fusions.logistic import Logistic
@@ -17,7 +17,7 @@ from gating.fusions.score_gate import ScoreGate
 from gating.fusions.search import Search
 from gating.fusions.weighted import LearnedWeights
 
-__all__ = ["FUSIONS", "Fusion", "FusionData", "Scores", "build_fusion", "fuse_all"]
+__all__ = ["FUSIONS", "Fusion", "FusionData", "Scores", "Search", "build_fusion", "fuse_all", "softmax"]
 
 FUSIONS: dict[str, Callable[[], Fusion]] = {
     "rgb": lambda: FixedWeights(flow=0.0, rgb=1.0),
