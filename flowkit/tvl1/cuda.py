@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
 from flowkit.tvl1.cuda_arrays import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda_batch import BatchResult, BatchSolver, Method
-from flowkit.tvl1.cuda_codes import CODE_DTYPES, Code, FlowCodes, check_code, checked_largest, enqueue_codes
+from flowkit.tvl1.cuda_codes import checked_largest, enqueue_codes
 from flowkit.tvl1.cuda_device import CudaDevice, DeviceArray, open_device
 from flowkit.tvl1.cuda_lanes import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
 from flowkit.tvl1.cuda_plan import Size, TileShape, bytes_per_pair
@@ -174,18 +175,20 @@ class CudaSolver:
         def finish(result: BatchResult) -> tuple[DeviceArray, ...]:
             return enqueue_codes(device, result.flow, code, bound_px)
 
-        self._run(grey, rows, finish, (codes, largest, clipped))
-        return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped)
+        seconds = self._run(grey, rows, finish, (codes, largest, clipped))
+        return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
 
     def _run(
         self, grey: NDArray[Any], rows: NDArray[np.int32], finish: Finish, outputs: tuple[NDArray[Any], ...]
-    ) -> None:
+    ) -> dict[str, float]:
         if not len(rows):
-            return
+            return {}
         device, (height, width) = open_device(self.gpu), grey.shape[1:]
         solver = _batch_solver(device, self.params, (height, width), self.tile, self.method)
         most_pairs = self._most_pairs(device, grey)
-        run_batches(solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs)
+        return run_batches(
+            solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs
+        )
 
     def _most_pairs(self, device: CudaDevice, grey: Any, *, lanes: int = LANES) -> int:
         """Return how many pairs one batch may have, with so many batches on the device."""

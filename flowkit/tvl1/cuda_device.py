@@ -111,6 +111,16 @@ class CudaDevice:
         event.record(stream)
         return event
 
+    def mark(self) -> Any:
+        """Return an event recorded now on the current stream, to measure time with."""
+        event = self.cupy.cuda.Event(disable_timing=False)
+        event.record()
+        return event
+
+    def seconds_between(self, first: Any, second: Any) -> float:
+        """Return the time between two marks of one stream; both must have happened."""
+        return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Return an array of undefined values, of the current stream."""
         return self.cupy.empty(shape, dtype)

@@ -1,15 +1,18 @@
 """Batches of frames on the host through the device: split, sent, solved and brought back.
 
 Each batch runs on a stream of its own, driven by a thread of its own: while one is being solved,
-another is on its way in or out.
+another is on its way in or out. Events tell what each stage took; nobody waits for them but with
+the batch's end.
 """
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,9 @@ LANES = 3
 
 MOST_PAIRS = 256
 """Of one batch: enough to fill the largest GPU several times over on the smallest level."""
+
+STAGES = ("upload", "solve", "download")
+"""Of a batch, by the events between them; what `finish` enqueues counts as solving."""
 
 _SPARSE = 2
 """Frames for each one that a pair names, from which on copying those is cheaper than a pyramid of all."""
@@ -58,7 +64,7 @@ def run_batches(
     most_pairs: int,
     finish: Finish,
     outputs: Sequence[NDArray[Any]],
-) -> None:
+) -> dict[str, float]:
     """Solve all pairs, and copy what `finish` makes of each batch into `outputs`.
 
     Where memory runs out, the batches that failed are run again at half the size, one at a time,
@@ -76,18 +82,30 @@ def run_batches(
     outputs : sequence of arrays
         One for each array of `finish`, with the pairs along the first axis.
 
+    Returns
+    -------
+    dict
+        Seconds of each of STAGES, summed over the batches; those of batches side by side overlap.
+
     Raises
     ------
     BackendError
         A single pair does not fit.
     """
     frames, pairs = work
-    waiting, lanes = [slice(0, len(pairs))], LANES
+    waiting, lanes, seconds = [slice(0, len(pairs))], LANES, collections.Counter[str]()
+
+    def run(batch: Batch) -> dict[str, float] | None:
+        return _run_one(solver, device, frames, batch, finish, outputs)
+
     while True:
         batches = [batch for rows in waiting for batch in split(pairs, rows, most_pairs)]
-        waiting = _run_all(solver, device, frames, batches, lanes, finish, outputs)
+        took = _in_threads(run, batches, lanes)
+        for each in took:
+            seconds.update(each or {})
+        waiting = [batch.rows for batch, each in zip(batches, took, strict=True) if each is None]
         if not waiting:
-            return
+            return dict(seconds)
         most_pairs, lanes = _halve(most_pairs, frames.shape[1:], device), 1
 
 
@@ -161,30 +179,9 @@ def _frames_in_place(
     return frames[first : last + 1], (batch.frames[batch.pairs] - first).astype(np.int32)
 
 
-def _run_all(
-    solver: BatchSolver,
-    device: CudaDevice,
-    frames: NDArray[Any],
-    batches: Sequence[Batch],
-    lanes: int,
-    finish: Finish,
-    outputs: Sequence[NDArray[Any]],
-) -> list[slice]:
-    """Run batches beside one another; return the rows of those for which memory ran out."""
-
-    def run(batch: Batch) -> slice | None:
-        try:
-            _run_one(solver, device, frames, batch, finish, outputs)
-        except device.out_of_memory:
-            return batch.rows
-        return None
-
-    return [rows for rows in _in_threads(run, batches, lanes) if rows is not None]
-
-
 def _in_threads(
-    run: Callable[[Batch], slice | None], batches: Sequence[Batch], lanes: int
-) -> Iterable[slice | None]:
+    run: Callable[[Batch], dict[str, float] | None], batches: Sequence[Batch], lanes: int
+) -> list[dict[str, float] | None]:
     if len(batches) == 1 or lanes == 1:
         return [run(batch) for batch in batches]
     with concurrent.futures.ThreadPoolExecutor(min(lanes, len(batches))) as pool:
@@ -198,13 +195,26 @@ def _run_one(
     batch: Batch,
     finish: Finish,
     outputs: Sequence[NDArray[Any]],
-) -> None:
-    with device.own_stream():
-        staged = device.pinned((len(batch.frames), *frames.shape[1:]), frames.dtype)
-        np.take(frames, batch.frames, axis=0, out=staged)
-        made = finish(solver.solve(device.upload(staged), batch.pairs))
-        landed = [device.pinned(array.shape, array.dtype) for array in made]
-        for host, array in zip(landed, made, strict=True):
-            device.download_into(host, array)
+) -> dict[str, float] | None:
+    """Run a batch and return the seconds of its stages, or None if memory ran out."""
+    try:
+        with device.own_stream():
+            staged = device.pinned((len(batch.frames), *frames.shape[1:]), frames.dtype)
+            np.take(frames, batch.frames, axis=0, out=staged)
+            marks = [device.mark()]
+            uploaded = device.upload(staged)
+            marks.append(device.mark())
+            made = finish(solver.solve(uploaded, batch.pairs))
+            marks.append(device.mark())
+            landed = [device.pinned(array.shape, array.dtype) for array in made]
+            for host, array in zip(landed, made, strict=True):
+                device.download_into(host, array)
+            marks.append(device.mark())
+    except device.out_of_memory:
+        return None
     for host, output in zip(landed, outputs, strict=True):
         output[batch.rows] = host
+    return {
+        stage: device.seconds_between(*around)
+        for stage, around in zip(STAGES, itertools.pairwise(marks), strict=True)
+    }

@@ -19,8 +19,8 @@ from flowkit.errors import BackendError, BackendUnavailableError, InvalidParamet
 from flowkit.quantize import quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes
 from flowkit.tvl1.backend import available_backends, choose_backend
+from flowkit.tvl1.codes import Code
 from flowkit.tvl1.cuda_batch import Method
-from flowkit.tvl1.cuda_codes import Code
 from flowkit.tvl1.cuda_plan import TileShape, bytes_per_pair
 from flowkit.tvl1.cuda_tile import TESTS_AHEAD
 from flowkit.tvl1.params import PRESETS, TVL1Params

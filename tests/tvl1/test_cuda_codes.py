@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import i8_scale, quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1 import cuda, cuda_device
-from flowkit.tvl1.cuda_codes import Code, FlowCodes, check_code, checked_largest, enqueue_codes
+from flowkit.tvl1.codes import Code, FlowCodes, check_code
+from flowkit.tvl1.cuda_codes import checked_largest, enqueue_codes
 from flowkit.tvl1.cuda_plan import TileShape
 from flowkit.tvl1.params import TVL1Params
 from tests.tvl1.emulation.emulator import COMPILER
@@ -86,6 +87,8 @@ def test_emulated_codes_of_a_batch_are_those_of_its_flow(monkeypatch: pytest.Mon
     solver = cuda.load(TVL1Params(warps=1, iterations=10), tile=TileShape(columns=1, rows=2, warps=8, halo=5))
     pairs = [[0, 1], [1, 2]]
     made = solver.codes_batch(frames, pairs, code="i8")
+    assert set(made.seconds) == {"upload", "solve", "download"}
+    assert 0 < made.seconds["upload"] < made.seconds["solve"] > made.seconds["download"] > 0
     for flow, codes, scale in zip(solver.flow_batch(frames, pairs), made.codes, made.i8_scales, strict=True):
         expected, expected_scale = quantize_i8(flow)
         np.testing.assert_array_equal(codes, expected)

@@ -11,8 +11,10 @@ import ast
 import contextlib
 import ctypes
 import functools
+import math
 import sys
 import threading
+import time
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -72,13 +74,20 @@ class Stream:
 class Event:
     """A point of a stream; asking for it three times brings it about."""
 
-    def __init__(self, gpu: FakeGpu) -> None:
+    def __init__(self, gpu: FakeGpu, disable_timing: bool) -> None:
         self._gpu = gpu
         self._asked = 0
+        self._timed = not disable_timing
+        self.happened = math.nan
 
     def record(self, stream: Stream | None = None) -> None:
         self._stream = stream or self._gpu.current_stream()
+        if self._timed:
+            self._stream.add(self._stamp)
         self._at = self._stream.enqueued
+
+    def _stamp(self) -> None:
+        self.happened = time.perf_counter()
 
     @property
     def done(self) -> bool:
@@ -89,6 +98,16 @@ class Event:
 
     def synchronize(self) -> None:
         self._stream.advance(self._at)
+
+
+def get_elapsed_time(first: Event, second: Event) -> float:
+    """As cupy.cuda's: milliseconds, of events that time and have happened."""
+    assert first._timed, "an event without timing"
+    assert second._timed, "an event without timing"
+    elapsed = 1e3 * (second.happened - first.happened)
+    if math.isnan(elapsed):
+        raise CUDARuntimeError("cudaErrorNotReady")
+    return elapsed
 
 
 class FakeArray(np.ndarray):
@@ -343,7 +362,8 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
         runtime=runtime,
         Device=device,
         Stream=StreamMaker,
-        Event=lambda disable_timing=False: Event(gpu),
+        Event=lambda disable_timing=False: Event(gpu, disable_timing),
+        get_elapsed_time=get_elapsed_time,
         Module=LoadedModule,
         alloc_pinned_memory=gpu.pinned,
         get_current_stream=gpu.current_stream,
