@@ -6,15 +6,45 @@ when it has grown), so nothing has a name and nothing is left behind by a proces
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import os
 import socket
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from flowkit.tvl1.codes import Code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What shall be made of the flow: codes (see `codes_solver`), or floats if `code` is None."""
+
+    code: Code | None = None
+    bound_px: float | None = None
+
+
+FLOATS = Wanted()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answer:
+    """What goes back beside the fields themselves, or why there are none.
+
+    `refused` tells that the request is at fault, and another engine would say the same.
+    `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
+    """
+
+    error: str = ""
+    refused: bool = False
+    largest_px: NDArray[np.float32] | None = None
+    clipped: NDArray[np.int32] | None = None
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class SharedMemory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1.channel import SharedMemory, connect
+from flowkit.tvl1.channel import FLOATS, Answer, SharedMemory, Wanted, connect
+from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
 
@@ -128,7 +130,7 @@ class _Line(threading.local):
 
 
 class RemoteSolver:
-    """A Solver (see `backend`) that lets one of several servers do the work.
+    """A Solver and CodesSolver that lets one of several servers do the work.
 
     A server that fails is left for the next one, so that a GPU's pairs are taken over by the
     others; when none is left, a BackendError says what each one said.
@@ -156,39 +158,67 @@ class RemoteSolver:
         Raises
         ------
         BackendError
-            No server is left.
+            No server is left, or each refuses the request.
         """
+        return self._answered(frames, pairs, FLOATS)[0]
+
+    def codes_batch(
+        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
+    ) -> FlowCodes:
+        """Compute the flow as codes; as `CodesSolver.codes_batch`.
+
+        The seconds are this request's share of the batches that it was part of; what it waited
+        for its turn is no stage.
+
+        Raises
+        ------
+        InvalidParameterError
+            No such code or bound.
+        BackendError
+            No server is left, or each refuses the request.
+        """
+        check_code(code, bound_px)
+        codes, answer = self._answered(frames, pairs, Wanted(code=code, bound_px=bound_px))
+        assert answer.largest_px is not None
+        assert answer.clipped is not None
+        return FlowCodes(
+            codes=codes, largest_px=answer.largest_px, clipped=answer.clipped, seconds=answer.seconds
+        )
+
+    def _answered(self, frames: ArrayLike, pairs: ArrayLike, wanted: Wanted) -> tuple[NDArray[Any], Answer]:
+        """Return the fields and what goes with them, of the first server that can compute them."""
         checked, checked_pairs = check_batch(frames, pairs)
         while True:
             connection = self._connected()
             try:
-                error, refused, flow = self._ask(connection, checked, checked_pairs)
+                fields, answer = self._ask(connection, checked, checked_pairs, wanted)
             except (EOFError, OSError) as broken:
                 self._give_up(str(broken) or "the server's process ended")
                 continue
-            if refused:
-                raise BackendError(error)
-            if not error:
-                return flow
-            self._give_up(error)
+            if answer.refused:
+                raise BackendError(answer.error)
+            if not answer.error:
+                return fields, answer
+            self._give_up(answer.error)
 
     def _ask(
-        self, connection: Connection, frames: NDArray[Any], pairs: NDArray[np.int32]
-    ) -> tuple[str, bool, NDArray[np.float32]]:
+        self, connection: Connection, frames: NDArray[Any], pairs: NDArray[np.int32], wanted: Wanted
+    ) -> tuple[NDArray[Any], Answer]:
         memory = self._line.memory
         assert memory is not None
         shape = (len(pairs), 2, *frames.shape[1:])
-        flow_at = -(-frames.nbytes // 64) * 64
-        memory.reserve(flow_at + int(np.prod(shape)) * 4)
+        dtype = np.dtype(CODE_DTYPES[wanted.code] if wanted.code else np.float32)
+        fields_at = -(-frames.nbytes // 64) * 64
+        memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
         memory.view(0, frames.shape, frames.dtype)[...] = frames
         size = 0 if memory.announced else memory.size
-        connection.send(
-            {"size": size, "shape": frames.shape, "dtype": frames.dtype, "pairs": pairs, "flow_at": flow_at}
-        )
+        message = {"size": size, "shape": frames.shape, "dtype": frames.dtype, "pairs": pairs}
+        message |= {"fields_at": fields_at, "fields": (shape, dtype), "wanted": wanted}
+        connection.send(message)
         if size:
             memory.announce(connection)
-        error, refused = connection.recv()
-        return error, refused, memory.view(flow_at, shape, np.float32).copy()
+        answer: Answer = connection.recv()
+        return memory.view(fields_at, shape, dtype).copy(), answer
 
     def _connected(self) -> Connection:
         """Return this thread's connection to the first server that answers."""

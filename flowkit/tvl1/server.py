@@ -28,7 +28,9 @@ from numpy.typing import NDArray
 
 from flowkit.errors import FlowkitError
 from flowkit.tvl1.backend import Solver, load_backend
-from flowkit.tvl1.channel import MappedMemory
+from flowkit.tvl1.channel import FLOATS, Answer, MappedMemory, Wanted
+from flowkit.tvl1.codes import FlowCodes
+from flowkit.tvl1.codes_solver import codes_solver
 from flowkit.tvl1.params import TVL1Params
 
 LANES = 2
@@ -37,22 +39,19 @@ LANES = 2
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Request:
-    """Some pairs of one client; `done` is set when `flow` is filled or `error` says why not.
-
-    `refused` tells that the request is at fault, and another engine would say the same.
-    """
+    """Some pairs of one client; `done` is set when `fields` are filled, or `answer` says why not."""
 
     frames: NDArray[Any]
     pairs: NDArray[np.int32]
-    flow: NDArray[np.float32]
-    error: str = ""
-    refused: bool = False
+    fields: NDArray[Any]
+    wanted: Wanted = FLOATS
+    answer: Answer = dataclasses.field(default_factory=Answer)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What requests must share to be computed in one batch."""
-        return (*self.frames.shape[1:], self.frames.dtype)
+        return (*self.frames.shape[1:], self.frames.dtype, self.wanted)
 
 
 class Mixer:
@@ -65,10 +64,17 @@ class Mixer:
 
     def __init__(self, solver: Solver) -> None:
         self._solver = solver
+        self._coder = codes_solver(solver)
         self._waiting: collections.deque[Request] = collections.deque()
         self._changed = threading.Condition()
         for _ in range(LANES):
             threading.Thread(target=self._work, daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests no lane has taken yet."""
+        with self._changed:
+            return len(self._waiting)
 
     def submit(self, request: Request) -> None:
         """Queue a request and wait until it is done."""
@@ -99,18 +105,44 @@ class Mixer:
 
     def _solve(self, batch: Sequence[Request]) -> None:
         try:
-            frames, pairs = mixed(batch)
-            flow = self._solver.flow_batch(frames, pairs)
-            start = 0
-            for request in batch:
-                request.flow[...] = flow[start : start + len(request.pairs)]
-                start += len(request.pairs)
+            self._compute(batch)
         except Exception as error:  # whatever the engine or its driver raises is the clients' answer
+            refused = isinstance(error, FlowkitError)
+            if refused and len(batch) > 1:
+                # One of them is at fault: the others shall not pay for it.
+                for request in batch:
+                    self._solve([request])
+                return
             for request in batch:
-                request.error = str(error) if isinstance(error, FlowkitError) else repr(error)
-                request.refused = isinstance(error, FlowkitError)
+                request.answer = Answer(error=str(error) if refused else repr(error), refused=refused)
         for request in batch:
             request.done.set()
+
+    def _compute(self, batch: Sequence[Request]) -> None:
+        """Fill the fields of each request and, where codes are wanted, its answer."""
+        frames, pairs = mixed(batch)
+        wanted, made = batch[0].wanted, None
+        if wanted.code is None:
+            fields: NDArray[Any] = self._solver.flow_batch(frames, pairs)
+        else:
+            made = self._coder.codes_batch(frames, pairs, code=wanted.code, bound_px=wanted.bound_px)
+            fields = made.codes
+        start = 0
+        for request in batch:
+            rows = slice(start, start + len(request.pairs))
+            request.fields[...] = fields[rows]
+            request.answer = _share(made, rows) if made is not None else Answer()
+            start = rows.stop
+
+
+def _share(made: FlowCodes, rows: slice) -> Answer:
+    """Return what belongs to some pairs of a batch: of its seconds, their part by number."""
+    part = (rows.stop - rows.start) / max(1, len(made.codes))
+    return Answer(
+        largest_px=made.largest_px[rows],
+        clipped=made.clipped[rows],
+        seconds={stage: part * seconds for stage, seconds in made.seconds.items()},
+    )
 
 
 def mixed(batch: Sequence[Request]) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -135,19 +167,18 @@ def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
             except (EOFError, OSError):
                 return
             frames = memory.view(0, message["shape"], message["dtype"])
-            count, (height, width) = len(message["pairs"]), message["shape"][1:]
-            flow = memory.view(message["flow_at"], (count, 2, height, width), np.float32)
-            request = Request(frames=frames, pairs=message["pairs"], flow=flow)
+            fields = memory.view(message["fields_at"], *message["fields"])
+            request = Request(frames=frames, pairs=message["pairs"], fields=fields, wanted=message["wanted"])
             mixer.submit(request)
-            connection.send((request.error, request.refused))
+            connection.send(request.answer)
 
 
 def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) -> Solver:
     if backend != "cuda":
         return load_backend(backend, params)
-    solver: Solver = importlib.import_module("flowkit.tvl1.cuda").load(
-        params, gpu=gpu, memory_bytes=memory_bytes or None
-    )
+    # Each lane is a call of its own.
+    each = -(-memory_bytes // LANES) or None
+    solver: Solver = importlib.import_module("flowkit.tvl1.cuda").load(params, gpu=gpu, memory_bytes=each)
     return solver
 
 
