@@ -1,6 +1,6 @@
-"""One video → its committed part: decode ─► resize ─► pairs ─► TV-L1 ─► quantise ─► write.
+"""One video → its committed part: decode ─► resize ─► pairs ─► TV-L1, quantised ─► pack ─► write.
 
-Decoding, resizing and writing run in the calling thread; solving, quantising and JPEG
+Decoding, resizing and writing run in the calling thread; solving, packing and JPEG
 encoding in a pool, as many at once as the worker may use cores. What is in flight is
 bounded, so memory does not grow with the video's length.
 """
@@ -11,7 +11,6 @@ import collections
 import contextlib
 import dataclasses
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
+from flowkit.encode import encode_codes, wanted_code
 from flowkit.errors import TooShortError
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.inputs import VideoSource
 from flowkit.sink import Item, Sink
-from flowkit.store.codec import EncodedFlow, encode_flow
+from flowkit.stages import StageClock
+from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
+from flowkit.tvl1.codes_solver import codes_solver
 from flowkit.video import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
 Grey = NDArray[np.uint8]
@@ -65,24 +67,6 @@ class Decoded:
     n_flow: int
     fps: float
     notes: tuple[str, ...]
-
-
-class StageClock:
-    """Seconds of work per stage, summed over threads."""
-
-    def __init__(self) -> None:
-        self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of a `with` block to stage `name`."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[name] += time.perf_counter() - began
 
 
 class _Gate:
@@ -141,6 +125,7 @@ class Pipeline:
         self.source = source
         self.config = config
         self.clock = StageClock()
+        self._engine = codes_solver(config.solver)
         self._threads = threads
         self._gate = _Gate(threads)
         self._pool = ThreadPoolExecutor(max_workers=max_threads)
@@ -255,10 +240,12 @@ class Pipeline:
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
         solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._gate
-        with solving, self.clock.stage("solve"):
-            flows = self.config.solver.flow_batch(greys, asked)
+        code, bound_px = wanted_code(options)
+        with solving:
+            made = self._engine.codes_batch(greys, asked, code=code, bound_px=bound_px)
+        self.clock.add(made.seconds)
         with self._gate, self.clock.stage("encode"):
-            coded = [encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px) for flow in flows]
+            coded = list(encode_codes(made, options.flow_codec))
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:

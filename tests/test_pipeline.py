@@ -5,15 +5,24 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import flowkit
 from flowkit import extract
 from flowkit.executor import InlineExecutor
-from flowkit.frames import ResizeRule, resize
+from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
 from flowkit.inputs import VideoSource
-from flowkit.tvl1.backend import choose_backend
+from flowkit.pipeline import Pipeline, PipelineConfig
+from flowkit.sink import Item
+from flowkit.store.codec import EncodedFlow, encode_flow
+from flowkit.tvl1 import cuda
+from flowkit.tvl1.backend import Solver, choose_backend
+from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1.params import TVL1Params
 from tests import clips
 from tests.small import NATIVE, SMALL, run, still_mkv
+from tests.tvl1.emulation.emulator import COMPILER
+from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
 
 def test_identical_decoded_frames_give_flow_exactly_zero(tmp_path: Path, store: Path) -> None:
@@ -65,8 +74,6 @@ def clips_decoded(path: Path) -> list[np.ndarray]:
 
 
 def clip_grey(rgb: np.ndarray) -> np.ndarray:
-    from flowkit.frames import to_grey
-
     return to_grey(rgb)
 
 
@@ -134,10 +141,68 @@ def test_a_bounded_codec_that_clips_warns(tmp_path: Path, store: Path) -> None:
         assert opened["x"].record.clipped_fraction > 0.3
 
 
+class Collected:
+    """A sink that keeps what it is given."""
+
+    committed = 0
+
+    def __init__(self) -> None:
+        self.flows: list[EncodedFlow] = []
+
+    def open_video(self, **_: int) -> None: ...
+
+    def add(self, item: Item) -> None:
+        self.flows += item.flows
+
+
+def extracted(video: Path, store: Path, solver: Solver, codec: str) -> tuple[list[EncodedFlow], set[str]]:
+    """Return the packed flow of a video, and the stages that were timed."""
+    config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=0.5)  # type: ignore[arg-type]
+    options = extract.prepare([], store, config).options
+    source = VideoSource(path=video, video_id="x")
+    pipeline = Pipeline(source, PipelineConfig(options=options, resize=NATIVE, solver=solver))
+    sink = Collected()
+    pipeline.run(sink, lambda *_: None)  # type: ignore[arg-type]
+    return sink.flows, set(pipeline.clock.seconds)
+
+
+def from_floats(video: Path, solver: Solver, codec: str) -> list[EncodedFlow]:
+    greys = np.stack([clip_grey(rgb) for rgb in clips_decoded(video)])
+    flows = solver.flow_batch(greys, pair_indices(len(greys), 1))
+    return [encode_flow(flow, codec=codec, bound_px=0.5) for flow in flows]
+
+
+CPU_STAGES = {"decode", "resize", "jpeg", "solve", "encode", "write"}
+
+
+@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+def test_stored_flow_is_the_engines_floats_packed(tmp_path: Path, store: Path, codec: str) -> None:
+    video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(4, shift=(2, 0)))
+    solver = choose_backend("auto").solver
+    flows, stages = extracted(video, store, solver, codec)
+    # NaN, the scale of a JPEG, equals nothing: its words do.
+    assert list(map(repr, flows)) == list(map(repr, from_floats(video, solver, codec)))
+    assert stages == CPU_STAGES
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
+@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+def test_emulated_gpu_hands_out_codes_that_are_its_floats_packed(
+    tmp_path: Path, store: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu())
+    video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(4, height=24, width=32, shift=(1, 0)))
+    tile = TileShape(columns=1, rows=2, warps=8, halo=5)
+    solver = cuda.load(TVL1Params(nscales=2, warps=2, iterations=20), tile=tile)
+    expected = from_floats(video, solver, codec)
+    monkeypatch.delattr(cuda.CudaSolver, "flow_batch")
+    flows, stages = extracted(video, store, solver, codec)
+    assert list(map(repr, flows)) == list(map(repr, expected))
+    assert stages == CPU_STAGES | {"upload", "download"}
+
+
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
     """What is in flight is bounded: the decoder waits for the solver."""
-    from flowkit.pipeline import Pipeline, PipelineConfig
-
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
     setup = extract.prepare([VideoSource(path=video, video_id="x")], store, SMALL)
     config = PipelineConfig(
