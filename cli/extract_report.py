@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from flowkit.extract import ExtractReport, Progress, Setup
     from flowkit.job import VideoOutcome
 
-STAGES = ("decode", "resize", "jpeg", "solve", "encode", "write")
-
 
 class Reporter:
     """Prints the plan, the progress and the summary; stdout carries JSON lines only.
@@ -40,10 +38,15 @@ class Reporter:
         self._bar: Any = None
         self._began = time.monotonic()
         self._frames = 0
+        self._cores, self._gpu_lanes = 1, 0
 
     def plan(self, setup: Setup) -> None:
         """Print what will be done, and with what; in a dry run each video too."""
+        from flowkit.extract import server_configs
+        from flowkit.tvl1.server import LANES
+
         plan, solver = setup.plan, setup.backend.solver
+        self._cores, self._gpu_lanes = setup.config.jobs, LANES * len(server_configs(setup))
         if self._as_json:
             for source in plan.stored:
                 self._print_json({"video_id": source.video_id, "status": "already_stored"})
@@ -106,7 +109,7 @@ class Reporter:
 
     def _outcome(self, outcome: VideoOutcome) -> None:
         if self._as_json:
-            self._print_json(dataclasses.asdict(outcome))
+            self._print_json(dataclasses.asdict(outcome) | self._rates(outcome.stages, outcome.n_frames))
         for warning in outcome.warnings:
             self.say(f"{outcome.video_id}: {warning}")
         if outcome.failure is not None:
@@ -127,7 +130,9 @@ class Reporter:
             + f"; {frames} frames in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} frames/s)"
         )
         if frames:
-            self.say(_stage_rates(report.stages, frames))
+            found = self._rates(report.stages, frames)
+            rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in found["stage_rates"].items())
+            self.say(f"frames per second of work: {rates}; {found['limits']} limits")
         reasons = Counter(failure.reason for failure in report.failures)
         for reason, count in reasons.most_common():
             self.say(f"  {count} {reason}")
@@ -136,6 +141,16 @@ class Reporter:
         if report.failures:
             self.say(f"each failure with its detail: {self._store}.failures.jsonl")
         return 1 if report.failures else 0
+
+    def _rates(self, stages: dict[str, float], frames: int) -> dict[str, Any]:
+        """Return the frames per second of each stage's own work, and the stage that limits."""
+        from flowkit.stages import limiting_stage, stage_rates
+
+        rates = stage_rates(stages, frames)
+        if not rates:
+            return {}
+        limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)
+        return {"stage_rates": rates, "limits": limits}
 
     def say(self, text: str) -> None:
         """Print a line on stderr, above the bar if there is one."""
@@ -146,10 +161,3 @@ class Reporter:
 
     def _print_json(self, value: dict[str, Any]) -> None:
         click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def _stage_rates(stages: dict[str, float], frames: int) -> str:
-    """Return how many frames each stage did per second of its own work, and which one took longest."""
-    known = {name: stages[name] for name in STAGES if stages.get(name, 0.0) > 0}
-    rates = ", ".join(f"{name} {frames / seconds:.0f}" for name, seconds in known.items())
-    return f"frames per second of work: {rates}; {max(known, key=lambda name: known[name])} limits"
