@@ -192,7 +192,7 @@ class Gain:
 
 def fusion_rows(judgements: Sequence[Judgement]) -> dict[str, FusionRow]:
     """Return the table over all trials, by fusion."""
-    pools = _pooled(judgements)
+    pools = pooled(judgements)
     return {name: _row(name, pools) for name in judgements[0].fused}
 
 
@@ -200,7 +200,7 @@ def gains(judgements: Sequence[Judgement]) -> list[Gain]:
     """Return the gate's gain over each other fusion; nothing without a gate."""
     if GATING not in judgements[0].fused:
         return []
-    pools = _pooled(judgements)
+    pools = pooled(judgements)
     own, weights, clips = _answers(GATING, pools)
     found = []
     for rival in judgements[0].fused:
@@ -220,27 +220,50 @@ def gains(judgements: Sequence[Judgement]) -> list[Gain]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Pool:
-    """The test clips of one split and seed, all folds together."""
+class Pool:
+    """The test clips of one split and seed, all folds together: the unit of a paired test.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Of the N clips.
+    labels : NDArray
+        int64 (N,).
+    fused : mapping of str to NDArray
+        Each fusion's scores, float64 (N, C).
+    """
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     fused: Fused
 
 
-def _pooled(judgements: Sequence[Judgement]) -> dict[str, list[_Pool]]:
-    """Return each split's pools, one a seed, in the order of seeds."""
+def pooled(judgements: Sequence[Judgement]) -> dict[str, list[Pool]]:
+    """Return each split's pools, one a seed, in the order of seeds.
+
+    Raises
+    ------
+    InvalidParameterError
+        A split lacks a seed that another has, or its seeds were judged on other clips.
+    """
     table: dict[str, dict[int, list[Judgement]]] = defaultdict(lambda: defaultdict(list))
     for one in judgements:
         table[one.split][one.seed].append(one)
     if len({tuple(sorted(seeds)) for seeds in table.values()}) > 1:
         raise InvalidParameterError("every split must have been trained with the same seeds")
-    return {split: [_pool(seeds[seed]) for seed in sorted(seeds)] for split, seeds in sorted(table.items())}
+    pools = {split: [_pool(seeds[seed]) for seed in sorted(seeds)] for split, seeds in sorted(table.items())}
+    for split, each in pools.items():
+        if any(pool.ids != each[0].ids for pool in each):
+            raise InvalidParameterError(
+                f"the seeds of split {split!r} were judged on different clips, expected the same ones: "
+                "finish every fold of every seed first"
+            )
+    return pools
 
 
-def _pool(parts: Sequence[Judgement]) -> _Pool:
+def _pool(parts: Sequence[Judgement]) -> Pool:
     parts = sorted(parts, key=lambda one: one.part)
-    return _Pool(
+    return Pool(
         tuple(video_id for one in parts for video_id in one.scores.ids),
         np.concatenate([one.scores.labels for one in parts]),
         {name: np.concatenate([one.fused[name] for one in parts]) for name in parts[0].fused},
@@ -248,7 +271,7 @@ def _pool(parts: Sequence[Judgement]) -> _Pool:
 
 
 def _answers(
-    name: str, pools: Mapping[str, Sequence[_Pool]]
+    name: str, pools: Mapping[str, Sequence[Pool]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.str_]]:
     """Return answers (seeds, clips), each clip's weight, and its id; weights make splits count alike."""
     answers = [[correct_answers(pool.fused[name], pool.labels) for pool in seeds] for seeds in pools.values()]
@@ -259,7 +282,7 @@ def _answers(
     return rows, np.concatenate(weights), np.concatenate([np.array(one) for one in ids])
 
 
-def _row(name: str, pools: Mapping[str, Sequence[_Pool]]) -> FusionRow:
+def _row(name: str, pools: Mapping[str, Sequence[Pool]]) -> FusionRow:
     answers, weights, clips = _answers(name, pools)
     interval = bootstrap_interval(answers * weights, clusters=clips)
     per_seed = (answers * weights).mean(axis=1)
@@ -273,7 +296,7 @@ def _row(name: str, pools: Mapping[str, Sequence[_Pool]]) -> FusionRow:
     )
 
 
-def _calibration_error(name: str, pool: _Pool) -> float:
+def _calibration_error(name: str, pool: Pool) -> float:
     if name == ORACLE:
         return math.nan
     return calibration(probabilities_of(name, pool.fused[name]), pool.labels).error

@@ -1,0 +1,302 @@
+"""From a store's clips to what the networks read: batches on the device, cropped and normalised.
+
+What a batch holds depends on the seed, the epoch and the step alone, whatever the number of
+processes, workers and micro-batches; so a run that goes on sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
+from gating.augment import Crops, draw_crops, evaluation_crops, flow_codes, flow_input, rgb_input
+from gating.backbones import InputSpec
+from gating.config import AugmentConfig, Modality
+from gating.data import TrialData
+from gating.places import Place
+from gating.train_config import TrainConfig
+
+BOTH: tuple[Modality, Modality] = ("flow", "rgb")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """How batches are read: without effect on what they hold.
+
+    Parameters
+    ----------
+    workers : int
+        Processes that read ahead, >= 0.
+    micro_batch : int
+        Most clips at once in a process, >= 1; a step's clips come in several.
+    """
+
+    workers: int = 0
+    micro_batch: int = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipBatch:
+    """Some clips on the device, ready for the networks.
+
+    Attributes
+    ----------
+    ids : list of str
+        Of the B clips.
+    labels : Tensor
+        int64 (B,), index into the trial's classes.
+    flow, rgb : Tensor or None
+        float32 (B, K, C, S, S), normalised; None where it was not asked for.
+    """
+
+    ids: list[str]
+    labels: Tensor
+    flow: Tensor | None
+    rgb: Tensor | None
+
+    def of(self, modality: Modality) -> Tensor:
+        """Return one modality's input."""
+        found = self.flow if modality == "flow" else self.rgb
+        assert found is not None, f"{modality} was not read"
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """The clips of one optimiser step that fall to this process.
+
+    Attributes
+    ----------
+    number : int
+        Within its epoch.
+    batches : Iterator of ClipBatch
+        Micro-batches, read as they are asked for.
+    clips : int
+        How many clips they have together.
+    position : int
+        Clips of this process's share that are done after the step.
+    """
+
+    number: int
+    batches: Iterator[ClipBatch]
+    clips: int
+    position: int
+
+
+class Batches:
+    """Reads a trial's clips for networks that want their pixels in one way.
+
+    Parameters
+    ----------
+    data, config
+        Of the trial.
+    inputs
+        How the backbone wants its pixels.
+    place
+        This process.
+    loading
+        Workers and micro-batches.
+    """
+
+    def __init__(
+        self, data: TrialData, config: TrainConfig, inputs: InputSpec, *, place: Place, loading: Loading
+    ) -> None:
+        self.data, self.config, self.place, self.loading = data, config, place, loading
+        self._inputs = inputs
+        numbers = {name: index for index, name in enumerate(data.classes)}
+        # Labels of the store count all of its classes; those of the trial only the split's.
+        self._class_of = torch.tensor([numbers.get(name, -1) for name in data.store.labels] or [-1])
+
+    def steps_in(self, ids: Sequence[str], batch: int) -> int:
+        """Return how many steps an epoch has."""
+        return -(-(len(ids) // self.place.world) // max(1, batch // self.place.world))
+
+    def training(
+        self,
+        ids: Sequence[str],
+        augment: AugmentConfig,
+        modalities: Sequence[Modality] = BOTH,
+        *,
+        batch: int,
+        epoch: int,
+        position: int = 0,
+    ) -> Iterator[Step]:
+        """Yield the steps of an epoch from a position of this process's share on.
+
+        Parameters
+        ----------
+        ids
+            The clips to learn from.
+        augment
+            How crops and flips are drawn.
+        modalities
+            What is read.
+        batch
+            Clips of a step over all processes.
+        epoch, position
+            Where to go on.
+        """
+        world, rank = self.place.world, self.place.rank
+        own = max(1, batch // world)
+        dataset = self._dataset(ids, modalities, segments=self.config.segments, training=True)
+        sampler = ClipSampler(dataset, rank=rank, world=world)
+        sampler.seek(epoch, position)
+        share = len(sampler) + position
+        micro = min(own, self.loading.micro_batch)
+        # Micro-batches must not run over the end of a step.
+        plan = [
+            [min(micro, stop - at) for at in range(start, stop, micro)]
+            for start in range(position, share, own)
+            for stop in [min(start + own, share)]
+        ]
+        keys = iter(list(sampler))
+        batches = [[next(keys) for _ in range(count)] for counts in plan for count in counts]
+        loaded = iter(self._loader(dataset, batches))
+        for offset, counts in enumerate(plan):
+            number = position // own + offset
+            # Drawn for all processes alike, of which each takes its own.
+            draw = _Draw(
+                augment, sum(counts) * world, (self.config.seed, epoch, number), slice(rank, None, world)
+            )
+            yield Step(
+                number,
+                self._ready(loaded, counts, draw, modalities, dataset),
+                sum(counts),
+                min((number + 1) * own, share),
+            )
+
+    def testing(
+        self, ids: Sequence[str], modalities: Sequence[Modality] = BOTH, *, segments: int, crops: int = 1
+    ) -> Iterator[list[ClipBatch]]:
+        """Yield this process's share of clips in order: each batch once for every crop of testing."""
+        dataset = self._dataset(ids, modalities, segments=segments, training=False)
+        share = dataset.samples.share(0, rank=self.place.rank, world=self.place.world).tolist()
+        # As many segments at once as training has, so that memory does not depend on the test.
+        size = max(1, self.loading.micro_batch * self.config.segments // segments)
+        batches = [[(0, index) for index in share[at : at + size]] for at in range(0, len(share), size)]
+        augment = self.config.augment
+        for raws in self._loader(dataset, batches):
+            sized = [(raw, evaluation_crops(len(raw["id"]), _size(raw), augment, crops)) for raw in raws]
+            yield [
+                _joined([self._inputs_of(raw, cuts[k], modalities, dataset) for raw, cuts in sized])
+                for k in range(crops)
+            ]
+
+    def _dataset(
+        self, ids: Sequence[str], modalities: Sequence[Modality], *, segments: int, training: bool
+    ) -> ClipDataset:
+        return ClipDataset(
+            self.data.store,
+            ids=ids,
+            segments=segments,
+            stack=self.config.stack,
+            short=self.config.short,
+            training=training,
+            frames="rgb" in modalities,
+            field=self.config.field,
+            seed=self.config.seed,
+        )
+
+    def _loader(self, dataset: ClipDataset, batches: list[list[tuple[int, int]]]) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.loading.workers,
+            collate_fn=_collated,
+            worker_init_fn=_leave_interrupts_to_the_loop,
+            pin_memory=self.place.device.type == "cuda",
+        )
+
+    def _ready(
+        self,
+        loaded: Iterator[list[Any]],
+        counts: Sequence[int],
+        draw: _Draw,
+        modalities: Sequence[Modality],
+        dataset: ClipDataset,
+    ) -> Iterator[ClipBatch]:
+        start = 0
+        for _ in counts:
+            parts = []
+            for raw in next(loaded):
+                stop = start + len(raw["id"])
+                parts.append(self._inputs_of(raw, draw.crops(_size(raw), start, stop), modalities, dataset))
+                start = stop
+            yield _joined(parts)
+
+    def _inputs_of(
+        self, raw: Any, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
+    ) -> ClipBatch:
+        device, augment = self.place.device, self.config.augment
+        flow = rgb = None
+        if "flow" in modalities:
+            codes = flow_codes(
+                raw["flow"].to(device, non_blocking=True),
+                raw["flow_scale"],
+                bound_px=augment.bound_px,
+                offset_px=dataset.flow_offset_px,
+            )
+            flow = flow_input(codes, crops, self._inputs, size=augment.size)
+        if "rgb" in modalities:
+            frames = raw["rgb"].to(device, non_blocking=True)
+            rgb = rgb_input(frames, crops, self._inputs, size=augment.size)
+        labels = self._class_of[raw["label"]].to(device)
+        return ClipBatch(ids=list(raw["id"]), labels=labels, flow=flow, rgb=rgb)
+
+
+class _Draw:
+    """The crops of one step: a clip's own depend on its place in the step and on its size alone."""
+
+    def __init__(self, augment: AugmentConfig, clips: int, seed: tuple[int, ...], mine: slice) -> None:
+        self._augment, self._clips, self._seed, self._mine = augment, clips, seed, mine
+        self._by_size: dict[tuple[int, int], Crops] = {}
+
+    def crops(self, size: tuple[int, int], start: int, stop: int) -> Crops:
+        """Return the crops of this process's clips from `start` to `stop`, all of one size."""
+        if size not in self._by_size:
+            rng = torch.Generator().manual_seed(seed_of(*self._seed))
+            self._by_size[size] = draw_crops(self._clips, size, self._augment, rng)
+        drawn = self._by_size[size]
+        own = slice(start, stop)
+        return Crops(drawn.boxes[self._mine][own], drawn.flips[self._mine][own])
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that numbers make together, 63 bits."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _size(raw: Any) -> tuple[int, int]:
+    height, width = raw["flow"].shape[-2:]
+    return height, width
+
+
+def _collated(items: list[Any]) -> list[Any]:
+    """Return one batch if the clips are of one size, else one of each clip, in order."""
+    if len({item["flow"].shape for item in items}) == 1:
+        return [collate_clips(items)]
+    return [collate_clips([dict(item)]) for item in items]
+
+
+def _joined(parts: Sequence[ClipBatch]) -> ClipBatch:
+    if len(parts) == 1:
+        return parts[0]
+    return ClipBatch(
+        ids=[video_id for part in parts for video_id in part.ids],
+        labels=torch.cat([part.labels for part in parts]),
+        flow=None if parts[0].flow is None else torch.cat([part.of("flow") for part in parts]),
+        rgb=None if parts[0].rgb is None else torch.cat([part.of("rgb") for part in parts]),
+    )
+
+
+def _leave_interrupts_to_the_loop(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the loop ends its step first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

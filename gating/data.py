@@ -1,0 +1,202 @@
+"""Which clips of a store serve what in one trial.
+
+The streams learn from some, the gate from others or the same, a validation part picks epochs, and the
+test part is judged once. Groups are never divided: the videos of one person or one source film stay
+on one side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from flowkit.datasets import Split, check_split, k_fold
+from flowkit.errors import InputError
+from flowkit.store.reader import Store
+from gating.train_config import TrainConfig
+
+_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrialData:
+    """The parts of one trial: ids of clips, their classes and groups.
+
+    Attributes
+    ----------
+    store : Store
+        That the clips are read from.
+    split, part : str
+        Name of the split, and what of it is tested: "test" or a fold.
+    classes : tuple of str
+        Those of the split, in the store's order.
+    labels : dict of str to int
+        Index into `classes` by id.
+    groups : dict of str to str
+        By id; a clip without a group is its own.
+    learn, gate, validation, test : tuple of str
+        Ids that the streams learn from, that the gate learns from, that pick the best epoch, and
+        that are judged.
+    folds : tuple of tuple of str
+        With gate data "out-of-fold": parts of `learn`, each kept from one pair of stream copies.
+    """
+
+    store: Store
+    split: str
+    part: str
+    classes: tuple[str, ...]
+    labels: dict[str, int]
+    groups: dict[str, str]
+    learn: tuple[str, ...]
+    gate: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...] = ()
+
+    def balance(self) -> list[tuple[str, int, int, int, int]]:
+        """Return each class's name and counts in `learn`, `gate`, `validation` and `test`."""
+        parts = (self.learn, self.gate, self.validation, self.test)
+        counts = [Counter(self.labels[k] for k in ids) for ids in parts]
+        return [
+            (name, *(count[index] for count in counts))  # type: ignore[misc]
+            for index, name in enumerate(self.classes)
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return what checkpoints remember of the data: how the flow was made, classes, parts."""
+        return {
+            "classes": list(self.classes),
+            "split": self.split,
+            "part": self.part,
+            "flow": flow_record(self.store),
+            "clips": {name: _digest(getattr(self, name)) for name in ("learn", "gate", "validation", "test")},
+        }
+
+
+def flow_record(store: Store) -> dict[str, Any]:
+    """Return how a store's frames and flow were made, from its own record."""
+    attributes = store.options.to_attrs()
+    # What does not change what a network sees.
+    return {name: attributes[name] for name in sorted(attributes) if name != "engine_family"}
+
+
+def _digest(ids: Sequence[str]) -> str:
+    text = json.dumps(sorted(ids), ensure_ascii=False)
+    return f"{len(ids)} clips, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | None = None) -> TrialData:
+    """Divide a split's training list as a configuration asks for.
+
+    Parameters
+    ----------
+    store
+        Has frames, flow and labels.
+    split
+        Of the store's videos.
+    config
+        Says how the gate's data are made, and the shares.
+    fold
+        The fold that is tested, of a split of folds.
+
+    Raises
+    ------
+    InputError
+        The store has no labels or no frames; a listed video is absent; a group lies on both sides;
+        or a class would have no clip to learn from.
+    """
+    named = _labels(store)
+    check_split(split, named)
+    if store.options.frame_codec == "none":
+        raise InputError(
+            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
+        )
+    train, test = split.train_test(fold)
+    present = {named[k] for k in (*train, *test)}
+    classes = tuple(name for name in store.labels if name in present)
+    if len(classes) < 2:
+        raise InputError(f"the split {split.name!r} has {len(classes)} class; training needs 2 or more")
+    index = {name: number for number, name in enumerate(classes)}
+    groups = {k: split.groups.get(k, k) for k in (*train, *test)}
+    rest, validation = _part_off(train, named, groups, share=config.validation_share, seed=config.seed)
+    learn, gate, folds = _gate_parts(rest, named, groups, config)
+    data = TrialData(
+        store=store,
+        split=split.name,
+        part=fold or "test",
+        classes=classes,
+        labels={k: index[named[k]] for k in (*train, *test)},
+        groups=groups,
+        learn=learn,
+        gate=gate,
+        validation=validation,
+        test=tuple(test),
+        folds=folds,
+    )
+    _check_learnable(data)
+    return data
+
+
+def _labels(store: Store) -> dict[str, str]:
+    named = dict(zip(store, store.column("label"), strict=True))
+    if not any(named.values()):
+        raise InputError(
+            f"{store.path} has no labels; extract from one folder a class, with --list and --classes, or "
+            "give them with `flowkit relabel`"
+        )
+    return named
+
+
+def _gate_parts(
+    rest: tuple[str, ...], labels: dict[str, str], groups: dict[str, str], config: TrainConfig
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return what the streams learn from, what the gate learns from, and the folds of the copies."""
+    if config.gate_data == "holdout":
+        learn, gate = _part_off(rest, labels, groups, share=config.holdout_share, seed=config.seed + 1)
+        return learn, gate, ()
+    if config.gate_data == "same" or config.fusion != "gating":
+        return rest, rest, ()
+    return rest, rest, _folds(rest, labels, groups, count=config.stream_folds, seed=config.seed + 1)
+
+
+def _part_off(
+    ids: Sequence[str], labels: dict[str, str], groups: dict[str, str], *, share: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the rest and a part of about a share, with even class counts and whole groups."""
+    parts = _folds(ids, labels, groups, count=round(1 / share), seed=seed)
+    taken = frozenset(parts[0])
+    return tuple(k for k in ids if k not in taken), parts[0]
+
+
+def _folds(
+    ids: Sequence[str], labels: dict[str, str], groups: dict[str, str], *, count: int, seed: int
+) -> tuple[tuple[str, ...], ...]:
+    own = {k: groups[k] for k in ids}
+    if len(set(own.values())) < 2:
+        warnings.warn(
+            f"all {len(own)} training clips are of one group: they are divided without regard to it, so "
+            "that held-out scores may be too good",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        own = {k: k for k in ids}
+    count = min(count, len(set(own.values())))
+    folds = k_fold({k: labels[k] for k in ids}, count, groups=own, seed=seed)
+    return tuple(folds.ids(name) for name in folds.names)
+
+
+def _check_learnable(data: TrialData) -> None:
+    """Raise InputError where a class has no clip that the streams, or a pair of copies, learn from."""
+    for left_out in ((), *data.folds):
+        there = {data.labels[k] for k in data.learn if k not in set(left_out)}
+        if missing := [name for index, name in enumerate(data.classes) if index not in there]:
+            raise InputError(
+                f"{len(missing)} classes have no clip to learn from once whole groups are kept aside for "
+                f"validation and the gate: {missing[:_NAMED]}; add clips, give more groups, or lower "
+                "--validation-share, --holdout-share or --stream-folds"
+            )

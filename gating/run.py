@@ -1,0 +1,233 @@
+"""A whole run: every split (or fold) with every seed, and the table over all of them.
+
+results = train(store, splits, train_preset("tiny"), options)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import flowkit
+from flowkit.datasets import Split, write_split
+from flowkit.errors import InvalidParameterError
+from flowkit.store.reader import Store
+from gating.batches import Loading
+from gating.data import TrialData, flow_record, plan_trial
+from gating.describe import describe
+from gating.judgement_files import read_judgements
+from gating.places import Place, joined
+from gating.results import Judgement, results_json
+from gating.train import Event, Tell
+from gating.train_config import TrainConfig
+from gating.trial import Trial, TrialOptions
+
+RESULTS, LOG = "results.json", "log.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a run is carried out, without effect on what it learns.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    seeds : tuple of int
+        One trial each, of each split or fold.
+    folds : tuple of str or None
+        Which folds are tested, of splits of folds; None is all.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    loading : Loading
+        Workers and micro-batches.
+    resume : bool
+        Go on with an unfinished run.
+    checkpoint_seconds : float
+        Between checkpoints within an epoch, > 0.
+    tell : callable
+        Gets each event, in the first process.
+    """
+
+    out: Path
+    seeds: tuple[int, ...] = (0,)
+    folds: tuple[str, ...] | None = None
+    device: str = "auto"
+    loading: Loading
+    resume: bool = False
+    checkpoint_seconds: float = 300.0
+    tell: Tell
+
+    def __post_init__(self) -> None:
+        """Check the seeds."""
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InvalidParameterError(f"seeds must be distinct numbers >= 0, got {self.seeds}")
+
+
+def train(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> dict[str, Any]:
+    """Train and judge every trial, write `results.json`, and return its content.
+
+    Stages that have finished are loaded. All trials' data are planned, and so checked, before
+    the first is trained.
+
+    Parameters
+    ----------
+    store, splits
+        The clips, and how they are divided; the splits are kept beside the store.
+    config
+        What is learned; its `seed` is replaced by each of the options'.
+    options
+        Where, with which seeds, and how.
+
+    Raises
+    ------
+    InputError
+        The store or a split cannot be trained on.
+    GatingError
+        As `gating.train.Trainer.fit`.
+    """
+    plans = [
+        (split, plan_trial(store, split, dataclasses.replace(config, seed=seed), fold=fold), seed)
+        for split in splits
+        for fold in _folds(split, options.folds)
+        for seed in options.seeds
+    ]
+    with joined(options.device) as place:
+        if place.leads:
+            for split in splits:
+                write_split(store.path, split)
+        judgements = [
+            _trial(data, dataclasses.replace(config, seed=seed), options, place=place, kind=split.kind)
+            for split, data, seed in plans
+        ]
+        results = results_json(judgements, **_context(store, plans[0][1], config))
+        if place.leads:
+            write_results(options.out, results)
+    return results
+
+
+def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
+    """Make `results.json` again from the judgements of a run's folder, and return its content."""
+    results = results_json(read_judgements(out), **_context(store, data, config))
+    write_results(out, results)
+    return results
+
+
+def trial_folder(out: Path, split: str, part: str, seed: int) -> Path:
+    """Return the folder of one trial."""
+    return out / (split if part == "test" else f"{split}-{part}") / f"seed{seed}"
+
+
+def write_results(out: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json` in place of what was there."""
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f"{RESULTS}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    temporary.replace(out / RESULTS)
+
+
+def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ...]:
+    if split.kind == "subset":
+        return (None,)
+    if strays := [fold for fold in wanted or () if fold not in split.names]:
+        raise InvalidParameterError(f"the split {split.name!r} has the folds {split.names}, got {strays}")
+    return wanted or split.names
+
+
+def _trial(
+    data: TrialData, config: TrainConfig, options: RunOptions, *, place: Place, kind: Any
+) -> Judgement:
+    folder = trial_folder(options.out, data.split, data.part, config.seed)
+    with _logged(folder, options.tell, place) as tell:
+        trial_options = TrialOptions(
+            folder=folder,
+            place=place,
+            loading=options.loading,
+            resume=options.resume,
+            checkpoint_seconds=options.checkpoint_seconds,
+            tell=tell,
+        )
+        if place.leads:
+            lines = describe(data, config, place=place, loading=options.loading)
+            tell(
+                {
+                    "event": "trial",
+                    "split": data.split,
+                    "part": data.part,
+                    "seed": config.seed,
+                    "lines": lines,
+                }
+            )
+        judgement = Trial(data, config, trial_options).run(kind=kind)
+        if place.leads:
+            tell({"event": "judged", "validation": dict(judgement.validation)})
+    return judgement
+
+
+@contextlib.contextmanager
+def _logged(folder: Path, tell: Tell, place: Place) -> Iterator[Tell]:
+    """Give a `tell` that also appends to the trial's log, and to TensorBoard's where it is installed."""
+    if not place.leads:
+        yield tell
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    board = _tensorboard(folder)
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+
+        def both(event: Event) -> None:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            file.write(json.dumps({"time": now, **event}) + "\n")
+            file.flush()
+            board(event)
+            tell(event)
+
+        yield both
+
+
+def _tensorboard(folder: Path) -> Tell:
+    """Return what writes an epoch's numbers for TensorBoard; it does nothing where that is absent."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return lambda event: None
+    writer = SummaryWriter(folder / "tensorboard")
+
+    def write(event: Event) -> None:
+        if event["event"] == "epoch":
+            for part in ("training", "validation"):
+                for name, value in event[part].items():
+                    if isinstance(value, float):
+                        writer.add_scalar(f"{event['stage']}/{part}/{name}", value, event["epoch"])
+            writer.flush()
+
+    return write
+
+
+def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
+    return {
+        "config": config.to_json(),
+        "data": {
+            "store": str(store.path),
+            "classes": list(data.classes),
+            "flow": flow_record(store),
+            "clips": {name: len(getattr(data, name)) for name in ("learn", "gate", "validation", "test")},
+            "fingerprint": data.record()["clips"],
+        },
+        "versions": {
+            "flowkit": flowkit.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

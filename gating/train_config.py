@@ -1,0 +1,229 @@
+"""What a training run is: one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
+
+Sources of `tsn` and `zhu2018`: TSN's repository and tsn-pytorch, and the released gating networks;
+docs/gating.md and docs/train.md tell what each comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from flowkit.datasets.sampling import Short
+from gating.config import (
+    AUGMENT_PRESETS,
+    STREAM_PRESETS,
+    AugmentConfig,
+    Backbone,
+    GateConfig,
+    Modality,
+    StreamConfig,
+    check_choice,
+    check_that,
+    gate_preset,
+)
+from gating.schedule import Schedule
+
+GateData = Literal["out-of-fold", "holdout", "same"]
+GATE_DATA: tuple[GateData, ...] = ("out-of-fold", "holdout", "same")
+PRESETS = tuple(STREAM_PRESETS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """All that decides what is learned; two runs of equal configuration and data are equal.
+
+    Parameters
+    ----------
+    preset : str
+        Where the values below came from; a name, without effect.
+    backbone : str
+        Of both streams, one of `gating.config.BACKBONES`.
+    rgb_weights, flow_weights : str or None
+        "imagenet", a file's path, or None for a random start.
+    rgb_dropout, flow_dropout : float or None
+        [0, 1); None is TSN's .8 and .7.
+    partial_bn : bool
+        All batch norms but the first are fixed; wrong for a random start.
+    tap : str or None
+        Layer that the gate reads; None is the backbone's own default.
+    segments, stack : int
+        K segments of a clip, each one frame and L flow fields.
+    short : {"clamp", "wrap"}
+        What a segment beyond a short clip's end repeats.
+    augment : AugmentConfig
+        Crops, flips and the bound of flow.
+    flow_scales : tuple of float or None
+        In place of `augment.scales` while the flow stream learns; TSN leaves out .66.
+    rgb, flow, gate : Schedule
+        Of the three stages.
+    net : GateConfig
+        The gate; its `num_classes` and `tap_channels` follow the data and the streams.
+    gate_data : {"out-of-fold", "holdout", "same"}
+        What the gate learns from: scores of stream copies that did not see the clip, clips that
+        the streams never see, or the streams' own training clips (the release's way).
+    stream_folds : int
+        Pairs of stream copies for "out-of-fold", >= 2.
+    holdout_share, validation_share : float
+        Shares of the training list that the gate gets for "holdout", and that choose the best
+        epoch and are learned from by nothing, (0, .5]; groups stay whole.
+    test_segments, test_crops : int
+        Of scoring: TSN's are 25 and 10.
+    fusion : str
+        "gating", or a fusion of `gating.fusions.FUSIONS`: then no gate is trained.
+    field : str
+        Flow field of the store.
+    amp : bool
+        Mixed precision: bfloat16, or float16 on GPUs without it.
+    seed : int
+        Of everything random, >= 0.
+    """
+
+    preset: str = "tsn"
+    backbone: Backbone = "bn_inception"
+    rgb_weights: str | None = "imagenet"
+    flow_weights: str | None = "imagenet"
+    rgb_dropout: float | None = None
+    flow_dropout: float | None = None
+    partial_bn: bool = True
+    tap: str | None = None
+    segments: int = 3
+    stack: int = 5
+    short: Short = "clamp"
+    augment: AugmentConfig
+    flow_scales: tuple[float, ...] | None = None
+    rgb: Schedule
+    flow: Schedule
+    gate: Schedule
+    net: GateConfig
+    gate_data: GateData = "out-of-fold"
+    stream_folds: int = 3
+    holdout_share: float = 0.25
+    validation_share: float = 0.1
+    test_segments: int = 25
+    test_crops: int = 1
+    fusion: str = "gating"
+    field: str = "flow"
+    amp: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what the pieces do not check themselves."""
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("gate_data", self.gate_data, GATE_DATA)
+        for name in ("segments", "stack", "test_segments"):
+            check_that(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        check_that("test_crops", self.test_crops, self.test_crops in (1, 5, 10), "1, 5 or 10")
+        check_that("stream_folds", self.stream_folds, self.stream_folds >= 2, ">= 2")
+        for name in ("holdout_share", "validation_share"):
+            check_that(name, getattr(self, name), 0 < getattr(self, name) <= 0.5, "in (0, .5]")
+        check_that("seed", self.seed, self.seed >= 0, ">= 0")
+
+    def stream(self, modality: Modality, num_classes: int) -> StreamConfig:
+        """Return the configuration of one stream."""
+        return StreamConfig(
+            modality=modality,
+            num_classes=num_classes,
+            backbone=self.backbone,
+            stack=self.stack,
+            dropout=self.rgb_dropout if modality == "rgb" else self.flow_dropout,
+            partial_bn=self.partial_bn,
+            tap=self.tap,
+            weights=self.rgb_weights if modality == "rgb" else self.flow_weights,
+        )
+
+    def stream_augment(self, modality: Modality) -> AugmentConfig:
+        """Return the augmentation while one stream learns."""
+        if modality == "rgb" or self.flow_scales is None:
+            return self.augment
+        return dataclasses.replace(self.augment, scales=self.flow_scales)
+
+    def schedule(self, stage: str) -> Schedule:
+        """Return the schedule of "rgb", "flow" or "gate"."""
+        schedule: Schedule = getattr(self, stage)
+        return schedule
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all choices as plain values, tuples as lists."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+        """Return the configuration that `to_json` gave.
+
+        Raises
+        ------
+        InvalidParameterError
+            A value is out of its range.
+        TypeError
+            A name is unknown or missing.
+        """
+        own = {name: _frozen(value) for name, value in values.items()}
+        for name, kind in _NESTED.items():
+            own[name] = kind(**{key: _frozen(value) for key, value in values[name].items()})
+        return cls(**own)
+
+
+_NESTED: dict[str, Any] = {
+    "augment": AugmentConfig,
+    "rgb": Schedule,
+    "flow": Schedule,
+    "gate": Schedule,
+    "net": GateConfig,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
+
+
+# TSN on UCF101, 9,537 clips in batches of 128: 3,500 iterations are 47 epochs, 18,000 are 242.
+TSN_RGB = Schedule(epochs=47, lr=0.001, decay="steps", milestones=(20, 40), clip_norm=40)
+TSN_FLOW = Schedule(epochs=242, lr=0.005, decay="steps", milestones=(134, 215), clip_norm=20)
+TSN_FLOW_SCALES = (1.0, 0.875, 0.75)
+# The released solver: fixed rate, about 47 epochs.
+RELEASED_GATE = Schedule(epochs=47, lr=0.001)
+
+_SMALL = Schedule(
+    epochs=20, lr=0.004, optimizer="adamw", decay="cosine", warmup_epochs=1, batch=32, weight_decay=0.01
+)
+
+
+def train_preset(name: str) -> TrainConfig:
+    """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release)."""
+    check_choice("preset", name, PRESETS)
+    net = gate_preset(name, 2)
+    if name == "tiny":
+        return TrainConfig(
+            preset="tiny",
+            backbone=STREAM_PRESETS["tiny"],
+            rgb_weights=None,
+            flow_weights=None,
+            rgb_dropout=0.3,
+            flow_dropout=0.3,
+            partial_bn=False,
+            augment=AUGMENT_PRESETS["tiny"],
+            rgb=_SMALL,
+            flow=_SMALL,
+            gate=dataclasses.replace(_SMALL, epochs=15, lr=0.002, batch=64),
+            net=net,
+            validation_share=0.2,
+            test_segments=5,
+        )
+    return TrainConfig(
+        preset=name,
+        augment=AUGMENT_PRESETS[name],
+        flow_scales=TSN_FLOW_SCALES,
+        rgb=TSN_RGB,
+        flow=TSN_FLOW,
+        gate=RELEASED_GATE,
+        net=net,
+        gate_data="same" if name == "zhu2018" else "out-of-fold",
+    )

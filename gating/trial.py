@@ -1,0 +1,215 @@
+"""One trial: streams, stream copies, gate, scores and judgement, for one split (or fold) and one seed.
+
+::
+
+    <out>/<split>[-<fold>]/seed<N>/
+        trial.json                     configuration, data and versions
+        rgb/ flow/ gate/               checkpoints
+        fold0/rgb/ fold0/flow/ ...     of the stream copies, with gate data "out-of-fold"
+        log.jsonl                      every event of training
+        scores/*.npz fused.npz judgement.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gating.batches import Batches, Loading
+from gating.clip_scores import ClipScores
+from gating.config import GateConfig, Modality
+from gating.data import TrialData
+from gating.gate import GatingConvNet
+from gating.judgement_files import scores_path, write_judgement
+from gating.places import Place
+from gating.precision import precision_of
+from gating.results import GATING, Judgement, SplitKind, judge
+from gating.score import Networks, joined_scores, score_clips
+from gating.stage_files import Stage
+from gating.streams import Stream, build_stream, check_same_features
+from gating.tasks import GateTask, StreamTask, Task
+from gating.train import Tell, Trainer
+from gating.train_config import TrainConfig
+
+RECORD = "trial.json"
+# The choices that decide what a stage learns; the gate's stage depends on all of them.
+_OF_STREAMS = (
+    *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrialOptions:
+    """How a trial is run, without effect on what it learns.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the trial.
+    place : Place
+        This process.
+    loading : Loading
+        Workers and micro-batches.
+    resume : bool
+        Go on with unfinished stages.
+    checkpoint_seconds : float
+        Between checkpoints within an epoch.
+    tell : callable
+        Gets each event.
+    """
+
+    folder: Path
+    place: Place
+    loading: Loading
+    resume: bool = False
+    checkpoint_seconds: float = 300.0
+    tell: Tell
+
+
+class Trial:
+    """Trains and judges; each step that was done before is loaded."""
+
+    def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
+        self.data, self.config, self.options = data, config, options
+        self.device = options.place.device
+        self.precision = precision_of(config.amp, self.device)
+        inputs = self._new_stream("rgb").backbone.inputs
+        self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
+
+    def run(self, *, kind: SplitKind = "subset") -> Judgement:
+        """Train what is missing, score the clips, and judge every fusion on the test part."""
+        self._write_record()
+        networks = self.trained()
+        test, validation = (self._scored(networks, part) for part in ("test", "validation"))
+        fit_on = self._fit_scores(networks, validation)
+        judgement = judge(
+            test,
+            fit_on=fit_on,
+            validation=validation,
+            split=self.data.split,
+            part=self.data.part,
+            kind=kind,
+            seed=self.config.seed,
+        )
+        if self.options.place.leads:
+            fit_on.save(scores_path(self.options.folder, "fit"))
+            write_judgement(self.options.folder, judgement)
+        return judgement
+
+    def trained(self) -> Networks:
+        """Return both streams and the gate, trained."""
+        rgb, flow = (self._stream(one) for one in ("rgb", "flow"))
+        check_same_features(flow, rgb)
+        if self.config.fusion != GATING:
+            return Networks(flow=flow, rgb=rgb)
+        return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
+
+    def copies(self) -> list[tuple[Stream, Stream]]:
+        """Return the pairs (flow, rgb) of stream copies, each trained without one fold."""
+        return [
+            (self._stream("flow", without=fold), self._stream("rgb", without=fold))
+            for fold in range(len(self.data.folds))
+        ]
+
+    def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
+        left_out = set() if without is None else set(self.data.folds[without])
+        name = modality if without is None else f"fold{without}/{modality}"
+        torch.manual_seed(self.config.seed)
+        stream = self._new_stream(modality, weights=True)
+        learn = tuple(k for k in self.data.learn if k not in left_out)
+        identity = {
+            name: self.config.to_json()[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")
+        }
+        identity |= {"dropout": stream.config.dropout_rate}
+        if modality == "flow":
+            identity |= {"flow_scales": self.config.to_json()["flow_scales"]}
+        self._fit(StreamTask(stream), name, modality, learn, identity)
+        return stream
+
+    def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
+        config, data = self.config, self.data
+        copies = self.copies()
+        torch.manual_seed(config.seed)
+        gate = GatingConvNet(config=self.gate_config(flow)).to(self.device)
+        fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
+        task = GateTask(gate, flow, rgb, copies=copies, fold_of=fold_of)
+        own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
+        identity = {name: value for name, value in config.to_json().items() if name not in own}
+        self._fit(task, "gate", "gate", data.gate, identity)
+        return gate
+
+    def gate_config(self, stream: Stream) -> GateConfig:
+        """Return the gate's configuration for these classes and this stream's maps."""
+        return dataclasses.replace(
+            self.config.net, num_classes=len(self.data.classes), tap_channels=stream.tap_channels
+        )
+
+    def _fit(self, task: Task, name: str, kind: str, learn: Sequence[str], identity: dict[str, Any]) -> None:
+        augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)  # type: ignore[arg-type]
+        stage = Stage(
+            name=name,
+            folder=self.options.folder / name,
+            schedule=self.config.schedule(kind),
+            augment=augment,
+            learn=learn,
+            validation=self.data.validation,
+            identity={"config": identity, "data": self.data.record()},
+            resume=self.options.resume,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+        )
+        Trainer(task, self.batches, stage, tell=self.options.tell).fit()
+
+    def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
+        config = self.config.stream(modality, len(self.data.classes))
+        stream = build_stream(config) if weights else Stream(config)
+        return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def _scored(self, networks: Networks, part: str) -> ClipScores:
+        scores = score_clips(
+            networks,
+            self.batches,
+            getattr(self.data, part),
+            segments=self.config.test_segments,
+            crops=self.config.test_crops,
+            precision=self.precision,
+        )
+        if self.options.place.leads:
+            scores.save(scores_path(self.options.folder, part))
+        return scores
+
+    def _fit_scores(self, networks: Networks, validation: ClipScores) -> ClipScores:
+        """Return scores that the rivals are fitted on: of clips the networks did not learn from."""
+        streams = dataclasses.replace(networks, gate=None)
+        if self.config.gate_data == "holdout":
+            return self._plain_scores(streams, self.data.gate, features=True)
+        if self.config.gate_data == "same" or not self.data.folds:
+            return validation
+        pairs = [Networks(flow=flow, rgb=rgb) for flow, rgb in self.copies()]
+        return joined_scores(
+            [
+                self._plain_scores(pair, ids, features=False)
+                for pair, ids in zip(pairs, self.data.folds, strict=True)
+            ]
+        )
+
+    def _plain_scores(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
+        return score_clips(
+            networks,
+            self.batches,
+            ids,
+            segments=self.config.test_segments,
+            crops=self.config.test_crops,
+            features=features,
+            precision=self.precision,
+        )
+
+    def _write_record(self) -> None:
+        if self.options.place.leads:
+            self.options.folder.mkdir(parents=True, exist_ok=True)
+            record = {"config": self.config.to_json(), "data": self.data.record()}
+            (self.options.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
