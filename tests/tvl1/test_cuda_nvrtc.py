@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cuda_limits import FMA_KERNEL
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1 import cuda_nvrtc
 from flowkit.tvl1.cuda_cluster import cluster_shape
@@ -70,6 +71,14 @@ def test_nvrtc_compiles_each_cluster_within_limits(
     assert kernel.registers * 32 * shape.warps <= REGISTERS_OF_A_PROCESSOR
     assert kernel.spilled <= MOST_SPILLED_BYTES
     assert kernel.shared + shape.shared_bytes <= 227 * 1024
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_benchmarks_measure_of_the_issue_limit(architecture: int, nvrtc: Nvrtc) -> None:
+    compiled = nvrtc.compile("fma.cu", {"fma.cu": FMA_KERNEL}, {}, architecture)
+    (kernel,) = kernel_usage(compiled.log).values()
+    assert kernel.spilled == 0
+    assert kernel.registers <= 64
 
 
 def test_nvrtc_names_the_line_that_does_not_compile(nvrtc: Nvrtc) -> None:

@@ -367,6 +367,8 @@ def make_module(gpu: FakeGpu) -> types.ModuleType:
         Module=LoadedModule,
         alloc_pinned_memory=gpu.pinned,
         get_current_stream=gpu.current_stream,
+        set_allocator=lambda allocator: None,
+        set_pinned_memory_allocator=lambda allocator: None,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=types.SimpleNamespace(
             funcSetAttribute=lambda ptr, attribute, value: gpu.attributes.append((attribute, value))

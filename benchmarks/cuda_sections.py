@@ -1,0 +1,272 @@
+"""The sections of bench_cuda: each yields results, one after the other, as JSON can hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cuda_limits import bytes_per_second, gpu_busy, instructions_per_second, seconds_of
+from benchmarks.record import ROOT
+from flowkit import extract
+from flowkit.errors import BackendUnavailableError
+from flowkit.inputs import find_sources
+from flowkit.stages import limiting_stage
+from flowkit.synth import SynthConfig, make_dataset
+from flowkit.tvl1 import cpu, cuda
+from flowkit.tvl1.cuda_batch import Method
+from flowkit.tvl1.cuda_device import open_device
+from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1.params import PRESETS, TVL1Params
+from flowkit.tvl1.reference_pyramid import level_sizes
+from flowkit.tvl1.server import LANES
+
+SIZES = {"320x240": (240, 320), "340x256": (256, 340), "1280x720": (720, 1280)}
+FORCED = dataclasses.replace(PRESETS["opencv-cuda"], epsilon=0.0)
+
+# Of a pixel-iteration, counted (docs/cuda.md): instructions in the solvers' loops for sm_90, and bytes
+# that tiles move.
+INSTRUCTIONS_PER_PIXEL_ITERATION = {"tile": 46, "cluster": 55}
+BYTES_PER_PIXEL_ITERATION = {"tile": 17}
+
+TILES = {
+    "64x64 halo 5": TileShape(),
+    "64x64 halo 10": TileShape(halo=10),
+    "64x32 halo 5": TileShape(warps=8),
+    "32x64 halo 5": TileShape(columns=1),
+    "64x32 rows 2 halo 5": TileShape(rows=2),
+}
+
+
+def moving_pictures(size: tuple[int, int], count: int) -> NDArray[np.uint8]:
+    """Return frames of a fractal texture that drifts, with a disc that goes the other way."""
+    rng, (height, width) = np.random.default_rng(0), size
+    fy, fx = np.fft.fftfreq(2 * height)[:, None], np.fft.rfftfreq(2 * width)[None]
+    spectrum = np.fft.rfft2(rng.normal(size=(2, 2 * height, 2 * width))) / (0.01 + np.hypot(fx, fy)) ** 1.3
+    y, x = np.indices(size)
+    frames = np.empty((count, *size), np.uint8)
+    for k in range(count):
+        shift = np.exp(2j * np.pi * np.stack([1.3 * k * fx - 0.7 * k * fy, -2.1 * k * fx + 0.9 * k * fy]))
+        layers = np.fft.irfft2(spectrum * shift, (2 * height, 2 * width))[:, :height, :width]
+        disc = np.hypot(y - height / 2, x - width / 2 - 2.1 * k % (width / 4)) < height / 4
+        picture = np.where(disc, layers[1], layers[0])
+        frames[k] = np.clip(128 + 45 * picture / picture.std(), 0, 255)
+    return frames
+
+
+def consecutive(pairs: int, frames: int) -> NDArray[np.int32]:
+    first = np.arange(pairs) % (frames - 1)
+    return np.stack([first, first + 1], axis=1).astype(np.int32)
+
+
+def gate(quick: bool) -> Iterator[dict[str, Any]]:
+    """Run the tests that are marked gpu; a skip is a failure."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/tvl1", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *(["-k", "opencv or codes or kind"] if quick else [])],
+        cwd=ROOT,
+        env={**os.environ, "FLOWKIT_REQUIRE_CUDA": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    yield {"passed": done.returncode == 0, "output": done.stdout[-4000:] + done.stderr[-1000:]}
+
+
+def start(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time the first pair with an empty kernel cache, and in a new process with a full one."""
+    code = (
+        "import time; start = time.perf_counter(); import numpy as np; from flowkit.tvl1 import cuda\n"
+        "from flowkit.tvl1.params import TVL1Params\n"
+        "cuda.load(TVL1Params()).flow_batch(np.zeros((2, 240, 320), np.uint8), [[0, 1]])\n"
+        "print(time.perf_counter() - start)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("empty cache", "full cache"):
+            environment = {**os.environ, "FLOWKIT_CACHE_DIR": folder, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            )
+            yield {"start": name, "seconds": float(done.stdout)}
+
+
+def time_solver(
+    label: dict[str, Any],
+    params: TVL1Params,
+    size: tuple[int, int],
+    pairs: int,
+    *,
+    method: Method = "tile",
+    tile: TileShape | None = None,
+) -> dict[str, Any]:
+    """Time flow from frames on the device to flow on the device."""
+    device, solver = open_device(0), cuda.load(params, method=method, tile=tile)
+    host = moving_pictures(size, min(pairs + 1, 33))
+    rows = consecutive(pairs, len(host))
+    with device.using():
+        frames = device.cupy.asarray(host)
+    iterations = solver.flow_and_iterations(host, rows[: len(host) - 1])[1]
+    pixels = np.array([h * w for h, w in level_sizes(size, params)[::-1]])
+    pixel_iterations = float((iterations.sum(axis=2) * pixels).sum(axis=1).mean())
+    seconds = seconds_of(lambda: solver.flow_batch(frames, rows))
+    rate = pairs / statistics.median(seconds)
+    done = rate * pixel_iterations
+    shares = {
+        "share_of_issue_limit": done * INSTRUCTIONS_PER_PIXEL_ITERATION[method] / instructions_per_second()
+    }
+    if method in BYTES_PER_PIXEL_ITERATION:
+        shares["share_of_bandwidth"] = done * BYTES_PER_PIXEL_ITERATION[method] / bytes_per_second()
+    return {
+        **label,
+        "pairs": pairs,
+        "seconds": seconds,
+        "pairs_per_second": rate,
+        "iterations_per_pair": float(iterations.sum(axis=(1, 2)).mean()),
+        "pixel_iterations_per_second": done,
+        **shares,
+    }
+
+
+def limits(quick: bool) -> Iterator[dict[str, Any]]:
+    """Measure what the GPU can do at most; `share_of_...` below are of these."""
+    yield {"instructions_per_second": instructions_per_second(), "bytes_per_second": bytes_per_second()}
+
+
+def kernels(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time the default preset at each size, to convergence and with 300 iterations forced."""
+    for name, size in list(SIZES.items())[: 1 if quick else None]:
+        pairs = 256 if size[0] < 500 else 64
+        for stop, params in (("eps .01", PRESETS["opencv-cuda"]), ("forced 300", FORCED)):
+            count = pairs if params.epsilon else pairs // 4
+            yield time_solver({"size": name, "stop": stop, "method": "tile"}, params, size, count)
+
+
+def clusters(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time tiles against clusters, A B A B."""
+    for stop, params in (("eps .01", PRESETS["opencv-cuda"]), ("forced 300", FORCED)):
+        methods: tuple[Method, ...] = ("tile", "cluster") * (1 if quick else 2)
+        for method in methods:
+            label = {"size": "320x240", "stop": stop, "method": method}
+            yield time_solver(label, params, SIZES["320x240"], 128, method=method)
+
+
+def presets(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time every preset at 320x240."""
+    for name, params in list(PRESETS.items())[: 2 if quick else None]:
+        yield time_solver({"preset": name}, params, SIZES["320x240"], 256)
+
+
+def batches(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time batches of one pair to hundreds."""
+    for pairs in (1, 256) if quick else (1, 4, 16, 64, 128, 256):
+        yield time_solver({"batch": pairs}, PRESETS["opencv-cuda"], SIZES["320x240"], pairs)
+
+
+def tiles(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time shapes of tiles, with the same number of iterations for each."""
+    for name, tile in list(TILES.items())[: 1 if quick else None]:
+        params = dataclasses.replace(FORCED, iterations=100)
+        yield time_solver({"tile": name}, params, SIZES["320x240"], 128, tile=tile)
+
+
+def stages(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time the ways from the host: floats and codes back, and the copies alone."""
+    device, pairs = open_device(0), 256 if quick else 1024
+    host = moving_pictures(SIZES["320x240"], 33)
+    rows = consecutive(pairs, len(host))
+    solver = cuda.load(PRESETS["opencv-cuda"])
+    ways: dict[str, Callable[[], Any]] = {
+        "host to host, floats": lambda: solver.flow_batch(host, rows),
+        "host to host, i8": lambda: solver.codes_batch(host, rows, code="i8"),
+    }
+    for name, work in ways.items():
+        seconds = seconds_of(work)
+        yield {"way": name, "seconds": seconds, "pairs_per_second": pairs / statistics.median(seconds)}
+    made = solver.codes_batch(host, rows, code="i8")
+    yield {"events": "host to host, i8, seconds of each stage", "seconds": made.seconds, "pairs": pairs}
+    with device.using():
+        array = device.empty((1 << 28,), np.uint8)
+        pinned = device.pinned(array.shape, np.uint8)
+        copies: dict[str, Callable[[], Any]] = {
+            "pinned to device": lambda: device.upload(pinned),
+            "device to pinned": lambda: device.download_into(pinned, array),
+        }
+        for name, work in copies.items():
+            rate = array.nbytes / statistics.median(seconds_of(work))
+            yield {"copy": name, "gigabytes_per_second": rate / 1e9}
+
+
+def agreement(quick: bool) -> Iterator[dict[str, Any]]:
+    """Compare with the CPU engine, where it is built: i8 codes and iterations."""
+    host = moving_pictures(SIZES["320x240"], 5)
+    rows = consecutive(4, 5)
+    for name, params in list(PRESETS.items())[: 1 if quick else None]:
+        try:
+            expected, counts = cpu.load(params).flow_and_iterations(host, rows, threads=16)
+        except BackendUnavailableError as error:
+            yield {"skipped": str(error)}
+            return
+        flow, iterations = cuda.load(params).flow_and_iterations(host, rows)
+        step = 0.125 * np.exp2(np.ceil(np.log2(np.maximum(np.abs(expected).max((1, 2, 3)) / 15.875, 1))))
+        codes = [np.rint(f / step[:, None, None, None]) for f in (flow, expected)]
+        changed = np.abs(codes[0] - codes[1])
+        yield {
+            "preset": name,
+            "max_px": float(np.abs(flow - expected).max()),
+            "codes_equal": float((changed == 0).mean()),
+            "codes_off_by_more_than_one": float((changed > 1).mean()),
+            "iterations_equal": bool((iterations == counts).all()),
+        }
+
+
+def extraction(quick: bool, backend: str = "cuda") -> Iterator[dict[str, Any]]:
+    """Extract generated 320x240 clips from files, frames and i8 flow, with all cores: end to end."""
+    clips, copies = (2, 1) if quick else (16, 16)
+    made = SynthConfig(clips=clips, classes=2, width=320, height=240, frames=16 if quick else 128)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_dataset(folder / "videos" / "0", made, jobs=len(os.sched_getaffinity(0)))
+        for k in range(1, copies):
+            shutil.copytree(folder / "videos" / "0", folder / "videos" / str(k))
+        sources = find_sources([folder / "videos"])
+        config = extract.ExtractConfig(backend=backend)
+        for turn in ("first, kernels compiled or cached", "second"):
+            busy: list[float] = []
+            setup = extract.prepare(sources, folder / f"{turn[:5]}.h5", config)
+            began = time.perf_counter()
+            with gpu_busy(busy):
+                report = extract.run(setup)
+            seconds = time.perf_counter() - began
+            frames = sum(outcome.n_frames for outcome in report.outcomes)
+            lanes = LANES * len(extract.server_configs(setup))
+            yield {
+                "turn": turn,
+                "videos": report.stored,
+                "frames": frames,
+                "frames_per_second": frames / seconds,
+                "jobs": config.jobs,
+                "seconds_of_work": report.stages,
+                "limits": limiting_stage(report.stages, cores=config.jobs, gpu_lanes=lanes),
+                "gpu_busy": {"samples": len(busy), "mean": statistics.fmean(busy)}
+                if busy
+                else "no nvidia-smi",
+            }
+
+
+_IN_ORDER = (gate, limits, start, agreement, kernels, clusters, stages, extraction, batches, presets, tiles)
+
+SECTIONS: dict[str, Callable[[bool], Iterator[dict[str, Any]]]] = {
+    section.__name__: section for section in _IN_ORDER
+}
+"""What matters most comes before time runs out."""
