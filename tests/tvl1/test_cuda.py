@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import math
-import os
+import re
 import sys
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import cuda_small
+from flowkit.doctor import examine
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
-from flowkit.quantize import quantize_i8, quantize_i16, quantize_u8
-from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes
+from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes, server
 from flowkit.tvl1.backend import available_backends, choose_backend
-from flowkit.tvl1.codes import Code
-from flowkit.tvl1.cuda_batch import Method
 from flowkit.tvl1.cuda_plan import TileShape, bytes_per_pair
 from flowkit.tvl1.cuda_tile import TESTS_AHEAD
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference import tvl1_flow
 from tests.tvl1.emulation.emulator import COMPILER, RANDOM
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install, make_module
 
@@ -218,84 +215,45 @@ def _no_nvrtc(major: int | None) -> None:
     raise BackendUnavailableError("NVRTC is missing")
 
 
-@pytest.fixture
-def real_gpu() -> None:
-    """Skip where there is no GPU; fail instead where FLOWKIT_REQUIRE_CUDA=1."""
-    try:
-        cuda.load(QUICK)
-    except BackendUnavailableError as error:
-        if os.environ.get("FLOWKIT_REQUIRE_CUDA") == "1":
-            raise
-        pytest.skip(str(error))
-
-
-# px: single precision in some 500 iterations, amplified where the data term is weak.
-AGREEMENT_PX = 5e-3
-MEAN_AGREEMENT_PX = 5e-5
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("real_gpu")
-@pytest.mark.parametrize("shape", [(45, 57), (120, 160), (131, 98)])
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", get_args(Method))
-def test_a_real_gpu_agrees_with_the_twin(
-    method: Method, preset: str, shape: tuple[int, int], waves: Waves
+def test_doctor_explains_why_there_is_no_cuda(
+    opened: Callable[[FakeGpu], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = np.stack([waves(shape), waves(shape, (1.3, -0.8))])
-    flow, iterations = cuda.load(PRESETS[preset], method=method).flow_and_iterations(frames, [[0, 1]])
-    twin = tvl1_flow(*frames, params=PRESETS[preset])
-    assert [tuple(level) for level in iterations[0]] == [level.iterations for level in twin.trace.levels]
-    difference = np.abs(flow[0] - twin.flow)
-    assert difference.max() < AGREEMENT_PX
-    assert difference.mean() < MEAN_AGREEMENT_PX
+    def said() -> str:
+        (line,) = [f for f in examine() if f.topic == "TV-L1" and f.text.startswith("cuda:")]
+        assert line.level == "note"
+        return line.text
+
+    opened(FakeGpu(capability=70))
+    monkeypatch.setattr(cuda_device, "load_nvrtc", lambda major: None)
+    assert "the GPU is too old: compute capability 7.0, expected 7.5 or newer; use backend 'cpu'" in said()
+    opened(FakeGpu())
+    monkeypatch.setattr(cuda_device, "load_nvrtc", _no_nvrtc)
+    assert "NVRTC is missing" in said()
+    opened(FakeGpu())
+    monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 0)
+    assert "no GPU 0: CUDA shows 0 to this process" in said()
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    opened_again = functools.cache(cuda_device.open_device.__wrapped__)
+    monkeypatch.setattr(cuda, "open_device", opened_again)
+    assert "cupy does not import" in said()
 
 
-@pytest.mark.gpu
-@pytest.mark.usefixtures("real_gpu")
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", get_args(Method))
-def test_a_real_gpu_gives_the_same_bits_whatever_the_batches(
-    method: Method, preset: str, waves: Waves
+@pytest.mark.usefixtures("gpu")
+def test_a_servers_lanes_share_the_memory_that_it_may_take() -> None:
+    solver: Any = server._open_solver("cuda", 0, 1001, QUICK)
+    assert solver.memory_bytes == math.ceil(1001 / server.LANES)
+    unbounded: Any = server._open_solver("cuda", 0, 0, QUICK)
+    assert unbounded.memory_bytes is None
+
+
+@needs_compiler
+def test_emulated_small_run_for_checkers_uses_every_kernel(
+    gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(8)])
-    pairs = np.array([[k, (k + 1) % 8] for k in range(8)])
-    solver = cuda.load(PRESETS[preset], method=method)
-    together = solver.flow_batch(frames, pairs)
-    few = cuda.load(PRESETS[preset], method=method, memory_bytes=1 << 25).flow_batch(frames, pairs)
-    np.testing.assert_array_equal(few, together)
-    np.testing.assert_array_equal(solver.flow_batch(frames, pairs), together)
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("real_gpu")
-@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
-def test_a_real_gpus_codes_are_those_of_its_flow(code: Code, waves: Waves) -> None:
-    frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(4)])
-    pairs, bound_px = [[0, 1], [0, 2], [3, 1]], 1.0 if code == "u8" else None
-    solver = cuda.load(PRESETS["opencv-cuda"])
-    made = solver.codes_batch(frames, pairs, code=code, bound_px=bound_px)
-    for flow, codes in zip(solver.flow_batch(frames, pairs), made.codes, strict=True):
-        expected: NDArray[Any]
-        if code == "u8":
-            expected = quantize_u8(flow, bound_px=1.0)[0]
-        else:
-            expected = quantize_i8(flow)[0] if code == "i8" else quantize_i16(flow)[0]
-        np.testing.assert_array_equal(codes, expected)
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("real_gpu")
-def test_frames_on_a_real_gpu_give_a_flow_of_their_kind_there(waves: Waves) -> None:
-    cupy: Any = importlib.import_module("cupy")
-    frames, pairs = np.stack([waves((60, 80)), waves((60, 80), (1, 0))]), [[0, 1], [1, 0]]
-    solver = cuda.load(PRESETS["opencv-cuda"])
-    expected = solver.flow_batch(frames, pairs)
-    flow: Any = solver.flow_batch(cupy.asarray(frames), pairs)
-    assert isinstance(flow, cupy.ndarray)
-    np.testing.assert_array_equal(flow.get(), expected)
-    torch: Any = pytest.importorskip("torch")
-    tensor: Any = solver.flow_batch(torch.from_numpy(frames).cuda(), pairs)
-    assert isinstance(tensor, torch.Tensor)
-    assert tensor.is_cuda
-    np.testing.assert_array_equal(tensor.cpu().numpy(), expected)
+    monkeypatch.setattr(cuda_small, "open_device", cuda_device.open_device)
+    words = ["--size", "20x18", "--pairs", "1", "--presets", "fast,opencv-cpu,ipol", "--iterations", "2"]
+    monkeypatch.setattr(sys, "argv", ["cuda_small", *words])
+    cuda_small.main()
+    text = "".join(cuda_kernels.sources().values())
+    kernels = set(re.findall(r"\b(flowkit_\w+)\(", text))
+    assert kernels - set(gpu.launched) == {"flowkit_cluster"}
