@@ -1,0 +1,130 @@
+"""The table of fusions, as `flowkit train` and `flowkit eval` print it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+_GATING, _BASELINE, _ORACLE = "gating", "search", "oracle"
+_HEAD = ("fusion", "top-1 %", "95 % interval", "mean class %", "spread", "gating's gain", "95 % interval")
+_WITHOUT_GATE = 5
+_GAP = "  "
+
+
+def print_table(results: Mapping[str, Any]) -> None:
+    """Print the content of `results.json`: each fusion's accuracy, the gate's gain over it, and tests.
+
+    Parameters
+    ----------
+    results
+        As `gating.results.results_json` makes it.
+    """
+    rows = [_HEAD, *_rows(results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    if not results["gains"]:
+        widths = widths[:_WITHOUT_GATE]  # `zip` drops the columns of the gate
+    for row in rows:
+        first, *others = (
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        )
+        click.echo(_GAP.join([first, *others]).rstrip())
+    for line in _notes(results):
+        click.echo(line)
+
+
+def _rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each fusion, the gate and then the oracle last."""
+    gains = {gain["rival"]: gain for gain in results["gains"]}
+    names = [name for name in results["fusions"] if name not in (_GATING, _ORACLE)]
+    names += [name for name in (_GATING, _ORACLE) if name in results["fusions"]]
+    for name in names:
+        row, gain = results["fusions"][name], gains.get(name)
+        yield (
+            f"{name} (to read only)" if name == _ORACLE else name,
+            _percent(row["top1"]),
+            _interval(row["interval"]),
+            _percent(row["mean_class"]),
+            "" if row["spread"] is None else _percent(row["spread"]),
+            "" if gain is None else _signed(gain["mean"]),
+            "" if gain is None else _interval(gain["interval"], signed=True),
+        )
+
+
+def _notes(results: Mapping[str, Any]) -> Iterator[str]:
+    trials = results["trials"]
+    parts = sorted({(one["split"], one["part"]) for one in trials})
+    seeds = sorted({one["seed"] for one in trials})
+    yield (
+        f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over seed "
+        "and clip; spread: standard deviation over seeds"
+    )
+    gain = next((one for one in results["gains"] if one["rival"] == _BASELINE), None)
+    if gain is None:
+        return
+    share = results["headroom_share"]
+    # Behind the best fixed weights there is no way to speak of.
+    headroom = "" if share is None or share < 0 else f", {100 * share:.0f} % of the way to the oracle"
+    each = ", ".join(_signed(one) for one in gain["per_seed"])
+    yield f"gating against the best fixed weights (search): {_signed(gain['mean'])} points ({each}){headroom}"
+    yield from _mcnemar_lines(trials)
+    yield _gates_line(trials)
+    yield _preference_line(trials)
+
+
+def _mcnemar_lines(trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield McNemar's test of each split and seed; the folds of a split hold different clips and add up."""
+    first: Counter[tuple[str, int]] = Counter()
+    second: Counter[tuple[str, int]] = Counter()
+    for one in trials:
+        if one["mcnemar"] is not None:
+            first[one["split"], one["seed"]] += one["mcnemar"]["only_first"]
+            second[one["split"], one["seed"]] += one["mcnemar"]["only_second"]
+    for split, seed in sorted({*first, *second}):
+        alone, other = first[split, seed], second[split, seed]
+        yield (
+            f"  {split}, seed {seed}: right with gating alone {alone}, with search alone {other}, "
+            f"McNemar's p = {_chance(alone, other):.2g}"
+        )
+
+
+def _chance(alone: int, other: int) -> float:
+    import numpy as np
+
+    from gating.statistics import mcnemar
+
+    # Clips that both have right, or both wrong, do not count in the test.
+    answers = np.repeat([True, False], [alone, other])
+    return mcnemar(answers, ~answers).p_value
+
+
+def _gates_line(trials: Sequence[Mapping[str, Any]]) -> str:
+    told = [one["gates"] for one in trials if one["gates"] is not None]
+    means = {name: sum(one[name] for one in told) / len(told) for name in told[0] if name != "ratio"}
+    fallbacks, clips = (sum(one[name] for one in trials) for name in ("fallbacks", "clips"))
+    return (
+        f"gates: flow {means['mean_flow']:.2f} + rgb {means['mean_rgb']:.2f} = {means['mean_sum']:.2f}; "
+        f"zero: flow {_percent(means['zero_flow'])} %, rgb {_percent(means['zero_rgb'])} %, both "
+        f"{_percent(means['zero_both'])} %; fixed weights served {fallbacks} of {clips} clips"
+    )
+
+
+def _preference_line(trials: Sequence[Mapping[str, Any]]) -> str:
+    preferring = sum(one["prefers_gate"] for one in trials)
+    line = f"validation prefers the gate to the best fixed weights in {preferring} of {len(trials)} trials"
+    return line if preferring == len(trials) else f"{line}; `flowkit predict` uses the fixed ones elsewhere"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _interval(ends: Sequence[float], *, signed: bool = False) -> str:
+    return " to ".join((_signed if signed else _percent)(end) for end in ends)
