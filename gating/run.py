@@ -74,7 +74,9 @@ class RunOptions:
             raise InvalidParameterError(f"seeds must be distinct numbers >= 0, got {self.seeds}")
 
 
-def train(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> dict[str, Any]:
+def train(
+    store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
+) -> dict[str, Any] | None:
     """Train and judge every trial, write `results.json`, and return its content.
 
     Stages that have finished are loaded. All trials' data are planned, and so checked, before
@@ -89,6 +91,11 @@ def train(store: Store, splits: Sequence[Split], config: TrainConfig, options: R
     options
         Where, with which seeds, and how.
 
+    Returns
+    -------
+    dict or None
+        None in all processes of a torchrun but the first.
+
     Raises
     ------
     InputError
@@ -96,24 +103,45 @@ def train(store: Store, splits: Sequence[Split], config: TrainConfig, options: R
     GatingError
         As `gating.train.Trainer.fit`.
     """
-    plans = [
-        (split, plan_trial(store, split, dataclasses.replace(config, seed=seed), fold=fold), seed)
-        for split in splits
-        for fold in _folds(split, options.folds)
-        for seed in options.seeds
-    ]
+    plans = _plans(store, splits, config, options)
     with joined(options.device) as place:
         if place.leads:
             for split in splits:
                 write_split(store.path, split)
-        judgements = [
-            _trial(data, dataclasses.replace(config, seed=seed), options, place=place, kind=split.kind)
-            for split, data, seed in plans
-        ]
+        judgements = [_trial(data, own, options, place=place, kind=split.kind) for split, data, own in plans]
+        if not place.leads:
+            return None
         results = results_json(judgements, **_context(store, plans[0][1], config))
-        if place.leads:
-            write_results(options.out, results)
-    return results
+        write_results(options.out, results)
+        return results
+
+
+def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
+    """Return what `train` would tell of each trial before it starts, having checked all data."""
+    place = Place(torch.device("cpu"))
+    return [
+        _announced(data, own, place=place, loading=options.loading)
+        for _, data, own in _plans(store, splits, config, options)
+    ]
+
+
+def _plans(
+    store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
+) -> list[tuple[Split, TrialData, TrainConfig]]:
+    """Return each trial's split, data, and configuration with its seed."""
+    found = []
+    for split in splits:
+        for fold in _folds(split, options.folds):
+            for seed in options.seeds:
+                own = dataclasses.replace(config, seed=seed)
+                found.append((split, plan_trial(store, split, own, fold=fold), own))
+    return found
+
+
+def _announced(data: TrialData, config: TrainConfig, *, place: Place, loading: Loading) -> Event:
+    lines = describe(data, config, place=place, loading=loading)
+    which = {"split": data.split, "part": data.part, "seed": config.seed}
+    return {"event": "trial", **which, "lines": lines}
 
 
 def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
@@ -158,16 +186,7 @@ def _trial(
             tell=tell,
         )
         if place.leads:
-            lines = describe(data, config, place=place, loading=options.loading)
-            tell(
-                {
-                    "event": "trial",
-                    "split": data.split,
-                    "part": data.part,
-                    "seed": config.seed,
-                    "lines": lines,
-                }
-            )
+            tell(_announced(data, config, place=place, loading=options.loading))
         judgement = Trial(data, config, trial_options).run(kind=kind)
         if place.leads:
             tell({"event": "judged", "validation": dict(judgement.validation)})

@@ -1,0 +1,115 @@
+"""Which clips serve what: nothing is used twice, and groups stay whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import flowkit
+from flowkit.datasets import Split
+from flowkit.errors import InputError
+from flowkit.extract import ExtractConfig
+from flowkit.store.reader import Store
+from gating.checkpoint import differences
+from gating.data import TrialData, plan_trial
+from gating.train_config import GateData
+from tests import small
+from tests.labelled import five_folds, quick
+
+
+def planned(store: Store, gate_data: GateData, **changes: object) -> TrialData:
+    return plan_trial(store, five_folds(store), quick(gate_data=gate_data, **changes), fold="0")
+
+
+def groups(data: TrialData, ids: tuple[str, ...]) -> set[str]:
+    return {data.groups[k] for k in ids}
+
+
+def test_holdout_keeps_the_parts_and_their_groups_apart(labelled_store: Store) -> None:
+    data = planned(labelled_store, "holdout")
+    parts = [data.learn, data.gate, data.validation, data.test]
+    assert sorted(k for ids in parts for k in ids) == sorted(labelled_store)
+    assert sum(len(groups(data, ids)) for ids in parts) == 5
+
+
+def test_out_of_fold_divides_what_the_streams_learn_from(labelled_store: Store) -> None:
+    data = planned(labelled_store, "out-of-fold", stream_folds=3)
+    assert data.gate == data.learn
+    assert sorted(k for ids in data.folds for k in ids) == sorted(data.learn)
+    assert len(data.folds) == 3
+    assert sum(len(groups(data, ids)) for ids in data.folds) == len(groups(data, data.learn))
+
+
+def test_same_and_other_fusions_need_no_folds(labelled_store: Store) -> None:
+    assert planned(labelled_store, "same").folds == ()
+    assert planned(labelled_store, "out-of-fold", fusion="search").folds == ()
+
+
+def test_seeds_divide_differently_and_equal_ones_alike(labelled_store: Store) -> None:
+    found = {planned(labelled_store, "holdout", seed=seed).validation for seed in range(6)}
+    assert len(found) > 1
+    assert planned(labelled_store, "holdout") == planned(labelled_store, "holdout")
+
+
+def test_a_split_that_leaks_a_group_is_refused(labelled_store: Store) -> None:
+    honest = five_folds(labelled_store)
+    first = next(iter(honest.parts))
+    leaky = Split(
+        name="leaky",
+        kind="fold",
+        parts={**honest.parts, first: "1" if honest.parts[first] == "0" else "0"},
+        groups=honest.groups,
+    )
+    with pytest.raises(InputError, match="leaks"):
+        plan_trial(labelled_store, leaky, quick(), fold="0")
+
+
+def test_a_class_without_clips_to_learn_from_is_named(labelled_store: Store) -> None:
+    named = dict(zip(labelled_store, labelled_store.column("label"), strict=True))
+    one, other = sorted(set(named.values()))
+    several = [k for k in named if named[k] == one]
+    single = next(k for k in named if named[k] == other)
+    tested = next(k for k in named if named[k] == other and k != single)
+    parts = {**dict.fromkeys(several, "train"), single: "train", tested: "test"}
+    split = Split(name="thin", kind="subset", parts=parts)
+
+    def plan_all(seeds: range) -> None:
+        for seed in seeds:
+            plan_trial(labelled_store, split, quick(gate_data="holdout", seed=seed))
+
+    # With one of these seeds the only clip is kept aside.
+    with pytest.raises(InputError, match=other):
+        plan_all(range(20))
+
+
+def test_training_clips_of_one_group_are_divided_with_a_warning(labelled_store: Store) -> None:
+    split = five_folds(labelled_store)
+    parts = {k: "test" if fold == "0" else "train" for k, fold in split.parts.items()}
+    one_group = {k: "all" for k, part in parts.items() if part == "train"}
+    with pytest.warns(RuntimeWarning, match="one group"):
+        plan_trial(labelled_store, Split(name="one", kind="subset", parts=parts, groups=one_group), quick())
+
+
+def test_a_store_without_frames_is_refused(videos: Path, store: Path) -> None:
+    config = ExtractConfig(resize=small.NATIVE, jobs=1, frame_codec="none")
+    small.run(videos, store, config)
+    with flowkit.open(store) as opened:
+        # Both videos carry labels only below a class folder: give a split of the labelled one.
+        named = dict(zip(opened, opened.column("label"), strict=True))
+        parts = {k: "train" if n % 2 == 0 else "test" for n, (k, label) in enumerate(named.items()) if label}
+        parts.setdefault("drift/one", "train")
+        split = Split(name="s", kind="fold", parts={**parts, "drift/one": "0"})
+        with pytest.raises(InputError):
+            plan_trial(opened, split, quick(), fold="0")
+
+
+def test_the_record_tells_of_other_flow_and_other_clips(labelled_store: Store) -> None:
+    here = planned(labelled_store, "holdout").record()
+    other = planned(labelled_store, "same").record()
+    assert here["flow"] == other["flow"]
+    assert {line.split(" ")[0] for line in differences(here, other)} == {"clips.gate", "clips.learn"}
+    slower = {**here, "flow": {**here["flow"], "step": 2}}
+    assert differences(here, slower) == ["flow.step is 1 there and 2 here"]

@@ -1,0 +1,123 @@
+"""A whole run: its folder, its table, and each way of getting the gate's data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from flowkit.datasets import read_split
+from flowkit.errors import InvalidParameterError
+from flowkit.store.reader import Store
+from gating.batches import Loading
+from gating.clip_scores import load_scores
+from gating.fusions import FUSIONS
+from gating.judgement_files import read_judgements, scores_path
+from gating.run import RunOptions, plan, train, trial_folder
+from gating.train import Event
+from gating.train_config import TrainConfig
+from tests.labelled import five_folds, quick
+
+
+def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:
+    events: list[Event] = []
+    given = RunOptions(out=out, folds=("0",), loading=Loading(), tell=events.append, **options)
+    results = train(store, [five_folds(store)], config, given)
+    assert results is not None
+    return results, events
+
+
+@pytest.fixture(autouse=True)
+def splits_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is shared by all tests: no test leaves a split beside it."""
+    monkeypatch.setattr("gating.run.write_split", lambda path, split: None)
+
+
+def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store, tmp_path: Path) -> None:
+    results, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
+    assert set(results["fusions"]) == {*FUSIONS, "gating"}
+    assert results["fusions"]["oracle"]["top1"] >= results["fusions"]["rgb"]["top1"]
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert [trial["seed"] for trial in results["trials"]] == [0, 1]
+    folder = trial_folder(tmp_path, "5-fold", "0", 1)
+    logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert {event["event"] for event in logged} >= {"trial", "step", "epoch", "finished", "judged"}
+    assert [judgement.seed for judgement in read_judgements(tmp_path)] == [0, 1]
+    test, fit = (load_scores(scores_path(folder, part)) for part in ("test", "fit"))
+    assert test.gates is not None
+    assert set(test.ids).isdisjoint(fit.ids)
+    assert fit.flow_features is not None
+    # The same again trains nothing and judges alike.
+    again, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
+    assert {event["event"] for event in events} == {"trial", "skipped", "judged"}
+    assert again["fusions"] == results["fusions"]
+
+
+def test_out_of_fold_scores_are_of_copies_that_did_not_see_the_clip(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    config = quick(gate_data="out-of-fold", stream_folds=2)
+    _, events = run(labelled_store, tmp_path, config)
+    folder = trial_folder(tmp_path, "5-fold", "0", 0)
+    stages = [event["stage"] for event in events if event["event"] == "finished"]
+    assert stages == ["rgb", "flow", "fold0/flow", "fold0/rgb", "fold1/flow", "fold1/rgb", "gate"]
+    fit = load_scores(scores_path(folder, "fit"))
+    assert fit.flow_features is None  # of other networks than the final ones
+    record = json.loads((folder / "trial.json").read_text())
+    assert record["data"]["clips"]["learn"].startswith(f"{len(fit.ids)} clips")
+    final = load_scores(scores_path(folder, "validation"))
+    assert set(final.ids).isdisjoint(fit.ids)
+
+
+def test_without_a_gate_the_other_fusions_are_compared(labelled_store: Store, tmp_path: Path) -> None:
+    results, events = run(labelled_store, tmp_path, quick(fusion="search"))
+    assert set(results["fusions"]) == set(FUSIONS)
+    assert [event["stage"] for event in events if event["event"] == "finished"] == ["rgb", "flow"]
+    assert results["gains"] == []
+
+
+def test_equal_runs_are_equal(labelled_store: Store, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        run(labelled_store, tmp_path / name, quick(gate_data="holdout", rgb_dropout=0.5))
+    one, other = (
+        load_scores(scores_path(trial_folder(tmp_path / name, "5-fold", "0", 0), "test"))
+        for name in ("one", "other")
+    )
+    assert one.gated is not None
+    assert other.gated is not None
+    assert np.array_equal(one.gated, other.gated)
+
+
+def test_splits_are_kept_beside_the_store(
+    labelled_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import flowkit
+
+    monkeypatch.undo()
+    copy = tmp_path / "clips.h5"
+    shutil.copy(labelled_path, copy)
+    with flowkit.open(copy) as store:
+        run(store, tmp_path / "out", quick(fusion="average"))
+        assert read_split(copy, "5-fold").parts == five_folds(store).parts
+
+
+def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
+    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=Loading(), tell=lambda event: None)
+    (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
+    told = "\n".join(event["lines"])
+    for words in ("preset opencv-cuda", "codec i8", "+-8 px", "effective batch 4 clips", "5 groups", "disc-"):
+        assert words in told
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:
+    options = RunOptions(out=tmp_path, folds=("7",), loading=Loading(), tell=lambda event: None)
+    with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
+        train(labelled_store, [five_folds(labelled_store)], quick(), options)

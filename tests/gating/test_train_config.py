@@ -1,0 +1,84 @@
+"""Training configurations: presets, round trips, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from flowkit.errors import InvalidParameterError
+from gating.schedule import Schedule
+from gating.train_config import PRESETS, TrainConfig, train_preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_configuration_survives_json(name: str) -> None:
+    config = train_preset(name)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_the_release_learns_its_gate_from_the_streams_own_clips() -> None:
+    config = train_preset("zhu2018")
+    assert (config.gate_data, config.net.prior, config.net.start) == ("same", 0.0, "zero")
+    assert (config.gate.lr, config.gate.batch, config.gate.decay) == (0.001, 128, "constant")
+
+
+def test_tsn_presets_are_its_recipe() -> None:
+    config = train_preset("tsn")
+    assert (config.rgb.lr, config.rgb.clip_norm, config.rgb.batch) == (0.001, 40, 128)
+    assert (config.flow.lr, config.flow.clip_norm) == (0.005, 20)
+    assert config.stream_augment("flow").scales == (1.0, 0.875, 0.75)
+    assert config.stream_augment("rgb").scales == (1.0, 0.875, 0.75, 0.66)
+    # 9,537 clips in batches of 128: 3,500 and 18,000 iterations.
+    steps = -(-9537 // 128)
+    assert abs(config.rgb.epochs * steps - 3500) < steps
+    assert abs(config.flow.epochs * steps - 18_000) < steps
+
+
+def test_steps_fall_to_a_tenth_after_each_milestone() -> None:
+    schedule = Schedule(epochs=10, lr=1.0, decay="steps", milestones=(4, 8))
+    assert [round(schedule.factor(epoch), 6) for epoch in (0, 3.99, 4, 7.9, 8)] == [1, 1, 0.1, 0.1, 0.01]
+
+
+def test_cosine_rises_over_the_warm_up_and_ends_at_zero() -> None:
+    schedule = Schedule(epochs=11, lr=1.0, decay="cosine", warmup_epochs=1)
+    assert [round(schedule.factor(epoch), 6) for epoch in (0, 0.5, 1, 6, 11)] == [0, 0.5, 1, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"optimizer": "adam"},
+        {"decay": "linear"},
+        {"milestones": (3, 2), "decay": "steps"},
+        {"milestones": (3,)},
+        {"warmup_epochs": 5.0},
+        {"batch": 0},
+        {"clip_norm": 0.0},
+    ],
+)
+def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameterError, match=next(iter(changes))):
+        Schedule(**{"epochs": 5, "lr": 0.1, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gate_data": "test"},
+        {"preset": "huge"},
+        {"segments": 0},
+        {"stream_folds": 1},
+        {"holdout_share": 0.6},
+        {"validation_share": 0.0},
+        {"test_crops": 3},
+        {"seed": -1},
+    ],
+)
+def test_impossible_configurations_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameterError, match=next(iter(changes))):
+        dataclasses.replace(train_preset("tiny"), **changes)  # type: ignore[arg-type]
