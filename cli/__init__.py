@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "Turn videos into one store of frames and TV-L1 flow.",
     "info": "Show what a store holds, or one video of it.",
     "verify": "Check every byte of a store that counts; --repair drops what is broken.",
+    "train": "Train two streams on a store, and a gate that weighs them per video.",
     "view": "Draw one video's flow, or report on a whole store with --html.",
     "compare": "Tell how far two sources of flow are apart.",
     "flow": "Compute the flow between two pictures.",

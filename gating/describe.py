@@ -28,7 +28,7 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
     )
     line = (
         f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, codec {codec}, "
-        f"{stored} when stored; the network sees it clipped to +-{bound:g} px"
+        f"{stored}; the network sees it clipped to +-{bound:g} px"
     )
     if codec == "jpeg" and record["bound"] != bound:
         line += f" (WARNING: the bounds differ; --bound {record['bound']:g} fits this store)"

@@ -23,11 +23,13 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
+from gating.config import check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
+from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements
 from gating.places import Place, joined
-from gating.results import Judgement, results_json
+from gating.results import GATING, Judgement, results_json
 from gating.train import Event, Tell
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
@@ -129,6 +131,7 @@ def _plans(
     store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
 ) -> list[tuple[Split, TrialData, TrainConfig]]:
     """Return each trial's split, data, and configuration with its seed."""
+    check_choice("fusion", config.fusion, (GATING, *FUSIONS))
     found = []
     for split in splits:
         for fold in _folds(split, options.folds):

@@ -105,6 +105,21 @@ def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     assert equal(weights(whole), weights(second))
 
 
+def test_a_stage_left_after_the_last_step_of_an_epoch_goes_on_with_its_end(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    config = quick()
+    events: list[Event] = []
+    whole = stream_trainer(labelled_store, tmp_path / "whole", config)
+    whole.fit()
+    with pytest.raises(KeyboardInterrupt):
+        stream_trainer(labelled_store, tmp_path / "cut", config, tell=InterruptedAt(0, 2)).fit()
+    second = stream_trainer(labelled_store, tmp_path / "cut", config, resume=True, tell=events.append)
+    second.fit()
+    assert [event["event"] for event in events][:2] == ["resumed", "epoch"]
+    assert equal(weights(whole), weights(second))
+
+
 def test_a_finished_stage_is_loaded_not_trained(labelled_store: Store, tmp_path: Path) -> None:
     config = quick()
     events: list[Event] = []

@@ -1,0 +1,96 @@
+"""`flowkit train`: store → two streams → gate → accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .split_options import split_options, take_folds, take_splits
+from .train_options import config_options, find_store, take_train_config
+from .train_report import TrainReporter
+
+
+@click.command("train")
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--fusion",
+    default="gating",
+    show_default=True,
+    help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/STORE-PRESET]"
+)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run, from where it was left.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
+@split_options
+@config_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Most clips at once; larger batches are accumulated.",
+)
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Between checkpoints within an epoch; each epoch's end and Ctrl-C save one, too.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would be trained, train nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
+def command(store: Path | None, **options: Any) -> None:
+    """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip.
+
+    STORE defaults to $FLOWKIT_STORE, or the only store in this folder. Finished stages are
+    not trained again. The test list is looked at once, when all is trained; best epochs are
+    picked by a part of the training list.
+
+    The run's folder keeps checkpoints, log.jsonl, scores and results.json; `flowkit report`
+    makes a page of it. For several GPUs: torchrun --nproc-per-node N -m flowkit_cli train ...
+    """
+    import flowkit
+
+    from .fusion_table import print_table
+
+    path = find_store(store)
+    reporter = TrainReporter(quiet=options.pop("quiet"))
+    with flowkit.open(path) as opened:
+        splits = take_splits(opened, options)
+        folds = take_folds(options)
+        config = take_train_config(options)
+        options["out"] = options["out"] or Path("runs") / f"{path.stem}-{config.preset}"
+        results = _train(opened, splits, config, folds=folds, tell=reporter, **options)
+    if results is not None:
+        print_table(results)
+        click.echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
+
+
+def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
+    """Run, or in a dry run say what would be trained; only the first of several processes has results."""
+    import torch
+
+    from gating.batches import Loading
+    from gating.run import RunOptions, plan, train
+
+    threads, first, count = (options.pop(name) for name in ("threads", "seed", "seeds"))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loading = Loading(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
+    dry_run, seeds = options.pop("dry_run"), tuple(range(first, first + count))
+    run = RunOptions(seeds=seeds, loading=loading, **options)
+    if not dry_run:
+        return train(store, splits, config, run)
+    for event in plan(store, splits, config, run):
+        run.tell(event)
+    return None

@@ -1,0 +1,172 @@
+"""The options of `flowkit train` that say what is learned, and how they change a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from flowkit.errors import InputError
+
+if TYPE_CHECKING:
+    from gating.train_config import TrainConfig
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Name of the option, its kind, its help; the default of each is the preset's.
+_NETWORKS: tuple[tuple[str, Any, str], ...] = (
+    ("--backbone", str, "bn_inception, resnet18, resnet50, efficientnet_lite0 or small, for both streams."),
+    ("--weights", str, "imagenet, none, or a file, for both streams."),
+    ("--rgb-weights", str, "As --weights, for one stream."),
+    ("--flow-weights", str, "As --weights, for one stream."),
+    ("--rgb-dropout", float, "Share of the pooled feature dropped, [0, 1)."),
+    ("--flow-dropout", float, "Share of the pooled feature dropped, [0, 1)."),
+    ("--partial-bn/--no-partial-bn", None, "Keep all batch norms but the first as they are."),
+    ("--segments", int, "Segments of a clip, K."),
+    ("--stack", int, "Flow fields of a segment, L."),
+    ("--bound", float, "Clip flow to +-BOUND px, as the network sees it."),
+    ("--size", int, "Side of the network's square input, px."),
+    ("--flip/--no-flip", None, "Mirror half of the training clips; off where left and right make classes."),
+)
+_GATE: tuple[tuple[str, Any, str], ...] = (
+    ("--gate-data", str, "What the gate learns from: out-of-fold, holdout or same."),
+    ("--stream-folds", int, "Pairs of stream copies for --gate-data out-of-fold."),
+    ("--holdout-share", float, "Share of the training list for --gate-data holdout."),
+    ("--activation", str, "relu, softmax or sigmoid."),
+    ("--combine", str, "How the two maps are joined: concat, height or sum."),
+    ("--placement", str, "Activate the mean over segments (consensus) or each (snippet)."),
+    ("--tap", str, "Layer that the gate reads."),
+    ("--auxiliary-weight", float, "Weight of the auxiliary classification."),
+    ("--prior", float, "Weight of the pull towards the fixed weights."),
+    ("--gate-dropout", float, "Share of the gate's pooled feature dropped, [0, 1)."),
+)
+_TRAINING: tuple[tuple[str, Any, str], ...] = (
+    ("--rgb-epochs", int, "Passes over the clips."),
+    ("--flow-epochs", int, "Passes over the clips."),
+    ("--gate-epochs", int, "Passes over the clips."),
+    ("--batch", int, "Effective batch of the streams, clips."),
+    ("--gate-batch", int, "Effective batch of the gate, clips."),
+    ("--lr-factor", float, "Multiplies the rates of all stages."),
+    ("--validation-share", float, "Share of the training list that picks the best epochs."),
+    ("--test-segments", int, "Segments of a clip when it is tested."),
+    ("--test-crops", int, "Crops of a clip when it is tested: 1, 5 or 10."),
+    ("--field", str, "Flow field of the store."),
+    ("--amp/--no-amp", None, "Mixed precision."),
+)
+
+
+def config_options(function: Function) -> Function:
+    """Add --preset and the options that replace single values of it."""
+    for flag, kind, text in reversed(_NETWORKS + _GATE + _TRAINING):
+        function = click.option(flag, type=kind, default=None, help=f"{text} [default: the preset's]")(
+            function
+        )
+    return click.option(
+        "--preset",
+        type=click.Choice(["tiny", "tsn", "zhu2018"]),
+        default="tsn",
+        show_default=True,
+        help="tiny: small clips on a CPU, minutes; tsn: TSN's recipe and a gate on out-of-fold scores; "
+        "zhu2018: the gate as its authors released it.",
+    )(function)
+
+
+# Where each option's value goes: a path of field names into TrainConfig.
+_PLACES: dict[str, tuple[str, ...]] = {
+    **{
+        name: (name,)
+        for name in (
+            *("backbone", "rgb_dropout", "flow_dropout", "partial_bn", "segments", "stack", "gate_data"),
+            *("stream_folds", "holdout_share", "tap", "validation_share", "test_segments", "test_crops"),
+            *("field", "amp"),
+        )
+    },
+    **{name: ("net", name) for name in ("activation", "combine", "placement", "auxiliary_weight", "prior")},
+    "bound": ("augment", "bound_px"),
+    "size": ("augment", "size"),
+    "flip": ("augment", "flip"),
+    "gate_dropout": ("net", "dropout"),
+    "rgb_epochs": ("rgb", "epochs"),
+    "flow_epochs": ("flow", "epochs"),
+    "gate_epochs": ("gate", "epochs"),
+    "gate_batch": ("gate", "batch"),
+}
+
+
+def take_train_config(options: dict[str, Any]) -> TrainConfig:
+    """Take --preset, --fusion and the options of `config_options` out of a command's options.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value lies outside its range.
+    """
+    from gating.train_config import train_preset
+
+    config = train_preset(options.pop("preset"))
+    values: dict[tuple[str, ...], Any] = {("fusion",): options.pop("fusion")}
+    for name, place in _PLACES.items():
+        values[place] = options.pop(name)
+    weights, batch, factor = (options.pop(name) for name in ("weights", "batch", "lr_factor"))
+    for name in ("rgb_weights", "flow_weights"):
+        own = options.pop(name)
+        values[(name,)] = weights if own is None else own
+    for stage in ("rgb", "flow"):
+        values[(stage, "batch")] = batch
+    if factor is not None:
+        for stage in ("rgb", "flow", "gate"):
+            values[(stage, "lr")] = config.schedule(stage).lr * factor
+    return _replaced(config, {place: value for place, value in values.items() if value is not None})
+
+
+def _replaced(config: TrainConfig, values: dict[tuple[str, ...], Any]) -> TrainConfig:
+    """Return the configuration with values at paths of field names; "none" is None."""
+    tops: dict[str, Any] = {}
+    for (top, *below), value in values.items():
+        if below:
+            tops.setdefault(top, {})[below[0]] = value
+        else:
+            tops[top] = None if value == "none" else value
+    whole = {
+        name: _shortened(getattr(config, name), value) if isinstance(value, dict) else value
+        for name, value in tops.items()
+    }
+    return dataclasses.replace(config, **whole)
+
+
+def _shortened(piece: Any, values: dict[str, Any]) -> Any:
+    """Replace values; the milestones and the warm-up of a schedule move with its epochs."""
+    epochs = values.get("epochs")
+    if epochs is not None and hasattr(piece, "milestones"):
+        share = epochs / piece.epochs
+        values = {
+            **values,
+            "milestones": tuple(round(one * share, 3) for one in piece.milestones),
+            "warmup_epochs": piece.warmup_epochs * min(1.0, share),
+        }
+    return dataclasses.replace(piece, **values)
+
+
+def find_store(given: Path | None) -> Path:
+    """Return the store that a command is about: as given, FLOWKIT_STORE, or the only one here.
+
+    Raises
+    ------
+    InputError
+        None of them, or several stores lie here.
+    """
+    if given is not None:
+        return given
+    if named := os.environ.get("FLOWKIT_STORE"):
+        return Path(named)
+    here = sorted(Path().glob("*.h5"))
+    if len(here) != 1:
+        names = ", ".join(str(path) for path in here[:5]) or "none"
+        raise InputError(
+            f"no STORE given, FLOWKIT_STORE is not set, and the stores here are: {names}; name one"
+        )
+    return here[0]

@@ -1,0 +1,140 @@
+"""`flowkit train` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests import labelled
+from tests.cli.test_commands import command_line
+
+QUICK = (
+    *("--preset", "tiny", "--segments", "2", "--stack", "2", "--size", "32", "--gate-data", "holdout"),
+    *(
+        "--rgb-epochs",
+        "2",
+        "--flow-epochs",
+        "2",
+        "--gate-epochs",
+        "2",
+        "--batch",
+        "4",
+        "--test-segments",
+        "2",
+    ),
+    *("--threads", "1", "--folds", "5", "--fold", "0", "--group", r"_g(\d+)_"),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled.make_store(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    shutil.copy(made, tmp_path / "clips.h5")
+    return tmp_path
+
+
+def says(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command_line("train", *words), cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_only_store_here_is_trained_on_and_the_table_printed(folder: Path) -> None:
+    done = says(folder, *QUICK)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "runs" / "clips-tiny" / "results.json").read_text())
+    assert {"rgb", "flow", "search", "gating", "oracle"} <= set(results["fusions"])
+    assert set(results["fusions"]["gating"]) >= {"top1", "mean_class", "interval"}
+    assert "gating" in done.stdout
+    assert "effective batch 4 clips" in done.stderr
+    assert (folder / "clips.h5.splits" / "5-fold.csv").is_file()
+
+
+def test_a_dry_run_tells_and_leaves_nothing(folder: Path) -> None:
+    done = says(folder, "clips.h5", *QUICK, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "kept from the streams" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["clips.h5"]
+
+
+def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> None:
+    assert says(folder, *QUICK, "--out", "whole").returncode == 0
+    process = subprocess.Popen(
+        command_line("train", *QUICK, "--out", "cut", "--flow-epochs", "2"),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = folder / "cut" / "5-fold-0" / "seed0" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.is_file() and '"step"' in log.read_text()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    refused = says(folder, *QUICK, "--out", "cut")
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    resumed = says(folder, *QUICK, "--out", "cut", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    fusions = [
+        json.loads((folder / name / "results.json").read_text())["fusions"] for name in ("whole", "cut")
+    ]
+    assert fusions[0] == fusions[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--backbone", "vgg"), "backbone must be one of"),
+        (("--gate-data", "test"), "gate_data must be one of out-of-fold, holdout, same"),
+        (("--fusion", "magic"), "fusion must be one of"),
+        (("--bound", "0"), "bound_px must be finite and > 0"),
+        (("--weights", "nothing.pth"), "nothing.pth"),
+        (("--seed", "-1"), "-1"),
+    ],
+)
+def test_bad_values_are_named(folder: Path, words: tuple[str, ...], told: str) -> None:
+    done = says(folder, *QUICK, *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_several_stores_here_want_a_choice(folder: Path) -> None:
+    shutil.copy(folder / "clips.h5", folder / "other.h5")
+    done = says(folder, *QUICK)
+    assert done.returncode == 2
+    assert "clips.h5, other.h5" in done.stderr
+    environment = {**os.environ, "FLOWKIT_STORE": "other.h5"}
+    chosen = subprocess.run(
+        command_line("train", *QUICK, "--dry-run"),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert chosen.returncode == 0, chosen.stderr
+
+
+def test_weights_that_no_package_gives_are_explained(folder: Path) -> None:
+    done = says(folder, "--preset", "tsn", "--folds", "5")
+    assert done.returncode == 2
+    assert "bn_inception" in done.stderr
+    assert "pass a file" in done.stderr
