@@ -59,8 +59,8 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
     parts = sorted({(one["split"], one["part"]) for one in trials})
     seeds = sorted({one["seed"] for one in trials})
     yield (
-        f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over seed "
-        "and clip; spread: standard deviation over seeds"
+        f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over "
+        "seed and clip; spread: standard deviation over seeds"
     )
     gain = next((one for one in results["gains"] if one["rival"] == _BASELINE), None)
     if gain is None:

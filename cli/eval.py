@@ -1,0 +1,92 @@
+"""`flowkit eval`: a finished run, scored with other segments and crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("eval")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the clips are, with the run's splits beside it. [default: the store of the training]",
+)
+@click.option(
+    "--segments", type=click.IntRange(min=1), default=25, show_default=True, help="Segments of a clip."
+)
+@click.option(
+    "--crops", type=click.Choice([1, 5, 10]), default=1, show_default=True, help="Crops of a segment."
+)
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write scores and results.json into this folder and leave the run's own.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Most clips of as many segments as in training at once.",
+)
+@click.option("--amp/--no-amp", default=None, help="Mixed precision. [default: as trained]")
+@click.option("--quiet", "-q", is_flag=True, help="The table alone; warnings stay.")
+def command(out: Path, **options: Any) -> None:
+    """Score the clips of the run in the folder OUT anew and compare all fusions.
+
+    Each finished trial's test, validation and held-out clips are scored with --segments and --crops,
+    every fusion is fitted again, and the run's scores/*.npz and results.json are replaced.
+    """
+    import flowkit
+    from gating.evaluate import evaluate
+    from gating.load import recorded_store
+
+    from .fusion_table import print_table
+
+    scores = options["scores"]
+    with flowkit.open(options.pop("store") or recorded_store(out)) as store:
+        results = evaluate(out, store, _options(**options))
+    if results is not None:
+        print_table(results)
+        click.echo(f"\n{scores or out}: scores and results.json; `flowkit report {scores or out}` draws them")
+
+
+def _options(*, threads: int | None, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
+    import torch
+
+    from gating.batches import Loading
+    from gating.evaluate import EvalOptions
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loading = Loading(workers=workers, micro_batch=micro_batch)
+    return EvalOptions(loading=loading, tell=_Reporter(quiet=quiet), **values)
+
+
+class _Reporter:
+    """Says to standard error what is scored; what was left out is said in any case."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._noted: set[str] = set()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event of `gating.evaluate`."""
+        trial = f"split {event['split']}, tested on {event['part']}, seed {event['seed']}"
+        if event["event"] == "unfinished":
+            click.echo(f"{trial}: left out, not finished: {', '.join(event['stages'])}", err=True)
+        elif event["event"] == "note":
+            if event["text"] not in self._noted:  # the trials of a run share their store
+                click.echo(f"note: {event['text']}", err=True)
+            self._noted.add(event["text"])
+        elif not self._quiet:
+            click.echo(f"{trial}: scoring {event['clips']} test clips", err=True)

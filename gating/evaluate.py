@@ -1,0 +1,170 @@
+"""Score the clips of a finished run anew, with other segments and crops; fit and judge all fusions.
+
+results = evaluate(Path("runs/ucf101"), store, EvalOptions(segments=25, crops=10, ...))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flowkit.datasets import Split, read_split
+from flowkit.errors import InvalidParameterError
+from flowkit.store.reader import Store
+from gating.batches import Batches, Loading
+from gating.checkpoint import differences
+from gating.data import TrialData, plan_trial
+from gating.errors import CheckpointError
+from gating.judging import Judging
+from gating.load import TrialRecord, find_trials, load_copies, load_networks
+from gating.places import Place, joined
+from gating.run import summarise_run, trial_folder
+from gating.score import Networks
+from gating.store_fit import check_store_fits
+from gating.train import Tell
+from gating.train_config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EvalOptions:
+    """How a run is scored.
+
+    Parameters
+    ----------
+    segments : int
+        Of each clip, >= 1.
+    crops : {1, 5, 10}
+        Of each segment.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    loading : Loading
+        Workers and micro-batches.
+    amp : bool or None
+        Mixed precision; None is as it was trained.
+    scores : Path or None
+        Folder that gets scores, judgements and results.json in place of the run's own.
+    tell : callable
+        Gets {"event": "unfinished", "scoring" or "note", ...}, in the first process.
+    """
+
+    segments: int = 25
+    crops: int = 1
+    device: str = "auto"
+    loading: Loading
+    amp: bool | None = None
+    scores: Path | None = None
+    tell: Tell
+
+    def __post_init__(self) -> None:
+        """Check what `TrainConfig` would blame on training."""
+        if self.segments < 1:
+            raise InvalidParameterError(f"segments must be >= 1, got {self.segments}")
+        if self.crops not in (1, 5, 10):
+            raise InvalidParameterError(f"crops must be 1, 5 or 10, got {self.crops}")
+
+    def applied_to(self, config: TrainConfig) -> TrainConfig:
+        """Return a trial's configuration, scored in this way."""
+        amp = config.amp if self.amp is None else self.amp
+        return dataclasses.replace(config, test_segments=self.segments, test_crops=self.crops, amp=amp)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Planned:
+    record: TrialRecord
+    split: Split
+    data: TrialData
+    config: TrainConfig
+
+
+def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | None:
+    """Score and judge every finished trial of a run, and write and return `results.json`.
+
+    All trials are held to the store before the first is scored. Trials that have not finished are
+    left out and told of.
+
+    Parameters
+    ----------
+    out
+        The run's folder.
+    store
+        With the clips, and with the run's splits beside it.
+    options
+        How.
+
+    Returns
+    -------
+    dict or None
+        None in all processes of a torchrun but the first.
+
+    Raises
+    ------
+    CheckpointError
+        No trial has finished, one is damaged, or its clips are not those of the store and split.
+    InputError
+        The store's flow is not what was trained on, or the split is not beside it.
+    """
+    with joined(options.device) as place:
+        plans = list(_plans(out, store, options, place))
+        if not plans:
+            raise CheckpointError(f"no trial of {out} has finished; go on with `flowkit train --resume`")
+        dest = options.scores or out
+        for one in plans:
+            _judge(one, dest, options, place)
+        if not place.leads:
+            return None
+        return summarise_run(dest, store, plans[0].data, plans[0].config)
+
+
+def _plans(out: Path, store: Store, options: EvalOptions, place: Place) -> Iterator[_Planned]:
+    for record in find_trials(out):
+        if missing := record.unfinished():
+            _tell(options, place, "unfinished", record, stages=missing)
+            continue
+        for note in check_store_fits(record, store):
+            _tell(options, place, "note", record, text=note)
+        split = read_split(store.path, record.data["split"])
+        yield _Planned(
+            record=record,
+            split=split,
+            data=_planned_data(record, store, split),
+            config=options.applied_to(record.config),
+        )
+
+
+def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
+    """Divide the split as in training, and hold its clips to those of the training."""
+    part = record.data["part"]
+    data = plan_trial(store, split, record.config, fold=part if split.kind == "fold" else None)
+    there, here = dict(record.data), data.record()
+    del there["flow"], here["flow"]  # `check_store_fits` knows what matters of it
+    if found := differences(there, here):
+        raise CheckpointError(
+            f"{record.folder} was trained on other clips than {store.path} and its split {split.name!r} "
+            f"give: {'; '.join(found)}. Name the store of the training with --store, and keep its split"
+        )
+    return data
+
+
+def _judge(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> None:
+    _tell(options, place, "scoring", one.record, clips=len(one.data.test))
+    networks = load_networks(one.record, device=place.device).networks
+
+    def copies() -> Iterator[Networks]:
+        for fold in range(len(one.data.folds)):
+            yield load_copies(one.record, fold, device=place.device)
+
+    inputs = networks.rgb.backbone.inputs
+    Judging(
+        networks=networks,
+        copies=copies,
+        batches=Batches(one.data, one.config, inputs, place=place, loading=options.loading),
+        folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
+    ).run(one.split.kind)
+
+
+def _tell(options: EvalOptions, place: Place, event: str, record: TrialRecord, **values: object) -> None:
+    if place.leads:
+        which = {"split": record.data["split"], "part": record.data["part"], "seed": record.config.seed}
+        options.tell({"event": event, **which, **values})

@@ -1,0 +1,149 @@
+"""Whether a store's flow is what networks were trained on, and the extraction that makes it so."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flowkit import TVL1Params
+from flowkit.errors import FlowkitError, InputError
+from flowkit.extract import ExtractConfig
+from flowkit.frames import ResizeRule
+from flowkit.store.reader import Store
+from gating.checkpoint import differences
+from gating.data import flow_record
+from gating.errors import CheckpointError
+from gating.load import TrialRecord
+
+
+def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
+    """Hold a store to how the flow was made that a trial learned from.
+
+    A codec that keeps more or less of the same flow is no obstacle, unless it clips where the
+    networks would see more.
+
+    Returns
+    -------
+    list of str
+        What differs without harm, a line each.
+
+    Raises
+    ------
+    InputError
+        The store keeps no frames, or its flow was made otherwise; each difference is named, and the
+        options of `flowkit extract` that make such flow.
+    """
+    if store.options.frame_codec == "none":
+        raise InputError(
+            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
+        )
+    there, here = record.data["flow"], flow_record(store)
+    found = differences(_made(there, record), _made(here, record))
+    if found:
+        raise InputError(
+            f"{store.path} does not fit {record.folder}: {'; '.join(found)} (there: as trained; here: this "
+            f"store). {_remedy(record)}"
+        )
+    return [
+        f"{name} is {there.get(name)!r} where it was trained and {here[name]!r} in {store.path}"
+        for name in ("flow_codec", "frame_codec", "jpeg_quality")
+        if there.get(name) != here[name]
+    ]
+
+
+def _made(flow: Mapping[str, Any], record: TrialRecord) -> dict[str, Any]:
+    """Return what decides the values that a network sees, but for the rounding of codecs."""
+    field = record.config.field
+    clipped = float(flow["bound"]) if flow["flow_codec"] == "jpeg" else math.inf
+    params = json.loads(flow["tvl1_params"])
+    presets = json.loads(flow["tvl1_preset"])
+    own = params.get(field)
+    return {
+        # Of presets of equal parameters the name says nothing, of imported flow it is all there is.
+        **({f"{field}.preset": presets.get(field)} if not own else {}),
+        field: own,
+        "step": flow["step"],
+        "resize": json.loads(flow["resize"]),
+        "sampling": json.loads(flow["sampling"]),
+        "flow_clipped_to_px": min(clipped, record.config.augment.bound_px),
+    }
+
+
+def _remedy(record: TrialRecord) -> str:
+    try:
+        options = " ".join(shlex.quote(word) for word in extract_options(record))
+    except CheckpointError as error:
+        return f"{error}; take a store that was imported alike"
+    return f"Extract with: flowkit extract {options} VIDEOS STORE"
+
+
+def extract_config(record: TrialRecord) -> ExtractConfig:
+    """Return the extraction that makes flow as a trial learned from.
+
+    Raises
+    ------
+    CheckpointError
+        The flow was imported, or by settings that this version does not know.
+    """
+    flow = record.data["flow"]
+    try:
+        params = json.loads(flow["tvl1_params"])
+        sampling = json.loads(flow["sampling"])
+        return ExtractConfig(
+            params=TVL1Params(**params["flow"]),
+            resize=ResizeRule.from_json(flow["resize"]),
+            step=flow["step"],
+            fps=sampling["fps"],
+            backward="flow_backward" in params,
+            flow_codec=flow["flow_codec"],
+            bound_px=flow["bound"],
+            jpeg_quality=flow["jpeg_quality"],
+        )
+    except (KeyError, TypeError, ValueError, FlowkitError) as error:
+        raise CheckpointError(
+            f"{record.folder} was trained on flow that `flowkit extract` cannot make ({error})"
+        ) from error
+
+
+def extract_options(record: TrialRecord) -> list[str]:
+    """Return the options of `flowkit extract` that `extract_config` stands for.
+
+    Raises
+    ------
+    CheckpointError
+        As `extract_config`.
+    """
+    config = extract_config(record)
+    words = [*_tvl1_options(record, config), *_resize_options(config.resize)]
+    words += ["--step", f"{config.step}"] if config.step != 1 else []
+    words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
+    words += ["--backward"] if config.backward else []
+    words += ["--flow-codec", config.flow_codec]
+    return words + (["--bound", f"{config.bound_px:g}"] if config.flow_codec == "jpeg" else [])
+
+
+def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
+    """Yield the preset, or of custom parameters all that are not the default preset's."""
+    preset = json.loads(record.data["flow"]["tvl1_preset"])["flow"]
+    if preset != "custom":
+        yield from ("--preset", preset)
+        return
+    default = json.loads(TVL1Params().to_json())
+    for name, value in json.loads(config.params.to_json()).items():
+        flag = name.strip("_").replace("_", "-")
+        if isinstance(value, bool) and value != default[name]:
+            yield f"--{flag}" if value else f"--no-{flag}"
+        elif value != default[name]:
+            yield from (f"--{flag}", str(value))
+
+
+def _resize_options(rule: ResizeRule) -> list[str]:
+    words = {
+        "native": ["--native"],
+        "size": ["--size", f"{rule.width}x{rule.height}"],
+        "short_side": ["--short-side", f"{rule.short_side}"],
+    }[rule.mode]
+    return words + (["--interpolation", rule.interpolation] if rule.interpolation != "auto" else [])
