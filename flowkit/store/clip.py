@@ -220,20 +220,15 @@ class Clip:
         with self._contained():
             video = self._video
             self._check_inside("frames", indices, video.extent.n_frames)
-        for k in indices:
-            with self._contained():
-                frame = video.frame(k)
-            yield frame
+            yield from video.each_frame(indices)
 
     def each_flow(self, indices: Sequence[int], field: str = "flow") -> Iterator[tuple[NDArray[Any], float]]:
         """Yield flow fields one by one, codes (2, H, W) and scale; as `flow_codes_at`."""
         with self._contained():
             self._check_inside("flow fields", indices, self._video.extent.n_flow)
             stored = self._video.field(field)
-        for k in indices:
-            with self._contained():
-                codes = stored.codes(k)
-            yield codes, float(stored.scales[k])
+            for k, codes in zip(indices, stored.each(indices), strict=True):
+                yield codes, float(stored.scales[k])
 
     def read(self, request: ClipRequest) -> ClipData:
         """Return what is asked of this clip; see `Store.read_many`."""

@@ -39,7 +39,7 @@ def has_libdeflate() -> bool:
     return _deflate is not None
 
 
-def crc32(data: bytes) -> int:
+def crc32(data: bytes | memoryview) -> int:
     """Return the CRC-32 of stored bytes, as zlib defines it; libdeflate is ten times as fast."""
     return int(_deflate.crc32(data)) if _deflate else zlib.crc32(data)
 
@@ -113,7 +113,7 @@ def _encode_jpeg(flow: NDArray[np.float32], bound_px: float, max_px: float) -> E
     return EncodedFlow(data=pair, crc32=crcs, scale=float("nan"), max_px=max_px, clipped=clipped)
 
 
-def decode_chunk(data: bytes, *, dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
+def decode_chunk(data: bytes | memoryview, *, dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Return the codes of one stored chunk.
 
     Parameters
@@ -143,7 +143,7 @@ def decode_chunk(data: bytes, *, dtype: np.dtype[Any], shape: tuple[int, int]) -
     return unshuffle(raw, dtype).reshape(2, *shape)
 
 
-def jpeg_size(data: bytes) -> tuple[int, int]:
+def jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
     """Return the (height, width) that a JPEG's header claims.
 
     Raises
@@ -186,7 +186,7 @@ def _compress(raw: bytes, level: int) -> bytes:
     return bytes(_deflate.zlib_compress(raw, level)) if _deflate else zlib.compress(raw, level)
 
 
-def _decompress(data: bytes, size: int) -> bytes | bytearray:
+def _decompress(data: bytes | memoryview, size: int) -> bytes | bytearray:
     """Return exactly `size` bytes, or raise; more are never made."""
     raw: bytes | bytearray
     try:

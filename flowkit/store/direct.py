@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -24,6 +24,8 @@ from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, VideoRecord
 from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
 
 _HEADROOM_BYTES = 1 << 16
+_RUN_BYTES = 1 << 20
+"""Of neighbours read at once; a clip's pieces pass through memory in stretches of this."""
 
 
 class CannotRead(Exception):
@@ -139,15 +141,29 @@ class DirectPieces:
         self._addresses, self._sizes = places["addr"], places["nbytes"]
 
     def __getitem__(self, index: int) -> bytes:
-        offset, nbytes = int(self._addresses[index]), int(self._sizes[index])
+        return bytes(next(self.each([index])))
+
+    def each(self, indices: Sequence[int]) -> Iterator[memoryview]:
+        """Yield several; neighbours come in one read: fewer calls, and fewer turns of threads at the GIL."""
+        chosen = np.asarray(indices, np.intp)
+        addresses, sizes = self._addresses[chosen].tolist(), self._sizes[chosen].tolist()
+        for first, stop in _runs(addresses, sizes):
+            for place in range(first, stop):
+                self._check_size(indices[place], sizes[place])
+            start = addresses[first]
+            run = memoryview(self._file.read(start, sum(sizes[first:stop])))
+            for place in range(first, stop):
+                begin = addresses[place] - start
+                piece = run[begin : begin + sizes[place]]
+                if self._check:
+                    check_crc(piece, self.crcs[indices[place]], indices[place], self._where)
+                yield piece
+
+    def _check_size(self, index: int, nbytes: int) -> None:
         if nbytes > self._limit:
             raise StoreCorruptError(
                 f"piece {index} of {self._where} has {nbytes} bytes, more than {self._limit}"
             )
-        data = self._file.read(offset, nbytes)
-        if self._check:
-            check_crc(data, self.crcs[index], index, self._where)
-        return data
 
 
 class DirectVideo(StoredVideo):
@@ -208,6 +224,18 @@ class DirectVideo(StoredVideo):
         wide = kind == "i16"
         chunks = self._pieces(name, bytes_a_pixel=4 if wide else 2)
         return ChunkField(chunks, self._stretches[f"{name}_scale"], wide=wide, size=size)
+
+
+def _runs(addresses: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, stop) of the pieces that lie end to end, up to `_RUN_BYTES` or one piece."""
+    first = 0
+    for place in range(1, len(addresses) + 1):
+        if place < len(addresses):
+            end = addresses[place - 1] + sizes[place - 1]
+            if addresses[place] == end and end + sizes[place] - addresses[first] <= _RUN_BYTES:
+                continue
+        yield first, place
+        first = place
 
 
 def _count_name(name: str) -> str:

@@ -6,6 +6,7 @@ It needs no address to be right and works on any file that HDF5 can open.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import h5py
 import numpy as np
@@ -47,6 +48,10 @@ class FlatPieces:
             check_crc(data, self.crcs[index], index, self._where)
         return data
 
+    def each(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """Yield several, one by one."""
+        return map(self.__getitem__, indices)
+
 
 class ChunkPieces:
     """The deflated chunks of a flow field."""
@@ -74,6 +79,10 @@ class ChunkPieces:
         if self._check:
             check_crc(data, self.crcs[index], index, self._where)
         return bytes(data)
+
+    def each(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """Yield several, one by one."""
+        return map(self.__getitem__, indices)
 
 
 class Hdf5Video(StoredVideo):

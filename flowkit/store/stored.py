@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -30,8 +30,11 @@ class Pieces(Protocol):
     def __getitem__(self, index: int) -> bytes:
         """Return one, held to its CRC."""
 
+    def each(self, indices: Sequence[int]) -> Iterator[bytes | memoryview]:
+        """Yield several in the order asked, each held to its CRC."""
 
-def check_crc(data: bytes, crc32: int, index: int, where: str) -> None:
+
+def check_crc(data: bytes | memoryview, crc32: int, index: int, where: str) -> None:
     """Raise StoreCorruptError unless the data have this CRC."""
     if codec.crc32(data) != crc32:
         raise StoreCorruptError(f"piece {index} of {where} fails its CRC")
@@ -50,6 +53,7 @@ class ChunkField:
         self, pieces: Pieces, scales: NDArray[np.float32], *, wide: bool, size: tuple[int, int]
     ) -> None:
         self.piece = pieces.__getitem__
+        self._pieces = pieces
         self.scales = scales
         self.dtype: np.dtype[Any] = np.dtype("<i2" if wide else "i1")
         self._crcs = pieces.crcs
@@ -62,7 +66,12 @@ class ChunkField:
 
     def codes(self, index: int) -> NDArray[Any]:
         """Return the codes of a field, int8 or int16 (2, H, W)."""
-        return decode_chunk(self.piece(index), dtype=self.dtype, shape=self._size)
+        return next(self.each([index]))
+
+    def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Yield the codes of several fields, as `codes`."""
+        for data in self._pieces.each(indices):
+            yield decode_chunk(data, dtype=self.dtype, shape=self._size)
 
     def encoded(self, index: int) -> EncodedFlow:
         """Return a field as it was stored, for another file."""
@@ -86,7 +95,13 @@ class JpegField:
 
     def codes(self, index: int) -> NDArray[Any]:
         """Return the codes of a field, uint8 (2, H, W)."""
-        return np.stack([decoded(plane, self._size, grey=True) for plane in self.piece(index)])
+        return next(self.each([index]))
+
+    def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Yield the codes of several fields, as `codes`."""
+        planes = self._pieces.each([2 * index + plane for index in indices for plane in range(2)])
+        for u in planes:
+            yield np.stack([decoded(plane, self._size, grey=True) for plane in (u, next(planes))])
 
     def encoded(self, index: int) -> EncodedFlow:
         """Return a field as it was stored, for another file."""
@@ -166,7 +181,12 @@ class StoredVideo(abc.ABC):
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Return one frame, uint8 RGB (H, W, 3)."""
-        return decoded(self.frames[index], self.size, grey=False)
+        return next(self.each_frame([index]))
+
+    def each_frame(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield several frames, as `frame`."""
+        for data in self.frames.each(indices):
+            yield decoded(data, self.size, grey=False)
 
     def field(self, name: str) -> FlowField:
         """Return a flow field of the video.
@@ -187,30 +207,27 @@ class StoredVideo(abc.ABC):
     def codes(self, name: str, indices: Sequence[int]) -> NDArray[Any]:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
         stored = self.field(name)
-        return _gathered(stored.codes, indices, np.empty((0, 2, *self.size), stored.dtype))
+        return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.dtype))
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return several frames, uint8 RGB (n, H, W, 3)."""
-        return _gathered(self.frame, indices, np.empty((0, *self.size, 3), np.uint8))
+        return _gathered(self.each_frame(indices), len(indices), np.empty((0, *self.size, 3), np.uint8))
 
 
-def _gathered(
-    read: Callable[[int], NDArray[Any]], indices: Sequence[int], empty: NDArray[Any]
-) -> NDArray[Any]:
-    """Stack what is read, each copied while the processor's cache still has it."""
-    found = empty
-    for place, index in enumerate(indices):
-        one = read(index)
-        if len(indices) == 1:
+def _gathered(each: Iterable[NDArray[Any]], count: int, none: NDArray[Any]) -> NDArray[Any]:
+    """Stack what is read, each copied while the processor's cache still has it; `none` is for none."""
+    found = none
+    for place, one in enumerate(each):
+        if count == 1:
             return one[None]
         if not place:
             # Only now: what was read holds the size to the bytes that are there.
-            found = np.empty((len(indices), *one.shape), one.dtype)
+            found = np.empty((count, *one.shape), one.dtype)
         found[place] = one
     return found
 
 
-def decoded(data: bytes, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
+def decoded(data: bytes | memoryview, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
     """Decode a JPEG that must have this (height, width).
 
     Raises

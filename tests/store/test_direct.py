@@ -27,8 +27,8 @@ from flowkit.errors import (
     StoreError,
     StoreFormatError,
 )
-from flowkit.store import codec
-from flowkit.store.direct import DirectVideo
+from flowkit.store import codec, direct
+from flowkit.store.direct import DirectFile, DirectVideo
 from flowkit.store.parts import shards_path
 from flowkit.store.places import DTYPES, place_names, row_crc
 from flowkit.store.reader import ClipRequest, Store, open_store
@@ -71,6 +71,49 @@ def test_indices_may_come_in_any_order_and_twice(make_store: MakeStore) -> None:
         assert store["a"].flow_codes_at([])[0].shape == (0, *whole.shape[1:])
         with pytest.raises(ClipRangeError, match=r"\[3, -1\].*< 3"):
             store["a"].flow_codes_at([0, 3, -1])
+
+
+def test_neighbours_come_in_one_read(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+
+    def noted(file: DirectFile, offset: int, nbytes: int, read: Any = DirectFile.read) -> bytes:
+        reads.append(nbytes)
+        data: bytes = read(file, offset, nbytes)
+        return data
+
+    with open_store(make_store("a")) as store:
+        frames = store.stored_video("a").frames
+        alone = [frames[k] for k in range(4)]
+        together: list[tuple[list[int], list[list[int]]]] = [
+            ([0, 1, 2, 3], [[0, 1, 2, 3]]),
+            ([2, 3, 0, 1], [[2, 3], [0, 1]]),
+            ([1, 1], [[1], [1]]),
+            ([], []),
+        ]
+        monkeypatch.setattr(DirectFile, "read", noted)
+        for order, runs in together:
+            reads.clear()
+            assert [bytes(data) for data in frames.each(order)] == [alone[k] for k in order]
+            assert reads == [sum(len(alone[k]) for k in run) for run in runs]
+        monkeypatch.setattr(direct, "_RUN_BYTES", len(alone[0]) + len(alone[1]))
+        reads.clear()
+        assert [bytes(data) for data in frames.each([0, 1, 2])] == alone[:3]
+        assert reads == [len(alone[0]) + len(alone[1]), len(alone[2])]
+
+
+def test_a_damaged_piece_among_neighbours_is_named(make_store: MakeStore) -> None:
+    path = make_store("a")
+    with open_store(path) as store:
+        place = int(store.stored_video("a")._stretches["flow_addr"][1])  # type: ignore[attr-defined]
+    with path.open("r+b") as file:
+        file.seek(place + 9)
+        byte = file.read(1)[0]
+        file.seek(place + 9)
+        file.write(bytes([byte ^ 4]))
+    with open_store(path) as store:
+        assert len(store["a"].flow(0, 1)) == 1
+        with pytest.raises(StoreCorruptError, match="piece 1 of flow of 'a'"):
+            store["a"].flow()
 
 
 def test_many_clips_are_read_in_the_order_asked(make_store: MakeStore) -> None:
