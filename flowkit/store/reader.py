@@ -54,6 +54,9 @@ from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
+_AHEAD = 2
+"""Clips asked for at once, for each reading thread: one in hand, and one for when that is done, so that
+none idles until the caller is given the processor."""
 _REMEMBERED_FRAMES = 1 << 19
 """Of the videos that are kept open; each takes some 40 bytes."""
 _EXTENT = ("n_frames", "n_flow", "height", "width")
@@ -240,7 +243,7 @@ class Store(Mapping[str, Clip]):
             try:
                 for request in requests:
                     waiting.append(pool.submit(self._read_one, request))
-                    if len(waiting) > workers:  # bounded: what nobody has taken yet takes memory
+                    if len(waiting) > _AHEAD * workers:  # bounded: what nobody has taken yet takes memory
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
