@@ -1,8 +1,11 @@
-"""The engine on a real GPU; what runs without one is in the files beside this one."""
+"""The engine on a real GPU; what runs without one is in the files beside this one.
+
+Bare GPU machines run this file alone, without the suite's conftest.py: it needs cupy, cv2, joblib,
+h5py and pytest, nothing to decode videos with but cv2, and no fixtures but those of this folder.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
 import sys
@@ -10,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,14 +21,15 @@ from numpy.typing import NDArray
 import flowkit
 from flowkit import extract
 from flowkit.errors import BackendUnavailableError
+from flowkit.frames import ResizeRule, pair_indices, to_grey
 from flowkit.inputs import find_sources
-from flowkit.quantize import quantize_i8, quantize_i16, quantize_u8
+from flowkit.quantize import dequantize_i8, quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1 import cpu, cuda, cuda_device
 from flowkit.tvl1.codes import Code
 from flowkit.tvl1.cuda_batch import Method
+from flowkit.tvl1.cuda_lanes import STAGES
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference import tvl1_flow
-from tests.small import SMALL
 
 Waves = Callable[..., NDArray[np.float32]]
 
@@ -137,7 +142,11 @@ EQUAL_CODES = 0.995
 def test_a_real_gpus_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves: Waves) -> None:
     frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(4)]).astype(np.uint8)
     pairs = [[0, 1], [0, 2], [3, 1]]
-    expected, counts = cpu.load(PRESETS[preset]).flow_and_iterations(frames, pairs)
+    try:
+        engine = cpu.load(PRESETS[preset])
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    expected, counts = engine.flow_and_iterations(frames, pairs)
     _, iterations = cuda.load(PRESETS[preset]).flow_and_iterations(frames, pairs)
     made = cuda.load(PRESETS[preset]).codes_batch(frames, pairs, code="i8")
     np.testing.assert_array_equal(iterations, counts)
@@ -149,20 +158,26 @@ def test_a_real_gpus_codes_are_the_cpu_engines_but_for_roundings(preset: str, wa
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("real_gpu")
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
-def test_extraction_by_real_gpus_stores_what_the_cpu_engine_does(
-    codec: Any, videos: Path, tmp_path: Path
-) -> None:
-    stores = {}
-    for backend in ("cuda", "cpu"):
-        config = dataclasses.replace(SMALL, flow_codec=codec, backend=backend, jobs=2)
-        setup = extract.prepare(find_sources([videos]), tmp_path / f"{backend}.h5", config)
-        report = extract.run(setup)
-        assert report.stored == 2
-        assert ("upload" in report.stages) == (backend == "cuda")
-        with flowkit.open(tmp_path / f"{backend}.h5") as opened:
-            stores[backend] = {video_id: opened[video_id].flow() for video_id in opened}
-    # px: one step of the code, and for "jpeg" what the JPEG of a step makes of it.
-    step = {"i8": 0.125, "i16": 1 / 64, "jpeg": 4 * 40 / 255}[codec]
-    for video_id, flow in stores["cpu"].items():
-        assert np.abs(stores["cuda"][video_id] - flow).max() <= step + 1e-6
+def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, waves: Waves) -> None:
+    (tmp_path / "videos").mkdir()
+    for k in range(3):
+        writer = cv2.VideoWriter(
+            str(tmp_path / "videos" / f"{k}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (80, 60)
+        )
+        for shift in range(9 + k):
+            writer.write(cv2.cvtColor(waves((60, 80), (0.5 * shift, k)).astype(np.uint8), cv2.COLOR_GRAY2BGR))
+        writer.release()
+    config = extract.ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
+    setup = extract.prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
+    report = extract.run(setup)
+    assert not report.failures
+    assert min(report.stages[stage] for stage in STAGES) > 0
+    solver = cuda.load(config.params)
+    with flowkit.open(tmp_path / "x.h5") as opened:
+        for video_id, clip in opened.items():
+            video = tmp_path / "videos" / f"{video_id}.avi"
+            with flowkit.open_video(video, decoder=setup.decoder) as reader:
+                greys = np.stack([to_grey(frame.rgb) for frame in reader])
+            codes = [quantize_i8(flow) for flow in solver.flow_batch(greys, pair_indices(len(greys), 1))]
+            expected = [dequantize_i8(*each) for each in codes]
+            np.testing.assert_array_equal(clip.flow(), np.stack(expected))
