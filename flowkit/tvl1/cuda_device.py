@@ -72,6 +72,7 @@ class CudaDevice:
         self._idle_streams: list[Any] = []
         self._kept: list[tuple[Any, object]] = []
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
 
     @contextlib.contextmanager
     def using(self, stream: Any = None) -> Iterator[None]:
@@ -190,7 +191,9 @@ class CudaDevice:
         shared_bytes : int
             Of a block, beyond what the kernel declares.
         """
-        function = self._function(*kernel, shared_bytes)
+        # Several lanes may ask for a kernel first: one of them compiles it.
+        with self._loading:
+            function = self._function(*kernel, shared_bytes)
         function((*grid, 1, 1)[:3], (threads, 1, 1), args, shared_mem=shared_bytes)
 
     def _function(self, file: KernelFile, name: str, shared_bytes: int) -> Any:

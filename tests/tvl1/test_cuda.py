@@ -7,6 +7,7 @@ import functools
 import math
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +143,25 @@ def test_emulated_start_loads_only_the_kernels_it_needs(
     solve(frames, PAIRS)
     assert sorted(loaded) == ["level.cu", "pyramid.cu", "tile.cu"]
     assert "flowkit_median" not in gpu.launched
+
+
+@needs_compiler
+def test_emulated_lanes_that_start_together_compile_each_kernel_once(
+    frames: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu())
+    loaded: list[str] = []
+    code_of = cuda_kernels.cubin
+
+    def slow(source: str, *args: object, **kwargs: object) -> bytes:
+        loaded.append(source)
+        time.sleep(0.02)
+        return code_of(source, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cuda_kernels, "cubin", slow)
+    one_a_batch = cuda_lanes.LANES * bytes_per_pair((20, 34), QUICK, frame_bytes=4)
+    solve(frames, PAIRS[:3], memory_bytes=one_a_batch)
+    assert sorted(loaded) == ["level.cu", "pyramid.cu", "tile.cu"]
 
 
 @pytest.mark.usefixtures("gpu")
