@@ -106,7 +106,7 @@ def take_splits(store: Store, options: dict[str, Any]) -> list[Split]:
     names = [split.name for split in splits]
     if len(set(names)) < len(names):
         raise InvalidParameterError(f"two splits have one name, got {names}; rename one of the files")
-    if options["fold"] and not any(split.kind == "fold" for split in splits):
+    if options.get("fold") and not any(split.kind == "fold" for split in splits):
         raise InvalidParameterError(f"--fold chooses among folds, and {names} have none: leave it out")
     return splits
 
