@@ -9,6 +9,7 @@ import pytest
 
 import flowkit
 from flowkit import extract
+from flowkit.errors import BackendError
 from flowkit.executor import InlineExecutor
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
 from flowkit.inputs import VideoSource
@@ -17,8 +18,10 @@ from flowkit.sink import Item
 from flowkit.store.codec import EncodedFlow, encode_flow
 from flowkit.tvl1 import cuda
 from flowkit.tvl1.backend import Solver, choose_backend
+from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.cuda_plan import TileShape
 from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.remote import RemoteSolver, ServerConfig, Servers
 from tests import clips
 from tests.small import NATIVE, SMALL, run, still_mkv
 from tests.tvl1.emulation.emulator import COMPILER
@@ -199,6 +202,47 @@ def test_emulated_gpu_hands_out_codes_that_are_its_floats_packed(
     flows, stages = extracted(video, store, solver, codec)
     assert list(map(repr, flows)) == list(map(repr, expected))
     assert stages == CPU_STAGES | {"upload", "download"}
+
+
+def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: Path, store: Path) -> None:
+    """Engines of the CPU stand for two GPUs; what comes of it is what one engine gives."""
+    video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(90, height=16, width=16))
+    params = TVL1Params(warps=1, iterations=5)
+    engine = choose_backend("auto", params).solver
+    options = extract.prepare([], store, SMALL).options
+    sink, engines = Collected(), [ServerConfig(backend=engine.name)]
+    with Servers(engines, params) as doomed, Servers(engines, params) as other:
+        solver = RemoteSolver([*doomed.addresses, *other.addresses])
+        config = PipelineConfig(options=options, resize=NATIVE, solver=solver, solver_elsewhere=True)
+        pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
+        ended_at: list[int] = []
+
+        def end_one(decoded: int, _: float) -> None:
+            if sink.flows and not ended_at:
+                ended_at.append(decoded)
+                doomed.close()
+
+        pipeline.run(sink, end_one)  # type: ignore[arg-type]
+    assert 0 < ended_at[0] < 90
+    assert list(map(repr, sink.flows)) == list(map(repr, from_floats(video, engine, "i8")))
+
+
+def test_an_engine_that_fails_ends_the_video_and_leaves_no_thread(tmp_path: Path, store: Path) -> None:
+    video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(90, height=16, width=16))
+
+    class Failing:
+        pairs_per_call, calls = 4, 0
+
+        def codes_batch(self, *_: object, **__: object) -> FlowCodes:
+            self.calls += 1
+            raise BackendError("the GPU fell off the bus")
+
+    before, engine = threading.active_count(), Failing()
+    with pytest.raises(BackendError, match="fell off the bus"):
+        extracted(video, store, engine, "i8")  # type: ignore[arg-type]
+    assert threading.active_count() == before
+    # Not the whole video is tried: the first failure is seen as soon as its turn to be written comes.
+    assert engine.calls < 10
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:

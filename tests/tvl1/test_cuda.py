@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import cuda_small
+from flowkit import extract
 from flowkit.doctor import examine
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
 from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes, server
@@ -256,6 +258,18 @@ def test_doctor_explains_why_there_is_no_cuda(
     opened_again = functools.cache(cuda_device.open_device.__wrapped__)
     monkeypatch.setattr(cuda, "open_device", opened_again)
     assert "cupy does not import" in said()
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("asked", "expected"), [((), [0, 1, 2]), ((2, 0), [2, 0])])
+def test_an_extraction_starts_one_server_for_each_gpu(
+    asked: tuple[int, ...], expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 3)
+    config = extract.ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
+    configs = extract.server_configs(extract.prepare([], tmp_path / "x.h5", config))
+    assert [server.gpu for server in configs] == expected
+    assert {server.memory_bytes for server in configs} == {1 << 30}
 
 
 @pytest.mark.usefixtures("gpu")
