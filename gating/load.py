@@ -188,9 +188,12 @@ def recorded_store(out: Path) -> Path:
 
     Raises
     ------
+    CheckpointError
+        The folder is no run.
     InvalidParameterError
         It names none, or one that is not there.
     """
+    find_trials(out)
     try:
         named = json.loads((out / "results.json").read_text(encoding="utf-8"))["data"]["store"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,0 +1,101 @@
+"""`flowkit predict`: classes of clips or videos, and the weights that the gate gave them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.extract import Progress
+    from gating.predict import Answer, Prediction
+
+
+@click.command("predict")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--run",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A run's folder, whose first finished trial answers, or a trial's: RUN/SPLIT/seedN.",
+)
+@click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of a clip.")
+@click.option("--segments", type=click.IntRange(min=1), help="Of a clip. [default: as the trial was tested]")
+@click.option(
+    "--crops", type=click.Choice([1, 5, 10]), help="Of a segment. [default: as the trial was tested]"
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="The answers alone; failures stay.")
+@click.pass_context
+def command(
+    ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
+) -> None:
+    """Tell the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
+
+    The gate answers if it was better than the best fixed weights on the run's validation
+    clips, else these do. Videos are extracted first, as the run's store was, into a temporary
+    store: nothing is written beside them.
+
+    Exit status: 0 all answered, 1 some failed, 2 nothing could start.
+    """
+    from flowkit.store.schema import Failure
+    from gating.predict import predict
+
+    failed = False
+    for answer in predict(inputs, run, _options(**options)):
+        failed |= isinstance(answer, Failure)
+        if as_json:
+            click.echo(_json(answer))
+        elif isinstance(answer, Failure):
+            click.echo(f"{answer.source}: failed: {answer.reason}: {answer.detail}", err=True)
+        else:
+            click.echo(_told(answer))
+    ctx.exit(failed)
+
+
+def _options(*, threads: int | None, workers: int, quiet: bool, **values: Any) -> Any:
+    import torch
+
+    from gating.batches import Loading
+    from gating.predict import PredictOptions
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if not quiet:
+        values["on_note"] = lambda text: click.echo(text, err=True)
+        values["on_progress"] = _show_progress if sys.stderr.isatty() else lambda _: None
+    return PredictOptions(loading=Loading(workers=workers), **values)
+
+
+def _json(answer: Answer) -> str:
+    return json.dumps(dataclasses.asdict(answer), ensure_ascii=False)
+
+
+def _told(one: Prediction) -> str:
+    weights = "" if one.weights is None else f"  flow {one.weights[0]:.2f}, rgb {one.weights[1]:.2f}"
+    fallback = " (fixed weights: both gates are zero)" if one.fallback else ""
+    label = f"  (label {one.label})" if one.label else ""
+    lines = [f"{one.video_id}{weights}{fallback}{label}"]
+    lines += [
+        f"  {100 * share:5.1f} %  {name}" for name, share in zip(one.classes, one.probabilities, strict=True)
+    ]
+    return "\n".join(lines)
+
+
+def _show_progress(now: Progress) -> None:
+    """Rewrite one line of the terminal; it goes when the last video has ended."""
+    line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
+    click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)

@@ -1,0 +1,211 @@
+"""Answers for the clips of stores and for raw videos, by one trial's networks and chosen fusion."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import flowkit
+from flowkit import extract
+from flowkit.errors import InvalidParameterError, StoreCorruptError
+from flowkit.executor import Executor
+from flowkit.extract import Progress
+from flowkit.inputs import VideoSource
+from flowkit.store.reader import Store
+from flowkit.store.schema import Failure
+from gating.batches import Batches, Loading
+from gating.chosen import ChosenFusion
+from gating.clip_scores import ClipScores
+from gating.data import TrialData
+from gating.load import LoadedTrial
+from gating.places import Place
+from gating.precision import precision_of
+from gating.score import score_clips
+from gating.store_fit import extract_config
+
+# Scored before the first of them is told.
+_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What a trial says of one clip.
+
+    Attributes
+    ----------
+    video_id, source : str
+        The clip, and the store or the video that it comes from.
+    label : str
+        Its label, where that is one of the classes; else "".
+    classes : tuple of str
+        The most probable ones, best first.
+    probabilities : tuple of float
+        Of these, [0, 1].
+    weights : (float, float) or None
+        Of flow and rgb; None where the fusion has no such pair.
+    fallback : bool
+        Both gates were zero, and the weights are the fixed ones.
+    """
+
+    video_id: str
+    source: str
+    label: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    weights: tuple[float, float] | None
+    fallback: bool = False
+
+
+Answer = Prediction | Failure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PredictOptions:
+    """How clips are predicted.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Only these clips; empty is all.
+    top : int
+        Classes of an answer, >= 1.
+    segments, crops : int or None
+        Of each clip; None is as the trial was tested.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    loading : Loading
+        Workers and micro-batches.
+    jobs : int or None
+        Processes that extract raw videos; None is one a core.
+    executor : Executor or None
+        What extracts them in place of `jobs` processes.
+    on_note : callable
+        Called with what is worth to know and hinders nothing: the trial, its fusion, how a store differs.
+    on_progress : callable
+        Called with the progress of an extraction.
+    """
+
+    ids: tuple[str, ...] = ()
+    top: int = 5
+    segments: int | None = None
+    crops: int | None = None
+    device: str = "auto"
+    loading: Loading
+    jobs: int | None = None
+    executor: Executor | None = None
+    on_note: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Check the numbers that nothing else checks."""
+        for name, value, ok, expected in (
+            ("top", self.top, self.top >= 1, ">= 1"),
+            ("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1"),
+            ("crops", self.crops, self.crops in (None, 1, 5, 10), "1, 5 or 10"),
+        ):
+            if not ok:
+                raise InvalidParameterError(f"{name} must be {expected}, got {value}")
+
+
+class Predictor:
+    """Answers for clips by one trial's networks."""
+
+    def __init__(
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: Place
+    ) -> None:
+        self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
+        self._classes = np.array(trial.record.classes)
+
+    def of_store(self, store: Store) -> Iterator[Answer]:
+        """Yield an answer for each wanted clip of a store."""
+        wanted = [k for k in self._options.ids if k in store] if self._options.ids else list(store)
+        lengths = dict(zip(store, store.column("n_flow"), strict=True))
+        for video_id in wanted:
+            if lengths[video_id] < 1:
+                yield Failure(source=video_id, reason="too_short", detail="the clip has no flow field")
+        ids = [k for k in wanted if lengths[k] >= 1]
+        batches = self._batches(store)
+        labels = dict(zip(store, store.column("label"), strict=True))
+        for first in range(0, len(ids), _AT_ONCE):
+            for scores in self._scored(batches, ids[first : first + _AT_ONCE]):
+                if isinstance(scores, Failure):
+                    yield scores
+                else:
+                    yield from self._predictions(scores, labels, str(store.path))
+
+    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Answer]:
+        """Extract videos into a store that is gone afterwards, and yield an answer for each."""
+        config = extract_config(self._trial.record)
+        if self._options.jobs is not None:
+            config = dataclasses.replace(config, jobs=self._options.jobs)
+        names = {source.video_id: str(source.path) for source in sources}
+        with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
+            setup = extract.prepare(sources, Path(folder) / "clips.h5", config)
+            report = extract.run(
+                setup, on_progress=self._options.on_progress, executor=self._options.executor
+            )
+            for outcome in report.outcomes:
+                for warning in outcome.warnings:
+                    self._options.on_note(f"{outcome.source}: {warning}")
+            yield from report.failures
+            if report.stored:
+                with flowkit.open(setup.store) as store:
+                    for answer in self.of_store(store):
+                        source = names[answer.video_id if isinstance(answer, Prediction) else answer.source]
+                        yield dataclasses.replace(answer, source=source)
+
+    def _batches(self, store: Store) -> Batches:
+        record = self._trial.record
+        # Nothing is learned or judged here: of the trial's data only classes and store are read.
+        data = TrialData(
+            store=store,
+            split=record.data["split"],
+            part=record.data["part"],
+            classes=record.classes,
+            labels={},
+            groups={},
+            learn=(),
+            gate=(),
+            validation=(),
+            test=(),
+        )
+        inputs = self._trial.networks.rgb.backbone.inputs
+        return Batches(data, record.config, inputs, place=self._place, loading=self._options.loading)
+
+    def _scored(self, batches: Batches, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
+        """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""
+        config = self._trial.record.config
+        try:
+            yield score_clips(
+                self._trial.networks,
+                batches,
+                ids,
+                segments=self._options.segments or config.test_segments,
+                crops=self._options.crops or config.test_crops,
+                precision=precision_of(config.amp, self._place.device),
+            )
+        except StoreCorruptError as error:
+            if len(ids) == 1:
+                yield Failure(source=ids[0], reason="corrupt", detail=str(error))
+            else:
+                for video_id in ids:
+                    yield from self._scored(batches, [video_id])
+
+    def _predictions(self, scores: ClipScores, labels: dict[str, str], source: str) -> Iterator[Prediction]:
+        probabilities = self._chosen.probabilities(scores)
+        weights, fallback = self._chosen.weights(scores), self._chosen.fell_back(scores)
+        for k, video_id in enumerate(scores.ids):
+            best = np.argsort(-probabilities[k], kind="stable")[: self._options.top]
+            yield Prediction(
+                video_id=video_id,
+                source=source,
+                label=labels[video_id] if labels[video_id] in self._trial.record.classes else "",
+                classes=tuple(self._classes[best].tolist()),
+                probabilities=tuple(probabilities[k][best].tolist()),
+                weights=None if weights is None else (float(weights[k, 0]), float(weights[k, 1])),
+                fallback=bool(fallback[k]),
+            )
