@@ -36,7 +36,7 @@ class _Lookup:
     def find(self, path: str) -> str | None:
         """Return the id of `path`, whose suffix the id may lack; None if there is none."""
         stem = re.sub(r"\.[A-Za-z0-9]{1,5}\Z", "", path)
-        for candidate in (stem, path):
+        for candidate in (path, stem):
             if candidate in self._ids:
                 return candidate
         for name in (PurePosixPath(stem).name, PurePosixPath(path).name):

@@ -45,6 +45,12 @@ def test_ids_may_lie_deeper_or_keep_their_suffix(tmp_path: Path, prefix: str) ->
     assert split_from_ucf101(tmp_path, 1, labels).parts.keys() == labels.keys()
 
 
+def test_an_exact_id_wins_over_one_without_its_suffix(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    file.write_text("id,subset\na/v,train\na/v.1,test\n")
+    assert split_from_csv(file, "s", ["a/v", "a/v.1"]).parts == {"a/v": "train", "a/v.1": "test"}
+
+
 def test_missing_videos_are_named_or_left_out(tmp_path: Path) -> None:
     labels = ucf101(tmp_path)
     gone = labels.popitem()[0]
