@@ -58,6 +58,12 @@ class Place:
             dist.barrier()
 
 
+def place_asked_for() -> Place:
+    """Return the place that torchrun's environment gives this process, on the CPU, without joining."""
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    return Place(torch.device("cpu"), rank, world)
+
+
 @contextlib.contextmanager
 def joined(device: str = "auto") -> Iterator[Place]:
     """Take this process's place in the run: torchrun's, if it was started so.
@@ -72,7 +78,8 @@ def joined(device: str = "auto") -> Iterator[Place]:
     InvalidParameterError
         It is none of these, or there is no such GPU.
     """
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    asked = place_asked_for()
+    world, rank = asked.world, asked.rank
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else None)
     if world == 1:
         yield Place(chosen)

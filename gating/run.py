@@ -28,7 +28,7 @@ from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements
-from gating.places import Place, joined
+from gating.places import Place, joined, place_asked_for
 from gating.results import GATING, Judgement, results_json
 from gating.train import Event, Tell
 from gating.train_config import TrainConfig
@@ -120,7 +120,9 @@ def train(
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
     """Return what `train` would tell of each trial before it starts, having checked all data."""
-    place = Place(torch.device("cpu"))
+    place = place_asked_for()
+    if not place.leads:
+        return []
     return [
         _announced(data, own, place=place, loading=options.loading)
         for _, data, own in _plans(store, splits, config, options)

@@ -184,7 +184,8 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 
-# TSN on UCF101, 9,537 clips in batches of 128: 3,500 iterations are 47 epochs, 18,000 are 240.
+# TSN on UCF101: 9,537 clips are 75 batches of 128, the last one short, so that its 3,500
+# iterations are 47 epochs and its 18,000 are 240.
 TSN_RGB = Schedule(epochs=47, lr=0.001, decay="steps", milestones=(20, 40), clip_norm=40)
 TSN_FLOW = Schedule(epochs=240, lr=0.005, decay="steps", milestones=(133, 213), clip_norm=20)
 TSN_FLOW_SCALES = (1.0, 0.875, 0.75)
