@@ -60,14 +60,10 @@ def command(out: Path, **options: Any) -> None:
         click.echo(f"\n{scores or out}: scores and results.json; `flowkit report {scores or out}` draws them")
 
 
-def _options(*, threads: int | None, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
-    import torch
-
+def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
     from gating.batches import Loading
     from gating.evaluate import EvalOptions
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     loading = Loading(workers=workers, micro_batch=micro_batch)
     return EvalOptions(loading=loading, tell=_Reporter(quiet=quiet), **values)
 

@@ -66,14 +66,10 @@ def command(
     ctx.exit(failed)
 
 
-def _options(*, threads: int | None, workers: int, quiet: bool, **values: Any) -> Any:
-    import torch
-
+def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     from gating.batches import Loading
     from gating.predict import PredictOptions
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     if not quiet:
         values["on_note"] = lambda text: click.echo(text, err=True)
         values["on_progress"] = _show_progress if sys.stderr.isatty() else lambda _: None

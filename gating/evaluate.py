@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
@@ -39,6 +41,8 @@ class EvalOptions:
         Of each segment.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
+    threads : int or None
+        Of torch in this process; None leaves them as they are.
     loading : Loading
         Workers and micro-batches.
     amp : bool or None
@@ -52,6 +56,7 @@ class EvalOptions:
     segments: int = 25
     crops: int = 1
     device: str = "auto"
+    threads: int | None = None
     loading: Loading
     amp: bool | None = None
     scores: Path | None = None
@@ -105,6 +110,8 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
     InputError
         The store's flow is not what was trained on, or the split is not beside it.
     """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     with joined(options.device) as place:
         plans = list(_plans(out, store, options, place))
         if not plans:

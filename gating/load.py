@@ -172,9 +172,10 @@ def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
+        told = " ".join(str(error).split())  # torch tells over several lines
         raise CheckpointError(
-            f"{path} does not fit the networks of {record.folder / RECORD}: {error}; "
-            "put back the files of one trial"
+            f"{path} does not fit the networks of {record.folder / RECORD}: {told} Put back the files of "
+            "one trial"
         ) from error
 
 

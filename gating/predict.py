@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 import flowkit
 from flowkit.errors import InputError
 from flowkit.inputs import VideoSource
@@ -55,6 +57,8 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     InputError
         An input is not there, has none of the ids, or a store's flow is not what was trained on.
     """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     record = find_trial(run)
     options.on_note(f"trial: {record.folder}{'' if record.folder == run else ', the first finished one'}")
     stores = [path for path in inputs if is_store(path)]

@@ -77,6 +77,8 @@ class PredictOptions:
         Of each clip; None is as the trial was tested.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
+    threads : int or None
+        Of torch in this process; None leaves them as they are.
     loading : Loading
         Workers and micro-batches.
     jobs : int or None
@@ -94,6 +96,7 @@ class PredictOptions:
     segments: int | None = None
     crops: int | None = None
     device: str = "auto"
+    threads: int | None = None
     loading: Loading
     jobs: int | None = None
     executor: Executor | None = None

@@ -1,0 +1,47 @@
+"""A run that was really trained, in a few seconds, for the tests of what is done with runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import torch
+
+import flowkit
+from gating.batches import Loading
+from gating.run import RunOptions, train
+from gating.train_config import TrainConfig
+from tests.labelled import five_folds, quick
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FinishedRun:
+    """A run's folder, its store, and the videos that the store was made from."""
+
+    out: Path
+    store: Path
+    videos: Path
+
+    @property
+    def trial(self) -> Path:
+        """Folder of its first trial."""
+        return self.out / "5-fold-0" / "seed0"
+
+
+def train_run(labelled: Path, folder: Path, *, folds: tuple[str, ...] = ("0",)) -> FinishedRun:
+    """Train one epoch a stage on a copy of the labelled store, with stream copies of two folds."""
+    torch.set_num_threads(1)
+    store = folder / "clips.h5"
+    shutil.copy(labelled, store)
+    out = folder / "run"
+    options = RunOptions(out=out, folds=folds, device="cpu", loading=Loading(), tell=lambda event: None)
+    with flowkit.open(store) as opened:
+        train(opened, [five_folds(opened)], one_epoch(), options)
+    return FinishedRun(out=out, store=store, videos=labelled.parent / "videos")
+
+
+def one_epoch() -> TrainConfig:
+    """Gate data out-of-fold, so that there are stream copies to score the fit clips."""
+    stage = dataclasses.replace(quick().rgb, epochs=1)
+    return quick(rgb=stage, flow=stage, gate=stage, gate_data="out-of-fold", stream_folds=2)

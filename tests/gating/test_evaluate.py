@@ -1,0 +1,181 @@
+"""A finished run scored anew: equal where nothing was changed, and refused where data are others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import flowkit
+from flowkit.datasets import read_split, write_split
+from flowkit.errors import InputError, InvalidParameterError
+from gating.batches import Loading
+from gating.checkpoint import BEST, load_checkpoint, save_checkpoint
+from gating.clip_scores import ClipScores, load_scores
+from gating.errors import CheckpointError
+from gating.evaluate import EvalOptions, evaluate
+from gating.judgement_files import scores_path
+from gating.load import find_trials, load_networks, read_trial, recorded_store
+from tests.gating.finished import FinishedRun, train_run
+
+PARTS = ("test", "validation", "fit")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(labelled_path: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return train_run(labelled_path, tmp_path_factory.mktemp("evaluated"), folds=("0", "1"))
+
+
+@pytest.fixture
+def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
+    """A copy that a test may change."""
+    shutil.copytree(trained.store.parent, tmp_path / "copy")
+    return FinishedRun(
+        out=tmp_path / "copy" / "run", store=tmp_path / "copy" / "clips.h5", videos=trained.videos
+    )
+
+
+def options(**changes: Any) -> EvalOptions:
+    plain = EvalOptions(segments=2, device="cpu", loading=Loading(), tell=lambda event: None)
+    return dataclasses.replace(plain, **changes)
+
+
+def evaluated(run: FinishedRun, **changes: Any) -> dict[str, Any]:
+    with flowkit.open(run.store) as store:
+        results = evaluate(run.out, store, options(**changes))
+    assert results is not None
+    return results
+
+
+def arrays(scores: ClipScores) -> dict[str, np.ndarray]:
+    names = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
+    return {name: getattr(scores, name) for name in names if getattr(scores, name) is not None}
+
+
+def test_the_segments_and_crops_of_training_give_its_scores_and_results(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    before = json.loads((run.out / "results.json").read_text())
+    results = evaluated(run, scores=tmp_path / "scores")
+    for trial in ("5-fold-0/seed0", "5-fold-1/seed0"):
+        for part in PARTS:
+            ours = load_scores(scores_path(tmp_path / "scores" / trial, part))
+            own = load_scores(scores_path(run.out / trial, part))
+            assert ours.ids == own.ids
+            assert arrays(ours).keys() == arrays(own).keys()
+            for name, value in arrays(own).items():
+                np.testing.assert_array_equal(arrays(ours)[name], value, err_msg=f"{trial} {part} {name}")
+    for values in (before, results):
+        del values["created"], values["data"]["store"]
+    assert results == before
+
+
+def test_more_segments_replace_the_runs_scores_and_results(run: FinishedRun) -> None:
+    own = load_scores(scores_path(run.trial, "test"))
+    results = evaluated(run, segments=4, crops=5)
+    now = load_scores(scores_path(run.trial, "test"))
+    assert (now.segments, now.crops) == (4, 5)
+    assert not np.array_equal(now.rgb, own.rgb)
+    assert json.loads((run.out / "results.json").read_text()) == results
+    assert (results["config"]["test_segments"], results["config"]["test_crops"]) == (4, 5)
+    # What the networks were trained with is not rewritten.
+    assert read_trial(run.trial).config.test_segments == 2
+
+
+def test_scores_elsewhere_leave_the_run_alone(run: FinishedRun, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.out.rglob("*") if path.is_file()}
+    evaluated(run, segments=3, scores=tmp_path / "elsewhere")
+    assert {path: path.read_bytes() for path in run.out.rglob("*") if path.is_file()} == before
+    assert load_scores(scores_path(tmp_path / "elsewhere/5-fold-0/seed0", "fit")).segments == 3
+
+
+def test_unfinished_trials_are_left_out_and_told(run: FinishedRun) -> None:
+    path = run.out / "5-fold-1/seed0/gate" / BEST
+    save_checkpoint(path, {**load_checkpoint(path), "finished": False})
+    shutil.rmtree(run.out / "5-fold-1/seed0/scores")
+    (run.out / "5-fold-1/seed0/judgement.json").unlink()
+    events: list[dict[str, Any]] = []
+    results = evaluated(run, tell=events.append)
+    assert [one["part"] for one in results["trials"]] == ["0"]
+    assert [(one["part"], one["stages"]) for one in events if one["event"] == "unfinished"] == [
+        ("1", ["gate"])
+    ]
+
+
+def test_a_run_without_a_finished_trial_is_refused(run: FinishedRun) -> None:
+    for record in find_trials(run.out):
+        (record.folder / "rgb" / BEST).unlink()
+    with pytest.raises(CheckpointError, match=r"no trial of .* has finished; .*--resume"):
+        evaluated(run)
+
+
+def test_another_split_of_the_same_name_is_refused(run: FinishedRun) -> None:
+    split = read_split(run.store, "5-fold")
+    moved = {k: {"0": "1", "1": "0"}.get(fold, fold) for k, fold in split.parts.items()}
+    write_split(run.store, dataclasses.replace(split, parts=moved))
+    with pytest.raises(CheckpointError, match=r"other clips .*clips.test is"):
+        evaluated(run)
+
+
+def test_a_store_without_the_split_is_refused(run: FinishedRun) -> None:
+    shutil.rmtree(run.store.with_name("clips.h5.splits"))
+    with pytest.raises(InputError, match="no split '5-fold'"):
+        evaluated(run)
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def without_a_key(path: Path) -> None:
+    content = load_checkpoint(path)
+    del content["network"]["classifier.bias"]
+    save_checkpoint(path, content)
+
+
+def of_other_clips(path: Path) -> None:
+    content = load_checkpoint(path)
+    content["identity"]["data"]["clips"]["learn"] = "3 clips, sha256 0"
+    save_checkpoint(path, content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (Path.unlink, "is absent: the stage 'flow'"),
+        (damaged, "no checkpoint that can be read"),
+        (without_a_key, "does not fit the networks .*classifier.bias"),
+        (of_other_clips, "other settings or data: clips.learn is"),
+    ],
+)
+def test_a_broken_checkpoint_is_told(run: FinishedRun, harm: Callable[[Path], None], told: str) -> None:
+    harm(run.trial / "flow" / BEST)
+    with pytest.raises(CheckpointError, match=told):
+        load_networks(run.trial, device=CPU)
+
+
+def test_a_folder_that_is_no_trial_or_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no trial"):
+        load_networks(tmp_path, device=CPU)
+    with pytest.raises(CheckpointError, match="is no run"):
+        find_trials(tmp_path)
+
+
+def test_the_store_of_the_training_is_found_while_it_is_there(run: FinishedRun, trained: FinishedRun) -> None:
+    assert recorded_store(run.out) == trained.store
+    results = json.loads((run.out / "results.json").read_text())
+    results["data"]["store"] = "gone.h5"
+    (run.out / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InvalidParameterError, match=r"gone\.h5, which is not there; .*--store"):
+        recorded_store(run.out)

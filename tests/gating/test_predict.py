@@ -1,0 +1,235 @@
+"""Answers of a finished run for stored clips and raw videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import flowkit
+from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError, StoreCorruptError
+from flowkit.executor import InlineExecutor
+from flowkit.extract import ExtractConfig
+from flowkit.frames import ResizeRule
+from flowkit.store.reader import Clip
+from flowkit.store.schema import Failure
+from flowkit.tvl1.params import resolve_params
+from gating.batches import Loading
+from gating.chosen import choose_fusion
+from gating.clip_scores import ClipScores, load_scores
+from gating.errors import CheckpointError, ScoresError
+from gating.judgement_files import read_judgement, scores_path
+from gating.load import read_trial
+from gating.predict import Prediction, PredictOptions, predict
+from gating.trial import RECORD
+from tests import clips, small
+from tests.gating.finished import FinishedRun, train_run
+
+
+@pytest.fixture(scope="module")
+def trained(labelled_path: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return train_run(labelled_path, tmp_path_factory.mktemp("predicting"))
+
+
+@pytest.fixture
+def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
+    """The run in a folder that a test may change; store and videos are the module's."""
+    shutil.copytree(trained.out, tmp_path / "run")
+    return dataclasses.replace(trained, out=tmp_path / "run")
+
+
+def prefer(trial: Path, *, gate: float, search: float, **changes: Any) -> None:
+    """Let the validation clips have said this."""
+    path = trial / "judgement.json"
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps({**numbers, "validation": {"gating": gate, "search": search}, **changes}))
+
+
+def options(**changes: Any) -> PredictOptions:
+    return dataclasses.replace(PredictOptions(device="cpu", loading=Loading()), **changes)
+
+
+def answers(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction]:
+    found = list(predict(inputs or [run.store], run.out, options(**changes)))
+    assert all(isinstance(one, Prediction) for one in found), found
+    return [one for one in found if isinstance(one, Prediction)]
+
+
+def of_videos(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction | Failure]:
+    with InlineExecutor() as executor:
+        return list(predict(inputs, run.out, options(executor=executor, **changes)))
+
+
+def told_weights(found: list[Prediction]) -> list[tuple[float, float]]:
+    return [one.weights for one in found if one.weights is not None]
+
+
+def test_scores_of_the_test_clips_are_those_of_the_judgement(run: FinishedRun) -> None:
+    prefer(run.trial, gate=1.0, search=0.0)
+    test = load_scores(scores_path(run.trial, "test"))
+    assert test.gated is not None
+    assert test.gates is not None
+    found = answers(run, ids=test.ids)
+    assert tuple(one.video_id for one in found) == test.ids
+    assert [one.classes[0] for one in found] == [test.classes[k] for k in test.gated.argmax(axis=1)]
+    # Of other clips in the same batch, whose sums a library may order otherwise: float32's noise.
+    np.testing.assert_allclose(told_weights(found), test.gates, rtol=1e-5)
+
+
+def test_probabilities_are_all_when_all_classes_are_asked_for(run: FinishedRun) -> None:
+    for one in answers(run):
+        assert set(one.classes) == {"disc-sideways", "square-down"}
+        assert sum(one.probabilities) == pytest.approx(1, abs=1e-12)
+        assert one.probabilities == tuple(sorted(one.probabilities, reverse=True))
+        assert one.label == one.video_id.split("/")[0]
+    assert {len(one.classes) for one in answers(run, top=1)} == {1}
+
+
+def test_the_fixed_weights_answer_where_validation_did_not_prefer_the_gate(run: FinishedRun) -> None:
+    prefer(run.trial, gate=0.5, search=0.5, search_share=0.25)
+    notes: list[str] = []
+    test = load_scores(scores_path(run.trial, "test"))
+    found = answers(run, ids=test.ids, on_note=notes.append)
+    assert {one.weights for one in found} == {(0.25, 0.75)}
+    fused = 0.25 * test.flow + 0.75 * test.rgb
+    assert [one.classes[0] for one in found] == [test.classes[k] for k in fused.argmax(axis=1)]
+    assert "fusion: search; top-1 on the validation clips is 50.0 % with the gate, 50.0 %" in notes[-1]
+
+
+def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> None:
+    record = read_trial(run.trial)
+    for name, weights in (("weighted", (1.5, 1.0)), ("stack", None), ("oracle", None)):
+        chosen = choose_fusion(
+            dataclasses.replace(record, config=dataclasses.replace(record.config, fusion=name))
+        )
+        test = load_scores(scores_path(run.trial, "test"))
+        if name == "oracle":  # it would read the labels
+            assert chosen.name == "search"
+            continue
+        judged = read_judgement(run.trial).fused[name]
+        assert chosen.name == name
+        assert (chosen.probabilities(test).argmax(axis=1) == judged.argmax(axis=1)).all()
+        told = chosen.weights(test)
+        assert (told is None) == (weights is None)
+        if told is not None:
+            assert {tuple(pair) for pair in told.tolist()} == {weights}
+
+
+def test_a_clip_without_any_gate_gets_the_fixed_weights_and_says_so(run: FinishedRun) -> None:
+    prefer(run.trial, gate=1.0, search=0.0)
+    chosen = choose_fusion(read_trial(run.trial))
+    test = load_scores(scores_path(run.trial, "test"))
+    assert test.gates is not None
+    gates = test.gates.copy()
+    gates[0], gates[1] = 0.0, (0.0, 2.0)
+    dead: ClipScores = dataclasses.replace(test, gates=gates)
+    told = chosen.weights(dead)
+    assert told is not None
+    assert told[:2].tolist() == [[1.5, 1.0], [0.0, 2.0]]
+    assert chosen.fell_back(dead)[:2].tolist() == [True, False]
+
+
+def test_raw_videos_answer_as_their_store_does(run: FinishedRun) -> None:
+    ids = ("disc-sideways/disc-sideways_g01_c001", "square-down/square-down_g02_c001")
+    stored = answers(run, ids=ids)
+    raw = of_videos(run, run.videos, ids=ids)
+    sources = [run.videos / f"{video_id}.avi" for video_id in ids]
+    assert raw == [
+        dataclasses.replace(one, source=str(source)) for one, source in zip(stored, sources, strict=True)
+    ]
+
+
+def test_a_broken_video_costs_only_itself_and_nothing_is_written_beside_it(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    clips.mjpeg_avi(folder / "good.avi", clips.moving_texture(5))
+    clips.truncated(folder / "bad.avi", folder / "good.avi", 0.1)
+    before = sorted(tmp_path.rglob("*"))
+    found = of_videos(run, folder)
+    failed = [one for one in found if isinstance(one, Failure)]
+    assert [(Path(one.source).name, one.reason) for one in failed] == [("bad.avi", "unopenable")]
+    good = [one for one in found if isinstance(one, Prediction)]
+    assert [(one.video_id, one.source, one.label) for one in good] == [("good", str(folder / "good.avi"), "")]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_video_that_works_leaves_failures_alone(run: FinishedRun, tmp_path: Path) -> None:
+    (tmp_path / "bad.avi").write_bytes(b"RIFF")
+    found = of_videos(run, tmp_path / "bad.avi")
+    assert [type(one) for one in found] == [Failure]
+
+
+def test_stores_and_videos_may_be_mixed(run: FinishedRun, tmp_path: Path) -> None:
+    clips.mjpeg_avi(tmp_path / "one.avi", clips.moving_texture(5))
+    found = of_videos(run, tmp_path / "one.avi", run.store)
+    assert len(found) == 21
+    assert {one.source for one in found} == {str(run.store), str(tmp_path / "one.avi")}
+
+
+def test_a_damaged_clip_costs_only_itself(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = "square-down/square-down_g01_c001"
+    each_flow = Clip.each_flow
+
+    def harmed(self: Clip, *words: Any) -> Any:
+        if self.id == broken:
+            raise StoreCorruptError(f"{self.id}: a checksum does not hold")
+        return each_flow(self, *words)
+
+    monkeypatch.setattr(Clip, "each_flow", harmed)
+    found = list(predict([run.store], run.out, options()))
+    assert [(one.source, one.reason) for one in found if isinstance(one, Failure)] == [(broken, "corrupt")]
+    assert sum(isinstance(one, Prediction) for one in found) == 19
+
+
+def test_a_store_made_otherwise_is_refused_with_the_differences(run: FinishedRun, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    clips.mjpeg_avi(videos / "one.avi", clips.moving_texture(5))
+    config = ExtractConfig(params=resolve_params("fast"), resize=ResizeRule(mode="native"), step=2, jobs=1)
+    small.run(videos, tmp_path / "other.h5", config)
+    with pytest.raises(InputError, match=r"flow.warps is 5 there and 2 here.*step is 1 there and 2 here"):
+        answers(run, tmp_path / "other.h5")
+
+
+def test_the_first_finished_trial_of_a_run_answers_and_is_named(run: FinishedRun) -> None:
+    record = json.loads((run.trial / RECORD).read_text())
+    notes: list[str] = []
+    shutil.copytree(run.trial, run.out / "3-fold-0" / "seed0")
+    (run.out / "3-fold-0" / "seed0" / "judgement.json").unlink()
+    record["data"]["split"] = "3-fold"
+    (run.out / "3-fold-0" / "seed0" / RECORD).write_text(json.dumps(record))
+    answers(run, top=1, on_note=notes.append)
+    assert notes[0] == f"trial: {run.trial}, the first finished one"
+    with pytest.raises(ScoresError, match="make it again with `flowkit eval`"):
+        list(predict([run.store], run.out / "3-fold-0" / "seed0", options()))
+    (run.trial / "judgement.json").unlink()
+    with pytest.raises(CheckpointError, match=r"none of the 2 trials .* has finished and been judged"):
+        answers(run)
+
+
+def test_what_is_not_there_is_told(run: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(ClipNotFoundError, match="did you mean"):
+        answers(run, ids=("square-down/square-down_g01_c0",))
+    with pytest.raises(InputError, match=r"no input has the clips \['nobody'\]"):
+        answers(run, run.store, run.videos, ids=("nobody",))
+    with pytest.raises(InputError, match="no such store, video or folder"):
+        answers(run, tmp_path / "nothing.h5")
+    with pytest.raises(CheckpointError, match="is no run"):
+        list(predict([run.store], tmp_path / "no", options()))
+    with pytest.raises(InvalidParameterError, match="crops must be 1, 5 or 10, got 3"):
+        options(crops=3)
+
+
+def test_the_store_is_told_by_its_bytes_not_by_its_name(run: FinishedRun, tmp_path: Path) -> None:
+    shutil.copy(run.store, tmp_path / "clips.avi")
+    with flowkit.open(run.store) as store:
+        assert len(answers(run, tmp_path / "clips.avi")) == len(store)

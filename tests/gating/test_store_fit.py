@@ -1,0 +1,161 @@
+"""Which stores networks may be applied to, and the extraction that would make one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import click
+
+import flowkit
+import flowkit_cli.extract
+from flowkit import extract
+from flowkit.errors import InputError
+from flowkit.extract import ExtractConfig
+from flowkit.extract_config import store_options
+from flowkit.frames import ResizeRule
+from flowkit.store.reader import Store
+from flowkit.store.recode import recode
+from flowkit.tvl1.params import TVL1Params, resolve_params
+from gating.errors import CheckpointError
+from gating.load import TrialRecord
+from gating.store_fit import check_store_fits, extract_config, extract_options
+from tests.labelled import quick
+
+Record = Callable[..., TrialRecord]
+
+
+def record_of(flow: dict[str, Any], **changes: Any) -> TrialRecord:
+    data = {"classes": ["a", "b"], "split": "s", "part": "test", "flow": flow, "clips": {}}
+    return TrialRecord(folder=Path("run/s/seed0"), config=quick(**changes), data=data)
+
+
+def extracted(config: ExtractConfig, **changes: Any) -> TrialRecord:
+    flow = store_options(config, backend="cpu").to_attrs()
+    return record_of({name: flow[name] for name in flow if name != "engine_family"}, **changes)
+
+
+def own(store: Store, **changes: Any) -> dict[str, Any]:
+    flow = store.options.to_attrs()
+    return {**flow, **changes}
+
+
+def test_the_store_of_the_training_fits(labelled_store: Store) -> None:
+    assert check_store_fits(record_of(own(labelled_store)), labelled_store) == []
+
+
+def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: Store) -> None:
+    config = ExtractConfig(params=resolve_params("fast"), step=2, fps=12.5, resize=ResizeRule(short_side=48))
+    with pytest.raises(InputError) as caught:
+        check_store_fits(extracted(config), labelled_store)
+    told = str(caught.value)
+    for difference in (
+        "flow.warps is 2 there and 5 here",
+        "step is 2 there and 1 here",
+        "resize.mode is 'short_side' there and 'native' here",
+        "sampling.fps is 12.5 there and None here",
+        "flowkit extract --preset fast --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
+    ):
+        assert difference in told
+
+
+def test_another_codec_is_noted_and_fits(labelled_path: Path, tmp_path: Path) -> None:
+    with flowkit.open(labelled_path) as store:
+        record = record_of(own(store))
+    recode(labelled_path, tmp_path / "i16.h5", flow_codec="i16")
+    with flowkit.open(tmp_path / "i16.h5") as store:
+        notes = check_store_fits(record, store)
+    assert len(notes) == 1
+    assert "flow_codec is 'i8' where it was trained and 'i16'" in notes[0]
+
+
+@pytest.mark.parametrize(("bound_px", "fits"), [(20.0, True), (8.0, True), (4.0, False)])
+def test_a_codec_that_clips_fits_while_the_networks_clip_as_much(
+    labelled_path: Path, tmp_path: Path, bound_px: float, fits: bool
+) -> None:
+    with flowkit.open(labelled_path) as store:
+        record = record_of(own(store))
+    assert record.config.augment.bound_px == 8
+    recode(labelled_path, tmp_path / "jpeg.h5", flow_codec="jpeg", bound_px=bound_px)
+    with flowkit.open(tmp_path / "jpeg.h5") as store:
+        if fits:
+            assert "'jpeg'" in check_store_fits(record, store)[0]
+            return
+        with pytest.raises(InputError, match=r"flow_clipped_to_px is 8.0 there and 4.0 here"):
+            check_store_fits(record, store)
+
+
+def test_a_store_without_frames_is_refused(labelled_path: Path, tmp_path: Path) -> None:
+    recode(labelled_path, tmp_path / "flow.h5", drop_frames=True)
+    with flowkit.open(tmp_path / "flow.h5") as store, pytest.raises(InputError, match="keeps no frames"):
+        check_store_fits(record_of(own(store)), store)
+
+
+def test_a_field_that_the_store_lacks_is_a_difference(labelled_store: Store) -> None:
+    record = extracted(ExtractConfig(backward=True, resize=ResizeRule(mode="native")), field="flow_backward")
+    with pytest.raises(InputError, match=r"flow_backward is .* and None here.*--backward"):
+        check_store_fits(record, labelled_store)
+
+
+CONFIGS = (
+    ExtractConfig(),
+    ExtractConfig(params=resolve_params("ipol"), resize=ResizeRule(mode="native"), backward=True, step=3),
+    ExtractConfig(
+        params=TVL1Params(warps=3, lambda_=0.05, normalize=True, border="off", median=5),
+        resize=ResizeRule(mode="size", width=340, height=256, interpolation="linear"),
+        flow_codec="jpeg",
+        bound_px=15.0,
+        fps=29.97,
+    ),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_an_extraction_is_made_again_from_its_record(config: ExtractConfig) -> None:
+    again = extract_config(extracted(config))
+    assert store_options(again, backend="cpu") == store_options(config, backend="cpu")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_options_of_the_remedy_make_the_recorded_extraction(
+    config: ExtractConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.avi").touch()
+    asked: list[ExtractConfig] = []
+
+    def prepare(sources: object, store: object, config: ExtractConfig) -> None:
+        asked.append(config)
+        raise click.Abort
+
+    monkeypatch.setattr(extract, "prepare", prepare)
+    words = [*extract_options(extracted(config)), str(tmp_path / "one.avi"), str(tmp_path / "out.h5")]
+    with pytest.raises(click.Abort):
+        flowkit_cli.extract.command.main(words, standalone_mode=False)
+    assert store_options(asked[0], backend="cpu") == store_options(config, backend="cpu")
+
+
+def test_imported_flow_cannot_be_extracted(labelled_store: Store) -> None:
+    imported = own(
+        labelled_store,
+        tvl1_params=json.dumps({"flow": {}}),
+        tvl1_preset=json.dumps({"flow": "denseflow"}),
+        resize=json.dumps({"mode": "imported"}),
+        sampling=json.dumps({"assumed_fps": 25.0}),
+    )
+    with pytest.raises(CheckpointError, match="`flowkit extract` cannot make"):
+        extract_config(record_of(imported))
+    with pytest.raises(InputError, match=r"flow.preset is 'denseflow' there.*imported alike"):
+        check_store_fits(record_of(imported), labelled_store)
+
+
+def test_settings_that_a_newer_version_may_add_are_told(labelled_store: Store) -> None:
+    flow = own(labelled_store, tvl1_params=json.dumps({"flow": {"warps": 5, "colours": 3}}))
+    with pytest.raises(CheckpointError, match="colours"):
+        extract_config(dataclasses.replace(record_of(flow)))
