@@ -12,9 +12,7 @@ import difflib
 import functools
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -30,6 +28,7 @@ from flowkit.errors import (
     StoreNotFoundError,
 )
 from flowkit.store import guard, index
+from flowkit.store.ahead import in_order
 from flowkit.store.clip import Clip as Clip
 from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
@@ -54,9 +53,6 @@ from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
-_AHEAD = 2
-"""Clips asked for at once, for each reading thread: one in hand, and one for when that is done, so that
-none idles until the caller is given the processor."""
 _REMEMBERED_FRAMES = 1 << 19
 """Of the videos that are kept open; each takes some 40 bytes."""
 _EXTENT = ("n_frames", "n_flow", "height", "width")
@@ -238,18 +234,7 @@ class Store(Mapping[str, Clip]):
             yield from map(self._read_one, requests)
             return
         keep_freed_memory()
-        with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-read") as pool:
-            waiting: deque[Future[ClipData]] = deque()
-            try:
-                for request in requests:
-                    waiting.append(pool.submit(self._read_one, request))
-                    if len(waiting) > _AHEAD * workers:  # bounded: what nobody has taken yet takes memory
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        yield from in_order(self._read_one, requests, threads=workers, name="flowkit-read")
 
     def _read_one(self, request: ClipRequest) -> ClipData:
         return self[request.video_id].read(request)
