@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.store.ahead import in_order
 from flowkit.store.memory import keep_freed_memory
 from flowkit.store.reader import Store, open_store
 
@@ -205,9 +204,8 @@ class ClipSamples:
                 self._read_one(key, place)
             return
         keep_freed_memory()
-        both = zip(keys, places, strict=True)
-        for _ in in_order(lambda asked: self._read_one(*asked), both, threads=threads, name="flowkit-sample"):
-            pass
+        with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
+            list(pool.map(self._read_one, keys, places))
 
     def _read_one(self, key: Key, place: Mapping[str, NDArray[Any]]) -> None:
         epoch, index = key

@@ -12,7 +12,9 @@ import difflib
 import functools
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -28,7 +30,6 @@ from flowkit.errors import (
     StoreNotFoundError,
 )
 from flowkit.store import guard, index
-from flowkit.store.ahead import in_order
 from flowkit.store.clip import Clip as Clip
 from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
@@ -53,6 +54,11 @@ from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
 
 _MATCHED_IDS = 5000
+_OUT_EACH = 3
+"""Clips asked for at once, for each reading thread. Where threads fill all cores, the caller may get the
+processor a scheduler's slice after its clip is done, and asks for the next only then: enough must wait
+meanwhile. By a simulation with the times of real clips and a caller 1.5 ms late, two threads gain 1.69
+over one with three clips out, 1.98 with four and 1.99 with six; 3 ms late, 1.23, 1.62 and 1.99."""
 _REMEMBERED_FRAMES = 1 << 19
 """Of the videos that are kept open; each takes some 40 bytes."""
 _EXTENT = ("n_frames", "n_flow", "height", "width")
@@ -234,7 +240,18 @@ class Store(Mapping[str, Clip]):
             yield from map(self._read_one, requests)
             return
         keep_freed_memory()
-        yield from in_order(self._read_one, requests, threads=workers, name="flowkit-read")
+        with ThreadPoolExecutor(workers, thread_name_prefix="flowkit-read") as pool:
+            waiting: deque[Future[ClipData]] = deque()
+            try:
+                for request in requests:
+                    waiting.append(pool.submit(self._read_one, request))
+                    if len(waiting) >= _OUT_EACH * workers:  # bounded: what nobody has taken yet takes memory
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def _read_one(self, request: ClipRequest) -> ClipData:
         return self[request.video_id].read(request)
