@@ -128,6 +128,7 @@ class Batches:
         batch: int,
         epoch: int,
         position: int = 0,
+        segments: int | None = None,
     ) -> Iterator[Step]:
         """Yield the steps of an epoch from a position of this process's share on.
 
@@ -143,10 +144,13 @@ class Batches:
             Clips of a step over all processes.
         epoch, position
             Where to go on.
+        segments
+            Of a clip; None is the configuration's.
         """
         world, rank = self.place.world, self.place.rank
         own = max(1, batch // world)
-        dataset = self._dataset(ids, modalities, segments=self.config.segments, training=True)
+        count = segments or self.config.segments
+        dataset = self._dataset(ids, modalities, segments=count, training=True)
         sampler = ClipSampler(dataset, rank=rank, world=world)
         sampler.seek(epoch, position)
         share = len(sampler) + position

@@ -210,7 +210,7 @@ STREAM_PRESETS: dict[str, Backbone] = {"tiny": "small", "tsn": "bn_inception", "
 
 AUGMENT_PRESETS: dict[str, AugmentConfig] = {
     # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.
-    "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=8.0),
+    "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=4.0),
     "tsn": AugmentConfig(),
     "zhu2018": AugmentConfig(),
 }
@@ -223,4 +223,5 @@ def gate_preset(name: str, num_classes: int) -> GateConfig:
         return released_gate(num_classes)
     if name == "tsn":
         return GateConfig(num_classes=num_classes)
-    return GateConfig(num_classes=num_classes, tap_channels=64, width=0.125, dropout=0.5)
+    # A stronger prior held the gates near the fixed weights on clips whose streams contradict each other.
+    return GateConfig(num_classes=num_classes, tap_channels=64, width=0.125, dropout=0.5, prior=0.01)

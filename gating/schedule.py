@@ -30,6 +30,9 @@ class Schedule:
         Epochs after which the rate falls to a tenth, ascending; for "steps" alone.
     warmup_epochs : float
         Epochs over which the rate rises linearly from zero, >= 0.
+    segments : int or None
+        Segments of a clip while the stage learns, >= 1; None is `TrainConfig.segments`. One is
+        enough for a stream that learns from scratch, at a third of the cost of three.
     batch : int
         Clips of one step, over all processes and micro-batches, >= 1.
     momentum : float
@@ -46,6 +49,7 @@ class Schedule:
     decay: Decay = "constant"
     milestones: tuple[float, ...] = ()
     warmup_epochs: float = 0.0
+    segments: int | None = None
     batch: int = 128
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -57,6 +61,7 @@ class Schedule:
         check_choice("decay", self.decay, ("constant", "steps", "cosine"))
         check_that("epochs", self.epochs, self.epochs >= 1, ">= 1")
         check_that("lr", self.lr, 0 < self.lr < math.inf, "finite and > 0")
+        check_that("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1 or None")
         check_that("batch", self.batch, self.batch >= 1, ">= 1 clips")
         check_that("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
         check_that("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and >= 0")

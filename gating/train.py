@@ -171,6 +171,7 @@ class Trainer:
             batch=self.schedule.batch,
             epoch=self.progress.epoch,
             position=self.progress.position,
+            segments=self.schedule.segments,
         )
 
     @property

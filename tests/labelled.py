@@ -32,7 +32,7 @@ def five_folds(store: Store) -> Split:
 def quick(**changes: object) -> TrainConfig:
     """Two epochs a stage in steps of four clips, two segments of two fields."""
     tiny = train_preset("tiny")
-    stage = dataclasses.replace(tiny.rgb, epochs=2, batch=4, warmup_epochs=0.0)
+    stage = dataclasses.replace(tiny.rgb, epochs=2, batch=4, warmup_epochs=0.0, segments=None)
     config = dataclasses.replace(
         tiny,
         rgb=stage,

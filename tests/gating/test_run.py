@@ -112,7 +112,7 @@ def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path)
     options = RunOptions(out=tmp_path / "none", folds=("2",), loading=Loading(), tell=lambda event: None)
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     told = "\n".join(event["lines"])
-    for words in ("preset opencv-cuda", "codec i8", "+-8 px", "effective batch 4 clips", "5 groups", "disc-"):
+    for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
         assert words in told
     assert not (tmp_path / "none").exists()
 

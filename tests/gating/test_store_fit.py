@@ -76,19 +76,19 @@ def test_another_codec_is_noted_and_fits(labelled_path: Path, tmp_path: Path) ->
     assert "flow_codec is 'i8' where it was trained and 'i16'" in notes[0]
 
 
-@pytest.mark.parametrize(("bound_px", "fits"), [(20.0, True), (8.0, True), (4.0, False)])
+@pytest.mark.parametrize(("bound_px", "fits"), [(20.0, True), (4.0, True), (2.0, False)])
 def test_a_codec_that_clips_fits_while_the_networks_clip_as_much(
     labelled_path: Path, tmp_path: Path, bound_px: float, fits: bool
 ) -> None:
     with flowkit.open(labelled_path) as store:
         record = record_of(own(store))
-    assert record.config.augment.bound_px == 8
+    assert record.config.augment.bound_px == 4
     recode(labelled_path, tmp_path / "jpeg.h5", flow_codec="jpeg", bound_px=bound_px)
     with flowkit.open(tmp_path / "jpeg.h5") as store:
         if fits:
             assert "'jpeg'" in check_store_fits(record, store)[0]
             return
-        with pytest.raises(InputError, match=r"flow_clipped_to_px is 8.0 there and 4.0 here"):
+        with pytest.raises(InputError, match=r"flow_clipped_to_px is 4.0 there and 2.0 here"):
             check_store_fits(record, store)
 
 

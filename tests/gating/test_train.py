@@ -145,7 +145,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(
     config = quick()
     stream_trainer(labelled_store, tmp_path, config).fit()
     other = dataclasses.replace(config, augment=dataclasses.replace(config.augment, bound_px=20.0))
-    with pytest.raises(CheckpointError, match=r"augment\.bound_px is 8\.0 there and 20\.0 here"):
+    with pytest.raises(CheckpointError, match=r"augment\.bound_px is 4\.0 there and 20\.0 here"):
         stream_trainer(labelled_store, tmp_path, other).fit()
 
 
