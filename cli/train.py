@@ -78,14 +78,10 @@ def command(store: Path | None, **options: Any) -> None:
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
     """Run, or in a dry run say what would be trained; only the first of several processes has results."""
-    import torch
-
     from gating.batches import Loading
     from gating.run import RunOptions, plan, train
 
-    threads, first, count = (options.pop(name) for name in ("threads", "seed", "seeds"))
-    if threads is not None:
-        torch.set_num_threads(threads)
+    first, count = options.pop("seed"), options.pop("seeds")
     loading = Loading(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
     dry_run, seeds = options.pop("dry_run"), tuple(range(first, first + count))
     run = RunOptions(seeds=seeds, loading=loading, **options)

@@ -51,6 +51,8 @@ class RunOptions:
         Which folds are tested, of splits of folds; None is all.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
+    threads : int or None
+        Of torch; None leaves them as they are.
     loading : Loading
         Workers and micro-batches.
     resume : bool
@@ -65,6 +67,7 @@ class RunOptions:
     seeds: tuple[int, ...] = (0,)
     folds: tuple[str, ...] | None = None
     device: str = "auto"
+    threads: int | None = None
     loading: Loading
     resume: bool = False
     checkpoint_seconds: float = 300.0
@@ -106,6 +109,8 @@ def train(
         As `gating.train.Trainer.fit`.
     """
     plans = _plans(store, splits, config, options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     with joined(options.device) as place:
         if place.leads:
             for split in splits:
@@ -241,7 +246,7 @@ def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, An
     return {
         "config": config.to_json(),
         "data": {
-            "store": str(store.path),
+            "store": str(store.path.resolve()),
             "classes": list(data.classes),
             "flow": flow_record(store),
             "clips": {name: len(getattr(data, name)) for name in ("learn", "gate", "validation", "test")},

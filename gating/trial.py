@@ -21,15 +21,13 @@ from typing import Any
 import torch
 
 from gating.batches import Batches, Loading
-from gating.clip_scores import ClipScores
 from gating.config import GateConfig, Modality
 from gating.data import TrialData
 from gating.gate import GatingConvNet
-from gating.judgement_files import scores_path, write_judgement
+from gating.judging import Judging
 from gating.places import Place
-from gating.precision import precision_of
-from gating.results import GATING, Judgement, SplitKind, judge
-from gating.score import Networks, joined_scores, score_clips
+from gating.results import GATING, Judgement, SplitKind
+from gating.score import Networks
 from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features
 from gating.tasks import GateTask, StreamTask, Task
@@ -77,29 +75,22 @@ class Trial:
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
         self.device = options.place.device
-        self.precision = precision_of(config.amp, self.device)
         inputs = self._new_stream("rgb").backbone.inputs
         self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
 
     def run(self, *, kind: SplitKind = "subset") -> Judgement:
         """Train what is missing, score the clips, and judge every fusion on the test part."""
-        self._write_record()
+        if not (self.options.folder / RECORD).is_file():
+            self._write_record()
         networks = self.trained()
-        test, validation = (self._scored(networks, part) for part in ("test", "validation"))
-        fit_on = self._fit_scores(networks, validation)
-        judgement = judge(
-            test,
-            fit_on=fit_on,
-            validation=validation,
-            split=self.data.split,
-            part=self.data.part,
-            kind=kind,
-            seed=self.config.seed,
-        )
-        if self.options.place.leads:
-            fit_on.save(scores_path(self.options.folder, "fit"))
-            write_judgement(self.options.folder, judgement)
-        return judgement
+        # Only now is it sure that the checkpoints are of this configuration and these data.
+        self._write_record()
+        return Judging(
+            networks=networks,
+            copies=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.copies()),
+            batches=self.batches,
+            folder=self.options.folder,
+        ).run(kind)
 
     def trained(self) -> Networks:
         """Return both streams and the gate, trained."""
@@ -168,45 +159,6 @@ class Trial:
         config = self.config.stream(modality, len(self.data.classes))
         stream = build_stream(config) if weights else Stream(config)
         return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-    def _scored(self, networks: Networks, part: str) -> ClipScores:
-        scores = score_clips(
-            networks,
-            self.batches,
-            getattr(self.data, part),
-            segments=self.config.test_segments,
-            crops=self.config.test_crops,
-            precision=self.precision,
-        )
-        if self.options.place.leads:
-            scores.save(scores_path(self.options.folder, part))
-        return scores
-
-    def _fit_scores(self, networks: Networks, validation: ClipScores) -> ClipScores:
-        """Return scores that the rivals are fitted on: of clips the networks did not learn from."""
-        streams = dataclasses.replace(networks, gate=None)
-        if self.config.gate_data == "holdout":
-            return self._plain_scores(streams, self.data.gate, features=True)
-        if self.config.gate_data == "same" or not self.data.folds:
-            return validation
-        pairs = [Networks(flow=flow, rgb=rgb) for flow, rgb in self.copies()]
-        return joined_scores(
-            [
-                self._plain_scores(pair, ids, features=False)
-                for pair, ids in zip(pairs, self.data.folds, strict=True)
-            ]
-        )
-
-    def _plain_scores(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
-        return score_clips(
-            networks,
-            self.batches,
-            ids,
-            segments=self.config.test_segments,
-            crops=self.config.test_crops,
-            features=features,
-            precision=self.precision,
-        )
 
     def _write_record(self) -> None:
         if self.options.place.leads:
