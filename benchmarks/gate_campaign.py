@@ -1,0 +1,300 @@
+"""How much the gate gains, on sets that were fixed before anything was trained on them.
+
+    python -m benchmarks.gate_sets DIR
+    python -m benchmarks.gate_campaign DIR [PART ...] [--seeds 5] [--jobs 2]
+
+PART is a set of benchmarks.gate_sets (each with five seeds, gate data `holdout`), `overfit` (which
+clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`), or
+`weizmann4` (real clips, one subject left out at a time; needs shared data). A part that was cut
+off goes on where it was. Raw results: benchmarks/results/gate-PART-<date>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import flowkit
+from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
+from benchmarks.record import ROOT, write_result
+from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
+from flowkit.errors import FlowkitError
+from gating.batches import Loading
+from gating.data import plan_trial
+from gating.judgement_files import read_judgement
+from gating.places import Place
+from gating.results import GATING, Judgement, results_json
+from gating.run import trial_folder
+from gating.statistics import correct_answers
+from gating.train_config import GateData, TrainConfig, train_preset
+from gating.trial import Trial, TrialOptions
+
+# The preset, with the gate's clips held out: the cheapest of the ways that are fair to every rival.
+CONFIG = dataclasses.replace(
+    train_preset("tiny"), gate_data="holdout", holdout_share=1 / 3, test_segments=3, amp=True
+)
+# Few clips, each seen very often: streams that know their own clips by heart.
+OVERFIT = dataclasses.replace(
+    CONFIG,
+    rgb=dataclasses.replace(CONFIG.rgb, epochs=120, warmup_epochs=2.0, batch=32),
+    flow=dataclasses.replace(CONFIG.flow, epochs=120, warmup_epochs=2.0, batch=32),
+    gate=dataclasses.replace(CONFIG.gate, epochs=40),
+    rgb_dropout=0.2,
+    flow_dropout=0.2,
+)
+# 32 clips of four actions: as many steps as a thousand clips would take.
+WEIZMANN = dataclasses.replace(
+    CONFIG,
+    gate_data="out-of-fold",
+    stream_folds=4,
+    rgb=dataclasses.replace(CONFIG.rgb, epochs=80, batch=8),
+    flow=dataclasses.replace(CONFIG.flow, epochs=80, batch=8),
+    gate=dataclasses.replace(CONFIG.gate, epochs=40, batch=8),
+)
+SUBJECT = r"/s(\d+)_"
+MIRRORED = "_mirror"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One trial."""
+
+    store: Path
+    split: Split
+    fold: str | None
+    out: Path
+    config: TrainConfig
+    held_out: bool = False
+    """Whether the gate learns from the split's clips that neither list has."""
+
+
+def run_job(job: Job) -> tuple[Path, float]:
+    """Train and judge one trial; return its folder and the seconds it took."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    with flowkit.open(job.store) as store:
+        data = plan_trial(store, job.split, job.config, fold=job.fold)
+        if job.held_out:
+            data = dataclasses.replace(data, gate=job.split.ids(HELD_OUT))
+            classes = {name: index for index, name in enumerate(data.classes)}
+            labels = dict(zip(store, store.column("label"), strict=True))
+            data = dataclasses.replace(
+                data, labels={**data.labels, **{k: classes[labels[k]] for k in data.gate}}
+            )
+        folder = trial_folder(job.out, data.split, data.part, job.config.seed)
+        options = TrialOptions(
+            folder=folder,
+            place=Place(torch.device("cpu")),
+            loading=Loading(micro_batch=64),
+            resume=True,
+            tell=_tell(folder),
+        )
+        Trial(data, job.config, options).run(kind=job.split.kind)
+    return folder, time.monotonic() - began
+
+
+def _tell(folder: Path) -> Callable[[dict[str, Any]], None]:
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch" and event["epoch"] + 1 == event["epochs"]:
+            valid = event["validation"]
+            print(f"{folder} {event['stage']}: validation top-1 {100 * valid['top1']:.1f} %", flush=True)
+
+    return tell
+
+
+def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Judgement], list[float]]:
+    """Run trials, several at once; return their judgements and durations, in order."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        done = list(pool.map(run_job, jobs))
+    return [read_judgement(folder) for folder, _ in done], [seconds for _, seconds in done]
+
+
+def summary(judgements: Sequence[Judgement], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+    """Return what a part's raw result says."""
+    found = results_json(judgements, seconds_per_trial=list(seconds), **more)
+    gain = {one["rival"]: one for one in found["gains"]}
+    fusions = {name: round(100 * row["top1"], 2) for name, row in found["fusions"].items()}
+    print(f"  top-1 {fusions}", flush=True)
+    for rival in ("search", "score-gate", "features", "gmu"):
+        each = [round(100 * one, 2) for one in gain[rival]["per_seed"]]
+        low, high = (round(100 * one, 2) for one in gain[rival]["interval"])
+        print(
+            f"  gating - {rival}: {100 * gain[rival]['mean']:+.2f} [{low}, {high}], seeds {each}", flush=True
+        )
+    print(f"  share of the headroom {found['headroom_share']}", flush=True)
+    return found
+
+
+def seeded(config: TrainConfig, seed: int) -> TrainConfig:
+    """Return the configuration with another seed."""
+    return dataclasses.replace(config, seed=seed)
+
+
+def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+    """Train on one of the controlled sets."""
+    store = folder / name / "store.h5"
+    split = read_split(store, SPLIT)
+    out = folder / name / "run"
+    jobs = [
+        Job(store=store, split=split, fold=None, out=out, config=seeded(CONFIG, seed))
+        for seed in range(seeds)
+    ]
+    made = dataclasses.asdict(SETS[name])
+    return summary(*run_jobs(jobs, processes=processes), set=made, config=CONFIG.to_json())
+
+
+def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+    """Let the gate learn from the same clips, out-of-fold scores, or other clips; streams are shared."""
+    store = folder / "overfit" / "store.h5"
+    split = read_split(store, SPLIT)
+    found: dict[str, Any] = {}
+    for way in ("same", "out-of-fold", "held-out"):
+        data: GateData = "out-of-fold" if way == "out-of-fold" else "same"
+        config = dataclasses.replace(OVERFIT, gate_data=data)
+        jobs = [
+            Job(
+                store=store,
+                split=split,
+                fold=None,
+                out=folder / "overfit" / f"run-{way}",
+                config=seeded(config, seed),
+                held_out=way == "held-out",
+            )
+            for seed in range(seeds)
+        ]
+        for job in jobs:
+            _share_streams(folder / "overfit" / "run-same", job)
+        print(f"{way}:", flush=True)
+        found[way] = summary(*run_jobs(jobs, processes=processes), config=config.to_json())
+    accuracy = {way: found[way]["fusions"][GATING]["top1"] for way in found}
+    print(f"  out-of-fold - same {100 * (accuracy['out-of-fold'] - accuracy['same']):+.2f}", flush=True)
+    return {"set": dataclasses.asdict(SETS["overfit"]), "ways": found}
+
+
+def _share_streams(source: Path, job: Job) -> None:
+    """Copy the finished streams of another run of the same data and settings."""
+    folder = trial_folder(job.out, job.split.name, "test", job.config.seed)
+    for stage in ("rgb", "flow"):
+        trained = trial_folder(source, job.split.name, "test", job.config.seed) / stage
+        if trained.is_dir() and not (folder / stage).exists():
+            shutil.copytree(trained, folder / stage)
+
+
+# What the paper and its successors choose differently; one change at a time.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no auxiliary task": {"auxiliary_weight": 0.0},
+    "auxiliary weight 1": {"auxiliary_weight": 1.0},
+    "softmax": {"activation": "softmax"},
+    "sigmoid": {"activation": "sigmoid"},
+    "height": {"combine": "height"},
+    "sum": {"combine": "sum"},
+    "snippet": {"placement": "snippet"},
+    "prior .1": {"prior": 0.1},
+    "no prior": {"prior": 0.0},
+    "zero start": {"start": "zero", "prior": 0.0},
+}
+
+
+def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+    """Change one choice of the gate at a time, on the streams of the conflict set."""
+    store = folder / "conflict" / "store.h5"
+    split = read_split(store, SPLIT)
+    configs = {
+        name: dataclasses.replace(CONFIG, net=dataclasses.replace(CONFIG.net, **changes))
+        for name, changes in ABLATIONS.items()
+    }
+    configs["gate data: same"] = dataclasses.replace(CONFIG, gate_data="same")
+    found: dict[str, Any] = {}
+    for name, config in configs.items():
+        out = folder / "conflict" / f"ablation-{name.replace(' ', '-').replace(':', '')}"
+        jobs = [
+            Job(store=store, split=split, fold=None, out=out, config=seeded(config, seed))
+            for seed in range(seeds)
+        ]
+        if config.gate_data == CONFIG.gate_data:
+            for job in jobs:
+                _share_streams(folder / "conflict" / "run", job)
+        print(f"{name}:", flush=True)
+        found[name] = summary(*run_jobs(jobs, processes=processes))
+    return {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+
+
+def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+    """Leave out one subject at a time; a mirrored copy stays with its original."""
+    store = _weizmann_store(folder / "weizmann4")
+    with flowkit.open(store) as opened:
+        groups = groups_by_pattern(list(opened), SUBJECT)
+    split = leave_one_out(groups)
+    out = folder / "weizmann4" / "run"
+    jobs = [
+        Job(store=store, split=split, fold=fold, out=out, config=seeded(WEIZMANN, seed))
+        for seed in range(seeds)
+        for fold in split.names
+    ]
+    judgements, seconds = run_jobs(jobs, processes=processes)
+    originals = right_originals(judgements)
+    print(
+        f"  originals right of {sum(not k.endswith(MIRRORED) for k in groups)}, mean over seeds: {originals}"
+    )
+    return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
+
+
+def right_originals(judgements: Sequence[Judgement]) -> dict[str, float]:
+    """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
+    seeds = len({one.seed for one in judgements})
+    counts = dict.fromkeys(judgements[0].fused, 0)
+    for one in judgements:
+        own = np.array([not k.endswith(MIRRORED) for k in one.scores.ids])
+        for name, scores in one.fused.items():
+            counts[name] += int((correct_answers(scores, one.scores.labels) & own).sum())
+    return {name: count / seeds for name, count in counts.items()}
+
+
+def _weizmann_store(folder: Path) -> Path:
+    from flowkit import extract
+    from flowkit.inputs import find_sources
+
+    videos = ROOT.parent / "shared" / "data" / "labelled" / "weizmann4" / "videos"
+    if not videos.is_dir():
+        raise FlowkitError("weizmann4 needs the shared data beside the checkout")
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / "store.h5"
+    extract.run(extract.prepare(find_sources([videos]), store, extract.ExtractConfig()))
+    return store
+
+
+def main() -> None:
+    parts: dict[str, Callable[..., dict[str, Any]]] = {
+        "overfit": overfit,
+        "ablation": ablation,
+        "weizmann4": weizmann4,
+    }
+    names = [*(name for name in SETS if name != "overfit"), *parts]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("parts", nargs="*", choices=[*names, []], metavar="PART")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    for name in given.parts or names:
+        print(f"== {name}", flush=True)
+        options = {"seeds": given.seeds, "processes": given.jobs}
+        part = parts.get(name)
+        result = part(given.folder, **options) if part else controlled(name, given.folder, **options)
+        write_result(f"gate-{name}", result)
+
+
+if __name__ == "__main__":
+    main()
