@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RANKS: list[set[str]] = [
     {"flowkit.errors", "flowkit.tvl1.params", "flowkit.tvl1.pairs"},
     {"flowkit.store.ids", "flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
+    {"flowkit.tvl1.codes"},
     {"flowkit.video_source", "flowkit.video_clock", "flowkit.lists"},
     {
         "flowkit.video",
@@ -29,10 +30,17 @@ RANKS: list[set[str]] = [
     },
     {"flowkit.tvl1.opencv", "flowkit.tvl1.cpu", "flowkit.tvl1.cuda", "flowkit.tvl1.cuda_arrays"},
     {"flowkit.tvl1.backend"},
-    {"flowkit.tvl1.flow", "flowkit.tvl1", "flowkit.tvl1.channel"},
+    {"flowkit.tvl1.flow", "flowkit.tvl1", "flowkit.tvl1.channel", "flowkit.tvl1.codes_solver"},
     {"flowkit.tvl1.server", "flowkit.tvl1.remote"},
     {"flowkit.inputs"},
-    {"flowkit.plan", "flowkit.sink", "flowkit.blackboard", "flowkit.extract_config"},
+    {
+        "flowkit.encode",
+        "flowkit.stages",
+        "flowkit.plan",
+        "flowkit.sink",
+        "flowkit.blackboard",
+        "flowkit.extract_config",
+    },
     {"flowkit.executor"},
     {"flowkit.pipeline"},
     {"flowkit.job"},
