@@ -194,17 +194,17 @@ RELEASED_GATE = Schedule(epochs=47, lr=0.001)
 
 # Chosen on a set of 2,000 clips like benchmarks/gate_sets.py's "conflict", of another seed.
 _SMALL = Schedule(
-    epochs=16,
+    epochs=24,
     lr=0.004,
     optimizer="adamw",
     decay="cosine",
-    warmup_epochs=1.6,
+    warmup_epochs=2.4,
     segments=1,
-    batch=64,
+    batch=32,
     weight_decay=0.05,
 )
-_SMALL_FLOW = dataclasses.replace(_SMALL, epochs=22, warmup_epochs=2.2)
-_SMALL_GATE = dataclasses.replace(_SMALL, epochs=15, warmup_epochs=1.5, lr=0.002, segments=None)
+_SMALL_FLOW = dataclasses.replace(_SMALL, epochs=28, warmup_epochs=2.8)
+_SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002, segments=None)
 
 
 def train_preset(name: str) -> TrainConfig:
@@ -217,15 +217,15 @@ def train_preset(name: str) -> TrainConfig:
             backbone=STREAM_PRESETS["tiny"],
             rgb_weights=None,
             flow_weights=None,
-            rgb_dropout=0.5,
-            flow_dropout=0.5,
+            rgb_dropout=0.3,
+            flow_dropout=0.3,
             partial_bn=False,
             augment=AUGMENT_PRESETS["tiny"],
             rgb=_SMALL,
             flow=_SMALL_FLOW,
             gate=_SMALL_GATE,
             net=net,
-            validation_share=0.2,
+            holdout_share=0.3,
             test_segments=5,
         )
     return TrainConfig(
