@@ -94,7 +94,9 @@ class Handles:
                 try:
                     self._direct[shard] = DirectFile(file, table(file), options)
                 except CannotRead as reason:
-                    self._direct[shard] = reason
+                    # Without its frames, which hold h5py's objects and this in a circle: collecting
+                    # one on fsspec's thread, while HDF5's lock waits for that thread, never ends.
+                    self._direct[shard] = reason.with_traceback(None)
             return self._direct[shard]
 
     def close(self) -> None:
