@@ -2,7 +2,8 @@
 
 Both are libjpeg-turbo and decode to the same pixels. simplejpeg's encoder takes the fast DCT
 below quality 96, whatever it is told (5 % more error on real frames, 40 % on flow planes, for 11 %
-of the time); OpenCV's bytes are those that cv2.imwrite, and so denseflow and TSN, would write.
+of the time). OpenCV's bytes of a plane are those that cv2.imwrite, and so denseflow and TSN, would
+write; a colour picture's differ from theirs in the Huffman codes alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def library() -> str:
 
 
 def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Encode a colour picture as a 4:2:0 JPEG.
+    """Encode a colour picture as a 4:2:0 JPEG, its Huffman codes made for it.
+
+    Against the standard's codes: the same pixels in 5 % fewer bytes, decoded 2 to 5 % faster; encoding
+    takes .7 instead of .3 ms (340x256, quality 95).
 
     Parameters
     ----------
@@ -49,7 +53,8 @@ def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     _check_picture(rgb, channels=3)
     _check_quality(quality)
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    return _opencv_encode(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality, sampling)
+    settings = [*sampling, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    return _opencv_encode(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality, settings)
 
 
 def decode(data: bytes | memoryview) -> UInt8:

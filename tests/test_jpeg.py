@@ -119,6 +119,14 @@ def test_other_shapes_and_types_are_refused() -> None:
         jpeg.encode(np.zeros((0, 5, 3), np.uint8))
 
 
+def test_own_huffman_codes_change_bytes_and_no_pixel() -> None:
+    bgr = cv2.cvtColor(PICTURE, cv2.COLOR_RGB2BGR)
+    _, usual = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    ours = jpeg.encode(PICTURE, 95)
+    assert len(ours) < len(usual)
+    np.testing.assert_array_equal(jpeg.decode(ours), jpeg.decode(usual.tobytes()))
+
+
 def test_a_flow_plane_has_the_bytes_of_cv2_imencode() -> None:
     plane = PICTURE[..., 1]
     _, expected = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, 95])
