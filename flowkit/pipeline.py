@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.encode import encode_codes, wanted_code
+from flowkit.encode import encode_batch, wanted_code
 from flowkit.errors import TooShortError
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.inputs import VideoSource
@@ -245,7 +245,7 @@ class Pipeline:
             made = self._engine.codes_batch(greys, asked, code=code, bound_px=bound_px)
         self.clock.add(made.seconds)
         with self._gate, self.clock.stage("encode"):
-            coded = list(encode_codes(made, options.flow_codec))
+            coded = list(encode_batch(made, options.flow_codec))
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:

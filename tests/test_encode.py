@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowkit.encode import encode_codes, wanted_code
+from flowkit.encode import encode_batch, wanted_code
 from flowkit.extract_config import ExtractConfig, store_options
 from flowkit.store.codec import EncodedFlow, encode_flow
 from flowkit.tvl1.codes_solver import codes_solver
@@ -25,7 +25,7 @@ def test_codes_pack_to_the_bytes_of_their_floats(codec: str) -> None:
     flow = np.concatenate([flows()[:2], np.zeros_like(flows()[:1])])
     code, bound_px = wanted_code(options)
     made = codes_solver(Given(flow)).codes_batch(FRAMES, PAIRS, code=code, bound_px=bound_px)
-    packed = list(encode_codes(made, codec))
+    packed = list(encode_batch(made, codec))
     expected = [encode_flow(each, codec=codec, bound_px=15.0) for each in flow]
     assert len(packed) == 3
     assert all(same(one, other) for one, other in zip(packed, expected, strict=True))

@@ -88,29 +88,49 @@ def encode_flow(
     """
     if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32:
         raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
-    max_px = quantize.largest_px(flow)
+    codes: NDArray[Any]
+    clipped = 0
     if codec == "i8":
-        codes, scale = quantize.quantize_i8(flow)
-        data = _compress(codes.tobytes(), level)
-        return EncodedFlow(data=data, crc32=zlib.crc32(data), scale=scale, max_px=max_px, clipped=0)
-    if codec == "i16":
-        wide, clipped = quantize.quantize_i16(flow)
-        data = _compress(shuffle(wide), level)
-        scale = quantize.I16_SCALE_PX
-        return EncodedFlow(data=data, crc32=zlib.crc32(data), scale=scale, max_px=max_px, clipped=clipped)
+        codes, _ = quantize.quantize_i8(flow)
+    elif codec == "i16":
+        codes, clipped = quantize.quantize_i16(flow)
+    elif codec == "jpeg":
+        codes, clipped = quantize.quantize_u8(flow, bound_px=bound_px)
+    else:
+        raise InvalidParameterError(f"Invalid codec ({codec!r}). Supported values are {FLOW_CODECS}")
+    max_px = quantize.largest_px(flow)
+    return encode_codes(codes, codec=codec, max_px=max_px, clipped=clipped, level=level)
+
+
+def encode_codes(
+    codes: NDArray[Any], *, codec: str, max_px: float, clipped: int, level: int = DEFLATE_LEVEL
+) -> EncodedFlow:
+    """Compress one field that is quantised already.
+
+    Parameters
+    ----------
+    codes
+        (2, H, W), u then v: int8 for `i8`, int16 for `i16`, uint8 for `jpeg`; as `flowkit.quantize` makes
+        them.
+    codec
+        `i8`, `i16` or `jpeg`.
+    max_px
+        Largest absolute component before quantisation, px; it gives the scale of `i8`.
+    clipped
+        Components that quantising clipped.
+    level
+        Effort of deflate, 1 to 9.
+    """
+    data: bytes | tuple[bytes, bytes]
     if codec == "jpeg":
-        return _encode_jpeg(flow, bound_px, max_px)
-    raise InvalidParameterError(f"Invalid codec ({codec!r}). Supported values are {FLOW_CODECS}")
-
-
-def _encode_jpeg(flow: NDArray[np.float32], bound_px: float, max_px: float) -> EncodedFlow:
-    codes, clipped = quantize.quantize_u8(flow, bound_px=bound_px)
-    pair = (
-        jpeg.encode_grey(codes[0], FLOW_JPEG_QUALITY),
-        jpeg.encode_grey(codes[1], FLOW_JPEG_QUALITY),
-    )
-    crcs = (zlib.crc32(pair[0]), zlib.crc32(pair[1]))
-    return EncodedFlow(data=pair, crc32=crcs, scale=float("nan"), max_px=max_px, clipped=clipped)
+        data = (jpeg.encode_grey(codes[0], FLOW_JPEG_QUALITY), jpeg.encode_grey(codes[1], FLOW_JPEG_QUALITY))
+        crc: int | tuple[int, int] = (zlib.crc32(data[0]), zlib.crc32(data[1]))
+        return EncodedFlow(data=data, crc32=crc, scale=float("nan"), max_px=max_px, clipped=clipped)
+    if codec == "i16":
+        data, scale = _compress(shuffle(codes), level), quantize.I16_SCALE_PX
+    else:
+        data, scale = _compress(codes.tobytes(), level), quantize.i8_scale(max_px)
+    return EncodedFlow(data=data, crc32=zlib.crc32(data), scale=scale, max_px=max_px, clipped=clipped)
 
 
 def decode_chunk(data: bytes | memoryview, *, dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
