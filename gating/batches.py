@@ -205,6 +205,7 @@ class Batches:
             short=self.config.short,
             training=training,
             frames="rgb" in modalities,
+            flow="flow" in modalities,
             field=self.config.field,
             seed=self.config.seed,
         )

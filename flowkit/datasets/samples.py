@@ -68,6 +68,9 @@ class ClipSamples:
         Segments, crops and order are random; otherwise centred and in order.
     frames
         Whether RGB frames are read.
+    flow
+        Whether flow is read; without it `flow` and `flow_scale` have no channels, and segments lie
+        where they lie with it.
     field
         The flow field that is read.
     flow_form
@@ -96,6 +99,7 @@ class ClipSamples:
         sampling: Sampling | None = None,
         training: bool = False,
         frames: bool = True,
+        flow: bool = True,
         field: str = "flow",
         flow_form: FlowForm = "codes",
         crop: tuple[int, int] | None = None,
@@ -113,7 +117,7 @@ class ClipSamples:
         self.seed = seed
         self.crop = crop
         self._field, self._flow_form = field, flow_form
-        self._frames = frames
+        self._frames, self._flow = frames, flow
         self._check_options()
         self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
         rows = self._described()
@@ -164,8 +168,8 @@ class ClipSamples:
         Returns
         -------
         dict
-            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1) and, unless frames are
-            off, `pictures` uint8 (n, K, H, W, 3).
+            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 in place of 2 L
+            where flow is off, and, unless frames are off, `pictures` uint8 (n, K, H, W, 3).
 
         Raises
         ------
@@ -178,7 +182,8 @@ class ClipSamples:
                 f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width)"
             )
         height, width = sizes.pop()
-        count, segments, planes = len(keys), self.sampling.segments, 2 * self.sampling.stack
+        count, segments = len(keys), self.sampling.segments
+        planes = 2 * self.sampling.stack if self._flow else 0
         dtype = form_dtype(self._flow_form, self.store.options)
         found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
             "flow": ((count, segments, planes, height, width), dtype),
@@ -216,6 +221,8 @@ class ClipSamples:
         if "pictures" in place:
             for picture, frame in zip(place["pictures"], clip.each_frame(starts.tolist()), strict=True):
                 picture[...] = frame[top, left]
+        if not self._flow:
+            return
         planes = place["flow"].reshape(-1, 2, *place["flow"].shape[2:])
         scales = place["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()

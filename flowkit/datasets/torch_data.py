@@ -38,7 +38,7 @@ class ClipDataset(Dataset[Any]):
 
     Parameters
     ----------
-    store, ids, training, frames, field, flow_form, crop, seed
+    store, ids, training, frames, flow, field, flow_form, crop, seed
         As for `ClipSamples`.
     segments, stack, short
         As for `Sampling`.
@@ -65,6 +65,7 @@ class ClipDataset(Dataset[Any]):
         short: Short = "clamp",
         training: bool = False,
         frames: bool = True,
+        flow: bool = True,
         field: str = "flow",
         flow_form: FlowForm = "codes",
         crop: tuple[int, int] | None = None,
@@ -78,6 +79,7 @@ class ClipDataset(Dataset[Any]):
             sampling=Sampling(segments=segments, stack=stack, short=short),
             training=training,
             frames=frames,
+            flow=flow,
             field=field,
             flow_form=flow_form,
             crop=crop,

@@ -114,6 +114,17 @@ def test_one_side_of_a_split_is_read(make_store: MakeStore) -> None:
         samples(path, ids=["walk/z"])
 
 
+def test_without_flow_the_same_frames_are_read(make_store: MakeStore) -> None:
+    path = make_store(FRAMES)
+    for training in (False, True):
+        whole, bare = (samples(path, training=training, flow=flow).sample(3) for flow in (True, False))
+        assert whole.rgb is not None
+        assert bare.rgb is not None
+        assert np.array_equal(whole.rgb, bare.rgb)
+        assert bare.flow.shape == (3, 0, HEIGHT, WIDTH)
+        assert bare.flow_scale.shape == (3, 0, 1, 1)
+
+
 def test_without_frames_only_flow_is_read(make_store: MakeStore) -> None:
     path = make_store(FRAMES, frame_codec="none")
     assert samples(path, frames=False).sample(0).rgb is None
