@@ -54,10 +54,10 @@ OVERFIT = dataclasses.replace(
 WEIZMANN = dataclasses.replace(
     CONFIG,
     gate_data="out-of-fold",
-    stream_folds=4,
-    rgb=dataclasses.replace(CONFIG.rgb, epochs=80, batch=8),
-    flow=dataclasses.replace(CONFIG.flow, epochs=80, batch=8),
-    gate=dataclasses.replace(CONFIG.gate, epochs=40, batch=8),
+    stream_folds=3,
+    rgb=dataclasses.replace(CONFIG.rgb, epochs=50, batch=8),
+    flow=dataclasses.replace(CONFIG.flow, epochs=50, batch=8),
+    gate=dataclasses.replace(CONFIG.gate, epochs=30, batch=8),
 )
 SUBJECT = r"/s(\d+)_"
 MIRRORED = "_mirror"
