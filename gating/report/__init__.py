@@ -1,0 +1,12 @@
+"""One self-contained HTML page of a run: how good the gate is, where it helps and where it harms.
+
+`write_report` makes it from what `flowkit train` and `flowkit eval` left in a run's folder; the
+page loads nothing, and all its charts are SVG drawn by `charts` and the section that shows them.
+"""
+
+from __future__ import annotations
+
+from gating.report.page import write_report
+from gating.report.run_folder import newest_run
+
+__all__ = ["newest_run", "write_report"]
