@@ -22,6 +22,7 @@ from gating.backbones import InputSpec
 from gating.config import AugmentConfig, Modality
 from gating.data import TrialData
 from gating.places import Place
+from gating.precision import precision_of
 from gating.train_config import TrainConfig
 
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
@@ -110,6 +111,7 @@ class Batches:
         self, data: TrialData, config: TrainConfig, inputs: InputSpec, *, place: Place, loading: Loading
     ) -> None:
         self.data, self.config, self.place, self.loading = data, config, place, loading
+        self.precision = precision_of(config.amp, place.device)
         self._inputs = inputs
         numbers = {name: index for index, name in enumerate(data.classes)}
         # Labels of the store count all of its classes; those of the trial only the split's.

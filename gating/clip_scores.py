@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ class ClipScores:
             value = getattr(self, name)
             if value is not None and value.shape[1:] != (len(self.classes),):
                 raise ScoresError(f"{name} must have {len(self.classes)} classes, got {value.shape[1:]}")
+        if count and not -1 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ScoresError(
+                f"labels must be in [-1, {len(self.classes)}), got {self.labels.min()} to {self.labels.max()}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,6 +109,9 @@ class ClipScores:
             temporary.unlink(missing_ok=True)
 
 
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged .npz file or its JSON raises."""
+
 _ARRAYS = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
 
 
@@ -123,5 +131,5 @@ def load_scores(path: Path | str) -> ClipScores:
             raise ScoresError(f"{path} is not of format {FORMAT!r}")
         values |= {name: tuple(one) if isinstance(one, list) else one for name, one in head.items()}
         return ClipScores(**values)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ScoresError(f"{path} holds no scores: {error}; make them again with `flowkit eval`") from error

@@ -21,6 +21,7 @@ from flowkit.store.reader import Store
 from gating.train_config import TrainConfig
 
 _NAMED = 5
+PARTS = ("learn", "gate", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +68,14 @@ class TrialData:
             for index, name in enumerate(self.classes)
         ]
 
-    def record(self) -> dict[str, Any]:
+    def record(self, parts: Sequence[str] = PARTS) -> dict[str, Any]:
         """Return what checkpoints remember of the data: how the flow was made, classes, parts."""
         return {
             "classes": list(self.classes),
             "split": self.split,
             "part": self.part,
             "flow": flow_record(self.store),
-            "clips": {name: _digest(getattr(self, name)) for name in ("learn", "gate", "validation", "test")},
+            "clips": {name: _digest(getattr(self, name)) for name in parts},
         }
 
 

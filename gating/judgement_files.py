@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from gating.clip_scores import ClipScores, load_scores
+from gating.clip_scores import DAMAGE, ClipScores, load_scores
 from gating.errors import ScoresError
 from gating.results import Judgement
 
@@ -52,7 +51,7 @@ def read_judgement(trial: Path) -> Judgement:
         with np.load(trial / "fused.npz", allow_pickle=False) as file:
             fused = {name: file[name] for name in file.files}
         judgement = Judgement(scores=scores, fused=fused, **numbers)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ScoresError(
             f"{trial} holds no judgement: {error}; make it again with `flowkit eval`"
         ) from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from gating.batches import Batches
 from gating.clip_scores import ClipScores
 from gating.judgement_files import scores_path, write_judgement
-from gating.precision import precision_of
 from gating.results import Judgement, SplitKind, judge
 from gating.score import Networks, joined_scores, score_clips
 
@@ -77,7 +76,7 @@ class Judging:
             segments=config.test_segments,
             crops=config.test_crops,
             features=features,
-            precision=precision_of(config.amp, self.batches.place.device),
+            precision=self.batches.precision,
         )
 
     def _kept(self, scores: ClipScores, part: str) -> ClipScores:

@@ -23,7 +23,6 @@ from gating.clip_scores import ClipScores
 from gating.data import TrialData
 from gating.load import LoadedTrial
 from gating.places import Place
-from gating.precision import precision_of
 from gating.score import score_clips
 from gating.store_fit import extract_config
 
@@ -189,7 +188,7 @@ class Predictor:
                 ids,
                 segments=self._options.segments or config.test_segments,
                 crops=self._options.crops or config.test_crops,
-                precision=precision_of(config.amp, self._place.device),
+                precision=batches.precision,
             )
         except StoreCorruptError as error:
             if len(ids) == 1:

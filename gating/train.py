@@ -19,7 +19,7 @@ from gating.epoch_clock import EpochClock
 from gating.errors import TrainingError
 from gating.interrupts import Interruptions
 from gating.parameter_groups import parameter_groups
-from gating.precision import autocast, precision_of
+from gating.precision import autocast
 from gating.schedule import Schedule
 from gating.stage_files import Progress, Stage, StageFiles
 from gating.tasks import Task, TaskOutput
@@ -54,7 +54,7 @@ class Trainer:
         groups = parameter_groups(task.learner, lr=self.schedule.lr, weight_decay=self.schedule.weight_decay)
         self.optimizer = _optimizer([dict(group) for group in groups], self.schedule)
         self.rates = [group["lr"] for group in groups]
-        self.precision = precision_of(self.config.amp, self.place.device)
+        self.precision = batches.precision
         scales = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(self.place.device.type, enabled=scales)
         self.progress = Progress()

@@ -29,7 +29,8 @@ def clips_section(evidence: Evidence, gallery: Gallery, count: int) -> Html:
             wheel_image() if gallery.store else None,
             note(
                 f"Of {total} answers, the gate saved {n_saved} and lost {n_lost} against the best fixed "
-                "weights. Shown are the plainest; the colour of flow is its direction, as on the wheel."
+                "weights. Shown are the plainest.",
+                " The colour of flow is its direction, as on the wheel." if gallery.store else None,
             ),
             class_="beside",
         ),
@@ -56,16 +57,14 @@ def _card(turn: Turn, gallery: Gallery) -> Html:
         "article",
         gallery.of(turn.video_id),
         tag("h4", turn.video_id, class_="said"),
-        tag(
-            "p",
-            "label ",
-            tag("strong", scores.classes[label], class_="said"),
-            _often(turn),
-            class_="labelled",
-        ),
+        tag("p", "label ", _bold(scores.classes[label]), _often(turn), class_="labelled"),
         facts([*said, ("weights", _weights(turn))]),
         class_="clip",
     )
+
+
+def _bold(words: str) -> Html:
+    return tag("strong", words, class_="said")
 
 
 def _scores(turn: Turn, name: str) -> NDArray[np.float64]:
@@ -79,7 +78,7 @@ def _answer(scores: NDArray[np.float64], label: int, classes: tuple[str, ...]) -
     return tag(
         "span",
         tag("span", classes[answer], class_="said"),
-        f" {percent(float(probabilities[answer]), 0)} %",
+        f" {percent(float(probabilities[answer]), 0)}\N{NO-BREAK SPACE}%",
         class_="right" if answer == label else "wrong",
     )
 

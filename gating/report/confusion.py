@@ -129,7 +129,7 @@ def _numbers(shares: NDArray[np.float64], margin: int, cell: int) -> Html:
             f"{100 * shares[row, column]:.0f}",
             x=margin + (column + 0.5) * cell,
             y=margin + (row + 0.5) * cell,
-            class_="on" if shares[row, column] > 0.3 else None,
+            class_="on" if row == column and shares[row, column] > 0.25 else None,
         )
         for row, column in np.argwhere(shares >= 0.005).tolist()
     ]

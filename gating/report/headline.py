@@ -104,7 +104,7 @@ def _chances(tests: Sequence[McNemar]) -> str:
 def _alone(tests: Sequence[McNemar]) -> str:
     if len(tests) == 1:
         return f"right alone: the gate on {tests[0].only_first} clips, the weights on {tests[0].only_second}"
-    return f"each of {len(tests)} splits and seeds on its own"
+    return f"of each split and seed on its own, {len(tests)} tests"
 
 
 def _headroom(rows: dict[str, FusionRow]) -> str:

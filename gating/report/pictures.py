@@ -42,10 +42,10 @@ class Gallery:
     store: Store | None
     reason: str = ""
 
-    def of(self, video_id: str) -> Html:
-        """Return a clip's pictures, or a plain note of why it has none."""
+    def of(self, video_id: str) -> Html | None:
+        """Return a clip's pictures, or a plain note of why it has none; nothing without a store."""
         if self.store is None:
-            return _absent("no pictures: no store")
+            return None
         if video_id not in self.store:
             return _absent("not in the store")
         try:

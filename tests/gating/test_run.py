@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,21 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
 from gating.clip_scores import load_scores
+from gating.data import plan_trial
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements, scores_path
+from gating.places import Place
 from gating.run import RunOptions, plan, train, trial_folder
 from gating.train import Event
 from gating.train_config import TrainConfig
+from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
 
 
@@ -121,3 +127,30 @@ def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None
     options = RunOptions(out=tmp_path, folds=("7",), loading=Loading(), tell=lambda event: None)
     with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
         train(labelled_store, [five_folds(labelled_store)], quick(), options)
+
+
+def test_the_same_clips_for_an_overfitted_gate_are_warned_of(
+    labelled_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gating.trial.OVERFITTED", -1.1)
+    with pytest.warns(RuntimeWarning) as warned:
+        run(labelled_store, tmp_path, quick(gate_data="same"))
+    told = [str(one.message) for one in warned]
+    assert [text.split(" stream has")[0] for text in told] == ["the rgb", "the flow"]
+    assert all("--gate-data out-of-fold" in text for text in told)
+
+
+def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_path: Path) -> None:
+    """A gate on other clips finds the streams of an earlier run finished."""
+    config = quick(gate_data="holdout")
+    first = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
+    events: list[Event] = []
+    options = TrialOptions(
+        folder=tmp_path, place=Place(torch.device("cpu")), loading=Loading(), tell=events.append
+    )
+    Trial(first, config, options).trained()
+    other = dataclasses.replace(first, gate=first.gate[1:])
+    (tmp_path / "gate" / "best.pt").unlink()
+    events.clear()
+    Trial(other, config, options).trained()
+    assert [event["stage"] for event in events if event["event"] == "skipped"] == ["rgb", "flow"]
