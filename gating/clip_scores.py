@@ -109,10 +109,26 @@ class ClipScores:
             temporary.unlink(missing_ok=True)
 
 
-DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,  # zipfile's word for a member that seems encrypted, or packed otherwise
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What reading a damaged .npz file or its JSON raises."""
 
 _ARRAYS = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
+    # Given a path, numpy would leave a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def load_scores(path: Path | str) -> ClipScores:
@@ -124,9 +140,9 @@ def load_scores(path: Path | str) -> ClipScores:
         It is absent, damaged, or none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            head = json.loads(str(file["head"]))
-            values: dict[str, Any] = {name: file[name] for name in _ARRAYS if name in file}
+        arrays = read_arrays(Path(path))
+        head = json.loads(str(arrays["head"]))
+        values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
         if head.pop("format", None) != FORMAT:
             raise ScoresError(f"{path} is not of format {FORMAT!r}")
         values |= {name: tuple(one) if isinstance(one, list) else one for name, one in head.items()}

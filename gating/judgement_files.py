@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.clip_scores import DAMAGE, ClipScores, load_scores
+from gating.clip_scores import DAMAGE, ClipScores, load_scores, read_arrays
 from gating.errors import ScoresError
-from gating.results import Judgement
+from gating.results import BASELINE, Judgement
 
 NAME = "judgement.json"
 _NUMBERS = ("split", "part", "kind", "seed", "search_share", "validation")
@@ -48,15 +48,17 @@ def read_judgement(trial: Path) -> Judgement:
     scores: ClipScores = load_scores(scores_path(trial, "test"))
     try:
         numbers = json.loads((trial / NAME).read_text(encoding="utf-8"))
-        with np.load(trial / "fused.npz", allow_pickle=False) as file:
-            fused = {name: file[name] for name in file.files}
+        fused = read_arrays(trial / "fused.npz")
         judgement = Judgement(scores=scores, fused=fused, **numbers)
     except DAMAGE as error:
         raise ScoresError(
             f"{trial} holds no judgement: {error}; make it again with `flowkit eval`"
         ) from error
-    if any(len(one) != len(scores) for one in fused.values()):
-        raise ScoresError(f"{trial}: the fused scores are not of the {len(scores)} clips of test.npz")
+    if BASELINE not in fused or any(one.shape != scores.flow.shape for one in fused.values()):
+        raise ScoresError(
+            f"{trial}: fused.npz must hold {BASELINE!r}, and of each fusion scores {scores.flow.shape} as "
+            "test.npz has; make it again with `flowkit eval`"
+        )
     return judgement
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
 from gating.clip_scores import ClipScores
+from gating.errors import ScoresError
 from gating.fusions import FUSIONS, FusionData, Search, build_fusion, softmax
 from gating.gate import GateSummary, summarise
 from gating.statistics import (
@@ -123,7 +124,15 @@ def judge(
         Of the judgement.
     names
         Some of `gating.fusions.FUSIONS`; "search" is always among them.
+
+    Raises
+    ------
+    ScoresError
+        A clip has no label.
     """
+    for role, clips in (("test", test), ("fit_on", fit_on), ("validation", validation)):
+        if (clips.labels < 0).any():
+            raise ScoresError(f"{role} has {(clips.labels < 0).sum()} clips without a label, expected none")
     fused: dict[str, NDArray[np.float64]] = {}
     for name in dict.fromkeys([*names, BASELINE]):
         fusion = build_fusion(name)

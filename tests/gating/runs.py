@@ -36,9 +36,9 @@ def made_scores(
         scores[np.arange(len(ids)), np.where(knows, labels, wrong)] += strength
         streams.append(scores)
     flow, rgb = streams
-    guess = np.where(rng.random(len(ids)) < 0.8, by_flow, ~by_flow)
-    gates = np.maximum(0, np.stack([1.5 * guess, 1.5 * ~guess], 1) + rng.normal(0.4, 0.5, (len(ids), 2)))
-    fixed = np.where((gates <= 0).all(1)[:, None], np.array([1.5, 1.0]), gates)
+    guess = np.where(rng.random(len(ids)) < 0.8, by_flow, ~by_flow).astype(np.float64)
+    gates = np.maximum(0, 1.5 * np.stack([guess, 1 - guess], axis=1) + rng.normal(0.4, 0.5, (len(ids), 2)))
+    fixed = np.where((gates <= 0).all(axis=1, keepdims=True), np.array([1.5, 1.0]), gates)
     return ClipScores(
         ids=tuple(ids),
         groups=tuple(ids),

@@ -1,0 +1,191 @@
+"""From scores to the table: what is fitted on what, and what means are over."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from flowkit.errors import InvalidParameterError
+from gating.clip_scores import ClipScores
+from gating.errors import ScoresError
+from gating.results import (
+    GATING,
+    ORACLE,
+    Judgement,
+    fusion_rows,
+    gains,
+    judge,
+    pooled,
+    probabilities_of,
+    results_json,
+)
+from gating.statistics import top1
+from tests.gating.runs import CHEAP, made_judgement, made_scores
+
+CLASSES = ("up", "down", "still")
+LEARNED = ("search", "global", "per-class", "stack", "features", "oracle")
+
+
+def clips(count: int, prefix: str = "c") -> list[str]:
+    return [f"{prefix}{k}" for k in range(count)]
+
+
+def judged(
+    test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
+) -> Judgement:
+    return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
+
+
+@pytest.fixture
+def test_clips() -> ClipScores:
+    return made_scores(clips(24), CLASSES, seed=0)
+
+
+@pytest.fixture
+def held() -> ClipScores:
+    return made_scores(clips(36, "h"), CLASSES, seed=1)
+
+
+@pytest.fixture
+def validation() -> ClipScores:
+    return made_scores(clips(30, "v"), CLASSES, seed=2)
+
+
+def shuffled(scores: ClipScores) -> ClipScores:
+    return dataclasses.replace(scores, labels=(scores.labels + 1) % len(scores.classes))
+
+
+def test_labels_of_the_test_clips_change_the_oracle_alone(
+    test_clips: ClipScores, held: ClipScores, validation: ClipScores
+) -> None:
+    one, other = (judged(test, held, validation) for test in (test_clips, shuffled(test_clips)))
+    changed = {name for name in one.fused if not np.array_equal(one.fused[name], other.fused[name])}
+    assert changed == {ORACLE}
+    assert (one.search_share, one.validation) == (other.search_share, other.validation)
+
+
+def test_rivals_are_fitted_on_the_held_out_clips(
+    test_clips: ClipScores, held: ClipScores, validation: ClipScores
+) -> None:
+    one, other = (judged(test_clips, fit, validation) for fit in (held, shuffled(held)))
+    for name in ("global", "per-class", "stack", "features"):
+        assert not np.array_equal(one.fused[name], other.fused[name]), name
+
+
+def test_validation_labels_fit_nothing_where_held_out_clips_have_features(
+    test_clips: ClipScores, held: ClipScores, validation: ClipScores
+) -> None:
+    one, other = (judged(test_clips, held, clips) for clips in (validation, shuffled(validation)))
+    for name in one.fused:
+        np.testing.assert_array_equal(one.fused[name], other.fused[name])
+
+
+def test_features_are_fitted_on_validation_where_fold_copies_gave_the_scores(
+    test_clips: ClipScores, held: ClipScores, validation: ClipScores
+) -> None:
+    folds = dataclasses.replace(held, flow_features=None, rgb_features=None)
+    whole = judged(test_clips, validation, validation)
+    mixed = judged(test_clips, folds, validation)
+    np.testing.assert_array_equal(mixed.fused["features"], whole.fused["features"])
+    assert not np.array_equal(mixed.fused["stack"], whole.fused["stack"])
+
+
+def test_search_is_judged_even_if_it_is_not_asked_for(
+    test_clips: ClipScores, held: ClipScores, validation: ClipScores
+) -> None:
+    assert set(judged(test_clips, held, validation, ["rgb"]).fused) == {"rgb", "search", GATING}
+
+
+def test_without_a_gate_there_is_nothing_to_prefer(held: ClipScores) -> None:
+    without = made_judgement(clips(12), CLASSES, gate=False)
+    assert GATING not in without.fused
+    assert (without.prefers_gate, without.gates, without.fallbacks, without.test) == (False, None, 0, None)
+    assert gains([without]) == []
+
+
+def test_clips_without_a_label_are_refused(test_clips: ClipScores, held: ClipScores) -> None:
+    unknown = dataclasses.replace(held, labels=np.where(np.arange(36) < 2, -1, held.labels))
+    with pytest.raises(ScoresError, match="fit_on has 2 clips without a label"):
+        judged(test_clips, unknown, held)
+
+
+def test_gates_that_are_both_zero_count_as_fallbacks() -> None:
+    one = made_judgement(clips(12), CLASSES)
+    assert one.scores.gates is not None
+    gates = np.where(np.arange(12)[:, None] < 5, 0.0, one.scores.gates + 0.1)
+    changed = dataclasses.replace(one, scores=dataclasses.replace(one.scores, gates=gates))
+    assert changed.fallbacks == 5
+
+
+def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> Judgement:
+    """A judgement whose gate is right as told and whose every other fusion is always wrong."""
+    one = made_judgement([f"{split}{part}{k}" for k in range(len(right))], CLASSES, split=split, part=part)
+    labels = one.scores.labels
+    wrong = np.eye(3)[(labels + 1) % 3]
+    gate = np.where(np.array(right)[:, None], np.eye(3)[labels], wrong)
+    return dataclasses.replace(one, seed=seed, fused={**dict.fromkeys(one.fused, wrong), GATING: gate})
+
+
+def test_splits_count_alike_whatever_their_sizes() -> None:
+    trials = [answering([True] * 3, split="small"), answering([False] * 9, split="large")]
+    assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.5)
+    assert next(gain for gain in gains(trials) if gain.rival == "search").mean == pytest.approx(0.5)
+
+
+def test_folds_of_a_split_are_one_test_set() -> None:
+    trials = [
+        answering([True] * 3, split="s", part="fold0"),
+        answering([False] * 9, split="s", part="fold1"),
+    ]
+    assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.25)
+    (pool,) = pooled(trials)["s"]
+    assert len(pool.ids) == 12
+
+
+def test_spread_is_over_seeds() -> None:
+    trials = [
+        answering([True, True, False, False], split="s", seed=0),
+        answering([True, True, True, True], split="s", seed=1),
+    ]
+    row = fusion_rows(trials)[GATING]
+    assert row.top1 == 0.75
+    assert row.spread == pytest.approx(math.sqrt(0.125))
+    assert gains(trials)[0].per_seed == (0.5, 1.0)
+    assert math.isnan(fusion_rows(trials[:1])[GATING].spread)
+
+
+def test_splits_of_other_seeds_are_refused() -> None:
+    trials = [answering([True], split="a", seed=0), answering([True], split="b", seed=1)]
+    with pytest.raises(InvalidParameterError, match="same seeds"):
+        fusion_rows(trials)
+
+
+def test_seeds_of_other_clips_are_refused() -> None:
+    """A run that was stopped between folds must not pair one clip's answer with another's."""
+    trials = [
+        answering([True] * 3, split="s", part="fold0", seed=0),
+        answering([True] * 3, split="s", part="fold1", seed=1),
+    ]
+    with pytest.raises(InvalidParameterError, match="different clips"):
+        fusion_rows(trials)
+
+
+def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
+    trials = [made_judgement(clips(12), CLASSES, seed=seed) for seed in (0, 1)]
+    content = json.loads(json.dumps(results_json(trials, config={"lr": math.nan}), allow_nan=False))
+    assert content["config"] == {"lr": None}
+    assert list(content["fusions"]) == [*CHEAP, GATING]
+    for trial, one in zip(content["trials"], trials, strict=True):
+        assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
+    assert content["fusions"]["oracle"]["calibration_error"] is None
+
+
+def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> None:
+    sums = np.array([[1.5, 1.0], [0.5, 2.0]])
+    np.testing.assert_allclose(probabilities_of("average-probabilities", sums), [[0.6, 0.4], [0.2, 0.8]])
+    np.testing.assert_allclose(probabilities_of("average", np.log(sums)), [[0.6, 0.4], [0.2, 0.8]])
