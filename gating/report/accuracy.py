@@ -43,8 +43,8 @@ def accuracy_table(evidence: Evidence) -> Html:
         note(
             "Top-1 and mean class accuracy are means over seeds and splits; the interval is a bootstrap over "
             "seed and clip, the spread a standard deviation in points. The oracle is right where either "
-            "stream is: it reads the labels and is a bound, no method. Searched weights sum to 1 and are chosen "
-            "by accuracy alone, so that their calibration error tells of their scale."
+            "stream is: it reads the labels and is a bound, no method. Searched weights sum to 1 and are "
+            "chosen by accuracy alone, so that their calibration error tells of their scale."
         ),
     )
 
