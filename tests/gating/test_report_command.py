@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from flowkit_cli.report import command
 
+from flowkit_cli.report import command
 from gating.errors import ScoresError
 from tests.gating.runs import made_judgement, write_run
 
