@@ -21,6 +21,10 @@ COMMANDS = (
     "extract",
     "info",
     "verify",
+    "train",
+    "eval",
+    "predict",
+    "report",
     "view",
     "compare",
     "flow",
@@ -269,8 +273,17 @@ def test_doctor_names_the_backend_that_would_be_used() -> None:
 
 
 def test_demo_runs_the_whole_path(tmp_path: Path) -> None:
-    done = flowkit_says("demo", "--clips", "1", "--keep", tmp_path / "kept")
+    done = flowkit_says("demo", "--clips", "2", "--no-train", "--keep", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
-    assert "sound; 4 videos" in done.stdout
+    assert "sound; 8 videos" in done.stdout
     with flowkit.open(tmp_path / "kept" / "out.h5") as opened:
         assert len(opened.labels) == 4
+
+
+@pytest.mark.slow
+def test_demo_trains_and_reports(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    done = flowkit_says("demo", "--clips", "8", "--keep", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    assert "oracle (to read only)" in done.stdout
+    assert "<html" in (tmp_path / "kept" / "run" / "report.html").read_text()
