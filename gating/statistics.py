@@ -124,12 +124,15 @@ def _resampled_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     seeds, clusters = sums.shape
+    # Clusters of equal values are drawn as one: the same distribution, at a fraction of the time.
+    kinds, counts = np.unique(np.vstack([sums, sizes]), axis=1, return_counts=True)
+    sums, sizes = kinds[:-1], kinds[-1]
     means = []
     for first in range(0, resamples, _BLOCK):
         count = min(_BLOCK, resamples - first)
         # How often each row and column was drawn: the mean of a resample is bilinear in these.
         rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)
-        columns = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=count)
+        columns = rng.multinomial(clusters, counts / clusters, size=count)
         totals = ((rows @ sums) * columns).sum(axis=1)
         means.append(totals / (seeds * (columns @ sizes)))
     return np.concatenate(means)
