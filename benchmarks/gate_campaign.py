@@ -214,6 +214,12 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         for name, changes in ABLATIONS.items()
     }
     configs["gate data: same"] = dataclasses.replace(CONFIG, gate_data="same")
+    configs["streams twice as long"] = dataclasses.replace(
+        CONFIG,
+        rgb=dataclasses.replace(CONFIG.rgb, epochs=2 * CONFIG.rgb.epochs),
+        flow=dataclasses.replace(CONFIG.flow, epochs=2 * CONFIG.flow.epochs),
+    )
+    configs["tap: stage1"] = dataclasses.replace(CONFIG, tap="stage1")
     found: dict[str, Any] = {}
     for name, config in configs.items():
         out = folder / "conflict" / f"ablation-{name.replace(' ', '-').replace(':', '')}"
@@ -221,12 +227,16 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
             Job(store=store, split=split, fold=None, out=out, config=seeded(config, seed))
             for seed in range(seeds)
         ]
-        if config.gate_data == CONFIG.gate_data:
+        if _same_streams(config):
             for job in jobs:
                 _share_streams(folder / "conflict" / "run", job)
         print(f"{name}:", flush=True)
         found[name] = summary(*run_jobs(jobs, processes=processes))
     return {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+
+
+def _same_streams(config: TrainConfig) -> bool:
+    return dataclasses.replace(config, net=CONFIG.net, gate=CONFIG.gate, seed=CONFIG.seed) == CONFIG
 
 
 def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:

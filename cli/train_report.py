@@ -59,6 +59,10 @@ class TrainReporter:
         if "gates" in valid:
             self.say(_gates_line(valid["gates"]))
 
+    def _paused(self, event: dict[str, Any]) -> None:
+        place = f"epoch {event['epoch'] + 1}, after {event['position']} clips"
+        self.say(f"{event['stage']}: saved in {place}; --resume goes on from there")
+
     def _resumed(self, event: dict[str, Any]) -> None:
         self.say(f"{event['stage']}: goes on in epoch {event['epoch'] + 1}, after {event['position']} clips")
 

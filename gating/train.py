@@ -43,8 +43,8 @@ class Trainer:
     stage
         What to train on, and where checkpoints go.
     tell
-        Called with each event: {"event": "step", "epoch", "resumed", "skipped" or "finished",
-        "stage": its name, ...}; in the first process alone.
+        Called with each event: {"event": "step", "epoch", "paused", "resumed", "skipped" or
+        "finished", "stage": its name, ...}; in the first process alone.
     """
 
     def __init__(self, task: Task, batches: Batches, stage: Stage, *, tell: Tell) -> None:
@@ -151,6 +151,7 @@ class Trainer:
             self._save_last()
             clock.note_saved()
         if stop:
+            self.tell("paused", epoch=self.progress.epoch, position=self.progress.position)
             self.place.wait()
             raise KeyboardInterrupt
 

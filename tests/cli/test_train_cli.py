@@ -86,6 +86,7 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> 
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
+    assert "--resume goes on from there" in told
     refused = says(folder, *QUICK, "--out", "cut")
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
