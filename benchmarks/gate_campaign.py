@@ -31,9 +31,10 @@ from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
 from gating.batches import Loading
 from gating.data import plan_trial
+from gating.judgement import GATING, Judgement
 from gating.judgement_files import read_judgement
 from gating.places import Place
-from gating.results import GATING, Judgement, results_json
+from gating.results import results_json
 from gating.run import trial_folder
 from gating.statistics import correct_answers
 from gating.train_config import GateData, TrainConfig, train_preset

@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", "simplejpeg")
+PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", "simplejpeg", "torch")
 
 
 def circumstances() -> dict[str, Any]:

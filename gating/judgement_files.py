@@ -17,7 +17,7 @@ import numpy as np
 
 from gating.clip_scores import DAMAGE, ClipScores, load_scores, read_arrays
 from gating.errors import ScoresError
-from gating.results import BASELINE, Judgement
+from gating.judgement import BASELINE, Judgement
 
 NAME = "judgement.json"
 _NUMBERS = ("split", "part", "kind", "seed", "search_share", "validation")

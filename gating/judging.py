@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gating.batches import Batches
 from gating.clip_scores import ClipScores
+from gating.judgement import Judgement, SplitKind, judge
 from gating.judgement_files import scores_path, write_judgement
-from gating.results import Judgement, SplitKind, judge
 from gating.score import Networks, joined_scores, score_clips
 
 Copies = Callable[[], Iterable[Networks]]

@@ -20,7 +20,7 @@ from gating.checkpoint import BEST, check_identity, load_checkpoint
 from gating.config import Modality
 from gating.errors import CheckpointError
 from gating.gate import GatingConvNet
-from gating.results import GATING
+from gating.judgement import GATING
 from gating.score import Networks
 from gating.streams import Stream
 from gating.train_config import TrainConfig

@@ -27,9 +27,10 @@ from gating.config import check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.fusions import FUSIONS
+from gating.judgement import GATING, Judgement
 from gating.judgement_files import read_judgements
 from gating.places import Place, joined, place_asked_for
-from gating.results import GATING, Judgement, results_json
+from gating.results import results_json
 from gating.train import Event, Tell
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions

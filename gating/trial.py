@@ -25,9 +25,9 @@ from gating.batches import Batches, Loading
 from gating.config import GateConfig, Modality
 from gating.data import PARTS, TrialData
 from gating.gate import GatingConvNet
+from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
 from gating.places import Place
-from gating.results import GATING, Judgement, SplitKind
 from gating.score import Networks
 from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from gating.judgement import GATING, ORACLE
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, note, section, table, tag
@@ -17,7 +18,7 @@ from gating.report.wording import (
     span,
     span_of_points,
 )
-from gating.results import GATING, ORACLE, FusionRow, Gain
+from gating.results import FusionRow, Gain
 
 _AXIS_STEP = 0.05
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from gating.judgement import probabilities_of
 from gating.report.charts import rect
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, note, section, tag
 from gating.report.wording import percent
-from gating.results import probabilities_of
 from gating.statistics import Calibration, calibration
 
 _SIDE, _LEFT, _TOP = 200, 34, 8

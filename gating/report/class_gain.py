@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.judgement import BASELINE, GATING
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, note, section, tag
 from gating.report.wording import percent, points
-from gating.results import BASELINE, GATING
 
 _SHOWN = 12
 

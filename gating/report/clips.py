@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.fusions import softmax
+from gating.judgement import BASELINE, GATING
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, facts, join, note, section, tag
 from gating.report.pictures import Gallery, wheel_image
 from gating.report.turns import Turn, choose, find_turns
 from gating.report.wording import number, percent
-from gating.results import BASELINE, GATING
 
 _SAID_BY = {"rgb": "rgb", "flow": "flow", BASELINE: "fixed weights", GATING: "gating"}
 

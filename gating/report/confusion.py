@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.judgement import BASELINE, GATING
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, folded, join, note, section, table, tag
 from gating.report.wording import shortened
-from gating.results import BASELINE, GATING
 
 Counts = NDArray[np.int64]
 

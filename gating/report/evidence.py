@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.errors import ScoresError
+from gating.judgement import BASELINE, GATING, Judgement
 from gating.judgement_files import read_judgements
 from gating.report.run_folder import RunContext, read_context
-from gating.results import BASELINE, GATING, FusionRow, Gain, Judgement, fusion_rows, gains
+from gating.results import FusionRow, Gain, fusion_rows, gains
 from gating.statistics import confusion_matrix
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)

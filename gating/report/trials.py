@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import flowkit
+from gating.judgement import BASELINE, GATING, Judgement
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, facts, note, section, table, tag
 from gating.report.run_folder import RunContext, flattened
 from gating.report.wording import chance, percent
-from gating.results import BASELINE, GATING, Judgement
 from gating.statistics import top1
 
 _HEAD = [

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from gating.fusions import softmax
-from gating.results import BASELINE, GATING, Judgement
+from gating.judgement import BASELINE, GATING, Judgement
 from gating.statistics import correct_answers
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gating.clip_scores import ClipScores
+from gating.judgement import Judgement, SplitKind, judge
 from gating.judgement_files import scores_path, write_judgement
-from gating.results import Judgement, SplitKind, judge, results_json
+from gating.results import results_json
 
 CHEAP = ("rgb", "flow", "average", "weighted", "search", "oracle")
 """Fusions that need no fitting to speak of."""

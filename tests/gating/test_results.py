@@ -13,17 +13,8 @@ import pytest
 from flowkit.errors import InvalidParameterError
 from gating.clip_scores import ClipScores
 from gating.errors import ScoresError
-from gating.results import (
-    GATING,
-    ORACLE,
-    Judgement,
-    fusion_rows,
-    gains,
-    judge,
-    pooled,
-    probabilities_of,
-    results_json,
-)
+from gating.judgement import GATING, ORACLE, Judgement, judge, probabilities_of
+from gating.results import fusion_rows, gains, pooled, results_json
 from gating.statistics import top1
 from tests.gating.runs import CHEAP, made_judgement, made_scores
 
