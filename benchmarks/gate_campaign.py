@@ -45,9 +45,8 @@ CONFIG = dataclasses.replace(train_preset("tiny"), gate_data="holdout", test_seg
 # Few clips, each seen very often: streams that know their own clips by heart.
 OVERFIT = dataclasses.replace(
     CONFIG,
-    rgb=dataclasses.replace(CONFIG.rgb, epochs=120, warmup_epochs=2.0, batch=32),
-    flow=dataclasses.replace(CONFIG.flow, epochs=120, warmup_epochs=2.0, batch=32),
-    gate=dataclasses.replace(CONFIG.gate, epochs=40),
+    rgb=dataclasses.replace(CONFIG.rgb, epochs=80),
+    flow=dataclasses.replace(CONFIG.flow, epochs=80),
     rgb_dropout=0.2,
     flow_dropout=0.2,
 )
