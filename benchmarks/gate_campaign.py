@@ -232,7 +232,10 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
                 _share_streams(folder / "conflict" / "run", job)
         print(f"{name}:", flush=True)
         found[name] = summary(*run_jobs(jobs, processes=processes))
-    return {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+        # What there is so far: the whole takes long.
+        result = {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+        write_result("gate-ablation", result)
+    return result
 
 
 def _same_streams(config: TrainConfig) -> bool:
