@@ -247,7 +247,7 @@ def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, An
     return {
         "config": config.to_json(),
         "data": {
-            "store": str(store.path.resolve()),
+            "store": str(store.path.absolute()),
             "classes": list(data.classes),
             "flow": flow_record(store),
             "clips": {name: len(getattr(data, name)) for name in ("learn", "gate", "validation", "test")},
