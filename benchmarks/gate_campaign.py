@@ -4,8 +4,8 @@
     python -m benchmarks.gate_campaign DIR [PART ...] [--seeds 5] [--jobs 2]
 
 PART is a set of benchmarks.gate_sets (each with five seeds, gate data `holdout`), `overfit` (which
-clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`), or
-`weizmann4` (real clips, one subject left out at a time; needs shared data). A part that was cut
+clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`), `longer` (those
+streams trained twice as long), or `weizmann4` (real clips, one subject left out at a time; needs shared data). A part that was cut
 off goes on where it was. Raw results: benchmarks/results/gate-PART-<date>.json.
 """
 
@@ -214,11 +214,6 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         for name, changes in ABLATIONS.items()
     }
     configs["gate data: same"] = dataclasses.replace(CONFIG, gate_data="same")
-    configs["streams twice as long"] = dataclasses.replace(
-        CONFIG,
-        rgb=dataclasses.replace(CONFIG.rgb, epochs=2 * CONFIG.rgb.epochs),
-        flow=dataclasses.replace(CONFIG.flow, epochs=2 * CONFIG.flow.epochs),
-    )
     configs["tap: stage1"] = dataclasses.replace(CONFIG, tap="stage1")
     found: dict[str, Any] = {}
     for name, config in configs.items():
@@ -236,6 +231,22 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         result = {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
         write_result("gate-ablation", result)
     return result
+
+
+def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+    """Train the streams of the conflict set twice as long: what becomes of the gate's gain?"""
+    store = folder / "conflict" / "store.h5"
+    config = dataclasses.replace(
+        CONFIG,
+        rgb=dataclasses.replace(CONFIG.rgb, epochs=2 * CONFIG.rgb.epochs),
+        flow=dataclasses.replace(CONFIG.flow, epochs=2 * CONFIG.flow.epochs),
+    )
+    split, out = read_split(store, SPLIT), folder / "conflict" / "run-longer"
+    jobs = [
+        Job(store=store, split=split, fold=None, out=out, config=seeded(config, seed))
+        for seed in range(seeds)
+    ]
+    return summary(*run_jobs(jobs, processes=processes), config=config.to_json())
 
 
 def _same_streams(config: TrainConfig) -> bool:
@@ -290,6 +301,7 @@ def main() -> None:
     parts: dict[str, Callable[..., dict[str, Any]]] = {
         "overfit": overfit,
         "ablation": ablation,
+        "longer": longer,
         "weizmann4": weizmann4,
     }
     names = [*(name for name in SETS if name != "overfit"), *parts]
