@@ -4,9 +4,10 @@
     python -m benchmarks.gate_campaign DIR [PART ...] [--seeds 5] [--jobs 2]
 
 PART is a set of benchmarks.gate_sets (each with five seeds, gate data `holdout`), `overfit` (which
-clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`), `longer` (those
-streams trained twice as long), or `weizmann4` (real clips, one subject left out at a time; needs shared data). A part that was cut
-off goes on where it was. Raw results: benchmarks/results/gate-PART-<date>.json.
+clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`),
+`longer` (those streams trained twice as long), or `weizmann4` (real clips, one subject left out at a
+time; needs shared data). A part that was cut off goes on where it was. Raw results:
+benchmarks/results/gate-PART-<date>.json.
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
 
 
 def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
-    """Train the streams of the conflict set twice as long: what becomes of the gate's gain?"""
+    """Train the streams of the conflict set twice as long, and see what becomes of the gate's gain."""
     store = folder / "conflict" / "store.h5"
     config = dataclasses.replace(
         CONFIG,
