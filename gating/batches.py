@@ -11,15 +11,15 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
-from gating.augment import Crops, draw_crops, evaluation_crops, flow_codes, flow_input, rgb_input
+from gating.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.backbones import InputSpec
 from gating.config import AugmentConfig, Modality
+from gating.crop_draw import CropDraw
 from gating.data import TrialData
 from gating.places import Place
 from gating.precision import precision_of
@@ -156,20 +156,14 @@ class Batches:
         sampler = ClipSampler(dataset, rank=rank, world=world)
         sampler.seek(epoch, position)
         share = len(sampler) + position
-        micro = min(own, self.loading.micro_batch)
-        # Micro-batches must not run over the end of a step.
-        plan = [
-            [min(micro, stop - at) for at in range(start, stop, micro)]
-            for start in range(position, share, own)
-            for stop in [min(start + own, share)]
-        ]
+        plan = _micro_batches(position, share, own, most=self.loading.micro_batch)
         keys = iter(list(sampler))
         batches = [[next(keys) for _ in range(count)] for counts in plan for count in counts]
         loaded = iter(self._loader(dataset, batches))
         for offset, counts in enumerate(plan):
             number = position // own + offset
             # Drawn for all processes alike, of which each takes its own.
-            draw = _Draw(
+            draw = CropDraw(
                 augment, sum(counts) * world, (self.config.seed, epoch, number), slice(rank, None, world)
             )
             yield Step(
@@ -226,7 +220,7 @@ class Batches:
         self,
         loaded: Iterator[list[Any]],
         counts: Sequence[int],
-        draw: _Draw,
+        draw: CropDraw,
         modalities: Sequence[Modality],
         dataset: ClipDataset,
     ) -> Iterator[ClipBatch]:
@@ -259,26 +253,10 @@ class Batches:
         return ClipBatch(ids=list(raw["id"]), labels=labels, flow=flow, rgb=rgb)
 
 
-class _Draw:
-    """The crops of one step: a clip's own depend on its place in the step and on its size alone."""
-
-    def __init__(self, augment: AugmentConfig, clips: int, seed: tuple[int, ...], mine: slice) -> None:
-        self._augment, self._clips, self._seed, self._mine = augment, clips, seed, mine
-        self._by_size: dict[tuple[int, int], Crops] = {}
-
-    def crops(self, size: tuple[int, int], start: int, stop: int) -> Crops:
-        """Return the crops of this process's clips from `start` to `stop`, all of one size."""
-        if size not in self._by_size:
-            rng = torch.Generator().manual_seed(seed_of(*self._seed))
-            self._by_size[size] = draw_crops(self._clips, size, self._augment, rng)
-        drawn = self._by_size[size]
-        own = slice(start, stop)
-        return Crops(drawn.boxes[self._mine][own], drawn.flips[self._mine][own])
-
-
-def seed_of(*numbers: int) -> int:
-    """Return a seed that numbers make together, 63 bits."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _micro_batches(position: int, share: int, step: int, *, most: int) -> list[list[int]]:
+    """Return the clips of each micro-batch of each step; none runs over the end of its step."""
+    steps = [min(step, share - start) for start in range(position, share, step)]
+    return [[min(most, clips - at) for at in range(0, clips, most)] for clips in steps]
 
 
 def _size(raw: Any) -> tuple[int, int]:

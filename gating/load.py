@@ -126,9 +126,7 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device) -> LoadedT
     flow, rgb = (_stream(record, modality, modality, device) for modality in ("flow", "rgb"))
     gate = None
     if record.config.fusion == GATING:
-        net = dataclasses.replace(
-            record.config.net, num_classes=len(record.classes), tap_channels=flow.tap_channels
-        )
+        net = record.config.gate_net(len(record.classes), flow.tap_channels)
         gate = GatingConvNet(config=net).to(device)
         _load(record, "gate", gate)
     networks = Networks(flow=flow, rgb=rgb, gate=gate)

@@ -31,10 +31,6 @@ class Place:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def any_of(self, value: bool) -> bool:
-        """Return whether it is true in any process."""
-        return bool(self.summed([float(value)])[0])
-
     def summed(self, values: list[float]) -> list[float]:
         """Return sums over the processes, float64."""
         if self.world == 1:

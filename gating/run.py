@@ -27,7 +27,7 @@ from gating.config import check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.fusions import FUSIONS
-from gating.judgement import GATING, Judgement
+from gating.judgement import GATING, Judgement, SplitKind
 from gating.judgement_files import read_judgements
 from gating.places import Place, joined, place_asked_for
 from gating.results import results_json
@@ -184,7 +184,7 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 
 
 def _trial(
-    data: TrialData, config: TrainConfig, options: RunOptions, *, place: Place, kind: Any
+    data: TrialData, config: TrainConfig, options: RunOptions, *, place: Place, kind: SplitKind
 ) -> Judgement:
     folder = trial_folder(options.out, data.split, data.part, config.seed)
     with _logged(folder, options.tell, place) as tell:

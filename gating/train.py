@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from gating.batches import Batches, Step, seed_of
+from gating.batches import Batches, Step
+from gating.crop_draw import seed_of
 from gating.epoch_clock import EpochClock
 from gating.errors import TrainingError
 from gating.interrupts import Interruptions

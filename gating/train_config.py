@@ -132,6 +132,10 @@ class TrainConfig:
             weights=self.rgb_weights if modality == "rgb" else self.flow_weights,
         )
 
+    def gate_net(self, num_classes: int, tap_channels: int) -> GateConfig:
+        """Return the gate's configuration for these classes and streams with maps of so many channels."""
+        return dataclasses.replace(self.net, num_classes=num_classes, tap_channels=tap_channels)
+
     def stream_augment(self, modality: Modality) -> AugmentConfig:
         """Return the augmentation while one stream learns."""
         if modality == "rgb" or self.flow_scales is None:

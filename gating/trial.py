@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from gating.batches import Batches, Loading
-from gating.config import GateConfig, Modality
+from gating.config import Modality
 from gating.data import PARTS, TrialData
 from gating.gate import GatingConvNet
 from gating.judgement import GATING, Judgement, SplitKind
@@ -136,7 +136,7 @@ class Trial:
         config, data = self.config, self.data
         copies = self.copies()
         torch.manual_seed(config.seed)
-        gate = GatingConvNet(config=self.gate_config(flow)).to(self.device)
+        gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
         task = GateTask(gate, flow, rgb, copies=copies, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
@@ -159,12 +159,6 @@ class Trial:
                 RuntimeWarning,
                 stacklevel=2,
             )
-
-    def gate_config(self, stream: Stream) -> GateConfig:
-        """Return the gate's configuration for these classes and this stream's maps."""
-        return dataclasses.replace(
-            self.config.net, num_classes=len(self.data.classes), tap_channels=stream.tap_channels
-        )
 
     def _fit(self, task: Task, name: str, kind: str, learn: Sequence[str], identity: dict[str, Any]) -> None:
         augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)  # type: ignore[arg-type]
