@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .compute_options import compute_options
+
 
 @click.command("eval")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False, exists=True))
@@ -26,11 +28,7 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="Write scores and results.json into this folder and leave the run's own.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@compute_options
 @click.option(
     "--micro-batch",
     type=click.IntRange(min=1),

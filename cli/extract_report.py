@@ -37,7 +37,6 @@ class Reporter:
         self._show_bar = sys.stderr.isatty() and not quiet
         self._bar: Any = None
         self._began = time.monotonic()
-        self._frames = 0
         self._cores, self._gpu_lanes = 1, 0
 
     def plan(self, setup: Setup) -> None:
@@ -98,7 +97,6 @@ class Reporter:
 
     def progress(self, now: Progress) -> None:
         """Move the bar; report a video that ended."""
-        self._frames = now.frames
         rate = now.frames / max(time.monotonic() - self._began, 1e-9)
         self._bar.set_postfix_str(
             f"{now.done}/{now.total} videos, {rate:.1f} frames/s, {now.failed} failed", refresh=False

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .compute_options import compute_options
+
 if TYPE_CHECKING:
     from flowkit.extract import Progress
     from gating.predict import Answer, Prediction
@@ -29,11 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--crops", type=click.Choice([1, 5, 10]), help="Of a segment. [default: as the trial was tested]"
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@compute_options
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .compute_options import compute_options
 from .split_options import split_options, take_folds, take_splits
 from .train_options import config_options, find_store, take_train_config
 from .train_report import TrainReporter
@@ -28,11 +29,7 @@ from .train_report import TrainReporter
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
 @split_options
 @config_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read ahead."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@compute_options
 @click.option(
     "--micro-batch",
     type=click.IntRange(min=1),
