@@ -22,8 +22,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flowkit import atomic
 from flowkit.errors import InputError, StoreBusyError, StoreOptionsError
-from flowkit.store import commit
 from flowkit.store.ids import check_video_id
 from flowkit.store.parts import part_key
 
@@ -193,7 +193,7 @@ class Destination:
         path = self.control / "partial" / f"{part_key(name)}.{os.getpid()}"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with commit.no_space_translated(self.path / name):
+            with atomic.no_space_translated(self.path / name):
                 yield path
         finally:
             _remove(path)
@@ -273,6 +273,6 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 def _write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all; nothing is lost with it that the next run does not redo."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = commit.temporary_path(path)
+    temporary = atomic.temporary_path(path)
     temporary.write_text(text, encoding="utf-8")
     os.rename(temporary, path)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import h5py
 
+from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import commit, guard, index, places
+from flowkit.store import guard, index, places
 from flowkit.store.inventory import Files, Inventory, Shard, shard_name, survey, take_inventory
 from flowkit.store.outfile import hdf5_writer
 from flowkit.store.parts import PartsFolder
@@ -177,7 +178,7 @@ class _Packer:
         """Write new shards: of the parts, and of files that hold what must not stay."""
         files = self.files
         files.shards.mkdir(parents=True, exist_ok=True)
-        commit.sync(files.store_path.parent)
+        atomic.sync(files.store_path.parent)
         numbers = iter(range(files.next_shard, 10**9))
         for group in self._groups(shard_bytes):
             self._write_shard(next(numbers), group, lists)
@@ -251,7 +252,7 @@ def write_container(
     restated
         Videos whose groups say something else than `records`, which they say from now on.
     """
-    with commit.replacement(path) as temporary:
+    with atomic.replacement(path) as temporary:
         with hdf5_writer(temporary) as file:
             write_root(file, lists.options)
             file.create_group(VIDEOS)
@@ -286,7 +287,7 @@ def write_master(
     table = [_shard_row(files, number, known) for number in sorted(set(shards.values()))]
     folder = files.shards.name
     with (
-        commit.replacement(files.store_path) as temporary,
+        atomic.replacement(files.store_path) as temporary,
         hdf5_writer(temporary) as file,
     ):
         write_root(file, lists.options)
@@ -322,14 +323,14 @@ def file_sha256(path: Path) -> str:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a committed file a second name; where links cannot be, commit a copy."""
-    with commit.no_space_translated(target):
+    with atomic.no_space_translated(target):
         try:
             os.link(source, target)
-            commit.sync(target.parent)
+            atomic.sync(target.parent)
         except OSError as error:
-            if commit.is_no_space(error):
+            if atomic.is_no_space(error):
                 raise
-            with commit.replacement(target) as temporary:
+            with atomic.replacement(target) as temporary:
                 shutil.copyfile(source, temporary)
 
 
@@ -357,5 +358,5 @@ def write_ledger(store_path: Path, failures: Sequence[Failure]) -> None:
     if not text:
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_text(encoding="utf-8") != text:
-        with commit.replacement(path) as temporary:
+        with atomic.replacement(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
-from flowkit.store import commit, guard
+from flowkit.store import guard
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.schema import (
@@ -95,7 +96,7 @@ class PartsFolder:
         RuntimeWarning
             The file system knows no locks: two runs at once would not notice each other.
         """
-        with commit.no_space_translated(self.path):
+        with atomic.no_space_translated(self.path):
             descriptor = self._locked_descriptor()
         try:
             yield
@@ -124,7 +125,7 @@ class PartsFolder:
                 self._flock(descriptor)
                 if name.exists() and os.path.samestat(os.fstat(descriptor), name.stat()):
                     os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"process {os.getpid()} on {commit.host_name()}".encode())
+                    os.write(descriptor, f"process {os.getpid()} on {atomic.host_name()}".encode())
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -159,7 +160,7 @@ class PartsFolder:
         }
         for folder, prefix in folders.items():
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                temporary = commit.parse_temporary(path) if path.name.startswith(prefix) else None
+                temporary = atomic.parse_temporary(path) if path.name.startswith(prefix) else None
                 if temporary is None:
                     continue
                 if temporary.owner_is_dead:

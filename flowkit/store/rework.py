@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from flowkit import atomic
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
-from flowkit.store import commit
 from flowkit.store.inventory import survey, take_inventory
 from flowkit.store.pack import DEFAULT_SHARD_BYTES, Lists, write_container, write_ledger, write_master
 from flowkit.store.parts import PartsFolder, parts_path, shards_path
@@ -203,7 +203,7 @@ def _write(out: Path, held: Contents, shard_bytes: int) -> None:
 def _write_shards(out: Path, groups: Sequence[Sequence[str]], held: Contents, lists: Lists) -> None:
     files = survey(out)
     files.shards.mkdir(exist_ok=True)
-    commit.sync(out.parent)
+    atomic.sync(out.parent)
     shards: dict[str, int] = {}
     for number, group in enumerate(groups):
         _write_file(files.shard_path(number), group, held, lists, number=number)

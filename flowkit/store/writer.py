@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import flowkit
+from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import I8_FILL, I16_FILL
-from flowkit.store import commit
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.outfile import Hdf5Writer
 from flowkit.store.schema import (
@@ -198,14 +198,14 @@ class PartWriter:
         self.video_id = check_video_id(video_id)
         self.options = options
         self._size = (width, height)
-        self._temporary = commit.temporary_path(self.path)
-        commit.claim(self._temporary)
+        self._temporary = atomic.temporary_path(self.path)
+        atomic.claim(self._temporary)
         self._pts = array.array("d")
         self._out: Hdf5Writer | None = None
         self._frames: Spool | None = None
         self._fields: dict[str, _ChunkField | _JpegField] = {}
         try:
-            with commit.no_space_translated(self.path):
+            with atomic.no_space_translated(self.path):
                 self._open()
         except BaseException:
             self.abort()
@@ -284,7 +284,7 @@ class PartWriter:
             if self._out is not None:
                 self._out.finish()
             self._out = None
-            commit.commit(self._temporary, self.path)
+            atomic.commit(self._temporary, self.path)
         self.abort()
 
     def abort(self) -> None:
@@ -296,7 +296,7 @@ class PartWriter:
         if self._out is not None:
             self._out.abandon()
             self._out = None
-        commit.discard(self._temporary)
+        atomic.discard(self._temporary)
 
     def __enter__(self) -> Self:
         return self
@@ -332,7 +332,7 @@ class PartWriter:
     def _guarded(self) -> Iterator[None]:
         """Give up the part on any failure: a file that missed one write is not to be trusted."""
         try:
-            with commit.no_space_translated(self.path):
+            with atomic.no_space_translated(self.path):
                 try:
                     yield
                 finally:

@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
+from flowkit import atomic
 from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
-from flowkit.store import commit, pack
+from flowkit.store import pack
 from flowkit.store.inventory import inventory
 from flowkit.store.pack import finalize, ledger_path
 from flowkit.store.parts import PartsFolder, parts_path, shards_path
@@ -338,7 +339,7 @@ def test_full_disk_while_packing_keeps_every_part_or_its_shard(
 ) -> None:
     make_part("a", seed=0)
     make_part("b", seed=1)
-    original = commit.commit
+    original = atomic.commit
 
     def fail(temporary: Path, path: Path) -> None:
         if path.name == failing:
@@ -346,7 +347,7 @@ def test_full_disk_while_packing_keeps_every_part_or_its_shard(
         original(temporary, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "commit", fail)
+        patch.setattr(atomic, "commit", fail)
         with pytest.raises(NoSpaceError):
             finalize(store_path, options=options, shard_bytes=1)
     assert inventory(store_path).records.keys() == {"a", "b"}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
-from flowkit.store import commit
 from flowkit.store.inventory import inventory, read_part
 from flowkit.store.pack import finalize
 from flowkit.store.parts import PartsFolder, part_key
@@ -74,7 +74,7 @@ def test_only_temporaries_of_dead_processes_are_removed(store_path: Path) -> Non
     child.wait()
     parts = PartsFolder(store_path)
     parts.path.mkdir()
-    host = commit.host_name()
+    host = atomic.host_name()
     dead = [
         parts.path / f"a.h5.{host}.{child.pid}.tmp",
         store_path.with_name(f"out.h5.{host}.{child.pid}.tmp"),

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit import jpeg
+from flowkit import atomic, jpeg
 from flowkit.errors import InvalidParameterError, NoSpaceError, StoreCorruptError
-from flowkit.store import commit, writer
+from flowkit.store import writer
 from flowkit.store.codec import encode_flow
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.writer import PartWriter
@@ -207,4 +207,4 @@ def test_failure_to_commit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_temporary_is_named_after_its_owner(tmp_path: Path) -> None:
     with open_writer(tmp_path / "a.h5", make_options()):
-        assert os.listdir(tmp_path) == [f"a.h5.{commit.host_name()}.{os.getpid()}.tmp"]
+        assert os.listdir(tmp_path) == [f"a.h5.{atomic.host_name()}.{os.getpid()}.tmp"]

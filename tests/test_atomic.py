@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flowkit import atomic
 from flowkit.errors import NoSpaceError
-from flowkit.store import commit
 
 
 def dead_pid() -> int:
@@ -20,7 +20,7 @@ def dead_pid() -> int:
 
 def test_replacement_appears_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "a.h5"
-    with commit.replacement(target) as temporary:
+    with atomic.replacement(target) as temporary:
         temporary.write_text("new")
         assert not target.exists()
     assert os.listdir(tmp_path) == ["a.h5"]
@@ -32,7 +32,7 @@ def test_failed_replacement_leaves_the_old_file(tmp_path: Path) -> None:
     target.write_text("old")
 
     def fail() -> None:
-        with commit.replacement(target) as temporary:
+        with atomic.replacement(target) as temporary:
             temporary.write_text("half")
             raise KeyError
 
@@ -52,38 +52,38 @@ def test_commit_syncs_file_then_renames_then_syncs_folder(
         order.append("rename")
         rename(source, target)
 
-    monkeypatch.setattr(commit, "sync", lambda path: order.append(f"sync {path.name}"))
+    monkeypatch.setattr(atomic, "sync", lambda path: order.append(f"sync {path.name}"))
     monkeypatch.setattr(os, "rename", noted_rename)
     (tmp_path / "t").write_text("x")
-    commit.commit(tmp_path / "t", tmp_path / "a")
+    atomic.commit(tmp_path / "t", tmp_path / "a")
     assert order == ["sync t", "rename", f"sync {tmp_path.name}"]
 
 
 def test_a_temporary_tells_its_owner(tmp_path: Path) -> None:
-    path = commit.temporary_path(tmp_path / "a.b.h5")
-    found = commit.parse_temporary(path)
+    path = atomic.temporary_path(tmp_path / "a.b.h5")
+    found = atomic.parse_temporary(path)
     assert found is not None
-    assert (found.host, found.pid) == (commit.host_name(), os.getpid())
-    assert commit.parse_temporary(tmp_path / "a.h5") is None
-    assert commit.parse_temporary(tmp_path / "a.tmp") is None
+    assert (found.host, found.pid) == (atomic.host_name(), os.getpid())
+    assert atomic.parse_temporary(tmp_path / "a.h5") is None
+    assert atomic.parse_temporary(tmp_path / "a.tmp") is None
 
 
 def test_only_dead_owners_of_this_host_are_dead(tmp_path: Path) -> None:
     def owner(host: str, pid: int) -> bool:
-        return commit.Temporary(path=tmp_path / "x", host=host, pid=pid).owner_is_dead
+        return atomic.Temporary(path=tmp_path / "x", host=host, pid=pid).owner_is_dead
 
-    assert owner(commit.host_name(), dead_pid())
-    assert not owner(commit.host_name(), os.getppid())
+    assert owner(atomic.host_name(), dead_pid())
+    assert not owner(atomic.host_name(), os.getppid())
     assert not owner("elsewhere", dead_pid())
 
 
 def test_own_temporary_lives_while_it_is_written(tmp_path: Path) -> None:
-    path = commit.temporary_path(tmp_path / "a")
-    temporary = commit.parse_temporary(path)
+    path = atomic.temporary_path(tmp_path / "a")
+    temporary = atomic.parse_temporary(path)
     assert temporary is not None
-    commit.claim(path)
+    atomic.claim(path)
     assert not temporary.owner_is_dead
-    commit.release(path)
+    atomic.release(path)
     assert temporary.owner_is_dead
 
 
@@ -97,12 +97,12 @@ def test_own_temporary_lives_while_it_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_full_disks_are_told_however_they_come(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(NoSpaceError, match="no space left to write"), commit.no_space_translated(tmp_path):
+    with pytest.raises(NoSpaceError, match="no space left to write"), atomic.no_space_translated(tmp_path):
         raise error
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), RuntimeError("errno = 280")])
 def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, commit.no_space_translated(tmp_path):
+    with pytest.raises(type(error)) as caught, atomic.no_space_translated(tmp_path):
         raise error
     assert caught.value is error
