@@ -42,7 +42,7 @@ class Reporter:
     def plan(self, setup: Setup) -> None:
         """Print what will be done, and with what; in a dry run each video too."""
         from flowkit.extract import server_configs
-        from flowkit.tvl1.server import LANES
+        from flowkit.tvl1.server.server import LANES
 
         plan, solver = setup.plan, setup.backend.solver
         self._cores, self._gpu_lanes = setup.config.jobs, LANES * len(server_configs(setup))

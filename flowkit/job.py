@@ -19,7 +19,7 @@ from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.remote import RemoteSolver
+from flowkit.tvl1.server.client import RemoteSolver
 
 CLIPPED_WARNING = 0.01
 """Share of flow values outside a bounded codec's range above which a video is warned of."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.backend import choose_backend
-from flowkit.tvl1.cuda_arrays import device_index
+from flowkit.tvl1.cuda.interop import device_index
 from flowkit.tvl1.pairs import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference import tvl1_flow
+from flowkit.tvl1.reference.solver import tvl1_flow
 
 Waves = Callable[..., NDArray[np.float32]]
 GroundTruth = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]]

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1 import reference_steps
 from flowkit.tvl1.opencv import deviations_of, load, make_dual_tvl1, rounds_positions
 from flowkit.tvl1.params import PRESETS
-from flowkit.tvl1.reference import tvl1_flow
-from flowkit.tvl1.reference_sampling import F64, sample_bicubic
+from flowkit.tvl1.reference import steps as reference_steps
+from flowkit.tvl1.reference.sampling import F64, sample_bicubic
+from flowkit.tvl1.reference.solver import tvl1_flow
 
 Waves = Callable[..., NDArray[np.float32]]
 GroundTruth = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]]
