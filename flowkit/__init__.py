@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowkit.tvl1.backend import available_backends
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
-    from flowkit.video import open_video, probe
+    from flowkit.video.reader import open_video, probe
 
 __version__ = "0.1.0"
 
@@ -52,8 +52,8 @@ _HOMES = {
     "available_backends": "flowkit.tvl1.backend",
     "find_sources": "flowkit.inputs",
     "open": "flowkit.store.reader:open_store",
-    "open_video": "flowkit.video",
-    "probe": "flowkit.video",
+    "open_video": "flowkit.video.reader",
+    "probe": "flowkit.video.reader",
     "tvl1_flow": "flowkit.tvl1.flow",
     "tvl1_flow_batch": "flowkit.tvl1.flow",
     "verify": "flowkit.store.verify",

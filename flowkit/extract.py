@@ -22,7 +22,7 @@ from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, StoreOptions
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
-from flowkit.video import default_decoder
+from flowkit.video.reader import default_decoder
 
 __all__ = [
     "DEFAULT_SHARD_BYTES",

@@ -28,7 +28,7 @@ from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
 from flowkit.tvl1.codes_solver import codes_solver
-from flowkit.video import DecodeReport, Frame, VideoInfo, VideoReader, open_video
+from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
 Grey = NDArray[np.uint8]
 

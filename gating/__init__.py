@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gating.config import AugmentConfig, GateConfig, StreamConfig
-    from gating.gate import GatingConvNet
-    from gating.streams import Stream
+    from gating.models.gate import GatingConvNet
+    from gating.models.streams import Stream
 
 __all__ = ["AugmentConfig", "GateConfig", "GatingConvNet", "Stream", "StreamConfig"]
 
 _HOMES = {
     "AugmentConfig": "gating.config",
     "GateConfig": "gating.config",
-    "GatingConvNet": "gating.gate",
-    "Stream": "gating.streams",
+    "GatingConvNet": "gating.models.gate",
+    "Stream": "gating.models.streams",
     "StreamConfig": "gating.config",
 }
 

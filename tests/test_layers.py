@@ -17,12 +17,12 @@ RANKS: list[set[str]] = [
     {"flowkit.errors", "flowkit.atomic", "flowkit.tvl1.params", "flowkit.tvl1.pairs"},
     {"flowkit.store.ids", "flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
     {"flowkit.tvl1.codes"},
-    {"flowkit.video_source", "flowkit.video_clock", "flowkit.lists"},
+    {"flowkit.video.source", "flowkit.video.clock", "flowkit.lists"},
     {
-        "flowkit.video",
-        "flowkit.video_av",
-        "flowkit.video_cv",
-        "flowkit.images",
+        "flowkit.video.reader",
+        "flowkit.video.pyav",
+        "flowkit.video.opencv",
+        "flowkit.video.image_folder",
         "flowkit.tvl1.reference.solver",
         "flowkit.tvl1.reference.sampling",
         "flowkit.tvl1.reference.pyramid",
@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "av": ("flowkit.video", "flowkit.synth", "flowkit.doctor"),  # a room includes its name_* files
     "cv2": (
         "flowkit.video",
-        "flowkit.images",
+        "flowkit.video.image_folder",
         "flowkit.frames",
         "flowkit.jpeg",
         "flowkit.view",

@@ -1,7 +1,7 @@
 """Splits of a store and the clips that a training loop asks for.
 
 `splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
-segments as TSN does; `samples` reads them as NumPy arrays; `torch_data` hands them to PyTorch,
+segments as TSN does; `reader` reads them as NumPy arrays; `torch` hands them to PyTorch,
 which is imported only when one of its names is asked for.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from flowkit.datasets.samples import ClipBatch, ClipSample, ClipSamples
+from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
 from flowkit.datasets.sampling import Sampling
 from flowkit.datasets.split_checks import BalanceRow, check_split, class_balance
 from flowkit.datasets.split_sources import (
@@ -24,7 +24,7 @@ from flowkit.datasets.split_sources import (
 from flowkit.datasets.splits import Split, list_splits, read_split, write_split
 
 if TYPE_CHECKING:
-    from flowkit.datasets.torch_data import ClipDataset, ClipSampler, ClipStream, collate_clips
+    from flowkit.datasets.torch import ClipDataset, ClipSampler, ClipStream, collate_clips
 
 __all__ = [
     "BalanceRow",
@@ -56,4 +56,4 @@ _NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream", "collate_clips")
 def __getattr__(name: str) -> object:
     if name not in _NEED_TORCH:
         raise AttributeError(f"module 'flowkit.datasets' has no attribute {name!r}")
-    return getattr(importlib.import_module("flowkit.datasets.torch_data"), name)
+    return getattr(importlib.import_module("flowkit.datasets.torch"), name)

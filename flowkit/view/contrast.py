@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.compare import CompareConfig, Comparison, VideoDifference, open_pair
+from flowkit.comparison.sources import FlowSource, StoreSource
+from flowkit.comparison.stores import CompareConfig, Comparison, VideoDifference, open_pair
 from flowkit.errors import FlowkitError
-from flowkit.flow_sources import FlowSource, StoreSource
 from flowkit.view.picture import file_name, write_picture
 from flowkit.view.row import draw_row
 from flowkit.view.wheel import fitting_scale, flow_to_rgb, ramp
