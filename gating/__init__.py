@@ -5,8 +5,9 @@ Names load on first use, so that `import gating` stays light and needs no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from gating.config import AugmentConfig, GateConfig, StreamConfig
@@ -23,12 +24,4 @@ _HOMES = {
     "StreamConfig": "gating.config",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

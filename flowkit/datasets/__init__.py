@@ -7,9 +7,9 @@ which is imported only when one of its names is asked for.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from flowkit._lazy import lazy_names
 from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
 from flowkit.datasets.sampling import Sampling
 from flowkit.datasets.split_checks import BalanceRow, check_split, class_balance
@@ -50,10 +50,8 @@ __all__ = [
     "write_split",
 ]
 
-_NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream", "collate_clips")
+_HOMES = {
+    name: "flowkit.datasets.torch" for name in ("ClipDataset", "ClipSampler", "ClipStream", "collate_clips")
+}
 
-
-def __getattr__(name: str) -> object:
-    if name not in _NEED_TORCH:
-        raise AttributeError(f"module 'flowkit.datasets' has no attribute {name!r}")
-    return getattr(importlib.import_module("flowkit.datasets.torch"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
