@@ -35,7 +35,7 @@ class ClipSample:
     label: int
     """Its class, counted from 0; -1 without a label."""
     rgb: NDArray[np.uint8] | None
-    """uint8 (K, 3, H, W), red first: a view of pictures that lie channels-last. None without frames."""
+    """uint8 (K, 3, H, W), red first: a view of images that lie channels-last. None without frames."""
     flow: NDArray[Any]
     """(K, 2 L, H, W): u and v of each field in turn, as TSN stacks them."""
     flow_scale: NDArray[np.float32]
@@ -157,7 +157,7 @@ class ClipSamples:
         return ClipBatch(
             video_ids=tuple(self.ids[index] for _, index in keys),
             labels=np.array([self.labels[index] for _, index in keys], np.int64),
-            rgb=arrays["pictures"].transpose(0, 1, 4, 2, 3) if "pictures" in arrays else None,
+            rgb=arrays["images"].transpose(0, 1, 4, 2, 3) if "images" in arrays else None,
             flow=arrays["flow"],
             flow_scale=arrays["flow_scale"],
         )
@@ -169,7 +169,7 @@ class ClipSamples:
         -------
         dict
             `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 in place of 2 L
-            where flow is off, and, unless frames are off, `pictures` uint8 (n, K, H, W, 3).
+            where flow is off, and, unless frames are off, `images` uint8 (n, K, H, W, 3).
 
         Raises
         ------
@@ -190,41 +190,41 @@ class ClipSamples:
             "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
         }
         if self._frames:
-            found["pictures"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
+            found["images"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
         return found
 
     def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
         """Read the samples of several keys (epoch, index) into arrays of `layout`.
 
-        Each picture and field is copied once, from where it was decoded to where it is wanted.
+        Each image and field is copied once, from where it was decoded to where it is wanted.
 
         Parameters
         ----------
         threads
             How many videos are read at once.
         """
-        places = [{name: values[place] for name, values in arrays.items()} for place in range(len(keys))]
+        rows = [{name: values[k] for name, values in arrays.items()} for k in range(len(keys))]
         if min(threads, len(keys)) <= 1:
-            for key, place in zip(keys, places, strict=True):
-                self._read_one(key, place)
+            for key, row in zip(keys, rows, strict=True):
+                self._read_one(key, row)
             return
         keep_freed_memory()
         with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
-            list(pool.map(self._read_one, keys, places))
+            list(pool.map(self._read_one, keys, rows))
 
-    def _read_one(self, key: Key, place: Mapping[str, NDArray[Any]]) -> None:
+    def _read_one(self, key: Key, row: Mapping[str, NDArray[Any]]) -> None:
         epoch, index = key
         clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
         rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
         starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
         top, left = self._window(self._sizes[index], rng)
-        if "pictures" in place:
-            for picture, frame in zip(place["pictures"], clip.each_frame(starts.tolist()), strict=True):
-                picture[...] = frame[top, left]
+        if "images" in row:
+            for image, frame in zip(row["images"], clip.each_frame(starts.tolist()), strict=True):
+                image[...] = frame[top, left]
         if not self._flow:
             return
-        planes = place["flow"].reshape(-1, 2, *place["flow"].shape[2:])
-        scales = place["flow_scale"].reshape(-1, 2)
+        planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
+        scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
         form, bound_px = self._flow_form, self.store.options.bound_px
         for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
@@ -236,16 +236,18 @@ class ClipSamples:
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch, 0, _ORDER)).permutation(len(self))
 
-    def share(self, epoch: int = 0, *, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+    def partition(self, epoch: int = 0, *, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
         """Return the part of `order` that one of several processes takes.
 
-        In training each takes equally many, so that none waits for another, and up to world - 1
+        In training each takes equally many, so that none waits for another, and up to world_size - 1
         videos sit the epoch out; otherwise each video is taken exactly once.
         """
-        if not 0 <= rank < world:
-            raise InvalidParameterError(f"rank must be in [0, world), got {rank} of {world}")
+        if not 0 <= rank < world_size:
+            raise InvalidParameterError(f"rank must be in [0, world_size), got {rank} of {world_size}")
         order = self.order(epoch)
-        return order[: len(order) // world * world if self.training else len(order)][rank::world]
+        return order[: len(order) // world_size * world_size if self.training else len(order)][
+            rank::world_size
+        ]
 
     def batches(
         self,
@@ -254,7 +256,7 @@ class ClipSamples:
         epoch: int = 0,
         start: int = 0,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         threads: int = 1,
     ) -> Iterator[ClipBatch]:
         """Yield the batches of an epoch.
@@ -262,13 +264,16 @@ class ClipSamples:
         Parameters
         ----------
         start
-            Position in this process's share to go on from, in videos.
-        rank, world
+            Position in this process's partition to go on from, in videos.
+        rank, world_size
             Which of how many processes this is.
         threads
             How many videos are read at once; batches are made ahead by one.
         """
-        keys = [(epoch, index) for index in self.share(epoch, rank=rank, world=world)[start:].tolist()]
+        keys = [
+            (epoch, index)
+            for index in self.partition(epoch, rank=rank, world_size=world_size)[start:].tolist()
+        ]
         chunks = (keys[at : at + batch_size] for at in range(0, len(keys), batch_size))
         with ThreadPoolExecutor(1, thread_name_prefix="flowkit-batch") as ahead:
             waiting: Future[ClipBatch] | None = None

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from flowkit.datasets.flow_forms import FlowForm
 from flowkit.datasets.reader import ClipSamples, Key
@@ -132,8 +132,8 @@ class ClipDataset(Dataset[Any]):
         tensors = {name: _allocated(*layout) for name, layout in samples.layout(keys).items()}
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         samples.read_into(keys, arrays, threads=self._threads)
-        if "pictures" in tensors:
-            tensors["rgb"] = tensors.pop("pictures").permute(0, 1, 4, 2, 3)
+        if "images" in tensors:
+            tensors["rgb"] = tensors.pop("images").permute(0, 1, 4, 2, 3)
         labels = [samples.labels[index] for _, index in keys]
         ids = [samples.ids[index] for _, index in keys]
         whole = {**tensors, "label": torch.tensor(labels), "id": ids}
@@ -141,7 +141,7 @@ class ClipDataset(Dataset[Any]):
             ClipItem(
                 {name: tensor[k] for name, tensor in tensors.items()} | {"label": label, "id": video_id},
                 whole=whole,
-                place=k,
+                position=k,
             )
             for k, (label, video_id) in enumerate(zip(labels, ids, strict=True))
         ]
@@ -150,9 +150,9 @@ class ClipDataset(Dataset[Any]):
 class ClipItem(dict[str, Any]):
     """An item that knows the batch that it is a view of."""
 
-    def __init__(self, values: Item, *, whole: Item, place: int) -> None:
+    def __init__(self, values: Item, *, whole: Item, position: int) -> None:
         super().__init__(values)
-        self.whole, self.place = whole, place
+        self.whole, self.position = whole, position
 
 
 def collate_clips(items: Sequence[Any]) -> Any:
@@ -163,8 +163,8 @@ def collate_clips(items: Sequence[Any]) -> Any:
     first = items[0]
     if isinstance(first, ClipItem) and len(first.whole["id"]) == len(items):
         in_order = all(
-            isinstance(item, ClipItem) and item.whole is first.whole and item.place == place
-            for place, item in enumerate(items)
+            isinstance(item, ClipItem) and item.whole is first.whole and item.position == position
+            for position, item in enumerate(items)
         )
         if in_order:
             return dict(first.whole)
@@ -190,8 +190,8 @@ class ClipSampler(Sampler[tuple[int, int]]):
     Parameters
     ----------
     dataset
-        Its `training` decides whether the order is shuffled and shared out evenly.
-    rank, world
+        Its `training` decides whether the order is shuffled and divided evenly.
+    rank, world_size
         Which of how many processes this is; without them those of torch.distributed, or of the
         environment that torchrun sets.
 
@@ -202,9 +202,11 @@ class ClipSampler(Sampler[tuple[int, int]]):
     (`seek`). What follows is then what would have followed, whatever the number of workers.
     """
 
-    def __init__(self, dataset: ClipDataset, *, rank: int | None = None, world: int | None = None) -> None:
+    def __init__(
+        self, dataset: ClipDataset, *, rank: int | None = None, world_size: int | None = None
+    ) -> None:
         self._samples = dataset.samples
-        self._rank, self._world = _place(rank, world)
+        self._rank, self._world_size = _rank_and_size(rank, world_size)
         self.epoch, self.position = 0, 0
 
     def seek(self, epoch: int, position: int = 0) -> None:
@@ -228,72 +230,26 @@ class ClipSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        share = self._samples.share(epoch, rank=self._rank, world=self._world).tolist()
-        for index in share[self.position :]:
+        partition = self._samples.partition(epoch, rank=self._rank, world_size=self._world_size).tolist()
+        for index in partition[self.position :]:
             self.position += 1
             yield epoch, index
         self.epoch, self.position = epoch + 1, 0
 
     def _count(self, epoch: int) -> int:
-        return len(self._samples.share(epoch, rank=self._rank, world=self._world))
+        return len(self._samples.partition(epoch, rank=self._rank, world_size=self._world_size))
 
 
-class ClipStream(IterableDataset[Any]):
-    """Iterable dataset over a `ClipDataset`: sharded over ranks, and within each over its workers.
-
-    Parameters
-    ----------
-    dataset
-        What is iterated.
-    batch_size
-        That of the loader: workers then take whole batches in turn, so that the loader's batches are
-        the same whatever the number of workers.
-    rank, world
-        As for `ClipSampler`.
-    """
-
-    def __init__(
-        self, dataset: ClipDataset, *, batch_size: int = 1, rank: int | None = None, world: int | None = None
-    ) -> None:
-        if batch_size < 1:
-            raise InvalidParameterError(f"batch_size must be >= 1, got {batch_size}")
-        self._dataset = dataset
-        self._batch_size = batch_size
-        self._rank, self._world = _place(rank, world)
-        self._epoch, self._position = 0, 0
-
-    def seek(self, epoch: int, position: int = 0) -> None:
-        """Say which epoch the next pass reads, and from which video of this process on.
-
-        Call it before each pass: the stream cannot know how far its workers are. With persistent
-        workers it has no effect; `ClipSampler` has no such limit.
-        """
-        self._epoch, self._position = epoch, position
-
-    def __len__(self) -> int:
-        share = self._dataset.samples.share(self._epoch, rank=self._rank, world=self._world)
-        return max(0, len(share) - self._position)
-
-    def __iter__(self) -> Iterator[Any]:
-        info = get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        samples, epoch, size = self._dataset.samples, self._epoch, self._batch_size
-        share = samples.share(epoch, rank=self._rank, world=self._world)[self._position :].tolist()
-        for first in range(worker * size, len(share), workers * size):
-            keys = [(epoch, index) for index in share[first : first + size]]
-            yield from self._dataset.__getitems__(keys)
-
-
-def _place(rank: int | None, world: int | None) -> tuple[int, int]:
-    """Return rank and world: as given, of torch.distributed, of the environment, or 0 of 1."""
-    if (rank is None) != (world is None):
-        raise InvalidParameterError(f"rank and world go together, got {rank=} and {world=}")
-    if rank is None or world is None:
+def _rank_and_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return rank and world_size: as given, of torch.distributed, of the environment, or 0 of 1."""
+    if (rank is None) != (world_size is None):
+        raise InvalidParameterError(f"rank and world_size go together, got {rank=} and {world_size=}")
+    if rank is None or world_size is None:
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized():
-            rank, world = distributed.get_rank(), distributed.get_world_size()
+            rank, world_size = distributed.get_rank(), distributed.get_world_size()
         else:
-            rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if not 0 <= rank < world:
-        raise InvalidParameterError(f"rank must be in [0, world), got {rank} of {world}")
-    return rank, world
+            rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if not 0 <= rank < world_size:
+        raise InvalidParameterError(f"rank must be in [0, world_size), got {rank} of {world_size}")
+    return rank, world_size

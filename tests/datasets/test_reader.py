@@ -97,12 +97,12 @@ def test_batches_stack_samples_and_go_on_where_they_were(make_store: MakeStore) 
 def test_processes_share_an_epoch(make_store: MakeStore) -> None:
     path = make_store(FRAMES)
     training, testing = samples(path, training=True), samples(path)
-    shares = [training.share(7, rank=rank, world=3).tolist() for rank in range(3)]
-    assert [len(share) for share in shares] == [1, 1, 1]
-    assert len({index for share in shares for index in share}) == 3
-    assert [testing.share(rank=rank, world=3).tolist() for rank in range(3)] == [[0, 3], [1], [2]]
+    partitions = [training.partition(7, rank=rank, world_size=3).tolist() for rank in range(3)]
+    assert [len(share) for share in partitions] == [1, 1, 1]
+    assert len({index for share in partitions for index in share}) == 3
+    assert [testing.partition(rank=rank, world_size=3).tolist() for rank in range(3)] == [[0, 3], [1], [2]]
     with pytest.raises(InvalidParameterError, match="rank"):
-        testing.share(rank=3, world=3)
+        testing.partition(rank=3, world_size=3)
 
 
 def test_one_side_of_a_split_is_read(make_store: MakeStore) -> None:

@@ -11,7 +11,7 @@ from .conftest import HEIGHT, WIDTH, MakeStore
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
-from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, ClipStream, collate_clips  # noqa: E402
+from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, collate_clips  # noqa: E402
 from flowkit.errors import InvalidParameterError  # noqa: E402
 
 FRAMES = {f"{'run' if k % 2 else 'walk'}/{k:02d}": 8 + k for k in range(11)}
@@ -95,28 +95,13 @@ def test_a_sampler_goes_on_from_its_state(path: Path) -> None:
         resumed.seek(0, 100)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_stream_keeps_its_batches_whatever_the_workers(path: Path, workers: int) -> None:
-    dataset = ClipDataset(path, training=True)
-    expected = [list(batch.video_ids) for batch in dataset.samples.batches(2, epoch=4)]
-    stream = ClipStream(dataset, batch_size=2)
-    stream.seek(4)
-    assert ids(DataLoader(stream, 2, num_workers=workers)) == expected
-    stream.seek(4, 4)
-    assert ids(DataLoader(stream, 2, num_workers=workers)) == expected[2:]
-
-
-@pytest.mark.parametrize("kind", ["sampler", "stream"])
-def test_ranks_take_different_videos(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_take_different_videos(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = ClipDataset(path)
     taken = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "3")
-        if kind == "stream":
-            taken += [item["id"] for item in ClipStream(dataset)]
-        else:
-            taken += [dataset.samples.ids[index] for _, index in ClipSampler(dataset)]
+        taken += [dataset.samples.ids[index] for _, index in ClipSampler(dataset)]
     assert sorted(taken) == sorted(FRAMES)
     with pytest.raises(InvalidParameterError, match="go together"):
         ClipSampler(dataset, rank=1)
