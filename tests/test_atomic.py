@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowkit import atomic
-from flowkit.errors import NoSpaceError
+from flowkit.errors import NoSpaceError, StoreBusyError
 
 
 def dead_pid() -> int:
@@ -40,6 +42,24 @@ def test_failed_replacement_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert os.listdir(tmp_path) == ["a.h5"]
     assert target.read_text() == "old"
+
+
+def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "text", "Größe\n")
+    atomic.write_bytes(tmp_path / "bytes", b"\0\r\n")
+    assert (tmp_path / "text").read_bytes() == "Größe\n".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\0\r\n"
+    assert sorted(os.listdir(tmp_path)) == ["bytes", "text"]
+
+
+def test_only_durable_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(atomic, "sync", lambda path: synced.append(path.name.partition(".")[0]))
+    atomic.write_bytes(tmp_path / "fast", b"x", durable=False)
+    assert synced == []
+    atomic.write_bytes(tmp_path / "safe", b"x")
+    assert synced == ["safe", tmp_path.name]
+    assert sorted(os.listdir(tmp_path)) == ["fast", "safe"]
 
 
 def test_commit_syncs_file_then_renames_then_syncs_folder(
@@ -78,13 +98,87 @@ def test_only_dead_owners_of_this_host_are_dead(tmp_path: Path) -> None:
 
 
 def test_own_temporary_lives_while_it_is_written(tmp_path: Path) -> None:
-    path = atomic.temporary_path(tmp_path / "a")
+    path = atomic.claim(tmp_path / "a")
     temporary = atomic.parse_temporary(path)
     assert temporary is not None
-    atomic.claim(path)
     assert not temporary.owner_is_dead
-    atomic.release(path)
+    atomic.discard(path)
     assert temporary.owner_is_dead
+
+
+def test_two_threads_that_write_one_file_have_a_temporary_each(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with atomic.replacement(path) as first, atomic.replacement(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert all(atomic.parse_temporary(temporary) for temporary in (first, second))
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_held_folder_names_its_holder_and_what_it_stands_for(tmp_path: Path) -> None:
+    folder, target = tmp_path / "out.parts", tmp_path / "out.h5"
+    message = rf"out\.h5 is being written by process {os.getpid()} on {atomic.host_name()}; wait"
+    with (
+        atomic.folder_lock(folder, target),
+        pytest.raises(StoreBusyError, match=message),
+        atomic.folder_lock(folder, target),
+    ):
+        pass
+    assert not folder.exists()
+
+
+def test_a_lock_whose_folder_is_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flock, calls = tmp_path / "out.parts", fcntl.flock, 0
+
+    def remove_once(descriptor: int, operation: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            shutil.rmtree(folder)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_once)
+    with atomic.folder_lock(folder, tmp_path / "out.h5"):
+        assert (folder / atomic.LOCK_NAME).read_text().startswith(f"process {os.getpid()}")
+    assert calls == 2
+
+
+def test_only_missing_locks_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with atomic.folder_lock(tmp_path / "out.parts", tmp_path / "out.h5"):
+            pass
+
+    with pytest.warns(RuntimeWarning, match=r"without locks .*writes .*out\.h5") as caught:
+        fail(errno.ENOLCK)
+    assert caught[0].filename == __file__
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        fail(errno.EIO)
+
+
+def test_a_folder_that_got_contents_stays_with_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "out.parts"
+    with atomic.folder_lock(folder, tmp_path / "out.h5"):
+        (folder / "a.h5").touch()
+    assert sorted(os.listdir(folder)) == ["a.h5", "lock"]
+
+
+def test_a_sweep_takes_only_dead_temporaries_of_its_folders_and_names(tmp_path: Path) -> None:
+    host = atomic.host_name()
+    dead = tmp_path / f"a.h5.{host}.{dead_pid()}.tmp"
+    living = tmp_path / f"a.h5.{host}.{os.getppid()}.tmp"
+    others = [tmp_path / f"b.h5.{host}.{dead_pid()}.tmp", tmp_path / "a.h5", tmp_path / "a.tmp"]
+    for path in (dead, living, *others):
+        path.touch()
+    sweep = atomic.sweep_temporaries({tmp_path: "a", tmp_path / "absent": ""})
+    assert sweep == atomic.Sweep(removed=(dead,), kept=(living,))
+    assert sorted(tmp_path.iterdir()) == sorted([living, *others])
 
 
 @pytest.mark.parametrize(
