@@ -1,17 +1,38 @@
 from __future__ import annotations
 
+import ast
 import errno
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowkit import atomic
+from flowkit.datasets import Split, write_split
 from flowkit.errors import NoSpaceError, StoreBusyError
+from flowkit.flo import write_flo
+from flowkit.rawframes.destination import Destination
+from flowkit.store.pack import write_ledger
+from flowkit.store.schema import Failure
+from flowkit.tvl1 import cuda_kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("flowkit", "gating", "cli")
+# These write their files by hand.
+BY_HAND = {
+    "flowkit/view/page.py",
+    "gating/checkpoint.py",
+    "gating/clip_scores.py",
+    "gating/judgement_files.py",
+    "gating/report/page.py",
+    "gating/run.py",
+}
 
 
 def dead_pid() -> int:
@@ -200,3 +221,104 @@ def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> No
     with pytest.raises(type(error)) as caught, atomic.no_space_translated(tmp_path):
         raise error
     assert caught.value is error
+
+
+def write_a_flow_file(folder: Path) -> None:
+    write_flo(folder / "a.flo", np.zeros((2, 1, 1), np.float32))
+
+
+def write_a_split(folder: Path) -> None:
+    write_split(folder / "out.h5", Split(name="s", kind="fold", parts={"a": "0", "b": "1"}))
+
+
+def write_a_list_of_an_export(folder: Path) -> None:
+    Destination(folder).write_own("annotations/list.txt", "a 1\n")
+
+
+def write_the_options_of_an_export(folder: Path) -> None:
+    Destination(folder).write_options({"layout": "tsn"})
+
+
+def keep_a_compiled_kernel(folder: Path) -> None:
+    cuda_kernels._write(folder / "tile.bin", b"code")
+
+
+def write_a_ledger(folder: Path) -> None:
+    write_ledger(folder / "out.h5", [Failure(source="a.avi", reason="decode_error")])
+
+
+WRITERS = [
+    write_a_flow_file,
+    write_a_split,
+    write_a_list_of_an_export,
+    write_the_options_of_an_export,
+    keep_a_compiled_kernel,
+    write_a_ledger,
+]
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_failed_write_leaves_no_temporary(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    (written,) = files_below(tmp_path)
+    written.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", fail)
+    if write is keep_a_compiled_kernel:
+        with pytest.warns(RuntimeWarning, match="cannot be kept.*no space left"):
+            write(tmp_path)
+    else:
+        with pytest.raises(NoSpaceError, match=f"no space left to write {written}"):
+            write(tmp_path)
+    assert files_below(tmp_path) == [written]
+    assert written.read_text() == "old"
+
+
+def renames_and_temporary_names(path: Path) -> Iterator[str]:
+    """Yield where a module renames a file by itself, or builds the name of a temporary."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="os"), attr="rename" | "replace" as name)):
+                yield f"{path}:{node.lineno} os.{name}"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="shutil"), attr="move")):
+                yield f"{path}:{node.lineno} shutil.move"
+            case ast.Call(func=ast.Attribute(attr="rename")):
+                yield f"{path}:{node.lineno} .rename()"
+            # A string's has two arguments, and dataclasses.replace has keywords.
+            case ast.Call(func=ast.Attribute(attr="replace"), args=[_], keywords=[]):
+                yield f"{path}:{node.lineno} .replace(path)"
+            case ast.Constant(value=str(text)) if text.endswith(".tmp"):
+                yield f"{path}:{node.lineno} {text!r}"
+
+
+def test_no_other_module_renames_files_or_names_temporaries() -> None:
+    modules = [path for package in PRODUCT for path in sorted((ROOT / package).rglob("*.py"))]
+    assert ROOT / "flowkit/atomic.py" in modules
+    own = {"flowkit/atomic.py", *BY_HAND}
+    strays = [
+        stray
+        for path in modules
+        if path.relative_to(ROOT).as_posix() not in own
+        for stray in renames_and_temporary_names(path)
+    ]
+    assert not strays
+
+
+def test_every_way_to_rename_or_name_a_temporary_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "os.rename(a, b)\nos.replace(a, b)\na.rename(b)\na.replace(b)\n"
+        "x = f'{a}.tmp'\ny = 'a.tmp'\nshutil.move(a, b)\n"
+        "a.replace('x', 'y')\ndataclasses.replace(a, b=1)\n'a.tmpl'\n"
+    )
+    lines = [int(stray.split(":")[1].split()[0]) for stray in renames_and_temporary_names(module)]
+    assert sorted(lines) == [1, 2, 3, 4, 5, 6, 7]
