@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flowkit.distribution import spread
 from flowkit.epe import Difference, Tally
 from flowkit.errors import FlowkitError, InputError, InvalidParameterError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.flow_sources import TSN_BOUND_PX, FlowSource, StoreSource, open_source
-from flowkit.sampling import spread
 
 _BATCH = 8
 
