@@ -10,13 +10,13 @@ Optical Flow", IJCV 92, 2011, and the format notes of its evaluation site.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
 
 SUFFIX = ".flo"
@@ -109,11 +109,5 @@ def write_flo(path: Path | str, flow: NDArray[np.float32]) -> None:
     OSError
         The file cannot be written.
     """
-    path = Path(path)
-    data = flo_bytes(flow)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Written by thousands: a sync for each would take longer than to compute the flow again.
+    atomic.write_bytes(Path(path), flo_bytes(flow), durable=False)

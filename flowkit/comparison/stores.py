@@ -11,9 +11,9 @@ from pathlib import Path
 
 from flowkit.comparison.epe import Difference, Tally
 from flowkit.comparison.sources import TSN_BOUND_PX, FlowSource, StoreSource, open_source
+from flowkit.distribution import spread
 from flowkit.errors import FlowkitError, InputError, InvalidParameterError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
-from flowkit.sampling import spread
 
 _BATCH = 8
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.store.memory import keep_freed_memory
+from flowkit.store.handles import keep_freed_memory
 from flowkit.store.reader import Store, open_store
 
 Key: TypeAlias = tuple[int, int]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
 
 Kind: TypeAlias = Literal["subset", "fold"]
@@ -145,15 +145,13 @@ def write_split(store_path: Path | str, split: Split) -> Path:
     """Write a split beside a store, in place of one of its name; return its file."""
     path = splits_path(store_path) / f"{split.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["id", split.kind, "group"])
-            rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic.replacement(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["id", split.kind, "group"])
+        rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
     return path
 
 

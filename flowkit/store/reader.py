@@ -35,12 +35,11 @@ from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
 from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
 from flowkit.store.handles import Access as Access
-from flowkit.store.handles import AccessMethod, Handles, Source
+from flowkit.store.handles import AccessMethod, Handles, Source, keep_freed_memory
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.info import StoreInfo as StoreInfo
 from flowkit.store.info import sums
 from flowkit.store.inventory import read_shard_table, shard_name
-from flowkit.store.memory import keep_freed_memory
 from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
     INDEX_COLUMNS,

@@ -198,8 +198,7 @@ class PartWriter:
         self.video_id = check_video_id(video_id)
         self.options = options
         self._size = (width, height)
-        self._temporary = atomic.temporary_path(self.path)
-        atomic.claim(self._temporary)
+        self._temporary = atomic.claim(self.path)
         self._pts = array.array("d")
         self._out: Hdf5Writer | None = None
         self._frames: Spool | None = None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from flowkit import atomic
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda.nvrtc import Nvrtc, load_nvrtc
 
@@ -113,12 +113,10 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, code: bytes) -> None:
-    # Renamed into place, so that no other process ever reads half a file.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
-            scratch.write(hashlib.sha256(code).digest() + code)
-        os.replace(scratch.name, path)
+        # Not synced: what a power cut leaves torn is found by its digest and compiled again.
+        atomic.write_bytes(path, hashlib.sha256(code).digest() + code, durable=False)
     except OSError as error:
         warnings.warn(
             f"compiled kernels cannot be kept ({error}), so that each start compiles them again; "
