@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.validate import check_array
 
 SUFFIX = ".flo"
 
@@ -85,8 +86,7 @@ def flo_bytes(flow: NDArray[np.float32]) -> bytes:
     InvalidParameterError
         Another shape or dtype, an empty field, or a component that is infinite or beyond 1e9.
     """
-    if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32 or not flow.size:
-        raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+    check_array("flow", flow, (2, "H", "W"), dtype=np.float32, allow_empty=False)
     unknown = np.isnan(flow).any(axis=0)
     if np.any(np.abs(flow[:, ~unknown]) > _UNKNOWN_BEYOND):
         raise InvalidParameterError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from flowkit.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Bounds = Literal["[]", "(]", "[)", "()"]
 
@@ -33,8 +34,7 @@ class ArrayLike(Protocol):
 def check_that(name: str, value: object, ok: bool, expected: str, *, remedy: str = "") -> None:
     """Raise unless `ok`: for what no other check says; `expected` follows "must be"."""
     if not ok:
-        advice = f"; {remedy}" if remedy else ""
-        raise InvalidParameterError(f"{name} must be {expected}, got {value!r}{advice}")
+        raise _wrong(name, value, expected, remedy=remedy)
 
 
 def check_choice(name: str, value: object, supported: Collection[object], *, where: str = "") -> None:
@@ -53,18 +53,20 @@ def check_choice(name: str, value: object, supported: Collection[object], *, whe
 
 def check_at_least(name: str, value: float, least: float, *, unit: str = "") -> None:
     """Raise unless `value` >= `least`."""
-    check_that(name, value, value >= least, _with_unit(f">= {least}", unit))
+    if not value >= least:
+        raise _wrong(name, value, f">= {least}", unit=unit)
 
 
 def check_integer(name: str, value: object, least: int, *, unit: str = "") -> None:
     """Raise unless `value` is an int >= `least`; True and False are none."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    check_that(name, value, ok, _with_unit(f"an integer >= {least}", unit))
+    if isinstance(value, bool) or not (isinstance(value, int) and value >= least):
+        raise _wrong(name, value, f"an integer >= {least}", unit=unit)
 
 
 def check_positive(name: str, value: float, *, unit: str = "") -> None:
     """Raise unless `value` is finite and above zero."""
-    check_that(name, value, 0 < value < math.inf, _with_unit("finite and > 0", unit))
+    if not 0 < value < math.inf:
+        raise _wrong(name, value, "finite and > 0", unit=unit)
 
 
 def check_range(
@@ -79,7 +81,8 @@ def check_range(
     """
     above = low <= value if bounds[0] == "[" else low < value
     below = value <= high if bounds[1] == "]" else value < high
-    check_that(name, value, above and below, _with_unit(f"in {bounds[0]}{low}, {high}{bounds[1]}", unit))
+    if not (above and below):
+        raise _wrong(name, value, f"in {bounds[0]}{low}, {high}{bounds[1]}", unit=unit)
 
 
 def check_array(
@@ -98,7 +101,8 @@ def check_array(
     shape
         A number for an axis of that length, a name such as "H" for one of any length.
     dtype
-        A dtype or a family of them (`np.floating`), or several; None: any.
+        A dtype in the machine's byte order, a family of them in any (`np.floating`), or several;
+        None: any.
     allow_empty
         Whether an axis may have the length 0.
     """
@@ -106,15 +110,25 @@ def check_array(
     fits = len(array.shape) == len(shape) and all(
         isinstance(wanted, str) or wanted == length for wanted, length in zip(shape, array.shape, strict=True)
     )
-    typed = not kinds or any(np.issubdtype(array.dtype, kind) for kind in kinds)
+    typed = not kinds or any(_is_a(array.dtype, kind) for kind in kinds)
     if fits and typed and (allow_empty or 0 not in array.shape):
         return
-    words = ["" if allow_empty else "non-empty", " or ".join(kind.__name__ for kind in kinds)]
     axes = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-    expected = " ".join(word for word in (*words, axes) if word)
+    words = ("" if allow_empty else "non-empty", " or ".join(kind.__name__ for kind in kinds), axes)
     advice = f"; {remedy}" if remedy else ""
-    raise InvalidParameterError(f"{name} must be {expected}, got {array.dtype} {tuple(array.shape)}{advice}")
+    raise InvalidParameterError(
+        f"{name} must be {' '.join(filter(None, words))}, got {array.dtype} {tuple(array.shape)}{advice}"
+    )
 
 
-def _with_unit(expected: str, unit: str) -> str:
-    return f"{expected} {unit}" if unit else expected
+def _is_a(dtype: np.dtype[Any], kind: type[np.generic]) -> bool:
+    import numpy as np  # options are checked before any command needs it
+
+    return np.issubdtype(dtype, kind) and (dtype.isnative or dtype.type is not kind)
+
+
+def _wrong(
+    name: str, value: object, expected: str, *, unit: str = "", remedy: str = ""
+) -> InvalidParameterError:
+    unit, remedy = unit and f" {unit}", remedy and f"; {remedy}"
+    return InvalidParameterError(f"{name} must be {expected}{unit}, got {value!r}{remedy}")

@@ -28,6 +28,7 @@ from flowkit.datasets.samples import ClipSamples, Key
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.reader import Store
+from flowkit.validate import check_at_least, check_range
 
 Item: TypeAlias = dict[str, Any]
 Transform: TypeAlias = Callable[[Item], Any]
@@ -209,10 +210,8 @@ class ClipSampler(Sampler[tuple[int, int]]):
 
     def seek(self, epoch: int, position: int = 0) -> None:
         """Go on from a position of an epoch, counted in videos of this process."""
-        if epoch < 0 or not 0 <= position <= self._count(epoch):
-            raise InvalidParameterError(
-                f"position must be in [0, {self._count(epoch)}] of an epoch >= 0, got {position} of {epoch}"
-            )
+        check_at_least("epoch", epoch, 0)
+        check_range("position", position, 0, self._count(epoch))
         self.epoch, self.position = epoch, position
 
     def state_dict(self) -> dict[str, int]:
@@ -255,8 +254,7 @@ class ClipStream(IterableDataset[Any]):
     def __init__(
         self, dataset: ClipDataset, *, batch_size: int = 1, rank: int | None = None, world: int | None = None
     ) -> None:
-        if batch_size < 1:
-            raise InvalidParameterError(f"batch_size must be >= 1, got {batch_size}")
+        check_at_least("batch_size", batch_size, 1)
         self._dataset = dataset
         self._batch_size = batch_size
         self._rank, self._world = _place(rank, world)
@@ -294,6 +292,5 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
             rank, world = distributed.get_rank(), distributed.get_world_size()
         else:
             rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if not 0 <= rank < world:
-        raise InvalidParameterError(f"rank must be in [0, world), got {rank} of {world}")
+    check_range("rank", rank, 0, world, bounds="[)")
     return rank, world

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_array, check_positive
 
 UInt8 = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -114,8 +114,6 @@ def fitting_scale(magnitudes: NDArray[np.floating]) -> float:
 
 
 def _checked(flow: Flow, max_px: float) -> Flow:
-    if flow.ndim != 3 or flow.shape[0] != 2:
-        raise InvalidParameterError(f"flow must be (2, H, W), got shape {flow.shape}")
-    if not (math.isfinite(max_px) and max_px > 0):
-        raise InvalidParameterError(f"max_px must be finite and > 0, got {max_px}")
+    check_array("flow", flow, (2, "H", "W"))
+    check_positive("max_px", max_px)
     return flow
