@@ -10,6 +10,7 @@ from typing import Literal
 from flowkit.frames import ResizeRule
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
+from flowkit.typing import FrameCodec
 from flowkit.validate import check_at_least, check_range, check_that
 
 DEFAULT_SHARD_BYTES = 4 << 30
@@ -63,7 +64,7 @@ class ExtractConfig:
     backward: bool = False
     flow_codec: Literal["i8", "i16", "jpeg"] = "i8"
     bound_px: float = 20.0
-    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    frame_codec: FrameCodec = "jpeg"
     jpeg_quality: int = 95
     decoder: Literal["auto", "av", "opencv"] = "auto"
     gpus: tuple[int, ...] = ()

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_integer, check_positive
 
-UInt8 = NDArray[np.uint8]
 ResizeMode = Literal["short_side", "size", "native"]
 Interpolation = Literal["auto", "linear"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.errors import JpegError
+from flowkit.typing import UInt8
 from flowkit.validate import check_array, check_range
 
 try:
@@ -22,7 +22,6 @@ try:
 except ImportError:
     simplejpeg = None
 
-UInt8 = NDArray[np.uint8]
 DEFAULT_QUALITY = 95
 
 

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.typing import Flow
 from flowkit.validate import check_range, check_that
-
-Flow = NDArray[np.float32]
 
 I8_UNIT_PX = 0.125
 I8_LIMIT = 127  # -128 is never a code, so that it can mark a chunk that was never written

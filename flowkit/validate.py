@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Bounds = Literal["[]", "(]", "[)", "()"]
 
 
-class ArrayLike(Protocol):
+class Shaped(Protocol):
     """An array of NumPy or of another library that has its dtypes."""
 
     @property
@@ -87,7 +87,7 @@ def check_range(
 
 def check_array(
     name: str,
-    array: ArrayLike,
+    array: Shaped,
     shape: tuple[int | str, ...],
     *,
     dtype: type[np.generic] | tuple[type[np.generic], ...] | None = None,

@@ -8,11 +8,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_positive
-
-UInt8 = NDArray[np.uint8]
 
 # Used where a file names no rate: PAL's, and most action data sets' own.
 DEFAULT_FPS = 25.0

@@ -13,12 +13,10 @@ import numpy as np
 from av import VideoFormat, VideoFrame
 from av.filter import Graph
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, VideoError
+from flowkit.typing import UInt8
 from flowkit.validate import check_choice, check_positive
-
-UInt8 = NDArray[np.uint8]
 
 FILM_SUFFIXES = (".mp4", ".gif")
 

@@ -27,13 +27,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, get_args
 
 from flowkit.errors import InvalidParameterError, StoreFormatError
 from flowkit.store.ids import MAX_ID_BYTES as MAX_ID_BYTES
 from flowkit.store.ids import check_id_set as check_id_set
 from flowkit.store.ids import check_video_id as check_video_id
 from flowkit.store.ids import encode_video_id as encode_video_id
+from flowkit.typing import FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
 FORMAT = "flowkit-store"
@@ -53,7 +54,7 @@ SHARD_TABLE = "shard_table"
 NEXT_SHARD = "next_shard"
 
 FLOW_CODECS = ("i8", "i16", "jpeg")
-FRAME_CODECS = ("jpeg", "none")
+FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
 STATUSES = ("ok", "truncated")
 

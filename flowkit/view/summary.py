@@ -9,21 +9,19 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.distribution import Distribution
 from flowkit.errors import StoreError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import VideoRecord
+from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_range
 from flowkit.view.canvas import fit
 from flowkit.view.moment import Footage, Moment
 from flowkit.view.motion import Motion, measure_motions
 from flowkit.view.picture import thumbnail_webp
 from flowkit.view.wheel import fitting_scale, flow_to_rgb
-
-UInt8 = NDArray[np.uint8]
 
 _THUMBNAIL_MOTION = 0.75
 _FEW_VIDEOS = 2000

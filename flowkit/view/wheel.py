@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.typing import Flow, UInt8
 from flowkit.validate import check_array, check_positive
-
-UInt8 = NDArray[np.uint8]
-Flow = NDArray[np.float32]
 
 # Steps from one hue to the next; fewer where the eye tells hues apart less well.
 _STEPS = (
