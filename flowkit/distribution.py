@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_at_least
 
 _SHIFT = 14  # keeps 8 bits of exponent and 9 of mantissa
 _BINS = (0x7F80_0000 >> _SHIFT) + 1
@@ -23,8 +23,7 @@ RELATIVE_ERROR = 2.0**-9
 
 def spread(among: range, count: int) -> list[int]:
     """Return `count` numbers of a range, evenly spread with its ends, or all where there are no more."""
-    if count < 1:
-        raise InvalidParameterError(f"at least 1 of a range can be taken, got {count}")
+    check_at_least("count", count, 1)
     if count >= len(among):
         return list(among)
     if count == 1:

@@ -10,13 +10,11 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.distribution import Distribution
 from flowkit.errors import InputError
 from flowkit.quantize import i8_scale
-
-Flow = NDArray[np.float32]
+from flowkit.typing import Flow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,7 @@ from flowkit import flo, jpeg
 from flowkit.errors import InputError, JpegError
 from flowkit.quantize import check_bound, dequantize_u8
 from flowkit.store.reader import Store, open_store
-
-Flow = NDArray[np.float32]
+from flowkit.typing import Flow
 
 TSN_BOUND_PX = 20.0
 

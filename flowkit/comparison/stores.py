@@ -12,8 +12,9 @@ from pathlib import Path
 from flowkit.comparison.epe import Difference, Tally
 from flowkit.comparison.sources import TSN_BOUND_PX, FlowSource, StoreSource, open_source
 from flowkit.distribution import spread
-from flowkit.errors import FlowkitError, InputError, InvalidParameterError
+from flowkit.errors import FlowkitError, InputError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
+from flowkit.validate import check_at_least
 
 _BATCH = 8
 
@@ -44,8 +45,8 @@ class CompareConfig:
     most_fields: int | None = None
 
     def __post_init__(self) -> None:
-        if self.most_fields is not None and self.most_fields < 1:
-            raise InvalidParameterError(f"most_fields must be >= 1, got {self.most_fields}")
+        if self.most_fields is not None:
+            check_at_least("most_fields", self.most_fields, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.store.handles import keep_freed_memory
 from flowkit.store.reader import Store, open_store
+from flowkit.validate import check_at_least, check_choice, check_range
 
 Key: TypeAlias = tuple[int, int]
 """Epoch and index."""
@@ -105,12 +106,8 @@ class ClipSamples:
         crop: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
-        if flow_form not in get_args(FlowForm):
-            raise InvalidParameterError(
-                f"Invalid flow_form ({flow_form!r}). Supported values are {get_args(FlowForm)}"
-            )
-        if seed < 0:
-            raise InvalidParameterError(f"seed must be >= 0, got {seed}")
+        check_choice("flow_form", flow_form, get_args(FlowForm))
+        check_at_least("seed", seed, 0)
         self.store = store if isinstance(store, Store) else open_store(store)
         self.sampling = sampling or Sampling()
         self.training = training
@@ -242,12 +239,10 @@ class ClipSamples:
         In training each takes equally many, so that none waits for another, and up to world_size - 1
         videos sit the epoch out; otherwise each video is taken exactly once.
         """
-        if not 0 <= rank < world_size:
-            raise InvalidParameterError(f"rank must be in [0, world_size), got {rank} of {world_size}")
+        check_range("rank", rank, 0, world_size, bounds="[)")
         order = self.order(epoch)
-        return order[: len(order) // world_size * world_size if self.training else len(order)][
-            rank::world_size
-        ]
+        count = len(order) // world_size * world_size if self.training else len(order)
+        return order[:count][rank::world_size]
 
     def batches(
         self,
@@ -288,8 +283,7 @@ class ClipSamples:
     def _check_options(self) -> None:
         options = self.store.options
         names = [field.name for field in options.fields]
-        if self._field not in names:
-            raise InvalidParameterError(f"Invalid field ({self._field!r}). Supported values are {names}")
+        check_choice("field", self._field, names)
         if self._frames and options.frame_codec == "none":
             raise InvalidParameterError(
                 "this store keeps no frames (it was made with --frames none); pass frames=False"

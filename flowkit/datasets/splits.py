@@ -13,10 +13,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.validate import check_choice
 
 Kind: TypeAlias = Literal["subset", "fold"]
 TRAIN, TEST = "train", "test"
@@ -41,8 +42,7 @@ class Split:
             raise InvalidParameterError(
                 f"Invalid split name ({self.name!r}). It names a file: letters, digits, '.', '_' and '-'"
             )
-        if self.kind not in ("subset", "fold"):
-            raise InvalidParameterError(f"Invalid kind ({self.kind!r}). Supported values are subset, fold")
+        check_choice("kind", self.kind, get_args(Kind))
         if not self.parts:
             raise InputError(f"the split {self.name!r} has no videos")
         if strays := sorted(self.groups.keys() - self.parts.keys()):
@@ -61,10 +61,7 @@ class Split:
         InvalidParameterError
             The split has no such part.
         """
-        if part not in self.names:
-            raise InvalidParameterError(
-                f"Invalid {self.kind} ({part!r}). Supported values of split {self.name!r} are {self.names}"
-            )
+        check_choice(self.kind, part, self.names, where=f"of split {self.name!r}")
         return tuple(video_id for video_id, own in self.parts.items() if own == part)
 
     def train_test(self, fold: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:

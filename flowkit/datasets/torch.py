@@ -28,6 +28,7 @@ from flowkit.datasets.reader import ClipSamples, Key
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.reader import Store
+from flowkit.validate import check_at_least, check_range
 
 Item: TypeAlias = dict[str, Any]
 Transform: TypeAlias = Callable[[Item], Any]
@@ -211,10 +212,8 @@ class ClipSampler(Sampler[tuple[int, int]]):
 
     def seek(self, epoch: int, position: int = 0) -> None:
         """Go on from a position of an epoch, counted in videos of this process."""
-        if epoch < 0 or not 0 <= position <= self._count(epoch):
-            raise InvalidParameterError(
-                f"position must be in [0, {self._count(epoch)}] of an epoch >= 0, got {position} of {epoch}"
-            )
+        check_at_least("epoch", epoch, 0)
+        check_range("position", position, 0, self._count(epoch))
         self.epoch, self.position = epoch, position
 
     def state_dict(self) -> dict[str, int]:
@@ -250,6 +249,5 @@ def _rank_and_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
             rank, world_size = distributed.get_rank(), distributed.get_world_size()
         else:
             rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if not 0 <= rank < world_size:
-        raise InvalidParameterError(f"rank must be in [0, world_size), got {rank} of {world_size}")
+    check_range("rank", rank, 0, world_size, bounds="[)")
     return rank, world_size

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from flowkit.errors import InputError, InvalidParameterError, NoSpaceError
 from flowkit.executor import Executor
@@ -26,6 +25,7 @@ from flowkit.store.inventory import Inventory, inventory
 from flowkit.store.pack import finalize
 from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, FieldOptions, StoreOptions
+from flowkit.typing import FrameCodec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class ImportConfig:
     step: int = 1
     bound_px: float = 20.0
     fps: float = 25.0
-    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    frame_codec: FrameCodec = "jpeg"
     pairing: Pairing = "first"
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES

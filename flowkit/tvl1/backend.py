@@ -11,8 +11,9 @@ import dataclasses
 import importlib
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
+from flowkit.validate import check_choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,10 +136,7 @@ def choose_backend(name: str = "auto", params: TVL1Params | str = DEFAULT_PRESET
     BackendError
         The named engine runs here but cannot honour `params`.
     """
-    if name not in get_args(BackendName):
-        raise InvalidParameterError(
-            f"no backend {name!r}; the backends are {', '.join(get_args(BackendName))}"
-        )
+    check_choice("backend", name, get_args(BackendName))
     resolved = resolve_params(params)
     if name == "auto":
         return _choose_automatically(resolved)

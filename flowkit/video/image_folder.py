@@ -19,7 +19,8 @@ import numpy as np
 
 from flowkit import jpeg
 from flowkit.errors import DecodeError, JpegError, UnopenableError
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, UInt8, VideoInfo
+from flowkit.typing import UInt8
+from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 

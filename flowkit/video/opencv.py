@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from flowkit.errors import DecodeError, UnopenableError
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, UInt8, VideoInfo, right_angle
+from flowkit.typing import UInt8
+from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo, right_angle
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

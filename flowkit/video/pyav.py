@@ -24,7 +24,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from flowkit.errors import DecodeError, NoVideoStreamError, UnopenableError
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, UInt8, VideoInfo, right_angle, turn
+from flowkit.typing import UInt8
+from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo, right_angle, turn
 
 T = TypeVar("T", VideoFrame, Picture)
 

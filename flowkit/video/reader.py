@@ -19,6 +19,7 @@ from typing import Literal, Self, get_args
 
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
 from flowkit.frames import Frame
+from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
 from flowkit.video.clock import Clock
 from flowkit.video.image_folder import is_image_folder
@@ -206,12 +207,10 @@ def open_video(
     InvalidParameterError
         On an unknown decoder, or numbers out of range.
     """
-    if decoder not in get_args(Decoder):
-        raise InvalidParameterError(f"decoder must be one of {', '.join(get_args(Decoder))}, got {decoder!r}")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise InvalidParameterError(f"fps must be a positive number, got {fps}")
-    if threads < 0:
-        raise InvalidParameterError(f"threads must be 0 (automatic) or more, got {threads}")
+    check_choice("decoder", decoder, get_args(Decoder))
+    if fps is not None:
+        check_positive("fps", fps)
+    check_at_least("threads", threads, 0)
     _check_window(start_seconds, end_seconds)
     try:
         source = _source(Path(path), decoder, fps, threads)
@@ -261,8 +260,8 @@ def _source(path: Path, decoder: str, fps: float | None, threads: int) -> Source
 
 def _check_window(start: float | None, end: float | None) -> None:
     for name, seconds in (("start_seconds", start), ("end_seconds", end)):
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise InvalidParameterError(f"{name} must be 0 or more seconds, got {seconds}")
+        if seconds is not None:
+            check_range(name, seconds, 0, math.inf, bounds="[)", unit="s")
     if start is not None and end is not None and end <= start:
         raise InvalidParameterError(f"end_seconds must lie behind start_seconds, got {start} to {end}")
 

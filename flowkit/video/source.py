@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
-
-UInt8 = NDArray[np.uint8]
+from flowkit.typing import UInt8
+from flowkit.validate import check_at_least, check_choice, check_positive
 
 # Used where a file names no rate: PAL's, and most action data sets' own.
 DEFAULT_FPS = 25.0
@@ -60,12 +57,10 @@ class VideoInfo:
     decoder: str
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise InvalidParameterError(f"a video has at least 1x1 pixels, got {self.width}x{self.height}")
-        if self.rotation not in (0, *_TURNS):
-            raise InvalidParameterError(f"rotation must be 0, 90, 180 or 270 degrees, got {self.rotation}")
-        if not (math.isfinite(self.fps) and self.fps > 0):
-            raise InvalidParameterError(f"fps must be a positive number, got {self.fps}")
+        check_at_least("width", self.width, 1, unit="px")
+        check_at_least("height", self.height, 1, unit="px")
+        check_choice("rotation", self.rotation, (0, *_TURNS))
+        check_positive("fps", self.fps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

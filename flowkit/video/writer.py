@@ -13,11 +13,10 @@ import numpy as np
 from av import VideoFormat, VideoFrame
 from av.filter import Graph
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, VideoError
-
-UInt8 = NDArray[np.uint8]
+from flowkit.typing import UInt8
+from flowkit.validate import check_choice, check_positive
 
 FILM_SUFFIXES = (".mp4", ".gif")
 
@@ -58,10 +57,8 @@ def write_film(path: Path | str, pictures: Iterable[UInt8], *, fps: float) -> in
         The film cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in FILM_SUFFIXES:
-        raise InvalidParameterError(f"a film is one of {', '.join(FILM_SUFFIXES)}, got {path.name!r}")
-    if not fps > 0:
-        raise InvalidParameterError(f"fps must be > 0, got {fps}")
+    check_choice("suffix of a film", path.suffix.lower(), FILM_SUFFIXES)
+    check_positive("fps", fps)
     rest = iter(pictures)
     first = next(rest, None)
     if first is None:

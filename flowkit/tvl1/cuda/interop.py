@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda.device import DeviceArray
+from flowkit.validate import check_array
 
 _DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
 
@@ -86,23 +86,19 @@ def adopt(cupy: Any, frames: Any) -> Adopted:
         adopted = Adopted(array=frames, stream=None, give_back=_unchanged)
     else:
         adopted = Adopted(array=cupy.asarray(frames), stream=None, give_back=_unchanged)
-    _check(adopted.array)
+    check_array(
+        "frames",
+        adopted.array,
+        ("n", "H", "W"),
+        dtype=(np.uint8, np.floating),
+        allow_empty=False,
+        remedy="turn colour into grey, and other numbers into float32 in [0, 255]",
+    )
     return adopted
 
 
 def _unchanged(array: DeviceArray) -> DeviceArray:
     return array
-
-
-def _check(array: DeviceArray) -> None:
-    if array.ndim != 3 or 0 in array.shape:
-        raise InvalidParameterError(
-            f"frames must be grey and not empty, of shape (n, H, W), got {tuple(array.shape)}"
-        )
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise InvalidParameterError(
-            f"frames must be uint8 or floating, got {array.dtype}; convert them to float32 in [0, 255]"
-        )
 
 
 def as_grey(cupy: Any, array: DeviceArray) -> DeviceArray:

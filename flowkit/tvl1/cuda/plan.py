@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import (
     GAUSSIAN_WINDOW_SIGMAS,
@@ -21,6 +20,7 @@ from flowkit.tvl1.reference.pyramid import (
     level_sizes,
 )
 from flowkit.tvl1.reference.sampling import keys_weights
+from flowkit.validate import check_that
 
 Size = tuple[int, int]
 """(height, width) in px."""
@@ -160,10 +160,9 @@ class TileShape:
 
     def __post_init__(self) -> None:
         """Check that a tile has an inside."""
-        if not (min(self.columns, self.rows, self.warps, self.halo) >= 1 and min(self.size) > 2 * self.halo):
-            raise InvalidParameterError(
-                f"a tile must be more than 2 * halo px wide and high, got {self}; lower the halo"
-            )
+        inside = min(self.columns, self.rows, self.warps, self.halo) >= 1 and min(self.size) > 2 * self.halo
+        expected = "more than 2 * halo px wide and high"
+        check_that("a tile", self, inside, expected, remedy="lower the halo")
 
     @property
     def size(self) -> Size:

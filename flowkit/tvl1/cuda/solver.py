@@ -13,7 +13,6 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
@@ -24,6 +23,7 @@ from flowkit.tvl1.cuda.streams import LANES, MOST_PAIRS, Finish, run_batches, ru
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
+from flowkit.validate import check_at_least, check_choice
 
 VERSION = 1
 """Raised whenever the kernels may give other bits."""
@@ -131,8 +131,7 @@ class CudaSolver:
         iterations : int32 array, (m, levels, warps)
             The coarsest level first.
         """
-        if threads < 1:
-            raise InvalidParameterError(f"threads must be >= 1, got {threads}")
+        check_at_least("threads", threads, 1)
         grey, rows = check_batch(frames, pairs)
         height, width = grey.shape[1:]
         levels = len(level_sizes((height, width), self.params))
@@ -228,10 +227,9 @@ def load(
     InvalidParameterError
         memory_bytes < 1, or no such method.
     """
-    if memory_bytes is not None and memory_bytes < 1:
-        raise InvalidParameterError(f"memory_bytes must be >= 1, got {memory_bytes}")
-    if method not in get_args(Method):
-        raise InvalidParameterError(f"method must be one of {get_args(Method)}, got {method!r}")
+    if memory_bytes is not None:
+        check_at_least("memory_bytes", memory_bytes, 1)
+    check_choice("method", method, get_args(Method))
     open_device(gpu)
     return CudaSolver(
         params=params, gpu=gpu, memory_bytes=memory_bytes, tile=tile or TileShape(), method=method

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.tvl1.params import MIN_LEVEL_SIDE_PX, TVL1Params
-from flowkit.tvl1.reference.sampling import F64, sample_axis_linear, sample_bicubic
+from flowkit.tvl1.reference.sampling import sample_axis_linear, sample_bicubic
+from flowkit.typing import Float64
 
 ZOOM_SIGMA_PX = 0.6
 """Blur that a picture needs per octave of zoom (IPOL 2013.26, zoom.c)."""
@@ -56,7 +57,7 @@ def _shrink(side: int, params: TVL1Params) -> int:
     return round(side * params.scale_step)
 
 
-def build_pyramid(picture: F64, params: TVL1Params) -> list[F64]:
+def build_pyramid(picture: Float64, params: TVL1Params) -> list[Float64]:
     """Return the levels of a picture, the picture itself first.
 
     Parameters
@@ -75,7 +76,7 @@ def build_pyramid(picture: F64, params: TVL1Params) -> list[F64]:
     return levels
 
 
-def _level_below(picture: F64, size: tuple[int, int], params: TVL1Params) -> F64:
+def _level_below(picture: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
     if params.pyramid == "pyrdown":
         return pyr_down(picture)
     if params.pyramid == "gaussian":
@@ -83,7 +84,7 @@ def _level_below(picture: F64, size: tuple[int, int], params: TVL1Params) -> F64
     return resize_bilinear(picture, size, step=params.scale_step)
 
 
-def resize_bilinear(picture: F64, size: tuple[int, int], *, step: float | None = None) -> F64:
+def resize_bilinear(picture: Float64, size: tuple[int, int], *, step: float | None = None) -> Float64:
     """Resize with half-pixel centres: (x + 1/2) / step - 1/2, as cv2.resize INTER_LINEAR.
 
     Parameters
@@ -105,7 +106,7 @@ def resize_bilinear(picture: F64, size: tuple[int, int], *, step: float | None =
     return picture
 
 
-def zoom_bilinear(picture: F64, size: tuple[int, int]) -> F64:
+def zoom_bilinear(picture: Float64, size: tuple[int, int]) -> Float64:
     """Resize with the first samples on each other: x * W / width, bilinear.
 
     This is the geometry of pyrDown (level pixel x lies on pixel 2x), and of the resize that
@@ -126,7 +127,7 @@ def zoom_bilinear(picture: F64, size: tuple[int, int]) -> F64:
     return picture
 
 
-def pyr_down(picture: F64) -> F64:
+def pyr_down(picture: Float64) -> Float64:
     """Blur with (1, 4, 6, 4, 1)/16 along each axis and keep every second pixel.
 
     The border mirrors about the edge pixel (BORDER_REFLECT_101), as in cv2.pyrDown.
@@ -144,11 +145,11 @@ def pyr_down(picture: F64) -> F64:
     kernel = (1, 4, 6, 4, 1)
     rows = np.sum([k * padded[i : i + height : 2] for i, k in enumerate(kernel)], axis=0)
     both = np.sum([k * rows[:, i : i + width : 2] for i, k in enumerate(kernel)], axis=0)
-    out: F64 = both / 256
+    out: Float64 = both / 256
     return out
 
 
-def gaussian_blur(picture: F64, sigma: float) -> F64:
+def gaussian_blur(picture: Float64, sigma: float) -> Float64:
     """Blur with a Gaussian cut at five standard deviations.
 
     Parameters
@@ -189,7 +190,7 @@ def _mirrored(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
     return index
 
 
-def zoom_out(picture: F64, size: tuple[int, int], step: float) -> F64:
+def zoom_out(picture: Float64, size: tuple[int, int], step: float) -> Float64:
     """Blur by the zoom's sigma and sample bicubically at x / step.
 
     Parameters
@@ -213,7 +214,7 @@ def zoom_out(picture: F64, size: tuple[int, int], step: float) -> F64:
     return sample_bicubic(blurred, x, y, ZOOM_BICUBIC_A)
 
 
-def zoom_in(picture: F64, size: tuple[int, int]) -> F64:
+def zoom_in(picture: Float64, size: tuple[int, int]) -> Float64:
     """Sample bicubically at x * W / width: IPOL's way of bringing the flow up (zoom.c).
 
     Parameters
@@ -231,7 +232,7 @@ def zoom_in(picture: F64, size: tuple[int, int]) -> F64:
     return sample_bicubic(picture, x, y, ZOOM_BICUBIC_A)
 
 
-def upsample_flow(u: F64, size: tuple[int, int], params: TVL1Params) -> F64:
+def upsample_flow(u: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
     """Bring the flow of a level to the next finer one.
 
     Resampled with the geometry of the pyramid and multiplied by 1 / scale_step.

@@ -7,12 +7,11 @@ A sample position is in pixels of the picture sampled; pixel (0, 0) has its cent
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from flowkit.typing import Float64
 
 
-def sample_axis_linear(picture: F64, positions: F64, axis: int) -> F64:
+def sample_axis_linear(picture: Float64, positions: Float64, axis: int) -> Float64:
     """Interpolate linearly along one axis.
 
     Parameters
@@ -35,11 +34,11 @@ def sample_axis_linear(picture: F64, positions: F64, axis: int) -> F64:
     right = np.minimum(left + 1, last)
     fraction = (at - left).reshape([-1 if k == axis % picture.ndim else 1 for k in range(picture.ndim)])
     a, b = picture.take(left, axis), picture.take(right, axis)
-    out: F64 = a + fraction * (b - a)
+    out: Float64 = a + fraction * (b - a)
     return out
 
 
-def keys_weights(t: F64, a: float) -> tuple[F64, F64, F64, F64]:
+def keys_weights(t: Float64, a: float) -> tuple[Float64, Float64, Float64, Float64]:
     """Return the cubic convolution weights of the taps at -1, 0, 1, 2.
 
     Written as polynomials that give exactly (0, 1, 0, 0) at t = 0, so that sampling at a
@@ -68,7 +67,7 @@ def keys_weights(t: F64, a: float) -> tuple[F64, F64, F64, F64]:
     return before, here, after, beyond
 
 
-def sample_bicubic(pictures: F64, x: F64, y: F64, a: float) -> F64:
+def sample_bicubic(pictures: Float64, x: Float64, y: Float64, a: float) -> Float64:
     """Interpolate pictures bicubically at arbitrary positions.
 
     Parameters

@@ -27,7 +27,6 @@ from numpy.typing import ArrayLike, NDArray
 from flowkit.tvl1.pairs import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.tvl1.reference.pyramid import build_pyramid, gaussian_blur, upsample_flow
-from flowkit.tvl1.reference.sampling import F64
 from flowkit.tvl1.reference.steps import (
     DataTerm,
     centered_gradient,
@@ -39,6 +38,7 @@ from flowkit.tvl1.reference.steps import (
     primal_step,
     threshold_step,
 )
+from flowkit.typing import Float64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +71,11 @@ class TVL1Trace:
 class TVL1Result:
     """The twin's flow, float64 (2, H, W) in px per frame step, and what it took."""
 
-    flow: F64
+    flow: Float64
     trace: TVL1Trace
 
 
-def solve_warp(data: DataTerm, u: F64, p: F64, params: TVL1Params) -> tuple[F64, F64, int]:
+def solve_warp(data: DataTerm, u: Float64, p: Float64, params: TVL1Params) -> tuple[Float64, Float64, int]:
     """Iterate one linearisation until it has converged or `iterations` are done.
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
@@ -108,7 +108,7 @@ def solve_warp(data: DataTerm, u: F64, p: F64, params: TVL1Params) -> tuple[F64,
     return u, p, done
 
 
-def solve_level(I0: F64, I1: F64, u: F64, params: TVL1Params) -> tuple[F64, LevelTrace]:
+def solve_level(I0: Float64, I1: Float64, u: Float64, params: TVL1Params) -> tuple[Float64, LevelTrace]:
     """Refine u on one level: p starts at zero and is carried from warp to warp.
 
     Parameters
@@ -132,7 +132,7 @@ def solve_level(I0: F64, I1: F64, u: F64, params: TVL1Params) -> tuple[F64, Leve
     return u, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
 
 
-def prepare(I0: NDArray[Any], I1: NDArray[Any], params: TVL1Params) -> tuple[F64, F64]:
+def prepare(I0: NDArray[Any], I1: NDArray[Any], params: TVL1Params) -> tuple[Float64, Float64]:
     """Return both pictures in float64, normalised and blurred as the parameters ask."""
     a, b = I0.astype(np.float64), I1.astype(np.float64)
     if params.normalize:

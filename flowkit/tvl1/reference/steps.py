@@ -13,7 +13,8 @@ import dataclasses
 import numpy as np
 
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.reference.sampling import F64, sample_bicubic
+from flowkit.tvl1.reference.sampling import sample_bicubic
+from flowkit.typing import Float64
 
 GRAD_IS_ZERO = float(np.finfo(np.float32).eps)
 """Below this |grad I1|^2 a residual within the threshold moves nothing (OpenCV's value)."""
@@ -33,12 +34,12 @@ class DataTerm:
         The part of the residual that u does not change, grey levels.
     """
 
-    gradient: F64
-    grad: F64
-    rho_c: F64
+    gradient: Float64
+    grad: Float64
+    rho_c: Float64
 
 
-def normalize_jointly(I0: F64, I1: F64) -> tuple[F64, F64]:
+def normalize_jointly(I0: Float64, I1: Float64) -> tuple[Float64, Float64]:
     """Stretch two pictures by one map so that their joint range is [0, 255].
 
     A pair of one grey value stays as it is. Source: IPOL 2013.26, image_normalization.
@@ -49,7 +50,7 @@ def normalize_jointly(I0: F64, I1: F64) -> tuple[F64, F64]:
     return 255 * (I0 - low) / (high - low), 255 * (I1 - low) / (high - low)
 
 
-def centered_gradient(picture: F64) -> F64:
+def centered_gradient(picture: Float64) -> Float64:
     """Return the halved differences of the two neighbours, x then y.
 
     At the border the missing neighbour is the pixel itself (so the difference is one-sided
@@ -69,7 +70,7 @@ def centered_gradient(picture: F64) -> F64:
     return 0.5 * np.stack([x, y])
 
 
-def forward_gradient(f: F64) -> F64:
+def forward_gradient(f: Float64) -> Float64:
     """Return forward differences, zero on the last column (x) and row (y).
 
     Parameters
@@ -86,7 +87,7 @@ def forward_gradient(f: F64) -> F64:
     return np.stack([x, y], axis=-3)
 
 
-def divergence(p: F64) -> F64:
+def divergence(p: Float64) -> Float64:
     """Return the backward differences of a vector field: minus the adjoint of the gradient.
 
     <forward_gradient(u), p> = -<u, divergence(p)> for every p.
@@ -111,7 +112,7 @@ def divergence(p: F64) -> F64:
     return np.diff(x, axis=-1, prepend=0) + np.diff(y, axis=-2, prepend=0)
 
 
-def linearise(I0: F64, I1_planes: F64, u: F64, params: TVL1Params) -> DataTerm:
+def linearise(I0: Float64, I1_planes: Float64, u: Float64, params: TVL1Params) -> DataTerm:
     """Warp I1 and its gradient by u and linearise the residual there.
 
     Parameters
@@ -144,7 +145,7 @@ def linearise(I0: F64, I1_planes: F64, u: F64, params: TVL1Params) -> DataTerm:
     return DataTerm(gradient=gradient, grad=(gradient**2).sum(axis=0), rho_c=rho_c)
 
 
-def threshold_step(u: F64, data: DataTerm, l_t: float) -> F64:
+def threshold_step(u: Float64, data: DataTerm, l_t: float) -> Float64:
     """Return v: the minimiser of |u - v|^2 / (2 theta) + lambda |rho(v)| at each pixel.
 
     With g = grad I1(x + u0) and l_t = lambda theta::
@@ -178,7 +179,7 @@ def threshold_step(u: F64, data: DataTerm, l_t: float) -> F64:
     return u + factor * data.gradient
 
 
-def primal_step(v: F64, p: F64, theta: float) -> F64:
+def primal_step(v: Float64, p: Float64, theta: float) -> Float64:
     """Return u = v + theta div p (Zach, Pock, Bischof 2007, proposition 1).
 
     Parameters
@@ -195,7 +196,7 @@ def primal_step(v: F64, p: F64, theta: float) -> F64:
     return v + theta * divergence(p)
 
 
-def dual_step(p: F64, u: F64, taut: float) -> F64:
+def dual_step(p: Float64, u: Float64, taut: float) -> Float64:
     """Return p' = (p + taut grad u) / (1 + taut |grad u|), each component of u by itself.
 
     Parameters
@@ -219,7 +220,7 @@ def dual_step(p: F64, u: F64, taut: float) -> F64:
     return (p + taut * gradient) / (1 + taut * length)[:, None]
 
 
-def median_5x5(u: F64) -> F64:
+def median_5x5(u: Float64) -> Float64:
     """Filter each plane by the median of 5x5 px; the border repeats the edge (cv2.medianBlur).
 
     Parameters
@@ -235,7 +236,7 @@ def median_5x5(u: F64) -> F64:
     return np.partition(windows.reshape(*u.shape, 25), 12, axis=-1)[..., 12]
 
 
-def has_converged(u: F64, u_before: F64, epsilon: float) -> bool:
+def has_converged(u: Float64, u_before: Float64, epsilon: float) -> bool:
     """Tell whether sum |u - u_before|^2 <= epsilon^2 area; never with epsilon 0."""
     area = u.shape[-2] * u.shape[-1]
     return epsilon > 0 and bool(np.sum((u - u_before) ** 2) <= epsilon**2 * area)

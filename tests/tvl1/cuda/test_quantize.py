@@ -99,7 +99,7 @@ def test_emulated_codes_of_a_batch_are_those_of_its_flow(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("code", "bound_px", "words"),
     [
-        ("i4", None, r"one of \('i8', 'i16', 'u8'\), got 'i4'"),
+        ("i4", None, r"Invalid code \('i4'\)\. .* are i8, i16, u8"),
         ("u8", None, "bound_px must be finite and > 0, got None"),
         ("u8", 0.0, "bound_px must be finite and > 0, got 0.0"),
         ("i8", 20.0, "bound_px is for code 'u8' alone, got 20.0 with 'i8'"),
