@@ -31,9 +31,10 @@ import cv2
 import numpy as np
 
 from benchmarks.record import ROOT, write_result
-from flowkit import extract, job
 from flowkit.executor import InlineExecutor
-from flowkit.inputs import find_sources
+from flowkit.extraction import run as extraction
+from flowkit.extraction import worker as job
+from flowkit.extraction.sources import find_sources
 
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
 CLIP = DATA / "videos" / "misc" / "tests_data_test.avi"
@@ -115,9 +116,9 @@ def solver_share(videos: Path, store: Path) -> dict[str, float]:
     job._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
     try:
         began = time.process_time()
-        setup = extract.prepare(find_sources([videos]), store, extract.ExtractConfig(jobs=1))
+        setup = extraction.prepare(find_sources([videos]), store, extraction.ExtractConfig(jobs=1))
         with InlineExecutor() as executor:
-            extract.run(setup, executor=executor)
+            extraction.run(setup, executor=executor)
         whole = time.process_time() - began
     finally:
         job._solver = chosen

@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.
     """
-    from flowkit import extract
+    from flowkit.extraction import run as extraction
 
     from .extract_report import Reporter
 
@@ -126,21 +126,21 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     sources, labels = _sources(inputs, options)
     if options["jobs"] is None:
         del options["jobs"]
-    config = extract.ExtractConfig(
+    config = extraction.ExtractConfig(
         params=take_tvl1_params(options), resize=take_resize_rule(options), **options
     )
-    setup = extract.prepare(sources, store, config)
+    setup = extraction.prepare(sources, store, config)
     reporter.plan(setup)
     if not switches["dry_run"]:
         with reporter.running():
-            report = extract.run(setup, labels=labels, on_progress=reporter.progress)
+            report = extraction.run(setup, labels=labels, on_progress=reporter.progress)
         ctx.exit(reporter.summary(report))
 
 
 def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
     """Take the input options and return the videos they name, and the class names if given."""
     from flowkit.errors import InputError
-    from flowkit.inputs import check_ids, find_sources, sources_of_list
+    from flowkit.extraction.sources import check_ids, find_sources, sources_of_list
     from flowkit.lists import parse_classes, parse_list
 
     lists = [*options.pop("lists"), *(name for name in inputs if name == "-")]

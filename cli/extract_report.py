@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.extract import ExtractReport, Progress, Setup
-    from flowkit.job import VideoOutcome
+    from flowkit.extraction.run import ExtractReport, Progress, Setup
+    from flowkit.extraction.worker import VideoOutcome
 
 
 class Reporter:
@@ -41,7 +41,7 @@ class Reporter:
 
     def plan(self, setup: Setup) -> None:
         """Print what will be done, and with what; in a dry run each video too."""
-        from flowkit.extract import server_configs
+        from flowkit.extraction.run import server_configs
         from flowkit.tvl1.server import LANES
 
         plan, solver = setup.plan, setup.backend.solver
@@ -142,7 +142,7 @@ class Reporter:
 
     def _rates(self, stages: dict[str, float], frames: int) -> dict[str, Any]:
         """Return the frames per second of each stage's own work, and the stage that limits."""
-        from flowkit.stages import limiting_stage, stage_rates
+        from flowkit.extraction.timing import limiting_stage, stage_rates
 
         rates = stage_rates(stages, frames)
         if not rates:

@@ -13,7 +13,7 @@ import click
 from .compute_options import compute_options
 
 if TYPE_CHECKING:
-    from flowkit.extract import Progress
+    from flowkit.extraction.run import Progress
     from gating.predict import Answer, Prediction
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
-    from flowkit.extract import ExtractConfig
+    from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.sources import find_sources
     from flowkit.frames import ResizeRule
-    from flowkit.inputs import find_sources
     from flowkit.store.reader import Clip, Store
     from flowkit.store.reader import open_store as open
     from flowkit.store.verify import verify
@@ -43,14 +43,14 @@ __all__ = [
 
 _HOMES = {
     "Clip": "flowkit.store.reader",
-    "ExtractConfig": "flowkit.extract",
+    "ExtractConfig": "flowkit.extraction.config",
     "FlowkitError": "flowkit.errors",
     "PRESETS": "flowkit.tvl1.params",
     "ResizeRule": "flowkit.frames",
     "Store": "flowkit.store.reader",
     "TVL1Params": "flowkit.tvl1.params",
     "available_backends": "flowkit.tvl1.backend",
-    "find_sources": "flowkit.inputs",
+    "find_sources": "flowkit.extraction.sources",
     "open": "flowkit.store.reader:open_store",
     "open_video": "flowkit.video",
     "probe": "flowkit.video",

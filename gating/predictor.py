@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 import flowkit
-from flowkit import extract
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.executor import Executor
-from flowkit.extract import Progress
-from flowkit.inputs import VideoSource
+from flowkit.extraction import run as extraction
+from flowkit.extraction.run import Progress
+from flowkit.extraction.sources import VideoSource
 from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
 from gating.batches import Batches, Loading
@@ -146,8 +146,8 @@ class Predictor:
             config = dataclasses.replace(config, jobs=self._options.jobs)
         names = {source.video_id: str(source.path) for source in sources}
         with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
-            setup = extract.prepare(sources, Path(folder) / "clips.h5", config)
-            report = extract.run(
+            setup = extraction.prepare(sources, Path(folder) / "clips.h5", config)
+            report = extraction.run(
                 setup, on_progress=self._options.on_progress, executor=self._options.executor
             )
             for outcome in report.outcomes:

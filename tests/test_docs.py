@@ -80,7 +80,10 @@ def test_the_cpp_snippet_reads_the_same_flow(folder: Path) -> None:
 
 def test_every_reason_of_the_ledger_is_explained() -> None:
     page = (ROOT / "docs/extract.md").read_text()
-    sources = "".join((ROOT / "flowkit" / name).read_text() for name in ("errors.py", "job.py", "extract.py"))
+    sources = "".join(
+        (ROOT / "flowkit" / name).read_text()
+        for name in ("errors.py", "extraction/worker.py", "extraction/run.py")
+    )
     reasons = set(re.findall(r'reason = "(\w+)"', sources)) - {"error"}
     reasons |= set(re.findall(r'failed\([^"]*?"(\w+)"', sources, re.DOTALL))
     assert {"worker_died", "source_changed", "no_space"} <= reasons

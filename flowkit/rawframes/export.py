@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from flowkit.errors import NoSpaceError
 from flowkit.executor import Executor
-from flowkit.rawframes import shards, split_lists
+from flowkit.rawframes import lists as split_lists
+from flowkit.rawframes import tar as shards
 from flowkit.rawframes.destination import ANNOTATIONS
 from flowkit.rawframes.export_plan import ExportSetup
+from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
 from flowkit.rawframes.running import Progress, run_tasks
-from flowkit.rawframes.unit import UnitOutcome, failed_unit, write_unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import check_bound
-from flowkit.rawframes import shards, split_lists
+from flowkit.rawframes import lists as split_lists
+from flowkit.rawframes import tar as shards
+from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import Destination
+from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_unit, from_marker
 from flowkit.rawframes.layouts import make_layout
-from flowkit.rawframes.pieces import Recipe
-from flowkit.rawframes.unit import Member, Unit, UnitOutcome, failed_unit, from_marker
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import field_names
 

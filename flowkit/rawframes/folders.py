@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from flowkit.errors import VideoError
-from flowkit.inputs import VideoSource, check_ids
+from flowkit.extraction.sources import VideoSource, check_ids
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
 from flowkit.store.ids import encode_video_id
 from flowkit.store.schema import Failure

@@ -12,13 +12,13 @@ from typing import Literal
 
 from flowkit.errors import InputError, InvalidParameterError, NoSpaceError
 from flowkit.executor import Executor
-from flowkit.extract import DEFAULT_SHARD_BYTES
-from flowkit.inputs import VideoSource, sources_of_list
-from flowkit.job import VideoOutcome, failed
+from flowkit.extraction.plan import Plan, check_options, make_plan
+from flowkit.extraction.run import DEFAULT_SHARD_BYTES
+from flowkit.extraction.sources import VideoSource, sources_of_list
+from flowkit.extraction.worker import VideoOutcome, failed
 from flowkit.lists import ListEntry
-from flowkit.plan import Plan, check_options, make_plan
 from flowkit.rawframes.folders import Pairing, find_folders, readings
-from flowkit.rawframes.import_job import IMPORTED, ImportJob, import_clip
+from flowkit.rawframes.import_worker import IMPORTED, ImportJob, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
 from flowkit.rawframes.running import Progress, run_tasks

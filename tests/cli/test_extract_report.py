@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from flowkit.extract import ExtractReport
-from flowkit.job import VideoOutcome
+from flowkit.extraction.run import ExtractReport
+from flowkit.extraction.worker import VideoOutcome
 from flowkit_cli.extract import command as extract_command
 from flowkit_cli.extract_report import Reporter
 

@@ -17,8 +17,8 @@ from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
+from flowkit.rawframes.export_worker import Unit, UnitOutcome, write_unit
 from flowkit.rawframes.running import Progress
-from flowkit.rawframes.unit import Unit, UnitOutcome, write_unit
 from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
@@ -300,7 +300,7 @@ def test_a_full_disk_ends_the_run_and_says_what_was_not_tried(
 ) -> None:
     import errno
 
-    from flowkit.rawframes import unit
+    from flowkit.rawframes import export_worker as unit
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

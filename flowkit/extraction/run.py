@@ -11,11 +11,11 @@ from pathlib import Path
 
 from flowkit.errors import InvalidParameterError, NoSpaceError
 from flowkit.executor import Executor, LocalExecutor
-from flowkit.extract_config import DEFAULT_SHARD_BYTES, ExtractConfig, store_options
-from flowkit.inputs import VideoSource
-from flowkit.job import Job, VideoOutcome, failed, run_job
-from flowkit.plan import Plan, check_options, make_plan
-from flowkit.progress import Meter, Progress
+from flowkit.extraction.config import DEFAULT_SHARD_BYTES, ExtractConfig, store_options
+from flowkit.extraction.plan import Plan, check_options, make_plan
+from flowkit.extraction.progress import Meter, Progress
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.worker import Job, VideoOutcome, failed, run_job
 from flowkit.store.inventory import Inventory, inventory
 from flowkit.store.pack import finalize
 from flowkit.store.parts import PartsFolder

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from flowkit.errors import BackendError, NoSpaceError, VideoError
 from flowkit.executor import Worker
+from flowkit.extraction.pipeline import Decoded, Pipeline, PipelineConfig
+from flowkit.extraction.plan import fingerprint
+from flowkit.extraction.sink import Sink
+from flowkit.extraction.sources import VideoSource
 from flowkit.frames import ResizeRule
-from flowkit.inputs import VideoSource
-from flowkit.pipeline import Decoded, Pipeline, PipelineConfig
-from flowkit.plan import fingerprint
-from flowkit.sink import Sink
 from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
 from flowkit.tvl1.backend import Solver, choose_backend

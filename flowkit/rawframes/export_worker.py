@@ -12,10 +12,10 @@ from typing import Any
 
 from flowkit.errors import FlowkitError, InputError, NoSpaceError, StoreError
 from flowkit.executor import Worker
-from flowkit.rawframes import shards
+from flowkit.rawframes import tar as shards
+from flowkit.rawframes.clip_files import ClipPieces, Recipe, Tally
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
-from flowkit.rawframes.pieces import ClipPieces, Recipe, Tally
-from flowkit.rawframes.split_lists import Entry
+from flowkit.rawframes.lists import Entry
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import VideoRecord
 

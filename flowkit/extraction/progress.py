@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flowkit.executor import Executor
-from flowkit.inputs import VideoSource
-from flowkit.job import VideoOutcome
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.worker import VideoOutcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowkit.errors import StoreOptionsError
-from flowkit.inputs import VideoSource
+from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
 

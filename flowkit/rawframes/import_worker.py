@@ -12,9 +12,9 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.errors import JpegError, NoSpaceError, StoreCorruptError, VideoError
 from flowkit.executor import Worker
-from flowkit.inputs import VideoSource
-from flowkit.job import VideoOutcome, failed
-from flowkit.plan import fingerprint
+from flowkit.extraction.plan import fingerprint
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.worker import VideoOutcome, failed
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.encode import encode_batch, wanted_code
 from flowkit.errors import TooShortError
+from flowkit.extraction.sink import Item, Sink
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
-from flowkit.inputs import VideoSource
-from flowkit.sink import Item, Sink
-from flowkit.stages import StageClock
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
