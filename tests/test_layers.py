@@ -38,7 +38,6 @@ RANKS: list[set[str]] = [
         "flowkit.extraction.timing",
         "flowkit.extraction.plan",
         "flowkit.extraction.sink",
-        "flowkit.blackboard",
         "flowkit.extraction.config",
     },
     {"flowkit.executor"},
