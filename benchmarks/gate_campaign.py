@@ -286,7 +286,7 @@ def right_originals(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def _weizmann_store(folder: Path) -> Path:
-    from flowkit.extraction import run as extraction
+    from flowkit.extraction.run import extract
     from flowkit.extraction.sources import find_sources
 
     videos = ROOT.parent / "shared" / "data" / "labelled" / "weizmann4" / "videos"
@@ -294,7 +294,7 @@ def _weizmann_store(folder: Path) -> Path:
         raise FlowkitError("weizmann4 needs the shared data beside the checkout")
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "store.h5"
-    extraction.run(extraction.prepare(find_sources([videos]), store, extraction.ExtractConfig()))
+    extract(find_sources([videos]), store)
     return store
 
 

@@ -117,7 +117,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.
     """
-    from flowkit.extraction import run as extraction
+    from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.run import prepare, run
 
     from .extract_report import Reporter
 
@@ -126,14 +127,12 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     sources, labels = _sources(inputs, options)
     if options["jobs"] is None:
         del options["jobs"]
-    config = extraction.ExtractConfig(
-        params=take_tvl1_params(options), resize=take_resize_rule(options), **options
-    )
-    setup = extraction.prepare(sources, store, config)
+    config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
+    setup = prepare(sources, store, config)
     reporter.plan(setup)
     if not switches["dry_run"]:
         with reporter.running():
-            report = extraction.run(setup, labels=labels, on_progress=reporter.progress)
+            report = run(setup, labels=labels, on_progress=reporter.progress)
         ctx.exit(reporter.summary(report))
 
 

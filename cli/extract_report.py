@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.extraction.run import ExtractReport, Progress, Setup
-    from flowkit.extraction.worker import VideoOutcome
+    from flowkit.extraction.run import ExtractReport, Setup
+    from flowkit.extraction.store_run import VideoOutcome
+    from flowkit.jobs import Progress
 
 
 class Reporter:
@@ -95,7 +96,7 @@ class Reporter:
         finally:
             self._bar.close()
 
-    def progress(self, now: Progress) -> None:
+    def progress(self, now: Progress[VideoOutcome]) -> None:
         """Move the bar; report a video that ended."""
         rate = now.frames / max(time.monotonic() - self._began, 1e-9)
         self._bar.set_postfix_str(

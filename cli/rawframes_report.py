@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.extraction.worker import VideoOutcome
+    from flowkit.extraction.store_run import VideoOutcome
+    from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport
     from flowkit.rawframes.export_worker import UnitOutcome
     from flowkit.rawframes.importer import ImportReport
-    from flowkit.rawframes.running import Progress
 
 CLIPPED_WARNING = 0.01
 

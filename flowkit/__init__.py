@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
     from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.run import extract, prepare
     from flowkit.extraction.sources import find_sources
     from flowkit.frames import ResizeRule
     from flowkit.store.reader import Clip, Store
@@ -32,9 +33,11 @@ __all__ = [
     "Store",
     "TVL1Params",
     "available_backends",
+    "extract",
     "find_sources",
     "open",
     "open_video",
+    "prepare",
     "probe",
     "tvl1_flow",
     "tvl1_flow_batch",
@@ -50,9 +53,11 @@ _HOMES = {
     "Store": "flowkit.store.reader",
     "TVL1Params": "flowkit.tvl1.params",
     "available_backends": "flowkit.tvl1.backend",
+    "extract": "flowkit.extraction.run",
     "find_sources": "flowkit.extraction.sources",
     "open": "flowkit.store.reader:open_store",
     "open_video": "flowkit.video",
+    "prepare": "flowkit.extraction.run",
     "probe": "flowkit.video",
     "tvl1_flow": "flowkit.tvl1.flow",
     "tvl1_flow_batch": "flowkit.tvl1.flow",

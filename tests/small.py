@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from flowkit.executor import InlineExecutor
-from flowkit.extraction import run as extraction
-from flowkit.extraction.run import ExtractConfig, ExtractReport
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import ExtractReport, extract
 from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule
 from tests import clips
@@ -18,9 +18,9 @@ SMALL = ExtractConfig(resize=NATIVE, jobs=1)
 
 
 def run(videos: Path, store: Path, config: ExtractConfig = SMALL, **options: object) -> ExtractReport:
-    setup = extraction.prepare(find_sources([videos]), store, config)
+    sources = find_sources([videos])
     with InlineExecutor() as executor:
-        return extraction.run(setup, executor=executor, **options)  # type: ignore[arg-type]
+        return extract(sources, store, config=config, executor=executor, **options)  # type: ignore[arg-type]
 
 
 def still_mkv(path: Path, n: int) -> Path:

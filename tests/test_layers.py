@@ -37,13 +37,12 @@ RANKS: list[set[str]] = [
         "flowkit.encode",
         "flowkit.extraction.timing",
         "flowkit.extraction.plan",
-        "flowkit.extraction.sink",
         "flowkit.extraction.config",
     },
     {"flowkit.executor"},
+    {"flowkit.extraction.store_run", "flowkit.jobs"},
     {"flowkit.extraction.pipeline"},
     {"flowkit.extraction.worker"},
-    {"flowkit.extraction.progress"},
     {"flowkit.extraction.run"},
 ]
 

@@ -1,4 +1,4 @@
-"""Many videos → one store: plan, run, pack. `pipeline` has the work on one video."""
+"""Many videos → one store: `extract`, or `prepare` and `run` by themselves."""
 
 from __future__ import annotations
 
@@ -6,53 +6,37 @@ import collections
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flowkit.errors import InvalidParameterError, NoSpaceError
-from flowkit.executor import Executor, LocalExecutor
-from flowkit.extraction.config import DEFAULT_SHARD_BYTES, ExtractConfig, store_options
-from flowkit.extraction.plan import Plan, check_options, make_plan
-from flowkit.extraction.progress import Meter, Progress
+from flowkit.errors import InvalidParameterError
+from flowkit.executor import Executor
+from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.worker import Job, VideoOutcome, failed, run_job
-from flowkit.store.inventory import Inventory, inventory
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import Failure, StoreOptions
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.worker import VideoTask, extract_video
+from flowkit.jobs import Kind, Progress, run_tasks
+from flowkit.store.inventory import inventory
+from flowkit.store.schema import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.remote import ServerConfig, Servers, count_gpus
 from flowkit.video import default_decoder
 
-__all__ = [
-    "DEFAULT_SHARD_BYTES",
-    "ExtractConfig",
-    "ExtractReport",
-    "Progress",
-    "Setup",
-    "prepare",
-    "run",
-    "server_configs",
-]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class Setup(StoreSetup):
     """An extraction ready to run: the plan, the chosen engine and decoder, and why."""
 
-    store: Path
     config: ExtractConfig
-    options: StoreOptions
-    plan: Plan
     backend: BackendChoice
     decoder: str
     decoder_reason: str
-    found: Inventory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractReport:
-    """What a run came to.
+    """The outcome of a run.
 
     `outcomes` has this run's videos; `not_tried` counts those that were left when a full disk or
     `fail_fast` ended it; `stages` sums seconds of work per stage.
@@ -70,8 +54,45 @@ class ExtractReport:
 
     @property
     def stored(self) -> int:
-        """How many videos this run stored."""
+        """Number of videos that this run stored."""
         return sum(outcome.status == "stored" for outcome in self.outcomes)
+
+
+def extract(
+    sources: Sequence[VideoSource],
+    store: Path | str,
+    *,
+    config: ExtractConfig | None = None,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExtractReport:
+    """Extract frames and flow of videos into a store; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    sources : sequence of VideoSource
+        The videos, from `flowkit.find_sources`.
+    store : Path or str
+        The store's file; may exist.
+    config : ExtractConfig, optional
+        Every choice; its defaults without it.
+    labels : sequence of str, optional
+        Class names in their order; sorted labels of the videos without it.
+    on_progress : callable
+        Called with a `Progress` when a video ends and about five times a second between.
+    executor : Executor, optional
+        Runs the videos; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InvalidParameterError, BackendError
+        A choice cannot be met on this machine.
+    StoreError
+        The store was made with other options, cannot be read or written, or is being written.
+    """
+    setup = prepare(sources, Path(store), config or ExtractConfig())
+    return run(setup, labels=labels, on_progress=on_progress, executor=executor)
 
 
 def prepare(sources: Sequence[VideoSource], store: Path, config: ExtractConfig) -> Setup:
@@ -111,7 +132,7 @@ def run(
     setup: Setup,
     *,
     labels: Sequence[str] | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ExtractReport:
     """Do what a setup plans, then pack the finished videos into the store.
@@ -120,12 +141,8 @@ def run(
     ----------
     setup : Setup
         From `prepare`.
-    labels : sequence of str, optional
-        Class names in their order; sorted labels of the videos without it.
-    on_progress : callable
-        Called with a `Progress` when a video ends and about five times a second between.
-    executor : Executor, optional
-        What runs the videos; `config.jobs` processes of this machine without it.
+    labels, on_progress, executor
+        As in `extract`.
 
     Raises
     ------
@@ -136,59 +153,56 @@ def run(
     KeyboardInterrupt
         Workers are ended first; finished videos stay as parts, a repeated run goes on.
     """
-    parts = PartsFolder(setup.store)
-    with parts.lock():
-        parts.remove_dead_temporaries()
-        outcomes, stages = [], collections.Counter[str]()
-        for changed in setup.plan.changed:
-            outcomes.append(_changed(changed))
-        try:
-            # Closed even when the loop is left early: no worker lives on behind it.
-            with contextlib.closing(_run_jobs(setup, len(outcomes), on_progress, executor)) as running:
-                for outcome in running:
-                    outcomes.append(outcome)
-                    stages.update(outcome.stages)
-                    if outcome.failure and _must_stop(outcome.failure, setup.config):
-                        break
-        finally:
-            # Ended workers leave temporaries; a run that is repeated would sweep them too.
-            parts.remove_dead_temporaries()
-        report = ExtractReport(
-            outcomes=tuple(outcomes),
-            already_stored=len(setup.plan.stored),
-            not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
-            stages=dict(stages),
-        )
-        return _pack(setup, report, labels)
+    outcomes = fill_store(
+        setup,
+        lambda: _extract_all(setup, on_progress, executor),
+        changed="the file has changed since it was stored; --update extracts it again, the store keeps the "
+        "old state",
+        shard_bytes=setup.config.shard_bytes,
+        labels=labels,
+    )
+    stages = collections.Counter[str]()
+    for outcome in outcomes:
+        stages.update(outcome.stages)
+    return ExtractReport(
+        outcomes=outcomes,
+        already_stored=len(setup.plan.stored),
+        not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
+        stages=dict(stages),
+    )
 
 
-def _must_stop(failure: Failure, config: ExtractConfig) -> bool:
-    # A full disk fails every later video in the same way.
-    return config.fail_fast or failure.reason == NoSpaceError.reason
-
-
-def _run_jobs(
-    setup: Setup,
-    already_failed: int,
-    on_progress: Callable[[Progress], None],
-    executor: Executor | None,
-) -> Generator[VideoOutcome, None, None]:
-    jobs = [_job(setup, source) for source in setup.plan.todo]
-    if not jobs:
-        return
+def _extract_all(
+    setup: Setup, on_progress: Callable[[Progress[VideoOutcome]], None], executor: Executor | None
+) -> list[VideoOutcome]:
+    todo = setup.plan.todo
+    if not todo:
+        return []
     with contextlib.ExitStack() as stack:
         servers = _start_servers(setup, stack)
-        jobs = [dataclasses.replace(job, servers=servers) for job in jobs]
-        # More workers than videos are of use: their cores go to the videos' threads.
-        executor = executor or stack.enter_context(LocalExecutor(setup.config.jobs))
-        meter = Meter([job.source for job in jobs], already_failed, executor, on_progress)
-        running = stack.enter_context(contextlib.closing(executor.run(run_job, jobs, on_wait=meter.tick)))
-        for ended in running:
-            outcome = ended.result
-            if outcome is None:
-                outcome = failed(ended.task.source, "worker_died", ended.died)
-            meter.count(ended.task.source, outcome)
-            yield outcome
+        return run_tasks(
+            Kind(work=extract_video, fail=_failed),
+            [_task(setup, source, servers) for source in todo],
+            jobs=setup.config.jobs,
+            executor=executor,
+            on_progress=on_progress,
+            weights=[_bytes(source.path) for source in todo],
+            failed=len(setup.plan.changed),
+            fail_fast=setup.config.fail_fast,
+        )
+
+
+def _failed(task: VideoTask, reason: str, detail: str) -> VideoOutcome:
+    return failed_video(task.source, reason, detail)
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file or of the files in a folder, and 1: the weight of a video."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return 1 + sum(file.stat().st_size for file in files)
+    except OSError:
+        return 1
 
 
 def _start_servers(setup: Setup, stack: contextlib.ExitStack) -> tuple[str, ...]:
@@ -210,9 +224,9 @@ def server_configs(setup: Setup) -> list[ServerConfig]:
     return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
 
 
-def _job(setup: Setup, source: VideoSource) -> Job:
+def _task(setup: Setup, source: VideoSource, servers: tuple[str, ...]) -> VideoTask:
     config = setup.config
-    return Job(
+    return VideoTask(
         source=source,
         store=setup.store,
         options=setup.options,
@@ -222,27 +236,5 @@ def _job(setup: Setup, source: VideoSource) -> Job:
         decoder=setup.decoder,
         fps=config.fps,
         segment_frames=config.segment_frames,
+        servers=servers,
     )
-
-
-def _changed(source: VideoSource) -> VideoOutcome:
-    return failed(
-        source,
-        "source_changed",
-        "the file has changed since it was stored; --update extracts it again, the store keeps the old state",
-    )
-
-
-def _pack(setup: Setup, report: ExtractReport, labels: Sequence[str] | None) -> ExtractReport:
-    tried = {str(source.path) for source in setup.plan.todo}
-    earlier = [failure for failure in setup.found.failures if failure.source not in tried]
-    now = [failure for failure in report.failures if failure.reason != "source_changed"]
-    finalize(
-        setup.store,
-        options=setup.options,
-        labels=labels,
-        failures=[*earlier, *now],
-        shard_bytes=setup.config.shard_bytes,
-        replace=setup.plan.replaced,
-    )
-    return report

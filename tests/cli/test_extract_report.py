@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flowkit.extraction.run import ExtractReport
-from flowkit.extraction.worker import VideoOutcome
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit_cli.extract import command as extract_command
 from flowkit_cli.extract_report import Reporter
 

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 import flowkit
-from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.errors import BackendError, InvalidParameterError, StoreBusyError, StoreOptionsError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.extraction import run as extraction
-from flowkit.extraction import worker as job
-from flowkit.extraction.run import ExtractConfig, Progress
+from flowkit.extraction import worker
+from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import find_sources
+from flowkit.extraction.store_run import VideoOutcome
+from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.frames import ResizeRule
+from flowkit.jobs import Progress
 from flowkit.store.parts import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.remote import ServerConfig
@@ -153,8 +156,8 @@ def test_a_long_video_goes_on_from_its_last_segment(
             solved.append(len(pairs))
             return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
 
-    real = job._solver
-    monkeypatch.setattr(job, "_solver", lambda *args: Counting(real(*args)))
+    real = worker._solver
+    monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
     setup = extraction.prepare(find_sources([videos])[:1], store, config)
     with InlineExecutor() as executor:
         extraction.run(setup, executor=executor)
@@ -166,7 +169,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
 def test_a_worker_that_dies_costs_its_video_and_is_named(
     videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "run_job", _die_on_two)
+    monkeypatch.setattr(extraction, "extract_video", _die_on_two)
     setup = extraction.prepare(find_sources([videos]), store, dataclasses.replace(SMALL, jobs=2))
     report = extraction.run(setup)
     (failure,) = report.failures
@@ -176,10 +179,10 @@ def test_a_worker_that_dies_costs_its_video_and_is_named(
     assert report.stored == 1
 
 
-def _die_on_two(task: job.Job, worker: Worker) -> job.VideoOutcome:
+def _die_on_two(task: VideoTask, process: Worker) -> VideoOutcome:
     if task.source.video_id == "two":
         os.kill(os.getpid(), signal.SIGSEGV)
-    return job.run_job(task, worker)
+    return extract_video(task, process)
 
 
 def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tmp_path: Path) -> None:
@@ -194,21 +197,30 @@ def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tm
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("a fault of ours"), "internal_error"),
+        (MemoryError(), "out_of_memory"),
+        (BackendError("the engine broke"), "engine_error"),
+    ],
+)
 def test_a_fault_that_one_video_brings_to_light_costs_only_that(
-    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    real = job._record
+    real = worker._record
 
-    def faulty(task: job.Job, *args: object) -> object:
+    def faulty(task: VideoTask, *args: object) -> object:
         if task.source.video_id == "two":
-            raise ZeroDivisionError("a fault of ours")
+            raise error
         return real(task, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "_record", faulty)
+    monkeypatch.setattr(worker, "_record", faulty)
     report = run(videos, store)
     (failure,) = report.failures
-    assert failure.reason == "internal_error"
-    assert "ZeroDivisionError: a fault of ours" in failure.detail
+    assert failure.reason == reason
+    assert str(error) in failure.detail
+    assert (type(error).__name__ in failure.detail) == (reason == "internal_error")
     assert report.stored == 1
 
 
@@ -249,7 +261,7 @@ def test_a_second_run_on_the_same_store_is_refused(videos: Path, store: Path) ->
 
 
 def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, store: Path) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: Progress[VideoOutcome]) -> None:
         if progress.outcome is not None:
             raise KeyboardInterrupt
 
@@ -264,7 +276,7 @@ def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, stor
 
 
 def test_progress_ends_at_the_whole(videos: Path, store: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Progress[VideoOutcome]] = []
     run(videos, store, on_progress=seen.append)
     assert (seen[-1].done, seen[-1].total, seen[-1].frames, seen[-1].fraction) == (2, 2, 11, 1.0)
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from benchmarks import cuda_small
 from flowkit.doctor import examine
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
-from flowkit.extraction import run as extraction
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import prepare, server_configs
 from flowkit.tvl1 import cuda, cuda_device, cuda_kernels, cuda_lanes, server
 from flowkit.tvl1.backend import available_backends, choose_backend
 from flowkit.tvl1.cuda_plan import TileShape, bytes_per_pair
@@ -266,8 +267,8 @@ def test_an_extraction_starts_one_server_for_each_gpu(
     asked: tuple[int, ...], expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 3)
-    config = extraction.ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
-    configs = extraction.server_configs(extraction.prepare([], tmp_path / "x.h5", config))
+    config = ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
+    configs = server_configs(prepare([], tmp_path / "x.h5", config))
     assert [server.gpu for server in configs] == expected
     assert {server.memory_bytes for server in configs} == {1 << 30}
 

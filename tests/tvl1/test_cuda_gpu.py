@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 import flowkit
 from flowkit.errors import BackendUnavailableError
-from flowkit.extraction import run as extraction
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import prepare, run
 from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule, pair_indices, to_grey
 from flowkit.quantize import dequantize_i8, quantize_i8, quantize_i16, quantize_u8
@@ -167,9 +168,9 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
         for shift in range(9 + k):
             writer.write(cv2.cvtColor(waves((60, 80), (0.5 * shift, k)).astype(np.uint8), cv2.COLOR_GRAY2BGR))
         writer.release()
-    config = extraction.ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
-    setup = extraction.prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
-    report = extraction.run(setup)
+    config = ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
+    setup = prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
+    report = run(setup)
     assert not report.failures
     assert min(report.stages[stage] for stage in STAGES) > 0
     solver = cuda.load(config.params)
