@@ -120,20 +120,20 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     from flowkit.extraction.config import ExtractConfig
     from flowkit.extraction.run import prepare, run
 
-    from .extract_report import Reporter
+    from .reporter import Reporter
 
-    switches = {name: options.pop(name) for name in ("dry_run", "as_json", "quiet")}
-    reporter = Reporter(store, **switches)
+    dry_run = options.pop("dry_run")
+    reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     sources, labels = _sources(inputs, options)
     if options["jobs"] is None:
         del options["jobs"]
     config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
     setup = prepare(sources, store, config)
-    reporter.plan(setup)
-    if not switches["dry_run"]:
-        with reporter.running():
+    reporter.plan_extraction(setup, dry_run=dry_run)
+    if not dry_run:
+        with reporter.running("videos", kept=f"finished videos are kept in {store}.parts"):
             report = run(setup, labels=labels, on_progress=reporter.progress)
-        ctx.exit(reporter.summary(report))
+        ctx.exit(reporter.store_summary(store, report))
 
 
 def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:

@@ -16,7 +16,10 @@ from flowkit.rawframes.clip_files import ClipPieces, Recipe, Tally
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
 from flowkit.rawframes.lists import Entry
 from flowkit.store.reader import Store, open_store
-from flowkit.store.schema import VideoRecord
+from flowkit.store.schema import Failure, VideoRecord
+
+CLIPPED_WARNING = 0.01
+"""Fraction of flow components beyond the bound above which a unit is warned of."""
 
 _FRAMES_A_REPORT = 16
 _FACTS = tuple(field.name for field in dataclasses.fields(Tally))
@@ -91,6 +94,20 @@ class UnitOutcome:
     def clipped_fraction(self) -> float:
         """Fraction of the flow components that were clipped, in [0, 1]."""
         return self.clipped / max(1, self.values)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences of what its user should know."""
+        if self.clipped_fraction <= CLIPPED_WARNING:
+            return ()
+        return (f"{self.clipped_fraction:.1%} of the flow lies beyond the bound",)
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure, where there is one."""
+        if self.status != "failed":
+            return None
+        return Failure(source=self.name, reason=self.reason, detail=self.detail)
 
 
 def failed_unit(unit: Unit, reason: str, detail: str) -> UnitOutcome:
