@@ -9,11 +9,11 @@ from typing import Final
 from flowkit.errors import FlowkitError, InputError, StoreError
 from flowkit.executor import Executor
 from flowkit.jobs import Kind, Progress, Reasons, run_tasks
-from flowkit.rawframes import lists as split_lists
-from flowkit.rawframes import tar as shards
 from flowkit.rawframes.destination import ANNOTATIONS
 from flowkit.rawframes.export_plan import ExportSetup
 from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
+from flowkit.rawframes.lists import list_files
+from flowkit.rawframes.tar import index_json
 
 REASONS: Final[Reasons] = (
     (InputError, "refused"),
@@ -108,7 +108,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
         prefix = setup.config.list_prefix
         if prefix is None:
             prefix = str(setup.destination.path) if setup.config.layout == "tsn" else ""
-        lists, notes = split_lists.list_files(setup.splits, entries, setup.classes, prefix=prefix)
+        lists, notes = list_files(setup.splits, entries, setup.classes, prefix=prefix)
         texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
     for name, text in texts.items():
         setup.destination.write_own(name, text)
@@ -121,4 +121,4 @@ def _shard_indexes(whole: Sequence[UnitOutcome]) -> dict[str, str]:
     for outcome in whole:
         subset = outcome.name.rpartition("-")[0]
         subsets.setdefault(subset, {})[outcome.name] = (len(outcome.video_ids), outcome.bytes)
-    return {f"{subset}.json": shards.index_json(subset, found) for subset, found in subsets.items()}
+    return {f"{subset}.json": index_json(subset, found) for subset, found in subsets.items()}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from flowkit.executor import Worker
-from flowkit.rawframes import tar as shards
-from flowkit.rawframes.clip_files import ClipPieces, Recipe, Tally
+from flowkit.rawframes.clip_files import ExportedClip, Recipe, Tally
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
 from flowkit.rawframes.lists import Entry
+from flowkit.rawframes.tar import ShardWriter, head_fields
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import Failure, VideoRecord
 
@@ -162,7 +162,7 @@ def write_unit(unit: Unit, worker: Worker) -> UnitOutcome:
             bytes=sum(sizes),
             facts=dataclasses.asdict(tally),
         )
-        destination.place(unit.name, partial, marker)
+        destination.commit(unit.name, partial, marker)
     outcome = from_marker(unit, marker, "exported")
     return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
 
@@ -192,13 +192,13 @@ def _write_folder(
 ) -> None:
     folder.mkdir()
     (video_id,) = unit.members
-    pieces = ClipPieces(store, video_id, unit.recipe, tally)
+    clip = ExportedClip(store, video_id, unit.recipe, tally)
     if unit.recipe.layout.form == "npy":
-        pieces.write_npy(folder, on_frame)
+        clip.write_npy(folder, on_frame)
         return
     inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name, data in pieces.files(on_frame):
+        for name, data in clip.files(on_frame):
             _write_file(name, data, inside)
     finally:
         os.close(inside)
@@ -216,12 +216,12 @@ def _write_file(name: str, data: bytes, folder: int) -> None:
 
 
 def _write_shard(unit: Unit, store: Store, tally: Tally, path: Path, *, on_frame: Callable[[], None]) -> None:
-    with shards.ShardWriter(path) as tar:
+    with ShardWriter(path) as tar:
         for video_id, member in unit.members.items():
-            pieces = ClipPieces(store, video_id, unit.recipe, tally)
-            for field, data in shards.head_fields(_sample_facts(unit, member.record, store), member.label):
+            clip = ExportedClip(store, video_id, unit.recipe, tally)
+            for field, data in head_fields(_sample_facts(unit, member.record, store), member.label):
                 tar.add(video_id, field, data)
-            for name, data in pieces.files(on_frame):
+            for name, data in clip.files(on_frame):
                 tar.add(video_id, name, data)
 
 
