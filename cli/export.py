@@ -33,7 +33,7 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
 )
 @click.option("--field", default="flow", show_default=True, help="Which flow field of the store.")
 @click.option(
-    "--bound", "bound_px", type=float, help="Range of flow pictures, px. [default: 20; a jpeg store's own]"
+    "--bound", "bound_px", type=float, help="Range of flow images, px. [default: 20; a jpeg store's own]"
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of flow JPEGs.")
 @click.option("--split", help="webdataset: the split whose subsets get shards of their own.")

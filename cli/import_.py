@@ -58,7 +58,7 @@ from .options import parse_bytes
     type=click.Choice(["first", "second"]),
     default="first",
     show_default=True,
-    help="Which frame of its pair has a flow picture's number; second: TSN's own extractor.",
+    help="Which frame of its pair has a flow image's number; second: TSN's own extractor.",
 )
 @click.option(
     "--list",

@@ -72,7 +72,7 @@ class Kind(Generic[Task, Result]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Progress(Generic[Result]):
-    """How far a run is; `outcome` is what has just ended, if anything has.
+    """The progress of a run; `outcome` is of the task that has just ended, if one has.
 
     `done` of `total` tasks ended, `failed` of them (and of what failed before the run) badly; `frames` counts
     frames so far; `fraction` is the fraction of the work that is done, by the tasks' weights, in [0, 1].
@@ -107,7 +107,7 @@ def run_tasks(
     kind : Kind
         The work.
     tasks : sequence
-        What to work on.
+        Each is passed to `kind.work`.
     jobs : int
         Processes of this machine to run them, where no `executor` does.
     executor : Executor, optional
@@ -154,7 +154,7 @@ def explain(error: Exception, reasons: Reasons = ()) -> tuple[str, str]:
     Parameters
     ----------
     error : Exception
-        What the work raised.
+        Raised by the work.
     reasons : tuple of (type, str)
         Rows that follow those of `REASONS`.
     """

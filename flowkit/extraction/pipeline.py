@@ -53,7 +53,7 @@ class PipelineConfig:
 
     @property
     def backward(self) -> bool:
-        """Whether the flow from k + step to k is wanted too."""
+        """True if the flow from k + step to k is wanted too."""
         return any(field.name == "flow_backward" for field in self.options.fields)
 
 

@@ -29,13 +29,13 @@ class Recipe:
     layout : Layout
         Names and form.
     frames, flow : bool
-        Whether pictures, and whether flow, are written.
+        Whether images, and whether flow, are written.
     field : str
-        Which flow field.
+        Name of the flow field.
     bound_px : float
-        Half the range of flow pictures, px; of a store of codec `jpeg`, the store's.
+        Half the range of flow images, px; of a store of codec `jpeg`, the store's.
     quality : int
-        JPEG quality of flow pictures that have to be encoded, 1 to 100.
+        JPEG quality of flow images that have to be encoded, 1 to 100.
     """
 
     layout: Layout
@@ -106,11 +106,11 @@ class ExportedClip:
             field = self._clip.flow(index, index + 1, self._recipe.field)[0]
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
-            x, y = self._flow_pictures(index)
+            x, y = self._flow_images(index)
             yield layout.file_name("x", index), x
             yield layout.file_name("y", index), y
 
-    def _flow_pictures(self, index: int) -> tuple[bytes, bytes]:
+    def _flow_images(self, index: int) -> tuple[bytes, bytes]:
         recipe = self._recipe
         with guard.contained(self._where):
             field = self._video.field(recipe.field)

@@ -5,7 +5,7 @@ own path, so that what has that path is complete. A marker in `.flowkit-export/d
 before the rename, says of what it was made: a repeated export passes over a unit whose marker and
 sizes still fit, and redoes the others. A folder without a marker is somebody else's and is left alone.
 
-A kill loses the units in work. Single pictures are not synced to the disk, which would take longer than
+A kill loses the units in work. Single images are not synced to the disk, which would take longer than
 to make them: after a power cut the sizes no longer fit, and the same command redoes what is short.
 """
 
@@ -43,7 +43,7 @@ class Marker:
     made_of : mapping
         Identifies its contents: the sources' fingerprints.
     files, bytes : int
-        How many files it has, and their size in all.
+        Number of its files, and their size in all.
     facts : mapping
         For its outcome: counts of frames, fields, clipped components.
     """

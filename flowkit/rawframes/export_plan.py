@@ -37,11 +37,11 @@ class ExportConfig:
     content : {"both", "frames", "flow"}
         Frames, flow or both.
     field : str
-        Which flow field of the store.
+        Name of the store's flow field.
     bound_px : float, optional
-        Half the range of flow pictures, px. A store of codec `jpeg` has its own; others take 20.
+        Half the range of flow images, px. A store of codec `jpeg` has its own; others take 20.
     quality : int
-        JPEG quality of flow pictures that are encoded here, 1 to 100.
+        JPEG quality of flow images that are encoded here, 1 to 100.
     split : str, optional
         For webdataset: the split whose subsets get shards of their own.
     clips_per_shard : int

@@ -35,7 +35,7 @@ class ImportConfig:
     Parameters
     ----------
     layout : {"tsn", "denseflow", "mmaction2"}
-        How the folders are laid out.
+        Layout of the folders.
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
@@ -43,13 +43,13 @@ class ImportConfig:
     step : int
         Frames between the two of a pair, >= 1.
     bound_px : float
-        Half the range that the flow pictures were quantised to, px; no file has it.
+        Half the range that the flow images were quantised to, px; no file has it.
     fps : float
         Frames per second that times are made of, > 0; no file has that either.
     frame_codec : {"jpeg", "none"}
         Whether frames are imported.
     pairing : {"first", "second"}
-        Which frame of its pair has the number of a flow picture: the first, or, in folders of TSN's
+        The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
         own extractor, the second, at step 1 only.
     jobs : int
         Worker processes, >= 1.
