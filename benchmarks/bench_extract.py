@@ -31,9 +31,11 @@ import cv2
 import numpy as np
 
 from benchmarks.record import ROOT, write_result
-from flowkit import extract, job
 from flowkit.executor import InlineExecutor
-from flowkit.inputs import find_sources
+from flowkit.extraction import worker
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import extract
+from flowkit.extraction.sources import find_sources
 
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
 CLIP = DATA / "videos" / "misc" / "tests_data_test.avi"
@@ -111,16 +113,15 @@ def solver_share(videos: Path, store: Path) -> dict[str, float]:
             inside += time.thread_time() - began
             return flow
 
-    chosen = job._solver
-    job._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
+    chosen = worker._solver
+    worker._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
     try:
         began = time.process_time()
-        setup = extract.prepare(find_sources([videos]), store, extract.ExtractConfig(jobs=1))
         with InlineExecutor() as executor:
-            extract.run(setup, executor=executor)
+            extract(find_sources([videos]), store, config=ExtractConfig(jobs=1), executor=executor)
         whole = time.process_time() - began
     finally:
-        job._solver = chosen
+        worker._solver = chosen
     return {"cpu_s": whole, "solver_cpu_s": inside, "share": inside / whole}
 
 

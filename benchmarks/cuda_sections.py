@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from benchmarks.cuda_limits import bytes_per_second, gpu_busy, instructions_per_second, seconds_of
 from benchmarks.record import ROOT
-from flowkit import extract
 from flowkit.errors import BackendUnavailableError
-from flowkit.inputs import find_sources
-from flowkit.stages import limiting_stage
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import prepare, run, server_configs
+from flowkit.extraction.sources import find_sources
+from flowkit.extraction.timing import limiting_stage
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
@@ -262,16 +263,16 @@ def extraction(quick: bool, backend: str = "cuda") -> Iterator[dict[str, Any]]:
         )
         write_clips(folder / "videos", **size)
         sources = find_sources([folder / "videos"])
-        config = extract.ExtractConfig(backend=backend)
+        config = ExtractConfig(backend=backend)
         for turn in ("first, kernels compiled or cached", "second"):
             busy: list[float] = []
-            setup = extract.prepare(sources, folder / f"{turn[:5]}.h5", config)
+            setup = prepare(sources, folder / f"{turn[:5]}.h5", config)
             began = time.perf_counter()
             with gpu_busy(busy):
-                report = extract.run(setup)
+                report = run(setup)
             seconds = time.perf_counter() - began
             frames = sum(outcome.n_frames for outcome in report.outcomes)
-            lanes = LANES * len(extract.server_configs(setup))
+            lanes = LANES * len(server_configs(setup))
             yield {
                 "turn": turn,
                 "videos": report.stored,

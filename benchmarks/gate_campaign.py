@@ -286,15 +286,15 @@ def right_originals(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def _weizmann_store(folder: Path) -> Path:
-    from flowkit import extract
-    from flowkit.inputs import find_sources
+    from flowkit.extraction.run import extract
+    from flowkit.extraction.sources import find_sources
 
     videos = ROOT.parent / "shared" / "data" / "labelled" / "weizmann4" / "videos"
     if not videos.is_dir():
         raise FlowkitError("weizmann4 needs the shared data beside the checkout")
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "store.h5"
-    extract.run(extract.prepare(find_sources([videos]), store, extract.ExtractConfig()))
+    extract(find_sources([videos]), store)
     return store
 
 

@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from flowkit import extract
 from flowkit.datasets import Split, check_split, groups_by_pattern, list_splits, write_split
 from flowkit.errors import FlowkitError
-from flowkit.inputs import find_sources
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import extract
+from flowkit.extraction.sources import find_sources
 from flowkit.store.reader import open_store
 from flowkit.synth import SynthConfig, make_dataset
 
@@ -114,8 +115,7 @@ def make_set(folder: Path, chosen: GateSet, *, jobs: int) -> Path:
         # The index is written last: a folder without it was left in the middle.
         shutil.rmtree(videos, ignore_errors=True)
         make_dataset(videos, chosen.config, jobs=jobs)
-    setup = extract.prepare(find_sources([videos]), store, extract.ExtractConfig(jobs=jobs))
-    report = extract.run(setup)
+    report = extract(find_sources([videos]), store, config=ExtractConfig(jobs=jobs))
     if report.failures:
         raise FlowkitError(f"{len(report.failures)} clips of {videos} were not stored: {report.failures[0]}")
     with open_store(store) as opened:

@@ -33,7 +33,7 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
 )
 @click.option("--field", default="flow", show_default=True, help="Which flow field of the store.")
 @click.option(
-    "--bound", "bound_px", type=float, help="Range of flow pictures, px. [default: 20; a jpeg store's own]"
+    "--bound", "bound_px", type=float, help="Range of flow images, px. [default: 20; a jpeg store's own]"
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of flow JPEGs.")
 @click.option("--split", help="webdataset: the split whose subsets get shards of their own.")
@@ -57,18 +57,16 @@ def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> N
 
     Exit status: 0 all is there, 1 some failed, 2 nothing could start, 130 interrupted.
     """
-    from flowkit.rawframes import export
+    from flowkit.rawframes.export import run
     from flowkit.rawframes.export_plan import ExportConfig, prepare
 
-    from .rawframes_report import Reporter
+    from .reporter import Reporter
 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     if options["jobs"] is None:
         del options["jobs"]
     setup = prepare(store, dest, ExportConfig(**options))
-    reporter.say(f"{dest}: {len(setup.todo)} to write, {len(setup.there)} there already")
-    for outcome in (*setup.there, *setup.refused):
-        reporter.unit(outcome)
-    with reporter.running(f"what is in its place in {dest} is whole"):
-        report = export.run(setup, on_progress=reporter.progress)
+    reporter.plan_export(setup)
+    with reporter.running("done", kept=f"what is finished in {dest} is whole"):
+        report = run(setup, on_progress=reporter.progress)
     ctx.exit(reporter.export_summary(dest, report))

@@ -117,30 +117,29 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.
     """
-    from flowkit import extract
+    from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.run import prepare, run
 
-    from .extract_report import Reporter
+    from .reporter import Reporter
 
-    switches = {name: options.pop(name) for name in ("dry_run", "as_json", "quiet")}
-    reporter = Reporter(store, **switches)
+    dry_run = options.pop("dry_run")
+    reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     sources, labels = _sources(inputs, options)
     if options["jobs"] is None:
         del options["jobs"]
-    config = extract.ExtractConfig(
-        params=take_tvl1_params(options), resize=take_resize_rule(options), **options
-    )
-    setup = extract.prepare(sources, store, config)
-    reporter.plan(setup)
-    if not switches["dry_run"]:
-        with reporter.running():
-            report = extract.run(setup, labels=labels, on_progress=reporter.progress)
-        ctx.exit(reporter.summary(report))
+    config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
+    setup = prepare(sources, store, config)
+    reporter.plan_extraction(setup, dry_run=dry_run)
+    if not dry_run:
+        with reporter.running("videos", kept=f"finished videos are kept in {store}.parts"):
+            report = run(setup, labels=labels, on_progress=reporter.progress)
+        ctx.exit(reporter.store_summary(store, report))
 
 
 def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
     """Take the input options and return the videos they name, and the class names if given."""
     from flowkit.errors import InputError
-    from flowkit.inputs import check_ids, find_sources, sources_of_list
+    from flowkit.extraction.sources import check_ids, find_sources, sources_of_list
     from flowkit.lists import parse_classes, parse_list
 
     lists = [*options.pop("lists"), *(name for name in inputs if name == "-")]

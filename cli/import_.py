@@ -58,7 +58,7 @@ from .options import parse_bytes
     type=click.Choice(["first", "second"]),
     default="first",
     show_default=True,
-    help="Which frame of its pair has a flow picture's number; second: TSN's own extractor.",
+    help="Which frame of its pair has a flow image's number; second: TSN's own extractor.",
 )
 @click.option(
     "--list",
@@ -90,19 +90,19 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     Exit status: 0 all stored, 1 some failed (the ledger is STORE.failures.jsonl), 2 nothing could
     start, 130 interrupted.
     """
-    from flowkit.rawframes import importer
+    from flowkit.rawframes.importer import ImportConfig, prepare, run
 
-    from .rawframes_report import Reporter
+    from .reporter import Reporter
 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     entries, labels = _list(options.pop("list_file"), options.pop("classes"))
     if options["jobs"] is None:
         del options["jobs"]
-    setup = importer.prepare(folder, store, importer.ImportConfig(**options), entries=entries)
-    reporter.say(f"{store}: {len(setup.plan.todo)} to import, {len(setup.plan.stored)} already stored")
-    with reporter.running(f"finished clips are kept in {store}.parts"):
-        report = importer.run(setup, labels=labels, on_progress=reporter.progress)
-    ctx.exit(reporter.import_summary(store, report))
+    setup = prepare(folder, store, ImportConfig(**options), entries=entries)
+    reporter.plan_import(setup)
+    with reporter.running("clips", kept=f"finished clips are kept in {store}.parts"):
+        report = run(setup, labels=labels, on_progress=reporter.progress)
+    ctx.exit(reporter.store_summary(store, report))
 
 
 def _list(list_file: Any, classes_file: Any) -> tuple[list[Any] | None, list[str] | None]:

@@ -13,7 +13,8 @@ import click
 from .compute_options import compute_options
 
 if TYPE_CHECKING:
-    from flowkit.extract import Progress
+    from flowkit.extraction.store_run import VideoOutcome
+    from flowkit.jobs import Progress
     from gating.predict import Answer, Prediction
 
 
@@ -89,7 +90,7 @@ def _told(one: Prediction) -> str:
     return "\n".join(lines)
 
 
-def _show_progress(now: Progress) -> None:
+def _show_progress(now: Progress[VideoOutcome]) -> None:
     """Rewrite one line of the terminal; it goes when the last video has ended."""
     line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
     click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)

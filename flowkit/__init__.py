@@ -12,9 +12,10 @@ from flowkit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
-    from flowkit.extract import ExtractConfig
+    from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.run import extract, prepare
+    from flowkit.extraction.sources import find_sources
     from flowkit.frames import ResizeRule
-    from flowkit.inputs import find_sources
     from flowkit.store.reader import Clip, Store
     from flowkit.store.reader import open_store as open
     from flowkit.store.verify import verify
@@ -32,9 +33,11 @@ __all__ = [
     "Store",
     "TVL1Params",
     "available_backends",
+    "extract",
     "find_sources",
     "open",
     "open_video",
+    "prepare",
     "probe",
     "tvl1_flow",
     "tvl1_flow_batch",
@@ -43,16 +46,18 @@ __all__ = [
 
 _HOMES = {
     "Clip": "flowkit.store.reader",
-    "ExtractConfig": "flowkit.extract",
+    "ExtractConfig": "flowkit.extraction.config",
     "FlowkitError": "flowkit.errors",
     "PRESETS": "flowkit.tvl1.params",
     "ResizeRule": "flowkit.frames",
     "Store": "flowkit.store.reader",
     "TVL1Params": "flowkit.tvl1.params",
     "available_backends": "flowkit.tvl1.backend",
-    "find_sources": "flowkit.inputs",
+    "extract": "flowkit.extraction.run",
+    "find_sources": "flowkit.extraction.sources",
     "open": "flowkit.store.reader:open_store",
     "open_video": "flowkit.video.reader",
+    "prepare": "flowkit.extraction.run",
     "probe": "flowkit.video.reader",
     "tvl1_flow": "flowkit.tvl1.flow",
     "tvl1_flow_batch": "flowkit.tvl1.flow",

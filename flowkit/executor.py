@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import mmap
 import os
 import signal
+import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -22,7 +25,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from flowkit.blackboard import Blackboard
 from flowkit.errors import InvalidParameterError
 
 Task = TypeVar("Task")
@@ -31,15 +33,75 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Generic[Task, Result]):
-    """What became of one task: a result, or how its worker died."""
+    """The end of one task: a result, or how its worker died."""
 
     task: Task
     result: Result | None = None
     died: str = ""
 
 
+class Blackboard:
+    """A few numbers that all processes of one run see: active workers, progress of each.
+
+    Backed by a file that every process maps, because loky's workers are started afresh and
+    inherit nothing. Each value has one writer; torn reads of an aligned 8-byte word do not
+    occur on the machines we run on, and a stale value only delays a progress line.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made by `create`, opened by the workers.
+    """
+
+    _HEADER, _SLOT = 8, 24  # active; then frames, fraction, pid for each worker
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 0)
+
+    @classmethod
+    def create(cls, slots: int) -> Blackboard:
+        """Make the file for `slots` workers in the system's folder for temporaries."""
+        handle, name = tempfile.mkstemp(prefix="flowkit-run-")
+        os.write(handle, bytes(cls._HEADER + cls._SLOT * slots))
+        os.close(handle)
+        return cls(Path(name))
+
+    @property
+    def active(self) -> int:
+        """Number of workers that have a task now."""
+        return int(struct.unpack_from("<q", self._memory, 0)[0])
+
+    @active.setter
+    def active(self, count: int) -> None:
+        struct.pack_into("<q", self._memory, 0, count)
+
+    def report(self, slot: int, frames: int, fraction: float) -> None:
+        """Note how far a slot's task is: frames done, and its fraction in [0, 1]."""
+        struct.pack_into("<qd", self._memory, self._HEADER + self._SLOT * slot, frames, fraction)
+
+    def progress(self, slot: int) -> tuple[int, float]:
+        """Return the frames and the fraction that `report` last noted for this slot."""
+        frames, fraction = struct.unpack_from("<qd", self._memory, self._HEADER + self._SLOT * slot)
+        return int(frames), float(fraction)
+
+    def sign_in(self, slot: int, pid: int) -> None:
+        """Note which process serves this slot; 0 is none."""
+        struct.pack_into("<q", self._memory, self._HEADER + self._SLOT * slot + 16, pid)
+
+    def pid(self, slot: int) -> int:
+        """Return the process that serves this slot, 0 while it has not started."""
+        return int(struct.unpack_from("<q", self._memory, self._HEADER + self._SLOT * slot + 16)[0])
+
+    def close(self) -> None:
+        """Unmap and remove the file."""
+        self._memory.close()
+        self.path.unlink(missing_ok=True)
+
+
 class Executor(Protocol):
-    """Runs tasks somewhere; `board` tells how far each of its `jobs` slots is."""
+    """Runs tasks somewhere; `board` has how far each of its `jobs` slots is."""
 
     jobs: int
     board: Blackboard
@@ -130,23 +192,23 @@ class LocalExecutor:
             Called about five times a second while nothing ends.
         """
         waiting = iter(tasks)
-        flying: dict[Future[Result], tuple[_Slot, Task]] = {}
+        in_flight: dict[Future[Result], tuple[_Slot, Task]] = {}
         free = list(reversed(self._slots))
         while True:
             for task in waiting if free else ():
                 slot = free.pop()
-                flying[slot.submit(function, task)] = (slot, task)
-                self.board.active = len(flying)
+                in_flight[slot.submit(function, task)] = (slot, task)
+                self.board.active = len(in_flight)
                 if not free:
                     break
-            if not flying:
+            if not in_flight:
                 return
-            ended, _ = wait(flying, timeout=0.2, return_when=FIRST_COMPLETED)
+            ended, _ = wait(in_flight, timeout=0.2, return_when=FIRST_COMPLETED)
             if on_wait:
                 on_wait()
             for future in ended:
-                slot, task = flying.pop(future)
-                self.board.active = len(flying)
+                slot, task = in_flight.pop(future)
+                self.board.active = len(in_flight)
                 outcome = slot.settle(future, task)
                 free.append(slot)
                 yield outcome
@@ -168,14 +230,14 @@ class LocalExecutor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """What a task may know of the process that runs it."""
+    """The process that runs a task, as the task sees it."""
 
     slot: int
     jobs: int
     board: Blackboard
 
     def threads(self) -> int:
-        """Return how many cores this worker's task may use now.
+        """Return the number of cores that this worker's task may use now.
 
         The cores of idle workers go to the busy ones, so that one long video, or the last
         one of many, has them all.
@@ -184,7 +246,7 @@ class Worker:
         return max(1, self.jobs // active + (1 if self.slot < self.jobs % active else 0))
 
     def report(self, frames: int, fraction: float) -> None:
-        """Tell the coordinator how far the task is."""
+        """Report to the coordinator how far the task is."""
         self.board.report(self.slot, frames, fraction)
 
 

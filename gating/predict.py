@@ -14,7 +14,7 @@ import torch
 
 import flowkit
 from flowkit.errors import InputError
-from flowkit.inputs import VideoSource
+from flowkit.extraction.sources import VideoSource
 from flowkit.store.reader import Store
 from gating.chosen import choose_fusion
 from gating.errors import CheckpointError

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 import flowkit
-from flowkit import extract
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.executor import Executor
-from flowkit.extract import Progress
-from flowkit.inputs import VideoSource
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.store_run import VideoOutcome
+from flowkit.jobs import Progress
 from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
 from gating.batches import Batches, Loading
@@ -100,7 +100,7 @@ class PredictOptions:
     jobs: int | None = None
     executor: Executor | None = None
     on_note: Callable[[str], None] = lambda _: None
-    on_progress: Callable[[Progress], None] = lambda _: None
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None
 
     def __post_init__(self) -> None:
         """Check the numbers that nothing else checks."""
@@ -146,16 +146,20 @@ class Predictor:
             config = dataclasses.replace(config, jobs=self._options.jobs)
         names = {source.video_id: str(source.path) for source in sources}
         with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
-            setup = extract.prepare(sources, Path(folder) / "clips.h5", config)
-            report = extract.run(
-                setup, on_progress=self._options.on_progress, executor=self._options.executor
+            made = Path(folder) / "clips.h5"
+            report = flowkit.extract(
+                sources,
+                made,
+                config=config,
+                on_progress=self._options.on_progress,
+                executor=self._options.executor,
             )
             for outcome in report.outcomes:
                 for warning in outcome.warnings:
                     self._options.on_note(f"{outcome.source}: {warning}")
             yield from report.failures
             if report.stored:
-                with flowkit.open(setup.store) as store:
+                with flowkit.open(made) as store:
                     for answer in self.of_store(store):
                         source = names[answer.video_id if isinstance(answer, Prediction) else answer.source]
                         yield dataclasses.replace(answer, source=source)

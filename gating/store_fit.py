@@ -10,7 +10,7 @@ from typing import Any
 
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
-from flowkit.extract import ExtractConfig
+from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
 from gating.checkpoint import differences

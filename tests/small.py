@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flowkit import extract
 from flowkit.executor import InlineExecutor
-from flowkit.extract import ExtractConfig, ExtractReport
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import ExtractReport, extract
+from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule
-from flowkit.inputs import find_sources
 from tests import clips
 
 NATIVE = ResizeRule(mode="native")
@@ -18,9 +18,9 @@ SMALL = ExtractConfig(resize=NATIVE, jobs=1)
 
 
 def run(videos: Path, store: Path, config: ExtractConfig = SMALL, **options: object) -> ExtractReport:
-    setup = extract.prepare(find_sources([videos]), store, config)
+    sources = find_sources([videos])
     with InlineExecutor() as executor:
-        return extract.run(setup, executor=executor, **options)  # type: ignore[arg-type]
+        return extract(sources, store, config=config, executor=executor, **options)  # type: ignore[arg-type]
 
 
 def still_mkv(path: Path, n: int) -> Path:

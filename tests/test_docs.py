@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 import flowkit
+from flowkit import jobs
+from flowkit.errors import NoSpaceError, VideoError
+from flowkit.rawframes import export, importer
 from tests import clips
 from tests.small import run
 
@@ -78,13 +81,44 @@ def test_the_cpp_snippet_reads_the_same_flow(folder: Path) -> None:
     assert abs(float(match[1]) - float(flow.sum(dtype=np.float64))) < 0.01
 
 
+def written(pattern: str, *modules: str) -> set[str]:
+    """Return the words that a pattern finds in the sources of modules."""
+    sources = "".join((ROOT / "flowkit" / name).read_text() for name in modules)
+    return set(re.findall(pattern, sources, re.DOTALL))
+
+
+def unexplained(reasons: set[str], *pages: str) -> set[str]:
+    text = "".join((ROOT / "docs" / page).read_text() for page in pages)
+    return {reason for reason in reasons if f"`{reason}`" not in text}
+
+
+def common_reasons() -> set[str]:
+    """Return the reasons that every task may fail for."""
+    errors = {error.reason for error in VideoError.__subclasses__()} | {NoSpaceError.reason}
+    table = {reason for _, reason in jobs.REASONS}
+    beside = written(r'(?:return|kind\.fail\(task,) "(\w+)"', "jobs.py")
+    assert beside == {"worker_died", "internal_error"}
+    return (errors | table | beside) - {VideoError.reason}
+
+
 def test_every_reason_of_the_ledger_is_explained() -> None:
-    page = (ROOT / "docs/extract.md").read_text()
-    sources = "".join((ROOT / "flowkit" / name).read_text() for name in ("errors.py", "job.py", "extract.py"))
-    reasons = set(re.findall(r'reason = "(\w+)"', sources)) - {"error"}
-    reasons |= set(re.findall(r'failed\([^"]*?"(\w+)"', sources, re.DOTALL))
-    assert {"worker_died", "source_changed", "no_space"} <= reasons
-    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+    changed = written(r'failed_video\(\w+, "(\w+)"', "extraction/store_run.py")
+    assert changed == {"source_changed"}
+    assert unexplained(common_reasons() | changed, "extract.md") == set()
+
+
+def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
+    folders = written(
+        r'(?:FolderError\(|return)\s*"([a-z_]+)",', "rawframes/folders.py", "rawframes/import_worker.py"
+    )
+    assert {"missing_files", "empty_folder", "uneven_counts", "size_mismatch", "decode_error"} <= folders
+    own = {reason for _, reason in (*importer.REASONS, *export.REASONS)}
+    own |= written(r'failed_unit\(unit, "(\w+)"', "rawframes/export_plan.py")
+    assert {"unopenable", "refused", "store_error", "write_error"} == own
+    page = (ROOT / "docs/move-from-denseflow.md").read_text()
+    assert "extract.md" in page
+    # Those of all tasks are in the page that this one refers to.
+    assert unexplained(folders | own - common_reasons(), "move-from-denseflow.md") == set()
 
 
 def test_pages_link_to_what_is_there() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowkit.encode import encode_batch, wanted_code
-from flowkit.extract_config import ExtractConfig, store_options
+from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.store.codec import EncodedFlow, encode_flow
 from flowkit.tvl1.codes_solver import codes_solver
 from tests.tvl1.test_codes_solver import FRAMES, PAIRS, Given, flows

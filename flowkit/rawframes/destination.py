@@ -1,11 +1,11 @@
 """The folder that an export fills: nothing outside it is touched, and what is there is whole.
 
 Each unit (a clip's folder, a tar shard) is written below `.flowkit-export/partial` and renamed to its
-place, so that what stands at its place is complete. A marker in `.flowkit-export/done`, written just
+own path, so that what has that path is complete. A marker in `.flowkit-export/done`, written just
 before the rename, says of what it was made: a repeated export passes over a unit whose marker and
 sizes still fit, and redoes the others. A folder without a marker is somebody else's and is left alone.
 
-A kill loses the units in work. Single pictures are not synced to the disk, which would take longer than
+A kill loses the units in work. Single images are not synced to the disk, which would take longer than
 to make them: after a power cut the sizes no longer fit, and the same command redoes what is short.
 """
 
@@ -32,18 +32,18 @@ RESERVED = (CONTROL, ANNOTATIONS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Marker:
-    """What a finished unit was made of and came to.
+    """The record of a finished unit: its sources and its size.
 
     Parameters
     ----------
     name : str
         Its path below the destination.
     made_of : mapping
-        What identifies its contents: the sources' fingerprints.
+        Identifies its contents: the sources' fingerprints.
     files, bytes : int
-        How many files it has, and their size in all.
+        Number of its files, and their size in all.
     facts : mapping
-        What an outcome tells of it: counts of frames, fields, clipped components.
+        For its outcome: counts of frames, fields, clipped components.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Destination:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder while the `with` block runs, and sweep what a killed run left half-written.
+        """Hold the folder while the `with` block runs, and remove the leftovers of a killed run.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Destination:
         _write_json(self.control / "options.json", options)
 
     def target(self, name: str) -> Path:
-        """Return where a unit goes.
+        """Return the path of a unit.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Destination:
         _write_text(path, text)
 
     def done(self, name: str) -> Marker | None:
-        """Return the marker of a unit that stands at its place, whole; None if it does not."""
+        """Return the marker of a unit that is there, whole; None if it is not."""
         marker = self._marker(name)
         if marker is None:
             return None
@@ -168,7 +168,7 @@ class Destination:
 
     @contextlib.contextmanager
     def partial(self, name: str) -> Iterator[Path]:
-        """Yield a path to write a unit at; it is removed at the end, unless `place` has moved it."""
+        """Yield a path to write a unit at; it is removed at the end, unless `commit` has moved it."""
         # A worker outlives a killed coordinator by a moment: it must not meet its successor's files.
         path = self.control / "partial" / f"{part_key(name)}.{os.getpid()}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +178,8 @@ class Destination:
         finally:
             _remove(path)
 
-    def place(self, name: str, partial: Path, marker: Marker) -> None:
-        """Move a written unit to its place, in place of what an earlier export put there.
+    def commit(self, name: str, partial: Path, marker: Marker) -> None:
+        """Move a written unit to its path, over what an earlier export put there.
 
         Raises
         ------

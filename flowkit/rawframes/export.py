@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from flowkit.errors import NoSpaceError
+from flowkit.errors import FlowkitError, InputError, StoreError
 from flowkit.executor import Executor
-from flowkit.rawframes import shards, split_lists
+from flowkit.jobs import Kind, Progress, Reasons, run_tasks
 from flowkit.rawframes.destination import ANNOTATIONS
 from flowkit.rawframes.export_plan import ExportSetup
-from flowkit.rawframes.running import Progress, run_tasks
-from flowkit.rawframes.unit import UnitOutcome, failed_unit, write_unit
+from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
+from flowkit.rawframes.lists import list_files
+from flowkit.rawframes.tar import index_json
+
+REASONS: Final[Reasons] = (
+    (InputError, "refused"),
+    (StoreError, "store_error"),
+    (FlowkitError, "write_error"),
+    (OSError, "write_error"),
+)
+"""Errors that fail a unit, beside those of every task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """What a run came to; `outcomes` has every unit, those that were there before too.
+    """The outcome of a run; `outcomes` has every unit, those that were there before too.
 
-    `not_tried` counts units that were left when a full disk ended the run; `notes` says what the
+    `not_tried` counts units that were left when a full disk ended the run; `notes` names what the
     lists leave out.
     """
 
@@ -34,7 +43,7 @@ class ExportReport:
 
     @property
     def clipped_fraction(self) -> float:
-        """Share of the flow components that were clipped, in [0, 1]."""
+        """Fraction of the flow components that were clipped, in [0, 1]."""
         values = sum(outcome.values for outcome in self.outcomes)
         return sum(outcome.clipped for outcome in self.outcomes) / max(1, values)
 
@@ -54,37 +63,31 @@ def run(
     on_progress : callable
         Called when a unit ends and about five times a second between.
     executor : Executor, optional
-        What runs the units; `config.jobs` processes of this machine without it.
+        Runs the units; `config.jobs` processes of this machine without it.
 
     Raises
     ------
     StoreBusyError
         Another export is writing into the destination.
     KeyboardInterrupt
-        Workers are ended first; what is at its place is whole, a repeated run goes on.
+        Workers are ended first; what has its name is whole, a repeated run goes on.
     """
-    place = setup.destination
-    with place.lock():
-        place.check_options(setup.options)
-        place.write_options(setup.options)
-        outcomes = [*setup.refused]
-        tasks = run_tasks(
-            write_unit,
+    destination = setup.destination
+    with destination.lock():
+        destination.check_options(setup.options)
+        destination.write_options(setup.options)
+        tried = run_tasks(
+            Kind(work=write_unit, fail=failed_unit, reasons=REASONS),
             setup.todo,
-            lost=lambda unit, how: failed_unit(unit, "worker_died", how),
             jobs=setup.config.jobs,
             executor=executor,
             on_progress=on_progress,
+            failed=len(setup.refused),
         )
-        with contextlib.closing(tasks) as running:
-            for outcome in running:
-                outcomes.append(outcome)
-                if outcome.reason == NoSpaceError.reason:
-                    break  # a full disk fails every later unit in the same way
-        not_tried = len(setup.todo) + len(setup.refused) - len(outcomes)
-        outcomes = [*setup.there, *outcomes]
+        outcomes = (*setup.there, *setup.refused, *tried)
         notes = _write_lists(setup, outcomes)
-    return ExportReport(outcomes=tuple(outcomes), not_tried=not_tried, notes=tuple(notes))
+    not_tried = len(setup.todo) - len(tried)
+    return ExportReport(outcomes=outcomes, not_tried=not_tried, notes=tuple(notes))
 
 
 def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[str]:
@@ -105,7 +108,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
         prefix = setup.config.list_prefix
         if prefix is None:
             prefix = str(setup.destination.path) if setup.config.layout == "tsn" else ""
-        lists, notes = split_lists.list_files(setup.splits, entries, setup.classes, prefix=prefix)
+        lists, notes = list_files(setup.splits, entries, setup.classes, prefix=prefix)
         texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
     for name, text in texts.items():
         setup.destination.write_own(name, text)
@@ -118,4 +121,4 @@ def _shard_indexes(whole: Sequence[UnitOutcome]) -> dict[str, str]:
     for outcome in whole:
         subset = outcome.name.rpartition("-")[0]
         subsets.setdefault(subset, {})[outcome.name] = (len(outcome.video_ids), outcome.bytes)
-    return {f"{subset}.json": shards.index_json(subset, found) for subset, found in subsets.items()}
+    return {f"{subset}.json": index_json(subset, found) for subset, found in subsets.items()}

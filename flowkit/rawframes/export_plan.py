@@ -1,4 +1,4 @@
-"""What an export is asked to do, held against the store and against what is there already."""
+"""The choices of an export, compared with the store and with what is there already."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import check_bound
-from flowkit.rawframes import shards, split_lists
+from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import Destination
+from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_unit, from_marker
 from flowkit.rawframes.layouts import make_layout
-from flowkit.rawframes.pieces import Recipe
-from flowkit.rawframes.unit import Member, Unit, UnitOutcome, failed_unit, from_marker
+from flowkit.rawframes.lists import Split, file_word, read_splits
+from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import field_names
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
@@ -35,19 +36,19 @@ class ExportConfig:
     first_index : int, optional
         Number of the first frame in place of the layout's.
     content : {"both", "frames", "flow"}
-        What is written.
+        Frames, flow or both.
     field : str
-        Which flow field of the store.
+        Name of the store's flow field.
     bound_px : float, optional
-        Half the range of flow pictures, px. A store of codec `jpeg` has its own; others take 20.
+        Half the range of flow images, px. A store of codec `jpeg` has its own; others take 20.
     quality : int
-        JPEG quality of flow pictures that are encoded here, 1 to 100.
+        JPEG quality of flow images that are encoded here, 1 to 100.
     split : str, optional
         For webdataset: the split whose subsets get shards of their own.
     clips_per_shard : int
         For webdataset, >= 1.
     list_prefix : str, optional
-        What stands before each id in the annotation lists; without it the destination for tsn, whose
+        Put before each id in the annotation lists; without it the destination for tsn, whose
         lists are read from any folder, and nothing for the others, whose readers have a root.
     jobs : int
         Worker processes, >= 1.
@@ -61,7 +62,7 @@ class ExportConfig:
     bound_px: float | None = None
     quality: int = 95
     split: str | None = None
-    clips_per_shard: int = shards.DEFAULT_CLIPS
+    clips_per_shard: int = DEFAULT_CLIPS
     list_prefix: str | None = None
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
@@ -78,7 +79,7 @@ class ExportConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportSetup:
-    """An export ready to run: what is to be done, what is there already, what cannot be."""
+    """An export ready to run: units to write, units that are there already, units that cannot be."""
 
     store: Path
     destination: Destination
@@ -87,7 +88,7 @@ class ExportSetup:
     options: Mapping[str, Any]
     members: Mapping[str, Member]
     classes: tuple[str, ...]
-    splits: tuple[split_lists.Split, ...]
+    splits: tuple[Split, ...]
     todo: tuple[Unit, ...]
     there: tuple[UnitOutcome, ...]
     refused: tuple[UnitOutcome, ...]
@@ -105,20 +106,20 @@ def prepare(store_path: Path | str, destination: Path | str, config: ExportConfi
     StoreError
         The store cannot be read.
     """
-    store_path, place = Path(store_path), Destination(Path(destination))
+    store_path, folder = Path(store_path), Destination(Path(destination))
     with open_store(store_path) as store:
         recipe = _recipe(store, config)
         members = _members(store)
         classes, options = store.labels, _options(store, config, recipe)
-    place.check_options(options)
-    splits = tuple(split_lists.read_splits(store_path))
+    folder.check_options(options)
+    splits = tuple(read_splits(store_path))
     groups = _groups(config, splits, members)
     units = [
         Unit(
             name=name,
             members={video_id: members[video_id] for video_id in ids},
             store=store_path,
-            destination=place.path,
+            destination=folder.path,
             recipe=recipe,
         )
         for name, ids in groups.items()
@@ -127,7 +128,7 @@ def prepare(store_path: Path | str, destination: Path | str, config: ExportConfi
         units,
         ExportSetup(
             store=store_path,
-            destination=place,
+            destination=folder,
             config=config,
             recipe=recipe,
             options=options,
@@ -180,7 +181,7 @@ def _members(store: Store) -> dict[str, Member]:
 
 
 def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, Any]:
-    """Return what two exports into one folder must have in common."""
+    """Return the options that two exports into one folder must have in common."""
     layout = recipe.layout
     own = {
         "layout": layout.name,
@@ -197,7 +198,7 @@ def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, An
 
 
 def _groups(
-    config: ExportConfig, splits: Sequence[split_lists.Split], members: Mapping[str, Member]
+    config: ExportConfig, splits: Sequence[Split], members: Mapping[str, Member]
 ) -> dict[str, tuple[str, ...]]:
     """Return the ids of each unit, by the unit's path."""
     if config.layout != "webdataset":
@@ -210,7 +211,7 @@ def _groups(
     groups: dict[str, tuple[str, ...]] = {}
     for subset, ids in subsets.items():
         there = [video_id for video_id in ids if video_id in members]
-        groups |= shards.plan_shards(split_lists.file_word(subset), there, config.clips_per_shard)
+        groups |= plan_shards(file_word(subset), there, config.clips_per_shard)
     return groups
 
 

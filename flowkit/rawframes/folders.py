@@ -1,4 +1,4 @@
-"""Find the folders of raw frames below a folder, and tell whether one is complete."""
+"""Find the folders of raw frames below a folder, and check whether one is complete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from flowkit.errors import VideoError
-from flowkit.inputs import VideoSource, check_ids
+from flowkit.extraction.sources import VideoSource, check_ids
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
 from flowkit.store.ids import encode_video_id
 from flowkit.store.schema import Failure
 
 Pairing: TypeAlias = Literal["first", "second"]
 
-_PICTURE_SUFFIXES = (".jpg", ".jpeg")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg")
 _NAMED = 5
 _KINDS: tuple[Kind, ...] = ("img", "x", "y")
 
@@ -108,15 +108,15 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
-    """Tell why a folder without folders is no clip; None where it does not look like one."""
+    """Return why a folder without folders is no clip; None where it does not look like one."""
     if not names:
         return "empty_folder", "the folder is empty"
-    pictures = sorted(name for name in names if name.lower().endswith(_PICTURE_SUFFIXES))
-    if not pictures:
+    images = sorted(name for name in names if name.lower().endswith(_IMAGE_SUFFIXES))
+    if not images:
         return None
     expected = ", ".join(sorted({template.name(1) for template in templates}))
     return "unknown_names", (
-        f"{len(pictures)} pictures such as {pictures[0]}, none called as {expected}; "
+        f"{len(images)} images such as {images[0]}, none called as {expected}; "
         "choose another --layout or give --template"
     )
 
@@ -149,9 +149,9 @@ def inspect(
     Notes
     -----
     TSN's own extractor writes the second frame of each pair beside its flow, so that there are as
-    many pictures as fields and the first field's first frame is in no file. With pairing "second",
-    field k + 1 leads from picture k to k + 1, and the first field is left out. A folder that lost
-    its last picture looks the same, so that this is never guessed.
+    many images as fields and the first field's first frame is in no file. With pairing "second",
+    field k + 1 leads from image k to k + 1, and the first field is left out. A folder that lost
+    its last image looks the same, so that this is never guessed.
     Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
     """
     names = os.listdir(folder)
@@ -160,28 +160,28 @@ def inspect(
     if not x and not y:
         raise FolderError("no_flow", f"no flow, expected {layout.file_name('x', 0)} and on")
     if len(x) != len(y):
-        raise FolderError("uneven_flow", f"{len(x)} flow pictures of x and {len(y)} of y")
+        raise FolderError("uneven_flow", f"{len(x)} flow images of x and {len(y)} of y")
     flow = tuple((folder / a, folder / b) for a, b in zip(x, y, strict=True))
     if not frames:
         return ClipFiles(frames=(), flow=flow)
-    pictures = tuple(folder / name for name in _run(names, layout, "img"))
+    images = tuple(folder / name for name in _run(names, layout, "img"))
     note = ""
     if pairing == "second":
         flow, note = flow[1:], f"{x[0]} is left out: its first frame is not in the folder"
-    if not flow or len(pictures) != len(flow) + step:
-        raise FolderError(*_uneven(len(pictures), len(x), step, pairing))
-    return ClipFiles(frames=pictures, flow=flow, note=note)
+    if not flow or len(images) != len(flow) + step:
+        raise FolderError(*_uneven(len(images), len(x), step, pairing))
+    return ClipFiles(frames=images, flow=flow, note=note)
 
 
-def _uneven(pictures: int, flow: int, step: int, pairing: Pairing) -> tuple[str, str]:
-    if not pictures:
+def _uneven(images: int, flow: int, step: int, pairing: Pairing) -> tuple[str, str]:
+    if not images:
         return "no_frames", "no frames; --frames none imports its flow alone"
     expected = flow + step if pairing == "first" else flow
     hint = ""
-    if pairing == "first" and step == 1 and pictures == flow:
+    if pairing == "first" and step == 1 and images == flow:
         hint = "; folders of TSN's own extractor are so: --pairing second, if none was lost here"
     return "uneven_counts", (
-        f"{pictures} frames and {flow} flow fields, expected {expected} frames for {flow} fields at step "
+        f"{images} frames and {flow} flow fields, expected {expected} frames for {flow} fields at step "
         f"{step} with pairing {pairing}{hint}"
     )
 
@@ -212,7 +212,7 @@ def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
         what = "lacks" if missing else f"starts before {first} with"
         raise FolderError(
             "missing_files",
-            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} pictures, {min(numbers)} to "
+            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} images, {min(numbers)} to "
             f"{max(numbers)}); a layout that starts elsewhere needs --first-index",
         )
     return list(numbers.values())

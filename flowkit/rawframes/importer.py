@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
-from flowkit.errors import InputError, InvalidParameterError, NoSpaceError
+from flowkit.errors import InputError, InvalidParameterError
 from flowkit.executor import Executor
-from flowkit.extract import DEFAULT_SHARD_BYTES
-from flowkit.inputs import VideoSource, sources_of_list
-from flowkit.job import VideoOutcome, failed
+from flowkit.extraction.config import DEFAULT_SHARD_BYTES
+from flowkit.extraction.plan import check_options, make_plan
+from flowkit.extraction.sources import VideoSource, sources_of_list
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.jobs import Kind, Progress, Reasons, run_tasks
 from flowkit.lists import ListEntry
-from flowkit.plan import Plan, check_options, make_plan
 from flowkit.rawframes.folders import Pairing, find_folders, readings
-from flowkit.rawframes.import_job import IMPORTED, ImportJob, import_clip
+from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
-from flowkit.rawframes.running import Progress, run_tasks
-from flowkit.store.inventory import Inventory, inventory
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
+from flowkit.store.inventory import inventory
 from flowkit.store.schema import Failure, FieldOptions, StoreOptions
 from flowkit.typing import FrameCodec
+
+REASONS: Final[Reasons] = ((OSError, "unopenable"),)
+"""Errors that fail a clip, beside those of every task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class ImportConfig:
     Parameters
     ----------
     layout : {"tsn", "denseflow", "mmaction2"}
-        How the folders are laid out.
+        Layout of the folders.
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
@@ -43,13 +44,13 @@ class ImportConfig:
     step : int
         Frames between the two of a pair, >= 1.
     bound_px : float
-        Half the range that the flow pictures were quantised to, px; nothing in them tells it.
+        Half the range that the flow images were quantised to, px; no file has it.
     fps : float
-        Frames per second that times are made of, > 0; nothing tells that either.
+        Frames per second that times are made of, > 0; no file has that either.
     frame_codec : {"jpeg", "none"}
         Whether frames are imported.
     pairing : {"first", "second"}
-        Which frame of its pair has the number of a flow picture: the first, or, in folders of TSN's
+        The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
         own extractor, the second, at step 1 only.
     jobs : int
         Worker processes, >= 1.
@@ -94,7 +95,7 @@ class ImportConfig:
         return readings(self.layout, templates=self.templates, first_index=self.first_index, step=self.step)
 
     def options(self) -> StoreOptions:
-        """Return the options of the store: what is not known of such folders is called imported."""
+        """Return the options of the store: all that is unknown of such folders is called imported."""
         field = FieldOptions(tvl1_preset=IMPORTED, tvl1_params="{}")
         return StoreOptions(
             fields=(field,),
@@ -102,7 +103,7 @@ class ImportConfig:
             flow_codec="jpeg",
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
-            # What OpenCV encodes with unless told otherwise; the bytes are kept, so it says nothing more.
+            # OpenCV's default; the bytes are kept, so it says nothing more.
             jpeg_quality=95,
             resize=json.dumps({"mode": IMPORTED}),
             sampling=json.dumps({"assumed_fps": self.fps, "pairing": self.pairing}),
@@ -112,21 +113,17 @@ class ImportConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ImportSetup:
+class ImportSetup(StoreSetup):
     """An import ready to run."""
 
-    store: Path
     config: ImportConfig
-    options: StoreOptions
-    plan: Plan
     failures: tuple[Failure, ...]
     """Folders that look like clips and are none."""
-    found: Inventory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ImportReport:
-    """What a run came to.
+    """The outcome of a run.
 
     `outcomes` has this run's clips; `failures` those of them that failed and the folders that are no
     clips; `not_tried` counts what was left when a full disk ended the run.
@@ -139,7 +136,7 @@ class ImportReport:
 
     @property
     def stored(self) -> int:
-        """How many clips this run stored."""
+        """Number of clips that this run stored."""
         return sum(outcome.status == "stored" for outcome in self.outcomes)
 
 
@@ -224,7 +221,7 @@ def run(
     on_progress : callable
         Called when a clip ends and about five times a second between.
     executor : Executor, optional
-        What runs the clips; `config.jobs` processes of this machine without it.
+        Runs the clips; `config.jobs` processes of this machine without it.
 
     Raises
     ------
@@ -235,37 +232,30 @@ def run(
     KeyboardInterrupt
         Workers are ended first; finished clips stay as parts, a repeated run goes on.
     """
-    parts = PartsFolder(setup.store)
-    with parts.lock():
-        parts.remove_dead_temporaries()
-        outcomes = [_changed(source) for source in setup.plan.changed]
-        try:
-            with contextlib.closing(_run_jobs(setup, on_progress, executor)) as running:
-                for outcome in running:
-                    outcomes.append(outcome)
-                    if outcome.failure and outcome.failure.reason == NoSpaceError.reason:
-                        break  # a full disk fails every later clip in the same way
-        finally:
-            parts.remove_dead_temporaries()
-        now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
-        failures = (*setup.failures, *now)
-        _pack(setup, failures, labels)
+    outcomes = fill_store(
+        setup,
+        lambda: _import_all(setup, on_progress, executor),
+        changed="the folder has changed since it was stored; --update imports it again, the store keeps the "
+        "old one",
+        shard_bytes=setup.config.shard_bytes,
+        labels=labels,
+        known=setup.failures,
+    )
+    now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     return ImportReport(
-        outcomes=tuple(outcomes),
-        failures=failures,
+        outcomes=outcomes,
+        failures=(*setup.failures, *now),
         already_stored=len(setup.plan.stored),
         not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
     )
 
 
-def _run_jobs(
-    setup: ImportSetup,
-    on_progress: Callable[[Progress[VideoOutcome]], None],
-    executor: Executor | None,
-) -> Generator[VideoOutcome, None, None]:
+def _import_all(
+    setup: ImportSetup, on_progress: Callable[[Progress[VideoOutcome]], None], executor: Executor | None
+) -> list[VideoOutcome]:
     config = setup.config
     tasks = [
-        ImportJob(
+        ImportTask(
             source=source,
             store=setup.store,
             options=setup.options,
@@ -276,33 +266,14 @@ def _run_jobs(
         for source in setup.plan.todo
     ]
     return run_tasks(
-        import_clip,
+        Kind(work=import_clip, fail=_failed, reasons=REASONS),
         tasks,
-        lost=lambda job, how: failed(job.source, "worker_died", how),
         jobs=config.jobs,
         executor=executor,
         on_progress=on_progress,
+        failed=len(setup.plan.changed),
     )
 
 
-def _changed(source: VideoSource) -> VideoOutcome:
-    return failed(
-        source,
-        "source_changed",
-        "the folder has changed since it was stored; --update imports it again, the store keeps the old one",
-    )
-
-
-def _pack(setup: ImportSetup, failures: Sequence[Failure], labels: Sequence[str] | None) -> None:
-    """Bring the parts into the store; its ledger keeps what this run did not look at."""
-    tried = {str(source.path) for source in setup.plan.todo} | {failure.source for failure in failures}
-    earlier = [failure for failure in setup.found.failures if failure.source not in tried]
-    now = [failure for failure in failures if failure.reason != "source_changed"]
-    finalize(
-        setup.store,
-        options=setup.options,
-        labels=labels,
-        failures=[*earlier, *now],
-        shard_bytes=setup.config.shard_bytes,
-        replace=setup.plan.replaced,
-    )
+def _failed(task: ImportTask, reason: str, detail: str) -> VideoOutcome:
+    return failed_video(task.source, reason, detail)

@@ -1,4 +1,4 @@
-"""How other projects lay raw frames out: names, first index, and what a flow picture is called.
+"""The layouts of raw frames in other projects: file names of frames and flow, and the first index.
 
 Every layout has one folder a clip, at `<root>/<id>`; `webdataset` has one sample a clip in tar
 shards instead.
@@ -11,7 +11,7 @@ shards instead.
 ``npy``         frames.npy, uint8 (n, H, W, 3), and flow.npy, float32 (n, 2, H, W)
 ``webdataset``  a sample `<id>` with img_00000.jpg, flow_x_00000.jpg, flow_y_00000.jpg, json and cls
 
-Flow pictures are quantised alike in all of them (`flowkit.quantize.quantize_u8`), and encoded as
+Flow images are quantised alike in all of them (`flowkit.quantize.quantize_u8`), and encoded as
 grey JPEG of quality 95, OpenCV's default, which these tools leave as it is.
 
 Sources: yjxiong/dense_flow, `writeImages`, and temporal-segment-networks, `tools/build_of.py`
@@ -33,7 +33,7 @@ from flowkit.errors import InvalidParameterError
 from flowkit.validate import check_at_least, check_choice
 
 Kind: TypeAlias = Literal["img", "x", "y", "flo"]
-Form: TypeAlias = Literal["pictures", "flo", "npy", "tar"]
+Form: TypeAlias = Literal["images", "flo", "npy", "tar"]
 
 _NUMBER = re.compile(r"%0?\d*d")
 _MAX_NAME_BYTES = 200
@@ -83,9 +83,9 @@ class Layout:
     Parameters
     ----------
     name : str
-        What it is called.
-    form : {"pictures", "flo", "npy", "tar"}
-        What kind of files it has.
+        Its name, a key of `LAYOUTS`.
+    form : {"images", "flo", "npy", "tar"}
+        Kind of its files.
     templates : mapping of str to NameTemplate
         File names by kind: `img`, and `x` and `y` or `flo`.
     first_index : int
@@ -129,11 +129,11 @@ _FLOW_XY = _templates(img="img_%05d.jpg", x="flow_x_%05d.jpg", y="flow_y_%05d.jp
 LAYOUTS: Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout(name="tsn", form="pictures", templates=_FLOW_XY, first_index=1),
-        Layout(name="denseflow", form="pictures", templates=_FLOW_XY),
+        Layout(name="tsn", form="images", templates=_FLOW_XY, first_index=1),
+        Layout(name="denseflow", form="images", templates=_FLOW_XY),
         Layout(
             name="mmaction2",
-            form="pictures",
+            form="images",
             templates=_templates(img="img_%05d.jpg", x="x_%05d.jpg", y="y_%05d.jpg"),
             first_index=1,
         ),
@@ -142,7 +142,7 @@ LAYOUTS: Mapping[str, Layout] = {
         Layout(name="webdataset", form="tar", templates=_FLOW_XY),
     )
 }
-IMPORTED = tuple(name for name, layout in LAYOUTS.items() if layout.form == "pictures")
+IMPORTED = tuple(name for name, layout in LAYOUTS.items() if layout.form == "images")
 
 
 def make_layout(

@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run tasks in this process, which saves the start of workers."""
-    monkeypatch.setattr("flowkit.rawframes.running.LocalExecutor", lambda _: InlineExecutor())
+    monkeypatch.setattr("flowkit.jobs.LocalExecutor", lambda _: InlineExecutor())
 
 
 def run(command: click.Command, *words: object, status: int = 0) -> Result:

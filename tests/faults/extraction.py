@@ -8,25 +8,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flowkit import extract
 from flowkit.executor import InlineExecutor
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import extract
+from flowkit.extraction.sources import find_sources
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
-from flowkit.inputs import find_sources
+from flowkit.jobs import Progress
 
 
 def main(videos: Path, store: Path) -> None:
     # Clips longer than four frames are committed in segments.
-    config = extract.ExtractConfig(
-        backend="opencv", resize=ResizeRule(short_side=16), jobs=1, segment_frames=4
-    )
-    setup = extract.prepare(find_sources([videos]), store, config)
+    config = ExtractConfig(backend="opencv", resize=ResizeRule(short_side=16), jobs=1, segment_frames=4)
 
-    def say(progress: extract.Progress) -> None:
+    def say(progress: Progress[VideoOutcome]) -> None:
         if progress.outcome is not None and progress.outcome.status == "stored":
             print("committed", progress.outcome.video_id, flush=True)
 
     with InlineExecutor() as executor:
-        report = extract.run(setup, on_progress=say, executor=executor)
+        report = extract(find_sources([videos]), store, config=config, on_progress=say, executor=executor)
     for failure in report.failures:
         print("failed", failure.to_json(), flush=True)
     print("done", flush=True)

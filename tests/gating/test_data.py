@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import flowkit
 from flowkit.datasets import Split
 from flowkit.errors import InputError
-from flowkit.extract import ExtractConfig
+from flowkit.extraction.config import ExtractConfig
 from flowkit.store.reader import Store
 from gating.checkpoint import differences
 from gating.data import TrialData, plan_trial

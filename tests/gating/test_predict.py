@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 import flowkit
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError, StoreCorruptError
 from flowkit.executor import InlineExecutor
-from flowkit.extract import ExtractConfig
+from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Clip
 from flowkit.store.schema import Failure

@@ -16,10 +16,8 @@ import click
 
 import flowkit
 import flowkit_cli.extract
-from flowkit import extract
 from flowkit.errors import InputError
-from flowkit.extract import ExtractConfig
-from flowkit.extract_config import store_options
+from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
 from flowkit.store.recode import recode
@@ -134,7 +132,7 @@ def test_the_options_of_the_remedy_make_the_recorded_extraction(
         asked.append(config)
         raise click.Abort
 
-    monkeypatch.setattr(extract, "prepare", prepare)
+    monkeypatch.setattr("flowkit.extraction.run.prepare", prepare)
     words = [*extract_options(extracted(config)), str(tmp_path / "one.avi"), str(tmp_path / "out.h5")]
     with pytest.raises(click.Abort):
         flowkit_cli.extract.command.main(words, standalone_mode=False)

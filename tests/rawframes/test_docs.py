@@ -33,8 +33,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Tasks run in this process, which saves a start of workers for each command.
     """
     monkeypatch.chdir(tmp_path)
-    for module in ("flowkit.extract", "flowkit.rawframes.running"):
-        monkeypatch.setattr(f"{module}.LocalExecutor", lambda _: InlineExecutor())
+    monkeypatch.setattr("flowkit.jobs.LocalExecutor", lambda _: InlineExecutor())
     (tmp_path / "videos" / "walk").mkdir(parents=True)
     clips.mjpeg_avi(tmp_path / "videos/walk/one.avi", clips.moving_texture(2))
     store, options = tmp_path / "ucf101.h5", make_options()

@@ -13,12 +13,12 @@ from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
 from flowkit.executor import LocalExecutor
 from flowkit.flo import read_flo
+from flowkit.jobs import Progress
 from flowkit.quantize import quantize_u8
-from flowkit.rawframes import export
+from flowkit.rawframes import export, export_worker
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.rawframes.running import Progress
-from flowkit.rawframes.unit import Unit, UnitOutcome, write_unit
+from flowkit.rawframes.export_worker import Unit, UnitOutcome, write_unit
 from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
@@ -264,6 +264,34 @@ def test_a_damaged_clip_costs_only_itself(make_store: MakeStore, tmp_path: Path)
     assert (tmp_path / "out/b/img_00003.jpg").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ZeroDivisionError("a fault of ours"), "internal_error"), (MemoryError(), "out_of_memory")],
+)
+def test_a_fault_that_one_clip_brings_to_light_costs_only_that(
+    make_store: MakeStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+) -> None:
+    def faulty(unit: export_worker.Unit, *args: object, **options: object) -> None:
+        if unit.name == "b":
+            raise error
+        real(unit, *args, **options)  # type: ignore[arg-type]
+
+    store, real = make_store({"a": 3, "b": 3, "c": 3}), export_worker._write_folder
+    with monkeypatch.context() as patch:
+        patch.setattr(export_worker, "_write_folder", faulty)
+        report = run_export(store, tmp_path / "out")
+    (failure,) = report.failures
+    assert (failure.name, failure.reason) == ("b", reason)
+    assert str(error) in failure.detail
+    assert sorted(path.name for path in (tmp_path / "out").glob("[abc]")) == ["a", "c"]
+    assert (tmp_path / "out/annotations/all/rgb_all.txt").exists()
+    assert [outcome.status for outcome in run_export(store, tmp_path / "out").outcomes].count("exported") == 1
+
+
 class _DyingOnce:
     """Writes units, but dies at the first."""
 
@@ -300,13 +328,11 @@ def test_a_full_disk_ends_the_run_and_says_what_was_not_tried(
 ) -> None:
     import errno
 
-    from flowkit.rawframes import unit
-
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store = make_store({"a": 3, "b": 3, "c": 3})
-    monkeypatch.setattr(unit, "_write_file", full)
+    monkeypatch.setattr(export_worker, "_write_file", full)
     report = run_export(store, tmp_path / "out")
     assert [failure.reason for failure in report.failures] == ["no_space"]
     assert report.not_tried == 2

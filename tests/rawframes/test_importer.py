@@ -12,6 +12,7 @@ import flowkit
 from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
 from flowkit.lists import ListEntry, parse_list
 from flowkit.quantize import dequantize_u8, quantize_u8
+from flowkit.rawframes.folders import inspect
 from flowkit.store.inventory import inventory
 from tests.rawframes.conftest import (
     HEIGHT,
@@ -138,6 +139,32 @@ def test_each_bad_folder_costs_only_itself_and_has_its_reason(tmp_path: Path) ->
         assert list(store) == ["ok"]
         assert {Path(failure.source).name for failure in store.failures} == set(reasons)
     assert len((tmp_path / "out.h5.failures.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ZeroDivisionError("a fault of ours"), "internal_error"), (MemoryError(), "out_of_memory")],
+)
+def test_a_fault_that_one_folder_brings_to_light_costs_only_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def faulty(folder: Path, *args: object, **options: object) -> object:
+        if folder.name == "b":
+            raise error
+        return inspect(folder, *args, **options)  # type: ignore[arg-type]
+
+    for name in ("a", "b", "c"):
+        opencv_folder(tmp_path / "in" / name, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("flowkit.rawframes.import_worker.inspect", faulty)
+        report = run_import(tmp_path / "in", tmp_path / "out.h5")
+    (failure,) = report.failures
+    assert (Path(failure.source).name, failure.reason) == ("b", reason)
+    assert str(error) in failure.detail
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert list(store) == ["a", "c"]
+        assert [failure.reason for failure in store.failures] == [reason]
+    assert run_import(tmp_path / "in", tmp_path / "out.h5").stored == 1
 
 
 def test_a_mended_folder_is_imported_and_leaves_the_ledger(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ import pytest
 from numpy.typing import NDArray
 
 import flowkit
-from flowkit import extract
 from flowkit.errors import BackendUnavailableError
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import prepare, run
+from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule, pair_indices, to_grey
-from flowkit.inputs import find_sources
 from flowkit.quantize import dequantize_i8, quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.codes import Code
@@ -169,9 +170,9 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
         for shift in range(9 + k):
             writer.write(cv2.cvtColor(waves((60, 80), (0.5 * shift, k)).astype(np.uint8), cv2.COLOR_GRAY2BGR))
         writer.release()
-    config = extract.ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
-    setup = extract.prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
-    report = extract.run(setup)
+    config = ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
+    setup = prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
+    report = run(setup)
     assert not report.failures
     assert min(report.stages[stage] for stage in STAGES) > 0
     solver = cuda.load(config.params)

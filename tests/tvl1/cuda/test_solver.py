@@ -17,9 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import cuda_small
-from flowkit import extract
 from flowkit.doctor import examine
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import prepare, server_configs
 from flowkit.tvl1.backend import available_backends, choose_backend
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import modules as cuda_kernels
@@ -270,8 +271,8 @@ def test_an_extraction_starts_one_server_for_each_gpu(
     asked: tuple[int, ...], expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 3)
-    config = extract.ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
-    configs = extract.server_configs(extract.prepare([], tmp_path / "x.h5", config))
+    config = ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
+    configs = server_configs(prepare([], tmp_path / "x.h5", config))
     assert [server.gpu for server in configs] == expected
     assert {server.memory_bytes for server in configs} == {1 << 30}
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.quantize import quantize_i8, quantize_i16, quantize_u8
-from flowkit.rawframes.planes import to_planes
+from flowkit.rawframes.clip_files import to_planes
 
 
 def flow_field(px: float) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from flowkit.rawframes.shards import plan_shards, sample_key
+from flowkit.rawframes.tar import plan_shards, sample_key
 from tests.rawframes.conftest import MakeStore, contents, run_export
 
 

@@ -1,4 +1,4 @@
-"""What a worker process does with one folder of raw frames: read, check, commit a part."""
+"""The work on one folder of raw frames in a worker process: read, check, commit a part."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from flowkit import jpeg
-from flowkit.errors import JpegError, NoSpaceError, StoreCorruptError, VideoError
+from flowkit.errors import JpegError, StoreCorruptError
 from flowkit.executor import Worker
-from flowkit.inputs import VideoSource
-from flowkit.job import VideoOutcome, failed
-from flowkit.plan import fingerprint
+from flowkit.extraction.plan import fingerprint
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
@@ -24,7 +24,7 @@ from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
 from flowkit.store.writer import PartWriter
 
 IMPORTED = "imported"
-"""What stands where a store names the preset, the engine and the resize rule of its own work."""
+"""Stands where a store names the preset, the engine and the resize rule of its own work."""
 
 _UNKNOWN = (
     "imported from folders of layout {layout}: solver, its parameters and version, size of the source, and "
@@ -33,7 +33,7 @@ _UNKNOWN = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ImportJob:
+class ImportTask:
     """One folder to import, with everything a worker must know."""
 
     source: VideoSource
@@ -46,38 +46,37 @@ class ImportJob:
 
 @dataclasses.dataclass(slots=True)
 class _Seen:
-    """What the flow of a clip was found to be."""
+    """Sums over the flow of a clip."""
 
     largest_px: float = 0.0
     saturated: int = 0
     values: int = 0
 
 
-def import_clip(job: ImportJob, worker: Worker) -> VideoOutcome:
-    """Import one folder and commit its part; what goes wrong with it becomes its outcome."""
+def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
+    """Import one folder and commit its part.
+
+    Raises
+    ------
+    FolderError
+        Files are missing, broken or of unlike sizes.
+    OSError
+        The folder or a file cannot be read.
+    NoSpaceError
+        The disk is full.
+    """
     began = time.perf_counter()
-    source = job.source
-    try:
-        outcome = _import(job, worker)
-    except (VideoError, NoSpaceError) as error:
-        return failed(source, error.reason, str(error))
-    except OSError as error:
-        return failed(source, "unopenable", str(error))
-    return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
-
-
-def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
-    source, options = job.source, job.options
+    source, options = task.source, task.options
     files = inspect(
         source.path,
-        job.layouts,
+        task.layouts,
         step=options.step,
         frames=options.frame_codec == "jpeg",
-        pairing=job.pairing,
+        pairing=task.pairing,
     )
     state = fingerprint(source.path)
     height, width = _size(files.flow[0][0], files.flow[0][0].read_bytes())
-    parts, seen = PartsFolder(job.store), _Seen()
+    parts, seen = PartsFolder(task.store), _Seen()
     with PartWriter(
         parts.part_path(source.video_id),
         video_id=source.video_id,
@@ -88,11 +87,11 @@ def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
         n_frames = len(files.flow) + options.step
         for index in range(n_frames):
             frame = _checked(files.frames[index], (height, width)) if files.frames else None
-            writer.add_frame(index / job.fps, frame)
+            writer.add_frame(index / task.fps, frame)
             if index < len(files.flow):
                 writer.add_flow("flow", _field(files.flow[index], (height, width), options, seen))
             worker.report(index + 1, (index + 1) / n_frames)
-        record = _record(job, files, state, seen, size=(height, width))
+        record = _record(task, files, state, seen, size=(height, width))
         writer.commit(record)
     return VideoOutcome(
         video_id=source.video_id,
@@ -101,6 +100,7 @@ def _import(job: ImportJob, worker: Worker) -> VideoOutcome:
         label=source.label,
         n_frames=record.n_frames,
         n_flow=record.n_flow,
+        seconds=time.perf_counter() - began,
         warnings=(files.note,) if files.note else (),
     )
 
@@ -116,7 +116,7 @@ def _checked(path: Path, size: tuple[int, int]) -> bytes:
 
 
 def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions, seen: _Seen) -> EncodedFlow:
-    """Return the two pictures of a flow field as they are stored; note how far they reach."""
+    """Return the two images of a flow field as they are stored; note how far they reach."""
     pieces = []
     for path in pair:
         data = _read(path, size)
@@ -141,7 +141,7 @@ def _read(path: Path, size: tuple[int, int]) -> bytes:
     if found != size:
         raise FolderError(
             "size_mismatch",
-            f"{path} is {found[1]}x{found[0]}, the first flow picture {size[1]}x{size[0]}; "
+            f"{path} is {found[1]}x{found[0]}, the first flow image {size[1]}x{size[0]}; "
             "frames and flow of a clip must have one size",
         )
     return data
@@ -160,18 +160,18 @@ def _broken(path: Path, error: Exception) -> FolderError:
 
 
 def _record(
-    job: ImportJob, files: ClipFiles, state: SourceFingerprint, seen: _Seen, *, size: tuple[int, int]
+    task: ImportTask, files: ClipFiles, state: SourceFingerprint, seen: _Seen, *, size: tuple[int, int]
 ) -> VideoRecord:
     height, width = size
     return VideoRecord(
-        video_id=job.source.video_id,
-        label=job.source.label,
+        video_id=task.source.video_id,
+        label=task.source.label,
         width=width,
         height=height,
         source_width=width,
         source_height=height,
-        fps=job.fps,
-        n_frames=len(files.flow) + job.options.step,
+        fps=task.fps,
+        n_frames=len(files.flow) + task.options.step,
         n_flow=len(files.flow),
         backend=IMPORTED,
         status_reason=files.note,
@@ -181,5 +181,5 @@ def _record(
         source_sha256=state.sha256,
         clipped_fraction=seen.saturated / max(1, seen.values),
         flow_max_px=seen.largest_px,
-        deviations=_UNKNOWN.format(layout=job.layouts[0].name),
+        deviations=_UNKNOWN.format(layout=task.layouts[0].name),
     )

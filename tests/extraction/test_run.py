@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 import flowkit
-from flowkit import extract, job
-from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.errors import BackendError, InvalidParameterError, StoreBusyError, StoreOptionsError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
-from flowkit.extract import ExtractConfig, Progress
+from flowkit.extraction import run as extraction
+from flowkit.extraction import worker
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.sources import find_sources
+from flowkit.extraction.store_run import VideoOutcome
+from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.frames import ResizeRule
-from flowkit.inputs import find_sources
+from flowkit.jobs import Progress
 from flowkit.store.parts import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.server.client import ServerConfig
@@ -102,7 +106,7 @@ def test_changed_options_are_refused_each_by_name(videos: Path, store: Path) -> 
     run(videos, store)
     other = dataclasses.replace(SMALL, step=2, flow_codec="i16", resize=ResizeRule(short_side=32))
     with pytest.raises(StoreOptionsError, match=r"step: stored 1, asked 2.*flow_codec.*resize|resize.*"):
-        extract.prepare(find_sources([videos]), store, other)
+        extraction.prepare(find_sources([videos]), store, other)
 
 
 def test_a_changed_source_is_reported_and_redone_on_request(videos: Path, store: Path) -> None:
@@ -152,11 +156,11 @@ def test_a_long_video_goes_on_from_its_last_segment(
             solved.append(len(pairs))
             return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
 
-    real = job._solver
-    monkeypatch.setattr(job, "_solver", lambda *args: Counting(real(*args)))
-    setup = extract.prepare(find_sources([videos])[:1], store, config)
+    real = worker._solver
+    monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
+    setup = extraction.prepare(find_sources([videos])[:1], store, config)
     with InlineExecutor() as executor:
-        extract.run(setup, executor=executor)
+        extraction.run(setup, executor=executor)
     assert not solved
     with flowkit.open(store) as opened:
         assert opened["drift/one"].n_flow == 5
@@ -165,9 +169,9 @@ def test_a_long_video_goes_on_from_its_last_segment(
 def test_a_worker_that_dies_costs_its_video_and_is_named(
     videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "run_job", _die_on_two)
-    setup = extract.prepare(find_sources([videos]), store, dataclasses.replace(SMALL, jobs=2))
-    report = extract.run(setup)
+    monkeypatch.setattr(extraction, "extract_video", _die_on_two)
+    setup = extraction.prepare(find_sources([videos]), store, dataclasses.replace(SMALL, jobs=2))
+    report = extraction.run(setup)
     (failure,) = report.failures
     assert failure.reason == "worker_died"
     assert "SIGSEGV" in failure.detail
@@ -175,37 +179,48 @@ def test_a_worker_that_dies_costs_its_video_and_is_named(
     assert report.stored == 1
 
 
-def _die_on_two(task: job.Job, worker: Worker) -> job.VideoOutcome:
+def _die_on_two(task: VideoTask, process: Worker) -> VideoOutcome:
     if task.source.video_id == "two":
         os.kill(os.getpid(), signal.SIGSEGV)
-    return job.run_job(task, worker)
+    return extract_video(task, process)
 
 
 def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tmp_path: Path) -> None:
     run(videos, store)
-    setup = extract.prepare(find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=3))
+    setup = extraction.prepare(
+        find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=3)
+    )
     with LocalExecutor(3) as executor:
-        extract.run(setup, executor=executor)
+        extraction.run(setup, executor=executor)
     with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
         for video_id in one:
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("a fault of ours"), "internal_error"),
+        (MemoryError(), "out_of_memory"),
+        (BackendError("the engine broke"), "engine_error"),
+    ],
+)
 def test_a_fault_that_one_video_brings_to_light_costs_only_that(
-    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    real = job._record
+    real = worker._record
 
-    def faulty(task: job.Job, *args: object) -> object:
+    def faulty(task: VideoTask, *args: object) -> object:
         if task.source.video_id == "two":
-            raise ZeroDivisionError("a fault of ours")
+            raise error
         return real(task, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "_record", faulty)
+    monkeypatch.setattr(worker, "_record", faulty)
     report = run(videos, store)
     (failure,) = report.failures
-    assert failure.reason == "internal_error"
-    assert "ZeroDivisionError: a fault of ours" in failure.detail
+    assert failure.reason == reason
+    assert str(error) in failure.detail
+    assert (type(error).__name__ in failure.detail) == (reason == "internal_error")
     assert report.stored == 1
 
 
@@ -216,9 +231,11 @@ def test_servers_give_the_same_store_as_the_workers(
     run(videos, store)
     engine = choose_backend("auto").solver.name
     servers = [ServerConfig(backend=engine)] * 2
-    monkeypatch.setattr(extract, "server_configs", lambda _: servers)
-    setup = extract.prepare(find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=2))
-    assert extract.run(setup).stored == 2
+    monkeypatch.setattr(extraction, "server_configs", lambda _: servers)
+    setup = extraction.prepare(
+        find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=2)
+    )
+    assert extraction.run(setup).stored == 2
     with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
         for video_id in one:
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
@@ -228,7 +245,7 @@ def test_servers_give_the_same_store_as_the_workers(
 def test_gpus_without_the_cuda_backend_are_refused(videos: Path, store: Path) -> None:
     config = dataclasses.replace(SMALL, gpus=(0,), backend="reference")
     with pytest.raises(InvalidParameterError, match="gpus"):
-        extract.prepare(find_sources([videos]), store, config)
+        extraction.prepare(find_sources([videos]), store, config)
 
 
 def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> None:
@@ -244,7 +261,7 @@ def test_a_second_run_on_the_same_store_is_refused(videos: Path, store: Path) ->
 
 
 def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, store: Path) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: Progress[VideoOutcome]) -> None:
         if progress.outcome is not None:
             raise KeyboardInterrupt
 
@@ -252,14 +269,14 @@ def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, stor
         run(videos, store, on_progress=interrupt)
     assert not store.exists()
     assert len(PartsFolder(store).committed_parts()) == 1
-    setup = extract.prepare(find_sources([videos]), store, SMALL)
+    setup = extraction.prepare(find_sources([videos]), store, SMALL)
     assert [source.video_id for source in setup.plan.todo] == ["two"]
     assert run(videos, store).stored == 1
     assert not PartsFolder(store).path.exists()
 
 
 def test_progress_ends_at_the_whole(videos: Path, store: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Progress[VideoOutcome]] = []
     run(videos, store, on_progress=seen.append)
     assert (seen[-1].done, seen[-1].total, seen[-1].frames, seen[-1].fraction) == (2, 2, 11, 1.0)
 
@@ -289,9 +306,9 @@ def test_real_and_odd_files_end_as_their_readme_says(shared_data: Path, tmp_path
         "one_frame": "too_short",
     }
     config = dataclasses.replace(SMALL, resize=ResizeRule(short_side=32), frame_codec="none")
-    setup = extract.prepare(find_sources(names), tmp_path / "out.h5", config)
+    setup = extraction.prepare(find_sources(names), tmp_path / "out.h5", config)
     with InlineExecutor() as executor:
-        report = extract.run(setup, executor=executor)
+        report = extraction.run(setup, executor=executor)
     assert {Path(f.source).stem: f.reason for f in report.failures} == expected
     with flowkit.open(tmp_path / "out.h5") as opened:
         statuses = {video_id: clip.record.status for video_id, clip in opened.items()}

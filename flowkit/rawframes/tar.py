@@ -86,7 +86,7 @@ def index_json(name: str, shards: Mapping[str, tuple[int, int]]) -> str:
 
 
 def head_fields(facts: Mapping[str, Any], label: int | None) -> Iterator[tuple[str, bytes]]:
-    """Yield the fields that come before a sample's pictures: json, and cls where there is a class."""
+    """Yield the fields that come before a sample's images: json, and cls where there is a class."""
     yield "json", json.dumps(facts, ensure_ascii=False).encode()
     if label is not None:
         yield "cls", str(label).encode()

@@ -25,7 +25,7 @@ class ExtractConfig:
     Parameters
     ----------
     params : TVL1Params
-        What TV-L1 computes; `resolve_params("tsn")` gives a preset.
+        Of TV-L1; `resolve_params("tsn")` gives a preset.
     backend : str
         "auto", "cpu", "cuda", "opencv" or "reference". Only "auto" falls back, and says so.
     resize : ResizeRule
@@ -37,11 +37,11 @@ class ExtractConfig:
     backward : bool
         Also store the flow from frame k + step to k, as the field `flow_backward`.
     flow_codec : {"i8", "i16", "jpeg"}
-        How flow is stored; `bound_px` is the range of "jpeg".
+        Codec of the stored flow; `bound_px` is the range of "jpeg".
     frame_codec : {"jpeg", "none"}
         Whether RGB frames are stored; `jpeg_quality` in [1, 100].
     decoder : {"auto", "av", "opencv"}
-        What reads the videos; "auto" is PyAV where it is installed.
+        Reader of the videos; "auto" is PyAV where it is installed.
     gpus : tuple of int
         With backend "cuda": the GPUs to use, one process each; empty is all of them.
     gpu_memory_bytes : int

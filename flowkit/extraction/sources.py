@@ -1,4 +1,4 @@
-"""What the user named as input → the videos to extract, each with one id and one label.
+"""Files, folders and lists → the videos to extract, each with one id and one label.
 
 Inputs are files, folders (recursive), list files, or "-" for a list on standard input.
 """
@@ -191,7 +191,7 @@ def _below(path: Path, root: Path) -> PurePath:
     try:
         return path.relative_to(root)
     except ValueError:
-        # Outside the root: the folder that tells the class, and the name.
+        # Outside the root: the folder, which is the class, and the name.
         return PurePath(*path.parts[-2:])
 
 

@@ -1,4 +1,4 @@
-"""What a run has to do: each source against what the store already holds."""
+"""The plan of a run: each source compared with what the store already holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowkit.errors import StoreOptionsError
-from flowkit.inputs import VideoSource
+from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
 
@@ -66,7 +66,7 @@ def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path)
 
 
 def fingerprint(path: Path, *, with_hash: bool = True) -> SourceFingerprint:
-    """Return what identifies the state of a source: size, modification time, SHA-256.
+    """Return the state of a source: size, modification time, SHA-256.
 
     A folder of images counts as the list of its files; without `with_hash` the hash is "".
 
@@ -106,6 +106,6 @@ def _is_same(source: VideoSource, record: VideoRecord) -> bool:
         if now.bytes == record.source_bytes and now.mtime_ns != record.source_mtime_ns:
             now = fingerprint(source.path)
     except OSError:
-        # What is gone cannot have changed: the store keeps what it has.
+        # A file that is gone cannot have changed: the store keeps what it has.
         return True
     return record.fingerprint.matches(now)

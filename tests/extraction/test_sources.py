@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.inputs import VideoSource, check_ids, find_sources, sources_of_list
+from flowkit.extraction.sources import VideoSource, check_ids, find_sources, sources_of_list
 from flowkit.lists import ListEntry
 
 

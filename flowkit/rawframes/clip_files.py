@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.flo import flo_bytes
+from flowkit.quantize import quantize_u8
 from flowkit.rawframes.layouts import Layout
-from flowkit.rawframes.planes import to_planes
 from flowkit.store import guard
 from flowkit.store.reader import Store
 from flowkit.store.stored import JpegField
@@ -19,20 +22,20 @@ from flowkit.store.stored import JpegField
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """What is made of each clip.
+    """The files that are made of each clip.
 
     Parameters
     ----------
     layout : Layout
         Names and form.
     frames, flow : bool
-        Whether pictures, and whether flow, are written.
+        Whether images, and whether flow, are written.
     field : str
-        Which flow field.
+        Name of the flow field.
     bound_px : float
-        Half the range of flow pictures, px; of a store of codec `jpeg`, the store's.
+        Half the range of flow images, px; of a store of codec `jpeg`, the store's.
     quality : int
-        JPEG quality of flow pictures that have to be encoded, 1 to 100.
+        JPEG quality of flow images that have to be encoded, 1 to 100.
     """
 
     layout: Layout
@@ -45,7 +48,7 @@ class Recipe:
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """What was made so far: frames, flow fields, and how many of `values` components were clipped."""
+    """Sums over what was made: frames, flow fields, and how many of `values` components were clipped."""
 
     n_frames: int = 0
     n_flow: int = 0
@@ -53,8 +56,8 @@ class Tally:
     values: int = 0
 
 
-class ClipPieces:
-    """The pieces of one clip of an open store.
+class ExportedClip:
+    """The files of one clip of an open store.
 
     Parameters
     ----------
@@ -63,9 +66,9 @@ class ClipPieces:
     video_id : str
         One of its ids.
     recipe : Recipe
-        What to make.
+        The files to make.
     tally : Tally
-        Counts what is made.
+        Counts them.
     """
 
     def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: Tally) -> None:
@@ -81,7 +84,7 @@ class ClipPieces:
         Raises
         ------
         StoreCorruptError
-            A stored piece fails its CRC.
+            A stored chunk fails its CRC.
         """
         record, recipe, layout = self.record, self._recipe, self._recipe.layout
         for index in range(record.n_frames):
@@ -103,11 +106,11 @@ class ClipPieces:
             field = self._clip.flow(index, index + 1, self._recipe.field)[0]
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
-            x, y = self._flow_pictures(index)
+            x, y = self._flow_images(index)
             yield layout.file_name("x", index), x
             yield layout.file_name("y", index), y
 
-    def _flow_pictures(self, index: int) -> tuple[bytes, bytes]:
+    def _flow_images(self, index: int) -> tuple[bytes, bytes]:
         recipe = self._recipe
         with guard.contained(self._where):
             field = self._video.field(recipe.field)
@@ -138,3 +141,46 @@ class ClipPieces:
             for index in range(record.n_flow):
                 flow[index] = self._clip.flow(index, index + 1, self._recipe.field)[0]
             self._tally.n_flow += record.n_flow
+
+
+def to_planes(codes: NDArray[Any], scale: float, *, bound_px: float) -> tuple[NDArray[np.uint8], int]:
+    """Requantise one stored field to uint8 over [-bound, bound], as TSN and denseflow do.
+
+    Parameters
+    ----------
+    codes
+        int8 or int16 (2, H, W).
+    scale
+        px a code.
+    bound_px
+        Half the range, px, > 0; zero flow becomes 128.
+
+    Returns
+    -------
+    planes : uint8 array (2, H, W)
+    clipped : int
+        Components outside [-bound, bound].
+    """
+    table, limit = _table(codes.dtype.str, float(scale), float(bound_px))
+    clipped = 0
+    if limit is not None:
+        clipped = int(np.count_nonzero(codes > limit)) + int(np.count_nonzero(codes < -limit))
+    # Few values a code: each is quantised once, not once a pixel.
+    if codes.dtype.itemsize == 1:
+        # Four times as fast as indexing an array.
+        planes = np.frombuffer(codes.tobytes().translate(table.tobytes()), np.uint8)
+        return planes.reshape(codes.shape), clipped
+    return np.take(table, codes.view(np.uint16)), clipped
+
+
+@functools.lru_cache(maxsize=64)
+def _table(dtype: str, scale: float, bound_px: float) -> tuple[NDArray[np.uint8], int | None]:
+    """Return the uint8 code of each stored code seen as unsigned, and the largest that is not clipped.
+
+    None for the latter where nothing can be clipped.
+    """
+    kind = np.dtype(dtype)
+    every = np.arange(256**kind.itemsize, dtype=f"u{kind.itemsize}").view(kind)
+    flow = every * np.float32(scale)
+    planes, clipped = quantize_u8(flow, bound_px=bound_px)
+    return planes, int(every[np.abs(flow) <= bound_px].max()) if clipped else None

@@ -13,6 +13,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.encode import encode_batch, wanted_code
 from flowkit.errors import TooShortError
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
-from flowkit.inputs import VideoSource
-from flowkit.sink import Item, Sink
-from flowkit.stages import StageClock
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
@@ -37,10 +37,10 @@ MAX_CALL_PIXELS = 16_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
-    """What decides the contents of a video's part, and by what it is made.
+    """Everything that decides the contents of a video's part, and the engine that makes it.
 
     `fps` resamples by time (frames per second; for a folder of images it is their rate).
-    `solver_elsewhere` tells that the solver computes in another process, on no core of this one.
+    With `solver_elsewhere` the solver computes in another process, on no core of this one.
     """
 
     options: StoreOptions
@@ -52,13 +52,13 @@ class PipelineConfig:
 
     @property
     def backward(self) -> bool:
-        """Whether the flow from k + step to k is wanted too."""
+        """True if the flow from k + step to k is wanted too."""
         return any(field.name == "flow_backward" for field in self.options.fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """What the decoder told of a video, once it is at its end."""
+    """Facts of a video that are known once the decoder is at its end."""
 
     info: VideoInfo
     report: DecodeReport
@@ -68,8 +68,35 @@ class Decoded:
     notes: tuple[str, ...]
 
 
-class _Gate:
-    """Lets `limit()` threads in at a time; the limit may change while they wait."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """Frame k of a video and the flow of the pair that it begins.
+
+    `flows` has one encoded field per flow field of the store; it is empty for the last `step`
+    frames. `jpeg` is None in a store without frames.
+    """
+
+    pts_seconds: float
+    jpeg: bytes | None
+    flows: tuple[EncodedFlow, ...]
+
+
+class Sink(Protocol):
+    """Takes a video's items in order."""
+
+    @property
+    def committed(self) -> int:
+        """Return the number of leading frames that it has already and takes no more."""
+
+    def open_video(self, *, width: int, height: int) -> None:
+        """Take the size of the frames, px, before the first item."""
+
+    def add(self, item: Item) -> None:
+        """Append the next frame and the flow that begins at it."""
+
+
+class _ThreadLimit:
+    """A semaphore for `limit()` threads at a time; the limit may change while they wait."""
 
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
@@ -106,9 +133,9 @@ class Pipeline:
     source : VideoSource
         The video.
     config : PipelineConfig
-        What to make of it.
+        Contents and engine.
     threads : callable
-        Called as `threads()`: how many cores this video may use now.
+        Called as `threads()`: returns the number of cores that this video may use now.
     max_threads : int
         The most that `threads()` ever returns.
     """
@@ -126,7 +153,7 @@ class Pipeline:
         self.clock = StageClock()
         self._engine = codes_solver(config.solver)
         self._threads = threads
-        self._gate = _Gate(threads)
+        self._cores = _ThreadLimit(threads)
         self._pool = ThreadPoolExecutor(max_workers=max_threads)
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
@@ -141,7 +168,7 @@ class Pipeline:
         Parameters
         ----------
         sink : Sink
-            Takes frames and fields in order; says from which frame on it needs them.
+            Takes frames and fields in order; frames before `sink.committed` are decoded only.
         on_progress : callable
             Called with the number of frames decoded and the fraction of the video, in [0, 1].
 
@@ -213,14 +240,14 @@ class Pipeline:
         return self._size
 
     def _pairs_per_call(self) -> int:
-        """Return the engine's wish, less for pictures so large that a call would hold gigabytes."""
+        """Return the engine's wish, less for frames so large that a call would hold gigabytes."""
         width, height = self._size or (1, 1)
         return max(1, min(self.config.solver.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
 
     def _encode_frame(self, rgb: NDArray[np.uint8]) -> bytes | None:
         if self.config.options.frame_codec == "none":
             return None
-        with self._gate, self.clock.stage("jpeg"):
+        with self._cores, self.clock.stage("jpeg"):
             return jpeg.encode(rgb, self.config.options.jpeg_quality)
 
     def _submit(self, pairs: int) -> None:
@@ -238,12 +265,12 @@ class Pipeline:
         forward = pair_indices(len(greys), options.step)
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
-        solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._gate
+        solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._cores
         code, bound_px = wanted_code(options)
         with solving:
             made = self._engine.codes_batch(greys, asked, code=code, bound_px=bound_px)
         self.clock.add(made.seconds)
-        with self._gate, self.clock.stage("encode"):
+        with self._cores, self.clock.stage("encode"):
             coded = list(encode_batch(made, options.flow_codec))
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 

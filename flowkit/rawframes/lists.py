@@ -4,12 +4,12 @@ Splits are CSV files beside the store, `<store>.splits/<name>.csv`, with an `id`
 test, …) or a `fold` (each fold is the test set once). Lists go to `annotations/<split>/`:
 
 ``rgb_<subset>.txt``   with the number of frames
-``flow_<subset>.txt``  with the number of flow fields, one less: a loader that is told the number of
-                       frames would ask for a flow picture that does not exist
+``flow_<subset>.txt``  with the number of flow fields, one less: a loader that is given the number of
+                       frames would ask for a flow image that does not exist
 ``classes.txt``        the class names in order, the first is label 0
 
 The split `all` has every clip in one list. Only folders lie directly in `annotations`, because the
-scripts that count files take every entry two levels down for a folder of pictures.
+scripts that count files take every entry two levels down for a folder of images.
 
 Source: TSN's `tools/build_file_list.py` and mmaction2's `RawframeDataset`: fields divided by spaces,
 labels from 0; both have a list for frames and one for flow.

@@ -12,7 +12,7 @@ STAGES = ("decode", "resize", "jpeg", "upload", "solve", "download", "encode", "
 """In the order of the work. "encode" is that of flow, "jpeg" that of frames."""
 
 GPU_STAGES = ("upload", "solve", "download")
-"""What a GPU does where there is one; an engine of the CPU solves on the cores, and copies nothing."""
+"""Stages of a GPU where there is one; an engine of the CPU solves on the cores, and copies nothing."""
 
 
 class StageClock:

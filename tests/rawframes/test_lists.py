@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.rawframes.split_lists import Entry, Split, list_files, read_splits
+from flowkit.rawframes.lists import Entry, Split, list_files, read_splits
 from tests.rawframes.conftest import MakeStore, contents, run_export
 
 ENTRIES = {

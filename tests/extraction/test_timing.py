@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowkit.stages import StageClock, limiting_stage, stage_rates
+from flowkit.extraction.timing import StageClock, limiting_stage, stage_rates
 
 
 def test_a_clock_sums_what_it_times_and_what_it_is_told() -> None:

@@ -1,4 +1,4 @@
-"""What a worker process does with one unit of an export: a clip's folder, or a tar shard."""
+"""The work on one unit of an export in a worker process: a clip's folder, or a tar shard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowkit.errors import FlowkitError, InputError, NoSpaceError, StoreError
 from flowkit.executor import Worker
-from flowkit.rawframes import shards
+from flowkit.rawframes.clip_files import ExportedClip, Recipe, Tally
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
-from flowkit.rawframes.pieces import ClipPieces, Recipe, Tally
-from flowkit.rawframes.split_lists import Entry
+from flowkit.rawframes.lists import Entry
+from flowkit.rawframes.tar import ShardWriter, head_fields
 from flowkit.store.reader import Store, open_store
-from flowkit.store.schema import VideoRecord
+from flowkit.store.schema import Failure, VideoRecord
+
+CLIPPED_WARNING = 0.01
+"""Fraction of flow components beyond the bound above which a unit is warned of."""
 
 _FRAMES_A_REPORT = 16
 _FACTS = tuple(field.name for field in dataclasses.fields(Tally))
@@ -38,7 +40,7 @@ class Member:
         )
 
     def made_of(self) -> list[Any]:
-        """Return what identifies the clip's contents, beside its class and the options of its store."""
+        """Return the values that identify the contents, beside the class and the options of its store."""
         record, source = self.record, self.record.fingerprint
         counts = [record.n_frames, record.n_flow, record.width, record.height]
         return [source.bytes, source.mtime_ns, source.sha256, *counts, record.backend]
@@ -58,7 +60,7 @@ class Unit:
     recipe: Recipe
 
     def made_of(self) -> dict[str, Any]:
-        """Return what identifies the unit's contents."""
+        """Return the values that identify the unit's contents."""
         # Only a shard holds the numbers of classes, in its samples.
         tar = self.recipe.layout.form == "tar"
         return {
@@ -69,7 +71,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class UnitOutcome:
-    """What became of one unit of a run.
+    """The end of one unit of a run.
 
     `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components lay
     outside the bound; `reason` is one word, `detail` a sentence.
@@ -90,8 +92,22 @@ class UnitOutcome:
 
     @property
     def clipped_fraction(self) -> float:
-        """Share of the flow components that were clipped, in [0, 1]."""
+        """Fraction of the flow components that were clipped, in [0, 1]."""
         return self.clipped / max(1, self.values)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences of what its user should know."""
+        if self.clipped_fraction <= CLIPPED_WARNING:
+            return ()
+        return (f"{self.clipped_fraction:.1%} of the flow lies beyond the bound",)
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure, where there is one."""
+        if self.status != "failed":
+            return None
+        return Failure(source=self.name, reason=self.reason, detail=self.detail)
 
 
 def failed_unit(unit: Unit, reason: str, detail: str) -> UnitOutcome:
@@ -102,7 +118,7 @@ def failed_unit(unit: Unit, reason: str, detail: str) -> UnitOutcome:
 
 
 def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
-    """Return the outcome of a unit that stands at its place."""
+    """Return the outcome of a unit that is there, whole."""
     facts = {name: int(marker.facts.get(name, 0)) for name in _FACTS}
     return UnitOutcome(
         name=unit.name,
@@ -118,26 +134,22 @@ def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
 
 
 def write_unit(unit: Unit, worker: Worker) -> UnitOutcome:
-    """Write one unit and move it to its place; what goes wrong with it becomes its outcome."""
+    """Write one unit under another name, whole, and give it its own.
+
+    Raises
+    ------
+    InputError
+        Something stands there that no export has put there, or the name leads out of the destination.
+    StoreError
+        The store cannot be read.
+    OSError
+        A file cannot be written.
+    """
     began = time.perf_counter()
-    try:
-        outcome = _write(unit, worker)
-    except NoSpaceError as error:
-        return failed_unit(unit, error.reason, str(error))
-    except InputError as error:
-        return failed_unit(unit, "refused", str(error))
-    except StoreError as error:
-        return failed_unit(unit, "store_error", str(error))
-    except (FlowkitError, OSError) as error:
-        return failed_unit(unit, "write_error", str(error))
-    return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
-
-
-def _write(unit: Unit, worker: Worker) -> UnitOutcome:
-    place, tally = Destination(unit.destination), Tally()
+    destination, tally = Destination(unit.destination), Tally()
     on_frame = _reporter(unit, worker)
     store = _store(unit.store, os.stat(unit.store).st_mtime_ns)
-    with place.partial(unit.name) as partial:
+    with destination.partial(unit.name) as partial:
         if unit.recipe.layout.form == "tar":
             _write_shard(unit, store, tally, partial, on_frame=on_frame)
         else:
@@ -150,8 +162,9 @@ def _write(unit: Unit, worker: Worker) -> UnitOutcome:
             bytes=sum(sizes),
             facts=dataclasses.asdict(tally),
         )
-        place.place(unit.name, partial, marker)
-    return from_marker(unit, marker, "exported")
+        destination.commit(unit.name, partial, marker)
+    outcome = from_marker(unit, marker, "exported")
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
 
 
 @functools.lru_cache(maxsize=1)
@@ -161,7 +174,7 @@ def _store(path: Path, _: int) -> Store:
 
 
 def _reporter(unit: Unit, worker: Worker) -> Callable[[], None]:
-    """Return what to call after each frame."""
+    """Return the function to call after each frame."""
     total = sum(member.record.n_frames for member in unit.members.values())
     done = 0
 
@@ -179,13 +192,13 @@ def _write_folder(
 ) -> None:
     folder.mkdir()
     (video_id,) = unit.members
-    pieces = ClipPieces(store, video_id, unit.recipe, tally)
+    clip = ExportedClip(store, video_id, unit.recipe, tally)
     if unit.recipe.layout.form == "npy":
-        pieces.write_npy(folder, on_frame)
+        clip.write_npy(folder, on_frame)
         return
     inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name, data in pieces.files(on_frame):
+        for name, data in clip.files(on_frame):
             _write_file(name, data, inside)
     finally:
         os.close(inside)
@@ -203,17 +216,17 @@ def _write_file(name: str, data: bytes, folder: int) -> None:
 
 
 def _write_shard(unit: Unit, store: Store, tally: Tally, path: Path, *, on_frame: Callable[[], None]) -> None:
-    with shards.ShardWriter(path) as tar:
+    with ShardWriter(path) as tar:
         for video_id, member in unit.members.items():
-            pieces = ClipPieces(store, video_id, unit.recipe, tally)
-            for field, data in shards.head_fields(_sample_facts(unit, member.record, store), member.label):
+            clip = ExportedClip(store, video_id, unit.recipe, tally)
+            for field, data in head_fields(_sample_facts(unit, member.record, store), member.label):
                 tar.add(video_id, field, data)
-            for name, data in pieces.files(on_frame):
+            for name, data in clip.files(on_frame):
                 tar.add(video_id, name, data)
 
 
 def _sample_facts(unit: Unit, record: VideoRecord, store: Store) -> dict[str, Any]:
-    """Return what a sample's json says of its clip."""
+    """Return the facts of a clip that its sample's json has."""
     return {
         "id": record.video_id,
         "label": record.label,

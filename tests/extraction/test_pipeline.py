@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import flowkit
-from flowkit import extract
 from flowkit.errors import BackendError
 from flowkit.executor import InlineExecutor
+from flowkit.extraction.pipeline import Item, Pipeline, PipelineConfig
+from flowkit.extraction.run import extract, prepare
+from flowkit.extraction.sources import VideoSource
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
-from flowkit.inputs import VideoSource
-from flowkit.pipeline import Pipeline, PipelineConfig
-from flowkit.sink import Item
 from flowkit.store.codec import EncodedFlow, encode_flow
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.codes import FlowCodes
@@ -101,9 +100,8 @@ def test_fps_resamples_by_time(tmp_path: Path, store: Path) -> None:
 def test_a_list_with_times_takes_only_that_part(tmp_path: Path, store: Path) -> None:
     video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(20), fps=10)
     part = VideoSource(path=video, video_id="x_part", start_seconds=0.5, end_seconds=1.0)
-    setup = extract.prepare([part], store, SMALL)
     with InlineExecutor() as executor:
-        extract.run(setup, executor=executor)
+        extract([part], store, config=SMALL, executor=executor)
     with flowkit.open(store) as opened:
         assert np.allclose(opened["x_part"].pts, [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-3)
         assert opened["x_part"].record.start_seconds == 0.5
@@ -161,11 +159,11 @@ class Collected:
 def extracted(video: Path, store: Path, solver: Solver, codec: str) -> tuple[list[EncodedFlow], set[str]]:
     """Return the packed flow of a video, and the stages that were timed."""
     config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=0.5)  # type: ignore[arg-type]
-    options = extract.prepare([], store, config).options
+    options = prepare([], store, config).options
     source = VideoSource(path=video, video_id="x")
     pipeline = Pipeline(source, PipelineConfig(options=options, resize=NATIVE, solver=solver))
     sink = Collected()
-    pipeline.run(sink, lambda *_: None)  # type: ignore[arg-type]
+    pipeline.run(sink, lambda *_: None)
     return sink.flows, set(pipeline.clock.seconds)
 
 
@@ -209,7 +207,7 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(90, height=16, width=16))
     params = TVL1Params(warps=1, iterations=5)
     engine = choose_backend("auto", params).solver
-    options = extract.prepare([], store, SMALL).options
+    options = prepare([], store, SMALL).options
     sink, engines = Collected(), [ServerConfig(backend=engine.name)]
     with Servers(engines, params) as doomed, Servers(engines, params) as other:
         solver = RemoteSolver([*doomed.addresses, *other.addresses])
@@ -222,7 +220,7 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
                 ended_at.append(decoded)
                 doomed.close()
 
-        pipeline.run(sink, end_one)  # type: ignore[arg-type]
+        pipeline.run(sink, end_one)
     assert 0 < ended_at[0] < 90
     assert list(map(repr, sink.flows)) == list(map(repr, from_floats(video, engine, "i8")))
 
@@ -249,7 +247,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
     """What is in flight is bounded: the decoder waits for the solver."""
     threads = threading.active_count()
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
-    setup = extract.prepare([VideoSource(path=video, video_id="x")], store, SMALL)
+    setup = prepare([VideoSource(path=video, video_id="x")], store, SMALL)
     config = PipelineConfig(
         options=setup.options, resize=NATIVE, solver=choose_backend("auto").solver, decoder="av"
     )
@@ -271,7 +269,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
         nonlocal most
         most = max(most, decoded - sink.added)
 
-    pipeline.run(sink, watch)  # type: ignore[arg-type]
+    pipeline.run(sink, watch)
     assert sink.added == 120
     assert most <= 5 * config.solver.pairs_per_call
     assert threading.active_count() == threads

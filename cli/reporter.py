@@ -1,0 +1,204 @@
+"""The output of `flowkit extract`, `import` and `export`: plan, bar, JSON lines, failures, summary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowkit.extraction.run import ExtractReport, Setup
+    from flowkit.extraction.store_run import VideoOutcome
+    from flowkit.jobs import Progress
+    from flowkit.rawframes.export import ExportReport
+    from flowkit.rawframes.export_plan import ExportSetup
+    from flowkit.rawframes.export_worker import UnitOutcome
+    from flowkit.rawframes.importer import ImportReport, ImportSetup
+    from flowkit.store.schema import Failure
+
+
+class Reporter:
+    """Prints plan, progress and summary on stderr; stdout carries JSON lines only.
+
+    Parameters
+    ----------
+    as_json, quiet : bool
+        The switches of these names.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self._as_json = as_json
+        self._show_bar = sys.stderr.isatty() and not quiet
+        self._bar: Any = None
+        self._noun = ""
+        self._began = time.monotonic()
+        self._cores, self._gpu_lanes = 1, 0
+        self._reported: set[str] = set()
+
+    def plan_extraction(self, setup: Setup, *, dry_run: bool) -> None:
+        """Print what will be done, and with which engine and decoder; in a dry run each video too."""
+        from flowkit.extraction.run import server_configs
+        from flowkit.tvl1.server.server import LANES
+
+        plan, solver = setup.plan, setup.backend.solver
+        self._cores, self._gpu_lanes = setup.config.jobs, LANES * len(server_configs(setup))
+        for source in plan.stored:
+            self._print_json({"video_id": source.video_id, "status": "already_stored"})
+        counts = [f"{len(plan.todo)} to extract"]
+        counts += [f"{len(plan.stored)} already stored"] if plan.stored else []
+        counts += [f"{len(plan.changed)} changed since they were stored"] if plan.changed else []
+        self.say(f"{setup.store}: {', '.join(counts)}; {setup.config.jobs} jobs")
+        self.say(f"TV-L1 preset {setup.options.fields[0].tvl1_preset}, backend {setup.backend.reason}")
+        for deviation in solver.deviations:
+            self.say(f"  {solver.name} deviates: {deviation}")
+        for path, cause in setup.found.damaged.items():
+            self.say(f"damaged part, its video counts as missing: {path}: {cause}")
+        if setup.decoder != "av":
+            self.say(f"decoder {setup.decoder}: {setup.decoder_reason}")
+        if dry_run:
+            self._print_sources(setup)
+
+    def _print_sources(self, setup: Setup) -> None:
+        for name in ("todo", "stored", "changed"):
+            for source in getattr(setup.plan, name):
+                word = {"todo": "extract", "stored": "stored"}.get(name, name)
+                line = {"status": word, "video_id": source.video_id, "label": source.label}
+                self._print_json(line | {"source": str(source.path)})
+                if not self._as_json:
+                    click.echo(f"{word:8} {source.video_id}  label={source.label or '-'}  {source.path}")
+        if not self._as_json:
+            click.echo(json.dumps(dataclasses.asdict(setup.options), indent=2))
+
+    def plan_import(self, setup: ImportSetup) -> None:
+        """Print what will be imported."""
+        plan = setup.plan
+        self.say(f"{setup.store}: {len(plan.todo)} to import, {len(plan.stored)} already stored")
+
+    def plan_export(self, setup: ExportSetup) -> None:
+        """Print what will be written, and report what is there already or cannot be."""
+        self.say(f"{setup.destination.path}: {len(setup.todo)} to write, {len(setup.there)} there already")
+        for outcome in (*setup.there, *setup.refused):
+            self._report(outcome)
+
+    @contextlib.contextmanager
+    def running(self, noun: str, *, kept: str) -> Iterator[None]:
+        """Show a bar; on an interruption say what is kept and how to go on.
+
+        Parameters
+        ----------
+        noun : str
+            The things that the bar counts, such as "videos".
+        kept : str
+            What an interruption leaves, as the beginning of a sentence.
+        """
+        from tqdm import tqdm
+
+        self._noun = noun
+        form = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        self._bar = tqdm(total=1.0, disable=not self._show_bar, bar_format=form, file=sys.stderr)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._bar.close()
+            self.say(f"interrupted: {kept}; the same command again goes on from there")
+            raise
+        finally:
+            self._bar.close()
+
+    def progress(self, now: Progress[VideoOutcome] | Progress[UnitOutcome]) -> None:
+        """Move the bar; report what has ended."""
+        pace = now.frames / max(time.monotonic() - self._began, 1e-9)
+        self._bar.set_postfix_str(
+            f"{now.done}/{now.total} {self._noun}, {pace:.1f} frames/s, {now.failed} failed", refresh=False
+        )
+        self._bar.update(max(0.0, now.fraction - self._bar.n))
+        if now.outcome is not None:
+            self._report(now.outcome)
+
+    def _report(self, outcome: VideoOutcome | UnitOutcome) -> None:
+        """Print what is to be said of one video, clip or shard."""
+        self._reported.add(outcome.name)
+        rates = self._rates(getattr(outcome, "stages", {}), outcome.n_frames)
+        self._print_json(dataclasses.asdict(outcome) | rates)
+        for warning in outcome.warnings:
+            self.say(f"{outcome.name}: {warning}")
+        if outcome.failure is not None:
+            self._say_failed(outcome.failure)
+
+    def store_summary(self, store: Path, report: ExtractReport | ImportReport) -> int:
+        """Print what came of an extraction or an import, and return the exit status."""
+        reported = {str(outcome.source) for outcome in report.outcomes}
+        for outcome in report.outcomes:
+            if outcome.name not in self._reported and outcome.failure is not None:
+                self._report(outcome)
+        for failure in report.failures:
+            if failure.source not in reported:
+                self._say_failed(failure)
+        frames = sum(outcome.n_frames for outcome in report.outcomes)
+        counts = [f"{report.stored} stored"]
+        counts += [f"{report.already_stored} were stored before"] if report.already_stored else []
+        self._say_total(store, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames)
+        found = self._rates(getattr(report, "stages", {}), frames)
+        if found:
+            rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in found["stage_rates"].items())
+            self.say(f"frames per second of work: {rates}; {found['limits']} limits")
+        for reason, count in Counter(failure.reason for failure in report.failures).most_common():
+            self.say(f"  {count} {reason}")
+        if report.not_tried:
+            self.say("stopped early; the same command again goes on from here")
+        if report.failures:
+            self.say(f"each failure with its detail: {store}.failures.jsonl")
+        return 1 if report.failures or report.not_tried else 0
+
+    def export_summary(self, dest: Path, report: ExportReport) -> int:
+        """Print what came of an export, and return the exit status."""
+        new = [outcome for outcome in report.outcomes if outcome.status == "exported"]
+        there = sum(outcome.status == "already_exported" for outcome in report.outcomes)
+        counts = [f"{len(new)} exported"]
+        counts += [f"{there} were there before"] if there else []
+        frames = sum(outcome.n_frames for outcome in new)
+        self._say_total(dest, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames)
+        if any(outcome.values for outcome in report.outcomes):
+            self.say(f"{report.clipped_fraction:.3%} of the flow was clipped to the bound")
+        for note in report.notes:
+            self.say(note)
+        return 1 if report.failures or report.not_tried else 0
+
+    def _say_total(self, path: Path, counts: list[str], *, failed: int, not_tried: int, frames: int) -> None:
+        seconds = time.monotonic() - self._began
+        counts += [f"{failed} failed"] if failed else []
+        counts += [f"{not_tried} not tried"] if not_tried else []
+        pace = frames / max(seconds, 1e-9)
+        self.say(f"{path}: {', '.join(counts)}; {frames} frames in {seconds:.1f} s ({pace:.1f} frames/s)")
+
+    def _say_failed(self, failure: Failure) -> None:
+        self.say(f"FAILED {failure.source}: {failure.reason}: {failure.detail}")
+
+    def _rates(self, stages: Mapping[str, float], frames: int) -> dict[str, Any]:
+        """Return the frames per second of each stage's own work, and the stage that limits."""
+        from flowkit.extraction.timing import limiting_stage, stage_rates
+
+        rates = stage_rates(stages, frames) if frames else {}
+        if not rates:
+            return {}
+        limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)
+        return {"stage_rates": rates, "limits": limits}
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            click.echo(text, err=True)
+
+    def _print_json(self, value: Mapping[str, Any]) -> None:
+        if self._as_json:
+            click.echo(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,240 @@
+"""Many videos → one store: `extract`, or `prepare` and `run` by themselves."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flowkit.errors import InvalidParameterError
+from flowkit.executor import Executor
+from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.plan import check_options, make_plan
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.worker import VideoTask, extract_video
+from flowkit.jobs import Kind, Progress, run_tasks
+from flowkit.store.inventory import inventory
+from flowkit.store.schema import Failure
+from flowkit.tvl1.backend import BackendChoice, choose_backend
+from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
+from flowkit.video.reader import default_decoder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Setup(StoreSetup):
+    """An extraction ready to run: the plan, the chosen engine and decoder, and why."""
+
+    config: ExtractConfig
+    backend: BackendChoice
+    decoder: str
+    decoder_reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractReport:
+    """The outcome of a run.
+
+    `outcomes` has this run's videos; `not_tried` counts those that were left when a full disk or
+    `fail_fast` ended it; `stages` sums seconds of work per stage.
+    """
+
+    outcomes: tuple[VideoOutcome, ...]
+    already_stored: int
+    not_tried: int
+    stages: dict[str, float]
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The run's failures, in the order in which they happened."""
+        return tuple(outcome.failure for outcome in self.outcomes if outcome.failure is not None)
+
+    @property
+    def stored(self) -> int:
+        """Number of videos that this run stored."""
+        return sum(outcome.status == "stored" for outcome in self.outcomes)
+
+
+def extract(
+    sources: Sequence[VideoSource],
+    store: Path | str,
+    *,
+    config: ExtractConfig | None = None,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExtractReport:
+    """Extract frames and flow of videos into a store; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    sources : sequence of VideoSource
+        The videos, from `flowkit.find_sources`.
+    store : Path or str
+        The store's file; may exist.
+    config : ExtractConfig, optional
+        Every choice; its defaults without it.
+    labels : sequence of str, optional
+        Class names in their order; sorted labels of the videos without it.
+    on_progress : callable
+        Called with a `Progress` when a video ends and about five times a second between.
+    executor : Executor, optional
+        Runs the videos; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InvalidParameterError, BackendError
+        A choice cannot be met on this machine.
+    StoreError
+        The store was made with other options, cannot be read or written, or is being written.
+    """
+    setup = prepare(sources, Path(store), config or ExtractConfig())
+    return run(setup, labels=labels, on_progress=on_progress, executor=executor)
+
+
+def prepare(sources: Sequence[VideoSource], store: Path, config: ExtractConfig) -> Setup:
+    """Choose engine and decoder and compare the sources with the store; writes nothing.
+
+    Raises
+    ------
+    InvalidParameterError, BackendError
+        A choice cannot be met on this machine.
+    StoreError
+        The store exists and was made with other options, or cannot be read.
+    """
+    backend = choose_backend(config.backend, config.params)
+    if config.gpus and backend.solver.name != "cuda":
+        raise InvalidParameterError(
+            f"gpus {list(config.gpus)} were asked for, but the backend is {backend.reason}"
+        )
+    decoder, reason = (config.decoder, "asked for")
+    if config.decoder == "auto":
+        decoder, reason = default_decoder()
+    options = store_options(config, backend=backend.solver.name)
+    found = inventory(store)
+    check_options(options, found.options, store)
+    return Setup(
+        store=store,
+        config=config,
+        options=options,
+        plan=make_plan(sources, found, update=config.update),
+        backend=backend,
+        decoder=decoder,
+        decoder_reason=reason,
+        found=found,
+    )
+
+
+def run(
+    setup: Setup,
+    *,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExtractReport:
+    """Do what a setup plans, then pack the finished videos into the store.
+
+    Parameters
+    ----------
+    setup : Setup
+        From `prepare`.
+    labels, on_progress, executor
+        As in `extract`.
+
+    Raises
+    ------
+    StoreBusyError
+        Another extraction is writing this store.
+    NoSpaceError
+        The disk filled up while packing; finished videos stay as parts.
+    KeyboardInterrupt
+        Workers are ended first; finished videos stay as parts, a repeated run goes on.
+    """
+    outcomes = fill_store(
+        setup,
+        lambda: _extract_all(setup, on_progress, executor),
+        changed="the file has changed since it was stored; --update extracts it again, the store keeps the "
+        "old state",
+        shard_bytes=setup.config.shard_bytes,
+        labels=labels,
+    )
+    stages = collections.Counter[str]()
+    for outcome in outcomes:
+        stages.update(outcome.stages)
+    return ExtractReport(
+        outcomes=outcomes,
+        already_stored=len(setup.plan.stored),
+        not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
+        stages=dict(stages),
+    )
+
+
+def _extract_all(
+    setup: Setup, on_progress: Callable[[Progress[VideoOutcome]], None], executor: Executor | None
+) -> list[VideoOutcome]:
+    todo = setup.plan.todo
+    if not todo:
+        return []
+    with contextlib.ExitStack() as stack:
+        servers = _start_servers(setup, stack)
+        return run_tasks(
+            Kind(work=extract_video, fail=_failed),
+            [_task(setup, source, servers) for source in todo],
+            jobs=setup.config.jobs,
+            executor=executor,
+            on_progress=on_progress,
+            weights=[_bytes(source.path) for source in todo],
+            failed=len(setup.plan.changed),
+            fail_fast=setup.config.fail_fast,
+        )
+
+
+def _failed(task: VideoTask, reason: str, detail: str) -> VideoOutcome:
+    return failed_video(task.source, reason, detail)
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file or of the files in a folder, and 1: the weight of a video."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return 1 + sum(file.stat().st_size for file in files)
+    except OSError:
+        return 1
+
+
+def _start_servers(setup: Setup, stack: contextlib.ExitStack) -> tuple[str, ...]:
+    """Start one process per GPU and return their addresses; engines of the CPU live in the workers."""
+    configs = server_configs(setup)
+    if not configs:
+        return ()
+    servers = stack.enter_context(Servers(configs, setup.config.params))
+    for cause in servers.failed:
+        warnings.warn(f"{cause}; the other GPUs do its share", RuntimeWarning, stacklevel=2)
+    return tuple(servers.addresses)
+
+
+def server_configs(setup: Setup) -> list[ServerConfig]:
+    """Return the servers that an extraction needs: with backend "cuda" one for each GPU."""
+    if setup.backend.solver.name != "cuda":
+        return []
+    gpus = setup.config.gpus or range(count_gpus())
+    return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
+
+
+def _task(setup: Setup, source: VideoSource, servers: tuple[str, ...]) -> VideoTask:
+    config = setup.config
+    return VideoTask(
+        source=source,
+        store=setup.store,
+        options=setup.options,
+        params=config.params,
+        backend=setup.backend.solver.name,
+        resize=config.resize,
+        decoder=setup.decoder,
+        fps=config.fps,
+        segment_frames=config.segment_frames,
+        servers=servers,
+    )

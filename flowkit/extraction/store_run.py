@@ -1,0 +1,125 @@
+"""A run that adds videos to a store, wherever they come from: lock, sweep, work, pack."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flowkit.extraction.plan import Plan
+from flowkit.extraction.sources import VideoSource
+from flowkit.store.inventory import Inventory
+from flowkit.store.pack import finalize
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import Failure, StoreOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VideoOutcome:
+    """The end of one video of a run.
+
+    `status` is "stored", "already_stored" or "failed"; `stages` are seconds of work (summed over
+    threads) per stage; `seconds` is elapsed time.
+    """
+
+    video_id: str
+    source: str
+    status: str
+    label: str = ""
+    n_frames: int = 0
+    n_flow: int = 0
+    truncated: bool = False
+    seconds: float = 0.0
+    stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def name(self) -> str:
+        """The video's id."""
+        return self.video_id
+
+    @property
+    def reason(self) -> str:
+        """Reason of the failure, one word; "" where there is none."""
+        return self.failure.reason if self.failure is not None else ""
+
+
+def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
+    """Return the outcome of a video that did not make it."""
+    return VideoOutcome(
+        video_id=source.video_id,
+        source=str(source.path),
+        status="failed",
+        label=source.label,
+        failure=Failure(source=str(source.path), reason=reason, detail=detail),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSetup:
+    """A store as it was found, and the videos that a run is to add to it."""
+
+    store: Path
+    options: StoreOptions
+    plan: Plan
+    found: Inventory
+
+
+def fill_store(
+    setup: StoreSetup,
+    work: Callable[[], Sequence[VideoOutcome]],
+    *,
+    changed: str,
+    shard_bytes: int,
+    labels: Sequence[str] | None = None,
+    known: Sequence[Failure] = (),
+) -> tuple[VideoOutcome, ...]:
+    """Do the work on a locked store, then pack the finished parts into it; return every outcome.
+
+    The ledger has this run's failures and those earlier ones that this run did not look at. A source that
+    has changed is an outcome, and no line of the ledger: the store has it.
+
+    Parameters
+    ----------
+    setup : StoreSetup
+        The plan.
+    work : callable
+        Commits the parts of `setup.plan.todo` and returns an outcome of each that was tried.
+    changed : str
+        Detail of the failure of a source that has changed since it was stored.
+    shard_bytes : int
+        Beyond this size the store is a master file and shards.
+    labels : sequence of str, optional
+        Class names in their order; sorted labels of the videos without it.
+    known : sequence of Failure
+        Failures from before the run.
+
+    Raises
+    ------
+    StoreBusyError
+        Another run is writing this store.
+    NoSpaceError
+        The disk filled up while packing; finished videos stay as parts.
+    """
+    parts = PartsFolder(setup.store)
+    with parts.lock():
+        parts.remove_dead_temporaries()
+        try:
+            outcomes = work()
+        finally:
+            # Ended workers leave temporaries; a run that is repeated would sweep them too.
+            parts.remove_dead_temporaries()
+        now = [*known, *(outcome.failure for outcome in outcomes if outcome.failure is not None)]
+        looked_at = {str(source.path) for source in setup.plan.todo} | {failure.source for failure in known}
+        earlier = [failure for failure in setup.found.failures if failure.source not in looked_at]
+        finalize(
+            setup.store,
+            options=setup.options,
+            labels=labels,
+            failures=[*earlier, *now],
+            shard_bytes=shard_bytes,
+            replace=setup.plan.replaced,
+        )
+    left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
+    return (*left_alone, *outcomes)

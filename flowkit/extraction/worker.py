@@ -1,0 +1,311 @@
+"""The work on one video in a worker process: run the pipeline, commit a part, by segments if it is long."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+from typing import Self
+
+from flowkit.executor import Worker
+from flowkit.extraction.pipeline import Decoded, Item, Pipeline, PipelineConfig
+from flowkit.extraction.plan import fingerprint
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.store_run import VideoOutcome
+from flowkit.frames import ResizeRule
+from flowkit.store.codec import EncodedFlow
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
+from flowkit.store.writer import PartWriter
+from flowkit.tvl1.backend import Solver, choose_backend
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.server.client import RemoteSolver
+
+CLIPPED_WARNING = 0.01
+"""Fraction of flow values outside a bounded codec's range above which a video is warned of."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VideoTask:
+    """One video to extract, with everything a worker must know.
+
+    `servers` are the sockets of the processes that compute; without any, the worker does.
+    """
+
+    source: VideoSource
+    store: Path
+    options: StoreOptions
+    params: TVL1Params
+    backend: str
+    resize: ResizeRule
+    decoder: str
+    fps: float | None
+    segment_frames: int
+    servers: tuple[str, ...] = ()
+
+
+@functools.lru_cache(maxsize=2)
+def _solver(backend: str, params: TVL1Params) -> Solver:
+    return choose_backend(backend, params).solver
+
+
+@functools.lru_cache(maxsize=2)
+def _remote_solver(servers: tuple[str, ...]) -> RemoteSolver:
+    return RemoteSolver(servers)
+
+
+def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
+    """Extract one video and commit its part.
+
+    Raises
+    ------
+    VideoError
+        The video cannot be opened or decoded, or has no pair of frames.
+    BackendError
+        The engine fails.
+    NoSpaceError
+        The disk is full.
+    """
+    began = time.perf_counter()
+    solver: Solver
+    if task.servers:
+        first = worker.slot % len(task.servers)
+        solver = _remote_solver(task.servers[first:] + task.servers[:first])
+    else:
+        solver = _solver(task.backend, task.params)
+    config = PipelineConfig(
+        options=task.options,
+        resize=task.resize,
+        solver=solver,
+        decoder=task.decoder,
+        fps=task.fps,
+        solver_elsewhere=bool(task.servers),
+    )
+    pipeline = Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
+    with pipeline.clock.stage("fingerprint"):
+        state = _fingerprint(task.source)
+    parts = PartsFolder(task.store)
+    with PartSink(
+        parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
+    ) as sink:
+        decoded = pipeline.run(sink, worker.report)
+        record = _record(task, decoded, sink, solver)
+        with pipeline.clock.stage("write"):
+            record = sink.commit(record)
+    return VideoOutcome(
+        video_id=task.source.video_id,
+        source=str(task.source.path),
+        status="stored",
+        label=record.label,
+        n_frames=record.n_frames,
+        n_flow=record.n_flow,
+        truncated=record.status == "truncated",
+        seconds=time.perf_counter() - began,
+        stages=dict(pipeline.clock.seconds),
+        warnings=_warnings(record, decoded, task.options),
+    )
+
+
+def _fingerprint(source: VideoSource) -> SourceFingerprint:
+    try:
+        return fingerprint(source.path)
+    except OSError:
+        # The decoder gives the better word for a file that is missing or unreadable.
+        return SourceFingerprint(name=source.path.name, bytes=0, mtime_ns=0, sha256="")
+
+
+def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -> VideoRecord:
+    info, report, state = decoded.info, decoded.report, sink.state
+    return VideoRecord(
+        video_id=task.source.video_id,
+        label=task.source.label,
+        width=sink.width,
+        height=sink.height,
+        source_width=info.width,
+        source_height=info.height,
+        rotation=info.rotation,
+        fps=decoded.fps,
+        n_frames=decoded.n_frames,
+        n_flow=decoded.n_flow,
+        backend=solver.name,
+        device=solver.device,
+        opencv_version=solver.version if solver.name == "opencv" else "",
+        status="truncated" if report.truncated else "ok",
+        status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
+        skipped_frames=report.skipped_frames,
+        pts_repaired=int(report.pts_repaired),
+        source_name=state.name,
+        source_bytes=state.bytes,
+        source_mtime_ns=state.mtime_ns,
+        source_sha256=state.sha256,
+        deviations="; ".join(solver.deviations),
+        start_seconds=task.source.start_seconds,
+        end_seconds=task.source.end_seconds,
+    )
+
+
+def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> tuple[str, ...]:
+    found = list(decoded.notes)
+    if record.status == "truncated":
+        found.append(f"truncated: {decoded.report.truncated_reason}")
+    if record.clipped_fraction > CLIPPED_WARNING:
+        found.append(
+            f"{record.clipped_fraction:.1%} of the flow lies outside the range of --flow-codec "
+            f"{options.flow_codec} and was clipped (largest {record.flow_max_px:.1f} px); "
+            "use --flow-codec i8 or a larger --bound"
+        )
+    return tuple(found)
+
+
+@dataclasses.dataclass(slots=True)
+class _Totals:
+    """Sums over some flow fields: their number, and how far they reach."""
+
+    n_flow: int = 0
+    max_px: float = 0.0
+    clipped: int = 0
+    values: int = 0
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Fraction of the flow values that the codec clipped, in [0, 1]."""
+        return self.clipped / max(1, self.values)
+
+    def count(self, flows: tuple[EncodedFlow, ...], values: int) -> None:
+        """Add the fields of one pair, of `values` flow values each."""
+        self.n_flow += bool(flows)
+        for flow in flows:
+            self.max_px = max(self.max_px, flow.max_px)
+            self.clipped += flow.clipped
+            self.values += values
+
+
+class PartSink:
+    """Takes a video's items in order and commits them, in segments of a bounded number of frames.
+
+    Parameters
+    ----------
+    parts : PartsFolder
+        Where parts are.
+    video_id : str
+        Id of the video.
+    options : StoreOptions
+        Options of the store.
+    state : SourceFingerprint
+        State of the source: segments of another one are not trusted.
+    segment_frames : int
+        Frames of a segment.
+    """
+
+    def __init__(
+        self,
+        parts: PartsFolder,
+        video_id: str,
+        options: StoreOptions,
+        state: SourceFingerprint,
+        *,
+        segment_frames: int,
+    ) -> None:
+        self.width = self.height = 0
+        self._parts = parts
+        self._id = video_id
+        self._options = options
+        self.state = state
+        self._segment_frames = segment_frames
+        self._fields = field_names(options)
+        self._writer: PartWriter | None = None
+        self._here = _Totals()
+        self._segments = 0
+        self._committed = 0
+        segments = parts.committed_segments(video_id, options, state)
+        while self._segments in segments:
+            self._committed += segments[self._segments].n_frames
+            self._segments += 1
+
+    @property
+    def committed(self) -> int:
+        """Number of leading frames that are committed, by this run or an earlier one."""
+        return self._committed
+
+    def open_video(self, *, width: int, height: int) -> None:
+        """Take the size of the stored frames, px, before the first item."""
+        self.width, self.height = width, height
+
+    def add(self, item: Item) -> None:
+        """Append the next frame and the flow that begins at it.
+
+        Raises
+        ------
+        NoSpaceError
+            The disk is full.
+        """
+        if self._writer is not None and self._writer.n_frames >= self._segment_frames:
+            self._commit_segment(self._writer)
+        writer = self._writer or self._open_writer()
+        writer.add_frame(item.pts_seconds, item.jpeg)
+        for name, flow in zip(self._fields, item.flows, strict=False):
+            writer.add_flow(name, flow)
+        self._here.count(item.flows, 2 * self.width * self.height)
+
+    def commit(self, record: VideoRecord) -> VideoRecord:
+        """Commit the video as one part and return its record, with the flow's totals.
+
+        Raises
+        ------
+        NoSpaceError
+            The disk is full.
+        """
+        if self._writer is None or self._segments:
+            if self._writer is not None:
+                self._commit_segment(self._writer)
+            return self._parts.assemble(self._id, self._segments, record)
+        whole = self._with_totals(record)
+        self._writer.commit(whole)
+        return whole
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _open_writer(self) -> PartWriter:
+        self._here = _Totals()
+        self._writer = PartWriter(
+            self._parts.part_path(self._id),
+            video_id=self._id,
+            options=self._options,
+            width=self.width,
+            height=self.height,
+        )
+        return self._writer
+
+    def _commit_segment(self, writer: PartWriter) -> None:
+        record = VideoRecord(
+            video_id=self._id,
+            width=self.width,
+            height=self.height,
+            source_width=self.width,
+            source_height=self.height,
+            fps=0.0,
+            n_frames=writer.n_frames,
+            n_flow=self._here.n_flow,
+            backend="",
+            source_name=self.state.name,
+            source_bytes=self.state.bytes,
+            source_mtime_ns=self.state.mtime_ns,
+            source_sha256=self.state.sha256,
+        )
+        # Until it was full, it could have become the whole part.
+        writer.path = self._parts.segment_path(self._id, self._segments)
+        writer.commit(self._with_totals(record))
+        self._committed += record.n_frames
+        self._segments += 1
+        self._writer = None
+
+    def _with_totals(self, record: VideoRecord) -> VideoRecord:
+        return dataclasses.replace(
+            record, clipped_fraction=self._here.clipped_fraction, flow_max_px=self._here.max_px
+        )

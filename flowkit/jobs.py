@@ -1,0 +1,217 @@
+"""Tasks over an executor: one table of errors and reasons, one progress meter, one rule when to stop.
+
+Nothing here knows of videos or stores. A `Kind` names the work and the outcome of a failed task; whatever a
+worker raises costs its own task, with a reason of one word, and no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+from flowkit.errors import BackendError, NoSpaceError, VideoError
+from flowkit.executor import Executor, LocalExecutor, Worker
+
+Reasons: TypeAlias = tuple[tuple[type[Exception], str], ...]
+
+REASONS: Final[Reasons] = (
+    (VideoError, VideoError.reason),
+    (NoSpaceError, NoSpaceError.reason),
+    (BackendError, "engine_error"),
+    (MemoryError, "out_of_memory"),
+)
+"""The reason that each error gives a failed task; the first row that fits counts.
+
+A `VideoError` carries the word of its own class. The rows of a kind follow, then "internal_error" for all
+that nobody foresaw, with the traceback; "worker_died" is for what raised nothing any more.
+"""
+
+
+class TaskOutcome(Protocol):
+    """The end of one task, as a run counts it; `reason` is "" unless `status` is "failed"."""
+
+    @property
+    def status(self) -> str:
+        """Return "failed", or a word for a good end."""
+
+    @property
+    def reason(self) -> str:
+        """Return the reason of a failure, one word."""
+
+    @property
+    def n_frames(self) -> int:
+        """Return the number of frames that were worked through."""
+
+
+Task = TypeVar("Task")
+Result = TypeVar("Result", bound=TaskOutcome)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Kind(Generic[Task, Result]):
+    """One kind of task; everything in it can be pickled.
+
+    Parameters
+    ----------
+    work : callable
+        Called as `work(task, worker)` in a worker process; may raise whatever it likes.
+    fail : callable
+        Called as `fail(task, reason, detail)`: returns the outcome of a task that failed.
+    reasons : tuple of (type, str)
+        Rows that follow those of `REASONS`.
+    """
+
+    work: Callable[[Task, Worker], Result]
+    fail: Callable[[Task, str, str], Result]
+    reasons: Reasons = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Progress(Generic[Result]):
+    """The progress of a run; `outcome` is of the task that has just ended, if one has.
+
+    `done` of `total` tasks ended, `failed` of them (and of what failed before the run) badly; `frames` counts
+    frames so far; `fraction` is the fraction of the work that is done, by the tasks' weights, in [0, 1].
+    """
+
+    done: int
+    total: int
+    failed: int
+    frames: int
+    fraction: float
+    outcome: Result | None = None
+
+
+def run_tasks(
+    kind: Kind[Task, Result],
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    executor: Executor | None = None,
+    on_progress: Callable[[Progress[Result]], None] = lambda _: None,
+    weights: Sequence[int] | None = None,
+    failed: int = 0,
+    fail_fast: bool = False,
+) -> list[Result]:
+    """Run tasks and return their outcomes, in the order in which they ended.
+
+    A full disk ends the run, because it fails every later task in the same way; so does the first failure
+    with `fail_fast`. Tasks that were not tried have no outcome.
+
+    Parameters
+    ----------
+    kind : Kind
+        The work.
+    tasks : sequence
+        Each is passed to `kind.work`.
+    jobs : int
+        Processes of this machine to run them, where no `executor` does.
+    executor : Executor, optional
+        Runs the tasks.
+    on_progress : callable
+        Called with a `Progress` when a task ends and about five times a second between.
+    weights : sequence of int, optional
+        The fraction of the work that each task is, in any unit, > 0; without it all are equal.
+    failed : int
+        Failures before the run, for the progress.
+    fail_fast : bool
+        Stop at the first task that fails.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Workers are ended first.
+    """
+    outcomes: list[Result] = []
+    if not tasks:
+        return outcomes
+    weights = weights or [1] * len(tasks)
+    with contextlib.ExitStack() as stack:
+        # More workers than tasks are of use: their cores go to the tasks' threads.
+        executor = executor or stack.enter_context(LocalExecutor(jobs))
+        meter = _Meter(weights, executor, on_progress, failed)
+        running = executor.run(functools.partial(_attempt, kind), list(enumerate(tasks)), on_wait=meter.tick)
+        # Closed even when the loop is left early: no worker lives on behind it.
+        for ended in stack.enter_context(contextlib.closing(running)):
+            number, task = ended.task
+            outcome = ended.result
+            if outcome is None:
+                outcome = kind.fail(task, "worker_died", ended.died)
+            outcomes.append(outcome)
+            meter.count(weights[number], outcome)
+            if outcome.reason == NoSpaceError.reason or (fail_fast and outcome.status == "failed"):
+                break
+    return outcomes
+
+
+def explain(error: Exception, reasons: Reasons = ()) -> tuple[str, str]:
+    """Return the reason of a failure, one word, and its detail.
+
+    Parameters
+    ----------
+    error : Exception
+        Raised by the work.
+    reasons : tuple of (type, str)
+        Rows that follow those of `REASONS`.
+    """
+    for kind, reason in (*REASONS, *reasons):
+        if isinstance(error, kind):
+            own = error.reason if isinstance(error, VideoError) else reason
+            return own, str(error) or own.replace("_", " ")
+    return "internal_error", "".join(traceback.format_exception(error, limit=-4))
+
+
+def _attempt(kind: Kind[Task, Result], numbered: tuple[int, Task], worker: Worker) -> Result:
+    """Do one task in a worker; what goes wrong with it becomes its outcome."""
+    _, task = numbered
+    try:
+        return kind.work(task, worker)
+    except Exception as error:  # a fault that one task brings to light must not cost the others
+        return kind.fail(task, *explain(error, kind.reasons))
+
+
+class _Meter(Generic[Result]):
+    """Adds up what ended and what the workers report between."""
+
+    def __init__(
+        self,
+        weights: Sequence[int],
+        executor: Executor,
+        on_progress: Callable[[Progress[Result]], None],
+        failed: int,
+    ) -> None:
+        self._executor, self._on_progress = executor, on_progress
+        self._total, self._whole = len(weights), sum(weights)
+        self._done, self._failed, self._frames, self._worked = 0, failed, 0, 0
+
+    def tick(self) -> None:
+        """Report how far the run is, between two tasks."""
+        self._report(None)
+
+    def count(self, weight: int, outcome: Result) -> None:
+        """Count a task that ended, and report."""
+        self._done += 1
+        self._failed += outcome.status == "failed"
+        self._frames += outcome.n_frames
+        self._worked += weight
+        self._report(outcome)
+
+    def _report(self, outcome: Result | None) -> None:
+        board = self._executor.board
+        in_flight = [board.progress(slot) for slot in range(self._executor.jobs)]
+        mean = self._whole / self._total
+        partly = self._worked + sum(fraction for _, fraction in in_flight) * mean
+        self._on_progress(
+            Progress(
+                done=self._done,
+                total=self._total,
+                failed=self._failed,
+                frames=self._frames + sum(frames for frames, _ in in_flight),
+                fraction=min(1.0, partly / self._whole),
+                outcome=outcome,
+            )
+        )
