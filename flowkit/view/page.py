@@ -1,6 +1,6 @@
 """A report of a whole store as one HTML file that needs nothing else.
 
-The page's form, style and script are files in `report/`; what is said of the store goes in as JSON
+The page's form, style and script are files in `templates/`; what is said of the store goes in as JSON
 text, and thumbnails as blocks of base64 that a browser does not parse before they are shown. The
 page may run its own script and style and load nothing (a content security policy with their
 hashes), and the script puts every text in as text: ids and labels may hold anything.
@@ -112,7 +112,7 @@ def _pieces(
 
 
 def _asset(name: str) -> str:
-    return importlib.resources.files("flowkit.view").joinpath("report", name).read_text(encoding="utf-8")
+    return importlib.resources.files("flowkit.view").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

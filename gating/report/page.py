@@ -1,4 +1,4 @@
-"""The page put together: its frame, style and script are files beside this one.
+"""The page put together: its frame, style and script are files in `templates/`.
 
 It may run its own script and style and load nothing (a content security policy with their hashes).
 The look is that of the store's page in `flowkit.view`, whose style sheet comes first.
@@ -96,8 +96,8 @@ def _told(gallery: Gallery) -> str:
 
 def _page(title: str, parts: list[Html], data: Html) -> str:
     # The rules of the store's page first, so that both look alike; ours add to them.
-    style = _asset("flowkit.view", "report", "page.css") + _asset("gating.report", "page.css")
-    script = _asset("gating.report", "page.js")
+    style = _asset("flowkit.view", "templates", "page.css") + _asset("gating.report", "templates", "page.css")
+    script = _asset("gating.report", "templates", "page.js")
     fills = {
         "TITLE": escape(title),
         "POLICY": escape(_policy(style, script)),
@@ -108,7 +108,7 @@ def _page(title: str, parts: list[Html], data: Html) -> str:
         "SCRIPT": script,
     }
     # Split once, so that nothing that is put in is searched for places.
-    pieces = _PLACE.split(_asset("gating.report", "page.html"))
+    pieces = _PLACE.split(_asset("gating.report", "templates", "page.html"))
     return "".join(fills[piece] if k % 2 else piece for k, piece in enumerate(pieces))
 
 
