@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each of these may import only flowkit modules of its own set or of an earlier one.
 RANKS: list[set[str]] = [
     {"flowkit.errors", "flowkit.atomic", "flowkit.tvl1.params", "flowkit.tvl1.pairs"},
+    {"flowkit.html"},
     {"flowkit.store.ids", "flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
     {"flowkit.tvl1.codes"},
     {"flowkit.video_source", "flowkit.video_clock", "flowkit.lists"},
@@ -62,6 +63,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "flowkit.doctor",
     ),
     "cupy": ("flowkit.tvl1.cuda", "flowkit.doctor"),
+    "jinja2": ("flowkit.html",),
+    "markupsafe": ("flowkit.html",),
     "h5py": ("flowkit.store", "flowkit.doctor"),
     "joblib": ("flowkit.executor",),
     "distributed": ("flowkit.executor",),
@@ -139,10 +142,10 @@ def test_package_knows_nothing_of(package: str, forbidden: tuple[str, ...]) -> N
     assert not wrong
 
 
-def test_importing_flowkit_loads_neither_torch_nor_cupy() -> None:
+def test_importing_flowkit_loads_neither_torch_nor_cupy_nor_jinja2() -> None:
     code = (
         "import sys, flowkit; [getattr(flowkit, n) for n in flowkit.__all__];"
-        "sys.exit(', '.join({'torch', 'cupy', 'click'} & set(sys.modules)) or 0)"
+        "sys.exit(', '.join({'torch', 'cupy', 'click', 'jinja2'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
