@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 from gating.judgement import Judgement
-from gating.report.class_gain import class_gains
-from gating.report.confusion import cell_px, confusion_data
-from gating.report.evidence import Evidence
-from gating.report.gate_weights import flow_shares
-from gating.report.headline import paired_tests, preference, verdict
+from gating.report.charts import cell_px
+from gating.report.clips import choose, find_changed
+from gating.report.data import Evidence, class_gains, confusion_data, flow_shares, paired_tests
+from gating.report.format import chance, in_order, percent, points, preference, verdict
 from gating.report.run_folder import flattened, read_context
-from gating.report.turns import choose, find_turns
-from gating.report.wording import chance, in_order, percent, points
 from gating.results import Gain, fusion_rows, gains
 from tests.gating.runs import made_judgement
 
@@ -83,16 +80,16 @@ def test_folds_are_tested_together_and_seeds_apart() -> None:
     assert [(one.only_first, one.only_second) for one in tests] == [(4, 0), (4, 0)]
 
 
-def test_turns_are_found_by_how_often_and_how_plainly() -> None:
+def test_changed_clips_are_found_by_how_often_and_how_plainly() -> None:
     trials = [
         answering([True, False, True, True], [False, True, True, False], seed=0, sure=2.0),
         answering([True, True, True, False], [False, True, True, True], seed=1, sure=6.0),
     ]
-    turns = find_turns(trials)
-    # Clip 2 never turned, and clip 3 was saved once and lost once.
-    assert [(turn.video_id, turn.saved, turn.lost) for turn in turns] == [("test0", 2, 0), ("test1", 0, 1)]
-    assert turns[0].judgement is trials[1]
-    assert turns[0].margin > turns[1].margin > 0
+    changed = find_changed(trials)
+    # Clip 2 never changed, and clip 3 was saved once and lost once.
+    assert [(clip.video_id, clip.saved, clip.lost) for clip in changed] == [("test0", 2, 0), ("test1", 0, 1)]
+    assert changed[0].judgement is trials[1]
+    assert changed[0].margin > changed[1].margin > 0
 
 
 @pytest.mark.parametrize(
@@ -110,11 +107,11 @@ def test_half_of_the_shown_are_saved(
     n_saved: int, n_lost: int, count: int, expected: tuple[int, int]
 ) -> None:
     saved = [True] * n_saved + [False] * n_lost
-    turns = find_turns([answering(saved, [not one for one in saved])])
-    shown = choose(turns, count)
+    changed = find_changed([answering(saved, [not one for one in saved])])
+    shown = choose(changed, count)
     assert tuple(map(len, shown)) == expected
-    assert all(turn.is_saved for turn in shown[0])
-    assert not any(turn.is_saved for turn in shown[1])
+    assert all(clip.is_saved for clip in shown[0])
+    assert not any(clip.is_saved for clip in shown[1])
 
 
 def test_gain_of_a_class_is_over_all_trials() -> None:
