@@ -15,11 +15,9 @@ import flowkit
 from flowkit.errors import FlowkitError
 from flowkit.html import data_uri
 from flowkit.store.reader import Store
-from flowkit.view.canvas import fit
-from flowkit.view.legend import disc, per_step
-from flowkit.view.moment import Footage, Moment
-from flowkit.view.picture import encoded, thumbnail_webp
-from flowkit.view.wheel import fitting_scale, flow_to_rgb
+from flowkit.view.canvas import encoded, fit, thumbnail_webp
+from flowkit.view.footage import Footage, Sample
+from flowkit.view.wheel import disc, fitting_scale, flow_to_rgb, per_step
 from gating.fusions import softmax
 from gating.judgement import BASELINE, GATING, Judgement
 from gating.report.data import Evidence
@@ -198,18 +196,18 @@ def wheel_image() -> Image:
 
 
 def _clip_images(store: Store, video_id: str) -> ClipImages:
-    footage = Footage(store, video_id, max_px=1.0)  # the scale is the one moment's own
-    moment = footage.moment(len(footage.range) // 2)
-    scale = fitting_scale(np.hypot(*moment.flow))
-    images = [_image(flow_to_rgb(moment.flow, max_px=scale), "flow", moment)]
-    if moment.frame is not None:
-        images.insert(0, _image(moment.frame, "frame", moment))
-    title = f"at {moment.seconds:.2f} s; full colour is {scale:g} {per_step(store.options.step)}"
+    footage = Footage(store, video_id, max_px=1.0)  # the scale is that of one field
+    sample = footage.sample(len(footage.range) // 2)
+    scale = fitting_scale(np.hypot(*sample.flow))
+    images = [_image(flow_to_rgb(sample.flow, max_px=scale), "flow", sample)]
+    if sample.frame is not None:
+        images.insert(0, _image(sample.frame, "frame", sample))
+    title = f"at {sample.seconds:.2f} s; full colour is {scale:g} {per_step(store.options.step)}"
     return ClipImages(images=tuple(images), title=title)
 
 
-def _image(rgb: UInt8, kind: str, moment: Moment) -> Image:
-    height, width = moment.flow.shape[1:]
+def _image(rgb: UInt8, kind: str, sample: Sample) -> Image:
+    height, width = sample.flow.shape[1:]
     shown = max(1, round(min(width * _HEIGHT_PX / height, _WIDEST * _HEIGHT_PX)))
     webp = thumbnail_webp(fit(rgb, shown, _HEIGHT_PX), _QUALITY)
     return Image(src=data_uri(webp, "image/webp"), width=shown, height=_HEIGHT_PX, alt=kind)
