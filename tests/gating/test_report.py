@@ -106,7 +106,7 @@ def test_names_are_text_whatever_they_hold(out: Path) -> None:
     assert sum(data["matrices"]["gating"][2::3]) == 2 * 30
 
 
-def test_clips_have_pictures_where_the_store_has_them(tmp_path: Path) -> None:
+def test_clips_have_images_where_the_store_has_them(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     clips.lossless_mkv(tmp_path / "videos" / "clip1.mkv", clips.moving_texture(4))
     store = tmp_path / "s.h5"
@@ -117,20 +117,20 @@ def test_clips_have_pictures_where_the_store_has_them(tmp_path: Path) -> None:
     gate[1], fixed[1] = 0, 0
     gate[1, labels[1]], fixed[1, (labels[1] + 1) % 3] = 99, 99
     page = page_of(write_report(write_run(tmp_path / "run", [trial], data={"store": str(store)})))
-    pictures = [a for name, a in page.found if name == "img"]
-    assert [a["alt"] for a in pictures[1:]] == ["frame", "flow"]
+    images = [a for name, a in page.found if name == "img"]
+    assert [a["alt"] for a in images[1:]] == ["frame", "flow"]
     assert "not in the store" in page.text
     assert str(store) in page.text
 
 
-def test_a_store_that_is_not_there_is_told_and_costs_no_page(out: Path) -> None:
+def test_a_store_that_is_not_there_is_reported_and_costs_no_page(out: Path) -> None:
     page = page_of(write_report(out, store=out / "absent.h5"))
     assert "These clips have no pictures" in page.text
     assert "absent.h5" in page.text
     assert not [name for name, _ in page.found if name == "img"]
 
 
-def test_no_store_at_all_is_told(out: Path) -> None:
+def test_no_store_at_all_is_reported(out: Path) -> None:
     assert "the run names no store that is there" in page_of(write_report(out)).text
 
 
@@ -183,7 +183,7 @@ def test_trials_of_other_classes_are_refused(out: Path) -> None:
         write_report(out)
 
 
-def test_a_damaged_results_file_is_told(out: Path) -> None:
+def test_a_damaged_results_file_is_reported(out: Path) -> None:
     (out / "results.json").write_text("{")
     with pytest.raises(ScoresError, match="is no JSON"):
         write_report(out)
