@@ -83,7 +83,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _draw(options: dict[str, Any], config: Any, found: Comparison) -> None:
-    from flowkit.view.contrast import write_worst
+    from flowkit.view.panels import write_worst
 
     for path in write_worst(options["pictures"], config, found, most=options["worst"]):
         click.echo(str(path), err=True)

@@ -44,7 +44,7 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
     from flowkit.frames import to_grey
     from flowkit.tvl1.backend import choose_backend
     from flowkit.tvl1.pairs import check_pair
-    from flowkit.view.picture import read_rgb
+    from flowkit.view.canvas import read_rgb
 
     max_px, as_json = options.pop("max_px"), options.pop("as_json")
     choice = choose_backend(options.pop("backend"), take_tvl1_params(options))
@@ -94,8 +94,8 @@ def _write(out: Path, flow: NDArray[np.float32], *, frame: Any, title: str, max_
     import numpy as np
 
     from flowkit.flo import SUFFIX, write_flo
-    from flowkit.view.picture import write_picture
-    from flowkit.view.row import draw_row, flow_panels
+    from flowkit.view.canvas import write_image
+    from flowkit.view.panels import draw_row, flow_panels
     from flowkit.view.wheel import fitting_scale
 
     if out.suffix.lower() == SUFFIX:
@@ -104,4 +104,4 @@ def _write(out: Path, flow: NDArray[np.float32], *, frame: Any, title: str, max_
         scale = max_px or fitting_scale(np.hypot(*flow))
         panels = flow_panels(frame, flow, max_px=scale)
         width = max(_LEAST_PANEL_PX, flow.shape[2])
-        write_picture(out, draw_row(panels, title=title, max_px=scale, unit="px", tile_width=width))
+        write_image(out, draw_row(panels, title=title, max_px=scale, unit="px", tile_width=width))

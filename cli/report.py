@@ -12,7 +12,7 @@ import click
 @click.option(
     "--store",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the clips' pictures come from.  [default: the store that was trained on, if it is there]",
+    help="Where the clips' images come from.  [default: the store that was trained on, if it is there]",
 )
 @click.option(
     "--out",

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 @click.option("--start", type=click.IntRange(min=0), default=0, help="First field shown.  [default: 0]")
 @click.option("--stop", type=click.IntRange(min=1), help="Field to stop before.  [default: the end]")
 @click.option(
-    "--columns", type=click.IntRange(min=1), default=6, show_default=True, help="Moments of a strip."
+    "--columns", type=click.IntRange(min=1), default=6, show_default=True, help="Fields in a strip."
 )
 @click.option(
     "--pictures",
     type=click.IntRange(min=1),
-    help="Most pictures of a film, evenly spread.  [default: 100 of a .gif, all of an .mp4]",
+    help="Most images of a film, evenly spread.  [default: 100 of a .gif, all of an .mp4]",
 )
 @click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="Of a film.  [default: as the video plays]"
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 def command(store: Path, video_id: str | None, **options: Any) -> None:
     """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
 
-    Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every picture
+    Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every image
     carries the legend and its scale.
     """
     from flowkit.store.reader import open_store
@@ -70,9 +70,9 @@ def command(store: Path, video_id: str | None, **options: Any) -> None:
 
 def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
     from flowkit.video.writer import FILM_SUFFIXES
-    from flowkit.view.moment import Footage
-    from flowkit.view.picture import file_name, write_picture
-    from flowkit.view.strip import strip
+    from flowkit.view.canvas import file_name, write_image
+    from flowkit.view.footage import Footage
+    from flowkit.view.panels import strip
 
     path = options["out"] or Path(f"{file_name(video_id)}.png")
     chosen = {name: options[name] for name in ("field", "start", "stop", "max_px")}
@@ -80,17 +80,17 @@ def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
     if path.suffix.lower() in FILM_SUFFIXES:
         _film(path, footage, options)
     else:
-        write_picture(path, strip(footage, columns=options["columns"], tile_width=options["width"]))
+        write_image(path, strip(footage, columns=options["columns"], tile_width=options["width"]))
     return path
 
 
 def _film(path: Path, footage: Any, options: dict[str, Any]) -> None:
     from flowkit.video.writer import write_film
-    from flowkit.view.film import film
+    from flowkit.view.panels import film
 
     most = options["pictures"] or (100 if path.suffix.lower() == ".gif" else len(footage.range))
     indices = footage.spread(most)
-    # Fewer pictures than fields take as long to play as the video does.
+    # Fewer images than fields take as long to play as the video does.
     rate = options["fps"] or footage.clip.record.fps * len(indices) / len(footage.range)
     write_film(path, film(footage, indices, tile_width=options["width"]), fps=rate)
 

@@ -1,10 +1,14 @@
-"""Pictures put together: a dark canvas, text and scaling."""
+"""Images: a dark canvas with text to put them on, scaling, and files of them."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from flowkit.errors import InputError, InvalidParameterError
 from flowkit.typing import UInt8
 
 Colour = tuple[int, int, int]
@@ -15,6 +19,7 @@ FAINT: Colour = (150, 156, 166)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP_HEIGHT_PX = 21.0  # of that font at scale 1
+_NAME_BYTES = 180
 
 
 def blank(height: int, width: int) -> UInt8:
@@ -22,19 +27,19 @@ def blank(height: int, width: int) -> UInt8:
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
-def paste(canvas: UInt8, picture: UInt8, x: int, y: int) -> None:
-    """Put a picture on the canvas, its upper left corner at (x, y)."""
-    height, width = picture.shape[:2]
-    canvas[y : y + height, x : x + width] = picture
+def paste(canvas: UInt8, image: UInt8, x: int, y: int) -> None:
+    """Put an image on the canvas, its upper left corner at (x, y)."""
+    height, width = image.shape[:2]
+    canvas[y : y + height, x : x + width] = image
 
 
-def fit(picture: UInt8, width: int, height: int) -> UInt8:
-    """Scale a picture, uint8 (H, W, 3), to `width` x `height` px."""
-    if picture.shape[:2] == (height, width):
-        return picture
-    shrinks = width <= picture.shape[1]
+def fit(image: UInt8, width: int, height: int) -> UInt8:
+    """Scale an image, uint8 (H, W, 3), to `width` x `height` px."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
 def write_text(
@@ -76,3 +81,68 @@ def shortened(words: str, width: int, *, size: int = 9) -> str:
         kept -= 1
         text = f"{words[: (kept - 3) // 2]}...{words[len(words) - (kept - 3 - (kept - 3) // 2) :]}"
     return text
+
+
+def read_rgb(path: Path | str) -> UInt8:
+    """Read an image as uint8 (H, W, 3) RGB; whatever depth it has becomes 8 bits.
+
+    Raises
+    ------
+    InputError
+        The file is no image that OpenCV knows.
+    OSError
+        It cannot be read.
+    """
+    data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise InputError(f"{path}: not an image that can be read; give a PNG or JPEG, say")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_image(path: Path | str, rgb: UInt8) -> None:
+    """Write uint8 (H, W, 3) RGB as the kind of file that the suffix says, `.png` mostly.
+
+    Raises
+    ------
+    InvalidParameterError
+        OpenCV writes no such files.
+    OSError
+        The file cannot be written.
+    """
+    path = Path(path)
+    path.write_bytes(encoded(rgb, path.suffix or "none"))
+
+
+def encoded(rgb: UInt8, suffix: str = ".png", settings: tuple[int, ...] = ()) -> bytes:
+    """Return the bytes of an image file.
+
+    Parameters
+    ----------
+    rgb
+        uint8 (H, W, 3).
+    suffix
+        Kind of file, such as `.png`.
+    settings
+        OpenCV's IMWRITE_* names and values, in turn.
+    """
+    try:
+        done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), list(settings))
+    except cv2.error:
+        done = False
+    if not done:
+        raise InvalidParameterError(f"images of suffix {suffix!r} cannot be written; take .png")
+    return data.tobytes()
+
+
+def file_name(video_id: str) -> str:
+    """Return a name for a file about a video: plain characters only, and short enough for any disk.
+
+    Ids are anyone's; what this returns holds no separator and so stays in the folder it is put in.
+    """
+    return re.sub(r"[^\w.-]+", "_", video_id).encode()[:_NAME_BYTES].decode(errors="ignore")
+
+
+def thumbnail_webp(rgb: UInt8, quality: int) -> bytes:
+    """Return a small image as WebP, a third of a JPEG's bytes at this size."""
+    return encoded(rgb, ".webp", (cv2.IMWRITE_WEBP_QUALITY, quality))

@@ -1,4 +1,4 @@
-"""How a video moves, in a few numbers: magnitudes of its flow, stillness, cuts."""
+"""The motion of a video in a few numbers: magnitudes of its flow, stillness, cuts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowkit.distribution import Distribution, spread
 from flowkit.store.reader import Clip
 
 EDGES_PX = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Where one bar of the histogram of |flow| ends and the next begins, px."""
+"""Edges between the bars of the histogram of |flow|, px."""
 
 STATIC_PX = 0.1875
 """Pixels that move less are static: up to one code of `i8` in u and in v, 1/8 px each."""
@@ -21,7 +21,7 @@ WIDE_PX = 20.0
 """The bound of TSN's and denseflow's codes, which clip what is beyond."""
 
 # A cut: a field that moves this many times as much as the few before and the few after it do, and
-# as the very next ones, and at least this share of the picture's width.
+# as the very next ones, and at least this fraction of the image's width.
 _CUT_RATIO = 4.0
 _CUT_BESIDE_RATIO = 2.0
 _CUT_WIDTHS = 0.01
@@ -31,24 +31,24 @@ _BATCH = 2  # larger ones leave the cache and are slower
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Motion:
-    """How a video moves; magnitudes |flow| in px per step."""
+    """The motion of a video; magnitudes |flow| in px per step."""
 
     n_fields: int
-    """How many fields were measured."""
+    """Number of fields measured."""
     mean_px: float
     median_px: float
     p95_px: float
     max_px: float
     histogram: tuple[float, ...]
-    """Shares of pixels between `EDGES_PX`: below the first, between, from the last on."""
+    """Fractions of pixels between `EDGES_PX`: below the first, between, from the last on."""
     static_fraction: float
-    """Share of pixels that move less than `STATIC_PX`."""
+    """Fraction of pixels that move less than `STATIC_PX`."""
     wide_fraction: float
-    """Share of the components of flow beyond `WIDE_PX`."""
+    """Fraction of the components of flow beyond `WIDE_PX`."""
     field_means_px: tuple[float, ...]
     """Mean |flow| of each field measured."""
     fields: tuple[int, ...]
-    """Which fields these are."""
+    """Indices of these fields."""
     cuts: tuple[int, ...] | None
     """Fields that lead over a shot cut; None if not every field was measured."""
 
@@ -115,7 +115,7 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
     means_px
         Mean |flow| of each field in turn, px.
     width
-        Of the picture, px.
+        Of the image, px.
     step
         How many fields in turn lead over one cut.
 

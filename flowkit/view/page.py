@@ -1,27 +1,22 @@
 """A report of a whole store as one HTML file that needs nothing else.
 
-The page's form, style and script are files in `report/`; what is said of the store goes in as JSON
-text, and thumbnails as blocks of base64 that a browser does not parse before they are shown. The
-page may run its own script and style and load nothing (a content security policy with their
-hashes), and the script puts every text in as text: ids and labels may hold anything.
+The page's form, style and script are in `templates/`; what is said of the store goes in as JSON,
+and thumbnails as blocks of base64 that a browser does not parse before they are shown. The script
+puts every text in as text: ids and labels may hold anything.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import importlib.resources
 import json
 import math
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flowkit import html
 from flowkit.distribution import Distribution
 from flowkit.store.reader import Store
 from flowkit.view.motion import EDGES_PX, STATIC_PX, WIDE_PX, Motion
@@ -33,7 +28,9 @@ _THUMBNAILS_PER_BLOCK = 50
 _TIMELINE_POINTS = 60
 _TIMELINE_OCTAVES = 9  # from 1/8 px to 64 px
 _LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_PLACE = re.compile(r"@@([A-Z]+)@@")
+_PAGE = html.Page(
+    template="flowkit.view/page.html", styles=("flowkit.view/page.css",), script="flowkit.view/page.js"
+)
 
 # What a card or a filter needs of each video; the rest is in its `facts`.
 _COLUMNS = (
@@ -79,60 +76,20 @@ def write_page(
     OSError
         The file cannot be written.
     """
-    path = Path(path)
     order = {video_id: k for k, video_id in enumerate(store)}
     rows = sorted(summaries, key=lambda row: order.get(row.video_id, len(order)))
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for piece in _pieces(store, rows, speeds, config):
-                file.write(piece)
-        size = temporary.stat().st_size
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return size
-
-
-def _pieces(
-    store: Store, rows: Sequence[VideoSummary], speeds: Distribution, config: SummaryConfig
-) -> Iterator[str]:
-    style, script = _asset("page.css"), _asset("page.js")
-    fills: dict[str, Callable[[], Iterable[str]]] = {
-        "TITLE": lambda: [escape(store.path.name)],
-        "POLICY": lambda: [escape(_policy(style, script))],
-        "STYLE": lambda: [style],
-        "SCRIPT": lambda: [script],
-        "DATA": lambda: [_json_for_html(_data(store, rows, speeds, config))],
-        "THUMBNAILS": lambda: _thumbnail_blocks(rows),
+    context = {
+        "title": store.path.name,
+        "data": _data(store, rows, speeds, config),
+        "thumbnail_blocks": _thumbnail_blocks(rows),
     }
-    # Split once, so that nothing that is put in is searched for places.
-    for k, piece in enumerate(_PLACE.split(_asset("page.html"))):
-        yield from fills[piece]() if k % 2 else [piece]
-
-
-def _asset(name: str) -> str:
-    return importlib.resources.files("flowkit.view").joinpath("report", name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    def digest(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return f"default-src 'none'; img-src data:; style-src {digest(style)}; script-src {digest(script)}"
-
-
-def _json_for_html(value: Any) -> str:
-    """Return JSON that can stand in a script element: no `<` can end it, no `&` is read as an entity."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return re.sub("[<>&\u2028\u2029]", lambda hit: f"\\u{ord(hit[0]):04x}", text)
+    return html.write_page(Path(path), _PAGE, context)
 
 
 def _thumbnail_blocks(rows: Sequence[VideoSummary]) -> Iterator[str]:
-    for number, first in enumerate(range(0, len(rows), _THUMBNAILS_PER_BLOCK)):
+    for first in range(0, len(rows), _THUMBNAILS_PER_BLOCK):
         some = rows[first : first + _THUMBNAILS_PER_BLOCK]
-        coded = ",".join(base64.b64encode(row.thumbnail).decode() for row in some)
-        yield f'<script type="text/plain" id="thumbnails-{number}">{coded}</script>\n'
+        yield ",".join(base64.b64encode(row.thumbnail).decode() for row in some)
 
 
 def _data(

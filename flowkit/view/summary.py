@@ -1,4 +1,4 @@
-"""What a report says of each video of a store: facts, motion, a small picture."""
+"""The summary of each video of a store: facts, motion, a small image."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import VideoRecord
 from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_range
-from flowkit.view.canvas import fit
-from flowkit.view.moment import Footage, Moment
+from flowkit.view.canvas import fit, thumbnail_webp
+from flowkit.view.footage import Footage, Sample
 from flowkit.view.motion import Motion, measure_motions
-from flowkit.view.picture import thumbnail_webp
 from flowkit.view.wheel import fitting_scale, flow_to_rgb
 
 _THUMBNAIL_MOTION = 0.75
@@ -29,7 +28,7 @@ _FEW_VIDEOS = 2000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SummaryConfig:
-    """How videos are summed up.
+    """Settings of the summaries.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ class SummaryConfig:
     most_fields
         Fields measured of each video, evenly spread; None: all.
     thumbnail_height
-        px; 0 leaves the pictures out.
+        px; 0 leaves the images out.
     thumbnail_quality
         Of WebP, 1 to 100.
     """
@@ -56,9 +55,9 @@ class SummaryConfig:
 
 
 def config_for(n_videos: int, *, field: str = "flow", most_fields: int | None = None) -> SummaryConfig:
-    """Return the settings for a store of so many videos: beyond 2000 with smaller pictures.
+    """Return the settings for a store of so many videos: beyond 2000 with smaller images.
 
-    Pictures are most of a page; 10,000 of the smaller ones take about 12 MB.
+    Images are most of a page; 10,000 of the smaller ones take about 12 MB.
     """
     if n_videos <= _FEW_VIDEOS:
         return SummaryConfig(field=field, most_fields=most_fields)
@@ -76,7 +75,7 @@ class VideoSummary:
     thumbnail: bytes = b""
     """WebP: a frame, where there are any, and the flow from it."""
     problem: str = ""
-    """Why something is missing here; empty where all is well."""
+    """Reason why something is missing here; empty where all is well."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -145,27 +144,27 @@ def _summarise_video(store: Store, video_id: str, config: SummaryConfig, total: 
             clip, field=config.field, step=store.options.step, most_fields=config.most_fields
         )
         total.merge(speeds)
-        picture = b""
+        thumbnail = b""
         if motion.n_fields and config.thumbnail_height:
-            picture = _thumbnail(store, video_id, config, motion)
+            thumbnail = _thumbnail(store, video_id, config, motion)
     except (StoreError, OSError) as error:
         return VideoSummary(video_id=video_id, record=record, problem=str(error))
-    return VideoSummary(video_id=video_id, record=record, motion=motion, thumbnail=picture)
+    return VideoSummary(video_id=video_id, record=record, motion=motion, thumbnail=thumbnail)
 
 
 def _thumbnail(store: Store, video_id: str, config: SummaryConfig, motion: Motion) -> bytes:
-    """Draw the moment that moves more than three quarters of the others: neither still nor a cut."""
+    """Draw the field that moves more than three quarters of the others: neither still nor a cut."""
     order = np.argsort(motion.field_means_px, kind="stable")
     index = motion.fields[int(order[int(_THUMBNAIL_MOTION * (len(order) - 1))])]
-    moment = Footage(store, video_id, field=config.field, max_px=1.0).moment(index)
-    return thumbnail_webp(_pair(moment, config.thumbnail_height), config.thumbnail_quality)
+    sample = Footage(store, video_id, field=config.field, max_px=1.0).sample(index)
+    return thumbnail_webp(_pair(sample, config.thumbnail_height), config.thumbnail_quality)
 
 
-def _pair(moment: Moment, height: int) -> UInt8:
-    scale = fitting_scale(np.hypot(*moment.flow))
-    pictures = [flow_to_rgb(moment.flow, max_px=scale)]
-    if moment.frame is not None:
-        pictures.insert(0, moment.frame)
-    source_height, source_width = moment.flow.shape[1:]
+def _pair(sample: Sample, height: int) -> UInt8:
+    scale = fitting_scale(np.hypot(*sample.flow))
+    images = [flow_to_rgb(sample.flow, max_px=scale)]
+    if sample.frame is not None:
+        images.insert(0, sample.frame)
+    source_height, source_width = sample.flow.shape[1:]
     width = max(1, min(2 * height, round(source_width * height / source_height)))
-    return np.concatenate([fit(picture, width, height) for picture in pictures], axis=1)
+    return np.concatenate([fit(image, width, height) for image in images], axis=1)

@@ -1,7 +1,8 @@
 """One self-contained HTML page of a run: how good the gate is, where it helps and where it harms.
 
 `write_report` makes it from what `flowkit train` and `flowkit eval` left in a run's folder; the
-page loads nothing, and all its charts are SVG drawn by `charts` and the section that shows them.
+page loads nothing. `data` holds what is computed for it, `sections` and `clips` what each of its
+templates shows, `format` words the numbers and `charts` draws them.
 """
 
 from __future__ import annotations

@@ -1,99 +1,305 @@
-"""The clips where the gate made the difference, with their pictures and what each stream said."""
+"""The clips whose prediction the gate changed for better or worse, with images from their store."""
 
 from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import flowkit
+from flowkit.errors import FlowkitError
+from flowkit.html import data_uri
+from flowkit.store.reader import Store
+from flowkit.typing import UInt8
+from flowkit.view.canvas import encoded, fit, thumbnail_webp
+from flowkit.view.footage import Footage, Sample
+from flowkit.view.wheel import disc, fitting_scale, flow_to_rgb, per_step
 from gating.fusions import softmax
-from gating.judgement import BASELINE, GATING
-from gating.report.evidence import Evidence
-from gating.report.markup import Html, facts, join, note, section, tag
-from gating.report.pictures import Gallery, wheel_image
-from gating.report.turns import Turn, choose, find_turns
-from gating.report.wording import number, percent
+from gating.judgement import BASELINE, GATING, Judgement
+from gating.report.data import Evidence
+from gating.report.format import number, percent
+from gating.statistics import correct_answers
 
-_SAID_BY = {"rgb": "rgb", "flow": "flow", BASELINE: "fixed weights", GATING: "gating"}
+_HEIGHT_PX = 120
+_WIDEST = 1.8  # of the height
+_QUALITY = 75
+_WHEEL_PX = 72
 
-
-def clips_section(evidence: Evidence, gallery: Gallery, count: int) -> Html:
-    """Return the clips that the gate saved and lost against the best fixed weights."""
-    saved, lost = choose(find_turns(evidence.judgements), count)
-    tests = [one.test for one in evidence.judgements if one.test is not None]
-    n_saved, n_lost = sum(one.only_first for one in tests), sum(one.only_second for one in tests)
-    total = sum(len(one.scores) for one in evidence.judgements)
-    return section(
-        "Clips where the gate made the difference",
-        tag(
-            "div",
-            wheel_image() if gallery.store else None,
-            note(
-                f"Of {total} answers, the gate saved {n_saved} and lost {n_lost} against the best fixed "
-                "weights. Shown are the plainest.",
-                " The colour of flow is its direction, as on the wheel." if gallery.store else None,
-            ),
-            class_="beside",
-        ),
-        tag("p", gallery.reason, class_="notice") if gallery.reason and (saved or lost) else None,
-        _group("Saved: wrong by the fixed weights, right by the gate", saved, gallery),
-        _group("Lost: right by the fixed weights, wrong by the gate", lost, gallery),
-    )
+_NAMES = {"rgb": "rgb", "flow": "flow", BASELINE: "fixed weights", GATING: "gating"}
 
 
-def _group(title: str, turns: list[Turn], gallery: Gallery) -> Html:
-    shown = tag("div", [_card(turn, gallery) for turn in turns], class_="clips") if turns else note("None.")
-    return join(tag("h3", title), shown)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedClip:
+    """One clip of one split that the gate saved in more seeds than it lost it, or the reverse.
+
+    Attributes
+    ----------
+    judgement, row
+        The trial where the change is plainest, and the clip's index in it.
+    saved, lost, seeds : int
+        In how many seeds it was saved and lost, of how many.
+    margin : float
+        By how much the gate's probability of the label is above (lost: below) the fixed weights'.
+    """
+
+    judgement: Judgement
+    row: int
+    saved: int
+    lost: int
+    seeds: int
+    margin: float
+
+    @property
+    def video_id(self) -> str:
+        """The clip's."""
+        return self.judgement.scores.ids[self.row]
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the gate saved it, in most seeds."""
+        return self.saved > self.lost
 
 
-def _card(turn: Turn, gallery: Gallery) -> Html:
-    scores = turn.judgement.scores
-    label = int(scores.labels[turn.row])
-    said = [
-        (words, _answer(_scores(turn, name), label, scores.classes))
-        for name, words in _SAID_BY.items()
-        if name in turn.judgement.fused
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Change:
+    """The change of one clip in one trial: 1 if saved, -1 if lost."""
+
+    judgement: Judgement
+    row: int
+    change: int
+    margin: float
+
+
+def find_changed(judgements: Sequence[Judgement]) -> list[ChangedClip]:
+    """Return the clips that changed, those first that did so in most seeds and by most.
+
+    Every judgement must have a gate.
+    """
+    of_clip: dict[tuple[str, str], list[_Change]] = defaultdict(list)
+    for one in judgements:
+        for change in _changes(one):
+            of_clip[one.split, one.scores.ids[change.row]].append(change)
+    found = [_summed(changes) for changes in of_clip.values() if sum(one.change for one in changes)]
+    return sorted(found, key=lambda clip: (-abs(clip.saved - clip.lost) / clip.seeds, -clip.margin))
+
+
+def choose(changed: Iterable[ChangedClip], count: int) -> tuple[list[ChangedClip], list[ChangedClip]]:
+    """Return up to `count` of them, saved and lost: half each, or more of one where the other has few."""
+    changed = list(changed)
+    saved = [clip for clip in changed if clip.is_saved]
+    lost = [clip for clip in changed if not clip.is_saved]
+    half = count // 2
+    n_saved = min(len(saved), max(count - half, count - len(lost)))
+    return saved[:n_saved], lost[: count - n_saved]
+
+
+def _changes(one: Judgement) -> list[_Change]:
+    labels = one.scores.labels
+    right = {name: correct_answers(one.fused[name], labels) for name in (GATING, BASELINE)}
+    change = right[GATING].astype(int) - right[BASELINE]
+    rows = np.arange(len(labels))
+    margins = softmax(one.fused[GATING])[rows, labels] - softmax(one.fused[BASELINE])[rows, labels]
+    return [
+        _Change(one, row, int(change[row]), float(margins[row]) * int(change[row])) for row in rows.tolist()
     ]
-    return tag(
-        "article",
-        gallery.of(turn.video_id),
-        tag("h4", turn.video_id, class_="said"),
-        tag("p", "label ", _bold(scores.classes[label]), _often(turn), class_="labelled"),
-        facts([*said, ("weights", _weights(turn))]),
-        class_="clip",
+
+
+def _summed(changes: Sequence[_Change]) -> ChangedClip:
+    saved = sum(one.change > 0 for one in changes)
+    lost = sum(one.change < 0 for one in changes)
+    way = 1 if saved > lost else -1
+    plainest = max((one for one in changes if one.change == way), key=lambda one: one.margin)
+    return ChangedClip(
+        judgement=plainest.judgement,
+        row=plainest.row,
+        saved=saved,
+        lost=lost,
+        seeds=len(changes),
+        margin=plainest.margin,
     )
 
 
-def _bold(words: str) -> Html:
-    return tag("strong", words, class_="said")
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image as data in the page: its address, its size in px and what it shows."""
+
+    src: str
+    width: int
+    height: int
+    alt: str
 
 
-def _scores(turn: Turn, name: str) -> NDArray[np.float64]:
-    scores: NDArray[np.float64] = turn.judgement.fused[name][turn.row]
-    return scores
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipImages:
+    """A frame of a clip and the flow that leads from it, or why there is neither."""
+
+    images: tuple[Image, ...] = ()
+    title: str | None = None
+    absent: str = ""
 
 
-def _answer(scores: NDArray[np.float64], label: int, classes: tuple[str, ...]) -> Html:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Gallery:
+    """Where images come from: an open store, or none and why.
+
+    Attributes
+    ----------
+    store : Store or None
+    reason : str
+        Why there is none; empty where there is one.
+    """
+
+    store: Store | None
+    reason: str = ""
+
+    def of(self, video_id: str) -> ClipImages | None:
+        """Return a clip's images, or why it has none; None without a store."""
+        if self.store is None:
+            return None
+        if video_id not in self.store:
+            return ClipImages(absent="not in the store")
+        try:
+            return _clip_images(self.store, video_id)
+        except (FlowkitError, OSError) as error:
+            # One clip that cannot be read must not cost the page.
+            return ClipImages(absent=f"cannot be read: {error}")
+
+
+def open_gallery(path: Path | None) -> Gallery:
+    """Open a store for its images; a page can do without."""
+    if path is None:
+        return Gallery(
+            store=None,
+            reason="These clips have no pictures: the run names no store that is there. Give one as --store.",
+        )
+    try:
+        return Gallery(store=flowkit.open(path))
+    except (FlowkitError, OSError) as error:
+        return Gallery(store=None, reason=f"These clips have no pictures: {error}")
+
+
+@functools.cache
+def wheel_image() -> Image:
+    """Return the legend of the flow's colours."""
+    return Image(
+        src=data_uri(encoded(disc(_WHEEL_PX)), "image/png"),
+        width=_WHEEL_PX,
+        height=_WHEEL_PX,
+        alt="Directions of flow: right red, down yellow to green, left cyan, up blue to violet",
+    )
+
+
+def _clip_images(store: Store, video_id: str) -> ClipImages:
+    footage = Footage(store, video_id, max_px=1.0)  # the scale is that of one field
+    sample = footage.sample(len(footage.range) // 2)
+    scale = fitting_scale(np.hypot(*sample.flow))
+    images = [_image(flow_to_rgb(sample.flow, max_px=scale), "flow", sample)]
+    if sample.frame is not None:
+        images.insert(0, _image(sample.frame, "frame", sample))
+    title = f"at {sample.seconds:.2f} s; full colour is {scale:g} {per_step(store.options.step)}"
+    return ClipImages(images=tuple(images), title=title)
+
+
+def _image(rgb: UInt8, kind: str, sample: Sample) -> Image:
+    height, width = sample.flow.shape[1:]
+    shown = max(1, round(min(width * _HEIGHT_PX / height, _WIDEST * _HEIGHT_PX)))
+    webp = thumbnail_webp(fit(rgb, shown, _HEIGHT_PX), _QUALITY)
+    return Image(src=data_uri(webp, "image/webp"), width=shown, height=_HEIGHT_PX, alt=kind)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """A class that something predicts for a clip: its probability in per cent, and is it right."""
+
+    name: str
+    percent: str
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipCard:
+    """A clip that the gate changed, with the prediction of each stream and fusion."""
+
+    video_id: str
+    label: str
+    seeds: str
+    images: ClipImages | None
+    predictions: list[tuple[str, Prediction]]
+    weights: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedClips:
+    """The clips that the gate saved and lost against the best fixed weights.
+
+    `n_saved` and `n_lost` are of all `total` predictions, `wheel` is for images of flow, `notice` says
+    why there are none.
+    """
+
+    total: int
+    n_saved: int
+    n_lost: int
+    wheel: Image | None
+    notice: str
+    saved: list[ClipCard]
+    lost: list[ClipCard]
+
+
+def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedClips:
+    """Return the clips where the gate made the difference, up to `count`, the plainest first."""
+    saved, lost = choose(find_changed(evidence.judgements), count)
+    tests = [one.test for one in evidence.judgements if one.test is not None]
+    return ChangedClips(
+        total=sum(len(one.scores) for one in evidence.judgements),
+        n_saved=sum(one.only_first for one in tests),
+        n_lost=sum(one.only_second for one in tests),
+        wheel=wheel_image() if gallery.store else None,
+        notice=gallery.reason if saved or lost else "",
+        saved=[_card(clip, gallery) for clip in saved],
+        lost=[_card(clip, gallery) for clip in lost],
+    )
+
+
+def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
+    judgement, row = clip.judgement, clip.row
+    scores = judgement.scores
+    label = int(scores.labels[row])
+    return ClipCard(
+        video_id=clip.video_id,
+        label=scores.classes[label],
+        seeds=_seeds(clip),
+        images=gallery.of(clip.video_id),
+        predictions=[
+            (words, _prediction(judgement.fused[name][row], label, scores.classes))
+            for name, words in _NAMES.items()
+            if name in judgement.fused
+        ],
+        weights=_weights(judgement, row),
+    )
+
+
+def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...]) -> Prediction:
     probabilities = softmax(scores[None])[0]
-    answer = int(probabilities.argmax())
-    return tag(
-        "span",
-        tag("span", classes[answer], class_="said"),
-        f" {percent(float(probabilities[answer]), 0)}\N{NO-BREAK SPACE}%",
-        class_="right" if answer == label else "wrong",
-    )
+    best = int(probabilities.argmax())
+    return Prediction(name=classes[best], percent=percent(float(probabilities[best]), 0), right=best == label)
 
 
-def _weights(turn: Turn) -> str:
-    gates = turn.judgement.scores.gates
+def _weights(judgement: Judgement, row: int) -> str:
+    gates = judgement.scores.gates
     if gates is None:
         return "not kept"
-    flow, rgb = gates[turn.row].tolist()
+    flow, rgb = gates[row].tolist()
     fallback = "; both are zero, so the fixed weights served" if flow <= 0 and rgb <= 0 else ""
     return f"flow {number(flow)}, rgb {number(rgb)}{fallback}"
 
 
-def _often(turn: Turn) -> str:
-    if turn.seeds == 1:
+def _seeds(clip: ChangedClip) -> str:
+    if clip.seeds == 1:
         return ""
-    times, way = (turn.saved, "saved") if turn.is_saved else (turn.lost, "lost")
-    return f", {way} in {times} of {turn.seeds} seeds"
+    times, way = (clip.saved, "saved") if clip.is_saved else (clip.lost, "lost")
+    return f", {way} in {times} of {clip.seeds} seeds"

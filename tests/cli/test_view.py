@@ -16,7 +16,7 @@ from flowkit.flo import read_flo
 from flowkit.frames import to_grey
 from flowkit.tvl1.flow import tvl1_flow
 from flowkit.tvl1.params import PRESETS
-from flowkit.view.picture import read_rgb, write_picture
+from flowkit.view.canvas import read_rgb, write_image
 from flowkit_cli import flow, view
 from tests import clips, stores
 
@@ -79,7 +79,7 @@ def pictures(tmp_path: Path) -> tuple[Path, Path]:
     first, second = clips.moving_texture(2, height=40, width=56)
     paths = tmp_path / "0.png", tmp_path / "1.png"
     for path, picture in zip(paths, (first, second), strict=True):
-        write_picture(path, picture)
+        write_image(path, picture)
     return paths
 
 
@@ -107,9 +107,9 @@ def test_flow_as_a_picture_has_frame_flow_magnitude_and_legend(
 def test_pictures_of_two_sizes_and_files_that_are_none_are_said(
     pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    write_picture(tmp_path / "small.png", np.zeros((20, 20, 3), np.uint8))
+    write_image(tmp_path / "small.png", np.zeros((20, 20, 3), np.uint8))
     with pytest.raises(InvalidParameterError, match="one shape"):
         run_flow(pictures[0], tmp_path / "small.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="not an image"):
         run_flow(pictures[0], tmp_path / "text.png")

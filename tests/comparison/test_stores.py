@@ -8,8 +8,8 @@ import pytest
 from flowkit.comparison.stores import CompareConfig, compare
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.flo import write_flo
-from flowkit.view.contrast import contrast, write_worst
-from flowkit.view.picture import read_rgb
+from flowkit.view.canvas import read_rgb
+from flowkit.view.panels import contrast, write_worst
 from tests import stores
 
 

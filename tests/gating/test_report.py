@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
 import re
-from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowkit.errors import InvalidParameterError
 from gating.errors import ScoresError
 from gating.report import newest_run, write_report
-from gating.report.markup import Html, json_for_html, tag
 from tests import clips, small
 from tests.gating.runs import CHEAP, made_judgement, write_run
 
-HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'@@DATA@@"
+HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'\u2028{{ 7 * 7 }}{% raw %}"
 CLASSES = ("up", "down", HOSTILE)
 
 
@@ -97,13 +97,16 @@ def test_names_are_text_whatever_they_hold(out: Path) -> None:
     path = write_report(out)
     html = path.read_text()
     assert "<img src=x" not in html
-    assert HOSTILE in page_of(path).text
-    data = json.loads(page_of(path).raw["script"][0])
+    page = page_of(path)
+    assert HOSTILE in page.text
+    assert any(HOSTILE in (attributes.get("title") or "") for _, attributes in page.found)
+    assert any(HOSTILE in (attributes.get("aria-label") or "") for _, attributes in page.found)
+    data = json.loads(page.raw["script"][0])
     assert data["classes"] == list(CLASSES)
     assert sum(data["matrices"]["gating"][2::3]) == 2 * 30
 
 
-def test_clips_have_pictures_where_the_store_has_them(tmp_path: Path) -> None:
+def test_clips_have_images_where_the_store_has_them(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     clips.lossless_mkv(tmp_path / "videos" / "clip1.mkv", clips.moving_texture(4))
     store = tmp_path / "s.h5"
@@ -114,20 +117,20 @@ def test_clips_have_pictures_where_the_store_has_them(tmp_path: Path) -> None:
     gate[1], fixed[1] = 0, 0
     gate[1, labels[1]], fixed[1, (labels[1] + 1) % 3] = 99, 99
     page = page_of(write_report(write_run(tmp_path / "run", [trial], data={"store": str(store)})))
-    pictures = [a for name, a in page.found if name == "img"]
-    assert [a["alt"] for a in pictures[1:]] == ["frame", "flow"]
+    images = [a for name, a in page.found if name == "img"]
+    assert [a["alt"] for a in images[1:]] == ["frame", "flow"]
     assert "not in the store" in page.text
     assert str(store) in page.text
 
 
-def test_a_store_that_is_not_there_is_told_and_costs_no_page(out: Path) -> None:
+def test_a_store_that_is_not_there_is_reported_and_costs_no_page(out: Path) -> None:
     page = page_of(write_report(out, store=out / "absent.h5"))
     assert "These clips have no pictures" in page.text
     assert "absent.h5" in page.text
     assert not [name for name, _ in page.found if name == "img"]
 
 
-def test_no_store_at_all_is_told(out: Path) -> None:
+def test_no_store_at_all_is_reported(out: Path) -> None:
     assert "the run names no store that is there" in page_of(write_report(out)).text
 
 
@@ -145,6 +148,15 @@ def test_a_run_without_a_gate_has_a_page(tmp_path: Path) -> None:
     assert "no gate" in text
     assert "Confusion" in text
     assert "What the gate does" not in text
+
+
+def test_gate_whose_weights_are_all_zero_is_said(tmp_path: Path) -> None:
+    trial = made_judgement(ids(12), CLASSES)
+    scores = dataclasses.replace(trial.scores, gates=np.zeros((12, 2)))
+    out = write_run(tmp_path / "run", [dataclasses.replace(trial, scores=scores)])
+    text = page_of(write_report(out)).text
+    assert text.count("Every weight is zero.") == 1  # of the fractions; the sums are known, and 0
+    assert "both are zero, so the fixed weights served" in text
 
 
 def test_folds_and_a_results_file_that_lacks_everything(tmp_path: Path) -> None:
@@ -171,7 +183,7 @@ def test_trials_of_other_classes_are_refused(out: Path) -> None:
         write_report(out)
 
 
-def test_a_damaged_results_file_is_told(out: Path) -> None:
+def test_a_damaged_results_file_is_reported(out: Path) -> None:
     (out / "results.json").write_text("{")
     with pytest.raises(ScoresError, match="is no JSON"):
         write_report(out)
@@ -185,12 +197,3 @@ def test_newest_run_is_the_one_judged_last(out: Path) -> None:
     assert newest_run(out.parent) == out.parent / "two"
     with pytest.raises(ScoresError, match="no run"):
         newest_run(out)
-
-
-def test_elements_escape_text_and_attributes_but_not_markup() -> None:
-    assert tag("p", "<&>", Html("<b>x</b>"), None, [1, '"'], title="'\"<", hidden=True, id=None) == (
-        '<p title="&#x27;&quot;&lt;" hidden>&lt;&amp;&gt;<b>x</b>1&quot;</p>'
-    )
-    assert unescape(str(tag("p", HOSTILE)))[3:-4] == HOSTILE
-    assert "<" not in json_for_html({HOSTILE: [HOSTILE]})
-    assert json.loads(json_for_html({HOSTILE: 1})) == {HOSTILE: 1}

@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 
 from gating.judgement import Judgement
-from gating.report.class_gain import class_gains
-from gating.report.confusion import cell_px, confusion_data
-from gating.report.evidence import Evidence
-from gating.report.gate_weights import flow_shares
-from gating.report.headline import paired_tests, preference, verdict
+from gating.report.charts import cell_px, histogram, interval, matrix, reliability, signed_bar
+from gating.report.clips import choose, find_changed
+from gating.report.data import Evidence, class_gains, confusion_data, flow_shares, paired_tests
+from gating.report.format import (
+    chance,
+    counted,
+    in_order,
+    percent,
+    points,
+    preference,
+    span_of_chances,
+    verdict,
+)
 from gating.report.run_folder import flattened, read_context
-from gating.report.turns import choose, find_turns
-from gating.report.wording import chance, in_order, percent, points
 from gating.results import Gain, fusion_rows, gains
+from gating.statistics import calibration
 from tests.gating.runs import made_judgement
 
 CLASSES = ("up", "down")
@@ -29,7 +36,7 @@ MINUS = "\N{MINUS SIGN}"
 def answering(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
 ) -> Judgement:
-    """A judgement whose gate and best fixed weights are right as told."""
+    """A judgement whose gate and best fixed weights are right as given."""
     one = made_judgement([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
     labels = one.scores.labels
 
@@ -63,7 +70,7 @@ def test_verdict_follows_the_interval(interval: tuple[float, float], word: str) 
     assert word in verdict(gain)
 
 
-def test_preference_tells_what_predict_uses() -> None:
+def test_preference_names_what_predict_uses() -> None:
     likes, not_so = (
         dataclasses.replace(answering([True], [True]), validation={"search": 0.5, "gating": gating})
         for gating in (0.6, 0.5)
@@ -83,16 +90,16 @@ def test_folds_are_tested_together_and_seeds_apart() -> None:
     assert [(one.only_first, one.only_second) for one in tests] == [(4, 0), (4, 0)]
 
 
-def test_turns_are_found_by_how_often_and_how_plainly() -> None:
+def test_changed_clips_are_found_by_how_often_and_how_plainly() -> None:
     trials = [
         answering([True, False, True, True], [False, True, True, False], seed=0, sure=2.0),
         answering([True, True, True, False], [False, True, True, True], seed=1, sure=6.0),
     ]
-    turns = find_turns(trials)
-    # Clip 2 never turned, and clip 3 was saved once and lost once.
-    assert [(turn.video_id, turn.saved, turn.lost) for turn in turns] == [("test0", 2, 0), ("test1", 0, 1)]
-    assert turns[0].judgement is trials[1]
-    assert turns[0].margin > turns[1].margin > 0
+    changed = find_changed(trials)
+    # Clip 2 never changed, and clip 3 was saved once and lost once.
+    assert [(clip.video_id, clip.saved, clip.lost) for clip in changed] == [("test0", 2, 0), ("test1", 0, 1)]
+    assert changed[0].judgement is trials[1]
+    assert changed[0].margin > changed[1].margin > 0
 
 
 @pytest.mark.parametrize(
@@ -110,11 +117,11 @@ def test_half_of_the_shown_are_saved(
     n_saved: int, n_lost: int, count: int, expected: tuple[int, int]
 ) -> None:
     saved = [True] * n_saved + [False] * n_lost
-    turns = find_turns([answering(saved, [not one for one in saved])])
-    shown = choose(turns, count)
+    changed = find_changed([answering(saved, [not one for one in saved])])
+    shown = choose(changed, count)
     assert tuple(map(len, shown)) == expected
-    assert all(turn.is_saved for turn in shown[0])
-    assert not any(turn.is_saved for turn in shown[1])
+    assert all(clip.is_saved for clip in shown[0])
+    assert not any(clip.is_saved for clip in shown[1])
 
 
 def test_gain_of_a_class_is_over_all_trials() -> None:
@@ -137,6 +144,47 @@ def test_cells_shrink_with_the_classes_and_stay_visible() -> None:
     assert [cell_px(classes) for classes in (2, 4, 8, 24, 101, 1000)] == [44, 44, 44, 15, 9, 9]
 
 
+def test_bars_of_a_histogram_are_as_tall_as_their_counts() -> None:
+    _, first, third, line = histogram([1, 0, 4], label="x", mark=0.5, height=20).shapes
+    assert (first.x, first.height, third.x, third.height) == pytest.approx((0, 5, 200 / 3, 20))
+    assert first.y + first.height == third.y + third.height == 20
+    assert line.kind == "mark-line"
+    assert line.x + line.width / 2 == pytest.approx(50)
+
+
+def test_gain_is_drawn_to_the_right_and_loss_to_the_left() -> None:
+    gain, loss = (signed_bar(value, most=0.4, label="x").shapes[1] for value in (0.2, -0.4))
+    assert (gain.kind, gain.x, gain.width) == ("gain", 50, 25)
+    assert (loss.kind, loss.x, loss.width) == ("loss", 0, 50)
+    assert signed_bar(0.0, most=0.0, label="x").shapes[1].width == 0
+
+
+def test_interval_lies_on_its_axis_and_never_beyond() -> None:
+    _, reach, mean = interval(0.6, 0.5, 0.9, axis=(0.5, 0.75), label="x").shapes
+    assert (reach.x, reach.width, mean.x + mean.width / 2) == pytest.approx((0, 100, 40))
+
+
+def test_reliability_has_a_bar_for_each_filled_bin() -> None:
+    # Two predictions of 90 % of which one is right: a bar of half the height in the bin that holds .9.
+    measured = calibration(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]))
+    drawn = reliability("gating", measured)
+    (bar,) = drawn.bars
+    assert drawn.error == pytest.approx(0.4)
+    assert bar.height == pytest.approx(drawn.box.height / 2)
+    assert bar.title == "confidence 90.0 %: 50.0 % of 2 answers are right"
+
+
+def test_matrix_writes_its_numbers_only_where_a_cell_holds_them() -> None:
+    drawn = matrix("gating", np.array([[3, 1], [0, 4]]), ("up", "down"))
+    assert [number.words for number in drawn.numbers] == ["75", "25", "100"]
+    assert [(path.kind, path.line) for path in drawn.heat] == [
+        ("hit", "M0 0h1v1h-1z"),
+        ("hit", "M1 1h1v1h-1z"),
+        ("miss", "M1 0h1v1h-1z"),
+    ]
+    assert matrix("gating", np.eye(30, dtype=np.int64), [f"c{k}" for k in range(30)]).numbers == ()
+
+
 def test_share_of_flow_knows_zero_gates() -> None:
     shares = flow_shares(np.array([[1.5, 0.5], [0.0, 2.0], [0.0, 0.0]]))
     assert shares[:2].tolist() == [0.75, 0.0]
@@ -153,6 +201,9 @@ def test_numbers_are_written_with_their_sign_and_without_a_false_zero() -> None:
     ]
     assert (percent(0.945), percent(0.945, 0), percent(math.nan)) == ("94.5", "94", "\N{EN DASH}")
     assert (chance(0.5), chance(0.0123), chance(1e-9)) == ("0.5", "0.012", "< 0.0001")
+    assert span_of_chances([0.5, 0.012, 0.3]) == "0.012 to 0.5"
+    assert span_of_chances([0.5, 0.501]) == "0.5"
+    assert (counted(1, "class", "classes"), counted(2, "class", "classes")) == ("1 class", "2 classes")
 
 
 def test_fusions_stand_by_kind_with_the_oracle_last() -> None:

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from flowkit.view.wheel import colour_wheel, fitting_scale, flow_to_rgb, magnitude_to_rgb
+from flowkit.view.canvas import PAPER
+from flowkit.view.wheel import (
+    LEGEND_WIDTH,
+    colour_wheel,
+    disc,
+    fitting_scale,
+    flow_to_rgb,
+    legend,
+    magnitude_to_rgb,
+    per_step,
+)
 
 
 def one(u: float, v: float, *, max_px: float = 1.0) -> list[int]:
@@ -110,3 +120,21 @@ def test_wrong_shapes_and_scales_are_refused() -> None:
         flow_to_rgb(np.zeros((4, 4, 2), np.float32), max_px=1)
     with pytest.raises(InvalidParameterError, match="max_px"):
         flow_to_rgb(np.zeros((2, 4, 4), np.float32), max_px=0)
+
+
+def test_disc_shows_the_direction_and_leaves_its_corners_blank() -> None:
+    wheel = disc(60)
+    assert tuple(wheel[0, 0]) == PAPER
+    assert (wheel[30, 30] > 240).all()
+    assert wheel[30, 57, 0] > 220
+    assert wheel[30, 57, 1] < 80
+
+
+def test_legend_is_as_tall_as_its_row_and_says_the_scale() -> None:
+    assert legend(400, max_px=4).shape == (400, LEGEND_WIDTH, 3)
+    assert (legend(400, max_px=4) != legend(400, max_px=8)).any()
+    assert len(legend(10, max_px=4)) > 110  # the wheel needs its room
+
+
+def test_unit_names_the_step() -> None:
+    assert (per_step(1), per_step(2)) == ("px/frame", "px/2 frames")

@@ -1,5 +1,5 @@
 "use strict";
-// Says in words which cell of a confusion matrix is pointed at.
+// Words for the cell of a confusion matrix that is pointed at.
 const data = JSON.parse(document.getElementById("data").textContent);
 
 for (const figure of document.querySelectorAll("[data-confusion]")) {
@@ -17,9 +17,9 @@ for (const figure of document.querySelectorAll("[data-confusion]")) {
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const scale = svg.viewBox.baseVal.width / box.width;
-    const place = (at) => Math.floor((at * scale - svg.dataset.margin) / svg.dataset.cell);
-    const row = place(event.clientY - box.top);
-    const column = place(event.clientX - box.left);
+    const cellAt = (offset) => Math.floor((offset * scale - svg.dataset.margin) / svg.dataset.cell);
+    const row = cellAt(event.clientY - box.top);
+    const column = cellAt(event.clientX - box.left);
     if (row < 0 || column < 0 || row >= side || column >= side) return;
     const count = counts.get(row * side + column) ?? 0;
     const share = totals[row] ? ` (${(100 * count / totals[row]).toFixed(0)} %)` : "";

@@ -1,10 +1,12 @@
-"""All that the page speaks of: every trial's judgement and what they say together."""
+"""What is computed for the page: every trial's judgement, their sums, and figures by class."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,15 @@ from numpy.typing import NDArray
 from gating.errors import ScoresError
 from gating.judgement import BASELINE, GATING, Judgement
 from gating.judgement_files import read_judgements
+from gating.models.gate import FLOW
 from gating.report.run_folder import RunContext, read_context
-from gating.results import FusionRow, Gain, fusion_rows, gains
-from gating.statistics import confusion_matrix
+from gating.results import FusionRow, Gain, fusion_rows, gains, pooled
+from gating.statistics import McNemar, confusion_matrix, correct_answers, mcnemar
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)
 """Fusions that are looked at class by class."""
+
+_MISTAKES = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +70,7 @@ class Evidence:
         return np.concatenate([one.fused[name] for one in self.judgements])
 
     def confusion(self, name: str) -> NDArray[np.int64]:
-        """Return counts over all trials, int64 (C, C): rows are labels, columns answers."""
+        """Return counts over all trials, int64 (C, C): rows are labels, columns predictions."""
         return confusion_matrix(self.fused(name), self.labels)
 
     def over_baseline(self) -> Gain | None:
@@ -96,3 +101,56 @@ def read_evidence(out: Path) -> Evidence:
         rows=fusion_rows(judgements),
         gains=gains(judgements),
     )
+
+
+def paired_tests(judgements: Sequence[Judgement]) -> list[McNemar]:
+    """Return McNemar's test of the gate (first) against the best fixed weights, one a split and seed.
+
+    Seeds are not stacked: their predictions for one clip depend on each other.
+    """
+    return [
+        mcnemar(*(correct_answers(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
+        for seeds in pooled(judgements).values()
+        for pool in seeds
+    ]
+
+
+def class_gains(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return each class's gain in accuracy, float64 (C,), and its predictions counted, int64 (C,)."""
+    gate, fixed = evidence.confusion(GATING), evidence.confusion(BASELINE)
+    clips = gate.sum(axis=1)
+    return (gate.diagonal() - fixed.diagonal()) / np.maximum(1, clips), clips
+
+
+def flow_shares(gates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return g_flow / (g_flow + g_rgb) of gates (N, 2), float64 (N,); NaN where both are zero."""
+    total = gates.sum(axis=1)
+    shares: NDArray[np.float64] = np.divide(
+        gates[:, FLOW], total, out=np.full(len(gates), math.nan), where=total > 0
+    )
+    return shares
+
+
+class ConfusionData(TypedDict):
+    """What the page's script reads: each matrix is row, column, count, row, ... of its cells above 0."""
+
+    classes: tuple[str, ...]
+    matrices: dict[str, list[int]]
+
+
+def confusion_data(evidence: Evidence) -> ConfusionData:
+    """Return the confusion matrices for the page's script."""
+    matrices: dict[str, list[int]] = {}
+    for name in evidence.shown:
+        counts = evidence.confusion(name)
+        rows, columns = np.nonzero(counts)
+        matrices[name] = np.stack([rows, columns, counts[rows, columns]], axis=1).ravel().tolist()
+    return {"classes": evidence.classes, "matrices": matrices}
+
+
+def commonest_mistakes(evidence: Evidence) -> list[tuple[int, int]]:
+    """Return up to ten (label, prediction), those first that the gate and the fixed weights confuse most."""
+    total = sum(evidence.confusion(name) for name in (GATING, BASELINE) if name in evidence.shown)
+    total = np.where(np.eye(len(evidence.classes), dtype=bool), 0, total)
+    order = np.argsort(total, axis=None, kind="stable")[::-1][:_MISTAKES]
+    return [(int(k) // len(total), int(k) % len(total)) for k in order if total.flat[k] > 0]

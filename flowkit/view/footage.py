@@ -1,4 +1,4 @@
-"""One video of a store at chosen moments: the frame and the flow that leads from it."""
+"""One video of a store, sampled: a frame and the flow that leads from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCALE_PIXEL_STEP = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Moment:
+class Sample:
     """One flow field and the frame where it begins.
 
     Attributes
@@ -41,7 +41,7 @@ class Moment:
 
 
 class Footage:
-    """Moments of one video, and the scale that suits all of them.
+    """Samples of one video, and the scale that suits all of them.
 
     Parameters
     ----------
@@ -87,23 +87,23 @@ class Footage:
         """Return `count` indices of fields, evenly spread, or all where there are no more."""
         return spread(self.range, count)
 
-    def moment(self, index: int) -> Moment:
-        """Read one moment."""
+    def sample(self, index: int) -> Sample:
+        """Read one flow field and its frame."""
         begin = first_frame(self._field, index, self.step)
-        return Moment(
+        return Sample(
             index=index,
             seconds=float(self.clip.pts[begin]),
             frame=self.clip.frames([begin])[0] if self._has_frames else None,
             flow=self.clip.flow(index, index + 1, self._field)[0],
         )
 
-    def moments(self, indices: Sequence[int]) -> Iterator[Moment]:
-        """Read moments one after the other."""
-        return map(self.moment, indices)
+    def samples(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Read samples one after the other."""
+        return map(self.sample, indices)
 
     def _scale(self) -> float:
-        part = _SCALE_PIXEL_STEP
+        skip = _SCALE_PIXEL_STEP
         fields = [
-            self.clip.flow(k, k + 1, self._field)[0, :, ::part, ::part] for k in self.spread(_SCALE_FIELDS)
+            self.clip.flow(k, k + 1, self._field)[0, :, ::skip, ::skip] for k in self.spread(_SCALE_FIELDS)
         ]
         return fitting_scale(np.stack([np.hypot(*flow) for flow in fields]))

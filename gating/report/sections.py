@@ -1,0 +1,377 @@
+"""Each section of the page: from the evidence to the words, numbers and charts that its template shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import flowkit
+from gating.judgement import BASELINE, GATING, ORACLE, Judgement, probabilities_of
+from gating.models.gate import GateSummary, summarise
+from gating.report import charts
+from gating.report.clips import Gallery
+from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_shares, paired_tests
+from gating.report.format import (
+    NOTHING,
+    chance,
+    counted,
+    in_order,
+    kind_of,
+    number,
+    percent,
+    points,
+    preference,
+    shortened,
+    span,
+    span_of_chances,
+    span_of_points,
+    verdict,
+)
+from gating.report.run_folder import RunContext, flattened
+from gating.results import FusionRow, Gain
+from gating.statistics import McNemar, calibration, headroom_share, top1
+
+Values = NDArray[np.float64]
+Pairs = list[tuple[str, str]]
+
+_CLASSES_SHOWN = 12
+_GATES_SHOWN = 14
+_GATE_BINS = 25
+_HIGH_QUANTILE = 0.99
+_MANY_CLASSES = 20
+_FEW_TRIALS = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Headline:
+    """Is the gate better than the best fixed weights; `verdict` is empty without a gate.
+
+    `tiles` are names, values and what these rest on.
+    """
+
+    sizes: str
+    verdict: str = ""
+    tiles: tuple[tuple[str, str, str], ...] = ()
+
+
+def headline(evidence: Evidence) -> Headline:
+    """Return the verdict and the numbers that it rests on."""
+    gain, rows = evidence.over_baseline(), evidence.rows
+    if gain is None:
+        return Headline(sizes=_sizes(evidence))
+    tests = paired_tests(evidence.judgements)
+    tiles = (
+        ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
+        ("best fixed weights", f"{percent(rows[BASELINE].top1)} %", span(*rows[BASELINE].interval)),
+        ("gain, points", points(gain.mean), span_of_points(*gain.interval)),
+        ("McNemar's p", span_of_chances([one.p_value for one in tests]), _alone(tests)),
+        ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
+    )
+    words = f"{verdict(gain)} {preference(evidence.judgements)}"
+    return Headline(sizes=_sizes(evidence), verdict=words, tiles=tiles)
+
+
+def _sizes(evidence: Evidence) -> str:
+    judgements = evidence.judgements
+    clips = len({(one.split, video_id) for one in judgements for video_id in one.scores.ids})
+    words = [
+        counted(clips, "test clip"),
+        counted(len(evidence.classes), "class", "classes"),
+        counted(len({one.split for one in judgements}), "split"),
+        counted(len({one.seed for one in judgements}), "seed"),
+        f"judged {evidence.context.judged:%Y-%m-%d %H:%M} UTC",
+    ]
+    return ", ".join(words)
+
+
+def _alone(tests: Sequence[McNemar]) -> str:
+    if len(tests) == 1:
+        return f"right alone: the gate on {tests[0].only_first} clips, the weights on {tests[0].only_second}"
+    return f"of each split and seed on its own, {len(tests)} tests"
+
+
+def _headroom(rows: dict[str, FusionRow]) -> str:
+    if ORACLE not in rows:
+        return NOTHING
+    text = percent(headroom_share(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1), 0)
+    return text if text == NOTHING else f"{text} %"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyRow:
+    """A fusion in the table of all; `mark` sets its line off, `gain` is the gate's over it, in points."""
+
+    name: str
+    mark: str | None
+    kind: str
+    top1: str
+    interval: charts.Strip
+    span: str
+    mean_class: str
+    spread: str
+    calibration_error: str
+    gain: str
+    gain_span: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """The table of fusions by kind, the oracle last; the ends of the intervals' axis, per cent."""
+
+    start: str
+    end: str
+    rows: list[AccuracyRow]
+
+
+def accuracy(evidence: Evidence) -> Accuracy:
+    """Return the table of all fusions."""
+    axis = charts.axis_of(evidence.rows)
+    over = {gain.rival: gain for gain in evidence.gains}
+    names = in_order(list(evidence.rows))
+    rows = [_accuracy_row(name, evidence.rows[name], over.get(name), axis) for name in names]
+    return Accuracy(start=percent(axis[0], 0), end=percent(axis[1], 0), rows=rows)
+
+
+def _accuracy_row(name: str, row: FusionRow, gain: Gain | None, axis: tuple[float, float]) -> AccuracyRow:
+    text = span(*row.interval)
+    return AccuracyRow(
+        name=shortened(name, 40),
+        mark={GATING: "chosen", ORACLE: "bound"}.get(name),
+        kind="a bound, no method" if name == ORACLE else kind_of(name),
+        top1=percent(row.top1),
+        interval=charts.interval(row.top1, *row.interval, axis=axis, label=f"{name}: {text} %"),
+        span=text,
+        mean_class=percent(row.mean_class),
+        spread=number(100 * row.spread),
+        calibration_error=number(row.calibration_error, 3),
+        gain="" if gain is None else points(gain.mean),
+        gain_span="" if gain is None else span_of_points(*gain.interval),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassGain:
+    """A bar for each class, the greatest gain first, and in how many classes the gate is which."""
+
+    better: int
+    worse: int
+    alike: int
+    rows: charts.Rows
+
+
+def class_gain(evidence: Evidence) -> ClassGain:
+    """Return in which classes the gate is better than the best fixed weights, and in which worse."""
+    gain, clips = class_gains(evidence)
+    accuracy = {
+        name: evidence.confusion(name).diagonal() / np.maximum(1, clips) for name in (GATING, BASELINE)
+    }
+    order = [int(k) for k in np.argsort(-gain, kind="stable") if clips[k]]
+    most = max((abs(float(gain[k])) for k in order), default=0.0)
+
+    def line(k: int) -> charts.Row:
+        label = (
+            f"{evidence.classes[k]}: {percent(accuracy[GATING][k])} % by the gate, "
+            f"{percent(accuracy[BASELINE][k])} % by the weights, of {clips[k]} answers"
+        )
+        bar = charts.signed_bar(float(gain[k]), most=most, label=label)
+        return charts.Row(name=evidence.classes[k], strip=bar, value=points(float(gain[k])))
+
+    better, worse = int((gain[order] > 0).sum()), int((gain[order] < 0).sum())
+    rows = _both_ends([line(k) for k in order])
+    return ClassGain(better=better, worse=worse, alike=len(order) - better - worse, rows=rows)
+
+
+def _both_ends(lines: list[charts.Row]) -> charts.Rows:
+    if len(lines) <= 2 * _CLASSES_SHOWN + 2:
+        return charts.Rows(first=lines)
+    middle = lines[_CLASSES_SHOWN:-_CLASSES_SHOWN]
+    return charts.Rows(
+        first=lines[:_CLASSES_SHOWN],
+        folded=middle,
+        summary=f"Show all: {len(middle)} classes between",
+        last=lines[-_CLASSES_SHOWN:],
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Histograms:
+    """A histogram of all classes, and of each; neither where no clip has a value."""
+
+    every: charts.Row | None
+    classes: charts.Rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Gates:
+    """The gate's weights: facts of all clips, flow's fraction of the two and their sum.
+
+    `search` is the best fixed weights' fraction; sums `above` the `top` of their axis are per cent.
+    """
+
+    facts: Pairs
+    search: str
+    fractions: Histograms
+    top: str
+    above: str
+    sums: Histograms
+
+
+def gates(evidence: Evidence) -> Gates | None:
+    """Return what the gate does; None where no gates were kept."""
+    known = [one for one in evidence.judgements if one.scores.gates is not None]
+    if not known:
+        return None
+    weights = np.concatenate([one.scores.gates for one in known if one.scores.gates is not None])
+    labels = np.concatenate([one.scores.labels for one in known])
+    search = float(np.mean([one.search_share for one in known]))
+    fallbacks = sum(one.fallbacks for one in known)
+    sums = weights.sum(axis=1)
+    # A few outliers would press all else into the first bins.
+    top = max(1e-6, float(np.quantile(sums, _HIGH_QUANTILE)) * 1.05)
+    return Gates(
+        facts=_gate_facts(summarise(torch.from_numpy(weights)), fallbacks, len(weights)),
+        search=f"{search:.2f}",
+        fractions=_histograms(evidence, labels, flow_shares(weights), top=1.0, mark=search),
+        top=f"{top:.2g}",
+        above=percent(float((sums > top).mean())),
+        sums=_histograms(evidence, labels, sums, top=top),
+    )
+
+
+def _gate_facts(summary: GateSummary, fallbacks: int, clips: int) -> Pairs:
+    return [
+        ("flow's weight is zero", f"{percent(summary.zero_flow)} % of clips"),
+        ("rgb's weight is zero", f"{percent(summary.zero_rgb)} % of clips"),
+        ("both are zero", f"{percent(summary.zero_both)} % of clips"),
+        ("fixed weights served instead", f"{fallbacks} of {clips} answers"),
+        ("mean weights", f"flow {number(summary.mean_flow)}, rgb {number(summary.mean_rgb)}"),
+        ("mean sum", f"{number(summary.mean_sum)} (fixed weights 1.5 : 1 sum to 2.5)"),
+        ("flow : rgb, median", number(summary.ratio)),
+    ]
+
+
+def _histograms(
+    evidence: Evidence, labels: NDArray[np.int64], values: Values, *, top: float, mark: float | None = None
+) -> Histograms:
+    found = [k for k in range(len(evidence.classes)) if np.isfinite(values[labels == k]).any()]
+    found.sort(key=lambda k: -float(np.nanmedian(values[labels == k])))
+    lines = [_histogram(evidence.classes[k], values[labels == k], top, mark) for k in found]
+    every = _histogram("all classes", values, top, mark) if found else None
+    if len(lines) <= _GATES_SHOWN + 2:
+        return Histograms(every=every, classes=charts.Rows(first=lines))
+    more = lines[_GATES_SHOWN:]
+    summary = f"Show all classes ({len(more)} more)"
+    return Histograms(
+        every=every, classes=charts.Rows(first=lines[:_GATES_SHOWN], folded=more, summary=summary)
+    )
+
+
+def _histogram(name: str, values: Values, top: float, mark: float | None) -> charts.Row:
+    known = values[np.isfinite(values)]
+    counts = np.histogram(np.minimum(known, top), bins=_GATE_BINS, range=(0, top))[0]
+    median = number(float(np.median(known)))
+    label = f"{name}: median {median}, {len(known)} answers"
+    return charts.Row(
+        name=name, strip=charts.histogram(counts.tolist(), label=label, mark=mark), value=median
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Confusion:
+    """Matrices, those of the streams folded away where classes are many, and the commonest mistakes.
+
+    A mistake is a label, what it is taken for, and how often by each of `names`.
+    """
+
+    matrices: list[charts.Matrix]
+    folded: list[charts.Matrix]
+    names: list[str]
+    mistakes: list[tuple[str, str, list[int]]]
+
+
+def confusion(evidence: Evidence) -> Confusion:
+    """Return a matrix of the gate, the best fixed weights and both streams."""
+    classes = evidence.classes
+    counts = {name: evidence.confusion(name) for name in evidence.shown}
+    drawn = {name: charts.matrix(name, counts[name], classes) for name in counts}
+    fused = [drawn.pop(name) for name in (GATING, BASELINE) if name in drawn]
+    streams = list(drawn.values())
+    many = len(classes) > _MANY_CLASSES
+    return Confusion(
+        matrices=fused if many else [*fused, *streams],
+        folded=streams if many else [],
+        names=list(counts),
+        mistakes=[
+            (classes[label], classes[taken], [int(counts[name][label, taken]) for name in counts])
+            for label, taken in commonest_mistakes(evidence)
+        ],
+    )
+
+
+def reliability(evidence: Evidence) -> list[charts.Reliability]:
+    """Return a diagram for each stream, the best fixed weights and the gate."""
+    labels = evidence.labels
+    return [
+        charts.reliability(name, calibration(probabilities_of(name, evidence.fused(name)), labels))
+        for name in evidence.shown
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRow:
+    """One trial: where it stands and its numbers in the order of the table's columns."""
+
+    split: str
+    part: str
+    numbers: tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Trials:
+    """A line for each trial; `scrolls` where they are many."""
+
+    rows: list[TrialRow]
+    scrolls: bool
+
+
+def trials(evidence: Evidence) -> Trials:
+    """Return the table of trials by split, part and seed."""
+    judgements = sorted(evidence.judgements, key=lambda one: (one.split, one.part, one.seed))
+    return Trials(rows=[_trial_row(one) for one in judgements], scrolls=len(judgements) > _FEW_TRIALS)
+
+
+def _trial_row(one: Judgement) -> TrialRow:
+    accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
+    numbers = (
+        one.seed,
+        len(one.scores),
+        percent(accuracy[BASELINE]),
+        percent(accuracy.get(GATING, math.nan)),
+        percent(one.validation.get(BASELINE, math.nan)),
+        percent(one.validation.get(GATING, math.nan)),
+        "gate" if one.prefers_gate else "fixed weights",
+        f"{one.search_share:.2f}",
+        "" if one.test is None else chance(one.test.p_value),
+        one.fallbacks,
+    )
+    return TrialRow(split=one.split, part=one.part, numbers=numbers)
+
+
+def provenance(context: RunContext, gallery: Gallery) -> list[tuple[str, Pairs]]:
+    """Return how the run and this page were made: titles, with names and values each."""
+    source = "no store" if gallery.store is None else str(gallery.store.path)
+    named = {"Configuration": context.config, "Data": context.data, "Versions": context.versions}
+    page = [
+        ("run", str(context.out)),
+        ("pictures from", source),
+        ("flowkit of this page", flowkit.__version__),
+    ]
+    return [
+        *((title, list(flattened(values)) if values else []) for title, values in named.items()),
+        ("This page", page),
+    ]
