@@ -30,11 +30,11 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.batches import Loading
-from gating.data import plan_trial
+from gating.data.loader import Loading
+from gating.data.partition import plan_trial
+from gating.distributed import Place
 from gating.judgement import GATING, Judgement
 from gating.judgement_files import read_judgement
-from gating.places import Place
 from gating.results import results_json
 from gating.run import trial_folder
 from gating.statistics import correct_answers

@@ -59,7 +59,7 @@ def command(out: Path, **options: Any) -> None:
 
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
-    from gating.batches import Loading
+    from gating.data.loader import Loading
     from gating.evaluate import EvalOptions
 
     loading = Loading(workers=workers, micro_batch=micro_batch)

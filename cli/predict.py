@@ -65,7 +65,7 @@ def command(
 
 
 def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
-    from gating.batches import Loading
+    from gating.data.loader import Loading
     from gating.predict import PredictOptions
 
     if not quiet:

@@ -75,7 +75,7 @@ def command(store: Path | None, **options: Any) -> None:
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
     """Run, or in a dry run say what would be trained; only the first of several processes has results."""
-    from gating.batches import Loading
+    from gating.data.loader import Loading
     from gating.run import RunOptions, plan, train
 
     first, count = options.pop("seed"), options.pop("seeds")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gating.batches import Loading
-from gating.data import TrialData, flow_record
-from gating.places import Place
+from gating.data.loader import Loading
+from gating.data.partition import TrialData, flow_record
+from gating.distributed import Place
 from gating.train_config import TrainConfig
 
 _MOST_CLASSES = 12

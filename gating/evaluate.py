@@ -15,18 +15,18 @@ import torch
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Batches, Loading
-from gating.checkpoint import differences
-from gating.data import TrialData, plan_trial
+from gating.data.loader import Batches, Loading
+from gating.data.partition import TrialData, plan_trial
+from gating.distributed import Place, joined
 from gating.errors import CheckpointError
 from gating.judging import Judging
 from gating.load import TrialRecord, find_trials, load_copies, load_networks
-from gating.places import Place, joined
 from gating.run import summarise_run, trial_folder
 from gating.score import Networks
 from gating.store_fit import check_store_fits
-from gating.train import Tell
 from gating.train_config import TrainConfig
+from gating.training.checkpoint import differences
+from gating.training.loop import Tell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

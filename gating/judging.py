@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gating.batches import Batches
 from gating.clip_scores import ClipScores
+from gating.data.loader import Batches
 from gating.judgement import Judgement, SplitKind, judge
 from gating.judgement_files import scores_path, write_judgement
 from gating.score import Networks, joined_scores, score_clips

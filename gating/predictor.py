@@ -17,12 +17,12 @@ from flowkit.extract import Progress
 from flowkit.inputs import VideoSource
 from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
-from gating.batches import Batches, Loading
 from gating.chosen import ChosenFusion
 from gating.clip_scores import ClipScores
-from gating.data import TrialData
+from gating.data.loader import Batches, Loading
+from gating.data.partition import TrialData
+from gating.distributed import Place
 from gating.load import LoadedTrial
-from gating.places import Place
 from gating.score import score_clips
 from gating.store_fit import extract_config
 

@@ -22,17 +22,17 @@ import flowkit
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Loading
 from gating.config import check_choice
-from gating.data import TrialData, flow_record, plan_trial
+from gating.data.loader import Loading
+from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.describe import describe
+from gating.distributed import Place, joined, place_asked_for
 from gating.fusions import FUSIONS
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judgement_files import read_judgements
-from gating.places import Place, joined, place_asked_for
 from gating.results import results_json
-from gating.train import Event, Tell
 from gating.train_config import TrainConfig
+from gating.training.loop import Event, Tell
 from gating.trial import Trial, TrialOptions
 
 RESULTS, LOG = "results.json", "log.jsonl"
@@ -107,7 +107,7 @@ def train(
     InputError
         The store or a split cannot be trained on.
     GatingError
-        As `gating.train.Trainer.fit`.
+        As `gating.training.loop.Trainer.fit`.
     """
     plans = _plans(store, splits, config, options)
     if options.threads is not None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gating.batches import Batches, ClipBatch
 from gating.clip_scores import ClipScores
+from gating.data.loader import Batches, ClipBatch
 from gating.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.precision import autocast
 from gating.streams import Stream

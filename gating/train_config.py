@@ -22,7 +22,7 @@ from gating.config import (
     check_that,
     gate_preset,
 )
-from gating.schedule import Schedule
+from gating.training.schedule import Schedule
 
 GateData = Literal["out-of-fold", "holdout", "same"]
 GATE_DATA: tuple[GateData, ...] = ("out-of-fold", "holdout", "same")

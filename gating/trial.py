@@ -21,20 +21,20 @@ from typing import Any
 
 import torch
 
-from gating.batches import Batches, Loading
 from gating.config import Modality
-from gating.data import PARTS, TrialData
+from gating.data.loader import Batches, Loading
+from gating.data.partition import PARTS, TrialData
+from gating.distributed import Place
 from gating.gate import GatingConvNet
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
-from gating.places import Place
 from gating.score import Networks
-from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features
-from gating.tasks import GateTask, StreamTask, Task
-from gating.train import Tell, Trainer
 from gating.train_config import TrainConfig
-from gating.validation import validate
+from gating.training.loop import Tell, Trainer
+from gating.training.stage_files import Stage
+from gating.training.tasks import GateTask, StreamTask, Task
+from gating.training.validation import validate
 
 RECORD = "trial.json"
 # A stream that has its own clips right so much more often than others is overfitted: 10 points.

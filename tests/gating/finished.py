@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import flowkit
-from gating.batches import Loading
+from gating.data.loader import Loading
 from gating.run import RunOptions, train
 from gating.train_config import TrainConfig
 from tests.labelled import five_folds, quick

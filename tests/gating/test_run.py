@@ -17,15 +17,15 @@ import torch
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Loading
 from gating.clip_scores import load_scores
-from gating.data import plan_trial
+from gating.data.loader import Loading
+from gating.data.partition import plan_trial
+from gating.distributed import Place
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements, scores_path
-from gating.places import Place
 from gating.run import RunOptions, plan, train, trial_folder
-from gating.train import Event
 from gating.train_config import TrainConfig
+from gating.training.loop import Event
 from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
 

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.schedule import Schedule
 from gating.train_config import PRESETS, TrainConfig, train_preset
+from gating.training.schedule import Schedule
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -10,8 +10,8 @@ import torch
 
 from gating.config import GateConfig, Modality, StreamConfig
 from gating.gate import GatingConvNet
-from gating.parameter_groups import ParameterGroup, parameter_groups
 from gating.streams import Stream
+from gating.training.optimizer import ParameterGroup, parameter_groups
 
 
 def rates(groups: list[ParameterGroup]) -> dict[str, tuple[float, float]]:

@@ -12,7 +12,9 @@ import torch
 
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import quantize_u8
-from gating.augment import (
+from gating.backbones import InputSpec, build_backbone
+from gating.config import AugmentConfig
+from gating.data.augment import (
     Crops,
     draw_crops,
     evaluation_crops,
@@ -21,8 +23,6 @@ from gating.augment import (
     resample,
     rgb_input,
 )
-from gating.backbones import InputSpec, build_backbone
-from gating.config import AugmentConfig
 
 PLAIN = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from gating.batches import Batches, Step
-from gating.crop_draw import seed_of
-from gating.epoch_clock import EpochClock
+from gating.data.crop_draw import seed_of
+from gating.data.loader import Batches, Step
 from gating.errors import TrainingError
-from gating.interrupts import Interruptions
-from gating.parameter_groups import parameter_groups
+from gating.metrics import EpochClock
 from gating.precision import autocast
-from gating.schedule import Schedule
-from gating.stage_files import Progress, Stage, StageFiles
-from gating.tasks import Task, TaskOutput
-from gating.validation import validate
+from gating.training.interrupts import Interruptions
+from gating.training.optimizer import parameter_groups
+from gating.training.schedule import Schedule
+from gating.training.stage_files import Progress, Stage, StageFiles
+from gating.training.tasks import Task, TaskOutput
+from gating.training.validation import validate
 
 Event = dict[str, Any]
 Tell = Callable[[Event], None]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gating.gate import summarise
-from gating.tasks import TaskOutput
+from gating.training.tasks import TaskOutput
 
 
 class EpochClock:

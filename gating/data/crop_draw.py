@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gating.augment import Crops, draw_crops
 from gating.config import AugmentConfig
+from gating.data.augment import Crops, draw_crops
 
 
 def seed_of(*numbers: int) -> int:

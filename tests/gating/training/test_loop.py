@@ -21,20 +21,20 @@ import torch
 
 from flowkit.errors import InputError
 from flowkit.store.reader import Store
-from gating.batches import Batches, Loading
-from gating.checkpoint import load_checkpoint
 from gating.config import Modality
-from gating.data import plan_trial
+from gating.data.loader import Batches, Loading
+from gating.data.partition import plan_trial
+from gating.distributed import Place
 from gating.errors import CheckpointError, TrainingError
-from gating.places import Place
-from gating.stage_files import Stage
 from gating.streams import Stream
-from gating.tasks import StreamTask
-from gating.train import Event, Trainer
 from gating.train_config import TrainConfig
+from gating.training.checkpoint import load_checkpoint
+from gating.training.loop import Event, Trainer
+from gating.training.stage_files import Stage
+from gating.training.tasks import StreamTask
 from tests.labelled import five_folds, quick
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def stream_trainer(
@@ -206,8 +206,8 @@ import json, sys
 from pathlib import Path
 import torch
 import flowkit
-from gating.places import joined
-from tests.gating.test_train import freeze_statistics, stream_trainer
+from gating.distributed import joined
+from tests.gating.training.test_loop import freeze_statistics, stream_trainer
 from tests.labelled import quick
 
 torch.set_num_threads(1)

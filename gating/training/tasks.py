@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gating.batches import BOTH, ClipBatch
 from gating.config import Modality
+from gating.data.loader import BOTH, ClipBatch
 from gating.gate import GateOutput, GatingConvNet, fuse, gate_loss
 from gating.streams import Stream, StreamOutput
 

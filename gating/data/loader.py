@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
-from gating.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.backbones import InputSpec
 from gating.config import AugmentConfig, Modality
-from gating.crop_draw import CropDraw
-from gating.data import TrialData
-from gating.places import Place
+from gating.data.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
+from gating.data.crop_draw import CropDraw
+from gating.data.partition import TrialData
+from gating.distributed import Place
 from gating.precision import precision_of
 from gating.train_config import TrainConfig
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gating.checkpoint import BEST, LAST, check_identity, load_checkpoint, save_checkpoint
 from gating.config import AugmentConfig
+from gating.distributed import Place
 from gating.errors import CheckpointError
-from gating.places import Place
-from gating.schedule import Schedule
+from gating.training.checkpoint import BEST, LAST, check_identity, load_checkpoint, save_checkpoint
+from gating.training.schedule import Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from gating.batches import Batches
+from gating.data.loader import Batches
 from gating.gate import summarise
 from gating.precision import autocast
-from gating.tasks import Task, TaskOutput
+from gating.training.tasks import Task, TaskOutput
 
 
 @torch.inference_mode()
