@@ -32,7 +32,7 @@ from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
 from gating.data.loader import Loading
 from gating.data.partition import plan_trial
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.judgement import GATING, Judgement
 from gating.judgement_files import read_judgement
 from gating.results import results_json
@@ -93,7 +93,7 @@ def run_job(job: Job) -> tuple[Path, float]:
         folder = trial_folder(job.out, data.split, data.part, job.config.seed)
         options = TrialOptions(
             folder=folder,
-            place=Place(torch.device("cpu")),
+            place=ProcessGroup(torch.device("cpu")),
             loading=Loading(micro_batch=64),
             resume=True,
             tell=_tell(folder),

@@ -1,7 +1,7 @@
-"""Where a process computes, and how several processes of one run speak to each other.
+"""The device and precision that a process computes with, and its collectives with the run's other processes.
 
-Without torchrun there is one process. With it, each has a GPU of its own (nccl), or they share the
-CPU (gloo).
+Without torchrun a run is one process. With it, each process has a GPU of its own (nccl), or all
+share the CPU (gloo).
 """
 
 from __future__ import annotations
@@ -9,60 +9,71 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """One process of a run: its device, and which of how many it is."""
+class ProcessGroup:
+    """The device of this process and its rank among the processes of a run.
+
+    Every process has to call the collectives (`all_sum`, `all_reduce`, `all_gather`, `barrier`) in
+    the same order.
+    """
 
     device: torch.device
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes files and reports."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
-    def summed(self, values: list[float]) -> list[float]:
-        """Return sums over the processes, float64."""
-        if self.world == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
-        total: list[float] = tensor.tolist()
-        return total
+    def all_sum(self, values: Sequence[float]) -> list[float]:
+        """Return sums of host values over the processes, float64; no GPU is waited for."""
+        if self.world_size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        sums: list[float] = total.tolist()
+        return sums
 
-    def gathered(self, value: Any) -> list[Any]:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor on the device over the processes, in place, and return it."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def all_gather(self, value: Any) -> list[Any]:
         """Return each process's value, by rank."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.world
+        found: list[Any] = [None] * self.world_size
         dist.all_gather_object(found, value)
         return found
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for the other processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.barrier()
 
 
-def place_asked_for() -> Place:
-    """Return the place that torchrun's environment gives this process, on the CPU, without joining."""
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    return Place(torch.device("cpu"), rank, world)
+def process_group_from_environment() -> ProcessGroup:
+    """Return rank and world size that torchrun's environment names, on the CPU, without joining."""
+    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    return ProcessGroup(torch.device("cpu"), rank, world_size)
 
 
 @contextlib.contextmanager
-def joined(device: str = "auto") -> Iterator[Place]:
-    """Take this process's place in the run: torchrun's, if it was started so.
+def join_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
+    """Join the other processes of the run: torchrun's, if this one was started so.
 
     Parameters
     ----------
@@ -74,17 +85,18 @@ def joined(device: str = "auto") -> Iterator[Place]:
     InvalidParameterError
         It is none of these, or there is no such GPU.
     """
-    asked = place_asked_for()
-    world, rank = asked.world, asked.rank
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else None)
-    if world == 1:
-        yield Place(chosen)
+    asked = process_group_from_environment()
+    rank, world_size = asked.rank, asked.world_size
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if world_size > 1 else None)
+    if world_size == 1:
+        yield ProcessGroup(chosen)
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # gloo beside nccl: processes agree on host values without waiting for their GPUs.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Place(chosen, rank, world)
+        yield ProcessGroup(chosen, rank, world_size)
     finally:
         dist.destroy_process_group()
 
@@ -103,3 +115,17 @@ def _device(name: str, local_rank: int | None) -> torch.device:
             raise InvalidParameterError(f"device {name!r} asks for GPU {number}, torch sees {found}")
         return torch.device("cuda", number)
     return device
+
+
+def precision_of(amp: bool, device: torch.device) -> torch.dtype | None:
+    """Return bfloat16, float16 on GPUs that lack it, or None without mixed precision."""
+    if not amp:
+        return None
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """Return the context in which networks run; it does nothing without mixed precision."""
+    return torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None)

@@ -50,7 +50,7 @@ class Judging:
             kind=kind,
             seed=config.seed,
         )
-        if self.batches.place.leads:
+        if self.batches.process_group.is_main:
             write_judgement(self.folder, judgement)
         return judgement
 
@@ -80,7 +80,7 @@ class Judging:
         )
 
     def _kept(self, scores: ClipScores, part: str) -> ClipScores:
-        if self.batches.place.leads:
+        if self.batches.process_group.is_main:
             scores.save(scores_path(self.folder, part))
         return scores
 

@@ -17,7 +17,7 @@ from flowkit.errors import InputError
 from flowkit.inputs import VideoSource
 from flowkit.store.reader import Store
 from gating.chosen import choose_fusion
-from gating.distributed import joined
+from gating.distributed import join_process_group
 from gating.errors import CheckpointError
 from gating.judgement_files import NAME
 from gating.load import TrialRecord, find_trials, load_networks, read_trial
@@ -72,7 +72,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
                 options.on_note(note)
         chosen = choose_fusion(record)
         options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
-        place = stack.enter_context(joined(options.device))
+        place = stack.enter_context(join_process_group(options.device))
         trial = load_networks(record, device=place.device)
         predictor = Predictor(trial, chosen, options, place)
         for store in opened:

@@ -21,7 +21,7 @@ from gating.chosen import ChosenFusion
 from gating.clip_scores import ClipScores
 from gating.data.loader import Batches, Loading
 from gating.data.partition import TrialData
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.load import LoadedTrial
 from gating.score import score_clips
 from gating.store_fit import extract_config
@@ -117,7 +117,7 @@ class Predictor:
     """Answers for clips by one trial's networks."""
 
     def __init__(
-        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: Place
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: ProcessGroup
     ) -> None:
         self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
         self._classes = np.array(trial.record.classes)
@@ -176,7 +176,7 @@ class Predictor:
             test=(),
         )
         inputs = self._trial.networks.rgb.backbone.inputs
-        return Batches(data, record.config, inputs, place=self._place, loading=self._options.loading)
+        return Batches(data, record.config, inputs, process_group=self._place, loading=self._options.loading)
 
     def _scored(self, batches: Batches, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
         """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gating.clip_scores import ClipScores
 from gating.data.loader import Batches, ClipBatch
+from gating.distributed import autocast
 from gating.gate import GatingConvNet, activate, fuse, with_fallback
-from gating.precision import autocast
 from gating.streams import Stream
 
 
@@ -62,12 +62,12 @@ def score_clips(
         Of mixed precision, or None.
     """
     networks.eval()
-    place = batches.place
+    place = batches.process_group
     rows: list[dict[str, np.ndarray]] = []
     for several in batches.testing(ids, segments=segments, crops=crops):
         with autocast(place.device, precision):
             rows.extend(_rows(networks, several))
-    by_id = {str(row["id"]): row for part in place.gathered(rows) for row in part}
+    by_id = {str(row["id"]): row for part in place.all_gather(rows) for row in part}
     ordered = [by_id[video_id] for video_id in ids]
     arrays = {name: np.stack([row[name] for row in ordered]) for name in ordered[0] if name != "id"}
     if not features:

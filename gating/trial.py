@@ -24,7 +24,7 @@ import torch
 from gating.config import Modality
 from gating.data.loader import Batches, Loading
 from gating.data.partition import PARTS, TrialData
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.gate import GatingConvNet
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
@@ -56,7 +56,7 @@ class TrialOptions:
     ----------
     folder : Path
         Of the trial.
-    place : Place
+    place : ProcessGroup
         This process.
     loading : Loading
         Workers and micro-batches.
@@ -69,7 +69,7 @@ class TrialOptions:
     """
 
     folder: Path
-    place: Place
+    place: ProcessGroup
     loading: Loading
     resume: bool = False
     checkpoint_seconds: float = 300.0
@@ -83,7 +83,7 @@ class Trial:
         self.data, self.config, self.options = data, config, options
         self.device = options.place.device
         inputs = self._new_stream("rgb").backbone.inputs
-        self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
+        self.batches = Batches(data, config, inputs, process_group=options.place, loading=options.loading)
 
     def run(self, *, kind: SplitKind = "subset") -> Judgement:
         """Train what is missing, score the clips, and judge every fusion on the test part."""
@@ -151,7 +151,7 @@ class Trial:
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]
             for ids in (self.data.learn, self.data.validation)
         )
-        if own - other > OVERFITTED and self.options.place.leads:
+        if own - other > OVERFITTED and self.options.place.is_main:
             warnings.warn(
                 f"the {stream.config.modality} stream has {100 * own:.1f} % of its own training clips right, "
                 f"{100 * other:.1f} % of the validation clips: with gate data 'same' the gate sees hardly an "
@@ -184,7 +184,7 @@ class Trial:
         return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _write_record(self) -> None:
-        if self.options.place.leads:
+        if self.options.place.is_main:
             self.options.folder.mkdir(parents=True, exist_ok=True)
             record = {"config": self.config.to_json(), "data": self.data.record()}
             (self.options.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -21,8 +21,7 @@ from gating.config import AugmentConfig, Modality
 from gating.data.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.data.crop_draw import CropDraw
 from gating.data.partition import TrialData
-from gating.distributed import Place
-from gating.precision import precision_of
+from gating.distributed import ProcessGroup, precision_of
 from gating.train_config import TrainConfig
 
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
@@ -108,10 +107,16 @@ class Batches:
     """
 
     def __init__(
-        self, data: TrialData, config: TrainConfig, inputs: InputSpec, *, place: Place, loading: Loading
+        self,
+        data: TrialData,
+        config: TrainConfig,
+        inputs: InputSpec,
+        *,
+        process_group: ProcessGroup,
+        loading: Loading,
     ) -> None:
-        self.data, self.config, self.place, self.loading = data, config, place, loading
-        self.precision = precision_of(config.amp, place.device)
+        self.data, self.config, self.process_group, self.loading = data, config, process_group, loading
+        self.precision = precision_of(config.amp, process_group.device)
         self._inputs = inputs
         numbers = {name: index for index, name in enumerate(data.classes)}
         # Labels of the store count all of its classes; those of the trial only the split's.
@@ -119,7 +124,9 @@ class Batches:
 
     def steps_in(self, ids: Sequence[str], batch: int) -> int:
         """Return how many steps an epoch has."""
-        return -(-(len(ids) // self.place.world) // max(1, batch // self.place.world))
+        return -(
+            -(len(ids) // self.process_group.world_size) // max(1, batch // self.process_group.world_size)
+        )
 
     def training(
         self,
@@ -149,7 +156,7 @@ class Batches:
         segments
             Of a clip; None is the configuration's.
         """
-        world, rank = self.place.world, self.place.rank
+        world, rank = self.process_group.world_size, self.process_group.rank
         own = max(1, batch // world)
         count = segments or self.config.segments
         dataset = self._dataset(ids, modalities, segments=count, training=True)
@@ -178,7 +185,9 @@ class Batches:
     ) -> Iterator[list[ClipBatch]]:
         """Yield this process's share of clips in order: each batch once for every crop of testing."""
         dataset = self._dataset(ids, modalities, segments=segments, training=False)
-        share = dataset.samples.share(0, rank=self.place.rank, world=self.place.world).tolist()
+        share = dataset.samples.share(
+            0, rank=self.process_group.rank, world=self.process_group.world_size
+        ).tolist()
         # As many segments at once as training has, so that memory does not depend on the test.
         size = max(1, self.loading.micro_batch * self.config.segments // segments)
         batches = [[(0, index) for index in share[at : at + size]] for at in range(0, len(share), size)]
@@ -213,7 +222,7 @@ class Batches:
             num_workers=self.loading.workers,
             collate_fn=_collated,
             worker_init_fn=_leave_interrupts_to_the_loop,
-            pin_memory=self.place.device.type == "cuda",
+            pin_memory=self.process_group.device.type == "cuda",
         )
 
     def _ready(
@@ -236,7 +245,7 @@ class Batches:
     def _inputs_of(
         self, raw: Any, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
     ) -> ClipBatch:
-        device, augment = self.place.device, self.config.augment
+        device, augment = self.process_group.device, self.config.augment
         flow = rgb = None
         if "flow" in modalities:
             codes = flow_codes(

@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gating.data.crop_draw import seed_of
 from gating.data.loader import Batches, Step
+from gating.distributed import autocast
 from gating.errors import TrainingError
 from gating.metrics import EpochClock
-from gating.precision import autocast
 from gating.training.interrupts import Interruptions
 from gating.training.optimizer import parameter_groups
 from gating.training.schedule import Schedule
@@ -50,14 +50,14 @@ class Trainer:
 
     def __init__(self, task: Task, batches: Batches, stage: Stage, *, tell: Tell) -> None:
         self.task, self.batches, self.stage = task, batches, stage
-        self.place, self.config, self.schedule = batches.place, batches.config, stage.schedule
-        self.files = StageFiles(stage, self.place)
+        self.process_group, self.config, self.schedule = batches.process_group, batches.config, stage.schedule
+        self.files = StageFiles(stage, self.process_group)
         groups = parameter_groups(task.learner, lr=self.schedule.lr, weight_decay=self.schedule.weight_decay)
         self.optimizer = _optimizer([dict(group) for group in groups], self.schedule)
         self.rates = [group["lr"] for group in groups]
         self.precision = batches.precision
         scales = self.precision is torch.float16
-        self.scaler = torch.amp.GradScaler(self.place.device.type, enabled=scales)
+        self.scaler = torch.amp.GradScaler(self.process_group.device.type, enabled=scales)
         self.progress = Progress()
         self._tell = tell
 
@@ -79,7 +79,7 @@ class Trainer:
             self.tell("skipped", best_epoch=epoch)
             return
         self._resume()
-        net = self.task if self.place.world == 1 else DistributedDataParallel(self.task)
+        net = self.task if self.process_group.world_size == 1 else DistributedDataParallel(self.task)
         with Interruptions() as interruptions:
             while self.progress.epoch < self.schedule.epochs:
                 clock = EpochClock()
@@ -93,7 +93,7 @@ class Trainer:
     def _learn(self, net: torch.nn.Module, step: Step, clock: EpochClock) -> None:
         """Take one step: the micro-batches' gradients are added up, by their clips."""
         epoch = self.progress.epoch
-        torch.manual_seed(seed_of(self.config.seed, epoch, step.number, self.place.rank))
+        torch.manual_seed(seed_of(self.config.seed, epoch, step.number, self.process_group.rank))
         self._set_rate(epoch + step.number / self._steps_in_epoch)
         self.task.train()
         loss, done = 0.0, 0
@@ -101,12 +101,12 @@ class Trainer:
             share = len(batch.ids) / step.clips
             done += len(batch.ids)
             with self._exchanging(net, last=done == step.clips):
-                with autocast(self.place.device, self.precision):
+                with autocast(self.process_group.device, self.precision):
                     output: TaskOutput = net(batch)
                 self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach()) * share
             clock.count(output, batch.labels)
-        self._check_finite(self.place.summed([loss])[0], step)
+        self._check_finite(self.process_group.all_sum([loss])[0], step)
         self._update()
         if step.number % max(1, self._steps_in_epoch // LOGGED_STEPS) == 0:
             rate = self.optimizer.param_groups[0]["lr"]
@@ -147,13 +147,13 @@ class Trainer:
 
     def _save_if_due(self, clock: EpochClock, *, stop: bool) -> None:
         due = clock.since_saved() > self.stage.checkpoint_seconds
-        stop, due = (total > 0 for total in self.place.summed([float(stop), float(due)]))
+        stop, due = (total > 0 for total in self.process_group.all_sum([float(stop), float(due)]))
         if stop or due:
             self._save_last()
             clock.note_saved()
         if stop:
             self.tell("paused", epoch=self.progress.epoch, position=self.progress.position)
-            self.place.wait()
+            self.process_group.barrier()
             raise KeyboardInterrupt
 
     def _save_last(self) -> None:
@@ -194,7 +194,7 @@ class Trainer:
 
     def tell(self, event: str, **values: Any) -> None:
         """Tell of an event, if this is the first process."""
-        if self.place.leads:
+        if self.process_group.is_main:
             self._tell({"event": event, "stage": self.stage.name, **values})
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gating.config import AugmentConfig
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError
 from gating.training.checkpoint import BEST, LAST, check_identity, load_checkpoint, save_checkpoint
 from gating.training.schedule import Schedule
@@ -64,8 +64,8 @@ class Progress:
 class StageFiles:
     """The checkpoints of one stage; of several processes the first alone writes."""
 
-    def __init__(self, stage: Stage, place: Place) -> None:
-        self._stage, self._place = stage, place
+    def __init__(self, stage: Stage, process_group: ProcessGroup) -> None:
+        self._stage, self._process_group = stage, process_group
         self._last, self._best = stage.folder / LAST, stage.folder / BEST
 
     def kept(self) -> list[str]:
@@ -104,10 +104,10 @@ class StageFiles:
             )
         content = load_checkpoint(self._last)
         check_identity(content["identity"], self._stage.identity, source=self._last)
-        if content["world"] != self._place.world and content["position"]:
+        if content["world"] != self._process_group.world_size and content["position"]:
             raise CheckpointError(
                 f"{self._last} lies within an epoch of {content['world']} processes, and "
-                f"{self._place.world} run now; go on with {content['world']}"
+                f"{self._process_group.world_size} run now; go on with {content['world']}"
             )
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
@@ -122,32 +122,32 @@ class StageFiles:
         progress: Progress,
     ) -> None:
         """Save all that going on takes."""
-        if self._place.leads:
+        if self._process_group.is_main:
             content = {
                 **self._head(network),
                 **dataclasses.asdict(progress),
                 "optimizer": optimizer.state_dict(),
                 "scaler": scaler.state_dict(),
-                "world": self._place.world,
+                "world": self._process_group.world_size,
             }
             save_checkpoint(self._last, content)
 
     def save_best(self, network: nn.Module, progress: Progress) -> None:
         """Save the network of the best epoch so far."""
-        if self._place.leads:
+        if self._process_group.is_main:
             best = {"epoch": progress.best_epoch, "score": list(progress.best), "finished": False}
             save_checkpoint(self._best, {**self._head(network), **best})
 
     def finish(self, network: nn.Module) -> int:
         """Load the best epoch, note that the stage has finished, and return the epoch."""
-        self._place.wait()
+        self._process_group.barrier()
         content = load_checkpoint(self._best)
         epoch = self._loaded(content, network)
-        self._place.wait()
-        if self._place.leads:
+        self._process_group.barrier()
+        if self._process_group.is_main:
             save_checkpoint(self._best, {**content, "finished": True})
             self._last.unlink(missing_ok=True)
-        self._place.wait()
+        self._process_group.barrier()
         return epoch
 
     def _loaded(self, content: Mapping[str, Any], network: nn.Module) -> int:

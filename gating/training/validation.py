@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from gating.data.loader import Batches
+from gating.distributed import autocast
 from gating.gate import summarise
-from gating.precision import autocast
 from gating.training.tasks import Task, TaskOutput
 
 
@@ -21,7 +21,7 @@ def validate(
 ) -> dict[str, Any]:
     """Return top-1 and loss, and what the gates look like, over all processes; one centre crop."""
     task.eval()
-    place, sums, gates = batches.place, [0.0, 0.0, 0.0], []
+    place, sums, gates = batches.process_group, [0.0, 0.0, 0.0], []
     for (batch,) in batches.testing(ids, task.modalities, segments=batches.config.segments):
         with autocast(place.device, precision):
             output: TaskOutput = task(batch)
@@ -32,9 +32,9 @@ def validate(
         ]
         if output.gates is not None:
             gates.append(output.gates.reshape(-1, 2).cpu())
-    clips, correct, loss = place.summed(sums)
+    clips, correct, loss = place.all_sum(sums)
     found: dict[str, Any] = {"top1": correct / clips, "loss": loss / clips}
-    everywhere = list(itertools.chain.from_iterable(place.gathered(gates)))
+    everywhere = list(itertools.chain.from_iterable(place.all_gather(gates)))
     if everywhere:
         found["gates"] = dataclasses.asdict(summarise(torch.cat(everywhere)))
     return found

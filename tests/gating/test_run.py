@@ -20,7 +20,7 @@ from flowkit.store.reader import Store
 from gating.clip_scores import load_scores
 from gating.data.loader import Loading
 from gating.data.partition import plan_trial
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements, scores_path
 from gating.run import RunOptions, plan, train, trial_folder
@@ -146,7 +146,7 @@ def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_pat
     first = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
     events: list[Event] = []
     options = TrialOptions(
-        folder=tmp_path, place=Place(torch.device("cpu")), loading=Loading(), tell=events.append
+        folder=tmp_path, place=ProcessGroup(torch.device("cpu")), loading=Loading(), tell=events.append
     )
     Trial(first, config, options).trained()
     other = dataclasses.replace(first, gate=first.gate[1:])

@@ -16,7 +16,7 @@ from flowkit.store.reader import Store
 from gating.backbones.backbone import IMAGENET_INPUT
 from gating.data.loader import Batches, ClipBatch, Loading
 from gating.data.partition import TrialData, plan_trial
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from tests import clips, small
 from tests.labelled import five_folds, quick
 
@@ -26,7 +26,9 @@ CONFIG = quick()
 
 def batches(data: TrialData, *, rank: int = 0, world: int = 1, micro: int = 4, workers: int = 0) -> Batches:
     loading = Loading(micro_batch=micro, workers=workers)
-    return Batches(data, CONFIG, IMAGENET_INPUT, place=Place(CPU, rank, world), loading=loading)
+    return Batches(
+        data, CONFIG, IMAGENET_INPUT, process_group=ProcessGroup(CPU, rank, world), loading=loading
+    )
 
 
 def trained_on(source: Batches, *, position: int = 0) -> dict[str, ClipBatch]:

@@ -24,7 +24,7 @@ from flowkit.store.reader import Store
 from gating.config import Modality
 from gating.data.loader import Batches, Loading
 from gating.data.partition import plan_trial
-from gating.distributed import Place
+from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError, TrainingError
 from gating.streams import Stream
 from gating.train_config import TrainConfig
@@ -50,8 +50,8 @@ def stream_trainer(
     data = plan_trial(store, five_folds(store), config, fold="0")
     torch.manual_seed(config.seed)
     stream = Stream(config.stream(modality, len(data.classes)))
-    place = Place(torch.device("cpu"))
-    batches = Batches(data, config, stream.backbone.inputs, place=place, loading=loading)
+    place = ProcessGroup(torch.device("cpu"))
+    batches = Batches(data, config, stream.backbone.inputs, process_group=place, loading=loading)
     stage = Stage(
         name=modality,
         folder=folder,
@@ -206,18 +206,18 @@ import json, sys
 from pathlib import Path
 import torch
 import flowkit
-from gating.distributed import joined
+from gating.distributed import join_process_group
 from tests.gating.training.test_loop import freeze_statistics, stream_trainer
 from tests.labelled import quick
 
 torch.set_num_threads(1)
-with flowkit.open(sys.argv[1]) as store, joined("cpu") as place:
+with flowkit.open(sys.argv[1]) as store, join_process_group("cpu") as place:
     config = quick(rgb_dropout=0.0, flow_dropout=0.0)
     trainer = stream_trainer(store, Path(sys.argv[2]), config)
     trainer = type(trainer)(
         trainer.task,
         type(trainer.batches)(
-            trainer.batches.data, config, trainer.task.learner.backbone.inputs, place=place,
+            trainer.batches.data, config, trainer.task.learner.backbone.inputs, process_group=place,
             loading=trainer.batches.loading,
         ),
         trainer.stage,
