@@ -30,7 +30,7 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.data.loader import Loading
+from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.judgement import GATING, Judgement
@@ -94,7 +94,7 @@ def run_job(job: Job) -> tuple[Path, float]:
         options = TrialOptions(
             folder=folder,
             place=ProcessGroup(torch.device("cpu")),
-            loading=Loading(micro_batch=64),
+            loading=LoaderConfig(micro_batch=64),
             resume=True,
             tell=_tell(folder),
         )

@@ -15,7 +15,7 @@ import torch
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.data.loader import Batches, Loading
+from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
@@ -43,7 +43,7 @@ class EvalOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     amp : bool or None
         Mixed precision; None is as it was trained.
@@ -57,7 +57,7 @@ class EvalOptions:
     crops: int = 1
     device: str = "auto"
     threads: int | None = None
-    loading: Loading
+    loading: LoaderConfig
     amp: bool | None = None
     scores: Path | None = None
     tell: Tell
@@ -166,7 +166,7 @@ def _judge(one: _Planned, dest: Path, options: EvalOptions, place: ProcessGroup)
     Judging(
         networks=networks,
         copies=copies,
-        batches=Batches(one.data, one.config, inputs, process_group=place, loading=options.loading),
+        batches=ClipLoader(one.data, one.config, inputs, process_group=place, loader_config=options.loading),
         folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
     ).run(one.split.kind)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gating.clip_scores import ClipScores
-from gating.data.loader import Batches
+from gating.data.loader import ClipLoader
 from gating.judgement import Judgement, SplitKind, judge
 from gating.judgement_files import scores_path, write_judgement
 from gating.score import Networks, joined_scores, score_clips
@@ -26,7 +26,7 @@ class Judging:
         The final ones.
     copies : callable
         Gives the copies, where gate data are "out-of-fold".
-    batches : Batches
+    batches : ClipLoader
         Read the trial's clips.
     folder : Path
         Gets scores/*.npz, fused.npz and judgement.json, from the first process.
@@ -34,7 +34,7 @@ class Judging:
 
     networks: Networks
     copies: Copies
-    batches: Batches
+    batches: ClipLoader
     folder: Path
 
     def run(self, kind: SplitKind) -> Judgement:

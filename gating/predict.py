@@ -1,6 +1,6 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for answer in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=Loading())):
+for answer in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=LoaderConfig())):
     ...  # a Prediction, or the Failure of one video
 """
 

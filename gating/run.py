@@ -23,7 +23,7 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.config import check_choice
-from gating.data.loader import Loading
+from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
@@ -54,7 +54,7 @@ class RunOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch; None leaves them as they are.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with an unfinished run.
@@ -69,7 +69,7 @@ class RunOptions:
     folds: tuple[str, ...] | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: Loading
+    loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
     tell: Tell
@@ -149,8 +149,8 @@ def _plans(
     return found
 
 
-def _announced(data: TrialData, config: TrainConfig, *, place: ProcessGroup, loading: Loading) -> Event:
-    lines = describe(data, config, process_group=place, loading=loading)
+def _announced(data: TrialData, config: TrainConfig, *, place: ProcessGroup, loading: LoaderConfig) -> Event:
+    lines = describe(data, config, process_group=place, loader_config=loading)
     which = {"split": data.split, "part": data.part, "seed": config.seed}
     return {"event": "trial", **which, "lines": lines}
 

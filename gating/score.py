@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gating.clip_scores import ClipScores
-from gating.data.loader import Batches, ClipBatch
+from gating.data.loader import ClipLoader, InputBatch
 from gating.distributed import autocast
 from gating.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.streams import Stream
@@ -35,7 +35,7 @@ class Networks:
 @torch.inference_mode()
 def score_clips(
     networks: Networks,
-    batches: Batches,
+    batches: ClipLoader,
     ids: Sequence[str],
     *,
     segments: int,
@@ -83,7 +83,7 @@ def score_clips(
     )
 
 
-def _rows(networks: Networks, crops: Sequence[ClipBatch]) -> Iterator[dict[str, np.ndarray]]:
+def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str, np.ndarray]]:
     """Yield each clip's arrays, from the same clips under several crops."""
     flows, rgbs = (
         [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from gating.config import Modality
-from gating.data.loader import Batches, Loading
+from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import PARTS, TrialData
 from gating.distributed import ProcessGroup
 from gating.gate import GatingConvNet
@@ -58,7 +58,7 @@ class TrialOptions:
         Of the trial.
     place : ProcessGroup
         This process.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with unfinished stages.
@@ -70,7 +70,7 @@ class TrialOptions:
 
     folder: Path
     place: ProcessGroup
-    loading: Loading
+    loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
     tell: Tell
@@ -83,7 +83,9 @@ class Trial:
         self.data, self.config, self.options = data, config, options
         self.device = options.place.device
         inputs = self._new_stream("rgb").backbone.inputs
-        self.batches = Batches(data, config, inputs, process_group=options.place, loading=options.loading)
+        self.batches = ClipLoader(
+            data, config, inputs, process_group=options.place, loader_config=options.loading
+        )
 
     def run(self, *, kind: SplitKind = "subset") -> Judgement:
         """Train what is missing, score the clips, and judge every fusion on the test part."""

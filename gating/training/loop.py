@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from gating.data.crop_draw import seed_of
-from gating.data.loader import Batches, Step
+from gating.data.augment import seed_of
+from gating.data.loader import ClipLoader, Step
 from gating.distributed import autocast
 from gating.errors import TrainingError
 from gating.metrics import EpochClock
@@ -48,7 +48,7 @@ class Trainer:
         "finished", "stage": its name, ...}; in the first process alone.
     """
 
-    def __init__(self, task: Task, batches: Batches, stage: Stage, *, tell: Tell) -> None:
+    def __init__(self, task: Task, batches: ClipLoader, stage: Stage, *, tell: Tell) -> None:
         self.task, self.batches, self.stage = task, batches, stage
         self.process_group, self.config, self.schedule = batches.process_group, batches.config, stage.schedule
         self.files = StageFiles(stage, self.process_group)
@@ -178,7 +178,7 @@ class Trainer:
 
     @property
     def _steps_in_epoch(self) -> int:
-        return self.batches.steps_in(self.stage.learn, self.schedule.batch)
+        return self.batches.steps_per_epoch(self.stage.learn, self.schedule.batch)
 
     def _set_rate(self, epoch: float) -> None:
         factor = self.schedule.factor(epoch)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gating.config import Modality
-from gating.data.loader import BOTH, ClipBatch
+from gating.data.loader import BOTH, InputBatch
 from gating.gate import GateOutput, GatingConvNet, fuse, gate_loss
 from gating.streams import Stream, StreamOutput
 
@@ -53,7 +53,7 @@ class StreamTask(nn.Module):
         """The network that learns."""
         return self.stream
 
-    def forward(self, batch: ClipBatch) -> TaskOutput:
+    def forward(self, batch: InputBatch) -> TaskOutput:
         """Return the loss of a batch."""
         scores = self.stream(batch.of(self.modalities[0])).consensus.float()
         return TaskOutput(loss=F.cross_entropy(scores, batch.labels), scores=scores.detach())
@@ -97,7 +97,7 @@ class GateTask(nn.Module):
         """The network that learns."""
         return self.gate
 
-    def forward(self, batch: ClipBatch) -> TaskOutput:
+    def forward(self, batch: InputBatch) -> TaskOutput:
         """Return the loss of a batch."""
         with torch.no_grad():
             flow, rgb = self.flow(batch.of("flow")), self.rgb(batch.of("rgb"))
@@ -108,7 +108,7 @@ class GateTask(nn.Module):
         parts = {name: getattr(loss, name).detach() for name in ("fused", "auxiliary", "prior")}
         return TaskOutput(loss=loss.total, scores=fused.detach(), parts=parts, gates=output.gates.detach())
 
-    def _scores(self, batch: ClipBatch, flow: StreamOutput, rgb: StreamOutput) -> tuple[Tensor, Tensor]:
+    def _scores(self, batch: InputBatch, flow: StreamOutput, rgb: StreamOutput) -> tuple[Tensor, Tensor]:
         """Return flow's and rgb's scores (B, K, C) that are weighed."""
         if not self.training or not self.copies:
             return flow.scores.float(), rgb.scores.float()

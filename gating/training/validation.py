@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gating.data.loader import Batches
+from gating.data.loader import ClipLoader
 from gating.distributed import autocast
 from gating.gate import summarise
 from gating.training.tasks import Task, TaskOutput
@@ -17,7 +17,7 @@ from gating.training.tasks import Task, TaskOutput
 
 @torch.inference_mode()
 def validate(
-    task: Task, batches: Batches, ids: Sequence[str], *, precision: torch.dtype | None
+    task: Task, batches: ClipLoader, ids: Sequence[str], *, precision: torch.dtype | None
 ) -> dict[str, Any]:
     """Return top-1 and loss, and what the gates look like, over all processes; one centre crop."""
     task.eval()

@@ -20,7 +20,7 @@ import flowkit
 from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
 from gating.clip_scores import ClipScores, load_scores
-from gating.data.loader import Loading
+from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError
 from gating.evaluate import EvalOptions, evaluate
 from gating.judgement_files import scores_path
@@ -47,7 +47,7 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> EvalOptions:
-    plain = EvalOptions(segments=2, device="cpu", loading=Loading(), tell=lambda event: None)
+    plain = EvalOptions(segments=2, device="cpu", loading=LoaderConfig(), tell=lambda event: None)
     return dataclasses.replace(plain, **changes)
 
 

@@ -22,7 +22,7 @@ import torch
 from flowkit.errors import InputError
 from flowkit.store.reader import Store
 from gating.config import Modality
-from gating.data.loader import Batches, Loading
+from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError, TrainingError
@@ -45,13 +45,13 @@ def stream_trainer(
     resume: bool = False,
     tell: Callable[[Event], None] = lambda event: None,
     modality: Modality = "rgb",
-    loading: Loading = Loading(),  # noqa: B008 (frozen)
+    loading: LoaderConfig = LoaderConfig(),  # noqa: B008 (frozen)
 ) -> Trainer:
     data = plan_trial(store, five_folds(store), config, fold="0")
     torch.manual_seed(config.seed)
     stream = Stream(config.stream(modality, len(data.classes)))
     place = ProcessGroup(torch.device("cpu"))
-    batches = Batches(data, config, stream.backbone.inputs, process_group=place, loading=loading)
+    batches = ClipLoader(data, config, stream.backbone.inputs, process_group=place, loader_config=loading)
     stage = Stage(
         name=modality,
         folder=folder,
@@ -85,9 +85,9 @@ class InterruptedAt:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("loading", [Loading(), Loading(micro_batch=3)], ids=["whole", "micro"])
+@pytest.mark.parametrize("loading", [LoaderConfig(), LoaderConfig(micro_batch=3)], ids=["whole", "micro"])
 def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
-    labelled_store: Store, tmp_path: Path, loading: Loading
+    labelled_store: Store, tmp_path: Path, loading: LoaderConfig
 ) -> None:
     config = quick()
     whole = stream_trainer(labelled_store, tmp_path / "whole", config, loading=loading)
@@ -176,7 +176,7 @@ def test_micro_batches_of_unequal_size_add_up_to_the_whole_batch(
     found = []
     for micro in (4, 3):
         trainer = stream_trainer(
-            labelled_store, tmp_path / str(micro), config, loading=Loading(micro_batch=micro)
+            labelled_store, tmp_path / str(micro), config, loading=LoaderConfig(micro_batch=micro)
         )
         freeze_statistics(trainer)
         trainer.fit()
@@ -218,7 +218,7 @@ with flowkit.open(sys.argv[1]) as store, join_process_group("cpu") as place:
         trainer.task,
         type(trainer.batches)(
             trainer.batches.data, config, trainer.task.learner.backbone.inputs, process_group=place,
-            loading=trainer.batches.loading,
+            loader_config=trainer.batches.loader_config,
         ),
         trainer.stage,
         tell=lambda event: None,
