@@ -32,8 +32,7 @@ from gating.score import Networks
 from gating.streams import Stream, build_stream, check_same_features
 from gating.train_config import TrainConfig
 from gating.training.loop import Tell, Trainer
-from gating.training.stage_files import Stage
-from gating.training.tasks import GateTask, StreamTask, Task
+from gating.training.tasks import GateTask, Stage, StreamTask, Task
 from gating.training.validation import validate
 
 RECORD = "trial.json"
@@ -140,7 +139,7 @@ class Trial:
         torch.manual_seed(config.seed)
         gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, copies=copies, fold_of=fold_of)
+        task = GateTask(gate, flow, rgb, out_of_fold=copies, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
         self._fit(task, "gate", "gate", data.gate, identity)

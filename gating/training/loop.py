@@ -19,11 +19,10 @@ from gating.data.loader import ClipLoader, Step
 from gating.distributed import autocast
 from gating.errors import TrainingError
 from gating.metrics import EpochClock
+from gating.training.checkpoint import StageCheckpoints, StageProgress
 from gating.training.interrupts import Interruptions
-from gating.training.optimizer import parameter_groups
-from gating.training.schedule import Schedule
-from gating.training.stage_files import Progress, Stage, StageFiles
-from gating.training.tasks import Task, TaskOutput
+from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
+from gating.training.tasks import Stage, Task, TaskOutput
 from gating.training.validation import validate
 
 Event = dict[str, Any]
@@ -51,14 +50,15 @@ class Trainer:
     def __init__(self, task: Task, batches: ClipLoader, stage: Stage, *, tell: Tell) -> None:
         self.task, self.batches, self.stage = task, batches, stage
         self.process_group, self.config, self.schedule = batches.process_group, batches.config, stage.schedule
-        self.files = StageFiles(stage, self.process_group)
-        groups = parameter_groups(task.learner, lr=self.schedule.lr, weight_decay=self.schedule.weight_decay)
-        self.optimizer = _optimizer([dict(group) for group in groups], self.schedule)
-        self.rates = [group["lr"] for group in groups]
+        self.checkpoints = StageCheckpoints(stage, self.process_group)
+        self.groups = parameter_groups(
+            task.learner, lr=self.schedule.lr, weight_decay=self.schedule.weight_decay
+        )
+        self.optimizer = build_optimizer(self.groups, self.schedule)
         self.precision = batches.precision
         scales = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(self.process_group.device.type, enabled=scales)
-        self.progress = Progress()
+        self.progress = StageProgress()
         self._tell = tell
 
     def fit(self) -> None:
@@ -74,7 +74,7 @@ class Trainer:
         KeyboardInterrupt
             After Ctrl-C, once the place is saved.
         """
-        epoch = self.files.load_finished(self.task.learner)
+        epoch = self.checkpoints.load_finished(self.task.learner)
         if epoch is not None:
             self.tell("skipped", best_epoch=epoch)
             return
@@ -88,7 +88,7 @@ class Trainer:
                     self.progress.position = step.position
                     self._save_if_due(clock, stop=interruptions.asked)
                 self._end_epoch(clock)
-        self.tell("finished", best_epoch=self.files.finish(self.task.learner))
+        self.tell("finished", best_epoch=self.checkpoints.finish(self.task.learner))
 
     def _learn(self, net: torch.nn.Module, step: Step, clock: EpochClock) -> None:
         """Take one step: the micro-batches' gradients are added up, by their clips."""
@@ -127,8 +127,8 @@ class Trainer:
             raise TrainingError(
                 f"the loss of stage {self.stage.name!r} is {loss} at epoch {self.progress.epoch}, step "
                 f"{step.number}; nothing of this step was learned. {self.stage.folder} keeps "
-                f"{' and '.join(self.files.kept()) or 'no checkpoint yet'}. Lower the rate (--lr-factor), "
-                "or try without --amp"
+                f"{' and '.join(self.checkpoints.kept()) or 'no checkpoint yet'}. Lower the "
+                "learning rate (--lr-factor), or try without --amp"
             )
 
     def _end_epoch(self, clock: EpochClock) -> None:
@@ -142,7 +142,7 @@ class Trainer:
         self.tell("epoch", **place, training=trained, validation=valid, best=better)
         progress.epoch, progress.position = progress.epoch + 1, 0
         if better:
-            self.files.save_best(self.task.learner, progress)
+            self.checkpoints.save_best(self.task.learner, progress)
         self._save_last()
 
     def _save_if_due(self, clock: EpochClock, *, stop: bool) -> None:
@@ -157,10 +157,10 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _save_last(self) -> None:
-        self.files.save_last(self.task.learner, self.optimizer, self.scaler, self.progress)
+        self.checkpoints.save_last(self.task.learner, self.optimizer, self.scaler, self.progress)
 
     def _resume(self) -> None:
-        found = self.files.load_last(self.task.learner, self.optimizer, self.scaler)
+        found = self.checkpoints.load_last(self.task.learner, self.optimizer, self.scaler)
         if found is not None:
             self.progress = found
             self.tell("resumed", epoch=found.epoch, position=found.position)
@@ -181,9 +181,7 @@ class Trainer:
         return self.batches.steps_per_epoch(self.stage.learn, self.schedule.batch)
 
     def _set_rate(self, epoch: float) -> None:
-        factor = self.schedule.factor(epoch)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+        set_lr(self.optimizer, self.groups, lr_factor(self.schedule, epoch))
 
     def _exchanging(self, net: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Exchange gradients between processes with the last micro-batch alone."""
@@ -196,9 +194,3 @@ class Trainer:
         """Tell of an event, if this is the first process."""
         if self.process_group.is_main:
             self._tell({"event": event, "stage": self.stage.name, **values})
-
-
-def _optimizer(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
-    if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=schedule.lr)
-    return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum)

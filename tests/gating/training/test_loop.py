@@ -30,8 +30,7 @@ from gating.streams import Stream
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import load_checkpoint
 from gating.training.loop import Event, Trainer
-from gating.training.stage_files import Stage
-from gating.training.tasks import StreamTask
+from gating.training.tasks import Stage, StreamTask
 from tests.labelled import five_folds, quick
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -153,14 +152,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     labelled_store: Store, tmp_path: Path
 ) -> None:
     trainer = stream_trainer(labelled_store, tmp_path, quick())
-    save = trainer.files.save_last
+    save = trainer.checkpoints.save_last
 
     def save_then_poison(*values: Any) -> None:
         save(*values)
         with torch.no_grad():
             trainer.task.learner.classifier.bias.fill_(math.nan)  # type: ignore[union-attr,operator]
 
-    trainer.files.save_last = save_then_poison  # type: ignore[assignment, method-assign]
+    trainer.checkpoints.save_last = save_then_poison  # type: ignore[assignment, method-assign]
     with pytest.raises(TrainingError, match=r"stage 'rgb' is nan at epoch 1, step 0.*last\.pt and best\.pt"):
         trainer.fit()
     kept = load_checkpoint(tmp_path / "last.pt")
