@@ -45,8 +45,8 @@ def _batch_line(
     own = max(1, schedule.batch // world_size)
     micro = min(own, loader_config.micro_batch)
     return (
-        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, rate {schedule.lr:g}, effective batch "
-        f"{own * world_size} clips = {world_size} processes x {-(-own // micro)} x {micro}"
+        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
+        f"batch {own * world_size} clips = {world_size} processes x {-(-own // micro)} x {micro}"
     )
 
 

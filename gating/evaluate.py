@@ -19,6 +19,7 @@ from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
+from gating.events import OnEvent
 from gating.judging import Judging
 from gating.load import TrialRecord, find_trials, load_copies, load_networks
 from gating.run import summarise_run, trial_folder
@@ -26,7 +27,6 @@ from gating.score import Networks
 from gating.store_fit import check_store_fits
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
-from gating.training.loop import Tell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class EvalOptions:
     loading: LoaderConfig
     amp: bool | None = None
     scores: Path | None = None
-    tell: Tell
+    tell: OnEvent
 
     def __post_init__(self) -> None:
         """Check what `TrainConfig` would blame on training."""

@@ -27,12 +27,12 @@ from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
+from gating.events import Event, OnEvent
 from gating.fusions import FUSIONS
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judgement_files import read_judgements
 from gating.results import results_json
 from gating.train_config import TrainConfig
-from gating.training.loop import Event, Tell
 from gating.trial import Trial, TrialOptions
 
 RESULTS, LOG = "results.json", "log.jsonl"
@@ -72,7 +72,7 @@ class RunOptions:
     loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: Tell
+    tell: OnEvent
 
     def __post_init__(self) -> None:
         """Check the seeds."""
@@ -205,7 +205,7 @@ def _trial(
 
 
 @contextlib.contextmanager
-def _logged(folder: Path, tell: Tell, place: ProcessGroup) -> Iterator[Tell]:
+def _logged(folder: Path, tell: OnEvent, place: ProcessGroup) -> Iterator[OnEvent]:
     """Give a `tell` that also appends to the trial's log, and to TensorBoard's where it is installed."""
     if not place.is_main:
         yield tell
@@ -224,7 +224,7 @@ def _logged(folder: Path, tell: Tell, place: ProcessGroup) -> Iterator[Tell]:
         yield both
 
 
-def _tensorboard(folder: Path) -> Tell:
+def _tensorboard(folder: Path) -> OnEvent:
     """Return what writes an epoch's numbers for TensorBoard; it does nothing where that is absent."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -25,15 +25,15 @@ from gating.config import Modality
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import PARTS, TrialData
 from gating.distributed import ProcessGroup
+from gating.events import OnEvent
 from gating.gate import GatingConvNet
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
 from gating.score import Networks
 from gating.streams import Stream, build_stream, check_same_features
 from gating.train_config import TrainConfig
-from gating.training.loop import Tell, Trainer
+from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
-from gating.training.validation import validate
 
 RECORD = "trial.json"
 # A stream that has its own clips right so much more often than others is overfitted: 10 points.
@@ -72,7 +72,7 @@ class TrialOptions:
     loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: Tell
+    tell: OnEvent
 
 
 class Trial:
@@ -177,7 +177,7 @@ class Trial:
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
-        Trainer(task, self.batches, stage, tell=self.options.tell).fit()
+        Trainer(task, self.batches, stage, on_event=self.options.tell).fit()
 
     def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
         config = self.config.stream(modality, len(self.data.classes))

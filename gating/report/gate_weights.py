@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gating.gate import FLOW, GateSummary, summarise
+from gating.gate import FLOW
+from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, facts, join, note, section, tag
@@ -30,7 +31,9 @@ def gate_weights_section(evidence: Evidence) -> Html:
     share = flow_shares(gates)
     return section(
         "What the gate does",
-        facts(_facts(summarise(torch.from_numpy(gates)), sum(one.fallbacks for one in known), len(gates))),
+        facts(
+            _facts(summarise_gates(torch.from_numpy(gates)), sum(one.fallbacks for one in known), len(gates))
+        ),
         tag(
             "div",
             _column(

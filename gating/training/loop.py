@@ -1,34 +1,45 @@
-"""The training loop: one stage, from the first step or from where it was left, to its best epoch.
+"""The training loop of one stage, to be read from the top: epochs, steps, micro-batches.
 
-All that is random in a step follows from the seed, the epoch, the step and the process; so a run
-that was interrupted ends with the weights of one that was not.
+`Trainer.fit` goes through the epochs: train, validate, keep the best, save. `_train_epoch` goes
+through the steps of one: log, save, stop when asked to. `_train_step` goes through the micro-batches
+of one: forward and backward, then the optimiser.
+
+All that is random in a step follows from the seed, the epoch, the step and the rank; so a run that
+was interrupted ends with the weights of one that was not.
+
+Between two logged steps nothing waits for the device: losses and metrics stay there as tensors, and
+a stop is a flag on the host. (Under float16, of GPUs without bfloat16, torch's gradient scaler does
+wait: it reads whether a gradient overflowed.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 
 from gating.data.augment import seed_of
 from gating.data.loader import ClipLoader, Step
 from gating.distributed import autocast
 from gating.errors import TrainingError
-from gating.metrics import EpochClock
+from gating.events import OnEvent
+from gating.metrics import EpochMetrics, RunningMetrics
 from gating.training.checkpoint import StageCheckpoints, StageProgress
-from gating.training.interrupts import Interruptions
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 from gating.training.tasks import Stage, Task, TaskOutput
-from gating.training.validation import validate
 
-Event = dict[str, Any]
-Tell = Callable[[Event], None]
 LOGGED_STEPS = 10
-"""How many steps of an epoch are told of, about."""
+"""Steps of an epoch that are logged, about."""
 
 
 class Trainer:
@@ -37,29 +48,30 @@ class Trainer:
     Parameters
     ----------
     task
-        Holds the network that learns, on the place's device.
-    batches
+        Holds the network that learns, on the loader's device.
+    loader
         Reads the clips.
     stage
-        What to train on, and where checkpoints go.
-    tell
-        Called with each event: {"event": "step", "epoch", "paused", "resumed", "skipped" or
-        "finished", "stage": its name, ...}; in the first process alone.
+        The clips, the schedule, and where checkpoints go.
+    on_event
+        Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped" or
+        "finished", "stage": its name, ...}, in the main process alone.
     """
 
-    def __init__(self, task: Task, batches: ClipLoader, stage: Stage, *, tell: Tell) -> None:
-        self.task, self.batches, self.stage = task, batches, stage
-        self.process_group, self.config, self.schedule = batches.process_group, batches.config, stage.schedule
-        self.checkpoints = StageCheckpoints(stage, self.process_group)
+    def __init__(self, task: Task, loader: ClipLoader, stage: Stage, *, on_event: OnEvent) -> None:
+        self.task, self.loader, self.stage, self.schedule = task, loader, stage, stage.schedule
+        self.process_group, self.precision = loader.process_group, loader.precision
         self.groups = parameter_groups(
             task.learner, lr=self.schedule.lr, weight_decay=self.schedule.weight_decay
         )
         self.optimizer = build_optimizer(self.groups, self.schedule)
-        self.precision = batches.precision
         scales = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(self.process_group.device.type, enabled=scales)
+        self.checkpoints = StageCheckpoints(stage, self.process_group)
         self.progress = StageProgress()
-        self._tell = tell
+        self.steps = loader.steps_per_epoch(stage.learn, self.schedule.batch)
+        self._unchecked: dict[int, Tensor] = {}
+        self._on_event = on_event
 
     def fit(self) -> None:
         """Train the stage to its end, unless that was done before, and load its best epoch.
@@ -72,101 +84,120 @@ class Trainer:
         TrainingError
             The loss is not finite; the checkpoints are of before.
         KeyboardInterrupt
-            After Ctrl-C, once the place is saved.
+            After Ctrl-C, once the stage is saved as it is.
         """
-        epoch = self.checkpoints.load_finished(self.task.learner)
-        if epoch is not None:
-            self.tell("skipped", best_epoch=epoch)
+        best_epoch = self.checkpoints.load_finished(self.task.learner)
+        if best_epoch is not None:
+            self._log("skipped", best_epoch=best_epoch)
             return
         self._resume()
         net = self.task if self.process_group.world_size == 1 else DistributedDataParallel(self.task)
-        with Interruptions() as interruptions:
-            while self.progress.epoch < self.schedule.epochs:
-                clock = EpochClock()
-                for step in self._steps():
-                    self._learn(net, step, clock)
-                    self.progress.position = step.position
-                    self._save_if_due(clock, stop=interruptions.asked)
-                self._end_epoch(clock)
-        self.tell("finished", best_epoch=self.checkpoints.finish(self.task.learner))
+        progress = self.progress
+        with StopRequest() as stop:
+            while progress.epoch < self.schedule.epochs:
+                trained = self._train_epoch(net, stop)
+                if trained is None:
+                    raise KeyboardInterrupt
+                valid = validate(self.task, self.loader, self.stage.validation, precision=self.precision)
+                score = (valid["top1"], -valid["loss"])
+                better = score > progress.best
+                if better:
+                    progress.best, progress.best_epoch = score, progress.epoch
+                now = {"epoch": progress.epoch, "epochs": self.schedule.epochs}
+                self._log("epoch", **now, training=trained, validation=valid, best=better)
+                progress.epoch, progress.position = progress.epoch + 1, 0
+                if better:
+                    self.checkpoints.save_best(self.task.learner, progress)
+                self._save_last()
+        self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
 
-    def _learn(self, net: torch.nn.Module, step: Step, clock: EpochClock) -> None:
-        """Take one step: the micro-batches' gradients are added up, by their clips."""
-        epoch = self.progress.epoch
-        torch.manual_seed(seed_of(self.config.seed, epoch, step.number, self.process_group.rank))
-        self._set_rate(epoch + step.number / self._steps_in_epoch)
+    def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> dict[str, Any] | None:
+        """Take the epoch's steps that are left; return its metrics, or None if it was stopped and saved."""
+        progress, metrics, saved = self.progress, EpochMetrics(), time.monotonic()
+        for step in self._steps_left():
+            self._unchecked[step.number] = self._train_step(net, step, metrics)
+            progress.position = step.position
+            if step.number % max(1, self.steps // LOGGED_STEPS) == 0:
+                self._check_losses()
+                now = {"epoch": progress.epoch, "step": step.number, "steps": self.steps}
+                lr = self.optimizer.param_groups[0]["lr"]
+                self._log("step", **now, epochs=self.schedule.epochs, lr=lr, **metrics.summary())
+            due = time.monotonic() - saved > self.stage.checkpoint_seconds
+            # One process's Ctrl-C stops all, after the same step.
+            stopping, saving = self.process_group.all_sum([float(stop.requested), float(due)])
+            if stopping or saving:
+                self._save_last()
+                saved = time.monotonic()
+            if stopping:
+                self._log("paused", epoch=progress.epoch, position=progress.position)
+                self.process_group.barrier()
+                return None
+        self._check_losses()
+        return metrics.summary()
+
+    def _train_step(self, net: torch.nn.Module, step: Step, metrics: EpochMetrics) -> Tensor:
+        """Learn from a step's clips and return their mean loss, float64 on the device.
+
+        The micro-batches' gradients are added up, by their clips.
+        """
+        epoch, device = self.progress.epoch, self.process_group.device
+        torch.manual_seed(seed_of(self.loader.config.seed, epoch, step.number, self.process_group.rank))
+        set_lr(self.optimizer, self.groups, lr_factor(self.schedule, epoch + step.number / self.steps))
         self.task.train()
-        loss, done = 0.0, 0
-        for batch in clock.waiting(step.batches):
-            share = len(batch.ids) / step.clips
+        loss, done = torch.zeros((), dtype=torch.float64, device=device), 0
+        for batch in metrics.timed(step.batches):
+            fraction = len(batch.ids) / step.clips
             done += len(batch.ids)
-            with self._exchanging(net, last=done == step.clips):
-                with autocast(self.process_group.device, self.precision):
+            with _gradient_exchange(net, last=done == step.clips):
+                with autocast(device, self.precision):
                     output: TaskOutput = net(batch)
-                self.scaler.scale(output.loss * share).backward()  # type: ignore[no-untyped-call]
-            loss += float(output.loss.detach()) * share
-            clock.count(output, batch.labels)
-        self._check_finite(self.process_group.all_sum([loss])[0], step)
-        self._update()
-        if step.number % max(1, self._steps_in_epoch // LOGGED_STEPS) == 0:
-            rate = self.optimizer.param_groups[0]["lr"]
-            place = {"epoch": epoch, "step": step.number, "steps": self._steps_in_epoch}
-            self.tell("step", **place, epochs=self.schedule.epochs, lr=rate, **clock.summary())
-
-    def _update(self) -> None:
+                self.scaler.scale(output.loss * fraction).backward()  # type: ignore[no-untyped-call]
+            loss += output.loss.detach().double() * fraction
+            metrics.update(output, batch.labels)
         if self.schedule.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            learning = [one for group in self.optimizer.param_groups for one in group["params"]]
-            torch.nn.utils.clip_grad_norm_(learning, self.schedule.clip_norm)
+            learning = [parameter for group in self.groups for parameter in group["params"]]
+            clip_grad_norm_(learning, self.schedule.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        return loss
 
-    def _check_finite(self, loss: float, step: Step) -> None:
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss of stage {self.stage.name!r} is {loss} at epoch {self.progress.epoch}, step "
-                f"{step.number}; nothing of this step was learned. {self.stage.folder} keeps "
-                f"{' and '.join(self.checkpoints.kept()) or 'no checkpoint yet'}. Lower the "
-                "learning rate (--lr-factor), or try without --amp"
-            )
+    def _check_losses(self) -> None:
+        """Raise TrainingError if the loss of a step since the last check is not finite.
 
-    def _end_epoch(self, clock: EpochClock) -> None:
-        progress, trained = self.progress, clock.summary()
-        valid = validate(self.task, self.batches, self.stage.validation, precision=self.precision)
-        score = (valid["top1"], -valid["loss"])
-        better = score > progress.best
-        if better:
-            progress.best, progress.best_epoch = score, progress.epoch
-        place = {"epoch": progress.epoch, "epochs": self.schedule.epochs}
-        self.tell("epoch", **place, training=trained, validation=valid, best=better)
-        progress.epoch, progress.position = progress.epoch + 1, 0
-        if better:
-            self.checkpoints.save_best(self.task.learner, progress)
-        self._save_last()
-
-    def _save_if_due(self, clock: EpochClock, *, stop: bool) -> None:
-        due = clock.since_saved() > self.stage.checkpoint_seconds
-        stop, due = (total > 0 for total in self.process_group.all_sum([float(stop), float(due)]))
-        if stop or due:
-            self._save_last()
-            clock.note_saved()
-        if stop:
-            self.tell("paused", epoch=self.progress.epoch, position=self.progress.position)
-            self.process_group.barrier()
-            raise KeyboardInterrupt
-
-    def _save_last(self) -> None:
-        self.checkpoints.save_last(self.task.learner, self.optimizer, self.scaler, self.progress)
+        Nothing that outlives the error was made from such a step: this is called before all that is
+        logged, saved or validated. In memory the optimiser did take the step, and up to a tenth of an
+        epoch after it; to refuse it there, each step would have to wait for its loss, as torch's
+        optimisers cannot skip a step by a flag on the device unless they are fused, which rounds
+        otherwise.
+        """
+        if not self._unchecked:
+            return
+        losses = self.process_group.all_reduce(torch.stack(list(self._unchecked.values()))).tolist()
+        numbers = list(self._unchecked)
+        self._unchecked.clear()
+        for number, loss in zip(numbers, losses, strict=True):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss of stage {self.stage.name!r} is {loss} at epoch {self.progress.epoch}, step "
+                    f"{number}; nothing of this step was kept. {self.stage.folder} has "
+                    f"{' and '.join(self.checkpoints.kept()) or 'no checkpoint yet'}, of before. Lower the "
+                    "learning rate (--lr-factor), or try without --amp"
+                )
 
     def _resume(self) -> None:
         found = self.checkpoints.load_last(self.task.learner, self.optimizer, self.scaler)
         if found is not None:
             self.progress = found
-            self.tell("resumed", epoch=found.epoch, position=found.position)
+            self._log("resumed", epoch=found.epoch, position=found.position)
 
-    def _steps(self) -> Iterator[Step]:
-        return self.batches.training(
+    def _save_last(self) -> None:
+        self._check_losses()
+        self.checkpoints.save_last(self.task.learner, self.optimizer, self.scaler, self.progress)
+
+    def _steps_left(self) -> Iterator[Step]:
+        return self.loader.training(
             self.stage.learn,
             self.stage.augment,
             self.task.modalities,
@@ -176,21 +207,57 @@ class Trainer:
             segments=self.schedule.segments,
         )
 
-    @property
-    def _steps_in_epoch(self) -> int:
-        return self.batches.steps_per_epoch(self.stage.learn, self.schedule.batch)
-
-    def _set_rate(self, epoch: float) -> None:
-        set_lr(self.optimizer, self.groups, lr_factor(self.schedule, epoch))
-
-    def _exchanging(self, net: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Exchange gradients between processes with the last micro-batch alone."""
-        if last or not isinstance(net, DistributedDataParallel):
-            return contextlib.nullcontext()
-        waiting: contextlib.AbstractContextManager[None] = net.no_sync()
-        return waiting
-
-    def tell(self, event: str, **values: Any) -> None:
-        """Tell of an event, if this is the first process."""
+    def _log(self, event: str, **values: Any) -> None:
         if self.process_group.is_main:
-            self._tell({"event": event, "stage": self.stage.name, **values})
+            self._on_event({"event": event, "stage": self.stage.name, **values})
+
+
+def _gradient_exchange(net: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Return the context of a backward pass: processes exchange gradients with the last micro-batch alone."""
+    if last or not isinstance(net, DistributedDataParallel):
+        return contextlib.nullcontext()
+    without: contextlib.AbstractContextManager[None] = net.no_sync()
+    return without
+
+
+@torch.inference_mode()
+def validate(
+    task: Task, loader: ClipLoader, ids: Sequence[str], *, precision: torch.dtype | None
+) -> dict[str, Any]:
+    """Return top-1, loss and the gates' summary of clips over all processes; one centre crop each."""
+    task.eval()
+    metrics = RunningMetrics()
+    for (batch,) in loader.testing(ids, task.modalities, segments=loader.config.segments):
+        with autocast(loader.process_group.device, precision):
+            output: TaskOutput = task(batch)
+        metrics.update(output, batch.labels)
+    return metrics.means_over_all(loader.process_group)
+
+
+class StopRequest:
+    """Context in which the first Ctrl-C or SIGTERM sets `requested`, for the loop to read between steps.
+
+    The second one raises KeyboardInterrupt at once. Outside of the main thread, where Python has no
+    signals, nothing is set.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, _: int, __: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -21,11 +21,11 @@ from gating.clip_scores import load_scores
 from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
+from gating.events import Event
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements, scores_path
 from gating.run import RunOptions, plan, train, trial_folder
 from gating.train_config import TrainConfig
-from gating.training.loop import Event
 from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
 

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,18 @@ import torch
 from flowkit.errors import InputError
 from flowkit.store.reader import Store
 from gating.config import Modality
-from gating.data.loader import ClipLoader, LoaderConfig
+from gating.data.loader import BOTH, ClipLoader, LoaderConfig, Step
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError, TrainingError
+from gating.events import Event, OnEvent
+from gating.gate import GatingConvNet
+from gating.metrics import EpochMetrics
 from gating.streams import Stream
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import load_checkpoint
-from gating.training.loop import Event, Trainer
-from gating.training.tasks import Stage, StreamTask
+from gating.training.loop import StopRequest, Trainer
+from gating.training.tasks import GateTask, Stage, StreamTask
 from tests.labelled import five_folds, quick
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,15 +44,21 @@ def stream_trainer(
     config: TrainConfig,
     *,
     resume: bool = False,
-    tell: Callable[[Event], None] = lambda event: None,
+    checkpoint_seconds: float = 300.0,
+    on_event: OnEvent = lambda event: None,
     modality: Modality = "rgb",
-    loading: LoaderConfig = LoaderConfig(),  # noqa: B008 (frozen)
+    loader_config: LoaderConfig = LoaderConfig(),  # noqa: B008 (frozen)
 ) -> Trainer:
     data = plan_trial(store, five_folds(store), config, fold="0")
     torch.manual_seed(config.seed)
     stream = Stream(config.stream(modality, len(data.classes)))
-    place = ProcessGroup(torch.device("cpu"))
-    batches = ClipLoader(data, config, stream.backbone.inputs, process_group=place, loader_config=loading)
+    loader = ClipLoader(
+        data,
+        config,
+        stream.backbone.inputs,
+        process_group=ProcessGroup(torch.device("cpu")),
+        loader_config=loader_config,
+    )
     stage = Stage(
         name=modality,
         folder=folder,
@@ -60,9 +68,9 @@ def stream_trainer(
         validation=data.validation,
         identity={"config": config.to_json(), "data": data.record()},
         resume=resume,
-        checkpoint_seconds=300.0,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    return Trainer(StreamTask(stream), batches, stage, tell=tell)
+    return Trainer(StreamTask(stream), loader, stage, on_event=on_event)
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -74,32 +82,36 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 class InterruptedAt:
-    """Sends this process a Ctrl-C when a step is told of."""
+    """Sends this process a Ctrl-C when a step is logged."""
 
     def __init__(self, epoch: int, step: int) -> None:
-        self.place = (epoch, step)
+        self.step = (epoch, step)
 
     def __call__(self, event: Event) -> None:
-        if event["event"] == "step" and (event["epoch"], event["step"]) == self.place:
+        if event["event"] == "step" and (event["epoch"], event["step"]) == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("loading", [LoaderConfig(), LoaderConfig(micro_batch=3)], ids=["whole", "micro"])
+@pytest.mark.parametrize(
+    "loader_config", [LoaderConfig(), LoaderConfig(micro_batch=3)], ids=["whole", "micro"]
+)
 def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
-    labelled_store: Store, tmp_path: Path, loading: LoaderConfig
+    labelled_store: Store, tmp_path: Path, loader_config: LoaderConfig
 ) -> None:
     config = quick()
-    whole = stream_trainer(labelled_store, tmp_path / "whole", config, loading=loading)
+    whole = stream_trainer(labelled_store, tmp_path / "whole", config, loader_config=loader_config)
     whole.fit()
     first = stream_trainer(
-        labelled_store, tmp_path / "cut", config, tell=InterruptedAt(1, 1), loading=loading
+        labelled_store, tmp_path / "cut", config, on_event=InterruptedAt(1, 1), loader_config=loader_config
     )
     with pytest.raises(KeyboardInterrupt):
         first.fit()
     left = load_checkpoint(tmp_path / "cut" / "last.pt")
     assert (left["epoch"], left["position"]) == (1, 8)
     torch.manual_seed(99)  # where the generator happens to be must not matter
-    second = stream_trainer(labelled_store, tmp_path / "cut", config, resume=True, loading=loading)
+    second = stream_trainer(
+        labelled_store, tmp_path / "cut", config, resume=True, loader_config=loader_config
+    )
     second.fit()
     assert equal(weights(whole), weights(second))
 
@@ -112,8 +124,8 @@ def test_a_stage_left_after_the_last_step_of_an_epoch_goes_on_with_its_end(
     whole = stream_trainer(labelled_store, tmp_path / "whole", config)
     whole.fit()
     with pytest.raises(KeyboardInterrupt):
-        stream_trainer(labelled_store, tmp_path / "cut", config, tell=InterruptedAt(0, 2)).fit()
-    second = stream_trainer(labelled_store, tmp_path / "cut", config, resume=True, tell=events.append)
+        stream_trainer(labelled_store, tmp_path / "cut", config, on_event=InterruptedAt(0, 2)).fit()
+    second = stream_trainer(labelled_store, tmp_path / "cut", config, resume=True, on_event=events.append)
     second.fit()
     assert [event["event"] for event in events][:2] == ["resumed", "epoch"]
     assert equal(weights(whole), weights(second))
@@ -124,7 +136,7 @@ def test_a_finished_stage_is_loaded_not_trained(labelled_store: Store, tmp_path:
     events: list[Event] = []
     done = stream_trainer(labelled_store, tmp_path, config)
     done.fit()
-    again = stream_trainer(labelled_store, tmp_path, config, tell=events.append)
+    again = stream_trainer(labelled_store, tmp_path, config, on_event=events.append)
     again.fit()
     assert [event["event"] for event in events] == ["skipped"]
     assert equal(weights(done), weights(again))
@@ -133,7 +145,7 @@ def test_a_finished_stage_is_loaded_not_trained(labelled_store: Store, tmp_path:
 
 def test_an_unfinished_stage_wants_resume(labelled_store: Store, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stream_trainer(labelled_store, tmp_path, quick(), tell=InterruptedAt(0, 0)).fit()
+        stream_trainer(labelled_store, tmp_path, quick(), on_event=InterruptedAt(0, 0)).fit()
     with pytest.raises(CheckpointError, match="--resume"):
         stream_trainer(labelled_store, tmp_path, quick()).fit()
 
@@ -167,6 +179,155 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     assert all(value.isfinite().all() for value in kept["network"].values())
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(-1.0, r"last\.pt"), (300.0, "no checkpoint yet")])
+def test_a_loss_that_is_no_number_between_logged_steps_is_named_and_never_saved(
+    labelled_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, kept: str
+) -> None:
+    monkeypatch.setattr("gating.training.loop.LOGGED_STEPS", 1)  # the first of three
+    trainer = stream_trainer(labelled_store, tmp_path, quick(), checkpoint_seconds=seconds)
+    train_step = trainer._train_step
+
+    def poisoned_at_the_second(net: torch.nn.Module, step: Step, metrics: EpochMetrics) -> torch.Tensor:
+        if step.number == 1:
+            with torch.no_grad():
+                trainer.task.learner.classifier.bias.fill_(math.nan)  # type: ignore[union-attr,operator]
+        return train_step(net, step, metrics)
+
+    trainer._train_step = poisoned_at_the_second  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=rf"is nan at epoch 0, step 1; .*{kept}"):
+        trainer.fit()
+    assert not (tmp_path / "best.pt").exists()
+    if seconds < 0:
+        left = load_checkpoint(tmp_path / "last.pt")
+        assert left["position"] == 4
+        assert all(value.isfinite().all() for value in left["network"].values())
+
+
+class DeviceReads:
+    """Notes each call by which the host reads a tensor, and so would wait for a GPU.
+
+    Not those of tensors that never are on a GPU: the step counters of torch's optimisers, and what
+    flowkit.datasets reads clips into.
+    """
+
+    NAMES = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.step: tuple[int, int] | None = None
+        self.noted: list[tuple[tuple[int, int] | None, str]] = []
+        for name in self.NAMES:
+            monkeypatch.setattr(torch.Tensor, name, self._spy(name))
+
+    def _spy(self, name: str) -> Any:
+        read = getattr(torch.Tensor, name)
+
+        def spy(tensor: torch.Tensor, *values: Any, **options: Any) -> Any:
+            caller = sys._getframe(1).f_code
+            if Path(caller.co_filename).parent.name not in ("optim", "datasets"):
+                self.noted.append((self.step, f"{name} in {caller.co_name} of {caller.co_filename}"))
+            return read(tensor, *values, **options)
+
+        return spy
+
+    def follow(self, trainer: Trainer) -> None:
+        """Note which step the trainer is at, and the end of each epoch as none."""
+        train_step, train_epoch = trainer._train_step, trainer._train_epoch
+
+        def with_step(net: torch.nn.Module, step: Step, metrics: EpochMetrics) -> torch.Tensor:
+            self.step = (trainer.progress.epoch, step.number)
+            return train_step(net, step, metrics)
+
+        def with_end(net: torch.nn.Module, stop: StopRequest) -> dict[str, Any] | None:
+            metrics = train_epoch(net, stop)
+            self.step = None
+            return metrics
+
+        trainer._train_step = with_step  # type: ignore[method-assign]
+        trainer._train_epoch = with_end  # type: ignore[method-assign]
+
+
+def gate_trainer(store: Store, folder: Path, config: TrainConfig, loader_config: LoaderConfig) -> Trainer:
+    """A gate that learns from the scores of out-of-fold streams."""
+    trainer = stream_trainer(store, folder, config, loader_config=loader_config)
+    data = trainer.loader.data
+    streams = [Stream(config.stream(one, len(data.classes))) for _ in range(3) for one in BOTH]
+    gate = GatingConvNet(config=config.gate_net(len(data.classes), streams[0].tap_channels))
+    fold_of = {video_id: number for number, ids in enumerate(data.folds) for video_id in ids}
+    task = GateTask(
+        gate, *streams[:2], out_of_fold=[(streams[2], streams[3]), (streams[4], streams[5])], fold_of=fold_of
+    )
+    stage = dataclasses.replace(trainer.stage, schedule=config.gate)
+    return Trainer(task, trainer.loader, stage, on_event=lambda event: None)
+
+
+@pytest.mark.parametrize("kind", ["stream", "gate"])
+def test_the_device_is_read_at_logged_steps_alone(
+    labelled_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("gating.training.loop.LOGGED_STEPS", 2)
+    schedule = dataclasses.replace(quick().rgb, batch=2, optimizer="sgd", clip_norm=1.0)
+    config = quick(rgb=schedule, gate=schedule, gate_data="out-of-fold", stream_folds=2)
+    micro = LoaderConfig(micro_batch=1)
+    if kind == "gate":
+        trainer = gate_trainer(labelled_store, tmp_path, config, micro)
+    else:
+        trainer = stream_trainer(labelled_store, tmp_path, config, loader_config=micro)
+    assert trainer.steps == 6
+    reads = DeviceReads(monkeypatch)
+    reads.follow(trainer)
+    trainer.fit()
+    where = {step: text for step, text in reads.noted if step is not None}
+    # Steps 0 and 3 are logged; after step 5 the epoch ends.
+    assert sorted(where) == [(epoch, step) for epoch in (0, 1) for step in (0, 3, 5)], where
+
+
+def test_metrics_do_not_depend_on_the_micro_batches(labelled_store: Store, tmp_path: Path) -> None:
+    # Batch statistics depend on the micro-batch, and dropout on the order of its draws.
+    config = quick(rgb_dropout=0.0, flow_dropout=0.0)
+    logged: list[list[Event]] = []
+    for micro in (4, 3):
+        events: list[Event] = []
+        options: dict[str, Any] = {"loader_config": LoaderConfig(micro_batch=micro)}
+        trainer = stream_trainer(
+            labelled_store, tmp_path / str(micro), config, on_event=events.append, **options
+        )
+        freeze_statistics(trainer)
+        trainer.fit()
+        logged.append([event for event in events if event["event"] == "step"])
+    for one, other in zip(*logged, strict=True):
+        assert one["top1"] == other["top1"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)  # float32 losses of other batches
+
+
+def test_a_second_interrupt_stops_at_once_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def interrupt_twice(stop: StopRequest) -> None:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        interrupt_twice(stop)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_stop_is_logged_as_paused_once_all_is_saved(labelled_store: Store, tmp_path: Path) -> None:
+    events: list[Event] = []
+    interrupt = InterruptedAt(0, 1)
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        interrupt(event)
+        if event["event"] == "paused":
+            assert load_checkpoint(tmp_path / "last.pt")["position"] == event["position"] == 8
+
+    with pytest.raises(KeyboardInterrupt):
+        stream_trainer(labelled_store, tmp_path, quick(), on_event=on_event).fit()
+    assert [event["event"] for event in events] == ["step", "step", "paused"]
+
+
 def test_micro_batches_of_unequal_size_add_up_to_the_whole_batch(
     labelled_store: Store, tmp_path: Path
 ) -> None:
@@ -175,7 +336,7 @@ def test_micro_batches_of_unequal_size_add_up_to_the_whole_batch(
     found = []
     for micro in (4, 3):
         trainer = stream_trainer(
-            labelled_store, tmp_path / str(micro), config, loading=LoaderConfig(micro_batch=micro)
+            labelled_store, tmp_path / str(micro), config, loader_config=LoaderConfig(micro_batch=micro)
         )
         freeze_statistics(trainer)
         trainer.fit()
@@ -210,17 +371,17 @@ from tests.gating.training.test_loop import freeze_statistics, stream_trainer
 from tests.labelled import quick
 
 torch.set_num_threads(1)
-with flowkit.open(sys.argv[1]) as store, join_process_group("cpu") as place:
+with flowkit.open(sys.argv[1]) as store, join_process_group("cpu") as process_group:
     config = quick(rgb_dropout=0.0, flow_dropout=0.0)
     trainer = stream_trainer(store, Path(sys.argv[2]), config)
     trainer = type(trainer)(
         trainer.task,
-        type(trainer.batches)(
-            trainer.batches.data, config, trainer.task.learner.backbone.inputs, process_group=place,
-            loader_config=trainer.batches.loader_config,
+        type(trainer.loader)(
+            trainer.loader.data, config, trainer.task.learner.backbone.inputs, process_group=process_group,
+            loader_config=trainer.loader.loader_config,
         ),
         trainer.stage,
-        tell=lambda event: None,
+        on_event=lambda event: None,
     )
     freeze_statistics(trainer)
     trainer.fit()
@@ -268,6 +429,6 @@ def test_a_store_without_labels_cannot_be_trained_on(labelled_store: Store) -> N
 
 def test_events_are_plain_values(labelled_store: Store, tmp_path: Path) -> None:
     events: list[Event] = []
-    stream_trainer(labelled_store, tmp_path, quick(), tell=events.append).fit()
+    stream_trainer(labelled_store, tmp_path, quick(), on_event=events.append).fit()
     assert [event["event"] for event in events].count("epoch") == 2
     assert json.loads(json.dumps(events)) == events
