@@ -30,11 +30,11 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.batches import Loading
-from gating.data import plan_trial
+from gating.data.loader import LoaderConfig
+from gating.data.partition import plan_trial
+from gating.distributed import ProcessGroup
 from gating.judgement import GATING, Judgement
 from gating.judgement_files import read_judgement
-from gating.places import Place
 from gating.results import results_json
 from gating.run import trial_folder
 from gating.statistics import correct_answers
@@ -93,8 +93,8 @@ def run_job(job: Job) -> tuple[Path, float]:
         folder = trial_folder(job.out, data.split, data.part, job.config.seed)
         options = TrialOptions(
             folder=folder,
-            place=Place(torch.device("cpu")),
-            loading=Loading(micro_batch=64),
+            place=ProcessGroup(torch.device("cpu")),
+            loading=LoaderConfig(micro_batch=64),
             resume=True,
             tell=_tell(folder),
         )

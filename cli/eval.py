@@ -59,10 +59,10 @@ def command(out: Path, **options: Any) -> None:
 
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
-    from gating.batches import Loading
+    from gating.data.loader import LoaderConfig
     from gating.evaluate import EvalOptions
 
-    loading = Loading(workers=workers, micro_batch=micro_batch)
+    loading = LoaderConfig(workers=workers, micro_batch=micro_batch)
     return EvalOptions(loading=loading, tell=_Reporter(quiet=quiet), **values)
 
 

@@ -75,11 +75,11 @@ def command(store: Path | None, **options: Any) -> None:
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
     """Run, or in a dry run say what would be trained; only the first of several processes has results."""
-    from gating.batches import Loading
+    from gating.data.loader import LoaderConfig
     from gating.run import RunOptions, plan, train
 
     first, count = options.pop("seed"), options.pop("seeds")
-    loading = Loading(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
+    loading = LoaderConfig(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
     dry_run, seeds = options.pop("dry_run"), tuple(range(first, first + count))
     run = RunOptions(seeds=seeds, loading=loading, **options)
     if not dry_run:

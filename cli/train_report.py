@@ -17,7 +17,7 @@ class TrainReporter:
         self._bar: Any = None
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Show one event of `gating.train`."""
+        """Show one event of `gating.events`."""
         shown = getattr(self, f"_{event['event']}", None)
         if shown is not None:
             shown(event)

@@ -1,4 +1,4 @@
-"""What the streams, the gate and the augmentation are: frozen choices, without torch.
+"""Configurations of streams, gate, augmentation and schedule: frozen choices, without torch.
 
 `GATE_PRESETS` and `AUGMENT_PRESETS` hold the presets' pieces; docs/gating.md tells what each
 comes from and where it departs from the release.
@@ -21,6 +21,8 @@ Placement = Literal["consensus", "snippet"]
 Start = Literal["fixed", "zero"]
 Normalization = Literal["batch", "frozen"]
 Variant = Literal["A", "B"]
+Optimizer = Literal["sgd", "adamw"]
+Decay = Literal["constant", "steps", "cosine"]
 
 BACKBONES: tuple[Backbone, ...] = ("bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small")
 
@@ -203,6 +205,67 @@ class AugmentConfig:
         check_that("scales", self.scales, in_range, "one or more shares in (0, 1]")
         check_that("max_distort", self.max_distort, self.max_distort >= 0, ">= 0")
         check_that("bound_px", self.bound_px, 0 < self.bound_px < math.inf, "finite and > 0 px")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """The optimiser of one stage and its learning rate over the epochs (`gating.training.optimizer`).
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training clips, >= 1.
+    lr : float
+        Learning rate at the start, > 0.
+    optimizer : {"sgd", "adamw"}
+        SGD with momentum, as TSN and the release, or AdamW.
+    decay : {"constant", "steps", "cosine"}
+        Of the learning rate: none, a tenth after each milestone, or half a cosine to zero.
+    milestones : tuple of float
+        Epochs after which it falls to a tenth, ascending; for "steps" alone.
+    warmup_epochs : float
+        Epochs over which it rises linearly from zero, >= 0.
+    segments : int or None
+        Segments of a clip while the stage learns, >= 1; None is `TrainConfig.segments`. One is
+        enough for a stream that learns from scratch, at a third of the cost of three.
+    batch : int
+        Clips of one step, over all processes and micro-batches, >= 1.
+    momentum : float
+        Of SGD, [0, 1).
+    weight_decay : float
+        >= 0; biases and batch norms have none.
+    clip_norm : float or None
+        Longest gradient, > 0; longer ones are shortened to it. TSN's 40 for rgb and 20 for flow.
+    """
+
+    epochs: int
+    lr: float
+    optimizer: Optimizer = "sgd"
+    decay: Decay = "constant"
+    milestones: tuple[float, ...] = ()
+    warmup_epochs: float = 0.0
+    segments: int | None = None
+    batch: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check each choice."""
+        check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
+        check_choice("decay", self.decay, ("constant", "steps", "cosine"))
+        check_that("epochs", self.epochs, self.epochs >= 1, ">= 1")
+        check_that("lr", self.lr, 0 < self.lr < math.inf, "finite and > 0")
+        check_that("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1 or None")
+        check_that("batch", self.batch, self.batch >= 1, ">= 1 clips")
+        check_that("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        check_that("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and >= 0")
+        check_that("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "> 0 or None")
+        warm = 0 <= self.warmup_epochs < self.epochs
+        check_that("warmup_epochs", self.warmup_epochs, warm, "in [0, epochs)")
+        ascending = list(self.milestones) == sorted(self.milestones)
+        fits = ascending and (not self.milestones or self.decay == "steps")
+        check_that("milestones", self.milestones, fits, "ascending, and given with decay 'steps' alone")
 
 
 # For each preset: backbone, augmentation and gate, as functions of the number of classes.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from gating.batches import Loading
-from gating.data import TrialData, flow_record
-from gating.places import Place
+from gating.data.loader import LoaderConfig
+from gating.data.partition import TrialData, flow_record
+from gating.distributed import ProcessGroup
 from gating.train_config import TrainConfig
 
 _MOST_CLASSES = 12
 
 
-def describe(data: TrialData, config: TrainConfig, *, place: Place, loading: Loading) -> list[str]:
+def describe(
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader_config: LoaderConfig
+) -> list[str]:
     """Return lines on the flow, the batches, the parts of the data and the balance of classes."""
     return [
         _flow_line(data, config),
-        *(_batch_line(stage, config, place, loading) for stage in ("rgb", "flow", "gate")),
+        *(_batch_line(stage, config, process_group, loader_config) for stage in ("rgb", "flow", "gate")),
         _parts_line(data, config),
         *_balance_lines(data),
     ]
@@ -35,13 +37,16 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
     return line
 
 
-def _batch_line(stage: str, config: TrainConfig, place: Place, loading: Loading) -> str:
+def _batch_line(
+    stage: str, config: TrainConfig, process_group: ProcessGroup, loader_config: LoaderConfig
+) -> str:
     schedule = config.schedule(stage)
-    own = max(1, schedule.batch // place.world)
-    micro = min(own, loading.micro_batch)
+    world_size = process_group.world_size
+    own = max(1, schedule.batch // world_size)
+    micro = min(own, loader_config.micro_batch)
     return (
-        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, rate {schedule.lr:g}, effective batch "
-        f"{own * place.world} clips = {place.world} processes x {-(-own // micro)} x {micro}"
+        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
+        f"batch {own * world_size} clips = {world_size} processes x {-(-own // micro)} x {micro}"
     )
 
 

@@ -15,18 +15,18 @@ import torch
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Batches, Loading
-from gating.checkpoint import differences
-from gating.data import TrialData, plan_trial
+from gating.data.loader import ClipLoader, LoaderConfig
+from gating.data.partition import TrialData, plan_trial
+from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
+from gating.events import OnEvent
 from gating.judging import Judging
 from gating.load import TrialRecord, find_trials, load_copies, load_networks
-from gating.places import Place, joined
 from gating.run import summarise_run, trial_folder
 from gating.score import Networks
 from gating.store_fit import check_store_fits
-from gating.train import Tell
 from gating.train_config import TrainConfig
+from gating.training.checkpoint import differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class EvalOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     amp : bool or None
         Mixed precision; None is as it was trained.
@@ -57,10 +57,10 @@ class EvalOptions:
     crops: int = 1
     device: str = "auto"
     threads: int | None = None
-    loading: Loading
+    loading: LoaderConfig
     amp: bool | None = None
     scores: Path | None = None
-    tell: Tell
+    tell: OnEvent
 
     def __post_init__(self) -> None:
         """Check what `TrainConfig` would blame on training."""
@@ -112,19 +112,19 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    with joined(options.device) as place:
+    with join_process_group(options.device) as place:
         plans = list(_plans(out, store, options, place))
         if not plans:
             raise CheckpointError(f"no trial of {out} has finished; go on with `flowkit train --resume`")
         dest = options.scores or out
         for one in plans:
             _judge(one, dest, options, place)
-        if not place.leads:
+        if not place.is_main:
             return None
         return summarise_run(dest, store, plans[0].data, plans[0].config)
 
 
-def _plans(out: Path, store: Store, options: EvalOptions, place: Place) -> Iterator[_Planned]:
+def _plans(out: Path, store: Store, options: EvalOptions, place: ProcessGroup) -> Iterator[_Planned]:
     for record in find_trials(out):
         if missing := record.unfinished():
             _tell(options, place, "unfinished", record, stages=missing)
@@ -154,7 +154,7 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
     return data
 
 
-def _judge(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> None:
+def _judge(one: _Planned, dest: Path, options: EvalOptions, place: ProcessGroup) -> None:
     _tell(options, place, "scoring", one.record, clips=len(one.data.test))
     networks = load_networks(one.record, device=place.device).networks
 
@@ -166,12 +166,14 @@ def _judge(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> Non
     Judging(
         networks=networks,
         copies=copies,
-        batches=Batches(one.data, one.config, inputs, place=place, loading=options.loading),
+        batches=ClipLoader(one.data, one.config, inputs, process_group=place, loader_config=options.loading),
         folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
     ).run(one.split.kind)
 
 
-def _tell(options: EvalOptions, place: Place, event: str, record: TrialRecord, **values: object) -> None:
-    if place.leads:
+def _tell(
+    options: EvalOptions, place: ProcessGroup, event: str, record: TrialRecord, **values: object
+) -> None:
+    if place.is_main:
         which = {"split": record.data["split"], "part": record.data["part"], "seed": record.config.seed}
         options.tell({"event": event, **which, **values})

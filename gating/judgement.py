@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gating.clip_scores import ClipScores
 from gating.errors import ScoresError
 from gating.fusions import FUSIONS, Search, build_fusion, softmax
-from gating.models.gate import GateSummary, summarise
+from gating.metrics import GateSummary, summarise_gates
 from gating.statistics import McNemar, correct_answers, mcnemar, top1
 
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
@@ -69,7 +69,7 @@ class Judgement:
     @property
     def gates(self) -> GateSummary | None:
         """What the gates of the test clips look like."""
-        return None if self.scores.gates is None else summarise(torch.from_numpy(self.scores.gates))
+        return None if self.scores.gates is None else summarise_gates(torch.from_numpy(self.scores.gates))
 
     @property
     def fallbacks(self) -> int:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gating.batches import Batches
 from gating.clip_scores import ClipScores
+from gating.data.loader import ClipLoader
 from gating.judgement import Judgement, SplitKind, judge
 from gating.judgement_files import scores_path, write_judgement
 from gating.score import Networks, joined_scores, score_clips
@@ -26,7 +26,7 @@ class Judging:
         The final ones.
     copies : callable
         Gives the copies, where gate data are "out-of-fold".
-    batches : Batches
+    batches : ClipLoader
         Read the trial's clips.
     folder : Path
         Gets scores/*.npz, fused.npz and judgement.json, from the first process.
@@ -34,7 +34,7 @@ class Judging:
 
     networks: Networks
     copies: Copies
-    batches: Batches
+    batches: ClipLoader
     folder: Path
 
     def run(self, kind: SplitKind) -> Judgement:
@@ -50,7 +50,7 @@ class Judging:
             kind=kind,
             seed=config.seed,
         )
-        if self.batches.place.leads:
+        if self.batches.process_group.is_main:
             write_judgement(self.folder, judgement)
         return judgement
 
@@ -80,7 +80,7 @@ class Judging:
         )
 
     def _kept(self, scores: ClipScores, part: str) -> ClipScores:
-        if self.batches.place.leads:
+        if self.batches.process_group.is_main:
             scores.save(scores_path(self.folder, part))
         return scores
 

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from flowkit.errors import InvalidParameterError
-from gating.checkpoint import BEST, check_identity, load_checkpoint
 from gating.config import Modality
 from gating.errors import CheckpointError
 from gating.judgement import GATING
@@ -24,6 +23,7 @@ from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
 from gating.score import Networks
 from gating.train_config import TrainConfig
+from gating.training.checkpoint import BEST, check_identity, load_checkpoint
 from gating.trial import RECORD
 
 
@@ -38,7 +38,7 @@ class TrialRecord:
     config : TrainConfig
         With which it was trained.
     data : mapping
-        As `gating.data.TrialData.record` gives: classes, split, part, how the flow was made, and
+        As `gating.data.partition.TrialData.record` gives: classes, split, part, how the flow was made, and
         digests of the clips.
     """
 

@@ -1,6 +1,6 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for answer in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=Loading())):
+for answer in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=LoaderConfig())):
     ...  # a Prediction, or the Failure of one video
 """
 
@@ -17,10 +17,10 @@ from flowkit.errors import InputError
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.reader import Store
 from gating.chosen import choose_fusion
+from gating.distributed import join_process_group
 from gating.errors import CheckpointError
 from gating.judgement_files import NAME
 from gating.load import TrialRecord, find_trials, load_networks, read_trial
-from gating.places import joined
 from gating.predictor import Answer, Prediction, PredictOptions, Predictor
 from gating.store_fit import check_store_fits
 from gating.trial import RECORD
@@ -72,7 +72,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
                 options.on_note(note)
         chosen = choose_fusion(record)
         options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
-        place = stack.enter_context(joined(options.device))
+        place = stack.enter_context(join_process_group(options.device))
         trial = load_networks(record, device=place.device)
         predictor = Predictor(trial, chosen, options, place)
         for store in opened:

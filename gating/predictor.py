@@ -17,12 +17,12 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
-from gating.batches import Batches, Loading
 from gating.chosen import ChosenFusion
 from gating.clip_scores import ClipScores
-from gating.data import TrialData
+from gating.data.loader import ClipLoader, LoaderConfig
+from gating.data.partition import TrialData
+from gating.distributed import ProcessGroup
 from gating.load import LoadedTrial
-from gating.places import Place
 from gating.score import score_clips
 from gating.store_fit import extract_config
 
@@ -78,7 +78,7 @@ class PredictOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     jobs : int or None
         Processes that extract raw videos; None is one a core.
@@ -96,7 +96,7 @@ class PredictOptions:
     crops: int | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: Loading
+    loading: LoaderConfig
     jobs: int | None = None
     executor: Executor | None = None
     on_note: Callable[[str], None] = lambda _: None
@@ -117,7 +117,7 @@ class Predictor:
     """Answers for clips by one trial's networks."""
 
     def __init__(
-        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: Place
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: ProcessGroup
     ) -> None:
         self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
         self._classes = np.array(trial.record.classes)
@@ -164,7 +164,7 @@ class Predictor:
                         source = names[answer.video_id if isinstance(answer, Prediction) else answer.source]
                         yield dataclasses.replace(answer, source=source)
 
-    def _batches(self, store: Store) -> Batches:
+    def _batches(self, store: Store) -> ClipLoader:
         record = self._trial.record
         # Nothing is learned or judged here: of the trial's data only classes and store are read.
         data = TrialData(
@@ -180,9 +180,11 @@ class Predictor:
             test=(),
         )
         inputs = self._trial.networks.rgb.backbone.inputs
-        return Batches(data, record.config, inputs, place=self._place, loading=self._options.loading)
+        return ClipLoader(
+            data, record.config, inputs, process_group=self._place, loader_config=self._options.loading
+        )
 
-    def _scored(self, batches: Batches, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
+    def _scored(self, batches: ClipLoader, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
         """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""
         config = self._trial.record.config
         try:

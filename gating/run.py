@@ -22,16 +22,16 @@ import flowkit
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Loading
 from gating.config import check_choice
-from gating.data import TrialData, flow_record, plan_trial
+from gating.data.loader import LoaderConfig
+from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.describe import describe
+from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
+from gating.events import Event, OnEvent
 from gating.fusions import FUSIONS
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judgement_files import read_judgements
-from gating.places import Place, joined, place_asked_for
 from gating.results import results_json
-from gating.train import Event, Tell
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
 
@@ -54,7 +54,7 @@ class RunOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch; None leaves them as they are.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with an unfinished run.
@@ -69,10 +69,10 @@ class RunOptions:
     folds: tuple[str, ...] | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: Loading
+    loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: Tell
+    tell: OnEvent
 
     def __post_init__(self) -> None:
         """Check the seeds."""
@@ -107,17 +107,17 @@ def train(
     InputError
         The store or a split cannot be trained on.
     GatingError
-        As `gating.train.Trainer.fit`.
+        As `gating.training.loop.Trainer.fit`.
     """
     plans = _plans(store, splits, config, options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    with joined(options.device) as place:
-        if place.leads:
+    with join_process_group(options.device) as place:
+        if place.is_main:
             for split in splits:
                 write_split(store.path, split)
         judgements = [_trial(data, own, options, place=place, kind=split.kind) for split, data, own in plans]
-        if not place.leads:
+        if not place.is_main:
             return None
         results = results_json(judgements, **_context(store, plans[0][1], config))
         write_results(options.out, results)
@@ -126,8 +126,8 @@ def train(
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
     """Return what `train` would tell of each trial before it starts, having checked all data."""
-    place = place_asked_for()
-    if not place.leads:
+    place = process_group_from_environment()
+    if not place.is_main:
         return []
     return [
         _announced(data, own, place=place, loading=options.loading)
@@ -149,8 +149,8 @@ def _plans(
     return found
 
 
-def _announced(data: TrialData, config: TrainConfig, *, place: Place, loading: Loading) -> Event:
-    lines = describe(data, config, place=place, loading=loading)
+def _announced(data: TrialData, config: TrainConfig, *, place: ProcessGroup, loading: LoaderConfig) -> Event:
+    lines = describe(data, config, process_group=place, loader_config=loading)
     which = {"split": data.split, "part": data.part, "seed": config.seed}
     return {"event": "trial", **which, "lines": lines}
 
@@ -184,7 +184,7 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 
 
 def _trial(
-    data: TrialData, config: TrainConfig, options: RunOptions, *, place: Place, kind: SplitKind
+    data: TrialData, config: TrainConfig, options: RunOptions, *, place: ProcessGroup, kind: SplitKind
 ) -> Judgement:
     folder = trial_folder(options.out, data.split, data.part, config.seed)
     with _logged(folder, options.tell, place) as tell:
@@ -196,18 +196,18 @@ def _trial(
             checkpoint_seconds=options.checkpoint_seconds,
             tell=tell,
         )
-        if place.leads:
+        if place.is_main:
             tell(_announced(data, config, place=place, loading=options.loading))
         judgement = Trial(data, config, trial_options).run(kind=kind)
-        if place.leads:
+        if place.is_main:
             tell({"event": "judged", "validation": dict(judgement.validation)})
     return judgement
 
 
 @contextlib.contextmanager
-def _logged(folder: Path, tell: Tell, place: Place) -> Iterator[Tell]:
+def _logged(folder: Path, tell: OnEvent, place: ProcessGroup) -> Iterator[OnEvent]:
     """Give a `tell` that also appends to the trial's log, and to TensorBoard's where it is installed."""
-    if not place.leads:
+    if not place.is_main:
         yield tell
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ def _logged(folder: Path, tell: Tell, place: Place) -> Iterator[Tell]:
         yield both
 
 
-def _tensorboard(folder: Path) -> Tell:
+def _tensorboard(folder: Path) -> OnEvent:
     """Return what writes an epoch's numbers for TensorBoard; it does nothing where that is absent."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gating.batches import Batches, ClipBatch
 from gating.clip_scores import ClipScores
+from gating.data.loader import ClipLoader, InputBatch
+from gating.distributed import autocast
 from gating.models.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.models.streams import Stream
-from gating.precision import autocast
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class Networks:
 @torch.inference_mode()
 def score_clips(
     networks: Networks,
-    batches: Batches,
+    batches: ClipLoader,
     ids: Sequence[str],
     *,
     segments: int,
@@ -62,12 +62,12 @@ def score_clips(
         Of mixed precision, or None.
     """
     networks.eval()
-    place = batches.place
+    place = batches.process_group
     rows: list[dict[str, np.ndarray]] = []
     for several in batches.testing(ids, segments=segments, crops=crops):
         with autocast(place.device, precision):
             rows.extend(_rows(networks, several))
-    by_id = {str(row["id"]): row for part in place.gathered(rows) for row in part}
+    by_id = {str(row["id"]): row for part in place.all_gather(rows) for row in part}
     ordered = [by_id[video_id] for video_id in ids]
     arrays = {name: np.stack([row[name] for row in ordered]) for name in ordered[0] if name != "id"}
     if not features:
@@ -83,7 +83,7 @@ def score_clips(
     )
 
 
-def _rows(networks: Networks, crops: Sequence[ClipBatch]) -> Iterator[dict[str, np.ndarray]]:
+def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str, np.ndarray]]:
     """Yield each clip's arrays, from the same clips under several crops."""
     flows, rgbs = (
         [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)

@@ -13,10 +13,10 @@ from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
-from gating.checkpoint import differences
-from gating.data import flow_record
+from gating.data.partition import flow_record
 from gating.errors import CheckpointError
 from gating.load import TrialRecord
+from gating.training.checkpoint import differences
 
 
 def check_store_fits(record: TrialRecord, store: Store) -> list[str]:

@@ -17,12 +17,12 @@ from gating.config import (
     Backbone,
     GateConfig,
     Modality,
+    Schedule,
     StreamConfig,
     check_choice,
     check_that,
     gate_preset,
 )
-from gating.schedule import Schedule
 
 GateData = Literal["out-of-fold", "holdout", "same"]
 GATE_DATA: tuple[GateData, ...] = ("out-of-fold", "holdout", "same")

@@ -21,20 +21,19 @@ from typing import Any
 
 import torch
 
-from gating.batches import Batches, Loading
 from gating.config import Modality
-from gating.data import PARTS, TrialData
+from gating.data.loader import ClipLoader, LoaderConfig
+from gating.data.partition import PARTS, TrialData
+from gating.distributed import ProcessGroup
+from gating.events import OnEvent
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.places import Place
 from gating.score import Networks
-from gating.stage_files import Stage
-from gating.tasks import GateTask, StreamTask, Task
-from gating.train import Tell, Trainer
 from gating.train_config import TrainConfig
-from gating.validation import validate
+from gating.training.loop import Trainer, validate
+from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
 RECORD = "trial.json"
 # A stream that has its own clips right so much more often than others is overfitted: 10 points.
@@ -56,9 +55,9 @@ class TrialOptions:
     ----------
     folder : Path
         Of the trial.
-    place : Place
+    place : ProcessGroup
         This process.
-    loading : Loading
+    loading : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with unfinished stages.
@@ -69,11 +68,11 @@ class TrialOptions:
     """
 
     folder: Path
-    place: Place
-    loading: Loading
+    place: ProcessGroup
+    loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: Tell
+    tell: OnEvent
 
 
 class Trial:
@@ -83,7 +82,9 @@ class Trial:
         self.data, self.config, self.options = data, config, options
         self.device = options.place.device
         inputs = self._new_stream("rgb").backbone.inputs
-        self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
+        self.batches = ClipLoader(
+            data, config, inputs, process_group=options.place, loader_config=options.loading
+        )
 
     def run(self, *, kind: SplitKind = "subset") -> Judgement:
         """Train what is missing, score the clips, and judge every fusion on the test part."""
@@ -138,7 +139,7 @@ class Trial:
         torch.manual_seed(config.seed)
         gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, copies=copies, fold_of=fold_of)
+        task = GateTask(gate, flow, rgb, out_of_fold=copies, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
         self._fit(task, "gate", "gate", data.gate, identity)
@@ -151,7 +152,7 @@ class Trial:
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]
             for ids in (self.data.learn, self.data.validation)
         )
-        if own - other > OVERFITTED and self.options.place.leads:
+        if own - other > OVERFITTED and self.options.place.is_main:
             warnings.warn(
                 f"the {stream.config.modality} stream has {100 * own:.1f} % of its own training clips right, "
                 f"{100 * other:.1f} % of the validation clips: with gate data 'same' the gate sees hardly an "
@@ -176,7 +177,7 @@ class Trial:
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
-        Trainer(task, self.batches, stage, tell=self.options.tell).fit()
+        Trainer(task, self.batches, stage, on_event=self.options.tell).fit()
 
     def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
         config = self.config.stream(modality, len(self.data.classes))
@@ -184,7 +185,7 @@ class Trial:
         return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _write_record(self) -> None:
-        if self.options.place.leads:
+        if self.options.place.is_main:
             self.options.folder.mkdir(parents=True, exist_ok=True)
             record = {"config": self.config.to_json(), "data": self.data.record()}
             (self.options.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")

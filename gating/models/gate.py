@@ -203,7 +203,7 @@ def gate_loss(output: GateOutput, fused: Tensor, labels: Tensor, *, config: Gate
     """
     fused_loss = F.cross_entropy(fused, labels)
     auxiliary = F.cross_entropy(output.auxiliary, labels)
-    start = start_of(config).to(output.raw)
+    start = start_of(config).to(output.raw, non_blocking=True)
     prior = (output.raw - start).square().sum(dim=-1).mean()
     total = fused_loss + config.auxiliary_weight * auxiliary + config.prior * prior
     return GateLoss(total, fused_loss, auxiliary, prior)
@@ -217,43 +217,3 @@ def with_fallback(gates: Tensor, fixed: tuple[float, float]) -> tuple[Tensor, in
     dead = (gates <= 0).all(dim=-1)
     replaced = torch.where(dead[..., None], torch.tensor(fixed).to(gates), gates)
     return replaced, int(dead.sum())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class GateSummary:
-    """What gates look like over a set of clips.
-
-    Attributes
-    ----------
-    zero_flow, zero_rgb, zero_both : float
-        Shares of gates that are zero, [0, 1]: a branch can die while the other lives.
-    mean_flow, mean_rgb, mean_sum : float
-        Means; a sum far above the fixed weights' tells of overfitted streams.
-    ratio : float
-        Median of flow / rgb over the gates where rgb is not zero; NaN where none is.
-    """
-
-    zero_flow: float
-    zero_rgb: float
-    zero_both: float
-    mean_flow: float
-    mean_rgb: float
-    mean_sum: float
-    ratio: float
-
-
-def summarise(gates: Tensor) -> GateSummary:
-    """Return the summary of gates (..., 2), before any fallback."""
-    flat = gates.detach().reshape(-1, 2).double()
-    zero = flat <= 0
-    alive = ~zero[:, RGB]
-    ratios = flat[alive, FLOW] / flat[alive, RGB]
-    return GateSummary(
-        zero_flow=float(zero[:, FLOW].double().mean()),
-        zero_rgb=float(zero[:, RGB].double().mean()),
-        zero_both=float(zero.all(dim=1).double().mean()),
-        mean_flow=float(flat[:, FLOW].mean()),
-        mean_rgb=float(flat[:, RGB].mean()),
-        mean_sum=float(flat.sum(dim=1).mean()),
-        ratio=float(ratios.median()) if len(ratios) else math.nan,
-    )

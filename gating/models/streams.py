@@ -73,7 +73,7 @@ class Stream(nn.Module):
         Parameters
         ----------
         segments
-            float (B, K, C, H, W), normalised as `backbone.inputs` says (`gating.augment`).
+            float (B, K, C, H, W), normalised as `backbone.inputs` says (`gating.data.augment`).
         """
         clips, count = segments.shape[:2]
         features, tapped = self.backbone(segments.flatten(0, 1), self.tap)

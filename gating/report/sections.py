@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import flowkit
 from gating.judgement import BASELINE, GATING, ORACLE, Judgement, probabilities_of
-from gating.models.gate import GateSummary, summarise
+from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
 from gating.report.clips import Gallery
 from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_shares, paired_tests
@@ -234,7 +234,7 @@ def gates(evidence: Evidence) -> Gates | None:
     # A few outliers would press all else into the first bins.
     top = max(1e-6, float(np.quantile(sums, _HIGH_QUANTILE)) * 1.05)
     return Gates(
-        facts=_gate_facts(summarise(torch.from_numpy(weights)), fallbacks, len(weights)),
+        facts=_gate_facts(summarise_gates(torch.from_numpy(weights)), fallbacks, len(weights)),
         search=f"{search:.2f}",
         fractions=_histograms(evidence, labels, flow_shares(weights), top=1.0, mark=search),
         top=f"{top:.2g}",

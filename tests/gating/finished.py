@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import flowkit
-from gating.batches import Loading
+from gating.data.loader import LoaderConfig
 from gating.run import RunOptions, train
 from gating.train_config import TrainConfig
 from tests.labelled import five_folds, quick
@@ -35,7 +35,7 @@ def train_run(labelled: Path, folder: Path, *, folds: tuple[str, ...] = ("0",)) 
     store = folder / "clips.h5"
     shutil.copy(labelled, store)
     out = folder / "run"
-    options = RunOptions(out=out, folds=folds, device="cpu", loading=Loading(), tell=lambda event: None)
+    options = RunOptions(out=out, folds=folds, device="cpu", loading=LoaderConfig(), tell=lambda event: None)
     with flowkit.open(store) as opened:
         train(opened, [five_folds(opened)], one_epoch(), options)
     return FinishedRun(out=out, store=store, videos=labelled.parent / "videos")

@@ -19,13 +19,13 @@ import torch
 import flowkit
 from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
-from gating.batches import Loading
-from gating.checkpoint import BEST, load_checkpoint, save_checkpoint
 from gating.clip_scores import ClipScores, load_scores
+from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError
 from gating.evaluate import EvalOptions, evaluate
 from gating.judgement_files import scores_path
 from gating.load import find_trials, load_networks, read_trial, recorded_store
+from gating.training.checkpoint import BEST, load_checkpoint, save_checkpoint
 from tests.gating.finished import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")
@@ -47,7 +47,7 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> EvalOptions:
-    plain = EvalOptions(segments=2, device="cpu", loading=Loading(), tell=lambda event: None)
+    plain = EvalOptions(segments=2, device="cpu", loading=LoaderConfig(), tell=lambda event: None)
     return dataclasses.replace(plain, **changes)
 
 

@@ -21,9 +21,9 @@ from flowkit.frames import ResizeRule
 from flowkit.store.reader import Clip
 from flowkit.store.schema import Failure
 from flowkit.tvl1.params import resolve_params
-from gating.batches import Loading
 from gating.chosen import choose_fusion
 from gating.clip_scores import ClipScores, load_scores
+from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError, ScoresError
 from gating.judgement_files import read_judgement, scores_path
 from gating.load import read_trial
@@ -53,7 +53,7 @@ def prefer(trial: Path, *, gate: float, search: float, **changes: Any) -> None:
 
 
 def options(**changes: Any) -> PredictOptions:
-    return dataclasses.replace(PredictOptions(device="cpu", loading=Loading()), **changes)
+    return dataclasses.replace(PredictOptions(device="cpu", loading=LoaderConfig()), **changes)
 
 
 def answers(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction]:

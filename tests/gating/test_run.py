@@ -17,14 +17,14 @@ import torch
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.batches import Loading
 from gating.clip_scores import load_scores
-from gating.data import plan_trial
+from gating.data.loader import LoaderConfig
+from gating.data.partition import plan_trial
+from gating.distributed import ProcessGroup
+from gating.events import Event
 from gating.fusions import FUSIONS
 from gating.judgement_files import read_judgements, scores_path
-from gating.places import Place
 from gating.run import RunOptions, plan, train, trial_folder
-from gating.train import Event
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
@@ -32,7 +32,7 @@ from tests.labelled import five_folds, quick
 
 def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:
     events: list[Event] = []
-    given = RunOptions(out=out, folds=("0",), loading=Loading(), tell=events.append, **options)
+    given = RunOptions(out=out, folds=("0",), loading=LoaderConfig(), tell=events.append, **options)
     results = train(store, [five_folds(store)], config, given)
     assert results is not None
     return results, events
@@ -115,7 +115,7 @@ def test_splits_are_kept_beside_the_store(
 
 
 def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=Loading(), tell=lambda event: None)
+    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=LoaderConfig(), tell=lambda event: None)
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     told = "\n".join(event["lines"])
     for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
@@ -124,7 +124,7 @@ def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path)
 
 
 def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path, folds=("7",), loading=Loading(), tell=lambda event: None)
+    options = RunOptions(out=tmp_path, folds=("7",), loading=LoaderConfig(), tell=lambda event: None)
     with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
         train(labelled_store, [five_folds(labelled_store)], quick(), options)
 
@@ -146,7 +146,7 @@ def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_pat
     first = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
     events: list[Event] = []
     options = TrialOptions(
-        folder=tmp_path, place=Place(torch.device("cpu")), loading=Loading(), tell=events.append
+        folder=tmp_path, place=ProcessGroup(torch.device("cpu")), loading=LoaderConfig(), tell=events.append
     )
     Trial(first, config, options).trained()
     other = dataclasses.replace(first, gate=first.gate[1:])

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.schedule import Schedule
+from gating.config import Schedule
 from gating.train_config import PRESETS, TrainConfig, train_preset
 
 
@@ -34,16 +34,6 @@ def test_tsn_presets_are_its_recipe() -> None:
     steps = -(-9537 // 128)
     assert abs(config.rgb.epochs * steps - 3500) < steps
     assert abs(config.flow.epochs * steps - 18_000) < steps
-
-
-def test_steps_fall_to_a_tenth_after_each_milestone() -> None:
-    schedule = Schedule(epochs=10, lr=1.0, decay="steps", milestones=(4, 8))
-    assert [round(schedule.factor(epoch), 6) for epoch in (0, 3.99, 4, 7.9, 8)] == [1, 1, 0.1, 0.1, 0.01]
-
-
-def test_cosine_rises_over_the_warm_up_and_ends_at_zero() -> None:
-    schedule = Schedule(epochs=11, lr=1.0, decay="cosine", warmup_epochs=1)
-    assert [round(schedule.factor(epoch), 6) for epoch in (0, 0.5, 1, 6, 11)] == [0, 0.5, 1, 0.5, 0]
 
 
 @pytest.mark.parametrize(

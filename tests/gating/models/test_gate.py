@@ -1,4 +1,4 @@
-"""The gate against the release's table of shapes, and its start, loss, freezing and summary."""
+"""The gate against the release's table of shapes, and its start, loss and freezing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from gating.models.gate import (
     gate_loss,
     join,
     start_of,
-    summarise,
     with_fallback,
 )
 
@@ -232,14 +231,6 @@ def test_the_fallback_replaces_only_what_is_dead_on_both_sides() -> None:
     replaced, count = with_fallback(gates, (1.5, 1.0))
     assert replaced.tolist() == [[1.5, 1.0], [0.0, 2.0], [1.0, 0.0]]
     assert count == 1
-
-
-def test_the_summary_tells_a_dead_branch_from_a_dead_gate() -> None:
-    summary = summarise(torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0], [3.0, 1.0]]))
-    assert (summary.zero_flow, summary.zero_rgb, summary.zero_both) == (0.75, 0.25, 0.25)
-    assert (summary.mean_flow, summary.mean_rgb, summary.mean_sum) == (0.75, 1.0, 1.75)
-    assert summary.ratio == 0.0
-    assert math.isnan(summarise(torch.zeros(2, 2)).ratio)
 
 
 def test_activation_names_are_the_configurations() -> None:

@@ -1,26 +1,62 @@
-"""What the loop trains: a stream alone, or the gate on two frozen streams.
+"""The tasks that the loop trains, a stream alone or the gate on two frozen streams, and their stages.
 
-A task maps a batch to a loss and holds the one network that learns.
+A task maps a batch to a loss and holds the one network that learns; a stage says on which clips,
+by which schedule and into which folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gating.batches import BOTH, ClipBatch
-from gating.config import Modality
+from gating.config import AugmentConfig, Modality, Schedule
+from gating.data.loader import BOTH, InputBatch
 from gating.models.gate import GateOutput, GatingConvNet, fuse, gate_loss
 from gating.models.streams import Stream, StreamOutput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """The clips, the schedule and the folder that one network is trained with.
+
+    Parameters
+    ----------
+    name : str
+        Such as "rgb", "fold0/flow" or "gate".
+    folder : Path
+        Of its checkpoints.
+    schedule : Schedule
+    augment : AugmentConfig
+    learn, validation : sequence of str
+        Ids to learn from, and ids that pick the best epoch.
+    identity : mapping
+        Plain values that decide the result; a checkpoint of another identity is refused.
+    resume : bool
+        Go on with an unfinished stage, which is an error otherwise.
+    checkpoint_seconds : float
+        Between checkpoints within an epoch; each epoch's end is saved, in any case.
+    """
+
+    name: str
+    folder: Path
+    schedule: Schedule
+    augment: AugmentConfig
+    learn: Sequence[str]
+    validation: Sequence[str]
+    identity: Mapping[str, Any]
+    resume: bool = False
+    checkpoint_seconds: float = 300.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOutput:
-    """What a task says of B clips.
+    """A task's loss and scores of B clips.
 
     Attributes
     ----------
@@ -53,7 +89,7 @@ class StreamTask(nn.Module):
         """The network that learns."""
         return self.stream
 
-    def forward(self, batch: ClipBatch) -> TaskOutput:
+    def forward(self, batch: InputBatch) -> TaskOutput:
         """Return the loss of a batch."""
         scores = self.stream(batch.of(self.modalities[0])).consensus.float()
         return TaskOutput(loss=F.cross_entropy(scores, batch.labels), scores=scores.detach())
@@ -68,9 +104,9 @@ class GateTask(nn.Module):
         Learns.
     flow, rgb
         The final streams: their maps are what the gate reads, here and at test.
-    copies
-        Pairs (flow, rgb) of stream copies, each trained without one fold. In training, a clip's
-        scores come from the pair that `fold_of` names; without copies, from the final streams.
+    out_of_fold
+        Pairs (flow, rgb) of streams, each trained without one fold. In training, a clip's scores
+        come from the pair that `fold_of` names; without such pairs, from the final streams.
     fold_of
         Number of each training clip's fold, by id.
     """
@@ -83,13 +119,15 @@ class GateTask(nn.Module):
         flow: Stream,
         rgb: Stream,
         *,
-        copies: Sequence[tuple[Stream, Stream]] = (),
+        out_of_fold: Sequence[tuple[Stream, Stream]] = (),
         fold_of: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.gate = gate
         self.flow, self.rgb = flow.freeze(), rgb.freeze()
-        self.copies = nn.ModuleList(nn.ModuleList([one.freeze() for one in pair]) for pair in copies)
+        self._out_of_fold = tuple(out_of_fold)
+        # Registered, so that `train` reaches their dropout.
+        self.out_of_fold = nn.ModuleList(stream.freeze() for pair in out_of_fold for stream in pair)
         self._fold_of = dict(fold_of or {})
 
     @property
@@ -97,7 +135,7 @@ class GateTask(nn.Module):
         """The network that learns."""
         return self.gate
 
-    def forward(self, batch: ClipBatch) -> TaskOutput:
+    def forward(self, batch: InputBatch) -> TaskOutput:
         """Return the loss of a batch."""
         with torch.no_grad():
             flow, rgb = self.flow(batch.of("flow")), self.rgb(batch.of("rgb"))
@@ -108,16 +146,17 @@ class GateTask(nn.Module):
         parts = {name: getattr(loss, name).detach() for name in ("fused", "auxiliary", "prior")}
         return TaskOutput(loss=loss.total, scores=fused.detach(), parts=parts, gates=output.gates.detach())
 
-    def _scores(self, batch: ClipBatch, flow: StreamOutput, rgb: StreamOutput) -> tuple[Tensor, Tensor]:
+    def _scores(self, batch: InputBatch, flow: StreamOutput, rgb: StreamOutput) -> tuple[Tensor, Tensor]:
         """Return flow's and rgb's scores (B, K, C) that are weighed."""
-        if not self.training or not self.copies:
+        if not self.training or not self._out_of_fold:
             return flow.scores.float(), rgb.scores.float()
-        folds = torch.tensor([self._fold_of[video_id] for video_id in batch.ids])
+        folds = [self._fold_of[video_id] for video_id in batch.ids]
         both = [torch.empty_like(one.scores, dtype=torch.float32) for one in (flow, rgb)]
-        for fold in sorted(set(folds.tolist())):
-            own = (folds == fold).nonzero()[:, 0].to(batch.labels.device)
-            for scores, copy, modality in zip(both, self.copies[fold], BOTH, strict=True):
-                scores[own] = copy(batch.of(modality)[own]).scores.float()
+        for fold in sorted(set(folds)):
+            own = torch.tensor([k for k, one in enumerate(folds) if one == fold])
+            own = own.to(batch.labels.device, non_blocking=True)
+            for scores, stream, modality in zip(both, self._out_of_fold[fold], BOTH, strict=True):
+                scores[own] = stream(batch.of(modality)[own]).scores.float()
         return both[0], both[1]
 
 

@@ -13,9 +13,9 @@ from flowkit.datasets import Split
 from flowkit.errors import InputError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.store.reader import Store
-from gating.checkpoint import differences
-from gating.data import TrialData, plan_trial
+from gating.data.partition import TrialData, plan_trial
 from gating.train_config import GateData
+from gating.training.checkpoint import differences
 from tests import small
 from tests.labelled import five_folds, quick
 

@@ -1,4 +1,4 @@
-"""Which clips of a store serve what in one trial.
+"""Division of a store's clips among the parts of one trial.
 
 The streams learn from some, the gate from others or the same, a validation part picks epochs, and the
 test part is judged once. Groups are never divided: the videos of one person or one source film stay
@@ -44,7 +44,7 @@ class TrialData:
         Ids that the streams learn from, that the gate learns from, that pick the best epoch, and
         that are judged.
     folds : tuple of tuple of str
-        With gate data "out-of-fold": parts of `learn`, each kept from one pair of stream copies.
+        With gate data "out-of-fold": parts of `learn`, each kept from one pair of streams.
     """
 
     store: Store
@@ -69,7 +69,7 @@ class TrialData:
         ]
 
     def record(self, parts: Sequence[str] = PARTS) -> dict[str, Any]:
-        """Return what checkpoints remember of the data: how the flow was made, classes, parts."""
+        """Return plain values that checkpoints keep of the data: how the flow was made, classes, parts."""
         return {
             "classes": list(self.classes),
             "split": self.split,
@@ -101,7 +101,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     split
         Of the store's videos.
     config
-        Says how the gate's data are made, and the shares.
+        How the gate's data are made, and the fractions that are kept aside.
     fold
         The fold that is tested, of a split of folds.
 
@@ -124,7 +124,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
         raise InputError(f"the split {split.name!r} has {len(classes)} class; training needs 2 or more")
     index = {name: number for number, name in enumerate(classes)}
     groups = {k: split.groups.get(k, k) for k in (*train, *test)}
-    rest, validation = _part_off(train, named, groups, share=config.validation_share, seed=config.seed)
+    rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
     learn, gate, folds = _gate_parts(rest, named, groups, config)
     data = TrialData(
         store=store,
@@ -156,9 +156,9 @@ def _labels(store: Store) -> dict[str, str]:
 def _gate_parts(
     rest: tuple[str, ...], labels: dict[str, str], groups: dict[str, str], config: TrainConfig
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return what the streams learn from, what the gate learns from, and the folds of the copies."""
+    """Return the clips that the streams learn from, those of the gate, and the out-of-fold streams' folds."""
     if config.gate_data == "holdout":
-        learn, gate = _part_off(rest, labels, groups, share=config.holdout_share, seed=config.seed + 1)
+        learn, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
         return learn, gate, ()
     if config.gate_data == "same" or config.fusion != "gating":
         return rest, rest, ()
@@ -166,10 +166,10 @@ def _gate_parts(
 
 
 def _part_off(
-    ids: Sequence[str], labels: dict[str, str], groups: dict[str, str], *, share: float, seed: int
+    ids: Sequence[str], labels: dict[str, str], groups: dict[str, str], *, fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the rest and a part of about a share, with even class counts and whole groups."""
-    parts = _folds(ids, labels, groups, count=round(1 / share), seed=seed)
+    """Return the rest and a part of about a fraction, with even class counts and whole groups."""
+    parts = _folds(ids, labels, groups, count=round(1 / fraction), seed=seed)
     taken = frozenset(parts[0])
     return tuple(k for k in ids if k not in taken), parts[0]
 
@@ -192,7 +192,7 @@ def _folds(
 
 
 def _check_learnable(data: TrialData) -> None:
-    """Raise InputError where a class has no clip that the streams, or a pair of copies, learn from."""
+    """Raise InputError where a class has no clip that the streams, or an out-of-fold pair, learn from."""
     for left_out in ((), *data.folds):
         there = {data.labels[k] for k in data.learn if k not in set(left_out)}
         if missing := [name for index, name in enumerate(data.classes) if index not in there]:

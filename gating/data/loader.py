@@ -1,4 +1,4 @@
-"""From a store's clips to what the networks read: batches on the device, cropped and normalised.
+"""Read a store's clips as what the networks want: batches on the device, cropped and normalised.
 
 What a batch holds depends on the seed, the epoch and the step alone, whatever the number of
 processes, workers and micro-batches; so a run that goes on sees what it would have seen.
@@ -16,20 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
-from gating.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.config import AugmentConfig, Modality
-from gating.crop_draw import CropDraw
-from gating.data import TrialData
+from gating.data.augment import Crops, StepCrops, evaluation_crops, flow_codes, flow_input, rgb_input
+from gating.data.partition import TrialData
+from gating.distributed import ProcessGroup, precision_of
 from gating.models.backbones import InputSpec
-from gating.places import Place
-from gating.precision import precision_of
 from gating.train_config import TrainConfig
 
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
+class LoaderConfig:
     """How batches are read: without effect on what they hold.
 
     Parameters
@@ -45,7 +43,7 @@ class Loading:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ClipBatch:
+class InputBatch:
     """Some clips on the device, ready for the networks.
 
     Attributes
@@ -78,21 +76,21 @@ class Step:
     ----------
     number : int
         Within its epoch.
-    batches : Iterator of ClipBatch
+    batches : Iterator of InputBatch
         Micro-batches, read as they are asked for.
     clips : int
         How many clips they have together.
     position : int
-        Clips of this process's share that are done after the step.
+        Clips of this process's partition of the epoch that are done after the step.
     """
 
     number: int
-    batches: Iterator[ClipBatch]
+    batches: Iterator[InputBatch]
     clips: int
     position: int
 
 
-class Batches:
+class ClipLoader:
     """Reads a trial's clips for networks that want their pixels in one way.
 
     Parameters
@@ -101,25 +99,33 @@ class Batches:
         Of the trial.
     inputs
         How the backbone wants its pixels.
-    place
-        This process.
-    loading
+    process_group
+        This process: its device, and which partition of the clips it reads.
+    loader_config
         Workers and micro-batches.
     """
 
     def __init__(
-        self, data: TrialData, config: TrainConfig, inputs: InputSpec, *, place: Place, loading: Loading
+        self,
+        data: TrialData,
+        config: TrainConfig,
+        inputs: InputSpec,
+        *,
+        process_group: ProcessGroup,
+        loader_config: LoaderConfig,
     ) -> None:
-        self.data, self.config, self.place, self.loading = data, config, place, loading
-        self.precision = precision_of(config.amp, place.device)
+        self.data, self.config = data, config
+        self.process_group, self.loader_config = process_group, loader_config
+        self.precision = precision_of(config.amp, process_group.device)
         self._inputs = inputs
         numbers = {name: index for index, name in enumerate(data.classes)}
         # Labels of the store count all of its classes; those of the trial only the split's.
         self._class_of = torch.tensor([numbers.get(name, -1) for name in data.store.labels] or [-1])
 
-    def steps_in(self, ids: Sequence[str], batch: int) -> int:
-        """Return how many steps an epoch has."""
-        return -(-(len(ids) // self.place.world) // max(1, batch // self.place.world))
+    def steps_per_epoch(self, ids: Sequence[str], batch: int) -> int:
+        """Return how many steps of `batch` clips, over all processes, an epoch of `ids` has."""
+        world_size = self.process_group.world_size
+        return -(-(len(ids) // world_size) // max(1, batch // world_size))
 
     def training(
         self,
@@ -132,7 +138,7 @@ class Batches:
         position: int = 0,
         segments: int | None = None,
     ) -> Iterator[Step]:
-        """Yield the steps of an epoch from a position of this process's share on.
+        """Yield the steps of an epoch from a position of this process's partition on.
 
         Parameters
         ----------
@@ -149,44 +155,39 @@ class Batches:
         segments
             Of a clip; None is the configuration's.
         """
-        world, rank = self.place.world, self.place.rank
-        own = max(1, batch // world)
-        count = segments or self.config.segments
-        dataset = self._dataset(ids, modalities, segments=count, training=True)
-        sampler = ClipSampler(dataset, rank=rank, world_size=world)
+        world_size, rank = self.process_group.world_size, self.process_group.rank
+        own = max(1, batch // world_size)
+        segments = segments or self.config.segments
+        dataset = self._dataset(ids, modalities, segments=segments, training=True)
+        sampler = ClipSampler(dataset, rank=rank, world_size=world_size)
         sampler.seek(epoch, position)
-        share = len(sampler) + position
-        plan = _micro_batches(position, share, own, most=self.loading.micro_batch)
+        end = len(sampler) + position
+        plan = _micro_batches(position, end, own, most=self.loader_config.micro_batch)
         keys = iter(list(sampler))
         batches = [[next(keys) for _ in range(count)] for counts in plan for count in counts]
         loaded = iter(self._loader(dataset, batches))
-        for offset, counts in enumerate(plan):
-            number = position // own + offset
+        for number, counts in enumerate(plan, start=position // own):
             # Drawn for all processes alike, of which each takes its own.
-            draw = CropDraw(
-                augment, sum(counts) * world, (self.config.seed, epoch, number), slice(rank, None, world)
-            )
-            yield Step(
-                number,
-                self._ready(loaded, counts, draw, modalities, dataset),
-                sum(counts),
-                min((number + 1) * own, share),
-            )
+            partition, seed = slice(rank, None, world_size), (self.config.seed, epoch, number)
+            crops = StepCrops(augment, sum(counts) * world_size, seed, partition)
+            micro_batches = self._step_batches(loaded, counts, crops, modalities, dataset)
+            yield Step(number, micro_batches, sum(counts), min((number + 1) * own, end))
 
     def testing(
         self, ids: Sequence[str], modalities: Sequence[Modality] = BOTH, *, segments: int, crops: int = 1
-    ) -> Iterator[list[ClipBatch]]:
-        """Yield this process's share of clips in order: each batch once for every crop of testing."""
+    ) -> Iterator[list[InputBatch]]:
+        """Yield this process's partition of clips in order: each batch once for every crop of testing."""
         dataset = self._dataset(ids, modalities, segments=segments, training=False)
-        share = dataset.samples.partition(0, rank=self.place.rank, world_size=self.place.world).tolist()
+        rank, world_size = self.process_group.rank, self.process_group.world_size
+        own = dataset.samples.partition(0, rank=rank, world_size=world_size).tolist()
         # As many segments at once as training has, so that memory does not depend on the test.
-        size = max(1, self.loading.micro_batch * self.config.segments // segments)
-        batches = [[(0, index) for index in share[at : at + size]] for at in range(0, len(share), size)]
+        size = max(1, self.loader_config.micro_batch * self.config.segments // segments)
+        batches = [[(0, index) for index in own[at : at + size]] for at in range(0, len(own), size)]
         augment = self.config.augment
         for raws in self._loader(dataset, batches):
             sized = [(raw, evaluation_crops(len(raw["id"]), _size(raw), augment, crops)) for raw in raws]
             yield [
-                _joined([self._inputs_of(raw, cuts[k], modalities, dataset) for raw, cuts in sized])
+                _concatenated([self._inputs_of(raw, cuts[k], modalities, dataset) for raw, cuts in sized])
                 for k in range(crops)
             ]
 
@@ -210,33 +211,36 @@ class Batches:
         return DataLoader(
             dataset,
             batch_sampler=batches,
-            num_workers=self.loading.workers,
+            num_workers=self.loader_config.workers,
             collate_fn=_collated,
             worker_init_fn=_leave_interrupts_to_the_loop,
-            pin_memory=self.place.device.type == "cuda",
+            pin_memory=self.process_group.device.type == "cuda",
         )
 
-    def _ready(
+    def _step_batches(
         self,
         loaded: Iterator[list[Any]],
         counts: Sequence[int],
-        draw: CropDraw,
+        crops: StepCrops,
         modalities: Sequence[Modality],
         dataset: ClipDataset,
-    ) -> Iterator[ClipBatch]:
+    ) -> Iterator[InputBatch]:
+        """Yield a step's micro-batches, each from the next of what was loaded."""
         start = 0
         for _ in counts:
             parts = []
             for raw in next(loaded):
                 stop = start + len(raw["id"])
-                parts.append(self._inputs_of(raw, draw.crops(_size(raw), start, stop), modalities, dataset))
+                cuts = crops.of(_size(raw), slice(start, stop))
+                parts.append(self._inputs_of(raw, cuts, modalities, dataset))
                 start = stop
-            yield _joined(parts)
+            yield _concatenated(parts)
 
     def _inputs_of(
         self, raw: Any, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
-    ) -> ClipBatch:
-        device, augment = self.place.device, self.config.augment
+    ) -> InputBatch:
+        device, augment = self.process_group.device, self.config.augment
+        crops = crops.to(device)
         flow = rgb = None
         if "flow" in modalities:
             codes = flow_codes(
@@ -249,13 +253,13 @@ class Batches:
         if "rgb" in modalities:
             frames = raw["rgb"].to(device, non_blocking=True)
             rgb = rgb_input(frames, crops, self._inputs, size=augment.size)
-        labels = self._class_of[raw["label"]].to(device)
-        return ClipBatch(ids=list(raw["id"]), labels=labels, flow=flow, rgb=rgb)
+        labels = self._class_of[raw["label"]].to(device, non_blocking=True)
+        return InputBatch(ids=list(raw["id"]), labels=labels, flow=flow, rgb=rgb)
 
 
-def _micro_batches(position: int, share: int, step: int, *, most: int) -> list[list[int]]:
+def _micro_batches(position: int, end: int, step: int, *, most: int) -> list[list[int]]:
     """Return the clips of each micro-batch of each step; none runs over the end of its step."""
-    steps = [min(step, share - start) for start in range(position, share, step)]
+    steps = [min(step, end - start) for start in range(position, end, step)]
     return [[min(most, clips - at) for at in range(0, clips, most)] for clips in steps]
 
 
@@ -271,10 +275,10 @@ def _collated(items: list[Any]) -> list[Any]:
     return [collate_clips([dict(item)]) for item in items]
 
 
-def _joined(parts: Sequence[ClipBatch]) -> ClipBatch:
+def _concatenated(parts: Sequence[InputBatch]) -> InputBatch:
     if len(parts) == 1:
         return parts[0]
-    return ClipBatch(
+    return InputBatch(
         ids=[video_id for part in parts for video_id in part.ids],
         labels=torch.cat([part.labels for part in parts]),
         flow=None if parts[0].flow is None else torch.cat([part.of("flow") for part in parts]),

@@ -1,4 +1,4 @@
-"""Batches: the same whatever the processes, workers and micro-batches, and clips of several sizes."""
+"""ClipLoader: the same whatever the processes, workers and micro-batches, and clips of several sizes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 import flowkit
 from flowkit.store.reader import Store
-from gating.batches import Batches, ClipBatch, Loading
-from gating.data import TrialData, plan_trial
+from gating.data.loader import ClipLoader, InputBatch, LoaderConfig
+from gating.data.partition import TrialData, plan_trial
+from gating.distributed import ProcessGroup
 from gating.models.backbones.backbone import IMAGENET_INPUT
-from gating.places import Place
 from tests import clips, small
 from tests.labelled import five_folds, quick
 
@@ -24,16 +24,20 @@ CPU = torch.device("cpu")
 CONFIG = quick()
 
 
-def batches(data: TrialData, *, rank: int = 0, world: int = 1, micro: int = 4, workers: int = 0) -> Batches:
-    loading = Loading(micro_batch=micro, workers=workers)
-    return Batches(data, CONFIG, IMAGENET_INPUT, place=Place(CPU, rank, world), loading=loading)
+def batches(
+    data: TrialData, *, rank: int = 0, world: int = 1, micro: int = 4, workers: int = 0
+) -> ClipLoader:
+    loading = LoaderConfig(micro_batch=micro, workers=workers)
+    return ClipLoader(
+        data, CONFIG, IMAGENET_INPUT, process_group=ProcessGroup(CPU, rank, world), loader_config=loading
+    )
 
 
-def trained_on(source: Batches, *, position: int = 0) -> dict[str, ClipBatch]:
+def trained_on(source: ClipLoader, *, position: int = 0) -> dict[str, InputBatch]:
     """Each clip of an epoch as it was given, by id."""
     steps = source.training(source.data.learn, CONFIG.augment, batch=4, epoch=1, position=position)
     return {
-        video_id: ClipBatch(
+        video_id: InputBatch(
             ids=[video_id],
             labels=batch.labels[k : k + 1],
             flow=batch.of("flow")[k : k + 1],
@@ -45,7 +49,7 @@ def trained_on(source: Batches, *, position: int = 0) -> dict[str, ClipBatch]:
     }
 
 
-def same(one: ClipBatch, other: ClipBatch) -> bool:
+def same(one: InputBatch, other: InputBatch) -> bool:
     return torch.equal(one.of("flow"), other.of("flow")) and torch.equal(one.of("rgb"), other.of("rgb"))
 
 
@@ -94,7 +98,7 @@ def test_epochs_differ_in_order_and_crops(data: TrialData) -> None:
 def test_steps_are_counted_right(data: TrialData) -> None:
     source = batches(data)
     steps = list(source.training(data.learn, CONFIG.augment, batch=5, epoch=0))
-    assert len(steps) == source.steps_in(data.learn, 5)
+    assert len(steps) == source.steps_per_epoch(data.learn, 5)
     assert [step.number for step in steps] == list(range(len(steps)))
     assert steps[-1].position == len(data.learn) == sum(step.clips for step in steps)
 

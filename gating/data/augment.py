@@ -1,8 +1,8 @@
 """Crops, flips and normalisation of a batch on its device: one draw for both modalities of a clip.
 
-A crop and its flip are drawn on the CPU, from a generator that a checkpoint can keep, and are
-applied in one resampling on the batch's device: frames and flow of a clip, and all its segments,
-get the same. On a flip the codes of x-flow become 255 - code.
+A crop and its flip are drawn on the CPU, from seeds alone, and are applied in one resampling on the
+batch's device: frames and flow of a clip, and all its segments, get the same. On a flip the codes of
+x-flow become 255 - code. Nothing here waits for the device: what it needs is copied without blocking.
 
 Source: tsn-pytorch, transforms.py (`GroupMultiScaleCrop`, `GroupOverSample`); the released
 gating networks' transform_param.
@@ -11,7 +11,9 @@ gating networks' transform_param.
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +26,7 @@ FLOW_ZERO = 128.0
 LEVELS = 255.0
 # TSN: a crop within 3 px of the network's size is taken at that size, and so not resampled.
 SNAP_PX = 3
-TSN_SHARE = 224 / 256
+TSN_FRACTION = 224 / 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Crops:
 
     boxes: Tensor
     flips: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """Return the crops on a device."""
+        return type(self)(self.boxes.to(device, non_blocking=True), self.flips.to(device, non_blocking=True))
 
 
 def flow_codes(flow: Tensor, scale: Tensor, *, bound_px: float, offset_px: float = 0.0) -> Tensor:
@@ -61,7 +67,7 @@ def flow_codes(flow: Tensor, scale: Tensor, *, bound_px: float, offset_px: float
     Tensor
         float32 of flow's shape, whole numbers in [0, 255].
     """
-    px = flow.float() * scale.to(flow.device) + offset_px
+    px = flow.float() * scale.to(flow.device, non_blocking=True) + offset_px
     return ((px.clamp(-bound_px, bound_px) + bound_px) * (LEVELS / (2 * bound_px))).round()
 
 
@@ -73,7 +79,7 @@ def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generat
     clips
         How many.
     size
-        Height and width of the stored pictures, px.
+        Height and width of the stored images, px.
     generator
         On the CPU; its state decides all.
     """
@@ -84,11 +90,11 @@ def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generat
         for j, wide in enumerate(sides)
         if abs(i - j) <= config.max_distort
     ]
-    chosen = torch.randint(len(pairs), (clips,), generator=generator).tolist()
-    places = torch.randint(len(PLACES), (clips,), generator=generator).tolist()
+    boxes = torch.tensor([[_box(size, pair, place) for place in PLACES] for pair in pairs])
+    chosen = torch.randint(len(pairs), (clips,), generator=generator)
+    places = torch.randint(len(PLACES), (clips,), generator=generator)
     coins = torch.rand(clips, generator=generator)
-    boxes = [_box(size, pairs[pair], PLACES[place]) for pair, place in zip(chosen, places, strict=True)]
-    return Crops(torch.tensor(boxes), (coins < 0.5) & config.flip)
+    return Crops(boxes[chosen, places], (coins < 0.5) & config.flip)
 
 
 # Down and right, in quarters of the room that is left: corners, centre, edges, inner corners.
@@ -106,16 +112,51 @@ def _crop_sides(shorter: int, config: AugmentConfig) -> list[int]:
 
 
 def _box(size: tuple[int, int], crop: tuple[int, int], place: tuple[int, int]) -> tuple[int, int, int, int]:
-    # A side that snapped up to the network's size may stand over the picture by a pixel or two.
+    # A side that snapped up to the network's size may stand over the image by a pixel or two.
     high, wide = (min(side, room) for side, room in zip(crop, size, strict=True))
     down, right = place
     return down * ((size[0] - high) // 4), right * ((size[1] - wide) // 4), high, wide
 
 
+def seed_of(*numbers: int) -> int:
+    """Return a seed that numbers make together, 63 bits."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class StepCrops:
+    """The crops of one training step, the same whatever the processes and micro-batches.
+
+    A clip's own depend on the seed, on its number within the step and on its size alone.
+
+    Parameters
+    ----------
+    augment
+        How they are drawn.
+    clips
+        Of the step, over all processes.
+    seed
+        Numbers that make the seed.
+    partition
+        Which of the step's clips are this process's.
+    """
+
+    def __init__(self, augment: AugmentConfig, clips: int, seed: tuple[int, ...], partition: slice) -> None:
+        self._augment, self._clips, self._seed, self._partition = augment, clips, seed, partition
+        self._by_size: dict[tuple[int, int], Crops] = {}
+
+    def of(self, size: tuple[int, int], clips: slice) -> Crops:
+        """Return the crops of some of this process's clips, all of one size."""
+        if size not in self._by_size:
+            rng = torch.Generator().manual_seed(seed_of(*self._seed))
+            self._by_size[size] = draw_crops(self._clips, size, self._augment, rng)
+        drawn = self._by_size[size]
+        return Crops(drawn.boxes[self._partition][clips], drawn.flips[self._partition][clips])
+
+
 def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, count: int) -> list[Crops]:
     """Return the crops of testing: 1 (centre), 5 (corners and centre) or 10 (and their mirrors).
 
-    A crop's side is TSN's share of the shorter side, 224 of 256, and is resized to the network's
+    A crop's side is TSN's fraction of the shorter side, 224 of 256, and is resized to the network's
     size where that differs.
 
     Returns
@@ -125,7 +166,7 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
     """
     if count not in (1, 5, 10):
         raise InvalidParameterError(f"crops must be 1, 5 or 10, got {count}")
-    side = round(min(size) * TSN_SHARE)
+    side = round(min(size) * TSN_FRACTION)
     side = config.size if abs(side - config.size) < SNAP_PX else side
     places = ((2, 2),) if count == 1 else FIVE_PLACES
     crops = []
@@ -136,13 +177,15 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
     return crops
 
 
-def resample(pictures: Tensor, crops: Crops, size: int) -> Tensor:
-    """Cut each clip's crop out of its pictures and resize it bilinearly, mirrored where it flips.
+def resample(images: Tensor, crops: Crops, size: int) -> Tensor:
+    """Cut each clip's crop out of its images and resize it bilinearly, mirrored where it flips.
 
     Parameters
     ----------
-    pictures
+    images
         float (B, C, H, W); segments and channels together.
+    crops
+        On the images' device.
 
     Returns
     -------
@@ -150,21 +193,21 @@ def resample(pictures: Tensor, crops: Crops, size: int) -> Tensor:
         float32 (B, C, size, size). Equal to OpenCV's INTER_LINEAR of the crop alone: nothing
         outside of the crop is read.
     """
-    height, width = pictures.shape[-2:]
-    boxes = crops.boxes.to(pictures.device, torch.float32)
-    steps = (torch.arange(size, device=pictures.device) + 0.5) / size
+    height, width = images.shape[-2:]
+    boxes = crops.boxes.float()
+    steps = (torch.arange(size, device=images.device) + 0.5) / size
     rows = _positions(boxes[:, 0:1], boxes[:, 2:3], steps)
-    flips = crops.flips.to(pictures.device)[:, None]
-    columns = _positions(boxes[:, 1:2], boxes[:, 3:4], torch.where(flips, 1 - steps, steps))
-    # grid_sample counts from -1 to 1 over the outer edges of the picture.
+    mirrored = torch.where(crops.flips[:, None], 1 - steps, steps)
+    columns = _positions(boxes[:, 1:2], boxes[:, 3:4], mirrored)
+    # grid_sample counts from -1 to 1 over the outer edges of the image.
     across = ((2 * columns + 1) / width - 1)[:, None, :].expand(-1, size, -1)
     down = ((2 * rows + 1) / height - 1)[:, :, None].expand(-1, -1, size)
     grid = torch.stack([across, down], dim=-1)
-    return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _positions(first: Tensor, side: Tensor, steps: Tensor) -> Tensor:
-    """Pixel centres to read, px, kept within the crop [first, first + side - 1]."""
+    """Return the pixel centres to read, px, kept within the crop [first, first + side - 1]."""
     return torch.minimum(torch.maximum(first + steps * side - 0.5, first), first + side - 1)
 
 
@@ -175,21 +218,24 @@ def rgb_input(frames: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> 
     ----------
     frames
         uint8 RGB (B, K, 3, H, W).
+    crops
+        On the frames' device.
     inputs
-        Of the stream's backbone: mean, deviation and channel order.
+        Of the stream's backbone: mean, std and channel order.
 
     Returns
     -------
     Tensor
         float32 (B, K, 3, size, size).
     """
-    pictures = resample(frames.flatten(1, 2), crops, size)
-    pictures = pictures.view(*frames.shape[:3], size, size)
+    images = resample(frames.flatten(1, 2), crops, size)
+    images = images.view(*frames.shape[:3], size, size)
     if inputs.order == "bgr":
-        pictures = pictures.flip(2)
-    mean = torch.tensor(inputs.mean, device=pictures.device)[:, None, None]
-    std = torch.tensor(inputs.std, device=pictures.device)[:, None, None]
-    return (pictures - mean) / std
+        images = images.flip(2)
+    # A tensor that is made on the device from a list would wait for it.
+    constants = torch.tensor([inputs.mean, inputs.std]).to(images.device, non_blocking=True)
+    mean, std = constants[0, :, None, None], constants[1, :, None, None]
+    return (images - mean) / std
 
 
 def flow_input(codes: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> Tensor:
@@ -199,6 +245,8 @@ def flow_input(codes: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> 
     ----------
     codes
         float (B, K, 2L, H, W), of `flow_codes`.
+    crops
+        On the codes' device.
     inputs
         Of the stream's backbone: its `flow_std`.
 
@@ -207,9 +255,9 @@ def flow_input(codes: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> 
     Tensor
         float32 (B, K, 2L, size, size): (code - 128) / flow_std, of codes resized as codes.
     """
-    pictures = resample(codes.flatten(1, 2), crops, size)
-    pictures = pictures.view(*codes.shape[:3], size, size)
-    flips = crops.flips.to(pictures.device)[:, None, None, None, None]
-    across = pictures[:, :, 0::2]
-    pictures[:, :, 0::2] = torch.where(flips, LEVELS - across, across)
-    return (pictures - FLOW_ZERO) / inputs.flow_std
+    images = resample(codes.flatten(1, 2), crops, size)
+    images = images.view(*codes.shape[:3], size, size)
+    across = images[:, :, 0::2]
+    flips = crops.flips[:, None, None, None, None]
+    images[:, :, 0::2] = torch.where(flips, LEVELS - across, across)
+    return (images - FLOW_ZERO) / inputs.flow_std

@@ -12,7 +12,8 @@ import torch
 
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import quantize_u8
-from gating.augment import (
+from gating.config import AugmentConfig
+from gating.data.augment import (
     Crops,
     draw_crops,
     evaluation_crops,
@@ -21,7 +22,6 @@ from gating.augment import (
     resample,
     rgb_input,
 )
-from gating.config import AugmentConfig
 from gating.models.backbones import InputSpec, build_backbone
 
 PLAIN = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -1,0 +1,1 @@
+"""From a store and a split to the batches that networks read."""

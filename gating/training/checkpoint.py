@@ -1,0 +1,212 @@
+"""Checkpoints of a stage: its progress and its best epoch, in files of tensors and plain values.
+
+::
+
+    <stage>/last.pt    all that going on takes: network, optimiser, progress within the epoch
+    <stage>/best.pt    the network of the best epoch, and whether the stage has finished
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowkit.atomic import replacement
+from gating.distributed import ProcessGroup
+from gating.errors import CheckpointError
+from gating.training.tasks import Stage
+
+FORMAT = "flowkit-checkpoint 1"
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclasses.dataclass(slots=True)
+class StageProgress:
+    """The point that a stage's training has reached, and its best epoch so far.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch that is trained now, from 0.
+    position : int
+        Clips of this process's partition of the epoch that are done.
+    best : (float, float)
+        Top-1 and minus the loss of the best epoch's validation.
+    best_epoch : int
+        -1 before the first epoch's end.
+    """
+
+    epoch: int = 0
+    position: int = 0
+    best: tuple[float, float] = (-1.0, -math.inf)
+    best_epoch: int = -1
+
+
+class StageCheckpoints:
+    """The checkpoints of one stage; of several processes the main one alone writes."""
+
+    def __init__(self, stage: Stage, process_group: ProcessGroup) -> None:
+        self._stage, self._process_group = stage, process_group
+        self._last, self._best = stage.folder / LAST, stage.folder / BEST
+
+    def kept(self) -> list[str]:
+        """Return the names of the checkpoints that are there."""
+        return [path.name for path in (self._last, self._best) if path.is_file()]
+
+    def load_finished(self, network: nn.Module) -> int | None:
+        """Load the best epoch of a stage that has finished and return it, or None.
+
+        Raises
+        ------
+        CheckpointError
+            It was made with another configuration or data.
+        """
+        content = load_checkpoint(self._best) if self._best.is_file() else None
+        if content is None or not content["finished"]:
+            return None
+        return self._load_best(content, network)
+
+    def load_last(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    ) -> StageProgress | None:
+        """Load an unfinished stage as it was left and return its progress, or None.
+
+        Raises
+        ------
+        CheckpointError
+            The stage is not to be resumed, or was another one, or another number of processes
+            was within an epoch of it.
+        """
+        if not self._last.is_file():
+            return None
+        if not self._stage.resume:
+            raise CheckpointError(
+                f"{self._last} is of an unfinished run; go on with --resume, or give another --out"
+            )
+        content = load_checkpoint(self._last)
+        check_identity(content["identity"], self._stage.identity, source=self._last)
+        if content["world"] != self._process_group.world_size and content["position"]:
+            raise CheckpointError(
+                f"{self._last} lies within an epoch of {content['world']} processes, and "
+                f"{self._process_group.world_size} run now; go on with {content['world']}"
+            )
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        scaler.load_state_dict(content["scaler"])
+        best = tuple(content["best"])
+        return StageProgress(content["epoch"], content["position"], best, content["best_epoch"])
+
+    def save_last(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        progress: StageProgress,
+    ) -> None:
+        """Save all that going on takes."""
+        if self._process_group.is_main:
+            content = {
+                **self._head(network),
+                **dataclasses.asdict(progress),
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+                "world": self._process_group.world_size,
+            }
+            save_checkpoint(self._last, content)
+
+    def save_best(self, network: nn.Module, progress: StageProgress) -> None:
+        """Save the network of the best epoch so far."""
+        if self._process_group.is_main:
+            best = {"epoch": progress.best_epoch, "score": list(progress.best), "finished": False}
+            save_checkpoint(self._best, {**self._head(network), **best})
+
+    def finish(self, network: nn.Module) -> int:
+        """Load the best epoch, mark the stage as finished, and return the epoch."""
+        self._process_group.barrier()
+        content = load_checkpoint(self._best)
+        epoch = self._load_best(content, network)
+        self._process_group.barrier()
+        if self._process_group.is_main:
+            save_checkpoint(self._best, {**content, "finished": True})
+            self._last.unlink(missing_ok=True)
+        self._process_group.barrier()
+        return epoch
+
+    def _load_best(self, content: Mapping[str, Any], network: nn.Module) -> int:
+        check_identity(content["identity"], self._stage.identity, source=self._best)
+        network.load_state_dict(content["network"])
+        epoch: int = content["epoch"]
+        return epoch
+
+    def _head(self, network: nn.Module) -> dict[str, Any]:
+        return {
+            "stage": self._stage.name,
+            "identity": dict(self._stage.identity),
+            "network": network.state_dict(),
+        }
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint over the one that was there; a crash leaves the one or the other whole.
+
+    Raises
+    ------
+    NoSpaceError
+        The disk or a quota is full; what was there is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        It is absent, damaged, none of flowkit's, or holds more than tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not of format {FORMAT!r}; was it made by `flowkit train`?")
+    return content
+
+
+def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, source: Path) -> None:
+    """Hold a checkpoint's configuration and data to the present ones.
+
+    Raises
+    ------
+    CheckpointError
+        They differ; the first few differences are named.
+    """
+    if differing := differences(found, wanted):
+        named = "; ".join(differing[:6])
+        raise CheckpointError(
+            f"{source} was made with other settings or data: {named}. Give the same, or another --out"
+        )
+
+
+def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    """Return one line for each value of a nested record that differs: `name: there, here`."""
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        keys = sorted({*found, *wanted})
+        return [
+            line
+            for key in keys
+            for line in differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    if isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
+        found, wanted = list(found), list(wanted)
+    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
