@@ -20,7 +20,7 @@ def print_table(results: Mapping[str, Any]) -> None:
     Parameters
     ----------
     results
-        As `gating.results.results_json` makes it.
+        As `gating.evaluation.comparison.results_json` makes it.
     """
     rows = [_HEAD, *_rows(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]

@@ -14,7 +14,7 @@ from .compute_options import compute_options
 
 if TYPE_CHECKING:
     from flowkit.extract import Progress
-    from gating.predict import Answer, Prediction
+    from gating.prediction import Answer, Prediction
 
 
 @click.command("predict")
@@ -50,7 +50,7 @@ def command(
     Exit status: 0 all answered, 1 some failed, 2 nothing could start.
     """
     from flowkit.store.schema import Failure
-    from gating.predict import predict
+    from gating.prediction import predict
 
     failed = False
     for answer in predict(inputs, run, _options(**options)):
@@ -66,7 +66,7 @@ def command(
 
 def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     from gating.batches import Loading
-    from gating.predict import PredictOptions
+    from gating.prediction import PredictOptions
 
     if not quiet:
         values["on_note"] = lambda text: click.echo(text, err=True)

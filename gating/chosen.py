@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from gating.clip_scores import ClipScores, load_scores
+from gating.evaluation.judge import BASELINE, GATING, ORACLE, Judgement, probabilities_of
+from gating.evaluation.results import read_judgement, scores_path
+from gating.evaluation.scores import ClipScores, load_scores
 from gating.fusions import Fusion, Search, build_fusion
 from gating.fusions.fixed import FixedWeights
-from gating.judgement import BASELINE, GATING, ORACLE, Judgement, probabilities_of
-from gating.judgement_files import read_judgement, scores_path
 from gating.load import TrialRecord
 
 Array = NDArray[np.float64]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gating.batches import Batches
-from gating.clip_scores import ClipScores
-from gating.judgement import Judgement, SplitKind, judge
-from gating.judgement_files import scores_path, write_judgement
-from gating.score import Networks, joined_scores, score_clips
+from gating.evaluation.infer import Networks, joined_scores, score_clips
+from gating.evaluation.judge import Judgement, SplitKind, judge
+from gating.evaluation.results import scores_path, write_judgement
+from gating.evaluation.scores import ClipScores
 
 Copies = Callable[[], Iterable[Networks]]
 """Gives the stream copies in the order of the data's folds; drawn one at a time."""

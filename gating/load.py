@@ -19,9 +19,9 @@ from flowkit.errors import InvalidParameterError
 from gating.checkpoint import BEST, check_identity, load_checkpoint
 from gating.config import Modality
 from gating.errors import CheckpointError
+from gating.evaluation.infer import Networks
+from gating.evaluation.judge import GATING
 from gating.gate import GatingConvNet
-from gating.judgement import GATING
-from gating.score import Networks
 from gating.streams import Stream
 from gating.train_config import TrainConfig
 from gating.trial import RECORD

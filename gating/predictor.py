@@ -19,12 +19,12 @@ from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
 from gating.batches import Batches, Loading
 from gating.chosen import ChosenFusion
-from gating.clip_scores import ClipScores
+from gating.compatibility import extract_config
 from gating.data import TrialData
+from gating.evaluation.infer import score_clips
+from gating.evaluation.scores import ClipScores
 from gating.load import LoadedTrial
 from gating.places import Place
-from gating.score import score_clips
-from gating.store_fit import extract_config
 
 # Scored before the first of them is told.
 _AT_ONCE = 256

@@ -26,11 +26,11 @@ from gating.batches import Loading
 from gating.config import check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
+from gating.evaluation.comparison import results_json
+from gating.evaluation.judge import GATING, Judgement, SplitKind
+from gating.evaluation.results import read_judgements
 from gating.fusions import FUSIONS
-from gating.judgement import GATING, Judgement, SplitKind
-from gating.judgement_files import read_judgements
 from gating.places import Place, joined, place_asked_for
-from gating.results import results_json
 from gating.train import Event, Tell
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions

@@ -24,11 +24,11 @@ import torch
 from gating.batches import Batches, Loading
 from gating.config import Modality
 from gating.data import PARTS, TrialData
+from gating.evaluation.infer import Networks
+from gating.evaluation.judge import GATING, Judgement, SplitKind
 from gating.gate import GatingConvNet
-from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
 from gating.places import Place
-from gating.score import Networks
 from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features
 from gating.tasks import GateTask, StreamTask, Task

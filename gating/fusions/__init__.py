@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gating.config import check_choice
-from gating.fusions.data import Fusion, FusionData, Scores, softmax
+from gating.fusions.base import Fusion, FusionData, Scores, softmax
 from gating.fusions.fixed import FixedWeights, tsn_weights
 from gating.fusions.gmu import Gmu
+from gating.fusions.learned import LearnedWeights
 from gating.fusions.logistic import Logistic
 from gating.fusions.oracle import Oracle
 from gating.fusions.score_gate import ScoreGate
 from gating.fusions.search import Search
-from gating.fusions.weighted import LearnedWeights
 
 __all__ = ["FUSIONS", "Fusion", "FusionData", "Scores", "Search", "build_fusion", "fuse_all", "softmax"]
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.fusions.data import Scores
+from gating.fusions.base import Scores
 
 ITERATIONS = 200
 

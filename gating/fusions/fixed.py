@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.data import FusionData, Scores, softmax
+from gating.fusions.base import FusionData, Scores, softmax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.fusions.data import FusionData, NotFittedError, Scores
+from gating.fusions.base import FusionData, NotFittedError, Scores
 from gating.fusions.fitting import Descent, Standardizer, descend, seeded
 
 HIDDEN = 64

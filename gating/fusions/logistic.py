@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.fusions.data import FusionData, NotFittedError, Scores
+from gating.fusions.base import FusionData, NotFittedError, Scores
 from gating.fusions.fitting import Standardizer, minimise
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)

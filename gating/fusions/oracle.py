@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from gating.fusions.data import FusionData, Scores
+from gating.fusions.base import FusionData, Scores
 from gating.statistics import correct_answers
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.data import FusionData, NotFittedError, Scores, softmax
+from gating.fusions.base import FusionData, NotFittedError, Scores, softmax
 from gating.fusions.fitting import Descent, Standardizer, descend, seeded
 
 HIDDEN = 32

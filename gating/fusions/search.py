@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from gating.fusions.data import FusionData, NotFittedError, Scores
+from gating.fusions.base import FusionData, NotFittedError, Scores
 from gating.fusions.fixed import weighted_sum
 from gating.statistics import top1
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gating.judgement import GATING, ORACLE
+from gating.evaluation.comparison import FusionRow, Gain
+from gating.evaluation.judge import GATING, ORACLE
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, note, section, table, tag
@@ -18,7 +19,6 @@ from gating.report.wording import (
     span,
     span_of_points,
 )
-from gating.results import FusionRow, Gain
 
 _AXIS_STEP = 0.05
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.evaluation.judge import BASELINE, GATING
 from gating.fusions import softmax
-from gating.judgement import BASELINE, GATING
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, facts, join, note, section, tag
 from gating.report.pictures import Gallery, wheel_image

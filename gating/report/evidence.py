@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.errors import ScoresError
-from gating.judgement import BASELINE, GATING, Judgement
-from gating.judgement_files import read_judgements
+from gating.evaluation.comparison import FusionRow, Gain, fusion_rows, gains
+from gating.evaluation.judge import BASELINE, GATING, Judgement
+from gating.evaluation.results import read_judgements
 from gating.report.run_folder import RunContext, read_context
-from gating.results import FusionRow, Gain, fusion_rows, gains
 from gating.statistics import confusion_matrix
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)

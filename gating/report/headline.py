@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gating.judgement import BASELINE, GATING, ORACLE, Judgement
+from gating.evaluation.comparison import FusionRow, Gain, pooled
+from gating.evaluation.judge import BASELINE, GATING, ORACLE, Judgement
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, join, note, tag
 from gating.report.wording import NOTHING, chance, percent, points, span, span_of_points
-from gating.results import FusionRow, Gain, pooled
 from gating.statistics import McNemar, correct_answers, headroom_share, mcnemar
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gating.errors import ScoresError
-from gating.judgement_files import NAME
+from gating.evaluation.results import NAME
 
 RESULTS = "results.json"
 

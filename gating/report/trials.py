@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import flowkit
-from gating.judgement import BASELINE, GATING, Judgement
+from gating.evaluation.judge import BASELINE, GATING, Judgement
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, facts, note, section, table, tag
 from gating.report.run_folder import RunContext, flattened

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from click.testing import CliRunner, Result
 
 from flowkit_cli.fusion_table import print_table
-from gating.results import results_json
+from gating.evaluation.comparison import results_json
 from tests import clips, labelled
 from tests.gating.finished import FinishedRun, train_run
 from tests.gating.runs import made_judgement

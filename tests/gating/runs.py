@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.clip_scores import ClipScores
-from gating.judgement import Judgement, SplitKind, judge
-from gating.judgement_files import scores_path, write_judgement
-from gating.results import results_json
+from gating.evaluation.comparison import results_json
+from gating.evaluation.judge import Judgement, SplitKind, judge
+from gating.evaluation.results import scores_path, write_judgement
+from gating.evaluation.scores import ClipScores
 
 CHEAP = ("rgb", "flow", "average", "weighted", "search", "oracle")
 """Fusions that need no fitting to speak of."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gating.judgement import Judgement
+from gating.evaluation.comparison import Gain, fusion_rows, gains
+from gating.evaluation.judge import Judgement
 from gating.report.class_gain import class_gains
 from gating.report.confusion import cell_px, confusion_data
 from gating.report.evidence import Evidence
@@ -19,7 +20,6 @@ from gating.report.headline import paired_tests, preference, verdict
 from gating.report.run_folder import flattened, read_context
 from gating.report.turns import choose, find_turns
 from gating.report.wording import chance, in_order, percent, points
-from gating.results import Gain, fusion_rows, gains
 from tests.gating.runs import made_judgement
 
 CLASSES = ("up", "down")

@@ -18,10 +18,10 @@ from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
-from gating.clip_scores import load_scores
 from gating.data import plan_trial
+from gating.evaluation.results import read_judgements, scores_path
+from gating.evaluation.scores import load_scores
 from gating.fusions import FUSIONS
-from gating.judgement_files import read_judgements, scores_path
 from gating.places import Place
 from gating.run import RunOptions, plan, train, trial_folder
 from gating.train import Event

@@ -13,11 +13,11 @@ import torch
 
 from flowkit.errors import InvalidParameterError
 from gating.fusions import FUSIONS, FusionData, build_fusion, fuse_all
-from gating.fusions.data import softmax
+from gating.fusions.base import softmax
+from gating.fusions.learned import LearnedWeights
 from gating.fusions.logistic import Logistic, fold_numbers
 from gating.fusions.score_gate import ScoreGate
 from gating.fusions.search import Search
-from gating.fusions.weighted import LearnedWeights
 from gating.statistics import top1
 
 CLASSES = 4

@@ -2,7 +2,7 @@
 
 ::
 
-    <trial>/scores/test.npz validation.npz fit.npz     `gating.clip_scores`
+    <trial>/scores/test.npz validation.npz fit.npz     `gating.evaluation.scores`
     <trial>/fused.npz                                  one float64 array (N, C) a fusion
     <trial>/judgement.json                             split, part, kind, seed, search_share, validation
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.clip_scores import DAMAGE, ClipScores, load_scores, read_arrays
 from gating.errors import ScoresError
-from gating.judgement import BASELINE, Judgement
+from gating.evaluation.judge import BASELINE, Judgement
+from gating.evaluation.scores import DAMAGE, ClipScores, load_scores, read_arrays
 
 NAME = "judgement.json"
 _NUMBERS = ("split", "part", "kind", "seed", "search_share", "validation")

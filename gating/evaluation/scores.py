@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.errors import ScoresError
-from gating.fusions.data import FusionData
+from gating.fusions.base import FusionData
 
 Array = NDArray[np.float64]
 FORMAT = "flowkit-scores 1"

@@ -17,12 +17,12 @@ from flowkit.errors import InputError
 from flowkit.inputs import VideoSource
 from flowkit.store.reader import Store
 from gating.chosen import choose_fusion
+from gating.compatibility import check_store_fits
 from gating.errors import CheckpointError
-from gating.judgement_files import NAME
+from gating.evaluation.results import NAME
 from gating.load import TrialRecord, find_trials, load_networks, read_trial
 from gating.places import joined
 from gating.predictor import Answer, Prediction, PredictOptions, Predictor
-from gating.store_fit import check_store_fits
 from gating.trial import RECORD
 
 __all__ = ["Answer", "PredictOptions", "Prediction", "find_trial", "is_store", "predict"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from gating.judgement import BASELINE, GATING, ORACLE, Fused, Judgement, probabilities_of
+from gating.evaluation.judge import BASELINE, GATING, ORACLE, Fused, Judgement, probabilities_of
 from gating.statistics import (
     bootstrap_interval,
     calibration,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gating.errors import ScoresError
-from gating.judgement_files import NAME, read_judgement, read_judgements, write_judgement
+from gating.evaluation.results import NAME, read_judgement, read_judgements, write_judgement
 from tests.gating.runs import made_judgement, write_run
 
 CLASSES = ("up", "down", "still")

@@ -21,11 +21,11 @@ from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
 from gating.batches import Loading
 from gating.checkpoint import BEST, load_checkpoint, save_checkpoint
-from gating.clip_scores import ClipScores, load_scores
 from gating.errors import CheckpointError
-from gating.evaluate import EvalOptions, evaluate
-from gating.judgement_files import scores_path
+from gating.evaluation.results import scores_path
+from gating.evaluation.scores import ClipScores, load_scores
 from gating.load import find_trials, load_networks, read_trial, recorded_store
+from gating.rescoring import EvalOptions, evaluate
 from tests.gating.finished import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")

@@ -23,11 +23,11 @@ from flowkit.store.schema import Failure
 from flowkit.tvl1.params import resolve_params
 from gating.batches import Loading
 from gating.chosen import choose_fusion
-from gating.clip_scores import ClipScores, load_scores
 from gating.errors import CheckpointError, ScoresError
-from gating.judgement_files import read_judgement, scores_path
+from gating.evaluation.results import read_judgement, scores_path
+from gating.evaluation.scores import ClipScores, load_scores
 from gating.load import read_trial
-from gating.predict import Prediction, PredictOptions, predict
+from gating.prediction import Prediction, PredictOptions, predict
 from gating.trial import RECORD
 from tests import clips, small
 from tests.gating.finished import FinishedRun, train_run

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.data import FusionData, NotFittedError, Scores
+from gating.fusions.base import FusionData, NotFittedError, Scores
 from gating.fusions.fitting import minimise
 
 # Keeps the weights of classes with few clips near the fixed ones.

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gating.clip_scores import ClipScores
 from gating.errors import ScoresError
+from gating.evaluation.scores import ClipScores
 from gating.fusions import FUSIONS, Search, build_fusion, softmax
 from gating.gate import GateSummary, summarise
 from gating.statistics import McNemar, correct_answers, mcnemar, top1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gating.batches import Batches, ClipBatch
-from gating.clip_scores import ClipScores
+from gating.evaluation.scores import ClipScores
 from gating.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.precision import autocast
 from gating.streams import Stream

@@ -17,14 +17,14 @@ from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Batches, Loading
 from gating.checkpoint import differences
+from gating.compatibility import check_store_fits
 from gating.data import TrialData, plan_trial
 from gating.errors import CheckpointError
+from gating.evaluation.infer import Networks
 from gating.judging import Judging
 from gating.load import TrialRecord, find_trials, load_copies, load_networks
 from gating.places import Place, joined
 from gating.run import summarise_run, trial_folder
-from gating.score import Networks
-from gating.store_fit import check_store_fits
 from gating.train import Tell
 from gating.train_config import TrainConfig
 
