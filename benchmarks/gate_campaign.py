@@ -31,12 +31,13 @@ from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
 from gating.batches import Loading
+from gating.config import GATING
 from gating.data import plan_trial
 from gating.evaluation.comparison import results_json
-from gating.evaluation.judge import GATING, Judgement
+from gating.evaluation.judge import Judgement
 from gating.evaluation.results import read_judgement
 from gating.places import Place
-from gating.run import trial_folder
+from gating.run_folder import trial_folder
 from gating.statistics import correct_answers
 from gating.train_config import GateData, TrainConfig, train_preset
 from gating.trial import Trial, TrialOptions

@@ -45,8 +45,8 @@ def command(out: Path, **options: Any) -> None:
     every fusion is fitted again, and the run's scores/*.npz and results.json are replaced.
     """
     import flowkit
-    from gating.load import recorded_store
     from gating.rescoring import evaluate
+    from gating.run_folder import recorded_store
 
     from .fusion_table import print_table
 

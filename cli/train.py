@@ -57,6 +57,7 @@ def command(store: Path | None, **options: Any) -> None:
     makes a page of it. For several GPUs: torchrun --nproc-per-node N -m flowkit_cli train ...
     """
     import flowkit
+    from gating.run_folder import default_run
 
     from .fusion_table import print_table
 
@@ -66,7 +67,7 @@ def command(store: Path | None, **options: Any) -> None:
         splits = take_splits(opened, options)
         folds = take_folds(options)
         config = take_train_config(options)
-        options["out"] = options["out"] or Path("runs") / f"{path.stem}-{config.preset}"
+        options["out"] = options["out"] or default_run(path, config.preset)
         results = _train(opened, splits, config, folds=folds, tell=reporter, **options)
     if results is not None:
         print_table(results)

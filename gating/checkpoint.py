@@ -19,7 +19,6 @@ import torch
 from gating.errors import CheckpointError
 
 FORMAT = "flowkit-checkpoint 1"
-LAST, BEST = "last.pt", "best.pt"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

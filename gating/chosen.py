@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from gating.evaluation.judge import BASELINE, GATING, ORACLE, Judgement, probabilities_of
-from gating.evaluation.results import read_judgement, scores_path
+from gating.config import BASELINE, GATING, ORACLE
+from gating.evaluation.judge import Judgement, probabilities_of
+from gating.evaluation.results import read_judgement
 from gating.evaluation.scores import ClipScores, load_scores
 from gating.fusions import Fusion, Search, build_fusion
 from gating.fusions.fixed import FixedWeights
-from gating.load import TrialRecord
+from gating.run_folder import TrialRecord, scores_path
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from flowkit.store.reader import Store
 from gating.checkpoint import differences
 from gating.data import flow_record
 from gating.errors import CheckpointError
-from gating.load import TrialRecord
+from gating.run_folder import TrialRecord
 
 
 def check_store_fits(record: TrialRecord, store: Store) -> list[str]:

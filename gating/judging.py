@@ -9,8 +9,9 @@ from pathlib import Path
 from gating.batches import Batches
 from gating.evaluation.infer import Networks, joined_scores, score_clips
 from gating.evaluation.judge import Judgement, SplitKind, judge
-from gating.evaluation.results import scores_path, write_judgement
+from gating.evaluation.results import write_judgement
 from gating.evaluation.scores import ClipScores
+from gating.run_folder import scores_path
 
 Copies = Callable[[], Iterable[Networks]]
 """Gives the stream copies in the order of the data's folds; drawn one at a time."""

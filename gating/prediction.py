@@ -19,11 +19,10 @@ from flowkit.store.reader import Store
 from gating.chosen import choose_fusion
 from gating.compatibility import check_store_fits
 from gating.errors import CheckpointError
-from gating.evaluation.results import NAME
-from gating.load import TrialRecord, find_trials, load_networks, read_trial
+from gating.load import load_networks, unfinished_stages
 from gating.places import joined
 from gating.predictor import Answer, Prediction, PredictOptions, Predictor
-from gating.trial import RECORD
+from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
 
 __all__ = ["Answer", "PredictOptions", "Prediction", "find_trial", "is_store", "predict"]
 
@@ -90,11 +89,11 @@ def find_trial(run: Path) -> TrialRecord:
     CheckpointError
         It is neither, or no trial of the run has finished.
     """
-    if (run / RECORD).is_file():
+    if is_trial(run):
         return read_trial(run)
     records = find_trials(run)
     for record in records:
-        if (record.folder / NAME).is_file() and not record.unfinished():
+        if record.is_compared and not unfinished_stages(record):
             return record
     raise CheckpointError(
         f"none of the {len(records)} trials of {run} has finished and been judged; go on with "

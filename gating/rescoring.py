@@ -22,9 +22,10 @@ from gating.data import TrialData, plan_trial
 from gating.errors import CheckpointError
 from gating.evaluation.infer import Networks
 from gating.judging import Judging
-from gating.load import TrialRecord, find_trials, load_copies, load_networks
+from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.places import Place, joined
-from gating.run import summarise_run, trial_folder
+from gating.run import summarise_run
+from gating.run_folder import TrialRecord, find_trials, trial_folder
 from gating.train import Tell
 from gating.train_config import TrainConfig
 
@@ -126,7 +127,7 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
 
 def _plans(out: Path, store: Store, options: EvalOptions, place: Place) -> Iterator[_Planned]:
     for record in find_trials(out):
-        if missing := record.unfinished():
+        if missing := unfinished_stages(record):
             _tell(options, place, "unfinished", record, stages=missing)
             continue
         for note in check_store_fits(record, store):
@@ -160,7 +161,7 @@ def _judge(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> Non
 
     def copies() -> Iterator[Networks]:
         for fold in range(len(one.data.folds)):
-            yield load_copies(one.record, fold, device=place.device)
+            yield load_out_of_fold_streams(one.record, fold, device=place.device)
 
     inputs = networks.rgb.backbone.inputs
     Judging(

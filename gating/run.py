@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +21,18 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
-from gating.config import check_choice
+from gating.config import GATING, check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
 from gating.evaluation.comparison import results_json
-from gating.evaluation.judge import GATING, Judgement, SplitKind
+from gating.evaluation.judge import Judgement, SplitKind
 from gating.evaluation.results import read_judgements
 from gating.fusions import FUSIONS
 from gating.places import Place, joined, place_asked_for
+from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
 from gating.train import Event, Tell
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
-
-RESULTS, LOG = "results.json", "log.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,19 +159,6 @@ def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig)
     return results
 
 
-def trial_folder(out: Path, split: str, part: str, seed: int) -> Path:
-    """Return the folder of one trial."""
-    return out / (split if part == "test" else f"{split}-{part}") / f"seed{seed}"
-
-
-def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json` in place of what was there."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f"{RESULTS}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
-    temporary.replace(out / RESULTS)
-
-
 def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ...]:
     if split.kind == "subset":
         return (None,)
@@ -210,18 +194,15 @@ def _logged(folder: Path, tell: Tell, place: Place) -> Iterator[Tell]:
     if not place.leads:
         yield tell
         return
-    folder.mkdir(parents=True, exist_ok=True)
     board = _tensorboard(folder)
-    with (folder / LOG).open("a", encoding="utf-8") as file:
+    with open_log(folder) as log:
 
-        def both(event: Event) -> None:
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            file.write(json.dumps({"time": now, **event}) + "\n")
-            file.flush()
+        def all_of_them(event: Event) -> None:
+            log(event)
             board(event)
             tell(event)
 
-        yield both
+        yield all_of_them
 
 
 def _tensorboard(folder: Path) -> Tell:
@@ -230,7 +211,7 @@ def _tensorboard(folder: Path) -> Tell:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return lambda event: None
-    writer = SummaryWriter(folder / "tensorboard")
+    writer = SummaryWriter(tensorboard_folder(folder))
 
     def write(event: Event) -> None:
         if event["event"] == "epoch":

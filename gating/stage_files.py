@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gating.checkpoint import BEST, LAST, check_identity, load_checkpoint, save_checkpoint
+from gating.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from gating.config import AugmentConfig
 from gating.errors import CheckpointError
 from gating.places import Place
+from gating.run_folder import BEST, LAST
 from gating.schedule import Schedule
 
 

@@ -1,19 +1,11 @@
 """One trial: streams, stream copies, gate, scores and judgement, for one split (or fold) and one seed.
 
-::
-
-    <out>/<split>[-<fold>]/seed<N>/
-        trial.json                     configuration, data and versions
-        rgb/ flow/ gate/               checkpoints
-        fold0/rgb/ fold0/flow/ ...     of the stream copies, with gate data "out-of-fold"
-        log.jsonl                      every event of training
-        scores/*.npz fused.npz judgement.json
+`gating.run_folder` has the layout of its folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +14,14 @@ from typing import Any
 import torch
 
 from gating.batches import Batches, Loading
-from gating.config import Modality
+from gating.config import GATING, Modality
 from gating.data import PARTS, TrialData
 from gating.evaluation.infer import Networks
-from gating.evaluation.judge import GATING, Judgement, SplitKind
+from gating.evaluation.judge import Judgement, SplitKind
 from gating.gate import GatingConvNet
 from gating.judging import Judging
 from gating.places import Place
+from gating.run_folder import is_trial, out_of_fold_stage, write_trial
 from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features
 from gating.tasks import GateTask, StreamTask, Task
@@ -36,7 +29,6 @@ from gating.train import Tell, Trainer
 from gating.train_config import TrainConfig
 from gating.validation import validate
 
-RECORD = "trial.json"
 # A stream that has its own clips right so much more often than others is overfitted: 10 points.
 OVERFITTED = 0.1
 _COMPARED = 512
@@ -87,7 +79,7 @@ class Trial:
 
     def run(self, *, kind: SplitKind = "subset") -> Judgement:
         """Train what is missing, score the clips, and judge every fusion on the test part."""
-        if not (self.options.folder / RECORD).is_file():
+        if not is_trial(self.options.folder):
             self._write_record()
         networks = self.trained()
         # Only now is it sure that the checkpoints are of this configuration and these data.
@@ -119,7 +111,7 @@ class Trial:
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         left_out = set() if without is None else set(self.data.folds[without])
-        name = modality if without is None else f"fold{without}/{modality}"
+        name = modality if without is None else out_of_fold_stage(without, modality)
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
         learn = tuple(k for k in self.data.learn if k not in left_out)
@@ -185,6 +177,4 @@ class Trial:
 
     def _write_record(self) -> None:
         if self.options.place.leads:
-            self.options.folder.mkdir(parents=True, exist_ok=True)
-            record = {"config": self.config.to_json(), "data": self.data.record()}
-            (self.options.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            write_trial(self.options.folder, self.config, self.data.record())

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from gating.evaluation.judge import BASELINE, GATING, ORACLE, Fused, Judgement, probabilities_of
+from gating.config import BASELINE, GATING, ORACLE
+from gating.evaluation.judge import Fused, Judgement, probabilities_of
 from gating.statistics import (
     bootstrap_interval,
     calibration,

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
 from gating.evaluation.scores import ClipScores
 from gating.fusions import FUSIONS, Search, build_fusion, softmax
 from gating.gate import GateSummary, summarise
 from gating.statistics import McNemar, correct_answers, mcnemar, top1
 
-GATING, BASELINE, ORACLE = "gating", "search", "oracle"
 # Already on probabilities: a softmax on top would not be their confidence.
 _SUMS_OF_PROBABILITIES = ("average-probabilities", "weighted-probabilities", "search-probabilities")
 # These read features, which must be of the same networks where they are fitted and where applied.

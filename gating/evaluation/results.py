@@ -1,40 +1,32 @@
-"""A trial's judgement on disk: three files of scores, one of the fused scores, and its few numbers.
-
-::
-
-    <trial>/scores/test.npz validation.npz fit.npz     `gating.evaluation.scores`
-    <trial>/fused.npz                                  one float64 array (N, C) a fusion
-    <trial>/judgement.json                             split, part, kind, seed, search_share, validation
-"""
+"""A trial's judgement on disk: the scores of its test clips, the fused scores, and its few numbers."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import numpy as np
-
+from gating.config import BASELINE
 from gating.errors import ScoresError
-from gating.evaluation.judge import BASELINE, Judgement
-from gating.evaluation.scores import DAMAGE, ClipScores, load_scores, read_arrays
+from gating.evaluation.judge import Judgement
+from gating.evaluation.scores import ClipScores, load_scores
+from gating.run_folder import (
+    COMPARISON,
+    DAMAGE,
+    FUSED,
+    compared_trials,
+    read_arrays,
+    scores_path,
+    write_arrays,
+    write_json,
+)
 
-NAME = "judgement.json"
 _NUMBERS = ("split", "part", "kind", "seed", "search_share", "validation")
-
-
-def scores_path(trial: Path, part: str) -> Path:
-    """Return where the scores of "test", "validation" or "fit" lie."""
-    return trial / "scores" / f"{part}.npz"
 
 
 def write_judgement(trial: Path, judgement: Judgement) -> None:
     """Write what `read_judgement` reads, but for the scores, which are written as they are made."""
-    np.savez_compressed(trial / "fused.npz", allow_pickle=False, **dict(judgement.fused))
-    numbers = {name: getattr(judgement, name) for name in _NUMBERS}
-    temporary = trial / f"{NAME}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    temporary.replace(trial / NAME)
+    write_arrays(trial / FUSED, judgement.fused)
+    write_json(trial / COMPARISON, {name: getattr(judgement, name) for name in _NUMBERS})
 
 
 def read_judgement(trial: Path) -> Judgement:
@@ -47,8 +39,8 @@ def read_judgement(trial: Path) -> Judgement:
     """
     scores: ClipScores = load_scores(scores_path(trial, "test"))
     try:
-        numbers = json.loads((trial / NAME).read_text(encoding="utf-8"))
-        fused = read_arrays(trial / "fused.npz")
+        numbers = json.loads((trial / COMPARISON).read_text(encoding="utf-8"))
+        fused = read_arrays(trial / FUSED)
         judgement = Judgement(scores=scores, fused=fused, **numbers)
     except DAMAGE as error:
         raise ScoresError(
@@ -56,7 +48,7 @@ def read_judgement(trial: Path) -> Judgement:
         ) from error
     if BASELINE not in fused or any(one.shape != scores.flow.shape for one in fused.values()):
         raise ScoresError(
-            f"{trial}: fused.npz must hold {BASELINE!r}, and of each fusion scores {scores.flow.shape} as "
+            f"{trial}: {FUSED} must hold {BASELINE!r}, and of each fusion scores {scores.flow.shape} as "
             "test.npz has; make it again with `flowkit eval`"
         )
     return judgement
@@ -70,7 +62,4 @@ def read_judgements(out: Path) -> list[Judgement]:
     ScoresError
         There is none.
     """
-    found = sorted(path.parent for path in out.glob(f"*/seed*/{NAME}"))
-    if not found:
-        raise ScoresError(f"{out} holds no finished trial; run `flowkit train --out {out}` or `flowkit eval`")
-    return [read_judgement(trial) for trial in found]
+    return [read_judgement(trial) for trial in compared_trials(out)]

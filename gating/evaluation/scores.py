@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from gating.errors import ScoresError
 from gating.fusions.base import FusionData
+from gating.run_folder import DAMAGE, read_arrays, write_arrays
 
 Array = NDArray[np.float64]
 FORMAT = "flowkit-scores 1"
@@ -97,38 +95,10 @@ class ClipScores:
         """Write the scores, in place of what was there."""
         head = {name: getattr(self, name) for name in ("ids", "groups", "classes", "segments", "crops")}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(
-                    file, allow_pickle=False, head=json.dumps({"format": FORMAT, **head}), **arrays
-                )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_arrays(path, {"head": json.dumps({"format": FORMAT, **head}), **arrays})
 
-
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,  # zipfile's word for a member that seems encrypted, or packed otherwise
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a damaged .npz file or its JSON raises."""
 
 _ARRAYS = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
-    # Given a path, numpy would leave a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def load_scores(path: Path | str) -> ClipScores:

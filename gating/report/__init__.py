@@ -7,6 +7,6 @@ page loads nothing, and all its charts are SVG drawn by `charts` and the section
 from __future__ import annotations
 
 from gating.report.page import write_report
-from gating.report.run_folder import newest_run
+from gating.run_folder import newest_run
 
 __all__ = ["newest_run", "write_report"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gating.config import GATING, ORACLE
 from gating.evaluation.comparison import FusionRow, Gain
-from gating.evaluation.judge import GATING, ORACLE
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, note, section, table, tag

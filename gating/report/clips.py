@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gating.evaluation.judge import BASELINE, GATING
+from gating.config import BASELINE, GATING
 from gating.fusions import softmax
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, facts, join, note, section, tag

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gating.evaluation.judge import BASELINE, GATING
+from gating.config import BASELINE, GATING
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, folded, join, note, section, table, tag
 from gating.report.wording import shortened

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
 from gating.evaluation.comparison import FusionRow, Gain, fusion_rows, gains
-from gating.evaluation.judge import BASELINE, GATING, Judgement
+from gating.evaluation.judge import Judgement
 from gating.evaluation.results import read_judgements
-from gating.report.run_folder import RunContext, read_context
+from gating.run_folder import RunContext, read_context
 from gating.statistics import confusion_matrix
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gating.config import BASELINE, GATING, ORACLE
 from gating.evaluation.comparison import FusionRow, Gain, pooled
-from gating.evaluation.judge import BASELINE, GATING, ORACLE, Judgement
+from gating.evaluation.judge import Judgement
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, join, note, tag
 from gating.report.wording import NOTHING, chance, percent, points, span, span_of_points

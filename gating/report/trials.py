@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import flowkit
-from gating.evaluation.judge import BASELINE, GATING, Judgement
+from gating.config import BASELINE, GATING
+from gating.evaluation.judge import Judgement
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, facts, note, section, table, tag
-from gating.report.run_folder import RunContext, flattened
 from gating.report.wording import chance, percent
+from gating.run_folder import RunContext, flattened
 from gating.statistics import top1
 
 _HEAD = [

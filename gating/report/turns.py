@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gating.evaluation.judge import BASELINE, GATING, Judgement
+from gating.config import BASELINE, GATING
+from gating.evaluation.judge import Judgement
 from gating.fusions import softmax
 from gating.statistics import correct_answers
 

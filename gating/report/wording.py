@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gating.evaluation.judge import BASELINE, GATING, ORACLE
+from gating.config import BASELINE, GATING, ORACLE
 
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"

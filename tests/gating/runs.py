@@ -10,8 +10,9 @@ import numpy as np
 
 from gating.evaluation.comparison import results_json
 from gating.evaluation.judge import Judgement, SplitKind, judge
-from gating.evaluation.results import scores_path, write_judgement
+from gating.evaluation.results import write_judgement
 from gating.evaluation.scores import ClipScores
+from gating.run_folder import scores_path
 
 CHEAP = ("rgb", "flow", "average", "weighted", "search", "oracle")
 """Fusions that need no fitting to speak of."""

@@ -26,7 +26,7 @@ from flowkit.store.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
 from gating.compatibility import check_store_fits, extract_config, extract_options
 from gating.errors import CheckpointError
-from gating.load import TrialRecord
+from gating.run_folder import TrialRecord
 from tests.labelled import quick
 
 Record = Callable[..., TrialRecord]

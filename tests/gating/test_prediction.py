@@ -24,11 +24,10 @@ from flowkit.tvl1.params import resolve_params
 from gating.batches import Loading
 from gating.chosen import choose_fusion
 from gating.errors import CheckpointError, ScoresError
-from gating.evaluation.results import read_judgement, scores_path
+from gating.evaluation.results import read_judgement
 from gating.evaluation.scores import ClipScores, load_scores
-from gating.load import read_trial
 from gating.prediction import Prediction, PredictOptions, predict
-from gating.trial import RECORD
+from gating.run_folder import RECORD, read_trial, scores_path
 from tests import clips, small
 from tests.gating.finished import FinishedRun, train_run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from gating.report.confusion import cell_px, confusion_data
 from gating.report.evidence import Evidence
 from gating.report.gate_weights import flow_shares
 from gating.report.headline import paired_tests, preference, verdict
-from gating.report.run_folder import flattened, read_context
 from gating.report.turns import choose, find_turns
 from gating.report.wording import chance, in_order, percent, points
 from tests.gating.runs import made_judgement
@@ -158,13 +156,3 @@ def test_numbers_are_written_with_their_sign_and_without_a_false_zero() -> None:
 def test_fusions_stand_by_kind_with_the_oracle_last() -> None:
     given = ["oracle", "gating", "mine", "stack", "search", "rgb", "flow"]
     assert in_order(given) == ["rgb", "flow", "search", "stack", "gating", "mine", "oracle"]
-
-
-def test_nested_configuration_is_flattened() -> None:
-    found = dict(flattened({"a": {"b": [1, 2], "c": {}}, "d": "x", "e": None}))
-    assert found == {"a.b": "[1, 2]", "a.c": "{}", "d": "x", "e": "null"}
-
-
-def test_context_forgives_what_is_missing(tmp_path: Path) -> None:
-    context = read_context(tmp_path)
-    assert (dict(context.config), dict(context.data), context.store) == ({}, {}, None)

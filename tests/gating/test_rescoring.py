@@ -20,12 +20,12 @@ import flowkit
 from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
 from gating.batches import Loading
-from gating.checkpoint import BEST, load_checkpoint, save_checkpoint
+from gating.checkpoint import load_checkpoint, save_checkpoint
 from gating.errors import CheckpointError
-from gating.evaluation.results import scores_path
 from gating.evaluation.scores import ClipScores, load_scores
-from gating.load import find_trials, load_networks, read_trial, recorded_store
+from gating.load import load_networks
 from gating.rescoring import EvalOptions, evaluate
+from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
 from tests.gating.finished import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")

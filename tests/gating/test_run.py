@@ -19,11 +19,12 @@ from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
 from gating.data import plan_trial
-from gating.evaluation.results import read_judgements, scores_path
+from gating.evaluation.results import read_judgements
 from gating.evaluation.scores import load_scores
 from gating.fusions import FUSIONS
 from gating.places import Place
-from gating.run import RunOptions, plan, train, trial_folder
+from gating.run import RunOptions, plan, train
+from gating.run_folder import scores_path, trial_folder
 from gating.train import Event
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions

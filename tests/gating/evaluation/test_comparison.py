@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InvalidParameterError
+from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
 from gating.evaluation.comparison import fusion_rows, gains, pooled, results_json
-from gating.evaluation.judge import GATING, ORACLE, Judgement, judge, probabilities_of
+from gating.evaluation.judge import Judgement, judge, probabilities_of
 from gating.evaluation.scores import ClipScores
 from gating.statistics import top1
 from tests.gating.runs import CHEAP, made_judgement, made_scores

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gating.errors import ScoresError
-from gating.evaluation.results import NAME, read_judgement, read_judgements, write_judgement
+from gating.evaluation.results import read_judgement, read_judgements, write_judgement
+from gating.run_folder import COMPARISON
 from tests.gating.runs import made_judgement, write_run
 
 CLASSES = ("up", "down", "still")
@@ -41,7 +42,7 @@ def test_no_trial_is_told(tmp_path: Path) -> None:
         read_judgements(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fused.npz", NAME, "scores/test.npz"])
+@pytest.mark.parametrize("name", ["fused.npz", COMPARISON, "scores/test.npz"])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]"])
 def test_a_file_absent_or_damaged_is_told(out: Path, name: str, content: bytes | None) -> None:
     path = trial_of(out) / name
@@ -51,7 +52,7 @@ def test_a_file_absent_or_damaged_is_told(out: Path, name: str, content: bytes |
 
 
 def test_a_judgement_with_a_field_too_many_is_refused(out: Path) -> None:
-    path = trial_of(out) / NAME
+    path = trial_of(out) / COMPARISON
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(ScoresError, match="extra"):
         read_judgement(trial_of(out))

@@ -1,0 +1,25 @@
+"""What a run reports while it goes: plain dictionaries, made for a log of JSON lines.
+
+====================  ==========================================================================
+``event``             other keys
+====================  ==========================================================================
+trial                 split, part, seed, lines: a trial begins; lines describe its data and stages
+step, epoch           stage, epoch, and the losses, accuracies and speeds of training
+paused, resumed       stage, epoch, position: where an unfinished stage was left or is taken up
+skipped, finished     stage, best_epoch
+judged                validation: top-1 of the gate and the baseline on the validation clips
+unfinished, scoring   split, part, seed, and stages or clips: an evaluation's trials
+note                  split, part, seed, text: how a store differs without harm
+====================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Event = dict[str, Any]
+"""An event's name under "event", and its plain values."""
+
+OnEvent = Callable[[Event], None]
+"""Receives each event, in the main process alone."""
