@@ -33,9 +33,8 @@ from flowkit.errors import FlowkitError
 from gating.batches import Loading
 from gating.config import GATING
 from gating.data import plan_trial
-from gating.evaluation.comparison import results_json
-from gating.evaluation.judge import Judgement
-from gating.evaluation.results import read_judgement
+from gating.evaluation.comparison import Comparison
+from gating.evaluation.results import read_comparison, results_json
 from gating.places import Place
 from gating.run_folder import trial_folder
 from gating.statistics import correct_answers
@@ -112,15 +111,15 @@ def _tell(folder: Path) -> Callable[[dict[str, Any]], None]:
     return tell
 
 
-def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Judgement], list[float]]:
+def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Comparison], list[float]]:
     """Run trials, several at once; return their judgements and durations, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         done = list(pool.map(run_job, jobs))
-    return [read_judgement(folder) for folder, _ in done], [seconds for _, seconds in done]
+    return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(judgements: Sequence[Judgement], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+def summary(judgements: Sequence[Comparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
     """Return what a part's raw result says."""
     found = results_json(judgements, seconds_per_trial=list(seconds), **more)
     gain = {one["rival"]: one for one in found["gains"]}
@@ -275,7 +274,7 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
     return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
 
 
-def right_originals(judgements: Sequence[Judgement]) -> dict[str, float]:
+def right_originals(judgements: Sequence[Comparison]) -> dict[str, float]:
     """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
     seeds = len({one.seed for one in judgements})
     counts = dict.fromkeys(judgements[0].fused, 0)

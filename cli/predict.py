@@ -14,7 +14,7 @@ from .compute_options import compute_options
 
 if TYPE_CHECKING:
     from flowkit.extract import Progress
-    from gating.prediction import Answer, Prediction
+    from gating.prediction import Outcome, Prediction
 
 
 @click.command("predict")
@@ -53,14 +53,14 @@ def command(
     from gating.prediction import predict
 
     failed = False
-    for answer in predict(inputs, run, _options(**options)):
-        failed |= isinstance(answer, Failure)
+    for outcome in predict(inputs, run, _options(**options)):
+        failed |= isinstance(outcome, Failure)
         if as_json:
-            click.echo(_json(answer))
-        elif isinstance(answer, Failure):
-            click.echo(f"{answer.source}: failed: {answer.reason}: {answer.detail}", err=True)
+            click.echo(_json(outcome))
+        elif isinstance(outcome, Failure):
+            click.echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
         else:
-            click.echo(_told(answer))
+            click.echo(_lines(outcome))
     ctx.exit(failed)
 
 
@@ -74,18 +74,17 @@ def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     return PredictOptions(loading=Loading(workers=workers), **values)
 
 
-def _json(answer: Answer) -> str:
-    return json.dumps(dataclasses.asdict(answer), ensure_ascii=False)
+def _json(outcome: Outcome) -> str:
+    return json.dumps(dataclasses.asdict(outcome), ensure_ascii=False)
 
 
-def _told(one: Prediction) -> str:
+def _lines(one: Prediction) -> str:
     weights = "" if one.weights is None else f"  flow {one.weights[0]:.2f}, rgb {one.weights[1]:.2f}"
     fallback = " (fixed weights: both gates are zero)" if one.fallback else ""
     label = f"  (label {one.label})" if one.label else ""
     lines = [f"{one.video_id}{weights}{fallback}{label}"]
-    lines += [
-        f"  {100 * share:5.1f} %  {name}" for name, share in zip(one.classes, one.probabilities, strict=True)
-    ]
+    best = zip(one.classes, one.probabilities, strict=True)
+    lines += [f"  {100 * probability:5.1f} %  {name}" for name, probability in best]
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
-"""Trained networks from a trial's folder, with what they were trained on.
+"""A finished trial's networks and the fusion that it predicts with, from its folder.
 
 trial = load_networks(Path("runs/ucf101/split1/seed0"), device=torch.device("cpu"))
 trial.networks.rgb, trial.networks.flow, trial.networks.gate
+choose_fusion(trial.record).fusion
 """
 
 from __future__ import annotations
@@ -9,15 +10,30 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from gating.checkpoint import check_identity, load_checkpoint
-from gating.config import GATING, Modality
+from gating.config import BASELINE, GATING, Modality
 from gating.errors import CheckpointError
+from gating.evaluation.comparison import Comparison
 from gating.evaluation.infer import Networks
+from gating.evaluation.results import read_comparison
+from gating.evaluation.scores import ClipScores, load_scores
+from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
+from gating.fusions.fixed import Search
+from gating.fusions.gating import Gating
 from gating.gate import GatingConvNet
-from gating.run_folder import RECORD, TrialRecord, best_checkpoint, out_of_fold_stage, read_trial
+from gating.run_folder import (
+    RECORD,
+    TrialRecord,
+    best_checkpoint,
+    out_of_fold_stage,
+    read_trial,
+    scores_path,
+)
 from gating.streams import Stream
 
 
@@ -108,3 +124,67 @@ def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
             f"{path} does not fit the networks of {record.folder / RECORD}: {differing} Put back the files "
             "of one trial"
         ) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenFusion:
+    """A fusion that can be applied to new clips.
+
+    Attributes
+    ----------
+    name : str
+        "gating", "search", or what the run was trained for.
+    reason : str
+        Why it is this one.
+    fusion : Fusion
+        Fitted.
+    """
+
+    name: str
+    reason: str
+    fusion: Fusion
+
+    def probabilities(self, clips: ClipScores) -> Scores:
+        """Return each clip's probabilities, float64 (N, classes)."""
+        return self.fusion.to_probabilities(self.fusion.apply(clips.fusion_data()))
+
+    def weights(self, clips: ClipScores) -> Scores | None:
+        """Return each clip's weights of flow and rgb, float64 (N, 2); None without such a pair."""
+        return self.fusion.clip_weights(clips.fusion_data())
+
+    def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
+        """Return which clips got the fixed weights since both gates were zero, bool (N,)."""
+        return self.fusion.fell_back(clips.fusion_data())
+
+
+def choose_fusion(record: TrialRecord) -> ChosenFusion:
+    """Return the fusion that a trial's validation clips speak for.
+
+    A run that was trained for another fusion than the gate predicts with that one.
+
+    Raises
+    ------
+    ScoresError
+        The trial's fusions have not been compared.
+    """
+    comparison, asked = read_comparison(record.folder), record.config.fusion
+    if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:  # new clips have no labels
+        reason = f"the run was trained for --fusion {asked}"
+        return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
+    if comparison.prefers_gate:
+        gate = Gating(fixed=record.config.net.fixed)
+        return ChosenFusion(name=GATING, reason=_preference(comparison), fusion=gate)
+    reason = _preference(comparison) if asked == GATING else "the run has no gate"
+    return ChosenFusion(name=BASELINE, reason=reason, fusion=Search(fraction=comparison.search_share))
+
+
+def _preference(comparison: Comparison) -> str:
+    gate, search = (100 * comparison.validation[name] for name in (GATING, BASELINE))
+    return f"top-1 on the validation clips is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
+
+
+def _fitted(name: str, record: TrialRecord) -> Fusion:
+    fusion = build_fusion(name)
+    fit_on = load_scores(scores_path(record.folder, "fit"))
+    fusion.fit(fit_on.fusion_data(), seed=record.config.seed)
+    return fusion

@@ -1,36 +1,128 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for answer in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=Loading())):
+for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=Loading())):
     ...  # a Prediction, or the Failure of one video
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import flowkit
-from flowkit.errors import InputError
+from flowkit import extract
+from flowkit.errors import InputError, InvalidParameterError, StoreCorruptError
+from flowkit.executor import Executor
+from flowkit.extract import Progress
 from flowkit.inputs import VideoSource
 from flowkit.store.reader import Store
-from gating.chosen import choose_fusion
-from gating.compatibility import check_store_fits
+from flowkit.store.schema import Failure
+from gating.batches import Batches, Loading
+from gating.compatibility import check_store_fits, extract_config
+from gating.data import TrialData
 from gating.errors import CheckpointError
-from gating.load import load_networks, unfinished_stages
-from gating.places import joined
-from gating.predictor import Answer, Prediction, PredictOptions, Predictor
+from gating.evaluation.infer import score_clips
+from gating.evaluation.scores import ClipScores
+from gating.load import ChosenFusion, LoadedTrial, choose_fusion, load_networks, unfinished_stages
+from gating.places import Place, joined
 from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
 
-__all__ = ["Answer", "PredictOptions", "Prediction", "find_trial", "is_store", "predict"]
-
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Clips that are scored before the first of them is yielded.
+_AT_ONCE = 256
 
 
-def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Answer]:
-    """Yield an answer for each clip of stores and for each raw video.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The prediction of a trial for one clip.
+
+    Attributes
+    ----------
+    video_id, source : str
+        The clip, and the store or the video that it comes from.
+    label : str
+        Its label, where that is one of the classes; else "".
+    classes : tuple of str
+        The most probable ones, best first.
+    probabilities : tuple of float
+        Of these, [0, 1].
+    weights : (float, float) or None
+        Of flow and rgb; None where the fusion has no such pair.
+    fallback : bool
+        Both gates were zero, and the weights are the fixed ones.
+    """
+
+    video_id: str
+    source: str
+    label: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    weights: tuple[float, float] | None
+    fallback: bool = False
+
+
+Outcome = Prediction | Failure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PredictOptions:
+    """Options of `predict`.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Only these clips; empty is all.
+    top : int
+        Classes of a prediction, >= 1.
+    segments, crops : int or None
+        Of each clip; None is as the trial was tested.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    threads : int or None
+        Of torch in this process; None leaves them as they are.
+    loading : Loading
+        Workers and micro-batches.
+    jobs : int or None
+        Processes that extract raw videos; None is one a core.
+    executor : Executor or None
+        What extracts them in place of `jobs` processes.
+    on_note : callable
+        Called with notes that stop nothing: the trial, its fusion, how a store differs.
+    on_progress : callable
+        Called with the progress of an extraction.
+    """
+
+    ids: tuple[str, ...] = ()
+    top: int = 5
+    segments: int | None = None
+    crops: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    loading: Loading
+    jobs: int | None = None
+    executor: Executor | None = None
+    on_note: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Check the numbers that nothing else checks."""
+        for name, value, ok, expected in (
+            ("top", self.top, self.top >= 1, ">= 1"),
+            ("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1"),
+            ("crops", self.crops, self.crops in (None, 1, 5, 10), "1, 5 or 10"),
+        ):
+            if not ok:
+                raise InvalidParameterError(f"{name} must be {expected}, got {value}")
+
+
+def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Outcome]:
+    """Yield a prediction for each clip of stores and for each raw video.
 
     Raw videos are extracted as the trial's store was, into a temporary store; nothing is written
     beside them.
@@ -40,7 +132,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     inputs
         Stores, videos, folders of videos.
     run
-        A trial's folder, or a run's: then its first finished trial answers.
+        A trial's folder, or a run's: then its first finished trial predicts.
     options
         How.
 
@@ -52,7 +144,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     Raises
     ------
     CheckpointError, ScoresError
-        The trial has not finished or not been judged, or is damaged.
+        The trial has not finished, its fusions have not been compared, or it is damaged.
     InputError
         An input is not there, has none of the ids, or a store's flow is not what was trained on.
     """
@@ -124,3 +216,103 @@ def _check_ids(ids: Sequence[str], stores: Sequence[Store], sources: Sequence[Vi
         stores[0][missing[0]]  # raises, with the ids that are close to it
     if missing:
         raise InputError(f"no input has the clips {missing[:5]}; `flowkit info STORE` lists a store's ids")
+
+
+class Predictor:
+    """Predictions of clips by one trial's networks and chosen fusion."""
+
+    def __init__(
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: Place
+    ) -> None:
+        self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
+        self._classes = np.array(trial.record.classes)
+
+    def of_store(self, store: Store) -> Iterator[Outcome]:
+        """Yield a prediction for each wanted clip of a store."""
+        wanted = [k for k in self._options.ids if k in store] if self._options.ids else list(store)
+        lengths = dict(zip(store, store.column("n_flow"), strict=True))
+        for video_id in wanted:
+            if lengths[video_id] < 1:
+                yield Failure(source=video_id, reason="too_short", detail="the clip has no flow field")
+        ids = [k for k in wanted if lengths[k] >= 1]
+        batches = self._batches(store)
+        labels = dict(zip(store, store.column("label"), strict=True))
+        for first in range(0, len(ids), _AT_ONCE):
+            for scores in self._scored(batches, ids[first : first + _AT_ONCE]):
+                if isinstance(scores, Failure):
+                    yield scores
+                else:
+                    yield from self._predictions(scores, labels, str(store.path))
+
+    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
+        """Extract videos into a store that is gone afterwards, and yield a prediction for each."""
+        config = extract_config(self._trial.record)
+        if self._options.jobs is not None:
+            config = dataclasses.replace(config, jobs=self._options.jobs)
+        names = {source.video_id: str(source.path) for source in sources}
+        with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
+            setup = extract.prepare(sources, Path(folder) / "clips.h5", config)
+            report = extract.run(
+                setup, on_progress=self._options.on_progress, executor=self._options.executor
+            )
+            for outcome in report.outcomes:
+                for warning in outcome.warnings:
+                    self._options.on_note(f"{outcome.source}: {warning}")
+            yield from report.failures
+            if report.stored:
+                with flowkit.open(setup.store) as store:
+                    for one in self.of_store(store):
+                        source = names[one.video_id if isinstance(one, Prediction) else one.source]
+                        yield dataclasses.replace(one, source=source)
+
+    def _batches(self, store: Store) -> Batches:
+        record = self._trial.record
+        # Nothing is learned or compared here: of the trial's data only classes and store are read.
+        data = TrialData(
+            store=store,
+            split=record.data["split"],
+            part=record.data["part"],
+            classes=record.classes,
+            labels={},
+            groups={},
+            learn=(),
+            gate=(),
+            validation=(),
+            test=(),
+        )
+        inputs = self._trial.networks.rgb.backbone.inputs
+        return Batches(data, record.config, inputs, place=self._place, loading=self._options.loading)
+
+    def _scored(self, batches: Batches, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
+        """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""
+        config = self._trial.record.config
+        try:
+            yield score_clips(
+                self._trial.networks,
+                batches,
+                ids,
+                segments=self._options.segments or config.test_segments,
+                crops=self._options.crops or config.test_crops,
+                precision=batches.precision,
+            )
+        except StoreCorruptError as error:
+            if len(ids) == 1:
+                yield Failure(source=ids[0], reason="corrupt", detail=str(error))
+            else:
+                for video_id in ids:
+                    yield from self._scored(batches, [video_id])
+
+    def _predictions(self, scores: ClipScores, labels: dict[str, str], source: str) -> Iterator[Prediction]:
+        probabilities = self._chosen.probabilities(scores)
+        weights, fallback = self._chosen.weights(scores), self._chosen.fell_back(scores)
+        for k, video_id in enumerate(scores.ids):
+            best = np.argsort(-probabilities[k], kind="stable")[: self._options.top]
+            yield Prediction(
+                video_id=video_id,
+                source=source,
+                label=labels[video_id] if labels[video_id] in self._trial.record.classes else "",
+                classes=tuple(self._classes[best].tolist()),
+                probabilities=tuple(probabilities[k][best].tolist()),
+                weights=None if weights is None else (float(weights[k, 0]), float(weights[k, 1])),
+                fallback=bool(fallback[k]),
+            )

@@ -21,7 +21,7 @@ from gating.compatibility import check_store_fits
 from gating.data import TrialData, plan_trial
 from gating.errors import CheckpointError
 from gating.evaluation.infer import Networks
-from gating.judging import Judging
+from gating.evaluation.judge import Evaluation
 from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.places import Place, joined
 from gating.run import summarise_run
@@ -119,7 +119,7 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
             raise CheckpointError(f"no trial of {out} has finished; go on with `flowkit train --resume`")
         dest = options.scores or out
         for one in plans:
-            _judge(one, dest, options, place)
+            _evaluate(one, dest, options, place)
         if not place.leads:
             return None
         return summarise_run(dest, store, plans[0].data, plans[0].config)
@@ -155,18 +155,18 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
     return data
 
 
-def _judge(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> None:
+def _evaluate(one: _Planned, dest: Path, options: EvalOptions, place: Place) -> None:
     _tell(options, place, "scoring", one.record, clips=len(one.data.test))
     networks = load_networks(one.record, device=place.device).networks
 
-    def copies() -> Iterator[Networks]:
+    def out_of_fold() -> Iterator[Networks]:
         for fold in range(len(one.data.folds)):
             yield load_out_of_fold_streams(one.record, fold, device=place.device)
 
     inputs = networks.rgb.backbone.inputs
-    Judging(
+    Evaluation(
         networks=networks,
-        copies=copies,
+        out_of_fold=out_of_fold,
         batches=Batches(one.data, one.config, inputs, place=place, loading=options.loading),
         folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
     ).run(one.split.kind)

@@ -24,9 +24,8 @@ from gating.batches import Loading
 from gating.config import GATING, check_choice
 from gating.data import TrialData, flow_record, plan_trial
 from gating.describe import describe
-from gating.evaluation.comparison import results_json
-from gating.evaluation.judge import Judgement, SplitKind
-from gating.evaluation.results import read_judgements
+from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.results import read_comparisons, results_json
 from gating.fusions import FUSIONS
 from gating.places import Place, joined, place_asked_for
 from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
@@ -154,7 +153,7 @@ def _announced(data: TrialData, config: TrainConfig, *, place: Place, loading: L
 
 def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
     """Make `results.json` again from the judgements of a run's folder, and return its content."""
-    results = results_json(read_judgements(out), **_context(store, data, config))
+    results = results_json(read_comparisons(out), **_context(store, data, config))
     write_results(out, results)
     return results
 
@@ -169,7 +168,7 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 
 def _trial(
     data: TrialData, config: TrainConfig, options: RunOptions, *, place: Place, kind: SplitKind
-) -> Judgement:
+) -> Comparison:
     folder = trial_folder(options.out, data.split, data.part, config.seed)
     with _logged(folder, options.tell, place) as tell:
         trial_options = TrialOptions(

@@ -1,4 +1,4 @@
-"""One trial: streams, stream copies, gate, scores and judgement, for one split (or fold) and one seed.
+"""One trial: streams, out-of-fold streams, gate, scores and comparison, for one split (or fold) and one seed.
 
 `gating.run_folder` has the layout of its folder.
 """
@@ -16,10 +16,10 @@ import torch
 from gating.batches import Batches, Loading
 from gating.config import GATING, Modality
 from gating.data import PARTS, TrialData
+from gating.evaluation.comparison import Comparison, SplitKind
 from gating.evaluation.infer import Networks
-from gating.evaluation.judge import Judgement, SplitKind
+from gating.evaluation.judge import Evaluation
 from gating.gate import GatingConvNet
-from gating.judging import Judging
 from gating.places import Place
 from gating.run_folder import is_trial, out_of_fold_stage, write_trial
 from gating.stage_files import Stage
@@ -69,7 +69,7 @@ class TrialOptions:
 
 
 class Trial:
-    """Trains and judges; each step that was done before is loaded."""
+    """Trains and compares; each step that was done before is loaded."""
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
@@ -77,16 +77,16 @@ class Trial:
         inputs = self._new_stream("rgb").backbone.inputs
         self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
 
-    def run(self, *, kind: SplitKind = "subset") -> Judgement:
-        """Train what is missing, score the clips, and judge every fusion on the test part."""
+    def run(self, *, kind: SplitKind = "subset") -> Comparison:
+        """Train what is missing, score the clips, and compare every fusion on the test part."""
         if not is_trial(self.options.folder):
             self._write_record()
         networks = self.trained()
         # Only now is it sure that the checkpoints are of this configuration and these data.
         self._write_record()
-        return Judging(
+        return Evaluation(
             networks=networks,
-            copies=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.copies()),
+            out_of_fold=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.out_of_fold()),
             batches=self.batches,
             folder=self.options.folder,
         ).run(kind)
@@ -102,8 +102,8 @@ class Trial:
                 self._warn_of_overfitting(stream)
         return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
 
-    def copies(self) -> list[tuple[Stream, Stream]]:
-        """Return the pairs (flow, rgb) of stream copies, each trained without one fold."""
+    def out_of_fold(self) -> list[tuple[Stream, Stream]]:
+        """Return the out-of-fold streams: pairs (flow, rgb), each trained without one fold."""
         return [
             (self._stream("flow", without=fold), self._stream("rgb", without=fold))
             for fold in range(len(self.data.folds))
@@ -126,11 +126,11 @@ class Trial:
 
     def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
         config, data = self.config, self.data
-        copies = self.copies()
+        out_of_fold = self.out_of_fold()
         torch.manual_seed(config.seed)
         gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, copies=copies, fold_of=fold_of)
+        task = GateTask(gate, flow, rgb, copies=out_of_fold, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
         self._fit(task, "gate", "gate", data.gate, identity)

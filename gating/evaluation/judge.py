@@ -1,88 +1,101 @@
-"""One trial's verdict: every fusion fitted on held-out clips, and applied to the test clips once.
+"""A trial's networks → scores of its clips → every fusion fitted, applied to the test clips, and compared.
 
-A trial is one split (or one fold of it) and one seed.
+The test clips are looked at once. A trial is one split (or one fold of it) and one seed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from gating.batches import Batches
 from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
+from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.infer import Networks, joined_scores, score_clips
+from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores
-from gating.fusions import FUSIONS, Search, build_fusion, softmax
-from gating.gate import GateSummary, summarise
-from gating.statistics import McNemar, correct_answers, mcnemar, top1
+from gating.fusions import FUSIONS, Fusion, FusionData, build_fusion
+from gating.fusions.base import Scores
+from gating.fusions.fixed import Search
+from gating.run_folder import scores_path
+from gating.statistics import top1
 
-# Already on probabilities: a softmax on top would not be their confidence.
-_SUMS_OF_PROBABILITIES = ("average-probabilities", "weighted-probabilities", "search-probabilities")
-# These read features, which must be of the same networks where they are fitted and where applied.
-_READ_FEATURES = ("features", "gmu")
-
-Fused = Mapping[str, NDArray[np.float64]]
-SplitKind = Literal["subset", "fold"]
+OutOfFold = Callable[[], Iterable[Networks]]
+"""Gives the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
-    """What a trial's test clips say.
+class Evaluation:
+    """Scores a trial's clips and compares all fusions; segments, crops and precision are the configuration's.
 
-    Attributes
+    Parameters
     ----------
-    split, part : str
-        The split's name, and the part of it that was tested: "test", or a fold.
-    kind : {"subset", "fold"}
-        Of the split: the folds of one split are judged together.
-    seed : int
-        Of training.
-    scores : ClipScores
-        Of the test clips.
-    fused : mapping of str to NDArray
-        Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
-    search_share : float
-        Flow's share of the best fixed weights, [0, 1].
-    validation : mapping of str to float
-        Top-1 of "search" and "gating" on the validation clips.
+    networks : Networks
+        The final ones.
+    out_of_fold : callable
+        Gives the streams that were trained without a fold, where gate data are "out-of-fold".
+    batches : Batches
+        Read the trial's clips.
+    folder : Path
+        Gets scores/*.npz, fused.npz and judgement.json, from the main process.
     """
 
-    split: str
-    part: str
-    kind: SplitKind
-    seed: int
-    scores: ClipScores
-    fused: Fused
-    search_share: float
-    validation: Mapping[str, float]
+    networks: Networks
+    out_of_fold: OutOfFold
+    batches: Batches
+    folder: Path
 
-    @property
-    def prefers_gate(self) -> bool:
-        """Whether the gate is better than the best fixed weights on the validation clips."""
-        return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
+    def run(self, kind: SplitKind) -> Comparison:
+        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips."""
+        data, config = self.batches.data, self.batches.config
+        test, validation = (
+            self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
+        )
+        comparison = judge(
+            test,
+            fit_on=self._kept(self._fit_scores(validation), "fit"),
+            validation=validation,
+            split=data.split,
+            part=data.part,
+            kind=kind,
+            seed=config.seed,
+        )
+        if self.batches.place.leads:
+            write_comparison(self.folder, comparison)
+        return comparison
 
-    @property
-    def gates(self) -> GateSummary | None:
-        """What the gates of the test clips look like."""
-        return None if self.scores.gates is None else summarise(torch.from_numpy(self.scores.gates))
+    def _fit_scores(self, validation: ClipScores) -> ClipScores:
+        """Return scores that fusions are fitted on: of clips that their networks did not learn from."""
+        data, config = self.batches.data, self.batches.config
+        if config.gate_data == "holdout":
+            return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
+        if not data.folds:
+            return validation
+        pairs = zip(self.out_of_fold(), data.folds, strict=True)
+        return joined_scores([self._of(streams, ids, features=False) for streams, ids in pairs])
 
-    @property
-    def fallbacks(self) -> int:
-        """How many test clips got the fixed weights since both gates were zero."""
-        return 0 if self.scores.gates is None else int((self.scores.gates <= 0).all(axis=1).sum())
+    def _scored(self, networks: Networks, part: str) -> ClipScores:
+        return self._of(networks, getattr(self.batches.data, part), features=True)
 
-    @property
-    def test(self) -> McNemar | None:
-        """McNemar's test of the gate (first) against the best fixed weights."""
-        if GATING not in self.fused:
-            return None
-        labels = self.scores.labels
-        return mcnemar(*(correct_answers(self.fused[name], labels) for name in (GATING, BASELINE)))
+    def _of(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
+        config = self.batches.config
+        return score_clips(
+            networks,
+            self.batches,
+            ids,
+            segments=config.test_segments,
+            crops=config.test_crops,
+            features=features,
+            precision=self.batches.precision,
+        )
+
+    def _kept(self, scores: ClipScores, part: str) -> ClipScores:
+        if self.batches.place.leads:
+            scores.save(scores_path(self.folder, part))
+        return scores
 
 
 def judge(
@@ -94,9 +107,9 @@ def judge(
     part: str = "test",
     kind: SplitKind = "subset",
     seed: int = 0,
-    names: Sequence[str] = tuple(FUSIONS),
-) -> Judgement:
-    """Fit every rival on held-out clips and apply it to the test clips.
+    names: Sequence[str] | None = None,
+) -> Comparison:
+    """Fit every fusion on held-out clips and apply it to the test clips.
 
     Parameters
     ----------
@@ -104,13 +117,14 @@ def judge(
         Scores of the final streams and of the gate.
     fit_on
         Scores of clips that the streams which gave them did not learn from. Without features (they
-        are fold copies' scores) the fusions that read features are fitted on `validation`.
+        are out-of-fold streams' scores) the fusions that read features are fitted on `validation`.
     validation
         Scores of the final streams on clips kept from learning; it says whether the gate is preferred.
     split, part, kind, seed
-        Of the judgement.
+        Of the comparison.
     names
-        Some of `gating.fusions.FUSIONS`; "search" is always among them.
+        Some of `gating.fusions.FUSIONS`, None is all; the baseline is always among them, and the
+        gate where the clips have its scores.
 
     Raises
     ------
@@ -120,37 +134,27 @@ def judge(
     for role, clips in (("test", test), ("fit_on", fit_on), ("validation", validation)):
         if (clips.labels < 0).any():
             raise ScoresError(f"{role} has {(clips.labels < 0).sum()} clips without a label, expected none")
-    fused: dict[str, NDArray[np.float64]] = {}
-    for name in dict.fromkeys([*names, BASELINE]):
-        fusion = build_fusion(name)
-        reads_features = name in _READ_FEATURES and fit_on.flow_features is None
-        fusion.fit((validation if reads_features else fit_on).fusion_data(), seed=seed)
-        fused[name] = fusion.apply(test.fusion_data())
-        if isinstance(fusion, Search) and name == BASELINE:
-            share = float(fusion.share or 0.0)
-            chosen = {BASELINE: _top1(fusion.apply(validation.fusion_data()), validation)}
-    if test.gated is not None and validation.gated is not None:
-        fused[GATING] = test.gated
-        chosen[GATING] = _top1(validation.gated, validation)
-    return Judgement(
+    tested, fitted, held = (one.fusion_data() for one in (test, fit_on, validation))
+    asked = FUSIONS if names is None else names
+    fusions = {name: build_fusion(name) for name in dict.fromkeys([*asked, BASELINE, GATING])}
+    if tested.gated is None or held.gated is None:
+        del fusions[GATING]
+    for fusion in fusions.values():
+        fusion.fit(fitted if fitted.offers(fusion.needs) else held, seed=seed)
+    search = fusions[BASELINE]
+    assert isinstance(search, Search)
+    return Comparison(
         split=split,
         part=part,
         kind=kind,
         seed=seed,
         scores=test,
-        fused=fused,
-        search_share=share,
-        validation=chosen,
+        fused={name: fusion.apply(tested) for name, fusion in fusions.items()},
+        search_share=search.fraction or 0.0,
+        validation={name: _top1(fusions[name], held) for name in (BASELINE, GATING) if name in fusions},
     )
 
 
-def _top1(scores: NDArray[np.float64], clips: ClipScores) -> float:
-    return top1(scores, clips.labels) if len(clips) else math.nan
-
-
-def probabilities_of(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a fusion's probabilities (N, C) from its scores."""
-    if name in _SUMS_OF_PROBABILITIES:
-        total: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
-        return total
-    return softmax(scores)
+def _top1(fusion: Fusion, clips: FusionData) -> float:
+    scores: Scores = fusion.apply(clips)
+    return top1(scores, clips.labels) if len(scores) else math.nan

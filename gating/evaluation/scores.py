@@ -88,6 +88,8 @@ class ClipScores:
             labels=self.labels,
             flow_features=self.flow_features,
             rgb_features=self.rgb_features,
+            gates=self.gates,
+            gated=self.gated,
             groups=np.array(self.groups),
         )
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from gating.config import GATING, ORACLE
 from gating.evaluation.comparison import FusionRow, Gain
+from gating.fusions import Kind, in_order, kind_of
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, note, section, table, tag
 from gating.report.wording import (
-    in_order,
-    kind_of,
     number,
     percent,
     points,
@@ -27,7 +25,7 @@ def accuracy_table(evidence: Evidence) -> Html:
     """Return the table of fusions by kind, the oracle last."""
     axis = axis_of(evidence.rows)
     over = {gain.rival: gain for gain in evidence.gains}
-    lines = [_line(name, evidence.rows[name], over.get(name), axis) for name in in_order(list(evidence.rows))]
+    lines = [_line(name, evidence.rows[name], over.get(name), axis) for name in in_order(evidence.rows)]
     head = [
         "fusion",
         "kind",
@@ -59,10 +57,11 @@ def axis_of(rows: dict[str, FusionRow]) -> tuple[float, float]:
 
 
 def _line(name: str, row: FusionRow, gain: Gain | None, axis: tuple[float, float]) -> Html:
+    kind = kind_of(name)
     drawn = charts.interval(row.top1, *row.interval, axis=axis, label=f"{name}: {span(*row.interval)} %")
     line = cells(
         tag("strong", shortened(name, 40)),
-        "a bound, no method" if name == ORACLE else kind_of(name),
+        "a bound, no method" if kind == Kind.BOUND else kind,
         percent(row.top1),
         tag("span", drawn, tag("small", span(*row.interval)), class_="ranged"),
         percent(row.mean_class),
@@ -70,5 +69,5 @@ def _line(name: str, row: FusionRow, gain: Gain | None, axis: tuple[float, float
         number(row.calibration_error, 3),
         None if gain is None else tag("span", points(gain.mean), title=span_of_points(*gain.interval)),
     )
-    chosen = "chosen" if name == GATING else "bound" if name == ORACLE else None
+    chosen = {Kind.GATE: "chosen", Kind.BOUND: "bound"}.get(kind)
     return Html(line.replace("<tr>", f'<tr class="{chosen}">', 1)) if chosen else line

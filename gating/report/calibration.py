@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gating.evaluation.judge import probabilities_of
+from gating.fusions import probabilities_of
 from gating.report.charts import rect
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, note, section, tag

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
-from gating.evaluation.comparison import FusionRow, Gain, fusion_rows, gains
-from gating.evaluation.judge import Judgement
-from gating.evaluation.results import read_judgements
+from gating.evaluation.comparison import Comparison, FusionRow, Gain, fusion_rows, gains
+from gating.evaluation.results import read_comparisons
 from gating.run_folder import RunContext, read_context
 from gating.statistics import confusion_matrix
 
@@ -28,7 +27,7 @@ class Evidence:
     Attributes
     ----------
     context : RunContext
-    judgements : sequence of Judgement
+    judgements : sequence of Comparison
         One a trial, all of the same classes.
     rows : dict of str to FusionRow
         The table of fusions.
@@ -37,7 +36,7 @@ class Evidence:
     """
 
     context: RunContext
-    judgements: Sequence[Judgement]
+    judgements: Sequence[Comparison]
     rows: dict[str, FusionRow]
     gains: list[Gain]
 
@@ -82,7 +81,7 @@ def read_evidence(out: Path) -> Evidence:
     ScoresError
         There is no finished trial, a file is damaged, or trials have other classes or fusions.
     """
-    judgements = read_judgements(out)
+    judgements = read_comparisons(out)
     first = judgements[0]
     for one in judgements:
         if one.scores.classes != first.scores.classes or one.fused.keys() != first.fused.keys():

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gating.config import BASELINE, GATING, ORACLE
-from gating.evaluation.comparison import FusionRow, Gain, pooled
-from gating.evaluation.judge import Judgement
+from gating.evaluation.comparison import Comparison, FusionRow, Gain, pooled
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, join, note, tag
 from gating.report.wording import NOTHING, chance, percent, points, span, span_of_points
@@ -48,7 +47,7 @@ def verdict(gain: Gain) -> str:
     )
 
 
-def preference(judgements: Sequence[Judgement]) -> str:
+def preference(judgements: Sequence[Comparison]) -> str:
     """Return what the validation clips prefer, which is what `predict` follows."""
     prefer = sum(one.prefers_gate for one in judgements)
     if prefer == len(judgements):
@@ -61,7 +60,7 @@ def preference(judgements: Sequence[Judgement]) -> str:
     )
 
 
-def paired_tests(judgements: Sequence[Judgement]) -> list[McNemar]:
+def paired_tests(judgements: Sequence[Comparison]) -> list[McNemar]:
     """Return McNemar's test of the gate (first) against the best fixed weights, one a split and seed.
 
     Seeds are not stacked: their answers to one clip depend on each other.

@@ -6,7 +6,7 @@ import math
 
 import flowkit
 from gating.config import BASELINE, GATING
-from gating.evaluation.judge import Judgement
+from gating.evaluation.comparison import Comparison
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, cells, facts, note, section, table, tag
 from gating.report.wording import chance, percent
@@ -44,7 +44,7 @@ def trials_section(evidence: Evidence) -> Html:
     )
 
 
-def _line(one: Judgement) -> Html:
+def _line(one: Comparison) -> Html:
     accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
     return cells(
         tag("span", one.split, class_="said"),

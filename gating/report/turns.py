@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from gating.config import BASELINE, GATING
-from gating.evaluation.judge import Judgement
+from gating.evaluation.comparison import Comparison
 from gating.fusions import softmax
 from gating.statistics import correct_answers
 
@@ -28,7 +28,7 @@ class Turn:
         By how much the gate's probability of the label is above (lost: below) the fixed weights'.
     """
 
-    judgement: Judgement
+    judgement: Comparison
     row: int
     saved: int
     lost: int
@@ -50,13 +50,13 @@ class Turn:
 class _Answer:
     """What one trial says of one clip: change is 1 if saved, -1 if lost."""
 
-    judgement: Judgement
+    judgement: Comparison
     row: int
     change: int
     margin: float
 
 
-def find_turns(judgements: Sequence[Judgement]) -> list[Turn]:
+def find_turns(judgements: Sequence[Comparison]) -> list[Turn]:
     """Return the clips that turned, those first that did so in most seeds and by most.
 
     Every judgement must have a gate.
@@ -79,7 +79,7 @@ def choose(turns: Iterable[Turn], count: int) -> tuple[list[Turn], list[Turn]]:
     return saved[:n_saved], lost[: count - n_saved]
 
 
-def _answers(one: Judgement) -> list[_Answer]:
+def _answers(one: Comparison) -> list[_Answer]:
     labels = one.scores.labels
     right = {name: correct_answers(one.fused[name], labels) for name in (GATING, BASELINE)}
     change = right[GATING].astype(int) - right[BASELINE]

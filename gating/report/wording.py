@@ -4,38 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gating.config import BASELINE, GATING, ORACLE
-
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
-
-# How a fusion comes by its weights, in the order of the page.
-KINDS: dict[str, tuple[str, ...]] = {
-    "one stream": ("rgb", "flow"),
-    "fixed weights": (
-        "average",
-        "average-probabilities",
-        "weighted",
-        "weighted-probabilities",
-        BASELINE,
-        "search-probabilities",
-    ),
-    "learned": ("global", "per-class", "stack", "score-gate", "features", "gmu"),
-    "the gate": (GATING,),
-    "bound": (ORACLE,),
-}
-
-
-def kind_of(fusion: str) -> str:
-    """Return a fusion's kind; one that is not ours is "other"."""
-    return next((kind for kind, names in KINDS.items() if fusion in names), "other")
-
-
-def in_order(fusions: list[str]) -> list[str]:
-    """Return fusions by kind, others after the gate and before the bound."""
-    known = [name for names in KINDS.values() for name in names if name in fusions and name != ORACLE]
-    others = [name for name in fusions if kind_of(name) == "other"]
-    return [*known, *others, *([ORACLE] if ORACLE in fusions else [])]
 
 
 def percent(share: float, digits: int = 1) -> str:

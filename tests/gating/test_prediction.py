@@ -22,10 +22,10 @@ from flowkit.store.reader import Clip
 from flowkit.store.schema import Failure
 from flowkit.tvl1.params import resolve_params
 from gating.batches import Loading
-from gating.chosen import choose_fusion
 from gating.errors import CheckpointError, ScoresError
-from gating.evaluation.results import read_judgement
+from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import ClipScores, load_scores
+from gating.load import choose_fusion
 from gating.prediction import Prediction, PredictOptions, predict
 from gating.run_folder import RECORD, read_trial, scores_path
 from tests import clips, small
@@ -112,7 +112,7 @@ def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> N
         if name == "oracle":  # it would read the labels
             assert chosen.name == "search"
             continue
-        judged = read_judgement(run.trial).fused[name]
+        judged = read_comparison(run.trial).fused[name]
         assert chosen.name == name
         assert (chosen.probabilities(test).argmax(axis=1) == judged.argmax(axis=1)).all()
         told = chosen.weights(test)

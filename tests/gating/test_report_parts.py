@@ -9,16 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gating.evaluation.comparison import Gain, fusion_rows, gains
-from gating.evaluation.judge import Judgement
+from gating.evaluation.comparison import Comparison, Gain, fusion_rows, gains
 from gating.report.class_gain import class_gains
 from gating.report.confusion import cell_px, confusion_data
 from gating.report.evidence import Evidence
 from gating.report.gate_weights import flow_shares
 from gating.report.headline import paired_tests, preference, verdict
 from gating.report.turns import choose, find_turns
-from gating.report.wording import chance, in_order, percent, points
-from tests.gating.runs import made_judgement
+from gating.report.wording import chance, percent, points
+from tests.gating.runs import made_comparison
 
 CLASSES = ("up", "down")
 MINUS = "\N{MINUS SIGN}"
@@ -26,9 +25,9 @@ MINUS = "\N{MINUS SIGN}"
 
 def answering(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
-) -> Judgement:
+) -> Comparison:
     """A judgement whose gate and best fixed weights are right as told."""
-    one = made_judgement([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
+    one = made_comparison([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
     labels = one.scores.labels
 
     def scores(right: Sequence[bool]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -39,7 +38,7 @@ def answering(
     )
 
 
-def evidence_of(*judgements: Judgement) -> Evidence:
+def evidence_of(*judgements: Comparison) -> Evidence:
     return Evidence(
         context=None,  # type: ignore[arg-type]  # not read by these parts
         judgements=judgements,
@@ -151,8 +150,3 @@ def test_numbers_are_written_with_their_sign_and_without_a_false_zero() -> None:
     ]
     assert (percent(0.945), percent(0.945, 0), percent(math.nan)) == ("94.5", "94", "\N{EN DASH}")
     assert (chance(0.5), chance(0.0123), chance(1e-9)) == ("0.5", "0.012", "< 0.0001")
-
-
-def test_fusions_stand_by_kind_with_the_oracle_last() -> None:
-    given = ["oracle", "gating", "mine", "stack", "search", "rgb", "flow"]
-    assert in_order(given) == ["rgb", "flow", "search", "stack", "gating", "mine", "oracle"]

@@ -19,7 +19,7 @@ from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
 from gating.batches import Loading
 from gating.data import plan_trial
-from gating.evaluation.results import read_judgements
+from gating.evaluation.results import read_comparisons
 from gating.evaluation.scores import load_scores
 from gating.fusions import FUSIONS
 from gating.places import Place
@@ -54,7 +54,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     folder = trial_folder(tmp_path, "5-fold", "0", 1)
     logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in logged} >= {"trial", "step", "epoch", "finished", "judged"}
-    assert [judgement.seed for judgement in read_judgements(tmp_path)] == [0, 1]
+    assert [judgement.seed for judgement in read_comparisons(tmp_path)] == [0, 1]
     test, fit = (load_scores(scores_path(folder, part)) for part in ("test", "fit"))
     assert test.gates is not None
     assert set(test.ids).isdisjoint(fit.ids)
@@ -83,7 +83,7 @@ def test_out_of_fold_scores_are_of_copies_that_did_not_see_the_clip(
 
 def test_without_a_gate_the_other_fusions_are_compared(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(fusion="search"))
-    assert set(results["fusions"]) == set(FUSIONS)
+    assert set(results["fusions"]) == {*FUSIONS} - {"gating"}
     assert [event["stage"] for event in events if event["event"] == "finished"] == ["rgb", "flow"]
     assert results["gains"] == []
 
