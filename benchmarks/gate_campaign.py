@@ -35,9 +35,10 @@ from gating.config import GATING
 from gating.data import plan_trial
 from gating.evaluation.comparison import Comparison
 from gating.evaluation.results import read_comparison, results_json
+from gating.events import Event, OnEvent
 from gating.places import Place
 from gating.run_folder import trial_folder
-from gating.statistics import correct_answers
+from gating.statistics import correct_predictions
 from gating.train_config import GateData, TrainConfig, train_preset
 from gating.trial import Trial, TrialOptions
 
@@ -93,22 +94,22 @@ def run_job(job: Job) -> tuple[Path, float]:
         folder = trial_folder(job.out, data.split, data.part, job.config.seed)
         options = TrialOptions(
             folder=folder,
-            place=Place(torch.device("cpu")),
+            process_group=Place(torch.device("cpu")),
             loading=Loading(micro_batch=64),
             resume=True,
-            tell=_tell(folder),
+            on_event=_log_of(folder),
         )
         Trial(data, job.config, options).run(kind=job.split.kind)
     return folder, time.monotonic() - began
 
 
-def _tell(folder: Path) -> Callable[[dict[str, Any]], None]:
-    def tell(event: dict[str, Any]) -> None:
+def _log_of(folder: Path) -> OnEvent:
+    def log(event: Event) -> None:
         if event["event"] == "epoch" and event["epoch"] + 1 == event["epochs"]:
             valid = event["validation"]
             print(f"{folder} {event['stage']}: validation top-1 {100 * valid['top1']:.1f} %", flush=True)
 
-    return tell
+    return log
 
 
 def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Comparison], list[float]]:
@@ -281,7 +282,7 @@ def right_originals(judgements: Sequence[Comparison]) -> dict[str, float]:
     for one in judgements:
         own = np.array([not k.endswith(MIRRORED) for k in one.scores.ids])
         for name, scores in one.fused.items():
-            counts[name] += int((correct_answers(scores, one.scores.labels) & own).sum())
+            counts[name] += int((correct_predictions(scores, one.scores.labels) & own).sum())
     return {name: count / seeds for name, count in counts.items()}
 
 

@@ -63,11 +63,11 @@ def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> A
     from gating.rescoring import EvalOptions
 
     loading = Loading(workers=workers, micro_batch=micro_batch)
-    return EvalOptions(loading=loading, tell=_Reporter(quiet=quiet), **values)
+    return EvalOptions(loading=loading, on_event=_Reporter(quiet=quiet), **values)
 
 
 class _Reporter:
-    """Says to standard error what is scored; what was left out is said in any case."""
+    """Reports on standard error what is scored, and in any case what was left out."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

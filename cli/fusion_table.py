@@ -67,7 +67,7 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
     if gain is None:
         return
     taken = results["headroom_share"]
-    # Behind the best fixed weights there is no way to speak of.
+    # A gate behind the best fixed weights has gone none of the way.
     headroom = "" if taken is None or taken < 0 else f", {100 * taken:.0f} % of the way to the oracle"
     each = ", ".join(_signed(one) for one in gain["per_seed"])
     yield f"gating against the best fixed weights (search): {_signed(gain['mean'])} points ({each}){headroom}"
@@ -98,8 +98,8 @@ def _chance(alone: int, other: int) -> float:
     from gating.statistics import mcnemar
 
     # Clips that both have right, or both wrong, do not count in the test.
-    answers = np.repeat([True, False], [alone, other])
-    return mcnemar(answers, ~answers).p_value
+    right = np.repeat([True, False], [alone, other])
+    return mcnemar(right, ~right).p_value
 
 
 def _gates_line(trials: Sequence[Mapping[str, Any]]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--run",
     required=True,
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A run's folder, whose first finished trial answers, or a trial's: RUN/SPLIT/seedN.",
+    help="A run's folder, whose first finished trial predicts, or a trial's: RUN/SPLIT/seedN.",
 )
 @click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of a clip.")
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="The answers alone; failures stay.")
+@click.option("--quiet", "-q", is_flag=True, help="The predictions alone; failures stay.")
 @click.pass_context
 def command(
     ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
 ) -> None:
-    """Tell the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
+    """Print the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
 
-    The gate answers if it was better than the best fixed weights on the run's validation
+    The gate predicts if it was better than the best fixed weights on the run's validation
     clips, else these do. Videos are extracted first, as the run's store was, into a temporary
     store: nothing is written beside them.
 
-    Exit status: 0 all answered, 1 some failed, 2 nothing could start.
+    Exit status: 0 all predicted, 1 some failed, 2 nothing could start.
     """
     from flowkit.store.schema import Failure
     from gating.prediction import predict

@@ -68,14 +68,14 @@ def command(store: Path | None, **options: Any) -> None:
         folds = take_folds(options)
         config = take_train_config(options)
         options["out"] = options["out"] or default_run(path, config.preset)
-        results = _train(opened, splits, config, folds=folds, tell=reporter, **options)
+        results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
     if results is not None:
         print_table(results)
         click.echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
 
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
-    """Run, or in a dry run say what would be trained; only the first of several processes has results."""
+    """Run, or in a dry run say what would be trained; only the main one of several processes has results."""
     from gating.batches import Loading
     from gating.run import RunOptions, plan, train
 
@@ -86,5 +86,5 @@ def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, An
     if not dry_run:
         return train(store, splits, config, run)
     for event in plan(store, splits, config, run):
-        run.tell(event)
+        run.on_event(event)
     return None

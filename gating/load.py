@@ -158,7 +158,7 @@ class ChosenFusion:
 
 
 def choose_fusion(record: TrialRecord) -> ChosenFusion:
-    """Return the fusion that a trial's validation clips speak for.
+    """Return the fusion that is best on a trial's validation clips: the gate, or the best fixed weights.
 
     A run that was trained for another fusion than the gate predicts with that one.
 

@@ -91,7 +91,7 @@ class PredictOptions:
     jobs : int or None
         Processes that extract raw videos; None is one a core.
     executor : Executor or None
-        What extracts them in place of `jobs` processes.
+        Extracts them in place of `jobs` processes.
     on_note : callable
         Called with notes that stop nothing: the trial, its fusion, how a store differs.
     on_progress : callable
@@ -134,7 +134,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     run
         A trial's folder, or a run's: then its first finished trial predicts.
     options
-        How.
+        Which clips, how many classes, and where to compute.
 
     Yields
     ------
@@ -163,9 +163,9 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
                 options.on_note(note)
         chosen = choose_fusion(record)
         options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
-        place = stack.enter_context(joined(options.device))
-        trial = load_networks(record, device=place.device)
-        predictor = Predictor(trial, chosen, options, place)
+        process_group = stack.enter_context(joined(options.device))
+        trial = load_networks(record, device=process_group.device)
+        predictor = Predictor(trial, chosen, options, process_group)
         for store in opened:
             yield from predictor.of_store(store)
         wanted = [one for one in sources if not options.ids or one.video_id in options.ids]
@@ -222,9 +222,10 @@ class Predictor:
     """Predictions of clips by one trial's networks and chosen fusion."""
 
     def __init__(
-        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: Place
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, process_group: Place
     ) -> None:
-        self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
+        self._trial, self._chosen, self._options = trial, chosen, options
+        self._process_group = process_group
         self._classes = np.array(trial.record.classes)
 
     def of_store(self, store: Store) -> Iterator[Outcome]:
@@ -281,7 +282,7 @@ class Predictor:
             test=(),
         )
         inputs = self._trial.networks.rgb.backbone.inputs
-        return Batches(data, record.config, inputs, place=self._place, loading=self._options.loading)
+        return Batches(data, record.config, inputs, place=self._process_group, loading=self._options.loading)
 
     def _scored(self, batches: Batches, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
         """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""

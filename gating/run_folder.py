@@ -1,4 +1,4 @@
-"""A run's folder: every name, path and glob in it, and how its files are read and written.
+"""A run's folder: every name, path and glob in it, and the readers and writers of its files.
 
 ::
 
@@ -53,11 +53,11 @@ DAMAGE = (
     ValueError,
     KeyError,
     TypeError,
-    RuntimeError,  # zipfile's word for a member that seems encrypted, or packed otherwise
+    RuntimeError,  # zipfile's own for a member that seems encrypted, or packed otherwise
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What reading a damaged .npz file or its JSON raises."""
+"""Errors that reading a damaged .npz file or its JSON raises."""
 
 
 def default_run(store: Path, preset: str) -> Path:
@@ -213,7 +213,7 @@ def _compared_at(out: Path) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
-    """How a run came to be.
+    """The configuration, data and versions of a run.
 
     Attributes
     ----------
@@ -245,7 +245,7 @@ class RunContext:
 
 
 def read_context(out: Path) -> RunContext:
-    """Return what `results.json` of a run's folder says; it may be absent, or lack anything.
+    """Return the context in a run's `results.json`, which may be absent or lack anything.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def open_log(trial: Path) -> Iterator[OnEvent]:
-    """Yield what appends an event to a trial's log, a JSON line with its time."""
+    """Yield an `on_event` that appends to a trial's log, a JSON line with its time."""
     trial.mkdir(parents=True, exist_ok=True)
     with (trial / LOG).open("a", encoding="utf-8") as file:
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from gating.batches import Batches, Step
 from gating.crop_draw import seed_of
 from gating.epoch_clock import EpochClock
 from gating.errors import TrainingError
+from gating.events import OnEvent
 from gating.interrupts import Interruptions
 from gating.parameter_groups import parameter_groups
 from gating.precision import autocast
@@ -26,8 +27,6 @@ from gating.stage_files import Progress, Stage, StageFiles
 from gating.tasks import Task, TaskOutput
 from gating.validation import validate
 
-Event = dict[str, Any]
-Tell = Callable[[Event], None]
 LOGGED_STEPS = 10
 """How many steps of an epoch are told of, about."""
 
@@ -48,7 +47,7 @@ class Trainer:
         "finished", "stage": its name, ...}; in the first process alone.
     """
 
-    def __init__(self, task: Task, batches: Batches, stage: Stage, *, tell: Tell) -> None:
+    def __init__(self, task: Task, batches: Batches, stage: Stage, *, tell: OnEvent) -> None:
         self.task, self.batches, self.stage = task, batches, stage
         self.place, self.config, self.schedule = batches.place, batches.config, stage.schedule
         self.files = StageFiles(stage, self.place)

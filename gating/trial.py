@@ -19,13 +19,14 @@ from gating.data import PARTS, TrialData
 from gating.evaluation.comparison import Comparison, SplitKind
 from gating.evaluation.infer import Networks
 from gating.evaluation.judge import Evaluation
+from gating.events import OnEvent
 from gating.gate import GatingConvNet
 from gating.places import Place
 from gating.run_folder import is_trial, out_of_fold_stage, write_trial
 from gating.stage_files import Stage
 from gating.streams import Stream, build_stream, check_same_features
 from gating.tasks import GateTask, StreamTask, Task
-from gating.train import Tell, Trainer
+from gating.train import Trainer
 from gating.train_config import TrainConfig
 from gating.validation import validate
 
@@ -42,30 +43,30 @@ _OF_STREAMS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialOptions:
-    """How a trial is run, without effect on what it learns.
+    """Options of a trial, without effect on what it learns.
 
     Parameters
     ----------
     folder : Path
         Of the trial.
-    place : Place
-        This process.
+    process_group : Place
+        This process, and the others of the run.
     loading : Loading
         Workers and micro-batches.
     resume : bool
         Go on with unfinished stages.
     checkpoint_seconds : float
         Between checkpoints within an epoch.
-    tell : callable
+    on_event : callable
         Gets each event.
     """
 
     folder: Path
-    place: Place
+    process_group: Place
     loading: Loading
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: Tell
+    on_event: OnEvent
 
 
 class Trial:
@@ -73,9 +74,9 @@ class Trial:
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
-        self.device = options.place.device
+        self.device = options.process_group.device
         inputs = self._new_stream("rgb").backbone.inputs
-        self.batches = Batches(data, config, inputs, place=options.place, loading=options.loading)
+        self.batches = Batches(data, config, inputs, place=options.process_group, loading=options.loading)
 
     def run(self, *, kind: SplitKind = "subset") -> Comparison:
         """Train what is missing, score the clips, and compare every fusion on the test part."""
@@ -137,13 +138,13 @@ class Trial:
         return gate
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
-        """Say that a stream's own clips, which the gate is to learn from, show it hardly an error."""
+        """Warn that a stream's own clips, which the gate is to learn from, show it hardly an error."""
         task, precision = StreamTask(stream), self.batches.precision
         own, other = (
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]
             for ids in (self.data.learn, self.data.validation)
         )
-        if own - other > OVERFITTED and self.options.place.leads:
+        if own - other > OVERFITTED and self.options.process_group.leads:
             warnings.warn(
                 f"the {stream.config.modality} stream has {100 * own:.1f} % of its own training clips right, "
                 f"{100 * other:.1f} % of the validation clips: with gate data 'same' the gate sees hardly an "
@@ -168,7 +169,7 @@ class Trial:
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
-        Trainer(task, self.batches, stage, tell=self.options.tell).fit()
+        Trainer(task, self.batches, stage, tell=self.options.on_event).fit()
 
     def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
         config = self.config.stream(modality, len(self.data.classes))
@@ -176,5 +177,5 @@ class Trial:
         return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _write_record(self) -> None:
-        if self.options.place.leads:
+        if self.options.process_group.leads:
             write_trial(self.options.folder, self.config, self.data.record())

@@ -21,7 +21,7 @@ from gating.statistics import (
     McNemar,
     bootstrap_interval,
     calibration,
-    correct_answers,
+    correct_predictions,
     mcnemar,
     mean_class_accuracy,
 )
@@ -82,7 +82,7 @@ class Comparison:
         if GATING not in self.fused:
             return None
         labels = self.scores.labels
-        return mcnemar(*(correct_answers(self.fused[name], labels) for name in (GATING, BASELINE)))
+        return mcnemar(*(correct_predictions(self.fused[name], labels) for name in (GATING, BASELINE)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,11 +129,11 @@ def gains(comparisons: Sequence[Comparison]) -> list[Gain]:
     if GATING not in comparisons[0].fused:
         return []
     pools = pooled(comparisons)
-    own, weights, clips = _answers(GATING, pools)
+    own, weights, clips = _right(GATING, pools)
     found = []
     for rival in comparisons[0].fused:
         if rival != GATING:
-            difference = own.astype(np.float64) - _answers(rival, pools)[0]
+            difference = own.astype(np.float64) - _right(rival, pools)[0]
             interval = bootstrap_interval(difference * weights, clusters=clips)
             per_seed = tuple((difference * weights).mean(axis=1).tolist())
             found.append(
@@ -198,22 +198,27 @@ def _pool(parts: Sequence[Comparison]) -> Pool:
     )
 
 
-def _answers(
+def _right(
     name: str, pools: Mapping[str, Sequence[Pool]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.str_]]:
-    """Return answers (seeds, clips), each clip's weight, and its id; weights make splits count alike."""
-    answers = [[correct_answers(pool.fused[name], pool.labels) for pool in seeds] for seeds in pools.values()]
+    """Return which predictions are right (seeds, clips), each clip's weight and its id.
+
+    The weights make splits count alike.
+    """
+    right = [
+        [correct_predictions(pool.fused[name], pool.labels) for pool in seeds] for seeds in pools.values()
+    ]
     ids = [seeds[0].ids for seeds in pools.values()]
     whole = sum(len(one) for one in ids)
     weights = [np.full(len(one), whole / (len(ids) * len(one))) for one in ids]
-    rows = np.concatenate([np.stack(seeds) for seeds in answers], axis=1)
+    rows = np.concatenate([np.stack(seeds) for seeds in right], axis=1)
     return rows, np.concatenate(weights), np.concatenate([np.array(one) for one in ids])
 
 
 def _row(name: str, pools: Mapping[str, Sequence[Pool]]) -> FusionRow:
-    answers, weights, clips = _answers(name, pools)
-    interval = bootstrap_interval(answers * weights, clusters=clips)
-    per_seed = (answers * weights).mean(axis=1)
+    right, weights, clips = _right(name, pools)
+    interval = bootstrap_interval(right * weights, clusters=clips)
+    per_seed = (right * weights).mean(axis=1)
     each = [pool for seeds in pools.values() for pool in seeds]
     return FusionRow(
         top1=interval.estimate,

@@ -119,7 +119,7 @@ def judge(
         Scores of clips that the streams which gave them did not learn from. Without features (they
         are out-of-fold streams' scores) the fusions that read features are fitted on `validation`.
     validation
-        Scores of the final streams on clips kept from learning; it says whether the gate is preferred.
+        Scores of the final streams on clips kept from learning; they decide whether the gate is preferred.
     split, part, kind, seed
         Of the comparison.
     names

@@ -1,4 +1,4 @@
-"""Everything that one trial's networks say of a set of clips, kept as an .npz file.
+"""Scores, features and gates of a set of clips by one trial's networks, kept as an .npz file.
 
 All tables, tests and pages are made from these arrays alone, so that they can be made again
 without a network.
@@ -38,14 +38,14 @@ class ClipScores:
         float64 (N, C), scores before softmax, means over segments and crops.
     flow_features, rgb_features : NDArray or None
         float64 (N, D), pooled features, averaged likewise; None where the scores are of
-        fold copies, whose features say nothing about the final streams'.
+        out-of-fold streams, whose features are no use to the final streams.
     gates : NDArray or None
         float64 (N, 2), weights of flow and rgb as the gate gave them, before any fallback; means
         over segments with placement "snippet".
     gated : NDArray or None
         float64 (N, C), the gate's fused scores, with the fixed weights where both gates are zero.
     segments, crops : int
-        How many of each the means are over.
+        The number of each that the means are over.
     """
 
     ids: tuple[str, ...]
@@ -62,7 +62,7 @@ class ClipScores:
     crops: int = 1
 
     def __post_init__(self) -> None:
-        """Check that all arrays speak of the same clips."""
+        """Check that all arrays are of the same clips."""
         count = len(self.ids)
         for name in (*_ARRAYS, "groups"):
             value = getattr(self, name)
@@ -81,7 +81,7 @@ class ClipScores:
         return len(self.ids)
 
     def fusion_data(self) -> FusionData:
-        """Return what `gating.fusions` reads."""
+        """Return the part that `gating.fusions` reads."""
         return FusionData(
             flow=self.flow,
             rgb=self.rgb,

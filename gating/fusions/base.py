@@ -1,4 +1,4 @@
-"""What a fusion sees of a set of clips, what every fusion can do, and what each one declares of itself.
+"""The data that fusions read, and the base class: what every fusion does and declares of itself.
 
 A fusion is one class in a file of its own and one line in `gating.fusions.FUSIONS`. The comparison,
 the command's table and the report ask it for its kind, for what it sums and for what it needs; no
@@ -24,7 +24,7 @@ Need = Literal["features", "images", "labels"]
 
 
 class Kind(enum.StrEnum):
-    """How a fusion comes by its weights, in the order of tables; the value is what they print."""
+    """The origin of a fusion's weights, in the order of tables, which print the value."""
 
     STREAM = "one stream"
     FIXED = "fixed weights"
@@ -78,7 +78,7 @@ class FusionData:
 
     @property
     def classes(self) -> int:
-        """How many classes the scores have."""
+        """The number of classes of the scores."""
         return int(self.flow.shape[1])
 
     def offers(self, needs: Set[Need]) -> bool:
@@ -114,12 +114,12 @@ class Fusion(abc.ABC):
     kind : Kind
         Where tables list it.
     description : str
-        What it computes, in a line.
+        The fused score, in a line.
     sums : {"scores", "probabilities"}
-        What its scores are sums of. Sums of probabilities are scaled to be its confidence; all
+        Terms of its scores. Sums of probabilities are scaled to be its confidence; all
         others go through softmax.
     needs : set of {"features", "images", "labels"}
-        What it reads of clips beside both streams' scores. Features must be of the same networks
+        Data of the clips that it reads beside both streams' scores. Features must be of the same networks
         where it is fitted and where it is applied.
     """
 

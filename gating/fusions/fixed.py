@@ -8,7 +8,7 @@ import numpy as np
 
 from gating.config import FIXED_WEIGHTS
 from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores, Sums, softmax
-from gating.statistics import correct_answers, top1
+from gating.statistics import correct_predictions, top1
 
 # Flow's fraction of the two weights; both single streams are among them.
 FRACTIONS = np.linspace(0, 1, 101)
@@ -16,7 +16,7 @@ FRACTIONS = np.linspace(0, 1, 101)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FixedWeights(Fusion):
-    """`flow` times what `sums` says of flow, plus `rgb` times rgb's; 0 and 1 take one stream alone."""
+    """`flow` times flow's scores or probabilities plus `rgb` times rgb's; 0 and 1 take one stream alone."""
 
     flow: float
     rgb: float
@@ -113,6 +113,6 @@ class Oracle(Fusion):
 
     def apply(self, data: FusionData) -> Scores:
         """Return rgb's scores where only rgb is right, flow's elsewhere, float64 (N, classes)."""
-        only_rgb = correct_answers(data.rgb, data.labels) & ~correct_answers(data.flow, data.labels)
+        only_rgb = correct_predictions(data.rgb, data.labels) & ~correct_predictions(data.flow, data.labels)
         scores: Scores = np.where(only_rgb[:, None], data.rgb, data.flow).astype(np.float64)
         return scores

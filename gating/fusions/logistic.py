@@ -35,7 +35,7 @@ class Logistic(Fusion):
 
     @property
     def description(self) -> str:
-        """What it reads."""
+        """The regression and its columns."""
         return f"logistic regression on both streams' {self.reads}"
 
     @property

@@ -1,7 +1,7 @@
 """A gate that sees scores alone: the strongest cheap baseline of the gating ConvNet.
 
 A small net reads both streams' probabilities and their entropies and gives a pair of weights
-for each clip. What the gating ConvNet has above it, it has from the images.
+for each clip. Whatever the gating ConvNet gains over it comes from the images.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from gating.evaluation.comparison import Comparison, FusionRow, Gain, pooled
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, join, note, tag
 from gating.report.wording import NOTHING, chance, percent, points, span, span_of_points
-from gating.statistics import McNemar, correct_answers, headroom_share, mcnemar
+from gating.statistics import McNemar, correct_predictions, headroom_share, mcnemar
 
 
 def headline(evidence: Evidence) -> Html:
@@ -66,7 +66,7 @@ def paired_tests(judgements: Sequence[Comparison]) -> list[McNemar]:
     Seeds are not stacked: their answers to one clip depend on each other.
     """
     return [
-        mcnemar(*(correct_answers(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
+        mcnemar(*(correct_predictions(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
         for seeds in pooled(judgements).values()
         for pool in seeds
     ]

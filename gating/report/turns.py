@@ -11,7 +11,7 @@ import numpy as np
 from gating.config import BASELINE, GATING
 from gating.evaluation.comparison import Comparison
 from gating.fusions import softmax
-from gating.statistics import correct_answers
+from gating.statistics import correct_predictions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ def choose(turns: Iterable[Turn], count: int) -> tuple[list[Turn], list[Turn]]:
 
 def _answers(one: Comparison) -> list[_Answer]:
     labels = one.scores.labels
-    right = {name: correct_answers(one.fused[name], labels) for name in (GATING, BASELINE)}
+    right = {name: correct_predictions(one.fused[name], labels) for name in (GATING, BASELINE)}
     change = right[GATING].astype(int) - right[BASELINE]
     rows = np.arange(len(labels))
     margins = softmax(one.fused[GATING])[rows, labels] - softmax(one.fused[BASELINE])[rows, labels]

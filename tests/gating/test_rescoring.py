@@ -47,7 +47,7 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> EvalOptions:
-    plain = EvalOptions(segments=2, device="cpu", loading=Loading(), tell=lambda event: None)
+    plain = EvalOptions(segments=2, device="cpu", loading=Loading(), on_event=lambda event: None)
     return dataclasses.replace(plain, **changes)
 
 
@@ -106,7 +106,7 @@ def test_unfinished_trials_are_left_out_and_told(run: FinishedRun) -> None:
     shutil.rmtree(run.out / "5-fold-1/seed0/scores")
     (run.out / "5-fold-1/seed0/judgement.json").unlink()
     events: list[dict[str, Any]] = []
-    results = evaluated(run, tell=events.append)
+    results = evaluated(run, on_event=events.append)
     assert [one["part"] for one in results["trials"]] == ["0"]
     assert [(one["part"], one["stages"]) for one in events if one["event"] == "unfinished"] == [
         ("1", ["gate"])

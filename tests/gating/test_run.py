@@ -21,11 +21,11 @@ from gating.batches import Loading
 from gating.data import plan_trial
 from gating.evaluation.results import read_comparisons
 from gating.evaluation.scores import load_scores
+from gating.events import Event
 from gating.fusions import FUSIONS
 from gating.places import Place
 from gating.run import RunOptions, plan, train
 from gating.run_folder import scores_path, trial_folder
-from gating.train import Event
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
@@ -33,7 +33,7 @@ from tests.labelled import five_folds, quick
 
 def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:
     events: list[Event] = []
-    given = RunOptions(out=out, folds=("0",), loading=Loading(), tell=events.append, **options)
+    given = RunOptions(out=out, folds=("0",), loading=Loading(), on_event=events.append, **options)
     results = train(store, [five_folds(store)], config, given)
     assert results is not None
     return results, events
@@ -65,7 +65,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     assert again["fusions"] == results["fusions"]
 
 
-def test_out_of_fold_scores_are_of_copies_that_did_not_see_the_clip(
+def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
     labelled_store: Store, tmp_path: Path
 ) -> None:
     config = quick(gate_data="out-of-fold", stream_folds=2)
@@ -116,7 +116,7 @@ def test_splits_are_kept_beside_the_store(
 
 
 def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=Loading(), tell=lambda event: None)
+    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=Loading(), on_event=lambda event: None)
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     told = "\n".join(event["lines"])
     for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
@@ -125,7 +125,7 @@ def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path)
 
 
 def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path, folds=("7",), loading=Loading(), tell=lambda event: None)
+    options = RunOptions(out=tmp_path, folds=("7",), loading=Loading(), on_event=lambda event: None)
     with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
         train(labelled_store, [five_folds(labelled_store)], quick(), options)
 
@@ -147,7 +147,7 @@ def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_pat
     first = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
     events: list[Event] = []
     options = TrialOptions(
-        folder=tmp_path, place=Place(torch.device("cpu")), loading=Loading(), tell=events.append
+        folder=tmp_path, process_group=Place(torch.device("cpu")), loading=Loading(), on_event=events.append
     )
     Trial(first, config, options).trained()
     other = dataclasses.replace(first, gate=first.gate[1:])

@@ -62,7 +62,7 @@ def test_labels_of_the_test_clips_change_the_oracle_alone(
     assert (one.search_share, one.validation) == (other.search_share, other.validation)
 
 
-def test_rivals_are_fitted_on_the_held_out_clips(
+def test_baselines_are_fitted_on_the_held_out_clips(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
     one, other = (judged(test_clips, fit, validation) for fit in (held, shuffled(held)))
@@ -78,7 +78,7 @@ def test_validation_labels_fit_nothing_where_held_out_clips_have_features(
         np.testing.assert_array_equal(one.fused[name], other.fused[name])
 
 
-def test_features_are_fitted_on_validation_where_fold_copies_gave_the_scores(
+def test_features_are_fitted_on_validation_where_out_of_fold_streams_gave_the_scores(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
     folds = dataclasses.replace(held, flow_features=None, rgb_features=None)
