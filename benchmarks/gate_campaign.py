@@ -30,14 +30,15 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
+from gating.config import GATING
 from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
-from gating.judgement import GATING, Judgement
-from gating.judgement_files import read_judgement
-from gating.results import results_json
-from gating.run import trial_folder
-from gating.statistics import correct_answers
+from gating.evaluation.comparison import Comparison
+from gating.evaluation.results import read_comparison, results_json
+from gating.events import Event, OnEvent
+from gating.run_folder import trial_folder
+from gating.statistics import correct_predictions
 from gating.train_config import GateData, TrainConfig, train_preset
 from gating.trial import Trial, TrialOptions
 
@@ -93,33 +94,33 @@ def run_job(job: Job) -> tuple[Path, float]:
         folder = trial_folder(job.out, data.split, data.part, job.config.seed)
         options = TrialOptions(
             folder=folder,
-            place=ProcessGroup(torch.device("cpu")),
+            process_group=ProcessGroup(torch.device("cpu")),
             loading=LoaderConfig(micro_batch=64),
             resume=True,
-            tell=_tell(folder),
+            on_event=_log_of(folder),
         )
         Trial(data, job.config, options).run(kind=job.split.kind)
     return folder, time.monotonic() - began
 
 
-def _tell(folder: Path) -> Callable[[dict[str, Any]], None]:
-    def tell(event: dict[str, Any]) -> None:
+def _log_of(folder: Path) -> OnEvent:
+    def log(event: Event) -> None:
         if event["event"] == "epoch" and event["epoch"] + 1 == event["epochs"]:
             valid = event["validation"]
             print(f"{folder} {event['stage']}: validation top-1 {100 * valid['top1']:.1f} %", flush=True)
 
-    return tell
+    return log
 
 
-def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Judgement], list[float]]:
+def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Comparison], list[float]]:
     """Run trials, several at once; return their judgements and durations, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         done = list(pool.map(run_job, jobs))
-    return [read_judgement(folder) for folder, _ in done], [seconds for _, seconds in done]
+    return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(judgements: Sequence[Judgement], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+def summary(judgements: Sequence[Comparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
     """Return what a part's raw result says."""
     found = results_json(judgements, seconds_per_trial=list(seconds), **more)
     gain = {one["rival"]: one for one in found["gains"]}
@@ -274,19 +275,18 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
     return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
 
 
-def right_originals(judgements: Sequence[Judgement]) -> dict[str, float]:
+def right_originals(judgements: Sequence[Comparison]) -> dict[str, float]:
     """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
     seeds = len({one.seed for one in judgements})
     counts = dict.fromkeys(judgements[0].fused, 0)
     for one in judgements:
         own = np.array([not k.endswith(MIRRORED) for k in one.scores.ids])
         for name, scores in one.fused.items():
-            counts[name] += int((correct_answers(scores, one.scores.labels) & own).sum())
+            counts[name] += int((correct_predictions(scores, one.scores.labels) & own).sum())
     return {name: count / seeds for name, count in counts.items()}
 
 
 def _weizmann_store(folder: Path) -> Path:
-    from flowkit.extraction.run import extract
     from flowkit.extraction.sources import find_sources
 
     videos = ROOT.parent / "shared" / "data" / "labelled" / "weizmann4" / "videos"
@@ -294,7 +294,7 @@ def _weizmann_store(folder: Path) -> Path:
         raise FlowkitError("weizmann4 needs the shared data beside the checkout")
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "store.h5"
-    extract(find_sources([videos]), store)
+    flowkit.extract(find_sources([videos]), store)
     return store
 
 

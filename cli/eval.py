@@ -45,8 +45,8 @@ def command(out: Path, **options: Any) -> None:
     every fusion is fitted again, and the run's scores/*.npz and results.json are replaced.
     """
     import flowkit
-    from gating.evaluate import evaluate
-    from gating.load import recorded_store
+    from gating.rescoring import evaluate
+    from gating.run_folder import recorded_store
 
     from .fusion_table import print_table
 
@@ -60,21 +60,21 @@ def command(out: Path, **options: Any) -> None:
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
     from gating.data.loader import LoaderConfig
-    from gating.evaluate import EvalOptions
+    from gating.rescoring import EvalOptions
 
     loading = LoaderConfig(workers=workers, micro_batch=micro_batch)
-    return EvalOptions(loading=loading, tell=_Reporter(quiet=quiet), **values)
+    return EvalOptions(loading=loading, on_event=_Reporter(quiet=quiet), **values)
 
 
 class _Reporter:
-    """Says to standard error what is scored; what was left out is said in any case."""
+    """Reports on standard error what is scored, and in any case what was left out."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._noted: set[str] = set()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Show one event of `gating.evaluate`."""
+        """Show one event of `gating.rescoring`."""
         trial = f"split {event['split']}, tested on {event['part']}, seed {event['seed']}"
         if event["event"] == "unfinished":
             click.echo(f"{trial}: left out, not finished: {', '.join(event['stages'])}", err=True)

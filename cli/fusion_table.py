@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-_GATING, _BASELINE, _ORACLE = "gating", "search", "oracle"
 _HEAD = ("fusion", "top-1 %", "95 % interval", "mean class %", "spread", "gating's gain", "95 % interval")
 _WITHOUT_GATE = 5
 _GAP = "  "
@@ -20,7 +19,7 @@ def print_table(results: Mapping[str, Any]) -> None:
     Parameters
     ----------
     results
-        As `gating.results.results_json` makes it.
+        As `gating.evaluation.results.results_json` makes it.
     """
     rows = [_HEAD, *_rows(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
@@ -37,14 +36,14 @@ def print_table(results: Mapping[str, Any]) -> None:
 
 
 def _rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each fusion, the gate and then the oracle last."""
+    """Yield a row for each fusion, by kind: the gate and then the bound last."""
+    from gating.fusions import Kind, in_order, kind_of
+
     gains = {gain["rival"]: gain for gain in results["gains"]}
-    names = [name for name in results["fusions"] if name not in (_GATING, _ORACLE)]
-    names += [name for name in (_GATING, _ORACLE) if name in results["fusions"]]
-    for name in names:
+    for name in in_order(results["fusions"]):
         row, gain = results["fusions"][name], gains.get(name)
         yield (
-            f"{name} (to read only)" if name == _ORACLE else name,
+            f"{name} (to read only)" if kind_of(name) == Kind.BOUND else name,
             _percent(row["top1"]),
             _interval(row["interval"]),
             _percent(row["mean_class"]),
@@ -55,6 +54,8 @@ def _rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _notes(results: Mapping[str, Any]) -> Iterator[str]:
+    from gating.config import BASELINE
+
     trials = results["trials"]
     parts = sorted({(one["split"], one["part"]) for one in trials})
     seeds = sorted({one["seed"] for one in trials})
@@ -62,12 +63,12 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
         f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over "
         "seed and clip; spread: standard deviation over seeds"
     )
-    gain = next((one for one in results["gains"] if one["rival"] == _BASELINE), None)
+    gain = next((one for one in results["gains"] if one["rival"] == BASELINE), None)
     if gain is None:
         return
-    share = results["headroom_share"]
-    # Behind the best fixed weights there is no way to speak of.
-    headroom = "" if share is None or share < 0 else f", {100 * share:.0f} % of the way to the oracle"
+    taken = results["headroom_share"]
+    # A gate behind the best fixed weights has gone none of the way.
+    headroom = "" if taken is None or taken < 0 else f", {100 * taken:.0f} % of the way to the oracle"
     each = ", ".join(_signed(one) for one in gain["per_seed"])
     yield f"gating against the best fixed weights (search): {_signed(gain['mean'])} points ({each}){headroom}"
     yield from _mcnemar_lines(trials)
@@ -97,13 +98,13 @@ def _chance(alone: int, other: int) -> float:
     from gating.statistics import mcnemar
 
     # Clips that both have right, or both wrong, do not count in the test.
-    answers = np.repeat([True, False], [alone, other])
-    return mcnemar(answers, ~answers).p_value
+    right = np.repeat([True, False], [alone, other])
+    return mcnemar(right, ~right).p_value
 
 
 def _gates_line(trials: Sequence[Mapping[str, Any]]) -> str:
-    told = [one["gates"] for one in trials if one["gates"] is not None]
-    means = {name: sum(one[name] for one in told) / len(told) for name in told[0] if name != "ratio"}
+    known = [one["gates"] for one in trials if one["gates"] is not None]
+    means = {name: sum(one[name] for one in known) / len(known) for name in known[0] if name != "ratio"}
     fallbacks, clips = (sum(one[name] for one in trials) for name in ("fallbacks", "clips"))
     return (
         f"gates: flow {means['mean_flow']:.2f} + rgb {means['mean_rgb']:.2f} = {means['mean_sum']:.2f}; "

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowkit.jobs import Progress
+
 from .compute_options import compute_options
 
 if TYPE_CHECKING:
-    from flowkit.extraction.store_run import VideoOutcome
-    from flowkit.jobs import Progress
-    from gating.predict import Answer, Prediction
+    from gating.prediction import Outcome, Prediction
 
 
 @click.command("predict")
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--run",
     required=True,
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A run's folder, whose first finished trial answers, or a trial's: RUN/SPLIT/seedN.",
+    help="A run's folder, whose first finished trial predicts, or a trial's: RUN/SPLIT/seedN.",
 )
 @click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of a clip.")
@@ -37,37 +37,37 @@ if TYPE_CHECKING:
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="The answers alone; failures stay.")
+@click.option("--quiet", "-q", is_flag=True, help="The predictions alone; failures stay.")
 @click.pass_context
 def command(
     ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
 ) -> None:
-    """Tell the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
+    """Print the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
 
-    The gate answers if it was better than the best fixed weights on the run's validation
+    The gate predicts if it was better than the best fixed weights on the run's validation
     clips, else these do. Videos are extracted first, as the run's store was, into a temporary
     store: nothing is written beside them.
 
-    Exit status: 0 all answered, 1 some failed, 2 nothing could start.
+    Exit status: 0 all predicted, 1 some failed, 2 nothing could start.
     """
     from flowkit.store.schema import Failure
-    from gating.predict import predict
+    from gating.prediction import predict
 
     failed = False
-    for answer in predict(inputs, run, _options(**options)):
-        failed |= isinstance(answer, Failure)
+    for outcome in predict(inputs, run, _options(**options)):
+        failed |= isinstance(outcome, Failure)
         if as_json:
-            click.echo(_json(answer))
-        elif isinstance(answer, Failure):
-            click.echo(f"{answer.source}: failed: {answer.reason}: {answer.detail}", err=True)
+            click.echo(_json(outcome))
+        elif isinstance(outcome, Failure):
+            click.echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
         else:
-            click.echo(_told(answer))
+            click.echo(_lines(outcome))
     ctx.exit(failed)
 
 
 def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     from gating.data.loader import LoaderConfig
-    from gating.predict import PredictOptions
+    from gating.prediction import PredictOptions
 
     if not quiet:
         values["on_note"] = lambda text: click.echo(text, err=True)
@@ -75,22 +75,21 @@ def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     return PredictOptions(loading=LoaderConfig(workers=workers), **values)
 
 
-def _json(answer: Answer) -> str:
-    return json.dumps(dataclasses.asdict(answer), ensure_ascii=False)
+def _json(outcome: Outcome) -> str:
+    return json.dumps(dataclasses.asdict(outcome), ensure_ascii=False)
 
 
-def _told(one: Prediction) -> str:
+def _lines(one: Prediction) -> str:
     weights = "" if one.weights is None else f"  flow {one.weights[0]:.2f}, rgb {one.weights[1]:.2f}"
     fallback = " (fixed weights: both gates are zero)" if one.fallback else ""
     label = f"  (label {one.label})" if one.label else ""
     lines = [f"{one.video_id}{weights}{fallback}{label}"]
-    lines += [
-        f"  {100 * share:5.1f} %  {name}" for name, share in zip(one.classes, one.probabilities, strict=True)
-    ]
+    best = zip(one.classes, one.probabilities, strict=True)
+    lines += [f"  {100 * probability:5.1f} %  {name}" for name, probability in best]
     return "\n".join(lines)
 
 
-def _show_progress(now: Progress[VideoOutcome]) -> None:
+def _show_progress(now: Progress[Any]) -> None:
     """Rewrite one line of the terminal; it goes when the last video has ended."""
     line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
     click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)

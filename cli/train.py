@@ -57,6 +57,7 @@ def command(store: Path | None, **options: Any) -> None:
     makes a page of it. For several GPUs: torchrun --nproc-per-node N -m flowkit_cli train ...
     """
     import flowkit
+    from gating.run_folder import default_run
 
     from .fusion_table import print_table
 
@@ -66,15 +67,15 @@ def command(store: Path | None, **options: Any) -> None:
         splits = take_splits(opened, options)
         folds = take_folds(options)
         config = take_train_config(options)
-        options["out"] = options["out"] or Path("runs") / f"{path.stem}-{config.preset}"
-        results = _train(opened, splits, config, folds=folds, tell=reporter, **options)
+        options["out"] = options["out"] or default_run(path, config.preset)
+        results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
     if results is not None:
         print_table(results)
         click.echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
 
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
-    """Run, or in a dry run say what would be trained; only the first of several processes has results."""
+    """Run, or in a dry run say what would be trained; only the main one of several processes has results."""
     from gating.data.loader import LoaderConfig
     from gating.run import RunOptions, plan, train
 
@@ -85,5 +86,5 @@ def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, An
     if not dry_run:
         return train(store, splits, config, run)
     for event in plan(store, splits, config, run):
-        run.tell(event)
+        run.on_event(event)
     return None

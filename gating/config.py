@@ -30,6 +30,8 @@ BACKBONES: tuple[Backbone, ...] = ("bn_inception", "resnet18", "resnet50", "effi
 TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
 # TSN's 1.5 : 1 for flow : rgb. Everywhere in the gate index 0 is flow and 1 is rgb.
 FIXED_WEIGHTS = (1.5, 1.0)
+# Fusions that are spoken of by name: the gate, the best fixed weights that it has to beat, and the bound.
+GATING, BASELINE, ORACLE = "gating", "search", "oracle"
 
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:

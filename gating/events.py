@@ -1,4 +1,4 @@
-"""What a run reports while it goes: plain dictionaries, made for a log of JSON lines.
+"""Events that a run reports while it goes: plain dictionaries, made for a log of JSON lines.
 
 ====================  ==========================================================================
 ``event``             other keys

@@ -1,74 +1,40 @@
-"""Trained networks from a trial's folder, with what they were trained on.
+"""A finished trial's networks and the fusion that it predicts with, from its folder.
 
 trial = load_networks(Path("runs/ucf101/split1/seed0"), device=torch.device("cpu"))
 trial.networks.rgb, trial.networks.flow, trial.networks.gate
+choose_fusion(trial.record).fusion
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from flowkit.errors import InvalidParameterError
-from gating.config import Modality
+from gating.config import BASELINE, GATING, Modality
 from gating.errors import CheckpointError
-from gating.judgement import GATING
+from gating.evaluation.comparison import Comparison
+from gating.evaluation.infer import Networks
+from gating.evaluation.results import read_comparison
+from gating.evaluation.scores import ClipScores, load_scores
+from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
+from gating.fusions.fixed import Search
+from gating.fusions.gating import Gating
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
-from gating.score import Networks
-from gating.train_config import TrainConfig
-from gating.training.checkpoint import BEST, check_identity, load_checkpoint
-from gating.trial import RECORD
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrialRecord:
-    """What a trial's `trial.json` says.
-
-    Attributes
-    ----------
-    folder : Path
-        Of the trial.
-    config : TrainConfig
-        With which it was trained.
-    data : mapping
-        As `gating.data.partition.TrialData.record` gives: classes, split, part, how the flow was made, and
-        digests of the clips.
-    """
-
-    folder: Path
-    config: TrainConfig
-    data: Mapping[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the scores."""
-        return tuple(self.data["classes"])
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages of the networks themselves."""
-        return ("rgb", "flow", "gate") if self.config.fusion == GATING else ("rgb", "flow")
-
-    def unfinished(self) -> list[str]:
-        """Return the stages that have not been trained to their end.
-
-        Raises
-        ------
-        CheckpointError
-            A checkpoint is damaged.
-        """
-        return [stage for stage in self.stages if not self._is_finished(stage)]
-
-    def _is_finished(self, stage: str) -> bool:
-        path = self.folder / stage / BEST
-        return path.is_file() and bool(load_checkpoint(path)["finished"])
+from gating.run_folder import (
+    RECORD,
+    TrialRecord,
+    best_checkpoint,
+    out_of_fold_stage,
+    read_trial,
+    scores_path,
+)
+from gating.training.checkpoint import check_identity, load_checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,39 +45,19 @@ class LoadedTrial:
     networks: Networks
 
 
-def read_trial(folder: Path) -> TrialRecord:
-    """Return the record of a trial's folder.
+def unfinished_stages(record: TrialRecord) -> list[str]:
+    """Return the stages of a trial that have not been trained to their end.
 
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read.
+        A checkpoint is damaged.
     """
-    path = folder / RECORD
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} is no trial: it has no {RECORD}; name a run's folder, or SPLIT/seedN in it"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        data = {name: content["data"][name] for name in ("classes", "split", "part", "flow", "clips")}
-        return TrialRecord(folder=folder, config=TrainConfig.from_json(content["config"]), data=data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error!r}; was it made by `flowkit train`?") from error
+    return [stage for stage in record.stages if not _is_finished(best_checkpoint(record.folder, stage))]
 
 
-def find_trials(out: Path) -> list[TrialRecord]:
-    """Return the records of all trials of a run's folder, finished or not, by split, part and seed.
-
-    Raises
-    ------
-    CheckpointError
-        There is none, or one cannot be read.
-    """
-    found = [read_trial(path.parent) for path in out.glob(f"*/seed*/{RECORD}")]
-    if not found:
-        raise CheckpointError(f"{out} is no run: it has no SPLIT/seedN/{RECORD}; train one with --out {out}")
-    return sorted(found, key=_order)
+def _is_finished(path: Path) -> bool:
+    return path.is_file() and bool(load_checkpoint(path)["finished"])
 
 
 def load_networks(trial: Path | TrialRecord, *, device: torch.device) -> LoadedTrial:
@@ -134,15 +80,15 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device) -> LoadedT
     return LoadedTrial(record=record, networks=networks)
 
 
-def load_copies(record: TrialRecord, fold: int, *, device: torch.device) -> Networks:
-    """Return the stream copies that were trained without one fold.
+def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.device) -> Networks:
+    """Return the streams that were trained without one fold.
 
     Raises
     ------
     CheckpointError
         As `load_networks`.
     """
-    flow, rgb = (_stream(record, f"fold{fold}/{one}", one, device) for one in ("flow", "rgb"))
+    flow, rgb = (_stream(record, out_of_fold_stage(fold, one), one, device) for one in ("flow", "rgb"))
     networks = Networks(flow=flow, rgb=rgb)
     networks.eval()
     return networks
@@ -155,7 +101,7 @@ def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.d
 
 
 def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
-    path = record.folder / stage / BEST
+    path = best_checkpoint(record.folder, stage)
     if not path.is_file():
         raise CheckpointError(
             f"{path} is absent: the stage {stage!r} has not been trained; go on with `flowkit train --resume`"
@@ -173,34 +119,72 @@ def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
-        told = " ".join(str(error).split())  # torch tells over several lines
+        differing = " ".join(str(error).split())  # torch writes it over several lines
         raise CheckpointError(
-            f"{path} does not fit the networks of {record.folder / RECORD}: {told} Put back the files of "
-            "one trial"
+            f"{path} does not fit the networks of {record.folder / RECORD}: {differing} Put back the files "
+            "of one trial"
         ) from error
 
 
-def _order(record: TrialRecord) -> tuple[str, int, str, int]:
-    part = str(record.data["part"])
-    return str(record.data["split"]), len(part) if part.isdigit() else 0, part, record.config.seed
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenFusion:
+    """A fusion that can be applied to new clips.
+
+    Attributes
+    ----------
+    name : str
+        "gating", "search", or what the run was trained for.
+    reason : str
+        Why it is this one.
+    fusion : Fusion
+        Fitted.
+    """
+
+    name: str
+    reason: str
+    fusion: Fusion
+
+    def probabilities(self, clips: ClipScores) -> Scores:
+        """Return each clip's probabilities, float64 (N, classes)."""
+        return self.fusion.to_probabilities(self.fusion.apply(clips.fusion_data()))
+
+    def weights(self, clips: ClipScores) -> Scores | None:
+        """Return each clip's weights of flow and rgb, float64 (N, 2); None without such a pair."""
+        return self.fusion.clip_weights(clips.fusion_data())
+
+    def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
+        """Return which clips got the fixed weights since both gates were zero, bool (N,)."""
+        return self.fusion.fell_back(clips.fusion_data())
 
 
-def recorded_store(out: Path) -> Path:
-    """Return the store that a run was trained on, as its `results.json` names it.
+def choose_fusion(record: TrialRecord) -> ChosenFusion:
+    """Return the fusion that is best on a trial's validation clips: the gate, or the best fixed weights.
+
+    A run that was trained for another fusion than the gate predicts with that one.
 
     Raises
     ------
-    CheckpointError
-        The folder is no run.
-    InvalidParameterError
-        It names none, or one that is not there.
+    ScoresError
+        The trial's fusions have not been compared.
     """
-    find_trials(out)
-    try:
-        named = json.loads((out / "results.json").read_text(encoding="utf-8"))["data"]["store"]
-    except (OSError, ValueError, KeyError, TypeError):
-        named = None
-    if not isinstance(named, str) or not Path(named).is_file():
-        told = "does not tell its store" if named is None else f"was trained on {named}, which is not there"
-        raise InvalidParameterError(f"the run {out} {told}; name the store with --store")
-    return Path(named)
+    comparison, asked = read_comparison(record.folder), record.config.fusion
+    if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:  # new clips have no labels
+        reason = f"the run was trained for --fusion {asked}"
+        return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
+    if comparison.prefers_gate:
+        gate = Gating(fixed=record.config.net.fixed)
+        return ChosenFusion(name=GATING, reason=_preference(comparison), fusion=gate)
+    reason = _preference(comparison) if asked == GATING else "the run has no gate"
+    return ChosenFusion(name=BASELINE, reason=reason, fusion=Search(fraction=comparison.search_share))
+
+
+def _preference(comparison: Comparison) -> str:
+    gate, search = (100 * comparison.validation[name] for name in (GATING, BASELINE))
+    return f"top-1 on the validation clips is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
+
+
+def _fitted(name: str, record: TrialRecord) -> Fusion:
+    fusion = build_fusion(name)
+    fit_on = load_scores(scores_path(record.folder, "fit"))
+    fusion.fit(fit_on.fusion_data(), seed=record.config.seed)
+    return fusion

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +20,25 @@ import flowkit
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.config import check_choice
+from gating.config import GATING, check_choice
 from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
-from gating.describe import describe
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
+from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.results import read_comparisons, results_json
 from gating.events import Event, OnEvent
 from gating.fusions import FUSIONS
-from gating.judgement import GATING, Judgement, SplitKind
-from gating.judgement_files import read_judgements
-from gating.results import results_json
+from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
 
-RESULTS, LOG = "results.json", "log.jsonl"
+# Classes whose clips are counted one by one before training.
+_MOST_CLASSES = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """How a run is carried out, without effect on what it learns.
+    """Options of a run, without effect on what it learns.
 
     Parameters
     ----------
@@ -60,8 +58,8 @@ class RunOptions:
         Go on with an unfinished run.
     checkpoint_seconds : float
         Between checkpoints within an epoch, > 0.
-    tell : callable
-        Gets each event, in the first process.
+    on_event : callable
+        Gets each event of `gating.events`, in the main process.
     """
 
     out: Path
@@ -72,7 +70,7 @@ class RunOptions:
     loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: OnEvent
+    on_event: OnEvent
 
     def __post_init__(self) -> None:
         """Check the seeds."""
@@ -83,7 +81,7 @@ class RunOptions:
 def train(
     store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
 ) -> dict[str, Any] | None:
-    """Train and judge every trial, write `results.json`, and return its content.
+    """Train every trial, compare its fusions, write `results.json`, and return its content.
 
     Stages that have finished are loaded. All trials' data are planned, and so checked, before
     the first is trained.
@@ -95,12 +93,12 @@ def train(
     config
         What is learned; its `seed` is replaced by each of the options'.
     options
-        Where, with which seeds, and how.
+        The folder, the seeds, and where to compute.
 
     Returns
     -------
     dict or None
-        None in all processes of a torchrun but the first.
+        None in all processes of a torchrun but the main one.
 
     Raises
     ------
@@ -112,25 +110,28 @@ def train(
     plans = _plans(store, splits, config, options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    with join_process_group(options.device) as place:
-        if place.is_main:
+    with join_process_group(options.device) as process_group:
+        if process_group.is_main:
             for split in splits:
                 write_split(store.path, split)
-        judgements = [_trial(data, own, options, place=place, kind=split.kind) for split, data, own in plans]
-        if not place.is_main:
+        comparisons = [
+            _trial(data, own, options, process_group=process_group, kind=split.kind)
+            for split, data, own in plans
+        ]
+        if not process_group.is_main:
             return None
-        results = results_json(judgements, **_context(store, plans[0][1], config))
+        results = results_json(comparisons, **_context(store, plans[0][1], config))
         write_results(options.out, results)
         return results
 
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
-    """Return what `train` would tell of each trial before it starts, having checked all data."""
-    place = process_group_from_environment()
-    if not place.is_main:
+    """Return the events that `train` would report of each trial before it starts, having checked all data."""
+    process_group = process_group_from_environment()
+    if not process_group.is_main:
         return []
     return [
-        _announced(data, own, place=place, loading=options.loading)
+        _announced(data, own, process_group=process_group, loading=options.loading)
         for _, data, own in _plans(store, splits, config, options)
     ]
 
@@ -149,30 +150,19 @@ def _plans(
     return found
 
 
-def _announced(data: TrialData, config: TrainConfig, *, place: ProcessGroup, loading: LoaderConfig) -> Event:
-    lines = describe(data, config, process_group=place, loader_config=loading)
+def _announced(
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loading: LoaderConfig
+) -> Event:
+    lines = _described(data, config, process_group=process_group, loading=loading)
     which = {"split": data.split, "part": data.part, "seed": config.seed}
     return {"event": "trial", **which, "lines": lines}
 
 
 def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
-    """Make `results.json` again from the judgements of a run's folder, and return its content."""
-    results = results_json(read_judgements(out), **_context(store, data, config))
+    """Make `results.json` again from the comparisons of a run's folder, and return its content."""
+    results = results_json(read_comparisons(out), **_context(store, data, config))
     write_results(out, results)
     return results
-
-
-def trial_folder(out: Path, split: str, part: str, seed: int) -> Path:
-    """Return the folder of one trial."""
-    return out / (split if part == "test" else f"{split}-{part}") / f"seed{seed}"
-
-
-def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json` in place of what was there."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f"{RESULTS}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
-    temporary.replace(out / RESULTS)
 
 
 def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ...]:
@@ -184,53 +174,50 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 
 
 def _trial(
-    data: TrialData, config: TrainConfig, options: RunOptions, *, place: ProcessGroup, kind: SplitKind
-) -> Judgement:
+    data: TrialData, config: TrainConfig, options: RunOptions, *, process_group: ProcessGroup, kind: SplitKind
+) -> Comparison:
     folder = trial_folder(options.out, data.split, data.part, config.seed)
-    with _logged(folder, options.tell, place) as tell:
+    with _logged(folder, options.on_event, process_group) as on_event:
         trial_options = TrialOptions(
             folder=folder,
-            place=place,
+            process_group=process_group,
             loading=options.loading,
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
-            tell=tell,
+            on_event=on_event,
         )
-        if place.is_main:
-            tell(_announced(data, config, place=place, loading=options.loading))
-        judgement = Trial(data, config, trial_options).run(kind=kind)
-        if place.is_main:
-            tell({"event": "judged", "validation": dict(judgement.validation)})
-    return judgement
+        if process_group.is_main:
+            on_event(_announced(data, config, process_group=process_group, loading=options.loading))
+        comparison = Trial(data, config, trial_options).run(kind=kind)
+        if process_group.is_main:
+            on_event({"event": "judged", "validation": dict(comparison.validation)})
+    return comparison
 
 
 @contextlib.contextmanager
-def _logged(folder: Path, tell: OnEvent, place: ProcessGroup) -> Iterator[OnEvent]:
-    """Give a `tell` that also appends to the trial's log, and to TensorBoard's where it is installed."""
-    if not place.is_main:
-        yield tell
+def _logged(folder: Path, on_event: OnEvent, process_group: ProcessGroup) -> Iterator[OnEvent]:
+    """Yield an `on_event` that also writes the trial's log, and TensorBoard's where it is installed."""
+    if not process_group.is_main:
+        yield on_event
         return
-    folder.mkdir(parents=True, exist_ok=True)
     board = _tensorboard(folder)
-    with (folder / LOG).open("a", encoding="utf-8") as file:
+    with open_log(folder) as log:
 
-        def both(event: Event) -> None:
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            file.write(json.dumps({"time": now, **event}) + "\n")
-            file.flush()
+        def all_of_them(event: Event) -> None:
+            log(event)
             board(event)
-            tell(event)
+            on_event(event)
 
-        yield both
+        yield all_of_them
 
 
 def _tensorboard(folder: Path) -> OnEvent:
-    """Return what writes an epoch's numbers for TensorBoard; it does nothing where that is absent."""
+    """Return a writer of each epoch's numbers for TensorBoard; it does nothing where that is absent."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return lambda event: None
-    writer = SummaryWriter(folder / "tensorboard")
+    writer = SummaryWriter(tensorboard_folder(folder))
 
     def write(event: Event) -> None:
         if event["event"] == "epoch":
@@ -261,3 +248,65 @@ def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, An
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _described(
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loading: LoaderConfig
+) -> list[str]:
+    """Return lines on what is often wrong unnoticed: flow, batches, parts of the data, balance of classes."""
+    return [
+        _flow_line(data, config),
+        *(_batch_line(stage, config, process_group, loading) for stage in ("rgb", "flow", "gate")),
+        _parts_line(data, config),
+        *_balance_lines(data),
+    ]
+
+
+def _flow_line(data: TrialData, config: TrainConfig) -> str:
+    record = flow_record(data.store)
+    codec, bound = record["flow_codec"], config.augment.bound_px
+    stored = (
+        f"clipped to +-{record['bound']:g} px when stored" if codec == "jpeg" else "not clipped when stored"
+    )
+    line = (
+        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, codec {codec}, "
+        f"{stored}; the network sees it clipped to +-{bound:g} px"
+    )
+    if codec == "jpeg" and record["bound"] != bound:
+        line += f" (WARNING: the bounds differ; --bound {record['bound']:g} fits this store)"
+    return line
+
+
+def _batch_line(stage: str, config: TrainConfig, process_group: ProcessGroup, loading: LoaderConfig) -> str:
+    schedule = config.schedule(stage)
+    processes = process_group.world_size
+    own = max(1, schedule.batch // processes)
+    micro = min(own, loading.micro_batch)
+    return (
+        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
+        f"batch {own * processes} clips = {processes} processes x {-(-own // micro)} x {micro}"
+    )
+
+
+def _parts_line(data: TrialData, config: TrainConfig) -> str:
+    gate = {
+        "same": "the same clips (their scores may be saturated)",
+        "holdout": f"{len(data.gate)} kept from the streams",
+        "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
+    }[config.gate_data]
+    return (
+        f"split {data.split}, {data.part}: the streams learn from {len(data.learn)} clips; the gate from "
+        f"{gate}; {len(data.validation)} pick the best epochs; {len(data.test)} are tested; "
+        f"{len(set(data.groups.values()))} groups"
+    )
+
+
+def _balance_lines(data: TrialData) -> list[str]:
+    rows = data.balance()
+    lines = ["class: clips to learn / gate / validation / test"]
+    for name, learn, gate, validation, test in rows[:_MOST_CLASSES]:
+        lines.append(f"  {name}: {learn} / {gate} / {validation} / {test}")
+    if len(rows) > _MOST_CLASSES:
+        counts = [row[1] for row in rows]
+        lines.append(f"  ... {len(rows)} classes, {min(counts)} to {max(counts)} clips to learn from each")
+    return lines

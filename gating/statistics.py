@@ -1,6 +1,6 @@
 """Accuracy with its uncertainty: bootstrap over seed and clip, McNemar's test, calibration.
 
-NumPy alone. Arrays of answers are bool, (clips,) or (seeds, clips); scores are (clips, classes).
+NumPy alone. Arrays of right predictions are bool, (clips,) or (seeds, clips); scores are (clips, classes).
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from flowkit.errors import InvalidParameterError
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.integer]
-Answers = NDArray[np.bool_]
+Correct = NDArray[np.bool_]
 
 # Resamples drawn at a time: bounds the memory, not the result.
 _BLOCK = 256
 
 
-def correct_answers(scores: Scores, labels: Labels) -> Answers:
+def correct_predictions(scores: Scores, labels: Labels) -> Correct:
     """Return which clips' largest score is their label's, bool (clips,); the first of equals wins."""
-    answers: Answers = scores.argmax(axis=-1) == labels
-    return answers
+    correct: Correct = scores.argmax(axis=-1) == labels
+    return correct
 
 
 def top1(scores: Scores, labels: Labels) -> float:
-    """Return the share of clips whose largest score is their label's, [0, 1]."""
-    return float(correct_answers(scores, labels).mean())
+    """Return the fraction of clips whose largest score is their label's, [0, 1]."""
+    return float(correct_predictions(scores, labels).mean())
 
 
 def class_accuracies(scores: Scores, labels: Labels) -> NDArray[np.float64]:
-    """Return each class's share of right answers, (classes,); NaN for a class without clips."""
+    """Return each class's fraction of right predictions, (classes,); NaN for a class without clips."""
     matrix = confusion_matrix(scores, labels)
     counts = matrix.sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -47,7 +47,7 @@ def mean_class_accuracy(scores: Scores, labels: Labels) -> float:
 
 
 def confusion_matrix(scores: Scores, labels: Labels) -> NDArray[np.int64]:
-    """Return counts (classes, classes): rows are labels, columns answers."""
+    """Return counts (classes, classes): rows are labels, columns predictions."""
     classes = scores.shape[-1]
     pairs = np.asarray(labels) * classes + scores.argmax(axis=-1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -70,7 +70,7 @@ def bootstrap_interval(
     seed: int = 0,
     clusters: ArrayLike | None = None,
 ) -> Interval:
-    """Return the mean of answers and its percentile interval, bootstrapped over seed and clip.
+    """Return the mean of right predictions and its percentile interval, bootstrapped over seed and clip.
 
     Seeds and clips are drawn with replacement, each on its own: a resample keeps whole rows and
     whole columns, so that both the training's and the clips' chance count. A paired difference
@@ -79,11 +79,11 @@ def bootstrap_interval(
     Parameters
     ----------
     values
-        (clips,) or (seeds, clips): bool answers, or differences of two methods' answers.
+        (clips,) or (seeds, clips): bool, which predictions are right, or differences of two methods' arrays.
     level
-        Share that the interval holds, (0, 1).
+        Fraction that the interval holds, (0, 1).
     resamples
-        How many, >= 1.
+        Number of them, >= 1.
     seed
         Of the bootstrap.
     clusters
@@ -155,16 +155,16 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(first: Answers, second: Answers) -> McNemar:
-    """Test two methods' answers (clips,) by McNemar's exact binomial test.
+def mcnemar(first: Correct, second: Correct) -> McNemar:
+    """Test two methods' right predictions (clips,) by McNemar's exact binomial test.
 
     Source: McNemar, Psychometrika 12, 1947, in the exact form: of n clips on which exactly one
     is right, the smaller count is binomial(n, 1/2). Clips of one split are the unit: do not
-    stack seeds, whose answers to one clip depend on each other.
+    stack seeds, whose predictions of one clip depend on each other.
     """
     if np.ndim(first) != 1 or np.shape(first) != np.shape(second):
         raise InvalidParameterError(
-            f"answers must be two (clips,), got {np.shape(first)}, {np.shape(second)}"
+            f"first and second must be (clips,) alike, got {np.shape(first)}, {np.shape(second)}"
         )
     one = int(np.count_nonzero(first & ~second))
     other = int(np.count_nonzero(second & ~first))
@@ -208,13 +208,13 @@ def calibration(probabilities: Scores, labels: Labels, *, bins: int = 15) -> Cal
     member = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(member, minlength=bins)
     filled = np.where(counts == 0, np.nan, counts)
-    answers = correct_answers(probabilities, labels).astype(np.float64)
-    accuracies = np.bincount(member, weights=answers, minlength=bins) / filled
+    correct = correct_predictions(probabilities, labels).astype(np.float64)
+    accuracies = np.bincount(member, weights=correct, minlength=bins) / filled
     confidences = np.bincount(member, weights=confidence, minlength=bins) / filled
     gaps = np.nan_to_num(np.abs(accuracies - confidences)) * counts
     return Calibration(float(gaps.sum() / counts.sum()), confidences, accuracies, counts)
 
 
 def headroom_share(method: float, baseline: float, oracle: float) -> float:
-    """Return how much of the way from a baseline to the oracle a method went; NaN without headroom."""
+    """Return the fraction of the way from baseline to oracle that a method went; NaN without headroom."""
     return (method - baseline) / (oracle - baseline) if oracle > baseline else math.nan

@@ -1,19 +1,11 @@
-"""One trial: streams, stream copies, gate, scores and judgement, for one split (or fold) and one seed.
+"""One trial: streams, out-of-fold streams, gate, scores and comparison, for one split (or fold) and one seed.
 
-::
-
-    <out>/<split>[-<fold>]/seed<N>/
-        trial.json                     configuration, data and versions
-        rgb/ flow/ gate/               checkpoints
-        fold0/rgb/ fold0/flow/ ...     of the stream copies, with gate data "out-of-fold"
-        log.jsonl                      every event of training
-        scores/*.npz fused.npz judgement.json
+`gating.run_folder` has the layout of its folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,21 +13,21 @@ from typing import Any
 
 import torch
 
-from gating.config import Modality
+from gating.config import GATING, Modality
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import PARTS, TrialData
 from gating.distributed import ProcessGroup
+from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.infer import Networks
+from gating.evaluation.judge import Evaluation
 from gating.events import OnEvent
-from gating.judgement import GATING, Judgement, SplitKind
-from gating.judging import Judging
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.score import Networks
+from gating.run_folder import is_trial, out_of_fold_stage, write_trial
 from gating.train_config import TrainConfig
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
-RECORD = "trial.json"
 # A stream that has its own clips right so much more often than others is overfitted: 10 points.
 OVERFITTED = 0.1
 _COMPARED = 512
@@ -49,53 +41,53 @@ _OF_STREAMS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialOptions:
-    """How a trial is run, without effect on what it learns.
+    """Options of a trial, without effect on what it learns.
 
     Parameters
     ----------
     folder : Path
         Of the trial.
-    place : ProcessGroup
-        This process.
+    process_group : ProcessGroup
+        This process, and the others of the run.
     loading : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with unfinished stages.
     checkpoint_seconds : float
         Between checkpoints within an epoch.
-    tell : callable
+    on_event : callable
         Gets each event.
     """
 
     folder: Path
-    place: ProcessGroup
+    process_group: ProcessGroup
     loading: LoaderConfig
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    tell: OnEvent
+    on_event: OnEvent
 
 
 class Trial:
-    """Trains and judges; each step that was done before is loaded."""
+    """Trains and compares; each step that was done before is loaded."""
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
-        self.device = options.place.device
+        self.device = options.process_group.device
         inputs = self._new_stream("rgb").backbone.inputs
         self.batches = ClipLoader(
-            data, config, inputs, process_group=options.place, loader_config=options.loading
+            data, config, inputs, process_group=options.process_group, loader_config=options.loading
         )
 
-    def run(self, *, kind: SplitKind = "subset") -> Judgement:
-        """Train what is missing, score the clips, and judge every fusion on the test part."""
-        if not (self.options.folder / RECORD).is_file():
+    def run(self, *, kind: SplitKind = "subset") -> Comparison:
+        """Train what is missing, score the clips, and compare every fusion on the test part."""
+        if not is_trial(self.options.folder):
             self._write_record()
         networks = self.trained()
         # Only now is it sure that the checkpoints are of this configuration and these data.
         self._write_record()
-        return Judging(
+        return Evaluation(
             networks=networks,
-            copies=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.copies()),
+            out_of_fold=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.out_of_fold()),
             batches=self.batches,
             folder=self.options.folder,
         ).run(kind)
@@ -111,8 +103,8 @@ class Trial:
                 self._warn_of_overfitting(stream)
         return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
 
-    def copies(self) -> list[tuple[Stream, Stream]]:
-        """Return the pairs (flow, rgb) of stream copies, each trained without one fold."""
+    def out_of_fold(self) -> list[tuple[Stream, Stream]]:
+        """Return the out-of-fold streams: pairs (flow, rgb), each trained without one fold."""
         return [
             (self._stream("flow", without=fold), self._stream("rgb", without=fold))
             for fold in range(len(self.data.folds))
@@ -120,7 +112,7 @@ class Trial:
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         left_out = set() if without is None else set(self.data.folds[without])
-        name = modality if without is None else f"fold{without}/{modality}"
+        name = modality if without is None else out_of_fold_stage(without, modality)
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
         learn = tuple(k for k in self.data.learn if k not in left_out)
@@ -135,24 +127,24 @@ class Trial:
 
     def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
         config, data = self.config, self.data
-        copies = self.copies()
+        out_of_fold = self.out_of_fold()
         torch.manual_seed(config.seed)
         gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, out_of_fold=copies, fold_of=fold_of)
+        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
         self._fit(task, "gate", "gate", data.gate, identity)
         return gate
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
-        """Say that a stream's own clips, which the gate is to learn from, show it hardly an error."""
+        """Warn that a stream's own clips, which the gate is to learn from, show it hardly an error."""
         task, precision = StreamTask(stream), self.batches.precision
         own, other = (
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]
             for ids in (self.data.learn, self.data.validation)
         )
-        if own - other > OVERFITTED and self.options.place.is_main:
+        if own - other > OVERFITTED and self.options.process_group.is_main:
             warnings.warn(
                 f"the {stream.config.modality} stream has {100 * own:.1f} % of its own training clips right, "
                 f"{100 * other:.1f} % of the validation clips: with gate data 'same' the gate sees hardly an "
@@ -177,7 +169,7 @@ class Trial:
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
-        Trainer(task, self.batches, stage, on_event=self.options.tell).fit()
+        Trainer(task, self.batches, stage, on_event=self.options.on_event).fit()
 
     def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
         config = self.config.stream(modality, len(self.data.classes))
@@ -185,7 +177,5 @@ class Trial:
         return stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _write_record(self) -> None:
-        if self.options.place.is_main:
-            self.options.folder.mkdir(parents=True, exist_ok=True)
-            record = {"config": self.config.to_json(), "data": self.data.record()}
-            (self.options.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        if self.options.process_group.is_main:
+            write_trial(self.options.folder, self.config, self.data.record())

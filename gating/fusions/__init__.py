@@ -1,41 +1,51 @@
-"""Every fusion that the gate is compared with, from one set of stream scores.
-
-`gating` itself is not here: it sees pictures, and the trainer fits it.
-"""
+"""Every fusion that is compared, from one set of scores and features: the gate, its baselines, a bound."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gating.config import check_choice
-from gating.fusions.data import Fusion, FusionData, Scores, softmax
-from gating.fusions.fixed import FixedWeights, tsn_weights
+from gating.config import BASELINE, GATING, ORACLE, check_choice
+from gating.fusions.base import Fusion, FusionData, Kind, Scores, softmax
+from gating.fusions.fixed import FixedWeights, Oracle, Search, tsn_weights
+from gating.fusions.gating import Gating
 from gating.fusions.gmu import Gmu
+from gating.fusions.learned import LearnedWeights
 from gating.fusions.logistic import Logistic
-from gating.fusions.oracle import Oracle
 from gating.fusions.score_gate import ScoreGate
-from gating.fusions.search import Search
-from gating.fusions.weighted import LearnedWeights
 
-__all__ = ["FUSIONS", "Fusion", "FusionData", "Scores", "Search", "build_fusion", "fuse_all", "softmax"]
+__all__ = [
+    "FUSIONS",
+    "Fusion",
+    "FusionData",
+    "Kind",
+    "Scores",
+    "build_fusion",
+    "fuse_all",
+    "in_order",
+    "kind_of",
+    "probabilities_of",
+    "softmax",
+]
 
 FUSIONS: dict[str, Callable[[], Fusion]] = {
     "rgb": lambda: FixedWeights(flow=0.0, rgb=1.0),
     "flow": lambda: FixedWeights(flow=1.0, rgb=0.0),
     "average": lambda: FixedWeights(flow=1.0, rgb=1.0),
-    "average-probabilities": lambda: FixedWeights(flow=1.0, rgb=1.0, probabilities=True),
+    "average-probabilities": lambda: FixedWeights(flow=1.0, rgb=1.0, sums="probabilities"),
     "weighted": tsn_weights,
-    "weighted-probabilities": lambda: tsn_weights(probabilities=True),
-    "search": Search,
-    "search-probabilities": lambda: Search(probabilities=True),
+    "weighted-probabilities": lambda: tsn_weights(sums="probabilities"),
+    BASELINE: Search,
+    "search-probabilities": lambda: Search(sums="probabilities"),
     "global": lambda: LearnedWeights(per_class=False),
     "per-class": lambda: LearnedWeights(per_class=True),
     "stack": lambda: Logistic(reads="scores"),
     "score-gate": ScoreGate,
     "features": lambda: Logistic(reads="features"),
     "gmu": Gmu,
-    "oracle": Oracle,
+    ORACLE: Oracle,
+    GATING: Gating,
 }
+"""One line a fusion, in the order of tables within each kind."""
 
 
 def build_fusion(name: str) -> Fusion:
@@ -50,8 +60,27 @@ def build_fusion(name: str) -> Fusion:
     return FUSIONS[name]()
 
 
+def kind_of(name: str) -> Kind:
+    """Return a fusion's kind; `Kind.OTHER` for a name that is not in `FUSIONS`."""
+    return build_fusion(name).kind if name in FUSIONS else Kind.OTHER
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return fusions in the order of tables: by kind, and by `FUSIONS` within each; bounds come last."""
+    known = [*FUSIONS]
+    kinds = [*Kind]
+    return sorted(
+        names, key=lambda name: (kinds.index(kind_of(name)), known.index(name) if name in known else 0)
+    )
+
+
+def probabilities_of(name: str, scores: Scores) -> Scores:
+    """Return probabilities, float64 (N, classes), of scores that a fusion of any name gave."""
+    return build_fusion(name).to_probabilities(scores) if name in FUSIONS else softmax(scores)
+
+
 def fuse_all(
-    fit_on: FusionData, apply_to: FusionData, *, seed: int, names: Iterable[str] = tuple(FUSIONS)
+    fit_on: FusionData, apply_to: FusionData, *, seed: int, names: Iterable[str] | None = None
 ) -> dict[str, Scores]:
     """Fit each named fusion on held-out clips and return its scores of others, by name.
 
@@ -65,8 +94,10 @@ def fuse_all(
     seed
         Of whatever is random in fitting.
     names
-        Some of `FUSIONS`.
+        Some of `FUSIONS`; None is all that these clips have the needs of.
     """
+    if names is None:
+        names = [name for name in FUSIONS if apply_to.offers(build_fusion(name).needs)]
     scores = {}
     for name in names:
         fusion = build_fusion(name)

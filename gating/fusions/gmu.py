@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.fusions.data import FusionData, NotFittedError, Scores
-from gating.fusions.fitting import Descent, Standardizer, descend, seeded
+from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores
+from gating.fusions.learned import Descent, Standardizer, descend, seeded
 
 HIDDEN = 64
 DROPOUT = 0.5
@@ -34,15 +34,19 @@ class GatedMultimodalUnit(nn.Module):
 
     def forward(self, flow: Tensor, rgb: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return scores; `kept` multiplies the hidden layer (dropout, drawn by the caller)."""
-        share = torch.sigmoid(self.gate(torch.cat([flow, rgb], dim=1)))
-        hidden = share * torch.tanh(self.flow(flow)) + (1 - share) * torch.tanh(self.rgb(rgb))
+        fraction = torch.sigmoid(self.gate(torch.cat([flow, rgb], dim=1)))
+        hidden = fraction * torch.tanh(self.flow(flow)) + (1 - fraction) * torch.tanh(self.rgb(rgb))
         scores: Tensor = self.classifier(hidden if kept is None else hidden * kept)
         return scores
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Gmu:
+class Gmu(Fusion):
     """A gated multimodal unit fitted by AdamW on standardised features."""
+
+    kind = Kind.LEARNED
+    description = "gated multimodal unit on both streams' features"
+    needs = frozenset({"features"})
 
     standardizers: tuple[Standardizer, Standardizer] | None = None
     net: nn.Module | None = None

@@ -6,6 +6,7 @@ The L2 penalty is chosen by cross-validation within the data of `fit`, groups ke
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Set
 from typing import Literal
 
 import numpy as np
@@ -14,21 +15,33 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.fusions.data import FusionData, NotFittedError, Scores
-from gating.fusions.fitting import Standardizer, minimise
+from gating.fusions.base import Fusion, FusionData, Kind, Need, NotFittedError, Scores
+from gating.fusions.learned import Standardizer, minimise
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FOLDS = 4
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Logistic:
+class Logistic(Fusion):
     """Multinomial logistic regression on standardised columns of both streams."""
+
+    kind = Kind.LEARNED
 
     reads: Literal["scores", "features"]
     standardizer: Standardizer | None = None
     weights: Tensor | None = None
     penalty: float | None = None
+
+    @property
+    def description(self) -> str:
+        """The regression and its columns."""
+        return f"logistic regression on both streams' {self.reads}"
+
+    @property
+    def needs(self) -> Set[Need]:
+        """Features, where it reads them."""
+        return frozenset({"features"}) if self.reads == "features" else frozenset()
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Choose the penalty by cross-validation, then fit all of the data."""

@@ -1,7 +1,7 @@
-"""A gate that sees scores alone: the strongest cheap rival of the gating ConvNet.
+"""A gate that sees scores alone: the strongest cheap baseline of the gating ConvNet.
 
 A small net reads both streams' probabilities and their entropies and gives a pair of weights
-for each clip. What the gating ConvNet has above it, it has from the pictures.
+for each clip. Whatever the gating ConvNet gains over it comes from the images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.data import FusionData, NotFittedError, Scores, softmax
-from gating.fusions.fitting import Descent, Standardizer, descend, seeded
+from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores, softmax
+from gating.fusions.learned import Descent, Standardizer, descend, seeded
 
 HIDDEN = 32
 PRIOR = 0.1
@@ -24,8 +24,11 @@ SETTINGS = Descent()
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class ScoreGate:
+class ScoreGate(Fusion):
     """An MLP from probabilities and entropies to ReLU gates, with the gate's own start and prior."""
+
+    kind = Kind.LEARNED
+    description = "weights of each clip by a small net, from both streams' probabilities and entropies"
 
     standardizer: Standardizer | None = None
     net: nn.Module | None = None

@@ -8,6 +8,6 @@ templates shows, `format` words the numbers and `charts` draws them.
 from __future__ import annotations
 
 from gating.report.page import write_report
-from gating.report.run_folder import newest_run
+from gating.run_folder import newest_run
 
 __all__ = ["newest_run", "write_report"]

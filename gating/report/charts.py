@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.evaluation.comparison import FusionRow
 from gating.report.format import percent, shortened
-from gating.results import FusionRow
 from gating.statistics import Calibration
 
 _WIDTH = 100.0  # of a strip

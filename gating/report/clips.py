@@ -19,11 +19,12 @@ from flowkit.typing import UInt8
 from flowkit.view.canvas import encoded, fit, thumbnail_webp
 from flowkit.view.footage import Footage, Sample
 from flowkit.view.wheel import disc, fitting_scale, flow_to_rgb, per_step
+from gating.config import BASELINE, GATING
+from gating.evaluation.comparison import Comparison
 from gating.fusions import softmax
-from gating.judgement import BASELINE, GATING, Judgement
 from gating.report.data import Evidence
 from gating.report.format import number, percent
-from gating.statistics import correct_answers
+from gating.statistics import correct_predictions
 
 _HEIGHT_PX = 120
 _WIDEST = 1.8  # of the height
@@ -47,7 +48,7 @@ class ChangedClip:
         By how much the gate's probability of the label is above (lost: below) the fixed weights'.
     """
 
-    judgement: Judgement
+    judgement: Comparison
     row: int
     saved: int
     lost: int
@@ -69,13 +70,13 @@ class ChangedClip:
 class _Change:
     """The change of one clip in one trial: 1 if saved, -1 if lost."""
 
-    judgement: Judgement
+    judgement: Comparison
     row: int
     change: int
     margin: float
 
 
-def find_changed(judgements: Sequence[Judgement]) -> list[ChangedClip]:
+def find_changed(judgements: Sequence[Comparison]) -> list[ChangedClip]:
     """Return the clips that changed, those first that did so in most seeds and by most.
 
     Every judgement must have a gate.
@@ -98,9 +99,9 @@ def choose(changed: Iterable[ChangedClip], count: int) -> tuple[list[ChangedClip
     return saved[:n_saved], lost[: count - n_saved]
 
 
-def _changes(one: Judgement) -> list[_Change]:
+def _changes(one: Comparison) -> list[_Change]:
     labels = one.scores.labels
-    right = {name: correct_answers(one.fused[name], labels) for name in (GATING, BASELINE)}
+    right = {name: correct_predictions(one.fused[name], labels) for name in (GATING, BASELINE)}
     change = right[GATING].astype(int) - right[BASELINE]
     rows = np.arange(len(labels))
     margins = softmax(one.fused[GATING])[rows, labels] - softmax(one.fused[BASELINE])[rows, labels]
@@ -289,7 +290,7 @@ def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...
     return Prediction(name=classes[best], percent=percent(float(probabilities[best]), 0), right=best == label)
 
 
-def _weights(judgement: Judgement, row: int) -> str:
+def _weights(judgement: Comparison, row: int) -> str:
     gates = judgement.scores.gates
     if gates is None:
         return "not kept"

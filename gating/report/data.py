@@ -11,13 +11,13 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
-from gating.judgement import BASELINE, GATING, Judgement
-from gating.judgement_files import read_judgements
+from gating.evaluation.comparison import Comparison, FusionRow, Gain, fusion_rows, gains, pooled
+from gating.evaluation.results import read_comparisons
 from gating.models.gate import FLOW
-from gating.report.run_folder import RunContext, read_context
-from gating.results import FusionRow, Gain, fusion_rows, gains, pooled
-from gating.statistics import McNemar, confusion_matrix, correct_answers, mcnemar
+from gating.run_folder import RunContext, read_context
+from gating.statistics import McNemar, confusion_matrix, correct_predictions, mcnemar
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)
 """Fusions that are looked at class by class."""
@@ -32,7 +32,7 @@ class Evidence:
     Attributes
     ----------
     context : RunContext
-    judgements : sequence of Judgement
+    judgements : sequence of Comparison
         One a trial, all of the same classes.
     rows : dict of str to FusionRow
         The table of fusions.
@@ -41,7 +41,7 @@ class Evidence:
     """
 
     context: RunContext
-    judgements: Sequence[Judgement]
+    judgements: Sequence[Comparison]
     rows: dict[str, FusionRow]
     gains: list[Gain]
 
@@ -86,7 +86,7 @@ def read_evidence(out: Path) -> Evidence:
     ScoresError
         There is no finished trial, a file is damaged, or trials have other classes or fusions.
     """
-    judgements = read_judgements(out)
+    judgements = read_comparisons(out)
     first = judgements[0]
     for one in judgements:
         if one.scores.classes != first.scores.classes or one.fused.keys() != first.fused.keys():
@@ -103,13 +103,13 @@ def read_evidence(out: Path) -> Evidence:
     )
 
 
-def paired_tests(judgements: Sequence[Judgement]) -> list[McNemar]:
+def paired_tests(judgements: Sequence[Comparison]) -> list[McNemar]:
     """Return McNemar's test of the gate (first) against the best fixed weights, one a split and seed.
 
     Seeds are not stacked: their predictions for one clip depend on each other.
     """
     return [
-        mcnemar(*(correct_answers(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
+        mcnemar(*(correct_predictions(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
         for seeds in pooled(judgements).values()
         for pool in seeds
     ]

@@ -5,39 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gating.judgement import BASELINE, GATING, ORACLE, Judgement
-from gating.results import Gain
+from gating.evaluation.comparison import Comparison, Gain
 
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
-
-# How a fusion comes by its weights, in the order of the page.
-KINDS: dict[str, tuple[str, ...]] = {
-    "one stream": ("rgb", "flow"),
-    "fixed weights": (
-        "average",
-        "average-probabilities",
-        "weighted",
-        "weighted-probabilities",
-        BASELINE,
-        "search-probabilities",
-    ),
-    "learned": ("global", "per-class", "stack", "score-gate", "features", "gmu"),
-    "the gate": (GATING,),
-    "bound": (ORACLE,),
-}
-
-
-def kind_of(fusion: str) -> str:
-    """Return a fusion's kind; one that is not ours is "other"."""
-    return next((kind for kind, names in KINDS.items() if fusion in names), "other")
-
-
-def in_order(fusions: list[str]) -> list[str]:
-    """Return fusions by kind, others after the gate and before the bound."""
-    known = [name for names in KINDS.values() for name in names if name in fusions and name != ORACLE]
-    others = [name for name in fusions if kind_of(name) == "other"]
-    return [*known, *others, *([ORACLE] if ORACLE in fusions else [])]
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -105,7 +76,7 @@ def verdict(gain: Gain) -> str:
     )
 
 
-def preference(judgements: Sequence[Judgement]) -> str:
+def preference(judgements: Sequence[Comparison]) -> str:
     """Return what the validation clips prefer, which is what `predict` follows."""
     prefer = sum(one.prefers_gate for one in judgements)
     if prefer == len(judgements):

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 import flowkit
-from gating.judgement import BASELINE, GATING, ORACLE, Judgement, probabilities_of
+from gating.config import BASELINE, GATING, ORACLE
+from gating.evaluation.comparison import Comparison, FusionRow, Gain
+from gating.fusions import Kind, in_order, kind_of, probabilities_of
 from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
 from gating.report.clips import Gallery
@@ -20,8 +22,6 @@ from gating.report.format import (
     NOTHING,
     chance,
     counted,
-    in_order,
-    kind_of,
     number,
     percent,
     points,
@@ -32,8 +32,7 @@ from gating.report.format import (
     span_of_points,
     verdict,
 )
-from gating.report.run_folder import RunContext, flattened
-from gating.results import FusionRow, Gain
+from gating.run_folder import RunContext, flattened
 from gating.statistics import McNemar, calibration, headroom_share, top1
 
 Values = NDArray[np.float64]
@@ -132,17 +131,17 @@ def accuracy(evidence: Evidence) -> Accuracy:
     """Return the table of all fusions."""
     axis = charts.axis_of(evidence.rows)
     over = {gain.rival: gain for gain in evidence.gains}
-    names = in_order(list(evidence.rows))
+    names = in_order(evidence.rows)
     rows = [_accuracy_row(name, evidence.rows[name], over.get(name), axis) for name in names]
     return Accuracy(start=percent(axis[0], 0), end=percent(axis[1], 0), rows=rows)
 
 
 def _accuracy_row(name: str, row: FusionRow, gain: Gain | None, axis: tuple[float, float]) -> AccuracyRow:
-    text = span(*row.interval)
+    text, kind = span(*row.interval), kind_of(name)
     return AccuracyRow(
         name=shortened(name, 40),
-        mark={GATING: "chosen", ORACLE: "bound"}.get(name),
-        kind="a bound, no method" if name == ORACLE else kind_of(name),
+        mark={Kind.GATE: "chosen", Kind.BOUND: "bound"}.get(kind),
+        kind="a bound, no method" if kind == Kind.BOUND else kind,
         top1=percent(row.top1),
         interval=charts.interval(row.top1, *row.interval, axis=axis, label=f"{name}: {text} %"),
         span=text,
@@ -345,7 +344,7 @@ def trials(evidence: Evidence) -> Trials:
     return Trials(rows=[_trial_row(one) for one in judgements], scrolls=len(judgements) > _FEW_TRIALS)
 
 
-def _trial_row(one: Judgement) -> TrialRow:
+def _trial_row(one: Comparison) -> TrialRow:
     accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
     numbers = (
         one.seed,

@@ -21,10 +21,10 @@ from torch import nn
 from flowkit.atomic import replacement
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError
+from gating.run_folder import BEST, LAST
 from gating.training.tasks import Stage
 
 FORMAT = "flowkit-checkpoint 1"
-LAST, BEST = "last.pt", "best.pt"
 
 
 @dataclasses.dataclass(slots=True)

@@ -15,10 +15,10 @@ pytest.importorskip("torch")
 from click.testing import CliRunner, Result
 
 from flowkit_cli.fusion_table import print_table
-from gating.results import results_json
+from gating.evaluation.results import results_json
 from tests import clips, labelled
 from tests.gating.finished import FinishedRun, train_run
-from tests.gating.runs import made_judgement
+from tests.gating.runs import made_comparison
 
 CLASSES = ("run", "jump")
 
@@ -95,7 +95,7 @@ def test_the_table_adds_up_mcnemars_counts_over_the_folds_of_a_seed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folds = [
-        made_judgement([f"{fold}/{k}" for k in range(20)], CLASSES, part=fold, kind="fold", seed=seed)
+        made_comparison([f"{fold}/{k}" for k in range(20)], CLASSES, part=fold, kind="fold", seed=seed)
         for seed in (0, 1)
         for fold in ("0", "1")
     ]
@@ -109,13 +109,13 @@ def test_the_table_adds_up_mcnemars_counts_over_the_folds_of_a_seed(
 
 
 def test_mcnemars_chance_in_the_table_is_the_exact_one(capsys: pytest.CaptureFixture[str]) -> None:
-    one = made_judgement([f"clip{k}" for k in range(40)], CLASSES)
+    one = made_comparison([f"clip{k}" for k in range(40)], CLASSES)
     assert one.test is not None
     assert f"McNemar's p = {one.test.p_value:.2g}\n" in table(capsys, one)
 
 
 def test_a_run_without_a_gate_has_a_table_without_gains(capsys: pytest.CaptureFixture[str]) -> None:
-    printed = table(capsys, made_judgement([f"clip{k}" for k in range(10)], CLASSES, gate=False))
+    printed = table(capsys, made_comparison([f"clip{k}" for k in range(10)], CLASSES, gate=False))
     assert "gain" not in printed
     assert "oracle (to read only)" in printed
     assert "McNemar" not in printed

@@ -30,18 +30,20 @@ class FinishedRun:
 
 
 def train_run(labelled: Path, folder: Path, *, folds: tuple[str, ...] = ("0",)) -> FinishedRun:
-    """Train one epoch a stage on a copy of the labelled store, with stream copies of two folds."""
+    """Train one epoch a stage on a copy of the labelled store, with out-of-fold streams of two folds."""
     torch.set_num_threads(1)
     store = folder / "clips.h5"
     shutil.copy(labelled, store)
     out = folder / "run"
-    options = RunOptions(out=out, folds=folds, device="cpu", loading=LoaderConfig(), tell=lambda event: None)
+    options = RunOptions(
+        out=out, folds=folds, device="cpu", loading=LoaderConfig(), on_event=lambda event: None
+    )
     with flowkit.open(store) as opened:
         train(opened, [five_folds(opened)], one_epoch(), options)
     return FinishedRun(out=out, store=store, videos=labelled.parent / "videos")
 
 
 def one_epoch() -> TrainConfig:
-    """Gate data out-of-fold, so that there are stream copies to score the fit clips."""
+    """Gate data out-of-fold, so that there are out-of-fold streams to score the fit clips."""
     stage = dataclasses.replace(quick().rgb, epochs=1)
     return quick(rgb=stage, flow=stage, gate=stage, gate_data="out-of-fold", stream_folds=2)

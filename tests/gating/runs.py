@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.clip_scores import ClipScores
-from gating.judgement import Judgement, SplitKind, judge
-from gating.judgement_files import scores_path, write_judgement
-from gating.results import results_json
+from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.judge import judge
+from gating.evaluation.results import results_json, write_comparison
+from gating.evaluation.scores import ClipScores
+from gating.run_folder import scores_path
 
 CHEAP = ("rgb", "flow", "average", "weighted", "search", "oracle")
 """Fusions that need no fitting to speak of."""
@@ -55,7 +56,7 @@ def made_scores(
     )
 
 
-def made_judgement(
+def made_comparison(
     ids: Sequence[str],
     classes: Sequence[str],
     *,
@@ -65,7 +66,7 @@ def made_judgement(
     seed: int = 0,
     names: Sequence[str] = CHEAP,
     gate: bool = True,
-) -> Judgement:
+) -> Comparison:
     held = [f"held/{k}" for k in range(6 * len(classes))]
     return judge(
         made_scores(ids, classes, seed=3 * seed, gate=gate),
@@ -79,11 +80,11 @@ def made_judgement(
     )
 
 
-def write_run(out: Path, judgements: Sequence[Judgement], **context: object) -> Path:
+def write_run(out: Path, judgements: Sequence[Comparison], **context: object) -> Path:
     """Write a run's folder as the trainer leaves it."""
     for one in judgements:
         trial = out / f"{one.split}-{one.part}" / f"seed{one.seed}"
         one.scores.save(scores_path(trial, "test"))
-        write_judgement(trial, one)
+        write_comparison(trial, one)
     (out / "results.json").write_text(json.dumps(results_json(judgements, **context)))
     return out

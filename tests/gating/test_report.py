@@ -18,7 +18,7 @@ from flowkit.errors import InvalidParameterError
 from gating.errors import ScoresError
 from gating.report import newest_run, write_report
 from tests import clips, small
-from tests.gating.runs import CHEAP, made_judgement, write_run
+from tests.gating.runs import CHEAP, made_comparison, write_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'\u2028{{ 7 * 7 }}{% raw %}"
 CLASSES = ("up", "down", HOSTILE)
@@ -65,7 +65,7 @@ def ids(count: int) -> list[str]:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    trials = [made_judgement(ids(30), CLASSES, seed=seed) for seed in (0, 1)]
+    trials = [made_comparison(ids(30), CLASSES, seed=seed) for seed in (0, 1)]
     context = {"config": {"preset": "tiny", "gate": {"width": 0.125}}, "data": {"fingerprint": "abc"}}
     return write_run(tmp_path / "runs" / "one", trials, **context)
 
@@ -111,7 +111,7 @@ def test_clips_have_images_where_the_store_has_them(tmp_path: Path) -> None:
     clips.lossless_mkv(tmp_path / "videos" / "clip1.mkv", clips.moving_texture(4))
     store = tmp_path / "s.h5"
     small.run(tmp_path / "videos", store)
-    trial = made_judgement([f"clip{k}" for k in range(30)], CLASSES)
+    trial = made_comparison([f"clip{k}" for k in range(30)], CLASSES)
     labels, gate, fixed = trial.scores.labels, trial.fused["gating"], trial.fused["search"]
     # The plainest of all: wholly saved.
     gate[1], fixed[1] = 0, 0
@@ -143,7 +143,7 @@ def test_number_of_clips_is_kept_to(out: Path) -> None:
 
 
 def test_a_run_without_a_gate_has_a_page(tmp_path: Path) -> None:
-    out = write_run(tmp_path / "run", [made_judgement(ids(12), CLASSES, gate=False)])
+    out = write_run(tmp_path / "run", [made_comparison(ids(12), CLASSES, gate=False)])
     text = page_of(write_report(out)).text
     assert "no gate" in text
     assert "Confusion" in text
@@ -151,7 +151,7 @@ def test_a_run_without_a_gate_has_a_page(tmp_path: Path) -> None:
 
 
 def test_gate_whose_weights_are_all_zero_is_said(tmp_path: Path) -> None:
-    trial = made_judgement(ids(12), CLASSES)
+    trial = made_comparison(ids(12), CLASSES)
     scores = dataclasses.replace(trial.scores, gates=np.zeros((12, 2)))
     out = write_run(tmp_path / "run", [dataclasses.replace(trial, scores=scores)])
     text = page_of(write_report(out)).text
@@ -161,7 +161,7 @@ def test_gate_whose_weights_are_all_zero_is_said(tmp_path: Path) -> None:
 
 def test_folds_and_a_results_file_that_lacks_everything(tmp_path: Path) -> None:
     trials = [
-        made_judgement([f"{part}-{k}" for k in range(9)], CLASSES, part=part, kind="fold")
+        made_comparison([f"{part}-{k}" for k in range(9)], CLASSES, part=part, kind="fold")
         for part in ("0", "1")
     ]
     out = write_run(tmp_path / "run", trials)
@@ -173,12 +173,12 @@ def test_folds_and_a_results_file_that_lacks_everything(tmp_path: Path) -> None:
 
 def test_a_hundred_classes_stay_light(tmp_path: Path) -> None:
     classes = [f"a class of some name {k}" for k in range(101)]
-    out = write_run(tmp_path / "run", [made_judgement([f"v{k}" for k in range(202)], classes)])
+    out = write_run(tmp_path / "run", [made_comparison([f"v{k}" for k in range(202)], classes)])
     assert write_report(out).stat().st_size < 1_000_000
 
 
 def test_trials_of_other_classes_are_refused(out: Path) -> None:
-    write_run(out, [made_judgement(ids(30), ("a", "b", "c"), seed=2)])
+    write_run(out, [made_comparison(ids(30), ("a", "b", "c"), seed=2)])
     with pytest.raises(ScoresError, match="several configurations"):
         write_report(out)
 
@@ -190,7 +190,7 @@ def test_a_damaged_results_file_is_reported(out: Path) -> None:
 
 
 def test_newest_run_is_the_one_judged_last(out: Path) -> None:
-    write_run(out.parent / "two", [made_judgement(ids(12), CLASSES)])
+    write_run(out.parent / "two", [made_comparison(ids(12), CLASSES)])
     (out.parent / "unfinished").mkdir()
     os.utime(next(out.glob("*/seed0/judgement.json")), (1, 1))
     os.utime(next(out.glob("*/seed1/judgement.json")), (1, 1))

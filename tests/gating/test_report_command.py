@@ -9,12 +9,12 @@ from click.testing import CliRunner
 
 from flowkit_cli.report import command
 from gating.errors import ScoresError
-from tests.gating.runs import made_judgement, write_run
+from tests.gating.runs import made_comparison, write_run
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    trial = made_judgement([f"clip{k}" for k in range(12)], ("up", "down"))
+    trial = made_comparison([f"clip{k}" for k in range(12)], ("up", "down"))
     write_run(tmp_path / "runs" / "one", [trial])
     monkeypatch.chdir(tmp_path)
     return tmp_path

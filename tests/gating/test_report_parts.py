@@ -5,29 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gating.judgement import Judgement
+from gating.evaluation.comparison import Comparison, Gain, fusion_rows, gains
 from gating.report.charts import cell_px, histogram, interval, matrix, reliability, signed_bar
 from gating.report.clips import choose, find_changed
 from gating.report.data import Evidence, class_gains, confusion_data, flow_shares, paired_tests
 from gating.report.format import (
     chance,
     counted,
-    in_order,
     percent,
     points,
     preference,
     span_of_chances,
     verdict,
 )
-from gating.report.run_folder import flattened, read_context
-from gating.results import Gain, fusion_rows, gains
 from gating.statistics import calibration
-from tests.gating.runs import made_judgement
+from tests.gating.runs import made_comparison
 
 CLASSES = ("up", "down")
 MINUS = "\N{MINUS SIGN}"
@@ -35,9 +31,9 @@ MINUS = "\N{MINUS SIGN}"
 
 def answering(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
-) -> Judgement:
+) -> Comparison:
     """A judgement whose gate and best fixed weights are right as given."""
-    one = made_judgement([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
+    one = made_comparison([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
     labels = one.scores.labels
 
     def scores(right: Sequence[bool]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -48,7 +44,7 @@ def answering(
     )
 
 
-def evidence_of(*judgements: Judgement) -> Evidence:
+def evidence_of(*judgements: Comparison) -> Evidence:
     return Evidence(
         context=None,  # type: ignore[arg-type]  # not read by these parts
         judgements=judgements,
@@ -204,18 +200,3 @@ def test_numbers_are_written_with_their_sign_and_without_a_false_zero() -> None:
     assert span_of_chances([0.5, 0.012, 0.3]) == "0.012 to 0.5"
     assert span_of_chances([0.5, 0.501]) == "0.5"
     assert (counted(1, "class", "classes"), counted(2, "class", "classes")) == ("1 class", "2 classes")
-
-
-def test_fusions_stand_by_kind_with_the_oracle_last() -> None:
-    given = ["oracle", "gating", "mine", "stack", "search", "rgb", "flow"]
-    assert in_order(given) == ["rgb", "flow", "search", "stack", "gating", "mine", "oracle"]
-
-
-def test_nested_configuration_is_flattened() -> None:
-    found = dict(flattened({"a": {"b": [1, 2], "c": {}}, "d": "x", "e": None}))
-    assert found == {"a.b": "[1, 2]", "a.c": "{}", "d": "x", "e": "null"}
-
-
-def test_context_forgives_what_is_missing(tmp_path: Path) -> None:
-    context = read_context(tmp_path)
-    assert (dict(context.config), dict(context.data), context.store) == ({}, {}, None)

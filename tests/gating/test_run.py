@@ -17,14 +17,15 @@ import torch
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
-from gating.clip_scores import load_scores
 from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
+from gating.evaluation.results import read_comparisons
+from gating.evaluation.scores import load_scores
 from gating.events import Event
 from gating.fusions import FUSIONS
-from gating.judgement_files import read_judgements, scores_path
-from gating.run import RunOptions, plan, train, trial_folder
+from gating.run import RunOptions, plan, train
+from gating.run_folder import scores_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
 from tests.labelled import five_folds, quick
@@ -32,7 +33,7 @@ from tests.labelled import five_folds, quick
 
 def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:
     events: list[Event] = []
-    given = RunOptions(out=out, folds=("0",), loading=LoaderConfig(), tell=events.append, **options)
+    given = RunOptions(out=out, folds=("0",), loading=LoaderConfig(), on_event=events.append, **options)
     results = train(store, [five_folds(store)], config, given)
     assert results is not None
     return results, events
@@ -53,7 +54,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     folder = trial_folder(tmp_path, "5-fold", "0", 1)
     logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in logged} >= {"trial", "step", "epoch", "finished", "judged"}
-    assert [judgement.seed for judgement in read_judgements(tmp_path)] == [0, 1]
+    assert [judgement.seed for judgement in read_comparisons(tmp_path)] == [0, 1]
     test, fit = (load_scores(scores_path(folder, part)) for part in ("test", "fit"))
     assert test.gates is not None
     assert set(test.ids).isdisjoint(fit.ids)
@@ -64,7 +65,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     assert again["fusions"] == results["fusions"]
 
 
-def test_out_of_fold_scores_are_of_copies_that_did_not_see_the_clip(
+def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
     labelled_store: Store, tmp_path: Path
 ) -> None:
     config = quick(gate_data="out-of-fold", stream_folds=2)
@@ -82,7 +83,7 @@ def test_out_of_fold_scores_are_of_copies_that_did_not_see_the_clip(
 
 def test_without_a_gate_the_other_fusions_are_compared(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(fusion="search"))
-    assert set(results["fusions"]) == set(FUSIONS)
+    assert set(results["fusions"]) == {*FUSIONS} - {"gating"}
     assert [event["stage"] for event in events if event["event"] == "finished"] == ["rgb", "flow"]
     assert results["gains"] == []
 
@@ -115,7 +116,9 @@ def test_splits_are_kept_beside_the_store(
 
 
 def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path / "none", folds=("2",), loading=LoaderConfig(), tell=lambda event: None)
+    options = RunOptions(
+        out=tmp_path / "none", folds=("2",), loading=LoaderConfig(), on_event=lambda event: None
+    )
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     told = "\n".join(event["lines"])
     for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
@@ -124,7 +127,7 @@ def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path)
 
 
 def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path, folds=("7",), loading=LoaderConfig(), tell=lambda event: None)
+    options = RunOptions(out=tmp_path, folds=("7",), loading=LoaderConfig(), on_event=lambda event: None)
     with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
         train(labelled_store, [five_folds(labelled_store)], quick(), options)
 
@@ -146,7 +149,10 @@ def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_pat
     first = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
     events: list[Event] = []
     options = TrialOptions(
-        folder=tmp_path, place=ProcessGroup(torch.device("cpu")), loading=LoaderConfig(), tell=events.append
+        folder=tmp_path,
+        process_group=ProcessGroup(torch.device("cpu")),
+        loading=LoaderConfig(),
+        on_event=events.append,
     )
     Trial(first, config, options).trained()
     other = dataclasses.replace(first, gate=first.gate[1:])

@@ -13,7 +13,7 @@ from gating.statistics import (
     calibration,
     class_accuracies,
     confusion_matrix,
-    correct_answers,
+    correct_predictions,
     headroom_share,
     mcnemar,
     mean_class_accuracy,
@@ -25,7 +25,7 @@ LABELS = np.array([0, 1, 1, 2])
 
 
 def test_accuracies_by_hand() -> None:
-    assert correct_answers(SCORES, LABELS).tolist() == [True, True, False, True]
+    assert correct_predictions(SCORES, LABELS).tolist() == [True, True, False, True]
     assert top1(SCORES, LABELS) == 0.75
     assert class_accuracies(SCORES, LABELS).tolist() == [1.0, 0.5, 1.0]
     assert mean_class_accuracy(SCORES, LABELS) == pytest.approx(2.5 / 3)
@@ -140,7 +140,7 @@ def test_mcnemar_holds_for_thousands_of_disagreements() -> None:
 
 
 def test_mcnemar_refuses_stacked_seeds() -> None:
-    with pytest.raises(InvalidParameterError, match="answers must be two"):
+    with pytest.raises(InvalidParameterError, match="first and second must be"):
         mcnemar(np.zeros((2, 3), bool), np.zeros((2, 3), bool))
 
 

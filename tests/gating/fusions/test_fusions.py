@@ -13,11 +13,11 @@ import torch
 
 from flowkit.errors import InvalidParameterError
 from gating.fusions import FUSIONS, FusionData, build_fusion, fuse_all
-from gating.fusions.data import softmax
+from gating.fusions.base import Sums, softmax
+from gating.fusions.fixed import Search
+from gating.fusions.learned import LearnedWeights
 from gating.fusions.logistic import Logistic, fold_numbers
 from gating.fusions.score_gate import ScoreGate
-from gating.fusions.search import Search
-from gating.fusions.weighted import LearnedWeights
 from gating.statistics import top1
 
 CLASSES = 4
@@ -32,6 +32,7 @@ def clips(count: int = 240, *, seed: int = 0) -> FusionData:
     flow_is_good = (labels < 2)[:, None]
     flow = truth * np.where(flow_is_good, 3.0, 0.5) + rng.normal(size=(count, CLASSES))
     rgb = truth * np.where(flow_is_good, 0.5, 3.0) + rng.normal(size=(count, CLASSES))
+    gates = rng.uniform(0.1, 2, size=(count, 2))
     project = np.random.default_rng(99).normal(size=(CLASSES, 6))
     return FusionData(
         flow=flow,
@@ -39,6 +40,8 @@ def clips(count: int = 240, *, seed: int = 0) -> FusionData:
         labels=labels,
         flow_features=flow @ project,
         rgb_features=rgb @ project,
+        gates=gates,
+        gated=gates[:, :1] * flow + gates[:, 1:] * rgb,
         groups=np.arange(count) // 4,
     )
 
@@ -53,7 +56,7 @@ def test_all_of_the_list_give_scores_of_every_clip() -> None:
     assert list(scores) == [
         *("rgb", "flow", "average", "average-probabilities", "weighted", "weighted-probabilities"),
         *("search", "search-probabilities", "global", "per-class", "stack", "score-gate", "features"),
-        *("gmu", "oracle"),
+        *("gmu", "oracle", "gating"),
     ]
     for name, values in scores.items():
         assert values.shape == (17, CLASSES), name
@@ -74,6 +77,11 @@ def test_fixed_weights_are_what_their_names_say() -> None:
     )
 
 
+def test_without_a_gate_or_features_their_fusions_are_left_out() -> None:
+    bare = dataclasses.replace(clips(20), gates=None, gated=None, flow_features=None, rgb_features=None)
+    assert set(FUSIONS) - set(fuse_all(bare, bare, seed=0)) == {"gating", "features", "gmu"}
+
+
 def test_softmax_holds_for_large_scores() -> None:
     assert softmax(np.array([[1e4, 0.0], [0.0, 0.0]])).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
@@ -90,20 +98,20 @@ def test_search_finds_the_better_stream_and_the_middle_of_ties() -> None:
     useless = dataclasses.replace(data, flow=np.random.default_rng(5).normal(size=data.flow.shape) * 10)
     search = Search()
     search.fit(useless, seed=0)
-    assert search.share is not None
-    assert search.share < 0.1
+    assert search.fraction is not None
+    assert search.fraction < 0.1
     same = dataclasses.replace(data, rgb=data.flow)
     search.fit(same, seed=0)
-    assert search.share == 0.5
+    assert search.fraction == 0.5
 
 
-@pytest.mark.parametrize("probabilities", [False, True])
-def test_search_is_at_least_as_good_as_any_fixed_weights_on_its_own_data(probabilities: bool) -> None:
+@pytest.mark.parametrize("sums", ["scores", "probabilities"])
+def test_search_is_at_least_as_good_as_any_fixed_weights_on_its_own_data(sums: Sums) -> None:
     data = clips(100)
-    search = Search(probabilities=probabilities)
+    search = Search(sums=sums)
     search.fit(data, seed=0)
-    rivals = ("rgb", "flow", "average-probabilities" if probabilities else "average")
-    assert top1(search.apply(data), data.labels) >= max(accuracy(name, data, data) for name in rivals)
+    others = ("rgb", "flow", "average-probabilities" if sums == "probabilities" else "average")
+    assert top1(search.apply(data), data.labels) >= max(accuracy(name, data, data) for name in others)
 
 
 def test_global_weights_lean_to_the_better_stream_and_scale_the_scores() -> None:

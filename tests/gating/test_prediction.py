@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowkit.extraction.config import ExtractConfig
+
 pytest.importorskip("torch")
 
 import flowkit
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError, StoreCorruptError
 from flowkit.executor import InlineExecutor
-from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Clip
 from flowkit.store.schema import Failure
 from flowkit.tvl1.params import resolve_params
-from gating.chosen import choose_fusion
-from gating.clip_scores import ClipScores, load_scores
 from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError, ScoresError
-from gating.judgement_files import read_judgement, scores_path
-from gating.load import read_trial
-from gating.predict import Prediction, PredictOptions, predict
-from gating.trial import RECORD
+from gating.evaluation.results import read_comparison
+from gating.evaluation.scores import ClipScores, load_scores
+from gating.load import choose_fusion
+from gating.prediction import Prediction, PredictOptions, predict
+from gating.run_folder import RECORD, read_trial, scores_path
 from tests import clips, small
 from tests.gating.finished import FinishedRun, train_run
 
@@ -113,7 +113,7 @@ def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> N
         if name == "oracle":  # it would read the labels
             assert chosen.name == "search"
             continue
-        judged = read_judgement(run.trial).fused[name]
+        judged = read_comparison(run.trial).fused[name]
         assert chosen.name == name
         assert (chosen.probabilities(test).argmax(axis=1) == judged.argmax(axis=1)).all()
         told = chosen.weights(test)

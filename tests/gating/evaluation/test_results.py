@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gating.errors import ScoresError
-from gating.judgement_files import NAME, read_judgement, read_judgements, write_judgement
-from tests.gating.runs import made_judgement, write_run
+from gating.evaluation.results import read_comparison, read_comparisons, write_comparison
+from gating.run_folder import COMPARISON
+from tests.gating.runs import made_comparison, write_run
 
 CLASSES = ("up", "down", "still")
 IDS = [f"clip{k}" for k in range(12)]
@@ -18,7 +19,7 @@ IDS = [f"clip{k}" for k in range(12)]
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    return write_run(tmp_path, [made_judgement(IDS, CLASSES, seed=seed) for seed in (0, 1)])
+    return write_run(tmp_path, [made_comparison(IDS, CLASSES, seed=seed) for seed in (0, 1)])
 
 
 def trial_of(out: Path) -> Path:
@@ -26,8 +27,8 @@ def trial_of(out: Path) -> Path:
 
 
 def test_what_is_written_is_read(out: Path) -> None:
-    first, second = read_judgements(out)
-    expected = made_judgement(IDS, CLASSES, seed=0)
+    first, second = read_comparisons(out)
+    expected = made_comparison(IDS, CLASSES, seed=0)
     assert (first.seed, second.seed) == (0, 1)
     assert first.validation == expected.validation
     assert first.search_share == expected.search_share
@@ -38,26 +39,26 @@ def test_what_is_written_is_read(out: Path) -> None:
 
 def test_no_trial_is_told(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match="no finished trial"):
-        read_judgements(tmp_path)
+        read_comparisons(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fused.npz", NAME, "scores/test.npz"])
+@pytest.mark.parametrize("name", ["fused.npz", COMPARISON, "scores/test.npz"])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]"])
 def test_a_file_absent_or_damaged_is_told(out: Path, name: str, content: bytes | None) -> None:
     path = trial_of(out) / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ScoresError, match="seed0"):
-        read_judgement(trial_of(out))
+        read_comparison(trial_of(out))
 
 
 def test_a_judgement_with_a_field_too_many_is_refused(out: Path) -> None:
-    path = trial_of(out) / NAME
+    path = trial_of(out) / COMPARISON
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(ScoresError, match="extra"):
-        read_judgement(trial_of(out))
+        read_comparison(trial_of(out))
 
 
 def test_fused_scores_of_other_clips_are_refused(out: Path) -> None:
-    write_judgement(trial_of(out), made_judgement(IDS[:-1], CLASSES))
+    write_comparison(trial_of(out), made_comparison(IDS[:-1], CLASSES))
     with pytest.raises(ScoresError, match="flowkit eval"):
-        read_judgement(trial_of(out))
+        read_comparison(trial_of(out))

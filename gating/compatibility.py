@@ -15,7 +15,7 @@ from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
-from gating.load import TrialRecord
+from gating.run_folder import TrialRecord
 from gating.training.checkpoint import differences
 
 

@@ -1,4 +1,4 @@
-"""Score the clips of a finished run anew, with other segments and crops; fit and judge all fusions.
+"""Score the clips of a finished run anew, with other segments and crops; fit and compare all fusions.
 
 results = evaluate(Path("runs/ucf101"), store, EvalOptions(segments=25, crops=10, ...))
 """
@@ -15,23 +15,24 @@ import torch
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
+from gating.compatibility import check_store_fits
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
+from gating.evaluation.infer import Networks
+from gating.evaluation.judge import Evaluation
 from gating.events import OnEvent
-from gating.judging import Judging
-from gating.load import TrialRecord, find_trials, load_copies, load_networks
-from gating.run import summarise_run, trial_folder
-from gating.score import Networks
-from gating.store_fit import check_store_fits
+from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
+from gating.run import summarise_run
+from gating.run_folder import TrialRecord, find_trials, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EvalOptions:
-    """How a run is scored.
+    """Options of `evaluate`.
 
     Parameters
     ----------
@@ -48,9 +49,9 @@ class EvalOptions:
     amp : bool or None
         Mixed precision; None is as it was trained.
     scores : Path or None
-        Folder that gets scores, judgements and results.json in place of the run's own.
-    tell : callable
-        Gets {"event": "unfinished", "scoring" or "note", ...}, in the first process.
+        Folder that gets scores, comparisons and results.json in place of the run's own.
+    on_event : callable
+        Gets "unfinished", "scoring" and "note" of `gating.events`, in the main process.
     """
 
     segments: int = 25
@@ -60,10 +61,10 @@ class EvalOptions:
     loading: LoaderConfig
     amp: bool | None = None
     scores: Path | None = None
-    tell: OnEvent
+    on_event: OnEvent
 
     def __post_init__(self) -> None:
-        """Check what `TrainConfig` would blame on training."""
+        """Check what `TrainConfig` would report as a choice of training."""
         if self.segments < 1:
             raise InvalidParameterError(f"segments must be >= 1, got {self.segments}")
         if self.crops not in (1, 5, 10):
@@ -84,10 +85,10 @@ class _Planned:
 
 
 def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | None:
-    """Score and judge every finished trial of a run, and write and return `results.json`.
+    """Score every finished trial of a run, compare its fusions, and write and return `results.json`.
 
     All trials are held to the store before the first is scored. Trials that have not finished are
-    left out and told of.
+    left out and reported.
 
     Parameters
     ----------
@@ -96,12 +97,12 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
     store
         With the clips, and with the run's splits beside it.
     options
-        How.
+        Segments, crops, and where to compute.
 
     Returns
     -------
     dict or None
-        None in all processes of a torchrun but the first.
+        None in all processes of a torchrun but the main one.
 
     Raises
     ------
@@ -112,25 +113,25 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    with join_process_group(options.device) as place:
-        plans = list(_plans(out, store, options, place))
+    with join_process_group(options.device) as process_group:
+        plans = list(_plans(out, store, options, process_group))
         if not plans:
             raise CheckpointError(f"no trial of {out} has finished; go on with `flowkit train --resume`")
         dest = options.scores or out
         for one in plans:
-            _judge(one, dest, options, place)
-        if not place.is_main:
+            _evaluate(one, dest, options, process_group)
+        if not process_group.is_main:
             return None
         return summarise_run(dest, store, plans[0].data, plans[0].config)
 
 
-def _plans(out: Path, store: Store, options: EvalOptions, place: ProcessGroup) -> Iterator[_Planned]:
+def _plans(out: Path, store: Store, options: EvalOptions, process_group: ProcessGroup) -> Iterator[_Planned]:
     for record in find_trials(out):
-        if missing := record.unfinished():
-            _tell(options, place, "unfinished", record, stages=missing)
+        if missing := unfinished_stages(record):
+            _report(options, process_group, "unfinished", record, stages=missing)
             continue
         for note in check_store_fits(record, store):
-            _tell(options, place, "note", record, text=note)
+            _report(options, process_group, "note", record, text=note)
         split = read_split(store.path, record.data["split"])
         yield _Planned(
             record=record,
@@ -154,26 +155,28 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
     return data
 
 
-def _judge(one: _Planned, dest: Path, options: EvalOptions, place: ProcessGroup) -> None:
-    _tell(options, place, "scoring", one.record, clips=len(one.data.test))
-    networks = load_networks(one.record, device=place.device).networks
+def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: ProcessGroup) -> None:
+    _report(options, process_group, "scoring", one.record, clips=len(one.data.test))
+    networks = load_networks(one.record, device=process_group.device).networks
 
-    def copies() -> Iterator[Networks]:
+    def out_of_fold() -> Iterator[Networks]:
         for fold in range(len(one.data.folds)):
-            yield load_copies(one.record, fold, device=place.device)
+            yield load_out_of_fold_streams(one.record, fold, device=process_group.device)
 
     inputs = networks.rgb.backbone.inputs
-    Judging(
+    Evaluation(
         networks=networks,
-        copies=copies,
-        batches=ClipLoader(one.data, one.config, inputs, process_group=place, loader_config=options.loading),
+        out_of_fold=out_of_fold,
+        batches=ClipLoader(
+            one.data, one.config, inputs, process_group=process_group, loader_config=options.loading
+        ),
         folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
     ).run(one.split.kind)
 
 
-def _tell(
-    options: EvalOptions, place: ProcessGroup, event: str, record: TrialRecord, **values: object
+def _report(
+    options: EvalOptions, process_group: ProcessGroup, event: str, record: TrialRecord, **values: object
 ) -> None:
-    if place.is_main:
+    if process_group.is_main:
         which = {"split": record.data["split"], "part": record.data["part"], "seed": record.config.seed}
-        options.tell({"event": event, **which, **values})
+        options.on_event({"event": event, **which, **values})

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.clip_scores import ClipScores
+from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
-from gating.judgement import GATING, ORACLE, Judgement, judge, probabilities_of
-from gating.results import fusion_rows, gains, pooled, results_json
+from gating.evaluation.comparison import Comparison, fusion_rows, gains, pooled
+from gating.evaluation.judge import judge
+from gating.evaluation.results import results_json
+from gating.evaluation.scores import ClipScores
 from gating.statistics import top1
-from tests.gating.runs import CHEAP, made_judgement, made_scores
+from tests.gating.runs import CHEAP, made_comparison, made_scores
 
 CLASSES = ("up", "down", "still")
 LEARNED = ("search", "global", "per-class", "stack", "features", "oracle")
@@ -28,7 +30,7 @@ def clips(count: int, prefix: str = "c") -> list[str]:
 
 def judged(
     test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
-) -> Judgement:
+) -> Comparison:
     return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
 
 
@@ -60,7 +62,7 @@ def test_labels_of_the_test_clips_change_the_oracle_alone(
     assert (one.search_share, one.validation) == (other.search_share, other.validation)
 
 
-def test_rivals_are_fitted_on_the_held_out_clips(
+def test_baselines_are_fitted_on_the_held_out_clips(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
     one, other = (judged(test_clips, fit, validation) for fit in (held, shuffled(held)))
@@ -76,7 +78,7 @@ def test_validation_labels_fit_nothing_where_held_out_clips_have_features(
         np.testing.assert_array_equal(one.fused[name], other.fused[name])
 
 
-def test_features_are_fitted_on_validation_where_fold_copies_gave_the_scores(
+def test_features_are_fitted_on_validation_where_out_of_fold_streams_gave_the_scores(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
     folds = dataclasses.replace(held, flow_features=None, rgb_features=None)
@@ -93,7 +95,7 @@ def test_search_is_judged_even_if_it_is_not_asked_for(
 
 
 def test_without_a_gate_there_is_nothing_to_prefer(held: ClipScores) -> None:
-    without = made_judgement(clips(12), CLASSES, gate=False)
+    without = made_comparison(clips(12), CLASSES, gate=False)
     assert GATING not in without.fused
     assert (without.prefers_gate, without.gates, without.fallbacks, without.test) == (False, None, 0, None)
     assert gains([without]) == []
@@ -106,16 +108,16 @@ def test_clips_without_a_label_are_refused(test_clips: ClipScores, held: ClipSco
 
 
 def test_gates_that_are_both_zero_count_as_fallbacks() -> None:
-    one = made_judgement(clips(12), CLASSES)
+    one = made_comparison(clips(12), CLASSES)
     assert one.scores.gates is not None
     gates = np.where(np.arange(12)[:, None] < 5, 0.0, one.scores.gates + 0.1)
     changed = dataclasses.replace(one, scores=dataclasses.replace(one.scores, gates=gates))
     assert changed.fallbacks == 5
 
 
-def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> Judgement:
+def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> Comparison:
     """A judgement whose gate is right as told and whose every other fusion is always wrong."""
-    one = made_judgement([f"{split}{part}{k}" for k in range(len(right))], CLASSES, split=split, part=part)
+    one = made_comparison([f"{split}{part}{k}" for k in range(len(right))], CLASSES, split=split, part=part)
     labels = one.scores.labels
     wrong = np.eye(3)[(labels + 1) % 3]
     gate = np.where(np.array(right)[:, None], np.eye(3)[labels], wrong)
@@ -167,16 +169,10 @@ def test_seeds_of_other_clips_are_refused() -> None:
 
 
 def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
-    trials = [made_judgement(clips(12), CLASSES, seed=seed) for seed in (0, 1)]
+    trials = [made_comparison(clips(12), CLASSES, seed=seed) for seed in (0, 1)]
     content = json.loads(json.dumps(results_json(trials, config={"lr": math.nan}), allow_nan=False))
     assert content["config"] == {"lr": None}
     assert list(content["fusions"]) == [*CHEAP, GATING]
     for trial, one in zip(content["trials"], trials, strict=True):
         assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
     assert content["fusions"]["oracle"]["calibration_error"] is None
-
-
-def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> None:
-    sums = np.array([[1.5, 1.0], [0.5, 2.0]])
-    np.testing.assert_allclose(probabilities_of("average-probabilities", sums), [[0.6, 0.4], [0.2, 0.8]])
-    np.testing.assert_allclose(probabilities_of("average", np.log(sums)), [[0.6, 0.4], [0.2, 0.8]])

@@ -19,13 +19,13 @@ import torch
 import flowkit
 from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
-from gating.clip_scores import ClipScores, load_scores
 from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError
-from gating.evaluate import EvalOptions, evaluate
-from gating.judgement_files import scores_path
-from gating.load import find_trials, load_networks, read_trial, recorded_store
-from gating.training.checkpoint import BEST, load_checkpoint, save_checkpoint
+from gating.evaluation.scores import ClipScores, load_scores
+from gating.load import load_networks
+from gating.rescoring import EvalOptions, evaluate
+from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
+from gating.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.gating.finished import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")
@@ -47,7 +47,7 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> EvalOptions:
-    plain = EvalOptions(segments=2, device="cpu", loading=LoaderConfig(), tell=lambda event: None)
+    plain = EvalOptions(segments=2, device="cpu", loading=LoaderConfig(), on_event=lambda event: None)
     return dataclasses.replace(plain, **changes)
 
 
@@ -106,7 +106,7 @@ def test_unfinished_trials_are_left_out_and_told(run: FinishedRun) -> None:
     shutil.rmtree(run.out / "5-fold-1/seed0/scores")
     (run.out / "5-fold-1/seed0/judgement.json").unlink()
     events: list[dict[str, Any]] = []
-    results = evaluated(run, tell=events.append)
+    results = evaluated(run, on_event=events.append)
     assert [one["part"] for one in results["trials"]] == ["0"]
     assert [(one["part"], one["stages"]) for one in events if one["event"] == "unfinished"] == [
         ("1", ["gate"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gating.clip_scores import ClipScores, load_scores
 from gating.errors import ScoresError
+from gating.evaluation.scores import ClipScores, load_scores
 from tests.gating.runs import made_scores
 
 IDS = ("a/1", "b/2", "<c>&'\"/3", "d/\u00e4")

@@ -1,4 +1,4 @@
-"""Everything that one trial's networks say of a set of clips, kept as an .npz file.
+"""Scores, features and gates of a set of clips by one trial's networks, kept as an .npz file.
 
 All tables, tests and pages are made from these arrays alone, so that they can be made again
 without a network.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.errors import ScoresError
-from gating.fusions.data import FusionData
+from gating.fusions.base import FusionData
+from gating.run_folder import DAMAGE, read_arrays, write_arrays
 
 Array = NDArray[np.float64]
 FORMAT = "flowkit-scores 1"
@@ -40,14 +38,14 @@ class ClipScores:
         float64 (N, C), scores before softmax, means over segments and crops.
     flow_features, rgb_features : NDArray or None
         float64 (N, D), pooled features, averaged likewise; None where the scores are of
-        fold copies, whose features say nothing about the final streams'.
+        out-of-fold streams, whose features are no use to the final streams.
     gates : NDArray or None
         float64 (N, 2), weights of flow and rgb as the gate gave them, before any fallback; means
         over segments with placement "snippet".
     gated : NDArray or None
         float64 (N, C), the gate's fused scores, with the fixed weights where both gates are zero.
     segments, crops : int
-        How many of each the means are over.
+        The number of each that the means are over.
     """
 
     ids: tuple[str, ...]
@@ -64,7 +62,7 @@ class ClipScores:
     crops: int = 1
 
     def __post_init__(self) -> None:
-        """Check that all arrays speak of the same clips."""
+        """Check that all arrays are of the same clips."""
         count = len(self.ids)
         for name in (*_ARRAYS, "groups"):
             value = getattr(self, name)
@@ -83,13 +81,15 @@ class ClipScores:
         return len(self.ids)
 
     def fusion_data(self) -> FusionData:
-        """Return what `gating.fusions` reads."""
+        """Return the part that `gating.fusions` reads."""
         return FusionData(
             flow=self.flow,
             rgb=self.rgb,
             labels=self.labels,
             flow_features=self.flow_features,
             rgb_features=self.rgb_features,
+            gates=self.gates,
+            gated=self.gated,
             groups=np.array(self.groups),
         )
 
@@ -97,38 +97,10 @@ class ClipScores:
         """Write the scores, in place of what was there."""
         head = {name: getattr(self, name) for name in ("ids", "groups", "classes", "segments", "crops")}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(
-                    file, allow_pickle=False, head=json.dumps({"format": FORMAT, **head}), **arrays
-                )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_arrays(path, {"head": json.dumps({"format": FORMAT, **head}), **arrays})
 
-
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,  # zipfile's word for a member that seems encrypted, or packed otherwise
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a damaged .npz file or its JSON raises."""
 
 _ARRAYS = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
-    # Given a path, numpy would leave a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def load_scores(path: Path | str) -> ClipScores:

@@ -22,9 +22,9 @@ from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
 from flowkit.store.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
+from gating.compatibility import check_store_fits, extract_config, extract_options
 from gating.errors import CheckpointError
-from gating.load import TrialRecord
-from gating.store_fit import check_store_fits, extract_config, extract_options
+from gating.run_folder import TrialRecord
 from tests.labelled import quick
 
 Record = Callable[..., TrialRecord]

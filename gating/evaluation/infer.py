@@ -1,4 +1,4 @@
-"""Scores of clips by trained networks: many segments and crops a clip, each process its share."""
+"""Scores of clips by trained networks: many segments and crops a clip, divided between the processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gating.clip_scores import ClipScores
 from gating.data.loader import ClipLoader, InputBatch
 from gating.distributed import autocast
+from gating.evaluation.scores import ClipScores
 from gating.models.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.models.streams import Stream
 
@@ -43,7 +43,7 @@ def score_clips(
     features: bool = True,
     precision: torch.dtype | None = None,
 ) -> ClipScores:
-    """Return what the networks say of clips, in the order of `ids`.
+    """Return the networks' scores of clips, in the order of `ids`.
 
     Scores, features and pre-activations of the gate are averaged over crops and segments; with
     placement "snippet" each segment of each crop is weighed before that.
@@ -62,12 +62,12 @@ def score_clips(
         Of mixed precision, or None.
     """
     networks.eval()
-    place = batches.process_group
+    process_group = batches.process_group
     rows: list[dict[str, np.ndarray]] = []
     for several in batches.testing(ids, segments=segments, crops=crops):
-        with autocast(place.device, precision):
+        with autocast(process_group.device, precision):
             rows.extend(_rows(networks, several))
-    by_id = {str(row["id"]): row for part in place.all_gather(rows) for row in part}
+    by_id = {str(row["id"]): row for part in process_group.all_gather(rows) for row in part}
     ordered = [by_id[video_id] for video_id in ids]
     arrays = {name: np.stack([row[name] for row in ordered]) for name in ordered[0] if name != "id"}
     if not features:

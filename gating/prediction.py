@@ -1,38 +1,46 @@
-"""Answers for the clips of stores and for raw videos, by one trial's networks and chosen fusion."""
+"""Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
+
+for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=LoaderConfig())):
+    ...  # a Prediction, or the Failure of one video
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import flowkit
-from flowkit.errors import InvalidParameterError, StoreCorruptError
+from flowkit.errors import InputError, InvalidParameterError, StoreCorruptError
 from flowkit.executor import Executor
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.store.reader import Store
 from flowkit.store.schema import Failure
-from gating.chosen import ChosenFusion
-from gating.clip_scores import ClipScores
+from gating.compatibility import check_store_fits, extract_config
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import TrialData
-from gating.distributed import ProcessGroup
-from gating.load import LoadedTrial
-from gating.score import score_clips
-from gating.store_fit import extract_config
+from gating.distributed import ProcessGroup, join_process_group
+from gating.errors import CheckpointError
+from gating.evaluation.infer import score_clips
+from gating.evaluation.scores import ClipScores
+from gating.load import ChosenFusion, LoadedTrial, choose_fusion, load_networks, unfinished_stages
+from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
 
-# Scored before the first of them is told.
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Clips that are scored before the first of them is yielded.
 _AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What a trial says of one clip.
+    """The prediction of a trial for one clip.
 
     Attributes
     ----------
@@ -59,19 +67,19 @@ class Prediction:
     fallback: bool = False
 
 
-Answer = Prediction | Failure
+Outcome = Prediction | Failure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PredictOptions:
-    """How clips are predicted.
+    """Options of `predict`.
 
     Parameters
     ----------
     ids : tuple of str
         Only these clips; empty is all.
     top : int
-        Classes of an answer, >= 1.
+        Classes of a prediction, >= 1.
     segments, crops : int or None
         Of each clip; None is as the trial was tested.
     device : str
@@ -83,9 +91,9 @@ class PredictOptions:
     jobs : int or None
         Processes that extract raw videos; None is one a core.
     executor : Executor or None
-        What extracts them in place of `jobs` processes.
+        Extracts them in place of `jobs` processes.
     on_note : callable
-        Called with what is worth to know and hinders nothing: the trial, its fusion, how a store differs.
+        Called with notes that stop nothing: the trial, its fusion, how a store differs.
     on_progress : callable
         Called with the progress of an extraction.
     """
@@ -113,17 +121,115 @@ class PredictOptions:
                 raise InvalidParameterError(f"{name} must be {expected}, got {value}")
 
 
+def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Outcome]:
+    """Yield a prediction for each clip of stores and for each raw video.
+
+    Raw videos are extracted as the trial's store was, into a temporary store; nothing is written
+    beside them.
+
+    Parameters
+    ----------
+    inputs
+        Stores, videos, folders of videos.
+    run
+        A trial's folder, or a run's: then its first finished trial predicts.
+    options
+        Which clips, how many classes, and where to compute.
+
+    Yields
+    ------
+    Prediction or Failure
+        A video that cannot be extracted, or a clip that cannot be read, costs only itself.
+
+    Raises
+    ------
+    CheckpointError, ScoresError
+        The trial has not finished, its fusions have not been compared, or it is damaged.
+    InputError
+        An input is not there, has none of the ids, or a store's flow is not what was trained on.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    record = find_trial(run)
+    options.on_note(f"trial: {record.folder}{'' if record.folder == run else ', the first finished one'}")
+    stores = [path for path in inputs if is_store(path)]
+    videos = [path for path in inputs if path not in stores]
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(flowkit.open(path)) for path in stores]
+        sources = flowkit.find_sources(videos) if videos else []
+        _check_ids(options.ids, opened, sources)
+        for store in opened:
+            for note in check_store_fits(record, store):
+                options.on_note(note)
+        chosen = choose_fusion(record)
+        options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
+        process_group = stack.enter_context(join_process_group(options.device))
+        trial = load_networks(record, device=process_group.device)
+        predictor = Predictor(trial, chosen, options, process_group)
+        for store in opened:
+            yield from predictor.of_store(store)
+        wanted = [one for one in sources if not options.ids or one.video_id in options.ids]
+        if wanted:
+            yield from predictor.of_videos(wanted)
+
+
+def find_trial(run: Path) -> TrialRecord:
+    """Return the trial that a folder is, or the first finished one of a run's folder.
+
+    Raises
+    ------
+    CheckpointError
+        It is neither, or no trial of the run has finished.
+    """
+    if is_trial(run):
+        return read_trial(run)
+    records = find_trials(run)
+    for record in records:
+        if record.is_compared and not unfinished_stages(record):
+            return record
+    raise CheckpointError(
+        f"none of the {len(records)} trials of {run} has finished and been judged; go on with "
+        "`flowkit train --resume`, or judge what is trained with `flowkit eval`"
+    )
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a path is an HDF5 file, whatever its name.
+
+    Raises
+    ------
+    InputError
+        There is no such file or folder.
+    """
+    if not path.exists():
+        raise InputError(f"no such store, video or folder: {path}")
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+
+
+def _check_ids(ids: Sequence[str], stores: Sequence[Store], sources: Sequence[VideoSource]) -> None:
+    there = {source.video_id for source in sources}
+    missing = [k for k in ids if k not in there and not any(k in store for store in stores)]
+    if missing and len(stores) == 1 and not sources:
+        stores[0][missing[0]]  # raises, with the ids that are close to it
+    if missing:
+        raise InputError(f"no input has the clips {missing[:5]}; `flowkit info STORE` lists a store's ids")
+
+
 class Predictor:
-    """Answers for clips by one trial's networks."""
+    """Predictions of clips by one trial's networks and chosen fusion."""
 
     def __init__(
-        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, place: ProcessGroup
+        self, trial: LoadedTrial, chosen: ChosenFusion, options: PredictOptions, process_group: ProcessGroup
     ) -> None:
-        self._trial, self._chosen, self._options, self._place = trial, chosen, options, place
+        self._trial, self._chosen, self._options = trial, chosen, options
+        self._process_group = process_group
         self._classes = np.array(trial.record.classes)
 
-    def of_store(self, store: Store) -> Iterator[Answer]:
-        """Yield an answer for each wanted clip of a store."""
+    def of_store(self, store: Store) -> Iterator[Outcome]:
+        """Yield a prediction for each wanted clip of a store."""
         wanted = [k for k in self._options.ids if k in store] if self._options.ids else list(store)
         lengths = dict(zip(store, store.column("n_flow"), strict=True))
         for video_id in wanted:
@@ -139,17 +245,17 @@ class Predictor:
                 else:
                     yield from self._predictions(scores, labels, str(store.path))
 
-    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Answer]:
-        """Extract videos into a store that is gone afterwards, and yield an answer for each."""
+    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
+        """Extract videos into a store that is gone afterwards, and yield a prediction for each."""
         config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
         names = {source.video_id: str(source.path) for source in sources}
         with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
-            made = Path(folder) / "clips.h5"
+            path = Path(folder) / "clips.h5"
             report = flowkit.extract(
                 sources,
-                made,
+                path,
                 config=config,
                 on_progress=self._options.on_progress,
                 executor=self._options.executor,
@@ -159,14 +265,14 @@ class Predictor:
                     self._options.on_note(f"{outcome.source}: {warning}")
             yield from report.failures
             if report.stored:
-                with flowkit.open(made) as store:
-                    for answer in self.of_store(store):
-                        source = names[answer.video_id if isinstance(answer, Prediction) else answer.source]
-                        yield dataclasses.replace(answer, source=source)
+                with flowkit.open(path) as store:
+                    for one in self.of_store(store):
+                        source = names[one.video_id if isinstance(one, Prediction) else one.source]
+                        yield dataclasses.replace(one, source=source)
 
     def _batches(self, store: Store) -> ClipLoader:
         record = self._trial.record
-        # Nothing is learned or judged here: of the trial's data only classes and store are read.
+        # Nothing is learned or compared here: of the trial's data only classes and store are read.
         data = TrialData(
             store=store,
             split=record.data["split"],
@@ -181,7 +287,11 @@ class Predictor:
         )
         inputs = self._trial.networks.rgb.backbone.inputs
         return ClipLoader(
-            data, record.config, inputs, process_group=self._place, loader_config=self._options.loading
+            data,
+            record.config,
+            inputs,
+            process_group=self._process_group,
+            loader_config=self._options.loading,
         )
 
     def _scored(self, batches: ClipLoader, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:

@@ -1,4 +1,4 @@
-"""From judgements to the table of fusions: what several seeds, splits and folds say together."""
+"""All fusions on the same test clips: of one trial, and of several seeds, splits and folds together."""
 
 from __future__ import annotations
 
@@ -6,23 +6,83 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from gating.judgement import BASELINE, GATING, ORACLE, Fused, Judgement, probabilities_of
+from gating.config import BASELINE, GATING
+from gating.evaluation.scores import ClipScores
+from gating.fusions import Kind, kind_of, probabilities_of
+from gating.metrics import GateSummary, summarise_gates
 from gating.statistics import (
+    McNemar,
     bootstrap_interval,
     calibration,
-    correct_answers,
-    headroom_share,
+    correct_predictions,
+    mcnemar,
     mean_class_accuracy,
-    top1,
 )
 
-FORMAT = "flowkit-results 1"
+Fused = Mapping[str, NDArray[np.float64]]
+SplitKind = Literal["subset", "fold"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """All fusions on the test clips of one trial.
+
+    Attributes
+    ----------
+    split, part : str
+        The split's name, and the part of it that was tested: "test", or a fold.
+    kind : {"subset", "fold"}
+        Of the split: the folds of one split are one test set.
+    seed : int
+        Of training.
+    scores : ClipScores
+        Of the test clips.
+    fused : mapping of str to NDArray
+        Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
+    search_share : float
+        Flow's fraction of the best fixed weights, [0, 1].
+    validation : mapping of str to float
+        Top-1 of "search" and "gating" on the validation clips.
+    """
+
+    split: str
+    part: str
+    kind: SplitKind
+    seed: int
+    scores: ClipScores
+    fused: Fused
+    search_share: float
+    validation: Mapping[str, float]
+
+    @property
+    def prefers_gate(self) -> bool:
+        """Whether the gate is better than the best fixed weights on the validation clips."""
+        return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
+
+    @property
+    def gates(self) -> GateSummary | None:
+        """A summary of the test clips' gates."""
+        return None if self.scores.gates is None else summarise_gates(torch.from_numpy(self.scores.gates))
+
+    @property
+    def fallbacks(self) -> int:
+        """Number of test clips that got the fixed weights since both gates were zero."""
+        return 0 if self.scores.gates is None else int((self.scores.gates <= 0).all(axis=1).sum())
+
+    @property
+    def test(self) -> McNemar | None:
+        """McNemar's test of the gate (first) against the best fixed weights."""
+        if GATING not in self.fused:
+            return None
+        labels = self.scores.labels
+        return mcnemar(*(correct_predictions(self.fused[name], labels) for name in (GATING, BASELINE)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +98,7 @@ class FusionRow:
     spread : float
         Standard deviation of top-1 over seeds; NaN with one.
     calibration_error : float
-        Mean expected calibration error, [0, 1]; NaN for the oracle, whose scores are none.
+        Mean expected calibration error, [0, 1]; NaN for a bound, whose scores are none.
     """
 
     top1: float
@@ -50,7 +110,7 @@ class FusionRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """By how much top-1 of the gate exceeds a rival's: mean, 95 % interval, and each seed's."""
+    """Top-1 of the gate less another fusion's, the `rival`: mean, 95 % interval, and each seed's."""
 
     rival: str
     mean: float
@@ -58,22 +118,22 @@ class Gain:
     per_seed: tuple[float, ...]
 
 
-def fusion_rows(judgements: Sequence[Judgement]) -> dict[str, FusionRow]:
+def fusion_rows(comparisons: Sequence[Comparison]) -> dict[str, FusionRow]:
     """Return the table over all trials, by fusion."""
-    pools = pooled(judgements)
-    return {name: _row(name, pools) for name in judgements[0].fused}
+    pools = pooled(comparisons)
+    return {name: _row(name, pools) for name in comparisons[0].fused}
 
 
-def gains(judgements: Sequence[Judgement]) -> list[Gain]:
+def gains(comparisons: Sequence[Comparison]) -> list[Gain]:
     """Return the gate's gain over each other fusion; nothing without a gate."""
-    if GATING not in judgements[0].fused:
+    if GATING not in comparisons[0].fused:
         return []
-    pools = pooled(judgements)
-    own, weights, clips = _answers(GATING, pools)
+    pools = pooled(comparisons)
+    own, weights, clips = _right(GATING, pools)
     found = []
-    for rival in judgements[0].fused:
+    for rival in comparisons[0].fused:
         if rival != GATING:
-            difference = own.astype(np.float64) - _answers(rival, pools)[0]
+            difference = own.astype(np.float64) - _right(rival, pools)[0]
             interval = bootstrap_interval(difference * weights, clusters=clips)
             per_seed = tuple((difference * weights).mean(axis=1).tolist())
             found.append(
@@ -106,16 +166,16 @@ class Pool:
     fused: Fused
 
 
-def pooled(judgements: Sequence[Judgement]) -> dict[str, list[Pool]]:
+def pooled(comparisons: Sequence[Comparison]) -> dict[str, list[Pool]]:
     """Return each split's pools, one a seed, in the order of seeds.
 
     Raises
     ------
     InvalidParameterError
-        A split lacks a seed that another has, or its seeds were judged on other clips.
+        A split lacks a seed that another has, or its seeds were tested on other clips.
     """
-    table: dict[str, dict[int, list[Judgement]]] = defaultdict(lambda: defaultdict(list))
-    for one in judgements:
+    table: dict[str, dict[int, list[Comparison]]] = defaultdict(lambda: defaultdict(list))
+    for one in comparisons:
         table[one.split][one.seed].append(one)
     if len({tuple(sorted(seeds)) for seeds in table.values()}) > 1:
         raise InvalidParameterError("every split must have been trained with the same seeds")
@@ -123,13 +183,13 @@ def pooled(judgements: Sequence[Judgement]) -> dict[str, list[Pool]]:
     for split, each in pools.items():
         if any(pool.ids != each[0].ids for pool in each):
             raise InvalidParameterError(
-                f"the seeds of split {split!r} were judged on different clips, expected the same ones: "
+                f"the seeds of split {split!r} were tested on different clips, expected the same ones: "
                 "finish every fold of every seed first"
             )
     return pools
 
 
-def _pool(parts: Sequence[Judgement]) -> Pool:
+def _pool(parts: Sequence[Comparison]) -> Pool:
     parts = sorted(parts, key=lambda one: one.part)
     return Pool(
         tuple(video_id for one in parts for video_id in one.scores.ids),
@@ -138,22 +198,27 @@ def _pool(parts: Sequence[Judgement]) -> Pool:
     )
 
 
-def _answers(
+def _right(
     name: str, pools: Mapping[str, Sequence[Pool]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.str_]]:
-    """Return answers (seeds, clips), each clip's weight, and its id; weights make splits count alike."""
-    answers = [[correct_answers(pool.fused[name], pool.labels) for pool in seeds] for seeds in pools.values()]
+    """Return which predictions are right (seeds, clips), each clip's weight and its id.
+
+    The weights make splits count alike.
+    """
+    right = [
+        [correct_predictions(pool.fused[name], pool.labels) for pool in seeds] for seeds in pools.values()
+    ]
     ids = [seeds[0].ids for seeds in pools.values()]
     whole = sum(len(one) for one in ids)
     weights = [np.full(len(one), whole / (len(ids) * len(one))) for one in ids]
-    rows = np.concatenate([np.stack(seeds) for seeds in answers], axis=1)
+    rows = np.concatenate([np.stack(seeds) for seeds in right], axis=1)
     return rows, np.concatenate(weights), np.concatenate([np.array(one) for one in ids])
 
 
 def _row(name: str, pools: Mapping[str, Sequence[Pool]]) -> FusionRow:
-    answers, weights, clips = _answers(name, pools)
-    interval = bootstrap_interval(answers * weights, clusters=clips)
-    per_seed = (answers * weights).mean(axis=1)
+    right, weights, clips = _right(name, pools)
+    interval = bootstrap_interval(right * weights, clusters=clips)
+    per_seed = (right * weights).mean(axis=1)
     each = [pool for seeds in pools.values() for pool in seeds]
     return FusionRow(
         top1=interval.estimate,
@@ -165,61 +230,6 @@ def _row(name: str, pools: Mapping[str, Sequence[Pool]]) -> FusionRow:
 
 
 def _calibration_error(name: str, pool: Pool) -> float:
-    if name == ORACLE:
+    if kind_of(name) == Kind.BOUND:
         return math.nan
     return calibration(probabilities_of(name, pool.fused[name]), pool.labels).error
-
-
-def results_json(judgements: Sequence[Judgement], **context: Any) -> dict[str, Any]:
-    """Return the content of `results.json`: the table, the gains and each trial, and `context`.
-
-    NaN becomes null.
-    """
-    rows = fusion_rows(judgements)
-    content = {
-        "format": FORMAT,
-        "fusions": {name: dataclasses.asdict(row) for name, row in rows.items()},
-        "gains": [dataclasses.asdict(gain) for gain in gains(judgements)],
-        "headroom_share": _headroom(rows),
-        "trials": [_trial(one) for one in judgements],
-        **context,
-    }
-    plain: dict[str, Any] = _without_nan(content)
-    return plain
-
-
-def _headroom(rows: Mapping[str, FusionRow]) -> float:
-    if GATING not in rows or ORACLE not in rows:
-        return math.nan
-    return headroom_share(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1)
-
-
-def _trial(one: Judgement) -> dict[str, Any]:
-    labels = one.scores.labels
-    return {
-        "split": one.split,
-        "part": one.part,
-        "kind": one.kind,
-        "seed": one.seed,
-        "clips": len(one.scores),
-        "fusions": {
-            name: {"top1": top1(scores, labels), "mean_class": mean_class_accuracy(scores, labels)}
-            for name, scores in one.fused.items()
-        },
-        "search_share": one.search_share,
-        "validation": dict(one.validation),
-        "prefers_gate": one.prefers_gate,
-        "gates": None if one.gates is None else dataclasses.asdict(one.gates),
-        "fallbacks": one.fallbacks,
-        "mcnemar": None if one.test is None else dataclasses.asdict(one.test),
-    }
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return value

@@ -1,6 +1,7 @@
-"""How the learned fusions are fitted: by L-BFGS where the loss is convex, by AdamW where not.
+"""Learned weights, the same for every clip, and the fitting that all learned fusions share.
 
-All of it is float64 on the CPU: the same data and seed give the same weights.
+L-BFGS where the loss is convex, AdamW where not. All of it is float64 on the CPU: the same data and
+seed give the same weights.
 """
 
 from __future__ import annotations
@@ -10,30 +11,76 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.fusions.data import Scores
+from gating.config import FIXED_WEIGHTS
+from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores
 
 ITERATIONS = 200
+# Keeps the weights of classes with few clips near the fixed ones.
+PRIOR = 1e-2
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class LearnedWeights(Fusion):
+    """A pair of weights by cross-entropy from TSN's start: for all classes, or for each."""
+
+    kind = Kind.LEARNED
+
+    per_class: bool
+    weights: Tensor | None = None
+
+    @property
+    def description(self) -> str:
+        """One pair, or many."""
+        return f"one learned pair of weights{' for each class' if self.per_class else ''}"
+
+    def fit(self, data: FusionData, *, seed: int) -> None:
+        """Minimise CE + `PRIOR` * the mean squared distance from the fixed weights (convex)."""
+        flow, rgb = _tensors(data)
+        labels = torch.from_numpy(data.labels)
+        start = torch.tensor(FIXED_WEIGHTS, dtype=torch.float64)[:, None]
+        start = start.repeat(1, data.classes if self.per_class else 1)
+        weights = start.clone().requires_grad_()
+
+        def loss() -> Tensor:
+            prior = (weights - start).square().mean()
+            return F.cross_entropy(weights[0] * flow + weights[1] * rgb, labels) + PRIOR * prior
+
+        minimise([weights], loss)
+        self.weights = weights.detach()
+
+    def apply(self, data: FusionData) -> Scores:
+        """Return the weighted sum, float64 (N, classes)."""
+        if self.weights is None:
+            raise NotFittedError(self)
+        flow, rgb = _tensors(data)
+        total: Scores = (self.weights[0] * flow + self.weights[1] * rgb).numpy()
+        return total
+
+
+def _tensors(data: FusionData) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(data.flow).double(), torch.from_numpy(data.rgb).double()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Standardizer:
-    """Mean and deviation of columns; constant columns keep a deviation of 1."""
+    """Mean and standard deviation of columns; constant columns keep an std of 1."""
 
     mean: Scores
-    deviation: Scores
+    std: Scores
 
     @classmethod
     def of(cls, columns: Scores) -> Standardizer:
         """Measure columns (N, D)."""
-        deviation = columns.std(axis=0)
-        return cls(columns.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0))
+        std = columns.std(axis=0)
+        return cls(columns.mean(axis=0), np.where(std > 1e-12, std, 1.0))
 
     def __call__(self, columns: Scores) -> Tensor:
         """Return standardised columns, float64 (N, D)."""
-        return torch.from_numpy((columns - self.mean) / self.deviation)
+        return torch.from_numpy((columns - self.mean) / self.std)
 
 
 def minimise(parameters: Iterable[Tensor], loss: Callable[[], Tensor]) -> None:

@@ -1,0 +1,340 @@
+"""A run's folder: every name, path and glob in it, and the readers and writers of its files.
+
+::
+
+    runs/<store>-<preset>/              `default_run`
+        results.json                    the table over all trials
+        <split>[-<fold>]/seed<N>/       `trial_folder`: one trial
+            trial.json                  configuration and data
+            rgb/ flow/ gate/            a stage each: best.pt, and last.pt while it is unfinished
+            fold0/rgb/ fold0/flow/ ...  stages of the out-of-fold streams
+            log.jsonl                   every event of training
+            tensorboard/                where tensorboard is installed
+            scores/*.npz                of the test, validation and fit clips
+            fused.npz                   one float64 array (N, C) a fusion
+            judgement.json              the trial's few numbers
+
+Nothing here needs torch, so that what only reads a run stays light.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.atomic import replacement
+from flowkit.errors import InvalidParameterError
+from gating.config import GATING
+from gating.errors import CheckpointError, ScoresError
+from gating.events import Event, OnEvent
+from gating.train_config import TrainConfig
+
+RUNS = Path("runs")
+RESULTS = "results.json"
+RECORD = "trial.json"
+LOG = "log.jsonl"
+FUSED = "fused.npz"
+COMPARISON = "judgement.json"
+LAST, BEST = "last.pt", "best.pt"
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,  # zipfile's own for a member that seems encrypted, or packed otherwise
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Errors that reading a damaged .npz file or its JSON raises."""
+
+
+def default_run(store: Path, preset: str) -> Path:
+    """Return the folder of a run that was given none."""
+    return RUNS / f"{store.stem}-{preset}"
+
+
+def trial_folder(out: Path, split: str, part: str, seed: int) -> Path:
+    """Return the folder of one trial."""
+    return out / (split if part == "test" else f"{split}-{part}") / f"seed{seed}"
+
+
+def out_of_fold_stage(fold: int, modality: str) -> str:
+    """Return the stage of the stream that is trained without one fold."""
+    return f"fold{fold}/{modality}"
+
+
+def best_checkpoint(trial: Path, stage: str) -> Path:
+    """Return where a stage keeps its best epoch."""
+    return trial / stage / BEST
+
+
+def scores_path(trial: Path, part: str) -> Path:
+    """Return where the scores of "test", "validation" or "fit" lie."""
+    return trial / "scores" / f"{part}.npz"
+
+
+def tensorboard_folder(trial: Path) -> Path:
+    """Return where TensorBoard's files lie."""
+    return trial / "tensorboard"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """The content of a trial's `trial.json`.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the trial.
+    config : TrainConfig
+        With which it was trained.
+    data : mapping
+        As `TrialData.record` gives: classes, split, part, how the flow was made, and digests of
+        the clips.
+    """
+
+    folder: Path
+    config: TrainConfig
+    data: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the scores."""
+        return tuple(self.data["classes"])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of the networks themselves."""
+        return ("rgb", "flow", "gate") if self.config.fusion == GATING else ("rgb", "flow")
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the trial's fusions have been compared."""
+        return (self.folder / COMPARISON).is_file()
+
+
+def is_trial(folder: Path) -> bool:
+    """Return whether a folder is a trial's, finished or not."""
+    return (folder / RECORD).is_file()
+
+
+def read_trial(folder: Path) -> TrialRecord:
+    """Return the record of a trial's folder.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it cannot be read.
+    """
+    path = folder / RECORD
+    if not is_trial(folder):
+        raise CheckpointError(
+            f"{folder} is no trial: it has no {RECORD}; name a run's folder, or SPLIT/seedN in it"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        data = {name: content["data"][name] for name in ("classes", "split", "part", "flow", "clips")}
+        return TrialRecord(folder=folder, config=TrainConfig.from_json(content["config"]), data=data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}; was it made by `flowkit train`?") from error
+
+
+def write_trial(folder: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
+    """Write what `read_trial` reads, in place of what was there."""
+    write_json(folder / RECORD, {"config": config.to_json(), "data": data})
+
+
+def find_trials(out: Path) -> list[TrialRecord]:
+    """Return the records of all trials of a run's folder, finished or not, by split, part and seed.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or one cannot be read.
+    """
+    found = [read_trial(path.parent) for path in out.glob(f"*/seed*/{RECORD}")]
+    if not found:
+        raise CheckpointError(f"{out} is no run: it has no SPLIT/seedN/{RECORD}; train one with --out {out}")
+    return sorted(found, key=_order)
+
+
+def _order(record: TrialRecord) -> tuple[str, int, str, int]:
+    part = str(record.data["part"])
+    return str(record.data["split"]), len(part) if part.isdigit() else 0, part, record.config.seed
+
+
+def compared_trials(out: Path) -> list[Path]:
+    """Return the folders of all trials of a run whose fusions have been compared, by path.
+
+    Raises
+    ------
+    ScoresError
+        There is none.
+    """
+    found = sorted(path.parent for path in _comparisons(out))
+    if not found:
+        raise ScoresError(f"{out} holds no finished trial; run `flowkit train --out {out}` or `flowkit eval`")
+    return found
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """Return the run of a folder of runs whose fusions were compared last.
+
+    Raises
+    ------
+    ScoresError
+        None has a finished trial.
+    """
+    found = [folder for folder in runs.glob("*") if any(_comparisons(folder))]
+    if not found:
+        raise ScoresError(f"no run in {runs} has a finished trial; name the run's folder, or train one")
+    return max(found, key=_compared_at)
+
+
+def _comparisons(out: Path) -> Iterator[Path]:
+    return out.glob(f"*/seed*/{COMPARISON}")
+
+
+def _compared_at(out: Path) -> float:
+    return max((path.stat().st_mtime for path in _comparisons(out)), default=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunContext:
+    """The configuration, data and versions of a run.
+
+    Attributes
+    ----------
+    out : Path
+        The run's folder.
+    judged : datetime
+        When the newest trial was compared, UTC.
+    config, data, versions : mapping
+        As in `results.json`; empty where it has none.
+    """
+
+    out: Path
+    judged: datetime.datetime
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, Any]
+
+    @property
+    def named_store(self) -> Path | None:
+        """The store that was trained on, if the run names one."""
+        named = self.data.get("store")
+        return Path(named) if isinstance(named, str) else None
+
+    @property
+    def store(self) -> Path | None:
+        """That store, if it is still there."""
+        named = self.named_store
+        return named if named is not None and named.is_file() else None
+
+
+def read_context(out: Path) -> RunContext:
+    """Return the context in a run's `results.json`, which may be absent or lack anything.
+
+    Raises
+    ------
+    ScoresError
+        It is there and is no JSON object.
+    """
+    content: Any = {}
+    path = out / RESULTS
+    if path.is_file():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ScoresError(f"{path} is no JSON: {error}; make it again with `flowkit eval`") from error
+    if not isinstance(content, dict):
+        raise ScoresError(f"{path} must hold an object; make it again with `flowkit eval`")
+    named = {name: content.get(name) for name in ("config", "data", "versions")}
+    return RunContext(
+        out=out,
+        judged=datetime.datetime.fromtimestamp(_compared_at(out), datetime.UTC),
+        **{name: value if isinstance(value, dict) else {} for name, value in named.items()},
+    )
+
+
+def recorded_store(out: Path) -> Path:
+    """Return the store that a run was trained on, as its `results.json` names it.
+
+    Raises
+    ------
+    CheckpointError
+        The folder is no run.
+    InvalidParameterError
+        It names none, or one that is not there.
+    """
+    find_trials(out)
+    try:
+        named = read_context(out).named_store
+    except ScoresError:
+        named = None
+    if named is None or not named.is_file():
+        lack = "names no store" if named is None else f"was trained on {named}, which is not there"
+        raise InvalidParameterError(f"the run {out} {lack}; name the store with --store")
+    return named
+
+
+def write_results(out: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, in place of what was there."""
+    write_json(out / RESULTS, results, allow_nan=False)
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
+    """Write a JSON object, in place of what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=allow_nan), encoding="utf-8")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
+    # Given a path, numpy would leave a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an .npz file, in place of what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Given a path, numpy would add its suffix to the temporary's name.
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+@contextlib.contextmanager
+def open_log(trial: Path) -> Iterator[OnEvent]:
+    """Yield an `on_event` that appends to a trial's log, a JSON line with its time."""
+    trial.mkdir(parents=True, exist_ok=True)
+    with (trial / LOG).open("a", encoding="utf-8") as file:
+
+        def append(event: Event) -> None:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            file.write(json.dumps({"time": now, **event}) + "\n")
+            file.flush()
+
+        yield append
+
+
+def flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each value of nested mappings, such as a run's configuration, with its dotted name."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flattened(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,175 @@
+"""A fusion is one class and one line: comparison, results, table and page ask it for the rest."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from flowkit.errors import InvalidParameterError
+from flowkit_cli.fusion_table import print_table
+from gating.evaluation.judge import judge
+from gating.evaluation.results import read_comparison, results_json
+from gating.fusions import (
+    FUSIONS,
+    Fusion,
+    FusionData,
+    Kind,
+    Scores,
+    build_fusion,
+    in_order,
+    kind_of,
+    probabilities_of,
+    softmax,
+)
+from gating.fusions.gating import Gating
+from gating.report import write_report
+from gating.statistics import calibration
+from tests.gating.runs import CHEAP, made_scores, write_run
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+CLASSES = ("up", "down", "still")
+
+
+class Toy(Fusion):
+    """Half of each stream's probabilities: sums to 1 for each clip, and no score before softmax."""
+
+    kind = Kind.LEARNED
+    description = "a fusion of this test"
+    sums = "probabilities"
+    needs = frozenset({"features"})
+
+    def fit(self, data: FusionData, *, seed: int) -> None:
+        self.seen = len(data.labels)
+        data.both_features()
+
+    def apply(self, data: FusionData) -> Scores:
+        return (softmax(data.flow) + softmax(data.rgb)) / 2
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose fusions are all of the registry, the toy among them."""
+    monkeypatch.setitem(FUSIONS, "toy", Toy)
+    clips, held, validation = (
+        made_scores([f"{part}{k}" for k in range(18)], CLASSES, seed=seed, features=part != "held")
+        for seed, part in enumerate(("test", "held", "validation"))
+    )
+    return write_run(tmp_path, [judge(clips, fit_on=held, validation=validation, split="s")])
+
+
+def test_a_registered_fusion_is_compared_and_written(run: Path) -> None:
+    comparison = read_comparison(run / "s-test" / "seed0")
+    results = json.loads((run / "results.json").read_text())
+    assert set(comparison.fused) == set(results["fusions"]) == set(FUSIONS)
+    # Its scores are probabilities: another softmax on them would be another confidence.
+    expected = calibration(comparison.fused["toy"], comparison.scores.labels).error
+    assert results["fusions"]["toy"]["calibration_error"] == pytest.approx(expected, abs=1e-12)
+    assert [gain["rival"] for gain in results["gains"]].count("toy") == 1
+
+
+def test_a_registered_fusion_stands_in_the_commands_table(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table(json.loads((run / "results.json").read_text()))
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert names[names.index("gmu") : names.index("oracle") + 1] == ["gmu", "toy", "gating", "oracle"]
+
+
+def test_a_registered_fusion_stands_on_the_page_with_its_kind(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL)]
+    assert [row[:2] for row in rows if row and row[0] == "toy"] == [["toy", "learned"]]
+    order = [row[0] for row in rows if row and row[0] in ("gmu", "toy", "gating", "oracle")]
+    assert order[:4] == ["gmu", "toy", "gating", "oracle"]
+
+
+def test_what_needs_features_is_fitted_on_clips_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[Toy] = []
+
+    def build() -> Toy:
+        fitted.append(Toy())
+        return fitted[-1]
+
+    monkeypatch.setitem(FUSIONS, "toy", build)
+    test, held, validation = (
+        made_scores([f"{k}" for k in range(count)], CLASSES, features=count != 12) for count in (9, 12, 15)
+    )
+    judge(test, fit_on=held, validation=validation, split="s", names=["toy"])
+    assert [one.seen for one in fitted if hasattr(one, "seen")] == [15]
+
+
+def test_a_bound_comes_last_and_has_no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bound(Toy):
+        kind = Kind.BOUND
+
+    monkeypatch.setitem(FUSIONS, "toy", Bound)
+    made = made_scores([f"{k}" for k in range(12)], CLASSES)
+    results = results_json([judge(made, fit_on=made, validation=made, split="s", names=["toy", *CHEAP])])
+    assert results["fusions"]["toy"]["calibration_error"] is None
+    assert in_order(["toy", "gating", "oracle", "rgb"]) == ["rgb", "gating", "oracle", "toy"]
+
+
+def test_fusions_stand_by_kind_with_the_oracle_last() -> None:
+    given = ["oracle", "gating", "mine", "stack", "search", "rgb", "flow"]
+    assert in_order(given) == ["rgb", "flow", "search", "stack", "gating", "mine", "oracle"]
+
+
+def test_every_fusion_declares_itself() -> None:
+    built = {name: build_fusion(name) for name in FUSIONS}
+    assert {name for name, one in built.items() if one.sums == "probabilities"} == {
+        *("average-probabilities", "weighted-probabilities", "search-probabilities"),
+    }
+    assert {name: set(one.needs) for name, one in built.items() if one.needs} == {
+        "features": {"features"},
+        "gmu": {"features"},
+        "oracle": {"labels"},
+        "gating": {"images"},
+    }
+    descriptions = [one.description for one in built.values()]
+    assert len(set(descriptions)) == len(descriptions)
+    assert all(text and "\n" not in text for text in descriptions)
+    assert (kind_of("rgb"), kind_of("search"), kind_of("mine")) == (Kind.STREAM, Kind.FIXED, Kind.OTHER)
+
+
+def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> None:
+    sums = np.array([[1.5, 1.0], [0.5, 2.0]])
+    np.testing.assert_allclose(probabilities_of("average-probabilities", sums), [[0.6, 0.4], [0.2, 0.8]])
+    np.testing.assert_allclose(probabilities_of("average", np.log(sums)), [[0.6, 0.4], [0.2, 0.8]])
+    np.testing.assert_allclose(probabilities_of("mine", np.log(sums)), [[0.6, 0.4], [0.2, 0.8]])
+
+
+def test_the_gate_gives_its_own_scores_and_the_fixed_weights_where_both_gates_are_zero() -> None:
+    data = made_scores([f"{k}" for k in range(4)], CLASSES).fusion_data()
+    assert data.gates is not None
+    data.gates[:2] = [[0.0, 0.0], [0.0, 2.0]]
+    gate = Gating(fixed=(3.0, 1.0))
+    weights = gate.clip_weights(data)
+    assert weights is not None
+    assert weights[:2].tolist() == [[3.0, 1.0], [0.0, 2.0]]
+    assert gate.fell_back(data)[:2].tolist() == [True, False]
+    assert gate.apply(data) is data.gated
+    without = made_scores(["a", "b", "c"], CLASSES, gate=False).fusion_data()
+    with pytest.raises(InvalidParameterError, match="trained gate's scores"):
+        gate.apply(without)
+
+
+def test_names_of_fusions_stand_in_the_registry_and_the_documentation_alone() -> None:
+    own = {"average-probabilities", "weighted-probabilities", "search-probabilities", "score-gate", "gmu"}
+    assert own < set(FUSIONS)
+    listing = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("gating", "cli")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in own
+    }
+    assert listing == {"gating/fusions/__init__.py"}
+    documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "gating.md").read_text()))
+    assert set(FUSIONS) - {"gating"} <= documented
