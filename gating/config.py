@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
 from typing import Literal
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_at_least, check_positive, check_range
+from flowkit.validate import check_choice as check_choice
+from flowkit.validate import check_that as check_that
 
 Modality = Literal["rgb", "flow"]
 Backbone = Literal["bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small"]
@@ -32,18 +33,6 @@ TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
 FIXED_WEIGHTS = (1.5, 1.0)
 # Fusions that are spoken of by name: the gate, the best fixed weights that it has to beat, and the bound.
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
-
-
-def check_choice(name: str, value: object, choices: Collection[str]) -> None:
-    """Raise InvalidParameterError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise InvalidParameterError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def check_that(name: str, value: object, ok: bool, expected: str) -> None:
-    """Raise InvalidParameterError unless `ok`."""
-    if not ok:
-        raise InvalidParameterError(f"{name} must be {expected}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,9 +72,9 @@ class StreamConfig:
         """Check each choice; the tap's name is checked by the backbone that has it."""
         check_choice("modality", self.modality, TSN_DROPOUT)
         check_choice("backbone", self.backbone, BACKBONES)
-        check_that("num_classes", self.num_classes, self.num_classes >= 2, ">= 2")
-        check_that("stack", self.stack, self.stack >= 1, ">= 1 flow fields")
-        check_that("dropout", self.dropout, 0 <= self.dropout_rate < 1, "in [0, 1)")
+        check_at_least("num_classes", self.num_classes, 2)
+        check_at_least("stack", self.stack, 1, unit="flow fields")
+        check_range("dropout", self.dropout_rate, 0, 1, bounds="[)")
 
     @property
     def dropout_rate(self) -> float:
@@ -151,13 +140,13 @@ class GateConfig:
         check_choice("placement", self.placement, ("consensus", "snippet"))
         check_choice("start", self.start, ("fixed", "zero"))
         check_choice("normalization", self.normalization, ("batch", "frozen"))
-        check_that("num_classes", self.num_classes, self.num_classes >= 2, ">= 2")
-        check_that("tap_channels", self.tap_channels, self.tap_channels >= 1, ">= 1")
-        check_that("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        check_at_least("num_classes", self.num_classes, 2)
+        check_at_least("tap_channels", self.tap_channels, 1)
+        check_range("dropout", self.dropout, 0, 1, bounds="[)")
         for name in ("auxiliary_weight", "prior"):
             value = getattr(self, name)
             check_that(name, value, 0 <= value < math.inf, "finite and >= 0")
-        check_that("width", self.width, 0 < self.width <= 4, "in (0, 4]")
+        check_range("width", self.width, 0, 4, bounds="(]")
         positive = len(self.fixed) == 2 and all(0 < weight < math.inf for weight in self.fixed)
         check_that("fixed", self.fixed, positive, "two finite weights > 0, flow then rgb")
 
@@ -202,11 +191,11 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Check each choice."""
-        check_that("size", self.size, self.size >= 8, ">= 8 px")
+        check_at_least("size", self.size, 8, unit="px")
         in_range = bool(self.scales) and all(0 < scale <= 1 for scale in self.scales)
         check_that("scales", self.scales, in_range, "one or more shares in (0, 1]")
-        check_that("max_distort", self.max_distort, self.max_distort >= 0, ">= 0")
-        check_that("bound_px", self.bound_px, 0 < self.bound_px < math.inf, "finite and > 0 px")
+        check_at_least("max_distort", self.max_distort, 0)
+        check_positive("bound_px", self.bound_px, unit="px")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -101,9 +101,9 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--backbone", "vgg"), "backbone must be one of"),
-        (("--gate-data", "test"), "gate_data must be one of out-of-fold, holdout, same"),
-        (("--fusion", "magic"), "fusion must be one of"),
+        (("--backbone", "vgg"), "Invalid backbone"),
+        (("--gate-data", "test"), "gate_data ('test'). Supported values are out-of-fold, holdout, same"),
+        (("--fusion", "magic"), "Invalid fusion"),
         (("--bound", "0"), "bound_px must be finite and > 0"),
         (("--weights", "nothing.pth"), "nothing.pth"),
         (("--seed", "-1"), "-1"),

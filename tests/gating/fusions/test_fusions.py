@@ -221,5 +221,5 @@ def test_missing_features_and_unlike_arrays_are_refused() -> None:
         dataclasses.replace(data, labels=data.labels[:3])
     with pytest.raises(InvalidParameterError, match="must be \\(clips, classes\\) alike"):
         dataclasses.replace(data, rgb=data.rgb[:, :2])
-    with pytest.raises(InvalidParameterError, match=r"fusion must be one of rgb, flow, .*got 'max'"):
+    with pytest.raises(InvalidParameterError, match=r"Invalid fusion \('max'\)\. .* are rgb, flow, "):
         build_fusion("max")

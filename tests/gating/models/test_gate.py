@@ -236,5 +236,5 @@ def test_the_fallback_replaces_only_what_is_dead_on_both_sides() -> None:
 def test_activation_names_are_the_configurations() -> None:
     names: tuple[Activation, ...] = ("relu", "softmax", "sigmoid")
     assert [GateConfig(num_classes=2, activation=name).activation for name in names] == list(names)
-    with pytest.raises(InvalidParameterError, match="activation must be one of"):
+    with pytest.raises(InvalidParameterError, match="Invalid activation"):
         GateConfig(num_classes=2, activation="tanh")  # type: ignore[arg-type]

@@ -93,9 +93,9 @@ def test_caffe_pools_round_up() -> None:
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(InvalidParameterError, match=r"backbone must be one of bn_inception.*got 'vgg16'"):
+    with pytest.raises(InvalidParameterError, match=r"Invalid backbone \('vgg16'\)\. .* are bn_inception"):
         build_backbone("vgg16")
     with pytest.raises(
-        InvalidParameterError, match=r"tap must be one of stage1, stage2, stage3, got 'conv5'"
+        InvalidParameterError, match=r"Invalid tap \('conv5'\)\. .* are stage1, stage2, stage3$"
     ):
         build_backbone("small")(torch.zeros(1, 3, 16, 16), "conv5")
