@@ -15,7 +15,7 @@ from gating.gate import GateSummary, summarise
 from gating.judgement import BASELINE, GATING, ORACLE, Judgement, probabilities_of
 from gating.report import charts
 from gating.report.clips import Gallery
-from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_shares, paired_tests
+from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_fractions, paired_tests
 from gating.report.format import (
     NOTHING,
     chance,
@@ -236,7 +236,7 @@ def gates(evidence: Evidence) -> Gates | None:
     return Gates(
         facts=_gate_facts(summarise(torch.from_numpy(weights)), fallbacks, len(weights)),
         search=f"{search:.2f}",
-        fractions=_histograms(evidence, labels, flow_shares(weights), top=1.0, mark=search),
+        fractions=_histograms(evidence, labels, flow_fractions(weights), top=1.0, mark=search),
         top=f"{top:.2g}",
         above=percent(float((sums > top).mean())),
         sums=_histograms(evidence, labels, sums, top=top),
