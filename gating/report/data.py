@@ -122,13 +122,13 @@ def class_gains(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.int
     return (gate.diagonal() - fixed.diagonal()) / np.maximum(1, clips), clips
 
 
-def flow_shares(gates: NDArray[np.float64]) -> NDArray[np.float64]:
+def flow_fractions(gates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return g_flow / (g_flow + g_rgb) of gates (N, 2), float64 (N,); NaN where both are zero."""
     total = gates.sum(axis=1)
-    shares: NDArray[np.float64] = np.divide(
+    fractions: NDArray[np.float64] = np.divide(
         gates[:, FLOW], total, out=np.full(len(gates), math.nan), where=total > 0
     )
-    return shares
+    return fractions
 
 
 class ConfusionData(TypedDict):

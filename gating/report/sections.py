@@ -17,7 +17,7 @@ from gating.fusions import Kind, in_order, kind_of, probabilities_of
 from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
 from gating.report.clips import Gallery
-from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_shares, paired_tests
+from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_fractions, paired_tests
 from gating.report.format import (
     NOTHING,
     chance,
@@ -235,7 +235,7 @@ def gates(evidence: Evidence) -> Gates | None:
     return Gates(
         facts=_gate_facts(summarise_gates(torch.from_numpy(weights)), fallbacks, len(weights)),
         search=f"{search:.2f}",
-        fractions=_histograms(evidence, labels, flow_shares(weights), top=1.0, mark=search),
+        fractions=_histograms(evidence, labels, flow_fractions(weights), top=1.0, mark=search),
         top=f"{top:.2g}",
         above=percent(float((sums > top).mean())),
         sums=_histograms(evidence, labels, sums, top=top),

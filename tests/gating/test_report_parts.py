@@ -12,7 +12,7 @@ import pytest
 from gating.evaluation.comparison import Comparison, Gain, fusion_rows, gains
 from gating.report.charts import cell_px, histogram, interval, matrix, reliability, signed_bar
 from gating.report.clips import choose, find_changed
-from gating.report.data import Evidence, class_gains, confusion_data, flow_shares, paired_tests
+from gating.report.data import Evidence, class_gains, confusion_data, flow_fractions, paired_tests
 from gating.report.format import (
     chance,
     counted,
@@ -181,10 +181,10 @@ def test_matrix_writes_its_numbers_only_where_a_cell_holds_them() -> None:
     assert matrix("gating", np.eye(30, dtype=np.int64), [f"c{k}" for k in range(30)]).numbers == ()
 
 
-def test_share_of_flow_knows_zero_gates() -> None:
-    shares = flow_shares(np.array([[1.5, 0.5], [0.0, 2.0], [0.0, 0.0]]))
-    assert shares[:2].tolist() == [0.75, 0.0]
-    assert math.isnan(shares[2])
+def test_fraction_of_flow_knows_zero_gates() -> None:
+    fractions = flow_fractions(np.array([[1.5, 0.5], [0.0, 2.0], [0.0, 0.0]]))
+    assert fractions[:2].tolist() == [0.75, 0.0]
+    assert math.isnan(fractions[2])
 
 
 def test_numbers_are_written_with_their_sign_and_without_a_false_zero() -> None:
