@@ -122,7 +122,7 @@ class Trial:
         identity |= {"dropout": stream.config.dropout_rate}
         if modality == "flow":
             identity |= {"flow_scales": self.config.to_json()["flow_scales"]}
-        self._fit(StreamTask(stream), name, modality, learn, identity)
+        self._fit(StreamTask(stream), name, modality, learn=learn, identity=identity)
         return stream
 
     def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
@@ -134,7 +134,7 @@ class Trial:
         task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
-        self._fit(task, "gate", "gate", data.gate, identity)
+        self._fit(task, "gate", "gate", learn=data.gate, identity=identity)
         return gate
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
@@ -153,7 +153,9 @@ class Trial:
                 stacklevel=2,
             )
 
-    def _fit(self, task: Task, name: str, kind: str, learn: Sequence[str], identity: dict[str, Any]) -> None:
+    def _fit(
+        self, task: Task, name: str, kind: str, *, learn: Sequence[str], identity: dict[str, Any]
+    ) -> None:
         augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)  # type: ignore[arg-type]
         stage = Stage(
             name=name,

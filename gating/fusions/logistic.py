@@ -50,7 +50,10 @@ class Logistic(Fusion):
         standard = self.standardizer(columns)
         labels = torch.from_numpy(data.labels)
         folds = fold_numbers(data, seed=seed)
-        losses = [_held_out_loss(standard, labels, folds, penalty, data.classes) for penalty in PENALTIES]
+        losses = [
+            _held_out_loss(standard, labels, folds, penalty=penalty, classes=data.classes)
+            for penalty in PENALTIES
+        ]
         self.penalty = PENALTIES[int(np.argmin(losses))]
         self.weights = _fit(standard, labels, self.penalty, data.classes)
 
@@ -91,7 +94,7 @@ def _scores(columns: Tensor, weights: Tensor) -> Tensor:
 
 
 def _held_out_loss(
-    columns: Tensor, labels: Tensor, folds: NDArray[np.int64], penalty: float, classes: int
+    columns: Tensor, labels: Tensor, folds: NDArray[np.int64], *, penalty: float, classes: int
 ) -> float:
     total = 0.0
     for fold in np.unique(folds):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import flowkit
 from gating.data.loader import LoaderConfig
 from gating.run import RunOptions, train
+from gating.run_folder import COMPARISON
 from gating.train_config import TrainConfig
 from tests.labelled import five_folds, quick
 
@@ -47,3 +50,10 @@ def one_epoch() -> TrainConfig:
     """Gate data out-of-fold, so that there are out-of-fold streams to score the fit clips."""
     stage = dataclasses.replace(quick().rgb, epochs=1)
     return quick(rgb=stage, flow=stage, gate=stage, gate_data="out-of-fold", stream_folds=2)
+
+
+def prefer(trial: Path, *, gate: float, search: float, **changes: Any) -> None:
+    """Give a trial other accuracies on the validation clips."""
+    path = trial / COMPARISON
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps({**numbers, "validation": {"gating": gate, "search": search}, **changes}))

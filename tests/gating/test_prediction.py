@@ -24,13 +24,11 @@ from flowkit.store.schema import Failure
 from flowkit.tvl1.params import resolve_params
 from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError, ScoresError
-from gating.evaluation.results import read_comparison
-from gating.evaluation.scores import ClipScores, load_scores
-from gating.load import choose_fusion
+from gating.evaluation.scores import load_scores
 from gating.prediction import Prediction, PredictOptions, predict
-from gating.run_folder import RECORD, read_trial, scores_path
+from gating.run_folder import RECORD, scores_path
 from tests import clips, small
-from tests.gating.finished import FinishedRun, train_run
+from tests.gating.finished import FinishedRun, prefer, train_run
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +41,6 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
     """The run in a folder that a test may change; store and videos are the module's."""
     shutil.copytree(trained.out, tmp_path / "run")
     return dataclasses.replace(trained, out=tmp_path / "run")
-
-
-def prefer(trial: Path, *, gate: float, search: float, **changes: Any) -> None:
-    """Let the validation clips have said this."""
-    path = trial / "judgement.json"
-    numbers = json.loads(path.read_text())
-    path.write_text(json.dumps({**numbers, "validation": {"gating": gate, "search": search}, **changes}))
 
 
 def options(**changes: Any) -> PredictOptions:
@@ -101,39 +92,6 @@ def test_the_fixed_weights_answer_where_validation_did_not_prefer_the_gate(run: 
     fused = 0.25 * test.flow + 0.75 * test.rgb
     assert [one.classes[0] for one in found] == [test.classes[k] for k in fused.argmax(axis=1)]
     assert "fusion: search; top-1 on the validation clips is 50.0 % with the gate, 50.0 %" in notes[-1]
-
-
-def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> None:
-    record = read_trial(run.trial)
-    for name, weights in (("weighted", (1.5, 1.0)), ("stack", None), ("oracle", None)):
-        chosen = choose_fusion(
-            dataclasses.replace(record, config=dataclasses.replace(record.config, fusion=name))
-        )
-        test = load_scores(scores_path(run.trial, "test"))
-        if name == "oracle":  # it would read the labels
-            assert chosen.name == "search"
-            continue
-        judged = read_comparison(run.trial).fused[name]
-        assert chosen.name == name
-        assert (chosen.probabilities(test).argmax(axis=1) == judged.argmax(axis=1)).all()
-        told = chosen.weights(test)
-        assert (told is None) == (weights is None)
-        if told is not None:
-            assert {tuple(pair) for pair in told.tolist()} == {weights}
-
-
-def test_a_clip_without_any_gate_gets_the_fixed_weights_and_says_so(run: FinishedRun) -> None:
-    prefer(run.trial, gate=1.0, search=0.0)
-    chosen = choose_fusion(read_trial(run.trial))
-    test = load_scores(scores_path(run.trial, "test"))
-    assert test.gates is not None
-    gates = test.gates.copy()
-    gates[0], gates[1] = 0.0, (0.0, 2.0)
-    dead: ClipScores = dataclasses.replace(test, gates=gates)
-    told = chosen.weights(dead)
-    assert told is not None
-    assert told[:2].tolist() == [[1.5, 1.0], [0.0, 2.0]]
-    assert chosen.fell_back(dead)[:2].tolist() == [True, False]
 
 
 def test_raw_videos_answer_as_their_store_does(run: FinishedRun) -> None:

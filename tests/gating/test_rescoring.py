@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-import torch
 
 import flowkit
 from flowkit.datasets import read_split, write_split
@@ -22,14 +20,12 @@ from flowkit.errors import InputError, InvalidParameterError
 from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError
 from gating.evaluation.scores import ClipScores, load_scores
-from gating.load import load_networks
 from gating.rescoring import EvalOptions, evaluate
 from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
 from gating.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.gating.finished import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -132,44 +128,6 @@ def test_a_store_without_the_split_is_refused(run: FinishedRun) -> None:
     shutil.rmtree(run.store.with_name("clips.h5.splits"))
     with pytest.raises(InputError, match="no split '5-fold'"):
         evaluated(run)
-
-
-def damaged(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-def without_a_key(path: Path) -> None:
-    content = load_checkpoint(path)
-    del content["network"]["classifier.bias"]
-    save_checkpoint(path, content)
-
-
-def of_other_clips(path: Path) -> None:
-    content = load_checkpoint(path)
-    content["identity"]["data"]["clips"]["learn"] = "3 clips, sha256 0"
-    save_checkpoint(path, content)
-
-
-@pytest.mark.parametrize(
-    ("harm", "told"),
-    [
-        (Path.unlink, "is absent: the stage 'flow'"),
-        (damaged, "no checkpoint that can be read"),
-        (without_a_key, "does not fit the networks .*classifier.bias"),
-        (of_other_clips, "other settings or data: clips.learn is"),
-    ],
-)
-def test_a_broken_checkpoint_is_told(run: FinishedRun, harm: Callable[[Path], None], told: str) -> None:
-    harm(run.trial / "flow" / BEST)
-    with pytest.raises(CheckpointError, match=told):
-        load_networks(run.trial, device=CPU)
-
-
-def test_a_folder_that_is_no_trial_or_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no trial"):
-        load_networks(tmp_path, device=CPU)
-    with pytest.raises(CheckpointError, match="is no run"):
-        find_trials(tmp_path)
 
 
 def test_the_store_of_the_training_is_found_while_it_is_there(run: FinishedRun, trained: FinishedRun) -> None:

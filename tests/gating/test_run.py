@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ pytest.importorskip("torch")
 
 import torch
 
+import gating.events
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.reader import Store
@@ -54,6 +56,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     folder = trial_folder(tmp_path, "5-fold", "0", 1)
     logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in logged} >= {"trial", "step", "epoch", "finished", "judged"}
+    assert {event["event"] for event in logged} <= set(re.findall(r"\w+", gating.events.__doc__ or ""))
     assert [judgement.seed for judgement in read_comparisons(tmp_path)] == [0, 1]
     test, fit = (load_scores(scores_path(folder, part)) for part in ("test", "fit"))
     assert test.gates is not None

@@ -1,9 +1,8 @@
-"""From scores to the table: what is fitted on what, and what means are over."""
+"""From comparisons to the table: what means, intervals and gains are over."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 
@@ -11,100 +10,22 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.config import GATING, ORACLE
-from gating.errors import ScoresError
+from gating.config import GATING
 from gating.evaluation.comparison import Comparison, fusion_rows, gains, pooled
-from gating.evaluation.judge import judge
-from gating.evaluation.results import results_json
-from gating.evaluation.scores import ClipScores
-from gating.statistics import top1
-from tests.gating.runs import CHEAP, made_comparison, made_scores
+from tests.gating.runs import made_comparison
 
 CLASSES = ("up", "down", "still")
-LEARNED = ("search", "global", "per-class", "stack", "features", "oracle")
 
 
 def clips(count: int, prefix: str = "c") -> list[str]:
     return [f"{prefix}{k}" for k in range(count)]
 
 
-def judged(
-    test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
-) -> Comparison:
-    return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
-
-
-@pytest.fixture
-def test_clips() -> ClipScores:
-    return made_scores(clips(24), CLASSES, seed=0)
-
-
-@pytest.fixture
-def held() -> ClipScores:
-    return made_scores(clips(36, "h"), CLASSES, seed=1)
-
-
-@pytest.fixture
-def validation() -> ClipScores:
-    return made_scores(clips(30, "v"), CLASSES, seed=2)
-
-
-def shuffled(scores: ClipScores) -> ClipScores:
-    return dataclasses.replace(scores, labels=(scores.labels + 1) % len(scores.classes))
-
-
-def test_labels_of_the_test_clips_change_the_oracle_alone(
-    test_clips: ClipScores, held: ClipScores, validation: ClipScores
-) -> None:
-    one, other = (judged(test, held, validation) for test in (test_clips, shuffled(test_clips)))
-    changed = {name for name in one.fused if not np.array_equal(one.fused[name], other.fused[name])}
-    assert changed == {ORACLE}
-    assert (one.search_share, one.validation) == (other.search_share, other.validation)
-
-
-def test_baselines_are_fitted_on_the_held_out_clips(
-    test_clips: ClipScores, held: ClipScores, validation: ClipScores
-) -> None:
-    one, other = (judged(test_clips, fit, validation) for fit in (held, shuffled(held)))
-    for name in ("global", "per-class", "stack", "features"):
-        assert not np.array_equal(one.fused[name], other.fused[name]), name
-
-
-def test_validation_labels_fit_nothing_where_held_out_clips_have_features(
-    test_clips: ClipScores, held: ClipScores, validation: ClipScores
-) -> None:
-    one, other = (judged(test_clips, held, clips) for clips in (validation, shuffled(validation)))
-    for name in one.fused:
-        np.testing.assert_array_equal(one.fused[name], other.fused[name])
-
-
-def test_features_are_fitted_on_validation_where_out_of_fold_streams_gave_the_scores(
-    test_clips: ClipScores, held: ClipScores, validation: ClipScores
-) -> None:
-    folds = dataclasses.replace(held, flow_features=None, rgb_features=None)
-    whole = judged(test_clips, validation, validation)
-    mixed = judged(test_clips, folds, validation)
-    np.testing.assert_array_equal(mixed.fused["features"], whole.fused["features"])
-    assert not np.array_equal(mixed.fused["stack"], whole.fused["stack"])
-
-
-def test_search_is_judged_even_if_it_is_not_asked_for(
-    test_clips: ClipScores, held: ClipScores, validation: ClipScores
-) -> None:
-    assert set(judged(test_clips, held, validation, ["rgb"]).fused) == {"rgb", "search", GATING}
-
-
-def test_without_a_gate_there_is_nothing_to_prefer(held: ClipScores) -> None:
+def test_without_a_gate_there_is_nothing_to_prefer() -> None:
     without = made_comparison(clips(12), CLASSES, gate=False)
     assert GATING not in without.fused
     assert (without.prefers_gate, without.gates, without.fallbacks, without.test) == (False, None, 0, None)
     assert gains([without]) == []
-
-
-def test_clips_without_a_label_are_refused(test_clips: ClipScores, held: ClipScores) -> None:
-    unknown = dataclasses.replace(held, labels=np.where(np.arange(36) < 2, -1, held.labels))
-    with pytest.raises(ScoresError, match="fit_on has 2 clips without a label"):
-        judged(test_clips, unknown, held)
 
 
 def test_gates_that_are_both_zero_count_as_fallbacks() -> None:
@@ -166,13 +87,3 @@ def test_seeds_of_other_clips_are_refused() -> None:
     ]
     with pytest.raises(InvalidParameterError, match="different clips"):
         fusion_rows(trials)
-
-
-def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
-    trials = [made_comparison(clips(12), CLASSES, seed=seed) for seed in (0, 1)]
-    content = json.loads(json.dumps(results_json(trials, config={"lr": math.nan}), allow_nan=False))
-    assert content["config"] == {"lr": None}
-    assert list(content["fusions"]) == [*CHEAP, GATING]
-    for trial, one in zip(content["trials"], trials, strict=True):
-        assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
-    assert content["fusions"]["oracle"]["calibration_error"] is None

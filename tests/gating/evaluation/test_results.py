@@ -1,17 +1,20 @@
-"""A trial's judgement on disk."""
+"""A trial's comparison on disk, and the results of a run."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gating.config import GATING
 from gating.errors import ScoresError
-from gating.evaluation.results import read_comparison, read_comparisons, write_comparison
+from gating.evaluation.results import read_comparison, read_comparisons, results_json, write_comparison
 from gating.run_folder import COMPARISON
-from tests.gating.runs import made_comparison, write_run
+from gating.statistics import top1
+from tests.gating.runs import CHEAP, made_comparison, write_run
 
 CLASSES = ("up", "down", "still")
 IDS = [f"clip{k}" for k in range(12)]
@@ -62,3 +65,13 @@ def test_fused_scores_of_other_clips_are_refused(out: Path) -> None:
     write_comparison(trial_of(out), made_comparison(IDS[:-1], CLASSES))
     with pytest.raises(ScoresError, match="flowkit eval"):
         read_comparison(trial_of(out))
+
+
+def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
+    trials = [made_comparison(IDS, CLASSES, seed=seed) for seed in (0, 1)]
+    content = json.loads(json.dumps(results_json(trials, config={"lr": math.nan}), allow_nan=False))
+    assert content["config"] == {"lr": None}
+    assert list(content["fusions"]) == [*CHEAP, GATING]
+    for trial, one in zip(content["trials"], trials, strict=True):
+        assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
+    assert content["fusions"]["oracle"]["calibration_error"] is None
