@@ -120,6 +120,7 @@ def test_lower_layers_import_only_lower_ones() -> None:
         ("flowkit.store", ("flowkit.video", "flowkit.tvl1", "flowkit.frames", "flowkit.extraction")),
         ("flowkit.video", ("flowkit.store", "flowkit.tvl1", "flowkit.extraction")),
         ("flowkit.tvl1", ("flowkit.store", "flowkit.video", "flowkit.extraction")),
+        ("flowkit.jobs", ("flowkit.video", "flowkit.store", "flowkit.tvl1", "flowkit.extraction")),
         ("flowkit.datasets", ("flowkit.video", "flowkit.tvl1", "flowkit.extraction")),
         ("flowkit.store", ("flowkit.datasets",)),
         ("gating", ("flowkit.video", "flowkit.tvl1", "flowkit.synth", "cli")),
