@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.record import ROOT, write_result
 from flowkit.tvl1.opencv import OpenCVSolver
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference import tvl1_flow
+from flowkit.tvl1.reference.solver import tvl1_flow
 
 PAIRS = ("RubberWhale", "Venus")
 UNKNOWN_PX = 1e9

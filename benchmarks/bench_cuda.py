@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.cuda_sections import SECTIONS
 from benchmarks.record import RESULTS, ROOT, circumstances
-from flowkit.tvl1.cuda_device import open_device
+from flowkit.tvl1.cuda.device import open_device
 
 SECTION_SECONDS = {"gate": 180}
 OTHER_SECTIONS_SECONDS = 90

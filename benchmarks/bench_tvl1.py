@@ -31,7 +31,7 @@ from benchmarks.record import ROOT, write_result
 from benchmarks.tvl1_pairs import CLIPS, FLOW, GREY, GROUND_TRUTH, QUICK, Pair, clip_pairs, ground_truth_pair
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS
-from flowkit.tvl1.reference_pyramid import level_sizes
+from flowkit.tvl1.reference.pyramid import level_sizes
 
 BARS = (
     ("opencv-cpu", "cv2"),

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from flowkit.tvl1 import cuda_kernels
-from flowkit.tvl1.cuda_device import CudaDevice, open_device
-from flowkit.tvl1.cuda_nvrtc import load_nvrtc
+from flowkit.tvl1.cuda import modules as cuda_kernels
+from flowkit.tvl1.cuda.device import CudaDevice, open_device
+from flowkit.tvl1.cuda.nvrtc import load_nvrtc
 
 REPEATS = 3
 SAMPLE_MILLISECONDS = 200

@@ -25,13 +25,14 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import prepare, run, server_configs
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.timing import limiting_stage
-from flowkit.tvl1 import cpu, cuda
-from flowkit.tvl1.cuda_batch import Method
-from flowkit.tvl1.cuda_device import open_device
-from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1 import cpu
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.cuda.device import open_device
+from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference_pyramid import level_sizes
-from flowkit.tvl1.server import LANES
+from flowkit.tvl1.reference.pyramid import level_sizes
+from flowkit.tvl1.server.server import LANES
 
 SIZES = {"320x240": (240, 320), "340x256": (256, 340), "1280x720": (720, 1280)}
 FORCED = dataclasses.replace(PRESETS["opencv-cuda"], epsilon=0.0)
@@ -72,7 +73,7 @@ def consecutive(pairs: int, frames: int) -> NDArray[np.int32]:
 
 
 GATE = [
-    *(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/tvl1/test_cuda_gpu.py"),
+    *(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/tvl1/cuda/test_gpu.py"),
     # A bare machine lacks what other tests need, and its libraries have warnings of their own.
     *("--noconftest", "-p", "tests.tvl1.conftest", "-p", "no:cacheprovider", "-W", "default"),
 ]

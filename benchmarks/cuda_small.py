@@ -13,9 +13,9 @@ from typing import get_args
 
 import numpy as np
 
-from flowkit.tvl1 import cuda
-from flowkit.tvl1.cuda_batch import Method
-from flowkit.tvl1.cuda_device import open_device
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.cuda.device import open_device
 from flowkit.tvl1.params import PRESETS
 
 

@@ -22,7 +22,7 @@ from benchmarks.tuning_pairs import BANDS, TuningPair
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.opencv import OpenCVSolver
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference_pyramid import level_sizes
+from flowkit.tvl1.reference.pyramid import level_sizes
 
 ROUNDING_PX = 0.036
 """Rounding error of the store's i8 codes at their finest (1/8 px / sqrt 12, root mean square).

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.compare import Comparison, VideoDifference
+    from flowkit.comparison.stores import Comparison, VideoDifference
 
 _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}  fields  video"
 
@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
 
     Exit status: 0 comparable throughout and within --max-epe, 1 not, 2 nothing could be compared.
     """
-    from flowkit.compare import CompareConfig, compare
+    from flowkit.comparison.stores import CompareConfig, compare
 
     config = CompareConfig(a=a, b=b, **{name: options[name] for name in ("field", "bound_px", "most_fields")})
     with _progress() as on_video:

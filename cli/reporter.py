@@ -46,7 +46,7 @@ class Reporter:
     def plan_extraction(self, setup: Setup, *, dry_run: bool) -> None:
         """Print what will be done, and with which engine and decoder; in a dry run each video too."""
         from flowkit.extraction.run import server_configs
-        from flowkit.tvl1.server import LANES
+        from flowkit.tvl1.server.server import LANES
 
         plan, solver = setup.plan, setup.backend.solver
         self._cores, self._gpu_lanes = setup.config.jobs, LANES * len(server_configs(setup))

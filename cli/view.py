@@ -69,7 +69,7 @@ def command(store: Path, video_id: str | None, **options: Any) -> None:
 
 
 def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
-    from flowkit.video_write import FILM_SUFFIXES
+    from flowkit.video.writer import FILM_SUFFIXES
     from flowkit.view.moment import Footage
     from flowkit.view.picture import file_name, write_picture
     from flowkit.view.strip import strip
@@ -85,7 +85,7 @@ def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
 
 
 def _film(path: Path, footage: Any, options: dict[str, Any]) -> None:
-    from flowkit.video_write import write_film
+    from flowkit.video.writer import write_film
     from flowkit.view.film import film
 
     most = options["pictures"] or (100 if path.suffix.lower() == ".gif" else len(footage.range))

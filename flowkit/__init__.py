@@ -5,8 +5,10 @@ Names load on first use, so that `import flowkit` stays light.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from flowkit._lazy import lazy_names
+from flowkit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
     from flowkit.tvl1.backend import available_backends
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
-    from flowkit.video import open_video, probe
-
-__version__ = "0.1.0"
+    from flowkit.video.reader import open_video, probe
 
 __all__ = [
     "PRESETS",
@@ -56,23 +56,12 @@ _HOMES = {
     "extract": "flowkit.extraction.run",
     "find_sources": "flowkit.extraction.sources",
     "open": "flowkit.store.reader:open_store",
-    "open_video": "flowkit.video",
+    "open_video": "flowkit.video.reader",
     "prepare": "flowkit.extraction.run",
-    "probe": "flowkit.video",
+    "probe": "flowkit.video.reader",
     "tvl1_flow": "flowkit.tvl1.flow",
     "tvl1_flow_batch": "flowkit.tvl1.flow",
     "verify": "flowkit.store.verify",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'flowkit' has no attribute {name!r}")
-    module, _, there = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(module), there or name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,34 +1,43 @@
-"""How a file of a store comes to be: written under a temporary name, synced, renamed.
+"""The one way to write a file whole, to hold a folder, and to sweep what dead processes left.
 
-The rename is the commit. What dies before it leaves a temporary and nothing else; its name
-tells whose it was: ``<final name>.<host>.<pid>.tmp``.
+A file is written under a temporary name, synced and renamed: the rename is the commit. A process
+that dies before it leaves a temporary and nothing else, whose name says whose it was:
+``<final name>.<host>.<pid>.tmp``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import socket
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowkit.errors import NoSpaceError
+from flowkit.errors import NoSpaceError, StoreBusyError
 
+LOCK_NAME = "lock"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SPACE_TEXT = re.compile(rf"errno = ({'|'.join(map(str, NO_SPACE))})\b")
 _TEMPORARY = re.compile(r"(?P<final>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
+# What file systems answer that know no flock: some network and FUSE mounts.
+_NO_FLOCK = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+
 # Temporaries that this process is writing now: its own id alone would not tell them from those
 # of a dead process that had the same one, as the first process of a container always has.
 _mine: set[Path] = set()
+_mine_lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Temporary:
-    """A temporary that lies about, and who made it."""
+    """A temporary that was found, and the process that made it."""
 
     path: Path
     host: str
@@ -63,19 +72,20 @@ def temporary_path(path: Path) -> Path:
 
 
 def parse_temporary(path: Path) -> Temporary | None:
-    """Return what the name of a temporary tells; None if it is no temporary of ours."""
+    """Return the host and process in the name of a temporary; None if it is no temporary of ours."""
     parts = _TEMPORARY.fullmatch(path.name)
     return parts and Temporary(path=path, host=parts["host"], pid=int(parts["pid"]))
 
 
-def claim(temporary: Path) -> None:
-    """Note that this process writes `temporary` now."""
-    _mine.add(temporary.absolute())
-
-
-def release(temporary: Path) -> None:
-    """Note that this process writes `temporary` no longer."""
-    _mine.discard(temporary.absolute())
+def claim(path: Path) -> Path:
+    """Return the temporary under which to write `path`; it is this writer's alone until `discard`."""
+    with _mine_lock:
+        temporary, others = temporary_path(path), 0
+        while temporary.absolute() in _mine:  # another thread writes the same file
+            others += 1
+            temporary = temporary_path(path.with_name(f"{path.name}.{others}"))
+        _mine.add(temporary.absolute())
+    return temporary
 
 
 def commit(temporary: Path, path: Path) -> None:
@@ -93,9 +103,17 @@ def commit(temporary: Path, path: Path) -> None:
 
 
 def discard(temporary: Path) -> None:
-    """Remove a temporary, if it is there."""
-    release(temporary)
-    temporary.unlink(missing_ok=True)
+    """Remove a claimed temporary, if it is still there."""
+    try:
+        temporary.unlink(missing_ok=True)
+    finally:
+        with _mine_lock:
+            _mine.discard(temporary.absolute())
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder to its final name in one step, without syncing it."""
+    os.rename(source, target)
 
 
 def sync(path: Path) -> None:
@@ -108,16 +126,153 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacement(path: Path) -> Iterator[Path]:
-    """Yield a temporary to write; commit it to `path` at the end, or remove it if that fails."""
-    temporary = temporary_path(path)
-    claim(temporary)
+def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary to write; at the end it becomes `path`, or is removed if anything fails.
+
+    Parameters
+    ----------
+    path
+        The final name, in a folder that exists; what is there is replaced.
+    durable
+        Whether the contents outlive a power cut once this returns. False spares two syncs, and is
+        for what is made by thousands or can be made again: a power cut may then leave a torn file.
+
+    Raises
+    ------
+    NoSpaceError
+        The disk or a quota is full.
+    """
+    temporary = claim(path)
     try:
         with no_space_translated(path):
             yield temporary
-        commit(temporary, path)
+            if not durable:
+                move(temporary, path)
+        if durable:
+            commit(temporary, path)
     finally:
         discard(temporary)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file whole or not at all; see `replacement`."""
+    with replacement(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a UTF-8 file whole or not at all; see `replacement`."""
+    write_bytes(path, text.encode("utf-8"), durable=durable)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """Temporaries that were found."""
+
+    removed: tuple[Path, ...]
+    kept: tuple[Path, ...]
+    """Of living processes, or of other hosts, whose processes cannot be asked for."""
+
+
+def sweep_temporaries(folders: Mapping[Path, str]) -> Sweep:
+    """Remove what dead processes of this host left half-written; keep and name the rest.
+
+    Parameters
+    ----------
+    folders
+        Folders to look into, which need not exist, and the start of the names that count in each.
+    """
+    removed, kept = [], []
+    for folder, start in folders.items():
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            temporary = parse_temporary(path) if path.name.startswith(start) else None
+            if temporary is None:
+                continue
+            if temporary.owner_is_dead:
+                path.unlink(missing_ok=True)
+                removed.append(path)
+            else:
+                kept.append(path)
+    return Sweep(removed=tuple(removed), kept=tuple(kept))
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, target: Path) -> Iterator[None]:
+    """Hold `folder` while the `with` block runs; it is made first, and removed if nothing is put into it.
+
+    Parameters
+    ----------
+    folder
+        Where the lock file lies, which names the process that holds it.
+    target
+        What the folder stands for, as messages name it.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process, or another part of this one, holds it.
+
+    Warns
+    -----
+    RuntimeWarning
+        The file system knows no locks: two runs at once would not notice each other.
+    """
+    with no_space_translated(folder):
+        descriptor = _locked_descriptor(folder, target)
+    try:
+        yield
+    finally:
+        try:
+            _remove_if_empty(folder)
+        finally:
+            os.close(descriptor)
+
+
+def _locked_descriptor(folder: Path, target: Path) -> int:
+    """Open the lock file and lock it, whoever removes it meanwhile."""
+    name = folder / LOCK_NAME
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # the folder was removed by a run that has just ended
+        try:
+            _flock(descriptor, folder, target)
+            if name.exists() and os.path.samestat(os.fstat(descriptor), name.stat()):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {host_name()}".encode())
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, folder: Path, target: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 200).decode(errors="replace") or "another process"
+        raise StoreBusyError(
+            f"{target} is being written by {owner}; wait for it or end it, then run this again"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+        warnings.warn(
+            f"{folder} lies on a file system without locks ({error.strerror}): make sure that no "
+            f"other process writes {target}",
+            RuntimeWarning,
+            stacklevel=5,  # the `with` of the caller
+        )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        if os.listdir(folder) == [LOCK_NAME]:
+            (folder / LOCK_NAME).unlink()
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Means and quantiles of any number of magnitudes in fixed memory.
+"""Measure magnitudes: a few of many, or means and quantiles of any number in fixed memory.
 
 The bits of a float32 that is not negative rise with its value, so its leading 17 bits are a bin:
 1/512 of the value wide, whatever the value. Counts of bins add up over videos and processes.
@@ -12,11 +12,23 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.validate import check_at_least
+
 _SHIFT = 14  # keeps 8 bits of exponent and 9 of mantissa
 _BINS = (0x7F80_0000 >> _SHIFT) + 1
 
 RELATIVE_ERROR = 2.0**-9
 """Of a quantile: a bin's width relative to its values."""
+
+
+def spread(among: range, count: int) -> list[int]:
+    """Return `count` numbers of a range, evenly spread with its ends, or all where there are no more."""
+    check_at_least("count", count, 1)
+    if count >= len(among):
+        return list(among)
+    if count == 1:
+        return [among[len(among) // 2]]
+    return [among[round(k * (len(among) - 1) / (count - 1))] for k in range(count)]
 
 
 class Distribution:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from flowkit.jpeg import library as jpeg_library
 from flowkit.store.codec import deflate_library
 from flowkit.tvl1.backend import available_backends, choose_backend
-from flowkit.video import default_decoder
+from flowkit.video.reader import default_decoder
 
 _REQUIRED = ("numpy", "h5py", "joblib", "click", "tqdm")
 _OPTIONAL = ("av", "deflate", "simplejpeg", "torch", "torchvision", "cupy", "distributed", "matplotlib")

@@ -10,14 +10,15 @@ Optical Flow", IJCV 92, 2011, and the format notes of its evaluation site.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.typing import Flow
+from flowkit.validate import check_array
 
 SUFFIX = ".flo"
 
@@ -28,7 +29,7 @@ _UNKNOWN = np.float32(1e10)
 _MAX_SIDE = 99_999  # the format's own limit, as its reference reader has it
 
 
-def read_flo(path: Path | str) -> NDArray[np.float32]:
+def read_flo(path: Path | str) -> Flow:
     """Read one flow field.
 
     Returns
@@ -46,7 +47,7 @@ def read_flo(path: Path | str) -> NDArray[np.float32]:
     return parse_flo(Path(path).read_bytes(), name=str(path))
 
 
-def parse_flo(data: bytes, *, name: str = "these bytes") -> NDArray[np.float32]:
+def parse_flo(data: bytes, *, name: str = "these bytes") -> Flow:
     """Return the flow that a .flo file of these bytes holds; `name` is for messages.
 
     Raises
@@ -72,7 +73,7 @@ def parse_flo(data: bytes, *, name: str = "these bytes") -> NDArray[np.float32]:
     return flow
 
 
-def flo_bytes(flow: NDArray[np.float32]) -> bytes:
+def flo_bytes(flow: Flow) -> bytes:
     """Return the bytes of a .flo file.
 
     Parameters
@@ -85,8 +86,7 @@ def flo_bytes(flow: NDArray[np.float32]) -> bytes:
     InvalidParameterError
         Another shape or dtype, an empty field, or a component that is infinite or beyond 1e9.
     """
-    if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32 or not flow.size:
-        raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+    check_array("flow", flow, (2, "H", "W"), dtype=np.float32, allow_empty=False)
     unknown = np.isnan(flow).any(axis=0)
     if np.any(np.abs(flow[:, ~unknown]) > _UNKNOWN_BEYOND):
         raise InvalidParameterError(
@@ -97,7 +97,7 @@ def flo_bytes(flow: NDArray[np.float32]) -> bytes:
     return _HEADER.pack(_TAG, width, height) + known.transpose(1, 2, 0).astype("<f4").tobytes()
 
 
-def write_flo(path: Path | str, flow: NDArray[np.float32]) -> None:
+def write_flo(path: Path | str, flow: Flow) -> None:
     """Write one flow field, float32 (2, H, W), px; see `flo_bytes`.
 
     The file appears whole or not at all.
@@ -109,11 +109,5 @@ def write_flo(path: Path | str, flow: NDArray[np.float32]) -> None:
     OSError
         The file cannot be written.
     """
-    path = Path(path)
-    data = flo_bytes(flow)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Written by thousands: a sync for each would take longer than to compute the flow again.
+    atomic.write_bytes(Path(path), flo_bytes(flow), durable=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.typing import UInt8
+from flowkit.validate import check_at_least, check_choice, check_integer, check_positive
 
-UInt8 = NDArray[np.uint8]
 ResizeMode = Literal["short_side", "size", "native"]
 Interpolation = Literal["auto", "linear"]
 
@@ -69,9 +69,9 @@ class ResizeRule:
     interpolation: Interpolation = "auto"
 
     def __post_init__(self) -> None:
-        _check_choice("mode", self.mode, get_args(ResizeMode))
-        _check_choice("interpolation", self.interpolation, get_args(Interpolation))
-        _check_pixels("short_side", self.short_side)
+        check_choice("mode", self.mode, get_args(ResizeMode))
+        check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        check_integer("short_side", self.short_side, 1, unit="px")
         if (self.mode == "size") != (self.width is not None) or (self.width is None) != (self.height is None):
             raise InvalidParameterError(
                 f"width and height belong to mode 'size' alone and come together, "
@@ -79,7 +79,7 @@ class ResizeRule:
             )
         for name, pixels in (("width", self.width), ("height", self.height)):
             if pixels is not None:
-                _check_pixels(name, pixels)
+                check_integer(name, pixels, 1, unit="px")
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:
         """Give (width, height) in pixels of a frame that comes as `width` x `height`.
@@ -139,7 +139,7 @@ def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "au
     -------
     uint8 (height, width, 3) or (height, width); the input itself where the size already fits.
     """
-    _check_choice("interpolation", interpolation, get_args(Interpolation))
+    check_choice("interpolation", interpolation, get_args(Interpolation))
     height, width = rgb.shape[:2]
     if (width, height) == size:
         return rgb
@@ -165,8 +165,8 @@ def pair_indices(n: int, step: int = 1) -> NDArray[np.int64]:
     InvalidParameterError
         When `n` is negative or `step` below 1.
     """
-    if n < 0 or step < 1:
-        raise InvalidParameterError(f"pairs need n >= 0 frames and a step >= 1, got n {n}, step {step}")
+    check_at_least("n", n, 0)
+    check_at_least("step", step, 1)
     first = np.arange(max(n - step, 0), dtype=np.int64)
     return np.stack([first, first + step], axis=1)
 
@@ -195,8 +195,7 @@ def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
     InvalidParameterError
         When `fps` is not a positive finite number.
     """
-    if not (math.isfinite(fps) and fps > 0):
-        raise InvalidParameterError(f"fps must be a positive number, got {fps}")
+    check_positive("fps", fps)
     return _at_ticks(iter(frames), fps)
 
 
@@ -215,13 +214,3 @@ def _at_ticks(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
     while start + ticks / fps <= shown.pts_seconds + TICK_SLACK_SECONDS:
         yield Frame(rgb=shown.rgb, pts_seconds=start + ticks / fps)
         ticks += 1
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidParameterError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_pixels(name: str, pixels: int) -> None:
-    if type(pixels) is not int or pixels < 1:
-        raise InvalidParameterError(f"{name} must be a whole number of pixels, at least 1, got {pixels!r}")

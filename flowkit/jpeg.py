@@ -12,16 +12,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError, JpegError
+from flowkit.errors import JpegError
+from flowkit.typing import UInt8
+from flowkit.validate import check_array, check_range
 
 try:
     import simplejpeg
 except ImportError:
     simplejpeg = None
 
-UInt8 = NDArray[np.uint8]
 DEFAULT_QUALITY = 95
 
 
@@ -50,8 +50,8 @@ def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     InvalidParameterError
         On another shape or dtype, or a quality out of range.
     """
-    _check_picture(rgb, channels=3)
-    _check_quality(quality)
+    check_array("a picture", rgb, ("H", "W", 3), dtype=np.uint8, allow_empty=False)
+    check_range("quality", quality, 1, 100)
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     settings = [*sampling, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     return _opencv_encode(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality, settings)
@@ -78,8 +78,8 @@ def encode_grey(plane: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     InvalidParameterError
         On another shape or dtype, or a quality out of range.
     """
-    _check_picture(plane, channels=None)
-    _check_quality(quality)
+    check_array("a plane", plane, ("H", "W"), dtype=np.uint8, allow_empty=False)
+    check_range("quality", quality, 1, 100)
     return _opencv_encode(plane, quality, [])
 
 
@@ -124,17 +124,3 @@ def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
 
 def _damaged(data: bytes | memoryview, cause: str) -> JpegError:
     return JpegError(f"{len(data)} bytes are not a sound JPEG: {cause}")
-
-
-def _check_picture(picture: UInt8, *, channels: int | None) -> None:
-    expected = "(H, W)" if channels is None else f"(H, W, {channels})"
-    fits = picture.ndim == 2 if channels is None else picture.ndim == 3 and picture.shape[2] == channels
-    if not fits or picture.dtype != np.uint8 or picture.size == 0:
-        raise InvalidParameterError(
-            f"a picture must be non-empty uint8 {expected}, got {picture.dtype} {picture.shape}"
-        )
-
-
-def _check_quality(quality: int) -> None:
-    if not 1 <= quality <= 100:
-        raise InvalidParameterError(f"JPEG quality must be 1 to 100, got {quality}")

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-
-Flow = NDArray[np.float32]
+from flowkit.typing import Flow
+from flowkit.validate import check_range, check_that
 
 I8_UNIT_PX = 0.125
 I8_LIMIT = 127  # -128 is never a code, so that it can mark a chunk that was never written
@@ -61,8 +61,7 @@ def i8_scale(max_px: float) -> float:
     max_px
         The largest absolute component of the field, u and v together, px, >= 0.
     """
-    if not (math.isfinite(max_px) and max_px >= 0):
-        raise InvalidParameterError(f"max_px must be finite and >= 0, got {max_px}")
+    check_range("max_px", max_px, 0, math.inf, bounds="[)")
     steps = max_px / (I8_LIMIT * I8_UNIT_PX)
     if steps <= 1:
         return I8_UNIT_PX
@@ -190,5 +189,5 @@ def u8_error_bound(bound_px: float) -> float:
 
 def check_bound(bound_px: Any) -> None:
     """Raise InvalidParameterError unless `bound_px` is a finite number above zero."""
-    if not (isinstance(bound_px, int | float) and math.isfinite(bound_px) and bound_px > 0):
-        raise InvalidParameterError(f"bound_px must be finite and > 0, got {bound_px!r}; TSN uses 20")
+    ok = isinstance(bound_px, int | float) and 0 < bound_px < math.inf
+    check_that("bound_px", bound_px, ok, "finite and > 0", remedy="TSN uses 20")

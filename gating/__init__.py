@@ -5,30 +5,23 @@ Names load on first use, so that `import gating` stays light and needs no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from gating.config import AugmentConfig, GateConfig, StreamConfig
-    from gating.gate import GatingConvNet
-    from gating.streams import Stream
+    from gating.models.gate import GatingConvNet
+    from gating.models.streams import Stream
 
 __all__ = ["AugmentConfig", "GateConfig", "GatingConvNet", "Stream", "StreamConfig"]
 
 _HOMES = {
     "AugmentConfig": "gating.config",
     "GateConfig": "gating.config",
-    "GatingConvNet": "gating.gate",
-    "Stream": "gating.streams",
+    "GatingConvNet": "gating.models.gate",
+    "Stream": "gating.models.streams",
     "StreamConfig": "gating.config",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

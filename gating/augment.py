@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
-from gating.backbones import InputSpec
 from gating.config import AugmentConfig
+from gating.models.backbones import InputSpec
 
 FLOW_ZERO = 128.0
 LEVELS = 255.0

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
 from gating.augment import Crops, evaluation_crops, flow_codes, flow_input, rgb_input
-from gating.backbones import InputSpec
 from gating.config import AugmentConfig, Modality
 from gating.crop_draw import CropDraw
 from gating.data import TrialData
+from gating.models.backbones import InputSpec
 from gating.places import Place
 from gating.precision import precision_of
 from gating.train_config import TrainConfig
@@ -153,7 +153,7 @@ class Batches:
         own = max(1, batch // world)
         count = segments or self.config.segments
         dataset = self._dataset(ids, modalities, segments=count, training=True)
-        sampler = ClipSampler(dataset, rank=rank, world=world)
+        sampler = ClipSampler(dataset, rank=rank, world_size=world)
         sampler.seek(epoch, position)
         share = len(sampler) + position
         plan = _micro_batches(position, share, own, most=self.loading.micro_batch)
@@ -178,7 +178,7 @@ class Batches:
     ) -> Iterator[list[ClipBatch]]:
         """Yield this process's share of clips in order: each batch once for every crop of testing."""
         dataset = self._dataset(ids, modalities, segments=segments, training=False)
-        share = dataset.samples.share(0, rank=self.place.rank, world=self.place.world).tolist()
+        share = dataset.samples.partition(0, rank=self.place.rank, world_size=self.place.world).tolist()
         # As many segments at once as training has, so that memory does not depend on the test.
         size = max(1, self.loading.micro_batch * self.config.segments // segments)
         batches = [[(0, index) for index in share[at : at + size]] for at in range(0, len(share), size)]

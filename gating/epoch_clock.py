@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gating.gate import summarise
+from gating.models.gate import summarise
 from gating.tasks import TaskOutput
 
 

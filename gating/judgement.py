@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gating.clip_scores import ClipScores
 from gating.errors import ScoresError
 from gating.fusions import FUSIONS, Search, build_fusion, softmax
-from gating.gate import GateSummary, summarise
+from gating.models.gate import GateSummary, summarise
 from gating.statistics import McNemar, correct_answers, mcnemar, top1
 
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"

@@ -19,10 +19,10 @@ from flowkit.errors import InvalidParameterError
 from gating.checkpoint import BEST, check_identity, load_checkpoint
 from gating.config import Modality
 from gating.errors import CheckpointError
-from gating.gate import GatingConvNet
 from gating.judgement import GATING
+from gating.models.gate import GatingConvNet
+from gating.models.streams import Stream
 from gating.score import Networks
-from gating.streams import Stream
 from gating.train_config import TrainConfig
 from gating.trial import RECORD
 

@@ -9,8 +9,8 @@ from typing import TypedDict
 
 from torch import nn
 
-from gating.gate import GatingConvNet
-from gating.streams import Stream
+from gating.models.gate import GatingConvNet
+from gating.models.streams import Stream
 
 # tsn-pytorch: the inflated kernels are the only layer that never saw its input before.
 FLOW_FIRST_MULTIPLIER = 5.0

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gating.batches import Batches, ClipBatch
 from gating.clip_scores import ClipScores
-from gating.gate import GatingConvNet, activate, fuse, with_fallback
+from gating.models.gate import GatingConvNet, activate, fuse, with_fallback
+from gating.models.streams import Stream
 from gating.precision import autocast
-from gating.streams import Stream
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

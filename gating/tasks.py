@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gating.batches import BOTH, ClipBatch
 from gating.config import Modality
-from gating.gate import GateOutput, GatingConvNet, fuse, gate_loss
-from gating.streams import Stream, StreamOutput
+from gating.models.gate import GateOutput, GatingConvNet, fuse, gate_loss
+from gating.models.streams import Stream, StreamOutput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

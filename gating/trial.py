@@ -24,13 +24,13 @@ import torch
 from gating.batches import Batches, Loading
 from gating.config import Modality
 from gating.data import PARTS, TrialData
-from gating.gate import GatingConvNet
 from gating.judgement import GATING, Judgement, SplitKind
 from gating.judging import Judging
+from gating.models.gate import GatingConvNet
+from gating.models.streams import Stream, build_stream, check_same_features
 from gating.places import Place
 from gating.score import Networks
 from gating.stage_files import Stage
-from gating.streams import Stream, build_stream, check_same_features
 from gating.tasks import GateTask, StreamTask, Task
 from gating.train import Tell, Trainer
 from gating.train_config import TrainConfig

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gating.batches import Batches
-from gating.gate import summarise
+from gating.models.gate import summarise
 from gating.precision import autocast
 from gating.tasks import Task, TaskOutput
 

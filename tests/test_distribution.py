@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from flowkit.distribution import RELATIVE_ERROR, Distribution
+from flowkit.distribution import RELATIVE_ERROR, Distribution, spread
+from flowkit.errors import InvalidParameterError
 
 VALUES = arrays(np.float32, st.integers(1, 200), elements=st.floats(0, 1e6, width=32))
 
@@ -19,6 +20,15 @@ def filled(*parts: NDArray[np.float32]) -> Distribution:
     for part in parts:
         distribution.add(part)
     return distribution
+
+
+def test_spread_keeps_the_ends_and_never_repeats() -> None:
+    assert spread(range(10), 3) == [0, 4, 9]
+    assert spread(range(5, 8), 9) == [5, 6, 7]
+    assert spread(range(9), 1) == [4]
+    assert len(set(spread(range(1000), 999))) == 999
+    with pytest.raises(InvalidParameterError):
+        spread(range(3), 0)
 
 
 @given(VALUES, st.floats(0, 1))

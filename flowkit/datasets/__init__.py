@@ -1,18 +1,17 @@
 """Splits of a store and the clips that a training loop asks for.
 
 `splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
-segments as TSN does; `samples` reads them as NumPy arrays; `torch_data` hands them to PyTorch,
+segments as TSN does; `reader` reads them as NumPy arrays; `torch` hands them to PyTorch,
 which is imported only when one of its names is asked for.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-from flowkit.datasets.samples import ClipBatch, ClipSample, ClipSamples
+from flowkit._lazy import lazy_names
+from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
 from flowkit.datasets.sampling import Sampling
-from flowkit.datasets.split_checks import BalanceRow, check_split, class_balance
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
     k_fold,
@@ -21,10 +20,18 @@ from flowkit.datasets.split_sources import (
     split_from_hmdb51,
     split_from_ucf101,
 )
-from flowkit.datasets.splits import Split, list_splits, read_split, write_split
+from flowkit.datasets.splits import (
+    BalanceRow,
+    Split,
+    check_split,
+    class_balance,
+    list_splits,
+    read_split,
+    write_split,
+)
 
 if TYPE_CHECKING:
-    from flowkit.datasets.torch_data import ClipDataset, ClipSampler, ClipStream, collate_clips
+    from flowkit.datasets.torch import ClipDataset, ClipSampler, collate_clips
 
 __all__ = [
     "BalanceRow",
@@ -33,7 +40,6 @@ __all__ = [
     "ClipSample",
     "ClipSampler",
     "ClipSamples",
-    "ClipStream",
     "Sampling",
     "Split",
     "check_split",
@@ -50,10 +56,6 @@ __all__ = [
     "write_split",
 ]
 
-_NEED_TORCH = ("ClipDataset", "ClipSampler", "ClipStream", "collate_clips")
+_HOMES = {name: "flowkit.datasets.torch" for name in ("ClipDataset", "ClipSampler", "collate_clips")}
 
-
-def __getattr__(name: str) -> object:
-    if name not in _NEED_TORCH:
-        raise AttributeError(f"module 'flowkit.datasets' has no attribute {name!r}")
-    return getattr(importlib.import_module("flowkit.datasets.torch_data"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_at_least, check_choice
 
 Short: TypeAlias = Literal["clamp", "wrap"]
 
@@ -35,14 +36,9 @@ class Sampling:
     field, `wrap` starts again from the first."""
 
     def __post_init__(self) -> None:
-        if self.segments < 1 or self.stack < 1:
-            raise InvalidParameterError(
-                f"segments and stack must be >= 1, got {self.segments} and {self.stack}"
-            )
-        if self.short not in get_args(Short):
-            raise InvalidParameterError(
-                f"Invalid short ({self.short!r}). Supported values are {get_args(Short)}"
-            )
+        check_at_least("segments", self.segments, 1)
+        check_at_least("stack", self.stack, 1)
+        check_choice("short", self.short, get_args(Short))
 
     def random(self, n_flow: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return where each segment starts, int64 (K,), drawn evenly from its own part."""

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from flowkit.datasets.splits import TEST, TRAIN, Split, parse_split
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.lists import parse_classes
+from flowkit.validate import check_that
 
 UCF101_GROUP = r"_g(\d+)_c\d+"
 _HMDB51_FLAGS = {"0": None, "1": TRAIN, "2": TEST}
@@ -159,10 +160,8 @@ def k_fold(
     by_group: dict[str, list[str]] = defaultdict(list)
     for video_id in labels:
         by_group[(groups or {}).get(video_id, video_id)].append(video_id)
-    if not 2 <= folds <= len(by_group):
-        raise InvalidParameterError(
-            f"folds must be in [2, {len(by_group)}] (the number of groups), got {folds}"
-        )
+    most = len(by_group)
+    check_that("folds", folds, 2 <= folds <= most, f"in [2, {most}] (the number of groups)")
     order = sorted(by_group)
     random.Random(seed).shuffle(order)
     order.sort(key=lambda group: -len(by_group[group]))  # large ones first: small ones even out

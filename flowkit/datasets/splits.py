@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
+from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.validate import check_choice
 
 Kind: TypeAlias = Literal["subset", "fold"]
 TRAIN, TEST = "train", "test"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Ids that a message names.
+_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +42,7 @@ class Split:
             raise InvalidParameterError(
                 f"Invalid split name ({self.name!r}). It names a file: letters, digits, '.', '_' and '-'"
             )
-        if self.kind not in ("subset", "fold"):
-            raise InvalidParameterError(f"Invalid kind ({self.kind!r}). Supported values are subset, fold")
+        check_choice("kind", self.kind, get_args(Kind))
         if not self.parts:
             raise InputError(f"the split {self.name!r} has no videos")
         if strays := sorted(self.groups.keys() - self.parts.keys()):
@@ -58,10 +61,7 @@ class Split:
         InvalidParameterError
             The split has no such part.
         """
-        if part not in self.names:
-            raise InvalidParameterError(
-                f"Invalid {self.kind} ({part!r}). Supported values of split {self.name!r} are {self.names}"
-            )
+        check_choice(self.kind, part, self.names, where=f"of split {self.name!r}")
         return tuple(video_id for video_id, own in self.parts.items() if own == part)
 
     def train_test(self, fold: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -142,13 +142,79 @@ def write_split(store_path: Path | str, split: Split) -> Path:
     """Write a split beside a store, in place of one of its name; return its file."""
     path = splits_path(store_path) / f"{split.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["id", split.kind, "group"])
-            rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic.replacement(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["id", split.kind, "group"])
+        rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
     return path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BalanceRow:
+    """Number of videos of one class in each subset or fold."""
+
+    label: str
+    counts: Mapping[str, int]
+
+
+def check_split(split: Split, labels: Mapping[str, str]) -> None:
+    """Check that a split can be trained and tested on the store that it is of.
+
+    Parameters
+    ----------
+    labels
+        Label of each id of the store.
+
+    Raises
+    ------
+    InputError
+        A listed video is not in the store or has no label, a group lies on both sides, or a
+        class is in no training set.
+    """
+    if missing := [k for k in split.parts if k not in labels]:
+        raise InputError(
+            f"{len(missing)} videos of split {split.name!r} are not in the store: {missing[:_NAMED]}"
+        )
+    if unlabelled := [k for k in split.parts if not labels[k]]:
+        raise InputError(
+            f"{len(unlabelled)} videos of split {split.name!r} have no label: {unlabelled[:_NAMED]}"
+        )
+    _check_groups(split)
+    _check_classes(split, labels)
+
+
+def class_balance(split: Split, labels: Mapping[str, str]) -> list[BalanceRow]:
+    """Return how many videos of each class each subset or fold has, by class name."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for video_id, part in split.parts.items():
+        counts[labels[video_id]][part] += 1
+    return [
+        BalanceRow(label=label, counts={name: counts[label][name] for name in split.names})
+        for label in sorted(counts)
+    ]
+
+
+def _check_groups(split: Split) -> None:
+    sides: dict[str, set[str]] = defaultdict(set)
+    for video_id, group in split.groups.items():
+        sides[group].add(split.parts[video_id])
+    if leaks := {group: sorted(parts) for group, parts in sides.items() if len(parts) > 1}:
+        group, parts = next(iter(leaks.items()))
+        raise InputError(
+            f"the split {split.name!r} leaks: {len(leaks)} groups lie on several sides, as {group!r} in "
+            f"{' and '.join(parts)}; a group's videos must stay together"
+        )
+
+
+def _check_classes(split: Split, labels: Mapping[str, str]) -> None:
+    for row in class_balance(split, labels):
+        if split.kind == "subset" and not row.counts.get(TRAIN, 0):
+            raise InputError(f"class {row.label!r} of split {split.name!r} has no video to train on")
+        if split.kind == "fold" and sum(n > 0 for n in row.counts.values()) < 2:
+            raise InputError(
+                f"class {row.label!r} of split {split.name!r} lies in one fold: when that is tested on, "
+                "there is no video of it to train on"
+            )

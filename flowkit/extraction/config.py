@@ -7,10 +7,11 @@ import json
 import os
 from typing import Literal
 
-from flowkit.errors import InvalidParameterError
 from flowkit.frames import ResizeRule
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
+from flowkit.typing import FrameCodec
+from flowkit.validate import check_at_least, check_range, check_that
 
 DEFAULT_SHARD_BYTES = 4 << 30
 # Some minutes of one core's work, and seconds to join.
@@ -63,7 +64,7 @@ class ExtractConfig:
     backward: bool = False
     flow_codec: Literal["i8", "i16", "jpeg"] = "i8"
     bound_px: float = 20.0
-    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    frame_codec: FrameCodec = "jpeg"
     jpeg_quality: int = 95
     decoder: Literal["auto", "av", "opencv"] = "auto"
     gpus: tuple[int, ...] = ()
@@ -76,14 +77,11 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         """Check what no other dataclass checks; `StoreOptions` checks the rest."""
-        for name, ok, expected in (
-            ("jobs", self.jobs >= 1, ">= 1"),
-            ("fps", self.fps is None or 0 < self.fps < 100_000, "> 0 frames per second"),
-            ("segment_frames", self.segment_frames >= 1, ">= 1"),
-            ("shard_bytes", self.shard_bytes >= 1 << 20, "at least 1 MiB"),
-        ):
-            if not ok:
-                raise InvalidParameterError(f"{name} must be {expected}, got {getattr(self, name)}")
+        check_at_least("jobs", self.jobs, 1)
+        if self.fps is not None:
+            check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
+        check_at_least("segment_frames", self.segment_frames, 1)
+        check_that("shard_bytes", self.shard_bytes, self.shard_bytes >= 1 << 20, "at least 1 MiB")
 
 
 def store_options(config: ExtractConfig, *, backend: str) -> StoreOptions:

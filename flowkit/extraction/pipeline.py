@@ -28,9 +28,8 @@ from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
 from flowkit.tvl1.codes_solver import codes_solver
-from flowkit.video import DecodeReport, Frame, VideoInfo, VideoReader, open_video
-
-Grey = NDArray[np.uint8]
+from flowkit.typing import UInt8
+from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
 MAX_CALL_PIXELS = 16_000_000
 """Most pixels of flow that one solver call computes (128 MB of float32 fields)."""
@@ -160,7 +159,7 @@ class Pipeline:
         self._size: tuple[int, int] | None = None
         self._notes: list[str] = []
         # Consecutive grey frames that a pair still needs, and the chunk being filled.
-        self._greys: list[Grey] = []
+        self._greys: list[UInt8] = []
         self._open = _Chunk([], [])
 
     def run(self, sink: Sink, on_progress: Callable[[int, float], None]) -> Decoded:
@@ -260,7 +259,7 @@ class Pipeline:
         self._greys = self._greys[pairs:]
         self._open = _Chunk(self._open.pts[pairs:], self._open.jpegs[pairs:])
 
-    def _solve(self, greys: Grey, pairs: int) -> list[tuple[EncodedFlow, ...]]:
+    def _solve(self, greys: UInt8, pairs: int) -> list[tuple[EncodedFlow, ...]]:
         """Return, for each pair, one encoded flow per field."""
         options = self.config.options
         forward = pair_indices(len(greys), options.step)

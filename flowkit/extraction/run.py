@@ -20,8 +20,8 @@ from flowkit.jobs import Kind, Progress, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.schema import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
-from flowkit.tvl1.remote import ServerConfig, Servers, count_gpus
-from flowkit.video import default_decoder
+from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
+from flowkit.video.reader import default_decoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

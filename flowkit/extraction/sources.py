@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from flowkit.errors import InputError
 from flowkit.lists import ListEntry
 from flowkit.store.schema import check_id_set, check_video_id, encode_video_id
-from flowkit.video import VIDEO_SUFFIXES, is_image_folder
+from flowkit.video.reader import VIDEO_SUFFIXES, is_image_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ def find_sources(inputs: Sequence[str | Path], *, keep_suffix: bool = False) -> 
     ----------
     inputs : sequence of str or Path
         Files (whatever their suffix) and folders. A folder is searched recursively for the
-        suffixes of `flowkit.video.VIDEO_SUFFIXES` and for folders of numbered images;
+        suffixes of `flowkit.video.reader.VIDEO_SUFFIXES` and for folders of numbered images;
         symbolic links are followed, each real folder once.
     keep_suffix : bool
         Keep the file's suffix in its id.

@@ -20,7 +20,7 @@ from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, f
 from flowkit.store.writer import PartWriter
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.remote import RemoteSolver
+from flowkit.tvl1.server.client import RemoteSolver
 
 CLIPPED_WARNING = 0.01
 """Fraction of flow values outside a bounded codec's range above which a video is warned of."""

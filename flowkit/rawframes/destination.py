@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowkit import atomic
-from flowkit.errors import InputError, StoreBusyError, StoreOptionsError
+from flowkit.errors import InputError, StoreOptionsError
 from flowkit.store.ids import check_video_id
 from flowkit.store.parts import part_key
 
@@ -77,30 +75,12 @@ class Destination:
         StoreBusyError
             Another export is writing into it.
         """
-        self.control.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.control / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            self._flock(descriptor)
+        with atomic.folder_lock(self.control, self.path):
             shutil.rmtree(self.control / "partial", ignore_errors=True)
-            yield
-        finally:
-            shutil.rmtree(self.control / "partial", ignore_errors=True)
-            os.close(descriptor)
-
-    def _flock(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreBusyError(
-                f"another export is writing into {self.path}; wait for it or end it"
-            ) from None
-        except OSError as error:
-            warnings.warn(
-                f"{self.path} lies on a file system without locks ({error.strerror}): make sure that no "
-                "other export writes into it",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.control / "partial", ignore_errors=True)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse to continue an export that was made with other options.
@@ -216,10 +196,10 @@ class Destination:
                     f"{target} exists and was not written by an export; move it away, or export elsewhere"
                 )
             old = partial.with_name(f"{partial.name}~old")
-            os.rename(target, old)
+            atomic.move(target, old)
             _remove(old)
         _write_json(self._marker_path(name), dataclasses.asdict(marker))
-        os.rename(partial, target)
+        atomic.move(partial, target)
 
     def _marker_path(self, name: str) -> Path:
         return self.control / "done" / f"{part_key(name)}.json"
@@ -271,8 +251,6 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; nothing is lost with it that the next run does not redo."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = atomic.temporary_path(path)
-    temporary.write_text(text, encoding="utf-8")
-    os.rename(temporary, path)
+    # Not synced: nothing is lost with it that the next run does not redo.
+    atomic.write_text(path, text, durable=False)

@@ -18,6 +18,7 @@ from flowkit.rawframes.lists import Split, file_word, read_splits
 from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import field_names
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 DEFAULT_BOUND_PX = 20.0
 
@@ -68,15 +69,12 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.bound_px is not None:
             check_bound(self.bound_px)
-        for name, ok, expected in (
-            ("content", self.content in ("both", "frames", "flow"), "both, frames or flow"),
-            ("quality", 1 <= self.quality <= 100, "in [1, 100]"),
-            ("clips_per_shard", self.clips_per_shard >= 1, ">= 1"),
-            ("jobs", self.jobs >= 1, ">= 1"),
-            ("split", self.split is None or self.layout == "webdataset", "left out but for webdataset"),
-        ):
-            if not ok:
-                raise InvalidParameterError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        check_choice("content", self.content, ("both", "frames", "flow"))
+        check_range("quality", self.quality, 1, 100)
+        check_at_least("clips_per_shard", self.clips_per_shard, 1)
+        check_at_least("jobs", self.jobs, 1)
+        fits = self.split is None or self.layout == "webdataset"
+        check_that("split", self.split, fits, "left out but for webdataset")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,10 +146,7 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
     options = store.options
     if config.content != "flow" and options.frame_codec == "none":
         raise InvalidParameterError(f"{store.path} keeps no frames; export its flow alone: --content flow")
-    if config.field not in field_names(options):
-        raise InvalidParameterError(
-            f"Invalid field ({config.field!r}). {store.path} has {field_names(options)}"
-        )
+    check_choice("field", config.field, field_names(options), where=f"in {store.path}")
     bound_px = DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px
     if options.flow_codec == "jpeg":
         if config.bound_px not in (None, options.bound_px):
@@ -211,8 +206,7 @@ def _groups(
     subsets: Mapping[str, tuple[str, ...]] = {"clips": tuple(members)}
     if config.split is not None:
         by_name = {split.name: split for split in splits}
-        if config.split not in by_name:
-            raise InvalidParameterError(f"Invalid split ({config.split!r}). The store has {list(by_name)}")
+        check_choice("split", config.split, by_name, where="of the store")
         subsets = by_name[config.split].subsets
     groups: dict[str, tuple[str, ...]] = {}
     for subset, ids in subsets.items():

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.executor import Executor
@@ -23,6 +23,7 @@ from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.inventory import inventory
 from flowkit.store.schema import Failure, FieldOptions, StoreOptions
+from flowkit.typing import FrameCodec
 
 REASONS: Final[Reasons] = ((OSError, "unopenable"),)
 """Errors that fail a clip, beside those of every task."""
@@ -65,7 +66,7 @@ class ImportConfig:
     step: int = 1
     bound_px: float = 20.0
     fps: float = 25.0
-    frame_codec: Literal["jpeg", "none"] = "jpeg"
+    frame_codec: FrameCodec = "jpeg"
     pairing: Pairing = "first"
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES

@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_at_least, check_choice
 
 Kind: TypeAlias = Literal["img", "x", "y", "flo"]
 Form: TypeAlias = Literal["images", "flo", "npy", "tar"]
@@ -101,8 +102,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         for first in (self.first_index, self.first_index + self.flow_offset):
-            if first < 0:
-                raise InvalidParameterError(f"the first number must be >= 0, got {first}")
+            check_at_least("the first number", first, 0)
         probes = [template.name(0) for template in self.templates.values()]
         if len(set(probes)) < len(probes):
             raise InvalidParameterError(f"two kinds of files would share the name {probes[0]!r} and the like")
@@ -173,8 +173,7 @@ def make_layout(
     InvalidParameterError
         Unknown layout, a kind that it does not have, or a template that is no file name.
     """
-    if name not in LAYOUTS:
-        raise InvalidParameterError(f"Invalid layout ({name!r}). Supported values are {tuple(LAYOUTS)}")
+    check_choice("layout", name, LAYOUTS)
     layout = LAYOUTS[name]
     if name == "denseflow" and (step > 1 or backward):
         layout = _stepped(layout, step, backward)

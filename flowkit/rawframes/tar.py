@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_at_least
 
 DEFAULT_CLIPS = 100
 
@@ -44,8 +44,7 @@ def plan_shards(subset: str, video_ids: Sequence[str], clips: int) -> dict[str, 
     clips : int
         Clips a shard, >= 1.
     """
-    if clips < 1:
-        raise InvalidParameterError(f"clips per shard must be >= 1, got {clips}")
+    check_at_least("clips per shard", clips, 1)
     mixed = sorted(video_ids, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
     return {
         f"{subset}-{start // clips:06d}.tar": tuple(mixed[start : start + clips])

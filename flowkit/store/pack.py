@@ -358,5 +358,4 @@ def write_ledger(store_path: Path, failures: Sequence[Failure]) -> None:
     if not text:
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_text(encoding="utf-8") != text:
-        with atomic.replacement(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        atomic.write_text(path, text)

@@ -17,14 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, get_args
 
 import h5py
 from numpy.typing import NDArray
 
 from flowkit.errors import (
     ClipNotFoundError,
-    InvalidParameterError,
     StoreError,
     StoreFormatError,
     StoreNotFoundError,
@@ -35,12 +34,11 @@ from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
 from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
 from flowkit.store.handles import Access as Access
-from flowkit.store.handles import AccessMethod, Handles, Source
+from flowkit.store.handles import AccessMethod, Handles, Source, keep_freed_memory
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.info import StoreInfo as StoreInfo
 from flowkit.store.info import sums
 from flowkit.store.inventory import read_shard_table, shard_name
-from flowkit.store.memory import keep_freed_memory
 from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
     INDEX_COLUMNS,
@@ -52,6 +50,7 @@ from flowkit.store.schema import (
 )
 from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
+from flowkit.validate import check_choice
 
 _MATCHED_IDS = 5000
 _OUT_EACH = 3
@@ -121,8 +120,7 @@ class Store(Mapping[str, Clip]):
     def __init__(
         self, source: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto"
     ) -> None:
-        if access not in ("auto", "h5py"):
-            raise InvalidParameterError(f"Invalid access ({access!r}). Supported values are auto, h5py")
+        check_choice("access", access, get_args(AccessMethod))
         self._handles = Handles(Path(source) if isinstance(source, str | os.PathLike) else source)
         self.path = Path(self._handles.name)
         self._check = check
@@ -269,10 +267,7 @@ class Store(Mapping[str, Clip]):
         InvalidParameterError
             There is no such column.
         """
-        if name not in INDEX_COLUMNS:
-            raise InvalidParameterError(
-                f"Invalid column ({name!r}). Supported values are {list(INDEX_COLUMNS)}"
-            )
+        check_choice("column", name, INDEX_COLUMNS)
         with guard.contained(self.path):
             cells: list[Any] = self._table[name][list(self._rows.values())].tolist()
             return [cell.decode() for cell in cells] if INDEX_COLUMNS[name] is str else cells

@@ -27,13 +27,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, get_args
 
 from flowkit.errors import InvalidParameterError, StoreFormatError
 from flowkit.store.ids import MAX_ID_BYTES as MAX_ID_BYTES
 from flowkit.store.ids import check_id_set as check_id_set
 from flowkit.store.ids import check_video_id as check_video_id
 from flowkit.store.ids import encode_video_id as encode_video_id
+from flowkit.typing import FrameCodec
+from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
 FORMAT = "flowkit-store"
 VERSION = (1, 0)
@@ -52,7 +54,7 @@ SHARD_TABLE = "shard_table"
 NEXT_SHARD = "next_shard"
 
 FLOW_CODECS = ("i8", "i16", "jpeg")
-FRAME_CODECS = ("jpeg", "none")
+FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
 STATUSES = ("ok", "truncated")
 
@@ -71,11 +73,6 @@ def _canonical_json(text: str, what: str) -> str:
     except (TypeError, ValueError):
         raise InvalidParameterError(f"{what} must be JSON text, got {text!r}") from None
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _check_choice(name: str, value: str, supported: tuple[str, ...]) -> None:
-    if value not in supported:
-        raise InvalidParameterError(f"Invalid {name} ({value!r}). Supported values are {supported}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,17 +115,14 @@ class StoreOptions:
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]
-        if not names or names[0] != "flow" or len(set(names)) < len(names):
-            raise InvalidParameterError(f"fields must be distinct with 'flow' first, got {names}")
-        if self.step < 1:
-            raise InvalidParameterError(f"step must be >= 1, got {self.step}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise InvalidParameterError(f"jpeg_quality must be in [1, 100], got {self.jpeg_quality}")
-        if not 0 < self.bound_px < float("inf"):
-            raise InvalidParameterError(f"bound_px must be finite and > 0, got {self.bound_px}")
-        _check_choice("flow_codec", self.flow_codec, FLOW_CODECS)
-        _check_choice("frame_codec", self.frame_codec, FRAME_CODECS)
-        _check_choice("engine_family", self.engine_family, ENGINE_FAMILIES)
+        in_order = names[:1] == ["flow"] and len(set(names)) == len(names)
+        check_that("fields", names, in_order, "distinct with 'flow' first")
+        check_at_least("step", self.step, 1)
+        check_range("jpeg_quality", self.jpeg_quality, 1, 100)
+        check_positive("bound_px", self.bound_px)
+        check_choice("flow_codec", self.flow_codec, FLOW_CODECS)
+        check_choice("frame_codec", self.frame_codec, FRAME_CODECS)
+        check_choice("engine_family", self.engine_family, ENGINE_FAMILIES)
         for name in ("resize", "sampling"):
             object.__setattr__(self, name, _canonical_json(getattr(self, name), name))
 
@@ -272,13 +266,11 @@ class VideoRecord:
 
     def __post_init__(self) -> None:
         check_video_id(self.video_id)
-        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise InvalidParameterError(
-                f"width and height must be in [1, {MAX_SIDE}], got {self.width} x {self.height}"
-            )
-        if self.n_frames < 0 or self.n_flow < 0:
-            raise InvalidParameterError(f"counts must be >= 0, got {self.n_frames=}, {self.n_flow=}")
-        _check_choice("status", self.status, STATUSES)
+        for name in ("width", "height"):
+            check_range(name, getattr(self, name), 1, MAX_SIDE, unit="px")
+        for name in ("n_frames", "n_flow"):
+            check_at_least(name, getattr(self, name), 0)
+        check_choice("status", self.status, STATUSES)
         for name, kind in RECORD_TYPES.items():
             if kind is str:
                 object.__setattr__(self, name, _storable(getattr(self, name)))

@@ -38,6 +38,7 @@ from flowkit.store.schema import (
     check_video_id,
     field_names,
 )
+from flowkit.validate import check_choice
 
 SPOOL_BYTES = 8 << 20
 COPY_BYTES = 4 << 20
@@ -198,8 +199,7 @@ class PartWriter:
         self.video_id = check_video_id(video_id)
         self.options = options
         self._size = (width, height)
-        self._temporary = atomic.temporary_path(self.path)
-        atomic.claim(self._temporary)
+        self._temporary = atomic.claim(self.path)
         self._pts = array.array("d")
         self._out: Hdf5Writer | None = None
         self._frames: Spool | None = None
@@ -261,10 +261,7 @@ class PartWriter:
         NoSpaceError
             The disk is full.
         """
-        if field_name not in self._fields:
-            raise InvalidParameterError(
-                f"the store has no flow field {field_name!r}, only {list(self._fields)}"
-            )
+        check_choice("field", field_name, self._fields, where="of this store")
         with self._guarded():
             self._fields[field_name].add(flow)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_choice, check_range, check_that
 
 APPEARANCES = ("disc", "square", "triangle", "cross", "ring", "star", "bar", "crescent")
 MOTIONS = ("sideways", "down", "spin", "pulse", "up", "shake", "circle", "bob")
@@ -77,13 +78,10 @@ class SynthConfig:
     def __post_init__(self) -> None:
         _check_counts(self)
         _check_choices(self)
-        if self.width % 2 or self.height % 2:
-            raise InvalidParameterError(
-                f"width and height must be even (chroma is stored at half size), "
-                f"got {self.width}x{self.height}"
-            )
-        if not 1 <= self.fps <= 1000:
-            raise InvalidParameterError(f"fps must be in 1 to 1000, got {self.fps}")
+        for name in ("width", "height"):
+            pixels = getattr(self, name)
+            check_that(name, pixels, pixels % 2 == 0, "even (chroma is stored at half size)")
+        check_range("fps", self.fps, 1, 1000)
         _check_fractions(self.fractions)
 
     @property
@@ -106,9 +104,7 @@ def _check_counts(config: SynthConfig) -> None:
         "seed": (0, 2**63 - 1),
     }
     for name, (low, high) in limits.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise InvalidParameterError(f"{name} must be in {low} to {high}, got {value}")
+        check_range(name, getattr(config, name), low, high)
 
 
 def _check_choices(config: SynthConfig) -> None:
@@ -119,14 +115,12 @@ def _check_choices(config: SynthConfig) -> None:
         "codec": tuple(SUFFIXES),
     }
     for name, supported in choices.items():
-        value = getattr(config, name)
-        if value not in supported:
-            raise InvalidParameterError(f"{name} must be one of {', '.join(supported)}; got {value!r}")
+        check_choice(name, getattr(config, name), supported)
 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
     # NaN fails `>= 0`, so that it cannot pass as a share.
-    if len(fractions) != 3 or not all(share >= 0 for share in fractions):
-        raise InvalidParameterError(f"fractions must be three shares of at least 0, got {fractions}")
+    shares = len(fractions) == 3 and all(share >= 0 for share in fractions)
+    check_that("fractions", fractions, shares, "three shares of at least 0")
     if abs(sum(fractions) - 1) > 1e-3:
         raise InvalidParameterError(f"fractions must sum to 1 (within 0.001), got {sum(fractions)}")

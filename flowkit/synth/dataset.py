@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InputError, InvalidParameterError, VideoError
+from flowkit.errors import InputError, VideoError
 from flowkit.flo import write_flo
 from flowkit.synth.config import SynthConfig
 from flowkit.synth.plan import SynthClip, plan_clips
 from flowkit.synth.scene import Scene, build_scene
+from flowkit.validate import check_at_least
 
 Frames = Iterable[NDArray[np.uint8]]
 
@@ -65,8 +66,7 @@ def make_dataset(
     VideoError
         A video cannot be written.
     """
-    if jobs < 1:
-        raise InvalidParameterError(f"jobs must be at least 1, got {jobs}")
+    check_at_least("jobs", jobs, 1)
     folder = _empty_folder(Path(dest))
     clips = plan_clips(config)
     for label in {clip.label for clip in clips}:

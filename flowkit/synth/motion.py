@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from flowkit.synth.plan import JOLTS
-
-Array = NDArray[np.float64]
+from flowkit.typing import Float64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,21 +30,21 @@ class Poses:
         float64 (n,), 1 is the sprite's own size.
     """
 
-    offsets: Array
-    angles: Array
-    scales: Array
+    offsets: Float64
+    angles: Float64
+    scales: Float64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Beat:
     """What varies between clips of one class: pace in units per frame, phase, which way."""
 
-    times: Array
+    times: Float64
     pace: float
     phase: float
     way: int
 
-    def cycle(self, period: float) -> Array:
+    def cycle(self, period: float) -> Float64:
         """Angle within a cycle of `period` frames, at each frame."""
         return 2 * np.pi / period * self.times + self.phase
 
@@ -54,12 +52,12 @@ class _Beat:
         """Amplitude in units whose cycle reaches the pace."""
         return self.pace * period / (2 * np.pi)
 
-    def size(self, angle: Array) -> Array:
+    def size(self, angle: Float64) -> Float64:
         """Scale at an angle of the growing and shrinking."""
         return np.asarray(np.exp(0.2 * self.pace * np.sin(angle)), dtype=np.float64)
 
 
-def _along(x: Array | float, y: Array | float) -> Array:
+def _along(x: Float64 | float, y: Float64 | float) -> Float64:
     return np.stack(np.broadcast_arrays(x, y), axis=1).astype(np.float64)
 
 
@@ -146,6 +144,6 @@ def trajectory(motion: str, frames: int, *, unit: float, rng: Generator) -> Pose
     return replace(poses, offsets=unit * poses.offsets)
 
 
-def jolts(frames: int, *, unit: float, rng: Generator) -> Array:
+def jolts(frames: int, *, unit: float, rng: Generator) -> Float64:
     """Give independent places, float64 (frames, 2) in px, within 1.8 units of the origin."""
     return unit * rng.uniform(-1.8, 1.8, (frames, 2))

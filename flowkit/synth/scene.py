@@ -18,9 +18,7 @@ from flowkit.synth.config import SynthConfig
 from flowkit.synth.motion import Poses, jolts, trajectory
 from flowkit.synth.plan import JOLTS, SynthClip
 from flowkit.synth.texture import NOISE_PERIOD_PX, TEXELS_PER_PX, colour, noise, sprite_image
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+from flowkit.typing import Float32, Float64
 
 BACKDROP, SPRITE, MARK, BEACON = range(4)
 

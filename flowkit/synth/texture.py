@@ -11,12 +11,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from flowkit.synth.config import APPEARANCES
 from flowkit.synth.plan import SCRAMBLED
-
-Array = NDArray[np.float32]
+from flowkit.typing import Float32
 
 TEXELS_PER_PX = 2
 NOISE_PERIOD_PX = 256
@@ -25,7 +23,7 @@ _SHORTEST_PX, _LONGEST_PX = 4.5, 64.0
 
 
 @lru_cache(maxsize=1)
-def _noise_bank() -> Array:
+def _noise_bank() -> Float32:
     """Two periodic noise fields (S, S, 2) of zero mean and unit variance, 1/f within their band."""
     white = np.random.default_rng(0).standard_normal((2, _BANK_SIZE, _BANK_SIZE))
     frequency = np.hypot(np.fft.fftfreq(_BANK_SIZE)[:, None], np.fft.rfftfreq(_BANK_SIZE)) * TEXELS_PER_PX
@@ -36,7 +34,7 @@ def _noise_bank() -> Array:
     return np.ascontiguousarray(fields.transpose(1, 2, 0), dtype=np.float32)
 
 
-def noise(x: Array, y: Array) -> Array:
+def noise(x: Float32, y: Float32) -> Float32:
     """Sample the plane's noise.
 
     Parameters
@@ -56,7 +54,7 @@ def noise(x: Array, y: Array) -> Array:
     return np.asarray(sampled, dtype=np.float32)
 
 
-def colour(luma: Array, blue: Array | float, red: Array | float) -> Array:
+def colour(luma: Float32, blue: Float32 | float, red: Float32 | float) -> Float32:
     """Give RGB float32 (H, W, 3) of a luma (H, W) and two colour differences.
 
     Equal luma gives equal grey, so that colour, which tells the appearance, is not seen by flow.
@@ -65,7 +63,7 @@ def colour(luma: Array, blue: Array | float, red: Array | float) -> Array:
     return np.stack([luma + 1.402 * red, luma - 0.344 * blue - 0.714 * red, luma + 1.772 * blue], axis=-1)
 
 
-def sprite_image(appearance: str, radius: float, rng: Generator) -> Array:
+def sprite_image(appearance: str, radius: float, rng: Generator) -> Float32:
     """Paint a sprite: a patterned body with an emblem.
 
     Emblem, colour and pattern tell the appearance. The body's outline is drawn at random, because
@@ -101,18 +99,18 @@ def sprite_image(appearance: str, radius: float, rng: Generator) -> Array:
     return np.dstack([colour(luma, strength * blue, strength * red), opacity]).astype(np.float32)
 
 
-def _inside(distance: Array) -> Array:
+def _inside(distance: Float32) -> Float32:
     """Opacity of a shape by the signed distance from its edge in px: soft over two px."""
     return np.clip(0.5 - distance / 2, 0, 1).astype(np.float32)
 
 
-def _body(x: Array, y: Array, radius: float, rng: Generator) -> Array:
+def _body(x: Float32, y: Float32, radius: float, rng: Generator) -> Float32:
     angle, (two, three) = np.arctan2(y, x), rng.uniform(0, 2 * np.pi, 2)
     edge = radius * (1 + 0.08 * np.cos(2 * angle + two) + 0.07 * np.cos(3 * angle + three))
     return np.asarray(np.hypot(x, y) - edge, dtype=np.float32)
 
 
-def _emblem(appearance: str, x: Array, y: Array, rng: Generator) -> Array:
+def _emblem(appearance: str, x: Float32, y: Float32, rng: Generator) -> Float32:
     """Distance from an emblem's edge, negative inside, in units of the emblem's radius."""
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     ax, ay = np.abs(x), np.abs(y)
@@ -139,7 +137,7 @@ def _emblem(appearance: str, x: Array, y: Array, rng: Generator) -> Array:
     return np.asarray(distance, dtype=np.float32)
 
 
-def _pattern(appearance: str, x: Array, y: Array) -> Array:
+def _pattern(appearance: str, x: Float32, y: Float32) -> Float32:
     """Shade of the body, -1 to 1; x and y in units of the body's radius."""
     if appearance == SCRAMBLED:
         return np.zeros_like(x)
@@ -154,7 +152,7 @@ def _pattern(appearance: str, x: Array, y: Array) -> Array:
     return np.asarray(shades[number % 4], dtype=np.float32)
 
 
-def _tint(appearance: str, grain: Array, rng: Generator) -> tuple[Array | float, Array | float]:
+def _tint(appearance: str, grain: Float32, rng: Generator) -> tuple[Float32 | float, Float32 | float]:
     """Direction in the plane of colour differences, within 8 degrees of the class's own."""
     if appearance == SCRAMBLED:
         return np.sin(3 * grain[..., 0]), np.sin(3 * grain[..., 1])

@@ -5,8 +5,9 @@ Names load on first use: importing `flowkit.tvl1.params` must cost neither NumPy
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from flowkit.tvl1.backend import BackendChoice, Solver, available_backends, choose_backend
@@ -35,8 +36,4 @@ __all__ = [
     "tvl1_flow_batch",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'flowkit.tvl1' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,6 @@
 """Which engine computes TV-L1: what each must offer, which one is taken, and why.
 
-An engine is a module of this package with a function ``load(params) -> Solver`` that raises
+An engine is a module with a function ``load(params) -> Solver`` that raises
 BackendUnavailableError where the engine cannot run here, and BackendError where it cannot
 honour the parameters. Nothing of an engine is imported before it is asked for.
 """
@@ -11,14 +11,23 @@ import dataclasses
 import importlib
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
+from flowkit.validate import check_choice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 BackendName = Literal["auto", "cuda", "cpu", "opencv", "reference"]
+
+ENGINES: dict[str, str] = {
+    "cuda": "flowkit.tvl1.cuda.solver",
+    "cpu": "flowkit.tvl1.cpu",
+    "opencv": "flowkit.tvl1.opencv",
+    "reference": "flowkit.tvl1.reference.solver",
+}
+"""The module of each engine, by the backend's name."""
 
 AUTO_ORDER = ("cuda", "cpu", "opencv")
 """What "auto" tries, the fastest first; the reference twin is never a fallback."""
@@ -92,7 +101,7 @@ def load_backend(name: str, params: TVL1Params) -> Solver:
     BackendError
         It cannot honour `params`.
     """
-    module_name = f"flowkit.tvl1.{name}"
+    module_name = ENGINES[name]
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -127,10 +136,7 @@ def choose_backend(name: str = "auto", params: TVL1Params | str = DEFAULT_PRESET
     BackendError
         The named engine runs here but cannot honour `params`.
     """
-    if name not in get_args(BackendName):
-        raise InvalidParameterError(
-            f"no backend {name!r}; the backends are {', '.join(get_args(BackendName))}"
-        )
+    check_choice("backend", name, get_args(BackendName))
     resolved = resolve_params(params)
     if name == "auto":
         return _choose_automatically(resolved)
@@ -154,7 +160,7 @@ def _choose_automatically(params: TVL1Params) -> BackendChoice:
 
 
 def available_backends(params: TVL1Params | str = DEFAULT_PRESET) -> tuple[BackendStatus, ...]:
-    """Return the state of every engine, in the order that "auto" tries them.
+    """Return the state of every engine, those that "auto" tries first and in its order.
 
     Parameters
     ----------
@@ -162,7 +168,7 @@ def available_backends(params: TVL1Params | str = DEFAULT_PRESET) -> tuple[Backe
         What they would have to honour.
     """
     resolved = resolve_params(params)
-    return tuple(_status(name, resolved) for name in (*AUTO_ORDER, "reference"))
+    return tuple(_status(name, resolved) for name in ENGINES)
 
 
 def _status(name: str, params: TVL1Params) -> BackendStatus:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import check_bound, i8_scale
+from flowkit.validate import check_choice
 
 Code = Literal["i8", "i16", "u8"]
 
@@ -48,8 +49,7 @@ class FlowCodes:
 
 def check_code(code: str, bound_px: float | None) -> None:
     """Raise InvalidParameterError unless there is such a code, with a bound where it needs one."""
-    if code not in CODE_DTYPES:
-        raise InvalidParameterError(f"code must be one of {tuple(CODE_DTYPES)}, got {code!r}")
+    check_choice("code", code, CODE_DTYPES)
     if code == "u8":
         check_bound(bound_px)
     elif bound_px is not None:

@@ -12,9 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.quantize import Flow, largest_px, quantize_i8, quantize_i16, quantize_u8
+from flowkit.quantize import largest_px, quantize_i8, quantize_i16, quantize_u8
 from flowkit.tvl1.backend import Solver
 from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
+from flowkit.typing import Flow
 
 
 @runtime_checkable

@@ -16,9 +16,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
+from flowkit.validate import check_at_least, check_choice
 
 ABI_VERSION = 1
 """FLOWKIT_TVL1_ABI_VERSION of native/abi.h."""
@@ -172,8 +173,7 @@ class CpuSolver:
         self, frames: ArrayLike, pairs: ArrayLike, threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         grey, rows = check_batch(frames, pairs)
-        if threads < 1:
-            raise InvalidParameterError(f"threads must be >= 1, got {threads}")
+        check_at_least("threads", threads, 1)
         count, (_, height, width) = len(rows), grey.shape
         native = _native_params(self.params)
         levels = _library().flowkit_tvl1_levels(ctypes.byref(native), height, width)
@@ -210,6 +210,6 @@ def load(params: TVL1Params, *, isa: str | None = None) -> CpuSolver:
         This machine has no such instruction set.
     """
     known = instruction_sets()
-    if isa is not None and isa not in known:
-        raise InvalidParameterError(f"isa must be one of {known} on this machine, got {isa!r}")
+    if isa is not None:
+        check_choice("isa", isa, known, where="on this machine")
     return CpuSolver(params=params, isa=isa or known[0])

@@ -7,11 +7,11 @@ import os
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.backend import choose_backend
-from flowkit.tvl1.cuda_arrays import device_index
+from flowkit.tvl1.cuda.interop import device_index
 from flowkit.tvl1.pairs import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params
+from flowkit.validate import check_at_least
 
 
 def tvl1_flow(
@@ -87,8 +87,7 @@ def tvl1_flow_batch(
         The backend cannot run here or cannot honour the parameters.
     """
     count = len(os.sched_getaffinity(0)) if threads is None else threads
-    if count < 1:
-        raise InvalidParameterError(f"threads must be at least 1, got {count}")
+    check_at_least("threads", count, 1)
     if device_index(frames) is not None:
         engine = choose_backend("cuda" if backend == "auto" else backend, params).solver
         return engine.flow_batch(frames, pairs, threads=count)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.reference_pyramid import level_sizes
+from flowkit.tvl1.reference.pyramid import level_sizes
 
 CV2_BICUBIC_A = -0.75
 """Keys' parameter of cv2.remap INTER_CUBIC."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_array
 
 
 def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -29,7 +30,7 @@ def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]
     """
     first, second = np.asarray(I0), np.asarray(I1)
     for name, picture in (("I0", first), ("I1", second)):
-        _check_grey(name, picture, ndim=2, shape_words="(H, W)")
+        _check_grey(name, picture, ("H", "W"))
     if first.shape != second.shape:
         raise InvalidParameterError(
             f"I0 and I1 must have one shape, got {first.shape} and {second.shape}; resize one of them"
@@ -58,13 +59,10 @@ def check_batch(frames: ArrayLike, pairs: ArrayLike) -> tuple[NDArray[Any], NDAr
         A wrong shape or dtype, a value outside its range, or an index without a frame.
     """
     grey, rows = np.asarray(frames), np.asarray(pairs)
-    _check_grey("frames", grey, ndim=3, shape_words="(n, H, W)")
+    _check_grey("frames", grey, ("n", "H", "W"))
     if rows.size == 0:
         rows = np.zeros((0, 2), np.int32)
-    if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "iu":
-        raise InvalidParameterError(
-            f"pairs must be an integer array of shape (m, 2), got {rows.dtype} {rows.shape}"
-        )
+    check_array("pairs", rows, ("m", 2), dtype=np.integer)
     if rows.size and not (0 <= rows.min() and rows.max() < len(grey)):
         raise InvalidParameterError(
             f"pairs must hold indices in [0, {len(grey)}), got {rows.min()} to {rows.max()}"
@@ -73,18 +71,17 @@ def check_batch(frames: ArrayLike, pairs: ArrayLike) -> tuple[NDArray[Any], NDAr
     return np.ascontiguousarray(grey, dtype), np.ascontiguousarray(rows, np.int32)
 
 
-def _check_grey(name: str, grey: NDArray[Any], *, ndim: int, shape_words: str) -> None:
-    if grey.ndim != ndim or 0 in grey.shape:
-        raise InvalidParameterError(
-            f"{name} must be grey and not empty, of shape {shape_words}, got {grey.shape}; "
-            "turn colour into grey with flowkit.frames first"
-        )
+def _check_grey(name: str, grey: NDArray[Any], shape: tuple[str, ...]) -> None:
+    check_array(
+        name,
+        grey,
+        shape,
+        dtype=(np.uint8, np.floating),
+        allow_empty=False,
+        remedy="turn colour into grey with flowkit.frames, and other numbers into float32 in [0, 255]",
+    )
     if grey.dtype == np.uint8:
         return
-    if grey.dtype.kind != "f":
-        raise InvalidParameterError(
-            f"{name} must be uint8 or floating, got {grey.dtype}; convert it to float32 in [0, 255]"
-        )
     low, high = float(grey.min()), float(grey.max())
     # NaN fails both comparisons, infinities one of them.
     if not (low >= 0 and high <= 255):

@@ -13,18 +13,20 @@ import math
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import (
+    check_at_least,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+    check_that,
+)
 
 Pyramid = Literal["resize", "pyrdown", "gaussian"]
 Border = Literal["clamp", "off"]
 
 MIN_LEVEL_SIDE_PX = 16
 """A pyramid level with a shorter side is not made (OpenCV's rule, CPU and CUDA)."""
-
-
-def _require(ok: bool, name: str, expected: str, got: object) -> None:
-    if not ok:
-        raise InvalidParameterError(f"{name} must be {expected}, got {got!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,38 +96,34 @@ class TVL1Params:
     def __post_init__(self) -> None:
         """Check every value; the solvers trust it afterwards."""
         self._check_types()
-        _require(0 < self.tau <= 0.25, "tau", "in (0, 0.25]", self.tau)
-        _require(self.lambda_ > 0, "lambda_", "> 0", self.lambda_)
-        _require(self.theta > 0, "theta", "> 0", self.theta)
-        _require(0 < self.scale_step < 1, "scale_step", "in (0, 1)", self.scale_step)
+        check_range("tau", self.tau, 0, 0.25, bounds="(]")
+        check_positive("lambda_", self.lambda_)
+        check_positive("theta", self.theta)
+        check_range("scale_step", self.scale_step, 0, 1, bounds="()")
         for name in ("nscales", "warps", "iterations", "check_every", "median_every"):
-            _require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
-        _require(self.epsilon >= 0, "epsilon", ">= 0", self.epsilon)
-        _require(self.median in (0, 5), "median", "0 or 5", self.median)
-        _require(-1 <= self.bicubic_a <= 0, "bicubic_a", "in [-1, 0]", self.bicubic_a)
-        _require(self.presmooth_sigma >= 0, "presmooth_sigma", ">= 0", self.presmooth_sigma)
-        _require(
-            self.pyramid in get_args(Pyramid),
-            "pyramid",
-            f"one of {get_args(Pyramid)}",
-            self.pyramid,
-        )
-        _require(self.border in get_args(Border), "border", f"one of {get_args(Border)}", self.border)
+            check_integer(name, getattr(self, name), 1)
+        check_at_least("epsilon", self.epsilon, 0, unit="px")
+        check_choice("median", self.median, (0, 5))
+        check_range("bicubic_a", self.bicubic_a, -1, 0)
+        check_at_least("presmooth_sigma", self.presmooth_sigma, 0, unit="px")
+        check_choice("pyramid", self.pyramid, get_args(Pyramid))
+        check_choice("border", self.border, get_args(Border))
         if self.pyramid == "pyrdown":
-            _require(self.scale_step == 0.5, "scale_step", "0.5 with pyramid='pyrdown'", self.scale_step)
+            halves = self.scale_step == 0.5
+            check_that("scale_step", self.scale_step, halves, "0.5 with pyramid='pyrdown'")
 
     def _check_types(self) -> None:
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
             boolean = isinstance(default, bool)
             wanted = "True or False" if boolean else "neither True nor False"
-            _require(isinstance(value, bool) == boolean, field.name, wanted, value)
+            check_that(field.name, value, isinstance(value, bool) == boolean, wanted)
             if isinstance(default, float):
                 finite = isinstance(value, (int, float)) and math.isfinite(value)
-                _require(finite, field.name, "a finite number", value)
+                check_that(field.name, value, finite, "a finite number")
                 object.__setattr__(self, field.name, float(value))
             elif isinstance(default, int):
-                _require(isinstance(value, int), field.name, "an integer", value)
+                check_that(field.name, value, isinstance(value, int), "an integer")
 
     def to_json(self) -> str:
         """Return the parameters as the JSON object that the store keeps (keys sorted)."""
@@ -173,8 +171,7 @@ def resolve_params(params: TVL1Params | str) -> TVL1Params:
     """
     if isinstance(params, TVL1Params):
         return params
-    if params not in PRESETS:
-        raise InvalidParameterError(f"no preset {params!r}; the presets are {', '.join(PRESETS)}")
+    check_choice("preset", params, PRESETS)
     return PRESETS[params]
 
 

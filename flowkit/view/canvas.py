@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-UInt8 = NDArray[np.uint8]
+from flowkit.typing import UInt8
+
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (22, 24, 29)

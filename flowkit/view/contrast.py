@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowkit.compare import CompareConfig, Comparison, VideoDifference, open_pair
+from flowkit.comparison.sources import FlowSource, StoreSource
+from flowkit.comparison.stores import CompareConfig, Comparison, VideoDifference, open_pair
 from flowkit.errors import FlowkitError
-from flowkit.flow_sources import FlowSource, StoreSource
+from flowkit.typing import Flow, UInt8
 from flowkit.view.picture import file_name, write_picture
 from flowkit.view.row import draw_row
 from flowkit.view.wheel import fitting_scale, flow_to_rgb, ramp
-
-UInt8 = NDArray[np.uint8]
-Flow = NDArray[np.float32]
 
 
 def contrast(a: Flow, b: Flow, *, title: str, frame: UInt8 | None = None) -> UInt8:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowkit.typing import UInt8
 from flowkit.view.canvas import FAINT, INK, PAPER, Colour, blank, fit, paste, text_width, write_text
 from flowkit.view.wheel import flow_to_rgb, ramp
-
-UInt8 = NDArray[np.uint8]
 
 LEGEND_WIDTH = 150
 _MARGIN = 12

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.comparison.sources import first_frame
+from flowkit.distribution import spread
 from flowkit.errors import ClipRangeError
-from flowkit.flow_sources import first_frame
-from flowkit.sampling import spread
 from flowkit.store.reader import Clip, Store
 from flowkit.view.wheel import fitting_scale
 

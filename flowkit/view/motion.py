@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.distribution import Distribution
-from flowkit.sampling import spread
+from flowkit.distribution import Distribution, spread
 from flowkit.store.reader import Clip
 
 EDGES_PX = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)

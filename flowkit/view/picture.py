@@ -7,11 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.errors import InputError, InvalidParameterError
-
-UInt8 = NDArray[np.uint8]
+from flowkit.typing import UInt8
 
 _NAME_BYTES = 180
 

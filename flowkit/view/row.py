@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.typing import UInt8
 from flowkit.view.canvas import FAINT, blank, fit, paste, shortened, text_width, write_text
 from flowkit.view.legend import LEGEND_WIDTH, legend
 from flowkit.view.wheel import flow_to_rgb, magnitude_to_rgb
 
-UInt8 = NDArray[np.uint8]
 Panel = tuple[str, UInt8]
 """A name and a picture, uint8 (H, W, 3) RGB."""
 

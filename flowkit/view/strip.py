@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from flowkit.typing import UInt8
 from flowkit.view.canvas import FAINT, blank, fit, paste, shortened, write_text
 from flowkit.view.legend import LEGEND_WIDTH, legend, per_step
 from flowkit.view.moment import Footage, Moment
 from flowkit.view.row import flow_panels
-
-UInt8 = NDArray[np.uint8]
 
 _GAP = 6
 _HEAD = 34

@@ -9,20 +9,19 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.distribution import Distribution
-from flowkit.errors import InvalidParameterError, StoreError
+from flowkit.errors import StoreError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import VideoRecord
+from flowkit.typing import UInt8
+from flowkit.validate import check_at_least, check_choice, check_range
 from flowkit.view.canvas import fit
 from flowkit.view.moment import Footage, Moment
 from flowkit.view.motion import Motion, measure_motions
 from flowkit.view.picture import thumbnail_webp
 from flowkit.view.wheel import fitting_scale, flow_to_rgb
-
-UInt8 = NDArray[np.uint8]
 
 _THUMBNAIL_MOTION = 0.75
 _FEW_VIDEOS = 2000
@@ -50,13 +49,10 @@ class SummaryConfig:
     thumbnail_quality: int = 60
 
     def __post_init__(self) -> None:
-        if self.most_fields is not None and self.most_fields < 1:
-            raise InvalidParameterError(f"most_fields must be >= 1, got {self.most_fields}")
-        if not (0 <= self.thumbnail_height <= 1024 and 1 <= self.thumbnail_quality <= 100):
-            raise InvalidParameterError(
-                "thumbnail_height must be in [0, 1024] and thumbnail_quality in [1, 100], got "
-                f"{self.thumbnail_height} and {self.thumbnail_quality}"
-            )
+        if self.most_fields is not None:
+            check_at_least("most_fields", self.most_fields, 1)
+        check_range("thumbnail_height", self.thumbnail_height, 0, 1024, unit="px")
+        check_range("thumbnail_quality", self.thumbnail_quality, 1, 100)
 
 
 def config_for(n_videos: int, *, field: str = "flow", most_fields: int | None = None) -> SummaryConfig:
@@ -112,8 +108,7 @@ def summarise(
     A video that cannot be read has its reason as `problem`; the others go on.
     """
     names = [field.name for field in store.options.fields]
-    if config.field not in names:
-        raise InvalidParameterError(f"{store.path} has no flow field {config.field!r}, only {names}")
+    check_choice("field", config.field, names, where=f"in {store.path}")
     tasks = [_Task(store=store.path, config=config, ids=ids) for ids in _batches(list(store), jobs)]
     with InlineExecutor() if jobs == 1 else LocalExecutor(jobs) as executor:
         for outcome in executor.run(_summarise_batch, tasks):

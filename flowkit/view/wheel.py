@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
-
-UInt8 = NDArray[np.uint8]
-Flow = NDArray[np.float32]
+from flowkit.typing import Flow, UInt8
+from flowkit.validate import check_array, check_positive
 
 # Steps from one hue to the next; fewer where the eye tells hues apart less well.
 _STEPS = (
@@ -114,8 +112,6 @@ def fitting_scale(magnitudes: NDArray[np.floating]) -> float:
 
 
 def _checked(flow: Flow, max_px: float) -> Flow:
-    if flow.ndim != 3 or flow.shape[0] != 2:
-        raise InvalidParameterError(f"flow must be (2, H, W), got shape {flow.shape}")
-    if not (math.isfinite(max_px) and max_px > 0):
-        raise InvalidParameterError(f"max_px must be finite and > 0, got {max_px}")
+    check_array("flow", flow, (2, "H", "W"))
+    check_positive("max_px", max_px)
     return flow

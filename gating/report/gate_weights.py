@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gating.gate import FLOW, GateSummary, summarise
+from gating.models.gate import FLOW, GateSummary, summarise
 from gating.report import charts
 from gating.report.evidence import Evidence
 from gating.report.markup import Html, facts, join, note, section, tag

@@ -15,12 +15,12 @@ from flowkit.extraction.run import extract, prepare
 from flowkit.extraction.sources import VideoSource
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
 from flowkit.store.codec import EncodedFlow, encode_flow
-from flowkit.tvl1 import cuda
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.codes import FlowCodes
-from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.remote import RemoteSolver, ServerConfig, Servers
+from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from tests import clips
 from tests.small import NATIVE, SMALL, run, still_mkv
 from tests.tvl1.emulation.emulator import COMPILER

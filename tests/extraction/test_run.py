@@ -24,7 +24,7 @@ from flowkit.frames import ResizeRule
 from flowkit.jobs import Progress
 from flowkit.store.parts import PartsFolder
 from flowkit.tvl1.backend import choose_backend
-from flowkit.tvl1.remote import ServerConfig
+from flowkit.tvl1.server.client import ServerConfig
 from tests import clips
 from tests.small import SMALL, run, still_mkv
 

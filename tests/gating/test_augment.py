@@ -21,8 +21,8 @@ from gating.augment import (
     resample,
     rgb_input,
 )
-from gating.backbones import InputSpec, build_backbone
 from gating.config import AugmentConfig
+from gating.models.backbones import InputSpec, build_backbone
 
 PLAIN = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -13,9 +13,9 @@ import torch
 
 import flowkit
 from flowkit.store.reader import Store
-from gating.backbones.backbone import IMAGENET_INPUT
 from gating.batches import Batches, ClipBatch, Loading
 from gating.data import TrialData, plan_trial
+from gating.models.backbones.backbone import IMAGENET_INPUT
 from gating.places import Place
 from tests import clips, small
 from tests.labelled import five_folds, quick

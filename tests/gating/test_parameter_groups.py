@@ -9,9 +9,9 @@ pytest.importorskip("torch")
 import torch
 
 from gating.config import GateConfig, Modality, StreamConfig
-from gating.gate import GatingConvNet
+from gating.models.gate import GatingConvNet
+from gating.models.streams import Stream
 from gating.parameter_groups import ParameterGroup, parameter_groups
-from gating.streams import Stream
 
 
 def rates(groups: list[ParameterGroup]) -> dict[str, tuple[float, float]]:

@@ -15,9 +15,9 @@ from flowkit.datasets import ClipDataset
 from flowkit.datasets.flow_forms import FlowForm
 from gating.augment import draw_crops, flow_codes, flow_input, rgb_input
 from gating.config import AugmentConfig, Modality, StreamConfig, gate_preset
-from gating.gate import GatingConvNet, fuse, gate_loss
+from gating.models.gate import GatingConvNet, fuse, gate_loss
+from gating.models.streams import Stream, check_same_features
 from gating.parameter_groups import parameter_groups
-from gating.streams import Stream, check_same_features
 from tests.small import run
 
 MODALITIES: tuple[Modality, Modality] = ("flow", "rgb")

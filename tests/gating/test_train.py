@@ -26,9 +26,9 @@ from gating.checkpoint import load_checkpoint
 from gating.config import Modality
 from gating.data import plan_trial
 from gating.errors import CheckpointError, TrainingError
+from gating.models.streams import Stream
 from gating.places import Place
 from gating.stage_files import Stage
-from gating.streams import Stream
 from gating.tasks import StreamTask
 from gating.train import Event, Trainer
 from gating.train_config import TrainConfig

@@ -366,7 +366,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
             raise _Killed
         real(*paths)
 
-    monkeypatch.setattr("flowkit.rawframes.destination.os.rename", rename)
+    monkeypatch.setattr("flowkit.atomic.os.rename", rename)
     monkeypatch.setattr("flowkit.rawframes.destination.shutil.rmtree", lambda *_, **__: None)
 
 

@@ -88,7 +88,7 @@ def test_folder_that_holds_files_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParameterError, match="jobs must be at least 1, got 0"):
+    with pytest.raises(InvalidParameterError, match="jobs must be >= 1, got 0"):
         make_dataset(tmp_path, CONFIG, jobs=0)
 
 

@@ -3,18 +3,19 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
-from flowkit.tvl1.backend import AUTO_ORDER, available_backends, choose_backend
+from flowkit.tvl1.backend import AUTO_ORDER, ENGINES, BackendName, available_backends, choose_backend
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference import ReferenceSolver
+from flowkit.tvl1.reference.solver import ReferenceSolver
 
 
 def install(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Exception | None) -> None:
-    """Put a made-up engine in the place of flowkit.tvl1.<name>."""
-    module = ModuleType(f"flowkit.tvl1.{name}")
+    """Put a made-up engine in the place of the module of backend `name`."""
+    module = ModuleType(ENGINES[name])
 
     def load(params: TVL1Params) -> ReferenceSolver:
         if outcome is not None:
@@ -26,11 +27,11 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Exception | Non
 
 
 def remove(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let importing flowkit.tvl1.<name> fail as it does where the module does not exist."""
+    """Let importing the module of backend `name` fail as it does where the module does not exist."""
     found = importlib.import_module
 
     def missing(module: str) -> ModuleType:
-        if module == f"flowkit.tvl1.{name}":
+        if module == ENGINES[name]:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
         return found(module)
 
@@ -99,7 +100,9 @@ def test_a_missing_third_party_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_unknown_backend_is_refused_with_the_names() -> None:
-    with pytest.raises(InvalidParameterError, match="no backend 'gpu'; the backends are auto, cuda, cpu"):
+    with pytest.raises(
+        InvalidParameterError, match=r"Invalid backend \('gpu'\)\. Supported values are auto, cuda, cpu"
+    ):
         choose_backend("gpu")
 
 
@@ -113,3 +116,8 @@ def test_available_backends_reports_each(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["cpu"].available
     assert found["opencv"].reason.startswith("OpenCV ")
     assert found["reference"].available
+
+
+def test_every_backend_name_but_auto_has_its_engine() -> None:
+    assert set(get_args(BackendName)) == {"auto", *ENGINES}
+    assert set(AUTO_ORDER) < set(ENGINES)

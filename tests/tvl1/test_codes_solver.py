@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import i8_scale, quantize_i8, quantize_i16, quantize_u8
-from flowkit.tvl1 import cuda
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes
 from flowkit.tvl1.codes_solver import HostCodes, codes_solver
+from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.params import TVL1Params
 
 FRAMES, PAIRS = np.zeros((2, 9, 11), np.uint8), np.array([[0, 1], [1, 0], [0, 0]])

@@ -40,7 +40,7 @@ def test_auto_gives_zero_for_identical_frames() -> None:
 
 
 def test_no_threads_are_refused() -> None:
-    with pytest.raises(InvalidParameterError, match="threads must be at least 1, got 0"):
+    with pytest.raises(InvalidParameterError, match="threads must be >= 1, got 0"):
         tvl1_flow_batch(np.zeros((1, 8, 8), np.uint8), [[0, 0]], threads=0)
 
 

@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1 import reference_steps
 from flowkit.tvl1.opencv import deviations_of, load, make_dual_tvl1, rounds_positions
 from flowkit.tvl1.params import PRESETS
-from flowkit.tvl1.reference import tvl1_flow
-from flowkit.tvl1.reference_sampling import F64, sample_bicubic
+from flowkit.tvl1.reference import steps as reference_steps
+from flowkit.tvl1.reference.sampling import sample_bicubic
+from flowkit.tvl1.reference.solver import tvl1_flow
+from flowkit.typing import Float64
 
 Waves = Callable[..., NDArray[np.float32]]
 GroundTruth = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]]
@@ -34,7 +35,7 @@ def test_identical_frames_give_zero_flow(preset: str) -> None:
     assert not load(PRESETS[preset]).flow_batch(picture, np.array([[0, 0]])).any()
 
 
-def sample_as_cv2_does(pictures: F64, x: F64, y: F64, a: float) -> F64:
+def sample_as_cv2_does(pictures: Float64, x: Float64, y: Float64, a: float) -> Float64:
     """Sample with zeros outside the frame, and at the positions that this OpenCV uses."""
     height, width = pictures.shape[-2:]
     if rounds_positions():

@@ -21,9 +21,13 @@ def test_a_pair_passes_unchanged() -> None:
     ("I0", "I1", "message"),
     [
         (GREY, GREY[:, :4], r"one shape, got \(4, 5\) and \(4, 4\)"),
-        (np.zeros((4, 5, 3), np.uint8), GREY, r"shape \(H, W\), got \(4, 5, 3\)"),
-        (GREY[:0], GREY[:0], r"not empty"),
-        (GREY.astype(np.int32), GREY, r"uint8 or floating, got int32"),
+        (
+            np.zeros((4, 5, 3), np.uint8),
+            GREY,
+            r"uint8 or floating \(H, W\), got uint8 \(4, 5, 3\); turn colour",
+        ),
+        (GREY[:0], GREY[:0], r"non-empty"),
+        (GREY.astype(np.int32), GREY, r"uint8 or floating \(H, W\), got int32"),
         (GREY, np.full((4, 5), np.nan, np.float32), r"I1 must hold finite .*got nan"),
         (GREY, np.full((4, 5), np.inf), r"\[0, 255\], got inf"),
         (GREY - 1.0, GREY, r"\[0, 255\], got -1"),
@@ -56,8 +60,8 @@ def test_no_pairs_is_a_batch() -> None:
     [
         ([[0, 1]], r"indices in \[0, 1\), got 0 to 1"),
         ([[-1, 0]], r"got -1 to 0"),
-        ([[0, 0, 0]], r"shape \(m, 2\), got int64 \(1, 3\)"),
-        ([[0.0, 0.0]], r"integer array"),
+        ([[0, 0, 0]], r"integer \(m, 2\), got int64 \(1, 3\)"),
+        ([[0.0, 0.0]], r"integer \(m, 2\), got float64"),
     ],
 )
 def test_pairs_without_frames_are_refused(pairs: Any, message: str) -> None:

@@ -205,7 +205,7 @@ def test_timeline_keeps_the_order_and_the_scale() -> None:
 def test_settings_outside_their_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterError, match="most_fields"):
         SummaryConfig(most_fields=0)
-    with pytest.raises(InvalidParameterError, match="thumbnail_height"):
+    with pytest.raises(InvalidParameterError, match="thumbnail_quality"):
         SummaryConfig(thumbnail_quality=0)
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
     with flowkit.open(path) as store, pytest.raises(InvalidParameterError, match="flow_backward"):

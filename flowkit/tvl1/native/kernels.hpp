@@ -8,7 +8,7 @@ namespace flowkit {
 // State of one pair at one pyramid level. All planes have one size and so one stride.
 //
 // The dual variable is stored as q = theta * p: its divergence then adds straight into u. The
-// linearised residual rho = rho_c + grad . u (twin: reference_steps.DataTerm) is stored divided by
+// linearised residual rho = rho_c + grad . u (twin: reference.steps.DataTerm) is stored divided by
 // |grad|: a = I1wx / |grad|, b = I1wy / |grad|, c = rho_c / |grad|, and limit = lambda theta
 // |grad|, all zero where there is no data term.
 struct Fields {

@@ -36,7 +36,7 @@ void blur(Plane& image, double sigma) {
   std::swap(image, blurred);
 }
 
-// Twins: reference_pyramid.resize_bilinear, pyr_down, zoom_out.
+// Twins: reference.pyramid.resize_bilinear, pyr_down, zoom_out.
 void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Plane& result) {
   const double stride = 1 / params.scale_step;
   const int width = image.width(), height = image.height();

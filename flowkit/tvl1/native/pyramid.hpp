@@ -13,7 +13,7 @@ struct Size {
   int width, height;
 };
 
-// Sizes of all levels, the frame itself first (twin: reference_pyramid.level_sizes).
+// Sizes of all levels, the frame itself first (twin: reference.pyramid.level_sizes).
 std::vector<Size> level_sizes(Size frame, const FlowkitParams& params);
 
 // One grey frame as the caller gave it.
@@ -34,16 +34,16 @@ struct GreyMap {
 };
 
 // The map that stretches the joint range of both frames to [0, 255] (twin:
-// reference_steps.normalize_jointly).
+// reference.steps.normalize_jointly).
 GreyMap joint_normalisation(const FrameView& first, const FrameView& second);
 
 // Levels of a frame, the frame itself first, each with the margins that `linearise` reads (twin:
-// reference_pyramid.build_pyramid).
+// reference.pyramid.build_pyramid).
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
                    std::vector<Plane>& levels);
 
 // Bring one component of the flow from `coarse` to the size of `fine`, in px of that level (twin:
-// reference_pyramid.upsample_flow).
+// reference.pyramid.upsample_flow).
 void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params);
 
 }  // namespace flowkit

@@ -17,18 +17,18 @@ struct AxisMap {
 };
 
 // Bilinear samples of an axis of `side` pixels at (i + shift) * stride - shift, clamped to it
-// (twin: reference_sampling.sample_axis_linear).
+// (twin: reference.sampling.sample_axis_linear).
 AxisMap linear_axis(int side, int length, double stride, double shift);
 
 // Bicubic samples at i * stride; taps outside take the edge (twin:
-// reference_sampling.sample_bicubic).
+// reference.sampling.sample_bicubic).
 AxisMap cubic_axis(int side, int length, double stride);
 
 // Blur with (1, 4, 6, 4, 1) / 16, mirrored about the edge pixel, and keep every second pixel (twin:
-// reference_pyramid.pyr_down).
+// reference.pyramid.pyr_down).
 AxisMap pyr_down_axis(int side);
 
-// Blur with a Gaussian cut at five sigma (twin: reference_pyramid.gaussian_blur).
+// Blur with a Gaussian cut at five sigma (twin: reference.pyramid.gaussian_blur).
 AxisMap gaussian_axis(int side, double sigma);
 
 // Apply one map along each axis, horizontal first, and scale the values. `result` gets its size

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-KERNELS = HERE.parents[2] / "flowkit" / "tvl1" / "kernels"
+KERNELS = HERE.parents[2] / "flowkit" / "tvl1" / "cuda" / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("c++")
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-U_FORTIFY_SOURCE")
 WARNINGS_OFF = ("-Wno-unknown-pragmas", "-Wno-unused-parameter")

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowkit.tvl1 import cuda, cuda_device, cuda_kernels
+from flowkit.tvl1.cuda import device as cuda_device
+from flowkit.tvl1.cuda import modules as cuda_kernels
+from flowkit.tvl1.cuda import solver as cuda
 from tests.tvl1.emulation.emulator import IN_TURN, EmulationError, Module
 
 GUARD_BYTES = 4096

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from flowkit.quantize import quantize_i8, quantize_i16
-from flowkit.tvl1 import cuda, cuda_device
-from flowkit.tvl1.cuda_cluster import ClusterShape
-from flowkit.tvl1.cuda_codes import enqueue_codes
-from flowkit.tvl1.cuda_plan import TileShape
+from flowkit.tvl1.cuda import device as cuda_device
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.cluster import ClusterShape
+from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.quantize import enqueue_codes
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.reference import solve_level, tvl1_flow
+from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
 from tests.tvl1.conftest import wave_picture
 from tests.tvl1.emulation.emulator import IN_TURN, LAST_FIRST, RANDOM, Module, read_sources
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install

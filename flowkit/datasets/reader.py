@@ -1,0 +1,317 @@
+"""Clips as NumPy arrays, by index and epoch: what a training loop reads, with or without PyTorch.
+
+Which segments are drawn depends on the seed, the epoch and the video alone, never on who reads it or
+in which order; so a run that goes on from (epoch, position) sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
+from flowkit.datasets.sampling import Sampling
+from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
+from flowkit.store.handles import keep_freed_memory
+from flowkit.store.reader import Store, open_store
+from flowkit.validate import check_at_least, check_choice, check_range
+
+Key: TypeAlias = tuple[int, int]
+"""Epoch and index."""
+_NAMED = 5
+_SEGMENTS, _ORDER = 1, 2  # keep the random numbers of one apart from those of the other
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSample:
+    """K segments of one video."""
+
+    video_id: str
+    label: int
+    """Its class, counted from 0; -1 without a label."""
+    rgb: NDArray[np.uint8] | None
+    """uint8 (K, 3, H, W), red first: a view of images that lie channels-last. None without frames."""
+    flow: NDArray[Any]
+    """(K, 2 L, H, W): u and v of each field in turn, as TSN stacks them."""
+    flow_scale: NDArray[np.float32]
+    """float32 (K, 2 L, 1, 1): px = flow * flow_scale + `ClipSamples.flow_offset_px`, of any form."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipBatch:
+    """Several samples: arrays as in `ClipSample`, with a first axis over videos."""
+
+    video_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    rgb: NDArray[np.uint8] | None
+    flow: NDArray[Any]
+    flow_scale: NDArray[np.float32]
+
+
+class ClipSamples:
+    """The videos of a store, or of one side of a split, as samples.
+
+    Parameters
+    ----------
+    store
+        A store or its path.
+    ids
+        Which videos, in order; without it all of the store.
+    sampling
+        How segments are drawn.
+    training
+        Segments, crops and order are random; otherwise centred and in order.
+    frames
+        Whether RGB frames are read.
+    flow
+        Whether flow is read; without it `flow` and `flow_scale` have no channels, and segments lie
+        where they lie with it.
+    field
+        The flow field that is read.
+    flow_form
+        `codes`: as stored, int8 of most stores; least to read and to move about. `px`: float32, px per
+        frame step, five times as much. `tsn`: uint8, round(255 (v + 20) / 40), where 20 is the
+        store's bound. Whatever the form, px = flow * flow_scale + flow_offset_px.
+    crop
+        (height, width) that is cut out of frames and flow alike: anywhere in training, else from the
+        middle. Without it, samples have their videos' sizes.
+    seed
+        Of everything random.
+
+    Raises
+    ------
+    ClipNotFoundError
+        The store has no video of an id.
+    InputError
+        A video is smaller than the crop or has no flow field.
+    """
+
+    def __init__(
+        self,
+        store: Store | Path | str,
+        *,
+        ids: Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+        training: bool = False,
+        frames: bool = True,
+        flow: bool = True,
+        field: str = "flow",
+        flow_form: FlowForm = "codes",
+        crop: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_choice("flow_form", flow_form, get_args(FlowForm))
+        check_at_least("seed", seed, 0)
+        self.store = store if isinstance(store, Store) else open_store(store)
+        self.sampling = sampling or Sampling()
+        self.training = training
+        self.seed = seed
+        self.crop = crop
+        self._field, self._flow_form = field, flow_form
+        self._frames, self._flow = frames, flow
+        self._check_options()
+        self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
+        rows = self._described()
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        self.labels = [numbers.get(row["label"], -1) for row in rows]
+        self._n_flow: list[int] = [row["n_flow"] for row in rows]
+        self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return self.store.labels
+
+    @property
+    def flow_offset_px(self) -> float:
+        """What to add to flow * flow_scale to have px: minus the bound where flow is uint8, else 0."""
+        return form_offset_px(self._flow_form, self.store.options)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def sample(self, index: int, epoch: int = 0) -> ClipSample:
+        """Return the sample that video `index` gives in an epoch."""
+        one = self.read([(epoch, index)])
+        return ClipSample(
+            video_id=one.video_ids[0],
+            label=int(one.labels[0]),
+            rgb=None if one.rgb is None else one.rgb[0],
+            flow=one.flow[0],
+            flow_scale=one.flow_scale[0],
+        )
+
+    def read(self, keys: Sequence[Key], *, threads: int = 1) -> ClipBatch:
+        """Return the samples of several keys (epoch, index); parameters and errors as `read_into`'s."""
+        arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.layout(keys).items()}
+        self.read_into(keys, arrays, threads=threads)
+        return ClipBatch(
+            video_ids=tuple(self.ids[index] for _, index in keys),
+            labels=np.array([self.labels[index] for _, index in keys], np.int64),
+            rgb=arrays["images"].transpose(0, 1, 4, 2, 3) if "images" in arrays else None,
+            flow=arrays["flow"],
+            flow_scale=arrays["flow_scale"],
+        )
+
+    def layout(self, keys: Sequence[Key]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return shape and type of the arrays that `read_into` fills.
+
+        Returns
+        -------
+        dict
+            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 in place of 2 L
+            where flow is off, and, unless frames are off, `images` uint8 (n, K, H, W, 3).
+
+        Raises
+        ------
+        InputError
+            The videos are not of one size and no crop is asked for.
+        """
+        sizes = {self.crop or self._sizes[index] for _, index in keys}
+        if len(sizes) != 1:
+            raise InputError(
+                f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width)"
+            )
+        height, width = sizes.pop()
+        count, segments = len(keys), self.sampling.segments
+        planes = 2 * self.sampling.stack if self._flow else 0
+        dtype = form_dtype(self._flow_form, self.store.options)
+        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            "flow": ((count, segments, planes, height, width), dtype),
+            "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
+        }
+        if self._frames:
+            found["images"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
+        return found
+
+    def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
+        """Read the samples of several keys (epoch, index) into arrays of `layout`.
+
+        Each image and field is copied once, from where it was decoded to where it is wanted.
+
+        Parameters
+        ----------
+        threads
+            How many videos are read at once.
+        """
+        rows = [{name: values[k] for name, values in arrays.items()} for k in range(len(keys))]
+        if min(threads, len(keys)) <= 1:
+            for key, row in zip(keys, rows, strict=True):
+                self._read_one(key, row)
+            return
+        keep_freed_memory()
+        with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
+            list(pool.map(self._read_one, keys, rows))
+
+    def _read_one(self, key: Key, row: Mapping[str, NDArray[Any]]) -> None:
+        epoch, index = key
+        clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
+        rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
+        starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
+        top, left = self._window(self._sizes[index], rng)
+        if "images" in row:
+            for image, frame in zip(row["images"], clip.each_frame(starts.tolist()), strict=True):
+                image[...] = frame[top, left]
+        if not self._flow:
+            return
+        planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
+        scales = row["flow_scale"].reshape(-1, 2)
+        fields = sampling.fields(starts, n_flow).ravel().tolist()
+        form, bound_px = self._flow_form, self.store.options.bound_px
+        for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
+            scales[k] = put_flow(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
+
+    def order(self, epoch: int = 0) -> NDArray[np.int64]:
+        """Return the indices in the order of an epoch: shuffled in training."""
+        if not self.training:
+            return np.arange(len(self))
+        return np.random.default_rng((self.seed, epoch, 0, _ORDER)).permutation(len(self))
+
+    def partition(self, epoch: int = 0, *, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
+        """Return the part of `order` that one of several processes takes.
+
+        In training each takes equally many, so that none waits for another, and up to world_size - 1
+        videos sit the epoch out; otherwise each video is taken exactly once.
+        """
+        check_range("rank", rank, 0, world_size, bounds="[)")
+        order = self.order(epoch)
+        count = len(order) // world_size * world_size if self.training else len(order)
+        return order[:count][rank::world_size]
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        epoch: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+    ) -> Iterator[ClipBatch]:
+        """Yield the batches of an epoch.
+
+        Parameters
+        ----------
+        start
+            Position in this process's partition to go on from, in videos.
+        rank, world_size
+            Which of how many processes this is.
+        threads
+            How many videos are read at once; batches are made ahead by one.
+        """
+        keys = [
+            (epoch, index)
+            for index in self.partition(epoch, rank=rank, world_size=world_size)[start:].tolist()
+        ]
+        chunks = (keys[at : at + batch_size] for at in range(0, len(keys), batch_size))
+        with ThreadPoolExecutor(1, thread_name_prefix="flowkit-batch") as ahead:
+            waiting: Future[ClipBatch] | None = None
+            for chunk in chunks:
+                following = ahead.submit(self.read, chunk, threads=threads)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+
+    def _check_options(self) -> None:
+        options = self.store.options
+        names = [field.name for field in options.fields]
+        check_choice("field", self._field, names)
+        if self._frames and options.frame_codec == "none":
+            raise InvalidParameterError(
+                "this store keeps no frames (it was made with --frames none); pass frames=False"
+            )
+
+    def _described(self) -> list[dict[str, Any]]:
+        """Return what the index says of each video, and check that all can be sampled."""
+        rows = {k: row for row, k in enumerate(self.store)}
+        if unknown := [k for k in self.ids if k not in rows]:
+            raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")
+        columns = {name: self.store.column(name) for name in ("n_flow", "label", "width", "height")}
+        own = [{name: columns[name][rows[k]] for name in columns} for k in self.ids]
+        height, width = self.crop or (1, 1)
+        small = [
+            f"{k} ({row['width']}x{row['height']}, {row['n_flow']} fields)"
+            for k, row in zip(self.ids, own, strict=True)
+            if row["n_flow"] < 1 or row["height"] < height or row["width"] < width
+        ]
+        if small:
+            raise InputError(
+                f"{len(small)} videos have no flow or are smaller than {width}x{height}: {small[:_NAMED]}"
+            )
+        return own
+
+    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+        if self.crop is None:
+            return slice(None), slice(None)
+        room = [whole - cut for whole, cut in zip(size, self.crop, strict=True)]
+        at = [int(rng.integers(n + 1)) if self.training else n // 2 for n in room]
+        top, left = (slice(start, start + cut) for start, cut in zip(at, self.crop, strict=True))
+        return top, left

@@ -1,0 +1,253 @@
+"""A store's clips for PyTorch; of flowkit, only this module imports torch.
+
+    dataset = ClipDataset("out.h5", ids=train_ids, training=True, crop=(224, 224))
+    loader = DataLoader(
+        dataset, 8, sampler=ClipSampler(dataset), num_workers=4, collate_fn=collate_clips
+    )
+
+Items are dicts: `rgb` uint8 (K, 3, H, W) unless frames are off, `flow` (K, 2 L, H, W) as stored,
+`flow_scale` float32 (K, 2 L, 1, 1), `label` int (-1 without one), `id` str. On the device,
+
+    px = batch["flow"] * batch["flow_scale"] + dataset.flow_offset_px
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+
+from flowkit.datasets.flow_forms import FlowForm
+from flowkit.datasets.reader import ClipSamples, Key
+from flowkit.datasets.sampling import Sampling, Short
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.store.reader import Store
+from flowkit.validate import check_at_least, check_range
+
+Item: TypeAlias = dict[str, Any]
+Transform: TypeAlias = Callable[[Item], Any]
+
+
+class ClipDataset(Dataset[Any]):
+    """Map-style dataset: item i is K segments of video i.
+
+    Parameters
+    ----------
+    store, ids, training, frames, flow, field, flow_form, crop, seed
+        As for `ClipSamples`.
+    segments, stack, short
+        As for `Sampling`.
+    transform
+        Called with each item in the process that reads it.
+    threads
+        How many items of a batch a process reads at once.
+
+    Notes
+    -----
+    With `collate_fn=collate_clips` a batch is read straight into place; any other collating works,
+    with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
+    stands for epoch 0: then every epoch draws the same segments. Workers may be forked or spawned;
+    each has its own handles.
+    """
+
+    def __init__(
+        self,
+        store: Store | Path | str,
+        *,
+        ids: Sequence[str] | None = None,
+        segments: int = 3,
+        stack: int = 5,
+        short: Short = "clamp",
+        training: bool = False,
+        frames: bool = True,
+        flow: bool = True,
+        field: str = "flow",
+        flow_form: FlowForm = "codes",
+        crop: tuple[int, int] | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.samples = ClipSamples(
+            store,
+            ids=ids,
+            sampling=Sampling(segments=segments, stack=stack, short=short),
+            training=training,
+            frames=frames,
+            flow=flow,
+            field=field,
+            flow_form=flow_form,
+            crop=crop,
+            seed=seed,
+        )
+        self._transform = transform
+        self._threads = threads
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return self.samples.classes
+
+    @property
+    def flow_offset_px(self) -> float:
+        """What to add to flow * flow_scale to have px."""
+        return self.samples.flow_offset_px
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key | int) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key | int]) -> list[Any]:
+        """Return the items of a batch; DataLoader asks for them at once."""
+        wanted = [self._key(key) for key in keys]
+        if self._one_size(wanted):
+            items = self._read(wanted)
+        else:
+            items = [item for key in wanted for item in self._read([key])]
+        return items if self._transform is None else [self._transform(item) for item in items]
+
+    def _key(self, key: Key | int) -> Key:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
+        return epoch, index % len(self)
+
+    def _one_size(self, keys: Sequence[Key]) -> bool:
+        try:
+            self.samples.layout(keys)
+        except InputError:  # a transform may still make them of one size
+            return False
+        return True
+
+    def _read(self, keys: Sequence[Key]) -> list[Item]:
+        """Read a batch into tensors of its own, of which the items are views."""
+        samples = self.samples
+        tensors = {name: _allocated(*layout) for name, layout in samples.layout(keys).items()}
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        samples.read_into(keys, arrays, threads=self._threads)
+        if "images" in tensors:
+            tensors["rgb"] = tensors.pop("images").permute(0, 1, 4, 2, 3)
+        labels = [samples.labels[index] for _, index in keys]
+        ids = [samples.ids[index] for _, index in keys]
+        whole = {**tensors, "label": torch.tensor(labels), "id": ids}
+        return [
+            ClipItem(
+                {name: tensor[k] for name, tensor in tensors.items()} | {"label": label, "id": video_id},
+                whole=whole,
+                position=k,
+            )
+            for k, (label, video_id) in enumerate(zip(labels, ids, strict=True))
+        ]
+
+
+class ClipItem(dict[str, Any]):
+    """An item that knows the batch that it is a view of."""
+
+    def __init__(self, values: Item, *, whole: Item, position: int) -> None:
+        super().__init__(values)
+        self.whole, self.position = whole, position
+
+
+def collate_clips(items: Sequence[Any]) -> Any:
+    """Return items as a batch: `collate_fn` of a DataLoader over clips.
+
+    As torch's own, but items that were read as one batch are that batch, without another copy.
+    """
+    first = items[0]
+    if isinstance(first, ClipItem) and len(first.whole["id"]) == len(items):
+        in_order = all(
+            isinstance(item, ClipItem) and item.whole is first.whole and item.position == position
+            for position, item in enumerate(items)
+        )
+        if in_order:
+            return dict(first.whole)
+    return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
+
+
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """Return an empty tensor; in a worker in shared memory, where it would otherwise be copied to."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    nbytes = math.prod(shape) * dtype.itemsize
+    # What torch's own collating does; there is no public way without a copy.
+    storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+    tensor = torch.empty(0, dtype=kind)
+    tensor.set_(storage)
+    return tensor.resize_(shape)
+
+
+class ClipSampler(Sampler[tuple[int, int]]):
+    """The order of an epoch for one process: keys (epoch, index) for a `ClipDataset`.
+
+    Parameters
+    ----------
+    dataset
+        Its `training` decides whether the order is shuffled and divided evenly.
+    rank, world_size
+        Which of how many processes this is; without them those of torch.distributed, or of the
+        environment that torchrun sets.
+
+    Notes
+    -----
+    Each pass goes on to the next epoch. `position` counts what was handed out, which is ahead of
+    what was trained on where workers prefetch; a training loop that resumes says itself where
+    (`seek`). What follows is then what would have followed, whatever the number of workers.
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, *, rank: int | None = None, world_size: int | None = None
+    ) -> None:
+        self._samples = dataset.samples
+        self._rank, self._world_size = _rank_and_size(rank, world_size)
+        self.epoch, self.position = 0, 0
+
+    def seek(self, epoch: int, position: int = 0) -> None:
+        """Go on from a position of an epoch, counted in videos of this process."""
+        check_at_least("epoch", epoch, 0)
+        check_range("position", position, 0, self._count(epoch))
+        self.epoch, self.position = epoch, position
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the position that the next key comes from."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a `state_dict`."""
+        self.seek(state["epoch"], state["position"])
+
+    def __len__(self) -> int:
+        return self._count(self.epoch) - self.position
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        partition = self._samples.partition(epoch, rank=self._rank, world_size=self._world_size).tolist()
+        for index in partition[self.position :]:
+            self.position += 1
+            yield epoch, index
+        self.epoch, self.position = epoch + 1, 0
+
+    def _count(self, epoch: int) -> int:
+        return len(self._samples.partition(epoch, rank=self._rank, world_size=self._world_size))
+
+
+def _rank_and_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return rank and world_size: as given, of torch.distributed, of the environment, or 0 of 1."""
+    if (rank is None) != (world_size is None):
+        raise InvalidParameterError(f"rank and world_size go together, got {rank=} and {world_size=}")
+    if rank is None or world_size is None:
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized():
+            rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        else:
+            rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    check_range("rank", rank, 0, world_size, bounds="[)")
+    return rank, world_size

@@ -1,0 +1,1 @@
+"""The CUDA engine: NVRTC-compiled kernels launched through CuPy, batched over pairs."""

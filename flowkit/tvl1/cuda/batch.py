@@ -1,0 +1,115 @@
+"""One batch of pairs on the device: pyramids, then level by level by the tile or cluster solver."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.tvl1.cuda.cluster import ClusterSolver
+from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
+from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.cuda.pyramid import Pyramids
+from flowkit.tvl1.cuda.tile import TileSolver, TileWorkspace
+from flowkit.tvl1.params import TVL1Params
+
+Method = Literal["tile", "cluster"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BatchResult:
+    """What a batch gives, on the device.
+
+    Attributes
+    ----------
+    flow : float32 device array, (m, 2, H, W)
+        u to the right, v downwards, px.
+    iterations : int32 device array, (m, levels * warps)
+        Those of each warp, the coarsest level first.
+    """
+
+    flow: DeviceArray
+    iterations: DeviceArray
+
+
+class BatchSolver:
+    """Solves batches of one frame size with one set of parameters.
+
+    Everything runs on the current device and stream of whoever calls, and is only enqueued: the
+    host waits for nothing but the tile solver's counter.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    params : TVL1Params
+    size : (height, width)
+        Of the frames, px.
+    tile : TileShape
+    method : {"tile", "cluster"}
+        With "cluster", levels that do not fit a cluster are solved by tiles.
+    """
+
+    def __init__(
+        self, device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
+    ) -> None:
+        self._device, self._params = device, params
+        self._pyramids = Pyramids(device, params, size)
+        self._sizes = self._pyramids.sizes
+        self._tiles = TileSolver(device, params, self._sizes, tile)
+        self._clusters = ClusterSolver(device, params, self._sizes) if method == "cluster" else None
+
+    def solve(
+        self, frames: DeviceArray, pairs: NDArray[np.int32], out: DeviceArray | None = None
+    ) -> BatchResult:
+        """Enqueue the solution of every pair.
+
+        Parameters
+        ----------
+        frames : device array, (n, H, W), uint8 or float32 in [0, 255], C-contiguous
+        pairs : int32 array, (m, 2), m >= 1
+            On the host; each frame should be named by some pair.
+        out : float32 device array, (m, 2, H, W), optional
+            Where the flow is to lie; default: new memory.
+        """
+        pyramid, planes_on_host = self._pyramids.build(frames, pairs)
+        planes = self._device.upload(planes_on_host)
+        if self._fits_clusters():
+            return self._solve_levels(pyramid, planes, None, out)
+        work = self._tiles.workspace(planes)
+        try:
+            return self._solve_levels(pyramid, planes, work, out)
+        finally:
+            # Copies of the counter may still be on their way.
+            self._device.keep_until_done(work.progress)
+
+    def _solve_levels(
+        self,
+        pyramid: list[DeviceArray],
+        planes: DeviceArray,
+        work: TileWorkspace | None,
+        out: DeviceArray | None,
+    ) -> BatchResult:
+        levels, warps, count = len(self._sizes), self._params.warps, len(planes)
+        iterations = self._device.zeros((count, levels * warps), np.int32)
+        flow: DeviceArray | None = None
+        for level in reversed(range(levels)):
+            if flow is not None:
+                flow = self._pyramids.upsample(flow, level)
+            target = out
+            if level > 0 or out is None:
+                target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
+            counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
+            if self._clusters is not None and self._clusters.fits(level):
+                self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes)
+            else:
+                assert work is not None
+                self._tiles.solve_level(level, pyramid[level], (flow, target), counts, work)
+            flow = target
+        return BatchResult(flow=flow, iterations=iterations)
+
+    def _fits_clusters(self) -> bool:
+        """Tell whether no level needs tiles."""
+        clusters = self._clusters
+        return clusters is not None and all(clusters.fits(level) for level in range(len(self._sizes)))

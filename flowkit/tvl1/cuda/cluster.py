@@ -1,0 +1,139 @@
+"""The cluster solver's side of a batch: one launch a level, for levels that fit a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from flowkit.tvl1.cuda.device import NULL, CudaDevice, DeviceArray, KernelFile
+from flowkit.tvl1.cuda.plan import Size
+from flowkit.tvl1.params import TVL1Params
+
+MOST_BLOCKS = 16
+"""Of one cluster, on sm_90 and sm_100; more than 8 need a function attribute."""
+
+MOST_PIXELS_OF_A_THREAD = 22
+"""Six registers each, of at most 255."""
+
+_WARPS = 8
+_MOST_ROWS = 3
+_FAMILIES = (9, 10)  # compute capabilities 9.x and 10.x; 12.x has less shared memory and portable clusters
+_BARRIER_BYTES = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterShape:
+    """How the cluster solver is compiled for one size of level.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Pixels of one thread, side by side and below one another; 32 threads span a row.
+    warps : int
+        Of one block.
+    blocks : int
+        Of one cluster.
+    """
+
+    columns: int
+    rows: int
+    warps: int
+    blocks: int
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """The macros that cluster.cu is compiled with."""
+        return {
+            "FLOWKIT_COLUMNS": self.columns,
+            "FLOWKIT_ROWS": self.rows,
+            "FLOWKIT_WARPS": self.warps,
+            "FLOWKIT_CLUSTER": self.blocks,
+        }
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: struct Shared of cluster.cu, or a little more."""
+        row = 32 * self.columns
+        data, rows = 16 * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
+        return data + rows + 2 * 4 * self.warps + _BARRIER_BYTES
+
+
+def cluster_shape(size: Size) -> ClusterShape | None:
+    """Return the cluster that one pair of this size takes, or None where it does not fit.
+
+    Parameters
+    ----------
+    size : (height, width)
+        Of the level, px.
+    """
+    height, width = size
+    columns = -(-width // 32)
+    rows = min(_MOST_ROWS, MOST_PIXELS_OF_A_THREAD // columns)
+    if rows == 0 or height > MOST_BLOCKS * _WARPS * rows:
+        return None
+    return ClusterShape(columns=columns, rows=rows, warps=_WARPS, blocks=-(-height // (_WARPS * rows)))
+
+
+class ClusterSolver:
+    """Refines the flow of a batch on levels that fit a cluster.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    params : TVL1Params
+        With a median no level fits: it needs neighbours that a cluster does not exchange.
+    sizes : list of (height, width)
+        Of the levels, the frame itself first.
+    """
+
+    def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size]) -> None:
+        self._device, self._params, self._sizes = device, params, sizes
+        self._shapes = [self._usable(cluster_shape(size)) for size in sizes]
+
+    def _usable(self, shape: ClusterShape | None) -> ClusterShape | None:
+        able = self._device.capability // 10 in _FAMILIES and not self._params.median
+        if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
+            return None
+        return shape
+
+    def fits(self, level: int) -> bool:
+        """Tell whether this level is one that `solve_level` takes."""
+        return self._shapes[level] is not None
+
+    def solve_level(
+        self,
+        level: int,
+        frames: DeviceArray,
+        flows: tuple[DeviceArray | None, DeviceArray],
+        counts: DeviceArray,
+        planes: DeviceArray,
+    ) -> None:
+        """Refine the flow of every pair on one level (twin: `reference.solve_level`).
+
+        Parameters
+        ----------
+        level : int
+        frames : float32 device array, (planes, height, width)
+        flows : (device array or None, device array), (m, 2, height, width)
+            Where the flow starts, None being zero, and where it goes.
+        counts : int32 device array
+            Where the first pair's iterations go, one for each warp.
+        planes : int32 device array, (m, 2)
+            The planes of each pair.
+        """
+        params, shape, (height, width) = self._params, self._shapes[level], self._sizes[level]
+        assert shape is not None
+        start = NULL if flows[0] is None else flows[0]
+        slots = len(self._sizes) * params.warps
+        check_every = params.check_every if params.epsilon > 0 else 0
+        ints = (slots, width, height, params.warps, params.iterations, check_every)
+        floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
+        args = (
+            *(frames, planes, start, flows[1], counts, *map(np.int32, ints), *map(np.float32, floats)),
+            np.int32(params.border == "clamp"),
+            *map(np.float32, (params.tau, params.tau / params.theta)),
+        )
+        kernel = (KernelFile.of("cluster.cu", shape.defines), "flowkit_cluster")
+        grid = (len(planes) * shape.blocks,)
+        self._device.launch(kernel, grid, 32 * shape.warps, args, shared_bytes=shape.shared_bytes)

@@ -1,0 +1,257 @@
+"""One GPU through cupy: memory, streams, kernels. Nothing of cupy is imported before it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from flowkit.errors import BackendUnavailableError
+from flowkit.tvl1.cuda import modules as cuda_kernels
+from flowkit.tvl1.cuda.nvrtc import load_nvrtc
+
+_REMEDY = "install cupy with `pip install .[cuda12]` or `.[cuda13]`, whichever nvidia-smi names"
+_POLL_SECONDS = 50e-6
+
+# CUfunction_attribute of the driver's interface.
+_MAX_DYNAMIC_SHARED_BYTES = 8
+_NON_PORTABLE_CLUSTER_SIZE = 14
+
+THREADS = 256
+"""Threads of a block where a kernel leaves the choice."""
+
+DeviceArray = Any
+"""A cupy.ndarray."""
+
+NULL = np.uint64(0)
+"""A null pointer as a kernel's argument."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KernelFile:
+    """A kernel file with the macros it is compiled with."""
+
+    source: str
+    defines: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, source: str, defines: Mapping[str, int]) -> KernelFile:
+        """Return the file with these macros."""
+        return cls(source=source, defines=tuple(sorted(defines.items())))
+
+
+class CudaDevice:
+    """One GPU, and the kernels loaded on it.
+
+    Parameters
+    ----------
+    cupy : module
+    index : int
+        Of the GPU among those that CUDA shows to this process.
+    """
+
+    def __init__(self, cupy: Any, index: int) -> None:
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        self.cupy = cupy
+        self.index = index
+        self.name: str = properties["name"].decode()
+        self.capability: int = 10 * properties["major"] + properties["minor"]
+        self.processors: int = properties["multiProcessorCount"]
+        self.shared_bytes: int = properties["sharedMemPerBlockOptin"]
+        self.cuda_major: int = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        self._functions: dict[tuple[KernelFile, str, int], Any] = {}
+        self._modules: dict[KernelFile, Any] = {}
+        self._idle_streams: list[Any] = []
+        self._kept: list[tuple[Any, object]] = []
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+
+    @contextlib.contextmanager
+    def using(self, stream: Any = None) -> Iterator[None]:
+        """Make this the current device, and `stream` (default: the current one) its stream."""
+        with self.cupy.cuda.Device(self.index), stream or contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """Work on a stream that nobody else uses meanwhile; all is done when the context ends."""
+        try:
+            stream = self._idle_streams.pop()
+        except IndexError:
+            with self.using():
+                stream = self.cupy.cuda.Stream(non_blocking=True)
+        with self.using(stream):
+            try:
+                yield
+            finally:
+                # Whatever went wrong: memory must not be used again before the work with it is done.
+                wait_politely(self.event())
+        # Kept, since cupy's pool keeps memory by stream.
+        self._idle_streams.append(stream)
+
+    def keep_until_done(self, resource: object) -> None:
+        """Keep host memory that work on the current stream still writes to.
+
+        cupy's pool gives pinned memory away as soon as nobody in Python refers to it.
+        """
+        with self._lock:
+            self._kept = [kept for kept in self._kept if not kept[0].done]
+            self._kept.append((self.event(), resource))
+
+    def event(self, stream: Any = None) -> Any:
+        """Return an event recorded now on a stream (default: the current one)."""
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(stream)
+        return event
+
+    def mark(self) -> Any:
+        """Return an event recorded now on the current stream, to measure time with."""
+        event = self.cupy.cuda.Event(disable_timing=False)
+        event.record()
+        return event
+
+    def seconds_between(self, first: Any, second: Any) -> float:
+        """Return the time between two marks of one stream; both must have happened."""
+        return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Return an array of undefined values, of the current stream."""
+        return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Return an array of zeros, of the current stream."""
+        return self.cupy.zeros(shape, dtype)
+
+    def upload(self, values: NDArray[Any]) -> DeviceArray:
+        """Copy an array to the device, after what the current stream has to do."""
+        array = self.cupy.empty(values.shape, values.dtype)
+        # Without a stream, set() would copy at once, before earlier work that still uses the memory.
+        array.set(np.ascontiguousarray(values), stream=self.cupy.cuda.get_current_stream())
+        return array
+
+    def download_into(self, host: NDArray[Any], array: DeviceArray) -> None:
+        """Enqueue a copy to pinned host memory on the current stream."""
+        array.get(stream=self.cupy.cuda.get_current_stream(), out=host, blocking=False)
+
+    def take(self, array: DeviceArray, indices: NDArray[np.intp]) -> DeviceArray:
+        """Return a copy of some entries along the first axis."""
+        return self.cupy.take(array, self.upload(indices), axis=0)
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return a host array that copies to and from the device can run beside the host."""
+        count = int(np.prod(shape))
+        memory = self.cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+    def free_bytes(self) -> int:
+        """Return the memory that can still be had, what cupy's pool keeps unused included."""
+        with self.using():
+            free, _ = self.cupy.cuda.runtime.memGetInfo()
+            return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
+
+    def release(self) -> None:
+        """Give the memory that cupy's pool keeps unused back to the GPU."""
+        with self.using():
+            self.cupy.get_default_memory_pool().free_all_blocks()
+
+    @property
+    def out_of_memory(self) -> type[BaseException]:
+        """What is raised where memory runs out."""
+        kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
+        return kind
+
+    def launch(
+        self,
+        kernel: tuple[KernelFile, str],
+        grid: tuple[int, ...],
+        threads: int,
+        args: tuple[Any, ...],
+        *,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Launch a kernel on the current stream.
+
+        Parameters
+        ----------
+        kernel : (KernelFile, str)
+            Compiled and loaded when it is first launched.
+        grid : tuple of int
+        threads : int
+            Of a block.
+        args : tuple
+            Device arrays and NumPy scalars, of exactly the kernel's types.
+        shared_bytes : int
+            Of a block, beyond what the kernel declares.
+        """
+        # Several lanes may ask for a kernel first: one of them compiles it.
+        with self._loading:
+            function = self._function(*kernel, shared_bytes)
+        function((*grid, 1, 1)[:3], (threads, 1, 1), args, shared_mem=shared_bytes)
+
+    def _function(self, file: KernelFile, name: str, shared_bytes: int) -> Any:
+        key = (file, name, shared_bytes)
+        if key not in self._functions:
+            function = self._module(file).get_function(name)
+            if shared_bytes:
+                attribute = self.cupy.cuda.driver.funcSetAttribute
+                attribute(function.ptr, _MAX_DYNAMIC_SHARED_BYTES, shared_bytes)
+                attribute(function.ptr, _NON_PORTABLE_CLUSTER_SIZE, 1)
+            self._functions[key] = function
+        return self._functions[key]
+
+    def _module(self, file: KernelFile) -> Any:
+        if file not in self._modules:
+            code = cuda_kernels.cubin(
+                file.source, dict(file.defines), self.capability, cuda_major=self.cuda_major
+            )
+            module = self.cupy.cuda.Module()
+            module.load(code)
+            self._modules[file] = module
+        return self._modules[file]
+
+
+def blocks(count: int, threads: int = THREADS) -> int:
+    """Return how many blocks cover `count` threads."""
+    return -(-count // threads)
+
+
+def wait_politely(event: Any) -> None:
+    """Return once an event has happened, leaving the processor to others meanwhile."""
+    while not event.done:
+        time.sleep(_POLL_SECONDS)
+
+
+@functools.cache
+def open_device(index: int) -> CudaDevice:
+    """Return a GPU that the kernels can run on (memoised: one per GPU and process).
+
+    Raises
+    ------
+    BackendUnavailableError
+        No cupy, no driver, no such GPU, one too old, or no compiler; the message says which.
+    """
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendUnavailableError(f"cuda: cupy does not import ({error}); {_REMEDY}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(
+            f"cuda: no usable GPU: {error}; check that nvidia-smi runs and that cupy is for its CUDA"
+        ) from error
+    if not 0 <= index < count:
+        raise BackendUnavailableError(
+            f"cuda: no GPU {index}: CUDA shows {count} to this process; see CUDA_VISIBLE_DEVICES"
+        )
+    device = CudaDevice(cupy, index)
+    cuda_kernels.target_architecture(device.capability, load_nvrtc(device.cuda_major))
+    return device

@@ -1,0 +1,112 @@
+"""Frames that are already on the device: taken without a copy, on their owner's stream.
+
+cupy arrays, torch CUDA tensors, and whatever else speaks DLPack or the CUDA array interface.
+torch is never imported: a tensor's owner has done that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flowkit.tvl1.cuda.device import DeviceArray
+from flowkit.validate import check_array
+
+_DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Adopted:
+    """Somebody's device array.
+
+    Attributes
+    ----------
+    array : cupy.ndarray
+        The same memory.
+    stream : cupy stream, or None
+        The owner's; None: cupy's current one.
+    give_back : callable
+        Turns a cupy array into one of the owner's kind, without a copy.
+    """
+
+    array: DeviceArray
+    stream: Any
+    give_back: Callable[[DeviceArray], Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _StreamPointer:
+    """A CUDA stream as the CUDA stream protocol wants it; older torch streams do not speak it."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def _foreign_stream(cupy: Any, pointer: int) -> Any:
+    # cupy 14 replaces ExternalStream, and warns of it.
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(_StreamPointer(pointer))
+    return cupy.cuda.ExternalStream(pointer)
+
+
+def device_index(frames: object) -> int | None:
+    """Return the index of the GPU that holds `frames`, or None if they are on the host."""
+    where = getattr(frames, "__dlpack_device__", None)
+    if where is not None:
+        kind, index = where()
+        return int(index) if kind == _DLPACK_CUDA else None
+    # Its owner speaks the older interface alone, which does not tell the device: the current one.
+    return 0 if hasattr(frames, "__cuda_array_interface__") else None
+
+
+def adopt(cupy: Any, frames: Any) -> Adopted:
+    """Take over somebody's device array for a while.
+
+    Raises
+    ------
+    InvalidParameterError
+        Not (n, H, W), or neither uint8 nor floating. Values are not looked at: that would make
+        the host wait; what is outside [0, 255] or not finite gives flow without a meaning.
+    """
+    if type(frames).__module__.split(".")[0] == "torch":
+        torch = sys.modules["torch"]
+        stream = _foreign_stream(cupy, torch.cuda.current_stream(frames.device).cuda_stream)
+        with stream:
+            adopted = Adopted(
+                array=cupy.from_dlpack(frames.detach()), stream=stream, give_back=torch.from_dlpack
+            )
+    elif isinstance(frames, cupy.ndarray):
+        adopted = Adopted(array=frames, stream=None, give_back=_unchanged)
+    else:
+        adopted = Adopted(array=cupy.asarray(frames), stream=None, give_back=_unchanged)
+    check_array(
+        "frames",
+        adopted.array,
+        ("n", "H", "W"),
+        dtype=(np.uint8, np.floating),
+        allow_empty=False,
+        remedy="turn colour into grey, and other numbers into float32 in [0, 255]",
+    )
+    return adopted
+
+
+def _unchanged(array: DeviceArray) -> DeviceArray:
+    return array
+
+
+def as_grey(cupy: Any, array: DeviceArray) -> DeviceArray:
+    """Return contiguous uint8 or float32 frames: the same memory wherever it is so already."""
+    return cupy.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
+
+
+def on_stream(adopted: Adopted) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which the owner's stream is the current one."""
+    context: contextlib.AbstractContextManager[Any] = adopted.stream or contextlib.nullcontext()
+    return context

@@ -1,0 +1,247 @@
+"""What a batch will do, worked out before any kernel runs: tables, tiles, iterations per launch.
+
+Plain NumPy and arithmetic: nothing here knows of a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.reference.pyramid import (
+    GAUSSIAN_WINDOW_SIGMAS,
+    ZOOM_BICUBIC_A,
+    ZOOM_SIGMA_PX,
+    level_sizes,
+)
+from flowkit.tvl1.reference.sampling import keys_weights
+from flowkit.validate import check_that
+
+Size = tuple[int, int]
+"""(height, width) in px."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AxisTable:
+    """Which pixels of a line make each pixel of the resampled line.
+
+    Attributes
+    ----------
+    index : int32 array, (taps, length)
+        Positions in the line before, each inside it.
+    weights : float32 array, (taps, length)
+    """
+
+    index: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @property
+    def taps(self) -> int:
+        """How many pixels make one."""
+        return len(self.index)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Resampling:
+    """One step of a pyramid: both axes, the horizontal one first, then `gain`."""
+
+    horizontal: AxisTable
+    vertical: AxisTable
+    gain: float = 1.0
+
+
+def _table(index: NDArray[np.integer], weights: NDArray[np.float64]) -> AxisTable:
+    return AxisTable(
+        index=np.ascontiguousarray(index, np.int32), weights=np.ascontiguousarray(weights, np.float32)
+    )
+
+
+def linear_table(side: int, length: int, stride: float, shift: float) -> AxisTable:
+    """Interpolate linearly at (i + shift) * stride - shift, clamped to the line.
+
+    Twins: `resize_bilinear` with shift 1/2, `zoom_bilinear` with shift 0.
+    """
+    at = np.clip((np.arange(length) + shift) * stride - shift, 0, side - 1)
+    left = np.floor(at).astype(np.int32)
+    fraction = at - left
+    return _table(np.stack([left, np.minimum(left + 1, side - 1)]), np.stack([1 - fraction, fraction]))
+
+
+def cubic_table(side: int, length: int, stride: float) -> AxisTable:
+    """Interpolate bicubically at i * stride. Twins: `zoom_in`, and `zoom_out` after its blur."""
+    at = np.minimum(np.arange(length) * stride, side + 2)
+    left = np.floor(at).astype(np.int32)
+    index = np.clip(left + np.arange(-1, 3)[:, None], 0, side - 1)
+    return _table(index, np.stack(keys_weights(at - left, ZOOM_BICUBIC_A)))
+
+
+def pyr_down_table(side: int) -> AxisTable:
+    """Blur with (1, 4, 6, 4, 1) / 16, keep every second pixel. Twin: `pyr_down`."""
+    index = 2 * np.arange((side + 1) // 2) + np.arange(-2, 3)[:, None]
+    period = max(1, 2 * (side - 1))
+    index = np.abs(index) % period
+    weights = np.array([1, 4, 6, 4, 1]) / 16
+    return _table(np.minimum(index, period - index) if side > 1 else 0 * index, _spread(weights, index))
+
+
+def gaussian_table(side: int, sigma: float) -> AxisTable:
+    """Blur with a Gaussian cut at five sigma, IPOL's border. Twin: `gaussian_blur`."""
+    radius = int(GAUSSIAN_WINDOW_SIGMAS * sigma)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-(offsets**2) / (2 * sigma**2))
+    index = np.arange(side) + offsets[:, None]
+    while index.min() < 0 or index.max() >= side:
+        index = np.abs(index)
+        index = np.where(index >= side, 2 * side - 1 - index, index)
+    return _table(index, _spread(kernel / kernel.sum(), index))
+
+
+def _spread(kernel: NDArray[np.float64], index: NDArray[np.integer]) -> NDArray[np.float64]:
+    return np.broadcast_to(kernel[:, None], index.shape)
+
+
+def _both(size: Size, new_size: Size, table: Callable[[int, int], AxisTable], gain: float = 1) -> Resampling:
+    vertical, horizontal = (table(side, length) for side, length in zip(size, new_size, strict=True))
+    return Resampling(horizontal=horizontal, vertical=vertical, gain=gain)
+
+
+def presmoothing(size: Size, params: TVL1Params) -> tuple[Resampling, ...]:
+    """Return what turns the grey frame into the lowest level: a blur or nothing."""
+    sigma = params.presmooth_sigma
+    return (_both(size, size, lambda side, _: gaussian_table(side, sigma)),) if sigma else ()
+
+
+def shrinking(size: Size, new_size: Size, params: TVL1Params) -> tuple[Resampling, ...]:
+    """Return the steps from one level to the next coarser one (twin: `build_pyramid`)."""
+    stride = 1 / params.scale_step
+    if params.pyramid == "pyrdown":
+        return (_both(size, new_size, lambda side, _: pyr_down_table(side)),)
+    if params.pyramid == "gaussian":
+        sigma = ZOOM_SIGMA_PX * math.sqrt(stride**2 - 1)
+        return (
+            _both(size, size, lambda side, _: gaussian_table(side, sigma)),
+            _both(size, new_size, lambda side, length: cubic_table(side, length, stride)),
+        )
+    return (_both(size, new_size, lambda side, length: linear_table(side, length, stride, 0.5)),)
+
+
+def flow_upsampling(size: Size, new_size: Size, params: TVL1Params) -> Resampling:
+    """Return the step that brings the flow to the next finer level (twin: `upsample_flow`)."""
+    gain = 1 / params.scale_step
+    if params.pyramid == "gaussian":
+        return _both(size, new_size, lambda side, length: cubic_table(side, length, side / length), gain)
+    shift = 0.0 if params.pyramid == "pyrdown" else 0.5
+    return _both(size, new_size, lambda side, length: linear_table(side, length, side / length, shift), gain)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TileShape:
+    """How the tile solver is compiled.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Pixels of one thread, side by side and below one another.
+    warps : int
+        Of one block. A tile is 32 * columns px wide and rows * warps px high.
+    halo : int
+        Most iterations per launch where a level takes more than one tile.
+    """
+
+    columns: int = 2
+    rows: int = 4
+    warps: int = 16
+    halo: int = 5
+
+    def __post_init__(self) -> None:
+        """Check that a tile has an inside."""
+        inside = min(self.columns, self.rows, self.warps, self.halo) >= 1 and min(self.size) > 2 * self.halo
+        expected = "more than 2 * halo px wide and high"
+        check_that("a tile", self, inside, expected, remedy="lower the halo")
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of a tile, px."""
+        return self.rows * self.warps, 32 * self.columns
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """The macros that tile.cu is compiled with."""
+        return {"FLOWKIT_COLUMNS": self.columns, "FLOWKIT_ROWS": self.rows, "FLOWKIT_WARPS": self.warps}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Tiling:
+    """The tiles of a level: how many, and how far they overlap (most iterations per launch)."""
+
+    down: int
+    across: int
+    halo: int
+
+    @property
+    def count(self) -> int:
+        """Tiles of one pair."""
+        return self.down * self.across
+
+
+def tile_level(size: Size, shape: TileShape, params: TVL1Params) -> Tiling:
+    """Cover a level with tiles.
+
+    A level that fits one tile has no cut edges: as many iterations as a test leaves together.
+    Otherwise they are shared out evenly over launches of at most `shape.halo`.
+    """
+    period = min(stretches(params))
+    if size[0] <= shape.size[0] and size[1] <= shape.size[1]:
+        return Tiling(down=1, across=1, halo=period)
+    halo = math.ceil(period / math.ceil(period / shape.halo))
+    counts = (
+        1 if side <= extent else math.ceil((side - 2 * halo) / (extent - 2 * halo))
+        for side, extent in zip(size, shape.size, strict=True)
+    )
+    down, across = counts
+    return Tiling(down=down, across=across, halo=halo)
+
+
+def stretches(params: TVL1Params) -> tuple[int, ...]:
+    """Return the numbers of iterations after which something interrupts them."""
+    tests = (params.check_every,) if params.epsilon > 0 else ()
+    medians = (params.median_every,) if params.median else ()
+    return (params.iterations, *tests, *medians)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """One launch of the tile solver: its iterations, with a median before or a test after them."""
+
+    median: bool
+    steps: int
+    test: bool
+
+
+def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
+    """Yield the launches of one warp in which no pair stops (twin: `reference.solve_warp`)."""
+    periods, done = stretches(params)[1:], 0
+    while done < params.iterations:
+        ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
+        steps = min(ends)
+        median = params.median > 0 and done % params.median_every == 0
+        done += steps
+        test = params.epsilon > 0 and done % params.check_every == 0 and done < params.iterations
+        yield Launch(median=median, steps=steps, test=test)
+
+
+def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
+    """Return the device memory that one more pair takes, with two frames of its own.
+
+    Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), the flow
+    of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
+    values, all levels (4 bytes), and one level resampled along one axis.
+    """
+    pixels = size[0] * size[1]
+    levels = sum(height * width for height, width in level_sizes(size, params))
+    return pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + 2 * (pixels * (frame_bytes + 4) + 4 * levels)

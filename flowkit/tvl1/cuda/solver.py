@@ -1,0 +1,236 @@
+"""The CUDA engine: CUDA C++ kernels in kernels/, compiled by NVRTC and launched through cupy.
+
+Importing this module loads nothing of cupy; `load` does. docs/cuda.md tells how it works and
+how it is tested where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
+from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
+from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
+from flowkit.tvl1.cuda.interop import adopt, as_grey, device_index, on_stream
+from flowkit.tvl1.cuda.plan import Size, TileShape, bytes_per_pair
+from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes
+from flowkit.tvl1.cuda.streams import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
+from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.reference.pyramid import level_sizes
+from flowkit.validate import check_at_least, check_choice
+
+VERSION = 1
+"""Raised whenever the kernels may give other bits."""
+
+DEFAULT_METHOD: Method = "tile"
+"""Until the cluster solver has run on a GPU: a hang there would take the whole device."""
+
+_SHARE_OF_FREE = 0.8
+"""Of the free device memory that one call may take, unless it is told."""
+
+
+@functools.lru_cache(maxsize=8)
+def _batch_solver(
+    device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
+) -> BatchSolver:
+    with device.using():
+        return BatchSolver(device, params, size, tile, method)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CudaSolver:
+    """TV-L1 on one GPU, for one set of parameters.
+
+    Parameters
+    ----------
+    params : TVL1Params
+    gpu : int
+        Index among the GPUs that CUDA shows to this process.
+    memory_bytes : int, optional
+        Most device memory that one call takes; default: four fifths of what is free.
+    tile : TileShape
+        How the tile solver is compiled; the result depends on it by rounding alone.
+    method : {"tile", "cluster"}
+        "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
+        10; other levels, and parameters with a median, are solved by tiles.
+    """
+
+    name: ClassVar[str] = "cuda"
+    version: ClassVar[str] = f"flowkit-cuda {VERSION}"
+    deviations: ClassVar[tuple[str, ...]] = ()
+    pairs_per_call: ClassVar[int] = MOST_PAIRS
+
+    params: TVL1Params
+    gpu: int = 0
+    memory_bytes: int | None = None
+    tile: TileShape = dataclasses.field(default_factory=TileShape)
+    method: Method = DEFAULT_METHOD
+
+    @property
+    def device(self) -> str:
+        """The GPU's name, such as "NVIDIA H200"."""
+        return open_device(self.gpu).name
+
+    def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
+        """Compute the flow of each pair; each frame's pyramid is made once a batch.
+
+        Parameters
+        ----------
+        frames : array, (n, H, W), uint8 or floating
+            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or whatever speaks DLPack
+            is taken where it is, on its owner's stream, and its values are not looked at.
+        pairs : array, (m, 2), integer
+            On the host. Rows (k, l): the flow from frame k to frame l.
+        threads : int
+            Without effect: the GPU takes as many pairs at once as its memory holds.
+
+        Returns
+        -------
+        float32 array, (m, 2, H, W)
+            u to the right, v downwards, px; for frames on the device an array of their kind,
+            there. The bits do not depend on how pairs are batched.
+
+        Raises
+        ------
+        InvalidParameterError
+            Frames or pairs of the wrong shape, dtype or range, or threads < 1.
+        BackendError
+            One pair alone does not fit into the GPU's memory.
+        """
+        index = device_index(frames)
+        if index is not None:
+            flow: NDArray[np.float32] = self._flow_in_place(open_device(index), frames, pairs)
+            return flow
+        return self.flow_and_iterations(frames, pairs, threads=threads)[0]
+
+    def _flow_in_place(self, device: CudaDevice, frames: Any, pairs: ArrayLike) -> Any:
+        with device.using():
+            adopted = adopt(device.cupy, frames)
+            rows = check_batch(np.zeros((len(adopted.array), 1, 1), np.uint8), pairs)[1]
+            with on_stream(adopted):
+                grey = as_grey(device.cupy, adopted.array)
+                solver = _batch_solver(device, self.params, grey.shape[1:], self.tile, self.method)
+                most_pairs = self._most_pairs(device, grey, lanes=1)
+                flow = run_in_place(solver, device, (grey, rows), most_pairs=most_pairs)
+                return adopted.give_back(flow)
+
+    def flow_and_iterations(
+        self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Compute as `flow_batch` does, and tell what it took.
+
+        Returns
+        -------
+        flow : float32 array, (m, 2, H, W)
+        iterations : int32 array, (m, levels, warps)
+            The coarsest level first.
+        """
+        check_at_least("threads", threads, 1)
+        grey, rows = check_batch(frames, pairs)
+        height, width = grey.shape[1:]
+        levels = len(level_sizes((height, width), self.params))
+        flow = np.empty((len(rows), 2, height, width), np.float32)
+        iterations = np.zeros((len(rows), levels * self.params.warps), np.int32)
+        self._run(grey, rows, _flow_and_iterations, (flow, iterations))
+        return flow, iterations.reshape(len(rows), levels, self.params.warps)
+
+    def codes_batch(
+        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
+    ) -> FlowCodes:
+        """Compute as `flow_batch` does, and bring back codes instead of floats.
+
+        Parameters
+        ----------
+        frames, pairs : arrays
+            As for `flow_batch`.
+        code : {"i8", "i16", "u8"}
+            Of `flowkit.quantize`.
+        bound_px : float, optional
+            Half the range of `u8`, px; for that code alone, and needed there.
+
+        Returns
+        -------
+        FlowCodes
+
+        Raises
+        ------
+        InvalidParameterError
+            As for `flow_batch`; no such code or bound; a flow that is not finite.
+        BackendError
+            One pair alone does not fit into the GPU's memory.
+        """
+        check_code(code, bound_px)
+        grey, rows = check_batch(frames, pairs)
+        device = open_device(self.gpu)
+        codes = np.empty((len(rows), 2, *grey.shape[1:]), CODE_DTYPES[code])
+        largest, clipped = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
+
+        def finish(result: BatchResult) -> tuple[DeviceArray, ...]:
+            return enqueue_codes(device, result.flow, code, bound_px)
+
+        seconds = self._run(grey, rows, finish, (codes, largest, clipped))
+        return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
+
+    def _run(
+        self, grey: NDArray[Any], rows: NDArray[np.int32], finish: Finish, outputs: tuple[NDArray[Any], ...]
+    ) -> dict[str, float]:
+        if not len(rows):
+            return {}
+        device, (height, width) = open_device(self.gpu), grey.shape[1:]
+        solver = _batch_solver(device, self.params, (height, width), self.tile, self.method)
+        most_pairs = self._most_pairs(device, grey)
+        return run_batches(
+            solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs
+        )
+
+    def _most_pairs(self, device: CudaDevice, grey: Any, *, lanes: int = LANES) -> int:
+        """Return how many pairs one batch may have, with so many batches on the device."""
+        budget = self.memory_bytes or int(_SHARE_OF_FREE * device.free_bytes())
+        each = bytes_per_pair(grey.shape[1:], self.params, frame_bytes=grey.itemsize)
+        return max(1, min(MOST_PAIRS, budget // (lanes * each)))
+
+
+def _flow_and_iterations(result: BatchResult) -> tuple[DeviceArray, ...]:
+    return result.flow, result.iterations
+
+
+def load(
+    params: TVL1Params,
+    *,
+    gpu: int = 0,
+    memory_bytes: int | None = None,
+    tile: TileShape | None = None,
+    method: Method = DEFAULT_METHOD,
+) -> CudaSolver:
+    """Return the CUDA engine as a solver.
+
+    Parameters
+    ----------
+    params : TVL1Params
+    gpu : int
+        Index among the GPUs that CUDA shows to this process.
+    memory_bytes : int, optional
+        Most device memory that one call takes; default: four fifths of what is free.
+    tile : TileShape, optional
+    method : {"tile", "cluster"}
+
+    Raises
+    ------
+    BackendUnavailableError
+        No cupy, driver, GPU or NVRTC here, or a GPU too old; the message names the remedy.
+    InvalidParameterError
+        memory_bytes < 1, or no such method.
+    """
+    if memory_bytes is not None:
+        check_at_least("memory_bytes", memory_bytes, 1)
+    check_choice("method", method, get_args(Method))
+    open_device(gpu)
+    return CudaSolver(
+        params=params, gpu=gpu, memory_bytes=memory_bytes, tile=tile or TileShape(), method=method
+    )

@@ -1,0 +1,164 @@
+"""The tile solver's side of a batch: one launch after the other until no pair iterates.
+
+The host only enqueues. How far the pairs are it learns from a counter that is copied to pinned
+memory after each test, some launches late: pairs that have stopped skip the launches in between,
+so that nothing depends on when the host looks.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import numpy as np
+
+from flowkit.tvl1.cuda.device import NULL, THREADS, CudaDevice, DeviceArray, KernelFile, blocks, wait_politely
+from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
+from flowkit.tvl1.params import TVL1Params
+
+_FILE = KernelFile(source="level.cu")
+
+TESTS_AHEAD = 3
+"""Tests whose outcome the host may still be waiting for when it enqueues more launches."""
+
+
+class Progress:
+    """How many pairs still iterate, learnt without stopping the device."""
+
+    def __init__(self, device: CudaDevice) -> None:
+        self._device = device
+        # A report is read before more than TESTS_AHEAD newer ones exist: no slot is overwritten.
+        self._slots = device.pinned((TESTS_AHEAD + 2,), np.int32)
+        self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
+        self._count = 0
+
+    def start(self) -> None:
+        """Forget the reports of the warp before."""
+        self._waiting.clear()
+
+    def report(self, active_pairs: DeviceArray) -> None:
+        """Have the counter copied once the launches so far are done."""
+        slot = self._count % len(self._slots)
+        self._count += 1
+        self._device.download_into(self._slots[slot : slot + 1], active_pairs)
+        self._waiting.append((self._device.event(), slot))
+
+    def finished(self) -> bool:
+        """Tell whether a report says that no pair iterates; waits where too many are open."""
+        while self._waiting:
+            event, slot = self._waiting[0]
+            if len(self._waiting) > TESTS_AHEAD:
+                wait_politely(event)
+            elif not event.done:
+                return False
+            self._waiting.popleft()
+            if self._slots[slot] == 0:
+                return True
+        return False
+
+
+class TileWorkspace:
+    """Device memory of a batch, sized for its finest level and used again on every other."""
+
+    def __init__(self, device: CudaDevice, planes: DeviceArray, pixels: int, tiles: int) -> None:
+        self.pairs = len(planes)
+        self.planes = planes
+        self.u = device.empty((2, self.pairs, pixels, 2), np.float32)
+        self.q = device.empty((2, self.pairs, pixels, 4), np.float32)
+        self.terms = device.empty((self.pairs, pixels, 4), np.float32)
+        self.states = device.empty((self.pairs, 4), np.int32)
+        self.changes = device.empty((self.pairs, tiles), np.float32)
+        self.active = device.empty((1,), np.int32)
+        self.progress = Progress(device)
+
+
+class TileSolver:
+    """Refines the flow of a batch on levels of any size.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    params : TVL1Params
+    sizes : list of (height, width)
+        Of the levels, the frame itself first.
+    tile : TileShape
+    """
+
+    def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
+        self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
+        self._tilings = [tile_level(size, tile, params) for size in sizes]
+
+    def workspace(self, planes: DeviceArray) -> TileWorkspace:
+        """Return memory for a batch; `planes`: int32 device array (m, 2), the planes of each pair."""
+        height, width = self._sizes[0]
+        return TileWorkspace(self._device, planes, height * width, max(t.count for t in self._tilings))
+
+    def solve_level(
+        self,
+        level: int,
+        frames: DeviceArray,
+        flows: tuple[DeviceArray | None, DeviceArray],
+        counts: DeviceArray,
+        work: TileWorkspace,
+    ) -> None:
+        """Refine the flow of every pair on one level (twin: `reference.solve_level`).
+
+        Parameters
+        ----------
+        level : int
+        frames : float32 device array, (planes, height, width)
+        flows : (device array or None, device array), (m, 2, height, width)
+            Where the flow starts, None being zero, and where it goes.
+        counts : int32 device array
+            Where the first pair's iterations go, one for each warp.
+        work : TileWorkspace
+        """
+        height, width = self._sizes[level]
+        size = np.int32(width), np.int32(height)
+        start = NULL if flows[0] is None else flows[0]
+        self._per_pixel("flowkit_start_level", level, work, (start, work.u, work.q, work.states, *size))
+        for warp in range(self._params.warps):
+            self._linearise(level, frames, work)
+            self._solve_warp(level, counts[warp:], work)
+        args = (work.u, work.states, flows[1], np.int32(work.pairs), *size)
+        self._per_pixel("flowkit_finish_level", level, work, args)
+
+    def _linearise(self, level: int, frames: DeviceArray, work: TileWorkspace) -> None:
+        """Warp by the flow so far, and make every pair active (twin: `linearise`)."""
+        params, (height, width) = self._params, self._sizes[level]
+        floats = map(np.float32, (params.bicubic_a, params.lambda_ * params.theta))
+        args = (frames, work.planes, work.u, work.terms, work.states, work.active)
+        ints = map(np.int32, (work.pairs, width, height))
+        clamp = np.int32(params.border == "clamp")
+        self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
+
+    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace) -> None:
+        """Launch until no pair is active (twin: `reference.solve_warp`)."""
+        height, width = self._sizes[level]
+        ints = tuple(map(np.int32, (work.pairs, width, height)))
+        work.progress.start()
+        for launch in launches(self._params, self._tilings[level].halo):
+            if launch.median:
+                self._per_pixel("flowkit_median", level, work, (work.u, work.states, *ints))
+            self._iterate(level, launch, counts, work)
+            if launch.test:
+                work.progress.report(work.active)
+                if work.progress.finished():
+                    return
+
+    def _iterate(self, level: int, launch: Launch, counts: DeviceArray, work: TileWorkspace) -> None:
+        params, (height, width), tiling = self._params, self._sizes[level], self._tilings[level]
+        arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.active)
+        sizes = (work.pairs, width, height, tiling.across, tiling.down, tiling.halo)
+        slots = len(self._sizes) * params.warps
+        ints = map(np.int32, (*sizes, launch.steps, launch.test, slots))
+        enough = params.epsilon**2 * height * width
+        floats = map(np.float32, (enough, params.tau, params.tau / params.theta))
+        kernel = (KernelFile.of("tile.cu", self._tile.defines), "flowkit_tile")
+        grid = (work.pairs * tiling.count,)
+        self._device.launch(kernel, grid, 32 * self._tile.warps, (*arrays, *ints, *floats))
+
+    def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[Any, ...]) -> None:
+        """Launch a kernel of level.cu with a thread for each pixel of each pair."""
+        height, width = self._sizes[level]
+        self._device.launch((_FILE, name), (blocks(height * width), work.pairs), THREADS, args)

@@ -1,0 +1,1 @@
+"""The readable float64 twin that every engine is held to."""

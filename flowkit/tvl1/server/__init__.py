@@ -1,0 +1,1 @@
+"""One process for each GPU, which computes the pairs of all workers."""

@@ -1,0 +1,256 @@
+"""A solver in another process: workers decode and encode, one process per GPU computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flowkit.errors import BackendError, BackendUnavailableError
+from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
+from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.server.shared_memory import FLOATS, Answer, SharedMemory, Wanted, connect
+
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+_START += "from flowkit.tvl1.server.server import main; main(sys.argv[1:])"
+PAIRS_PER_CALL = 16
+"""Small enough that a few calls in flight bound a worker's memory; the server mixes them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """One server to start: an engine, on a GPU where it is "cuda" (memory in bytes, 0: most)."""
+
+    backend: str
+    gpu: int = 0
+    memory_bytes: int = 0
+
+
+def count_gpus() -> int:
+    """Return how many GPUs CUDA shows to this process; 1 where it cannot be asked."""
+    try:
+        cupy = importlib.import_module("cupy")
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except ImportError:
+        return 1
+
+
+class Servers:
+    """Server processes, for as long as a `with` block lasts.
+
+    Parameters
+    ----------
+    configs : sequence of ServerConfig
+        One process each.
+    params : TVL1Params
+        What all of them compute.
+
+    Raises
+    ------
+    BackendUnavailableError
+        None of them can start; the message has each one's cause. Where some can, the causes of
+        the others are in `failed`.
+    """
+
+    def __init__(self, configs: Sequence[ServerConfig], params: TVL1Params) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="flowkit-servers-")
+        self.addresses: list[str] = []
+        self.devices: list[str] = []
+        self.failed: list[str] = []
+        self._processes = [self._start(k, config, params) for k, config in enumerate(configs)]
+        for k, (config, process) in enumerate(zip(configs, self._processes, strict=True)):
+            self._await(k, config, process)
+        if not self.addresses:
+            self.close()
+            raise BackendUnavailableError("; ".join(self.failed) or "no server was asked for")
+
+    def _path(self, number: int) -> str:
+        return str(Path(self._folder.name) / f"{number}.socket")
+
+    def _start(self, number: int, config: ServerConfig, params: TVL1Params) -> subprocess.Popen[str]:
+        words = [config.backend, str(config.gpu), str(config.memory_bytes), params.to_json()]
+        return subprocess.Popen(
+            [sys.executable, "-c", _START, json.dumps(sys.path), self._path(number), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C is the coordinator's to handle.
+            start_new_session=True,
+        )
+
+    def _await(self, number: int, config: ServerConfig, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        ready = json.loads(line) if line else {"error": f"its process ended with {process.wait()}"}
+        if "error" in ready:
+            self.failed.append(f"{config.backend} on GPU {config.gpu}: {ready['error']}")
+            return
+        self.addresses.append(self._path(number))
+        self.devices.append(ready["device"])
+
+    def close(self) -> None:
+        """End the servers."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Line(threading.local):
+    """One thread's connection and memory; several threads of a worker call at once."""
+
+    connection: Connection | None = None
+    memory: SharedMemory | None = None
+    address: str = ""
+
+
+class RemoteSolver:
+    """A Solver and CodesSolver that lets one of several servers do the work.
+
+    A server that fails is left for the next one, so that a GPU's pairs are taken over by the
+    others; when none is left, a BackendError says what each one said.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        Sockets of the servers, the preferred one first.
+    """
+
+    pairs_per_call = PAIRS_PER_CALL
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = list(addresses)
+        self._said: list[str] = []
+        self._line = _Line()
+        self._lock = threading.Lock()
+        self.name = self.device = self.version = ""
+        self.deviations: tuple[str, ...] = ()
+        self._connected()
+
+    def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
+        """Compute the flow of many pairs among the frames; as `Solver.flow_batch`.
+
+        Raises
+        ------
+        BackendError
+            No server is left, or each refuses the request.
+        """
+        return self._answered(frames, pairs, FLOATS)[0]
+
+    def codes_batch(
+        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
+    ) -> FlowCodes:
+        """Compute the flow as codes; as `CodesSolver.codes_batch`.
+
+        The seconds are this request's share of the batches that it was part of; what it waited
+        for its turn is no stage.
+
+        Raises
+        ------
+        InvalidParameterError
+            No such code or bound.
+        BackendError
+            No server is left, or each refuses the request.
+        """
+        check_code(code, bound_px)
+        codes, answer = self._answered(frames, pairs, Wanted(code=code, bound_px=bound_px))
+        assert answer.largest_px is not None
+        assert answer.clipped is not None
+        return FlowCodes(
+            codes=codes, largest_px=answer.largest_px, clipped=answer.clipped, seconds=answer.seconds
+        )
+
+    def _answered(self, frames: ArrayLike, pairs: ArrayLike, wanted: Wanted) -> tuple[NDArray[Any], Answer]:
+        """Return the fields and what goes with them, of the first server that can compute them."""
+        checked, checked_pairs = check_batch(frames, pairs)
+        while True:
+            connection = self._connected()
+            try:
+                fields, answer = self._ask(connection, checked, checked_pairs, wanted)
+            except (EOFError, OSError) as broken:
+                self._give_up(str(broken) or "the server's process ended")
+                continue
+            if answer.refused:
+                raise BackendError(answer.error)
+            if not answer.error:
+                return fields, answer
+            self._give_up(answer.error)
+
+    def _ask(
+        self, connection: Connection, frames: NDArray[Any], pairs: NDArray[np.int32], wanted: Wanted
+    ) -> tuple[NDArray[Any], Answer]:
+        memory = self._line.memory
+        assert memory is not None
+        shape = (len(pairs), 2, *frames.shape[1:])
+        dtype = np.dtype(CODE_DTYPES[wanted.code] if wanted.code else np.float32)
+        fields_at = -(-frames.nbytes // 64) * 64
+        memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
+        memory.view(0, frames.shape, frames.dtype)[...] = frames
+        size = 0 if memory.announced else memory.size
+        message = {"size": size, "shape": frames.shape, "dtype": frames.dtype, "pairs": pairs}
+        message |= {"fields_at": fields_at, "fields": (shape, dtype), "wanted": wanted}
+        connection.send(message)
+        if size:
+            memory.announce(connection)
+        answer: Answer = connection.recv()
+        return memory.view(fields_at, shape, dtype).copy(), answer
+
+    def _connected(self) -> Connection:
+        """Return this thread's connection to the first server that answers."""
+        line = self._line
+        while True:
+            with self._lock:
+                addresses = list(self._addresses)
+            if line.connection is not None:
+                if line.address in addresses:
+                    return line.connection
+                self._hang_up()
+            if not addresses:
+                raise BackendError(f"no engine is left: {'; '.join(self._said)}")
+            line.address = addresses[0]
+            try:
+                line.connection, line.memory = connect(line.address), SharedMemory()
+                self.name, self.device, self.version, self.deviations = line.connection.recv()
+            except (EOFError, OSError) as error:
+                self._give_up(str(error) or "the server's process ended")
+
+    def _give_up(self, why: str) -> None:
+        """Let no thread ask this thread's server again."""
+        with self._lock:
+            if self._line.address in self._addresses:
+                self._addresses.remove(self._line.address)
+                self._said.append(f"{self.device or self._line.address}: {why}")
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        line = self._line
+        if line.connection is not None:
+            line.connection.close()
+        if line.memory is not None:
+            line.memory.close()
+        line.connection = line.memory = None

@@ -1,0 +1,215 @@
+"""The process that owns one engine: it mixes the pairs of many videos into full batches.
+
+Worker processes decode and encode; each sends its pairs here (`remote.RemoteSolver`). While the
+engine computes one batch, requests of the same frame size gather and become the next one, so
+the fuller the engine is, the larger its batches get, and no request waits for company.
+
+Started by `remote.Servers` as `python -c ... socket-path backend gpu memory params`; prints one
+line of JSON when it listens, or when it cannot, and ends when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import FlowkitError
+from flowkit.tvl1.backend import Solver, load_backend
+from flowkit.tvl1.codes import FlowCodes
+from flowkit.tvl1.codes_solver import codes_solver
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.server.shared_memory import FLOATS, Answer, MappedMemory, Wanted
+
+LANES = 2
+"""Batches in work at once: one is copied while the other computes."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Request:
+    """Some pairs of one client; `done` is set when `fields` are filled, or `answer` says why not."""
+
+    frames: NDArray[Any]
+    pairs: NDArray[np.int32]
+    fields: NDArray[Any]
+    wanted: Wanted = FLOATS
+    answer: Answer = dataclasses.field(default_factory=Answer)
+    done: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must share to be computed in one batch."""
+        return (*self.frames.shape[1:], self.frames.dtype, self.wanted)
+
+
+class Mixer:
+    """Runs requests on one solver, as many of one kind at once as are waiting.
+
+    Parameters
+    ----------
+    solver : Solver
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+        self._coder = codes_solver(solver)
+        self._waiting: collections.deque[Request] = collections.deque()
+        self._changed = threading.Condition()
+        for _ in range(LANES):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests no lane has taken yet."""
+        with self._changed:
+            return len(self._waiting)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request and wait until it is done."""
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify()
+        request.done.wait()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                batch = self._take()
+            self._solve(batch)
+
+    def _take(self) -> list[Request]:
+        """Take the oldest request and those of its kind that fit into one batch with it."""
+        first, kept = self._waiting.popleft(), collections.deque[Request]()
+        batch, pairs = [first], len(first.pairs)
+        while self._waiting:
+            request = self._waiting.popleft()
+            fits = request.kind == first.kind and pairs + len(request.pairs) <= self._solver.pairs_per_call
+            (batch if fits else kept).append(request)
+            pairs += len(request.pairs) if fits else 0
+        self._waiting.extend(kept)
+        return batch
+
+    def _solve(self, batch: Sequence[Request]) -> None:
+        try:
+            self._compute(batch)
+        except Exception as error:  # whatever the engine or its driver raises is the clients' answer
+            refused = isinstance(error, FlowkitError)
+            if refused and len(batch) > 1:
+                # One of them is at fault: the others shall not pay for it.
+                for request in batch:
+                    self._solve([request])
+                return
+            for request in batch:
+                request.answer = Answer(error=str(error) if refused else repr(error), refused=refused)
+        for request in batch:
+            request.done.set()
+
+    def _compute(self, batch: Sequence[Request]) -> None:
+        """Fill the fields of each request and, where codes are wanted, its answer."""
+        frames, pairs = mixed(batch)
+        wanted, made = batch[0].wanted, None
+        if wanted.code is None:
+            fields: NDArray[Any] = self._solver.flow_batch(frames, pairs)
+        else:
+            made = self._coder.codes_batch(frames, pairs, code=wanted.code, bound_px=wanted.bound_px)
+            fields = made.codes
+        start = 0
+        for request in batch:
+            rows = slice(start, start + len(request.pairs))
+            request.fields[...] = fields[rows]
+            request.answer = _share(made, rows) if made is not None else Answer()
+            start = rows.stop
+
+
+def _share(made: FlowCodes, rows: slice) -> Answer:
+    """Return what belongs to some pairs of a batch: of its seconds, their part by number."""
+    part = (rows.stop - rows.start) / max(1, len(made.codes))
+    return Answer(
+        largest_px=made.largest_px[rows],
+        clipped=made.clipped[rows],
+        seconds={stage: part * seconds for stage, seconds in made.seconds.items()},
+    )
+
+
+def mixed(batch: Sequence[Request]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the frames of all requests end to end, and the pairs among them."""
+    if len(batch) == 1:
+        return batch[0].frames, batch[0].pairs
+    starts = np.cumsum([0, *(len(request.frames) for request in batch[:-1])])
+    pairs = [request.pairs + start for request, start in zip(batch, starts, strict=True)]
+    return np.concatenate([request.frames for request in batch]), np.concatenate(pairs).astype(np.int32)
+
+
+def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
+    """Answer one client until it hangs up."""
+    memory = MappedMemory()
+    with connection:
+        connection.send((solver.name, solver.device, solver.version, solver.deviations))
+        while True:
+            try:
+                message = connection.recv()
+                if message["size"]:
+                    memory.receive(connection, message["size"])
+            except (EOFError, OSError):
+                return
+            frames = memory.view(0, message["shape"], message["dtype"])
+            fields = memory.view(message["fields_at"], *message["fields"])
+            request = Request(frames=frames, pairs=message["pairs"], fields=fields, wanted=message["wanted"])
+            mixer.submit(request)
+            connection.send(request.answer)
+
+
+def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) -> Solver:
+    if backend != "cuda":
+        return load_backend(backend, params)
+    # Each lane is a call of its own.
+    each = -(-memory_bytes // LANES) or None
+    solver: Solver = importlib.import_module("flowkit.tvl1.cuda.solver").load(
+        params, gpu=gpu, memory_bytes=each
+    )
+    return solver
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def _tell_warnings(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"flowkit: {message}", file=sys.stderr, flush=True)
+
+
+def main(words: Sequence[str]) -> None:
+    """Serve until the parent ends."""
+    path, backend, gpu, memory_bytes, params = words
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.showwarning = _tell_warnings
+    try:
+        solver = _open_solver(backend, int(gpu), int(memory_bytes), TVL1Params(**json.loads(params)))
+        ready = {"device": solver.device}
+    except FlowkitError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return
+    mixer = Mixer(solver)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(256)
+        print(json.dumps(ready), flush=True)
+        while True:
+            client, _ = listener.accept()
+            connection = Connection(client.detach())
+            threading.Thread(target=serve_client, args=(connection, mixer, solver), daemon=True).start()

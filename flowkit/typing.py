@@ -1,0 +1,21 @@
+"""Types that several packages share: arrays by what they hold, and names of choices."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8: TypeAlias = NDArray[np.uint8]
+"""Images: RGB (..., H, W, 3), red first, or grey and other planes (..., H, W); and bytes of files."""
+
+Float32: TypeAlias = NDArray[np.float32]
+
+Float64: TypeAlias = NDArray[np.float64]
+
+Flow: TypeAlias = NDArray[np.float32]
+"""Flow (..., 2, H, W): u to the right, then v down, px per frame step; NaN where it is unknown."""
+
+FrameCodec: TypeAlias = Literal["jpeg", "none"]
+"""Whether a store keeps the frames beside their flow."""

@@ -1,0 +1,129 @@
+"""OpenCV's side of `flowkit.video.reader`: the fallback where PyAV is not installed.
+
+OpenCV tells neither which packets failed nor whether a frame is damaged, reads past errors in
+silence or stops at them, scales frames whose size changes midway to the first size, and reads no
+AV1 without a GPU. The pixels it gives are PyAV's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flowkit.errors import DecodeError, UnopenableError
+from flowkit.typing import UInt8
+from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo, right_angle
+
+# Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class CvSource:
+    """A file opened with OpenCV's FFmpeg; see `flowkit.video.source.Source`.
+
+    Parameters
+    ----------
+    path
+        An existing file.
+    threads
+        Decoding threads; 0 lets FFmpeg choose.
+
+    Raises
+    ------
+    UnopenableError
+        Also when the file has no video stream: OpenCV does not tell the two apart.
+    DecodeError
+        When not one frame decodes.
+    """
+
+    hidden_frames = 0
+
+    def __init__(self, path: Path, threads: int) -> None:
+        if path.stat().st_size == 0:
+            raise UnopenableError(f"{path}: the file is empty")
+        if not _is_utf8(path):
+            # OpenCV 5.0 crashes on such names.
+            raise UnopenableError(
+                f"{path!r}: OpenCV opens no name that is not UTF-8; rename the file or use PyAV"
+            )
+        self._capture = _capture(path, threads)
+        if not self._capture.isOpened():
+            raise UnopenableError(f"{path}: OpenCV cannot open it as a video, or it has no video stream")
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        if not self._capture.grab():
+            self.close()
+            raise DecodeError(f"{path}: OpenCV decodes no frame of it")
+        self._path = path
+        self._first = self._rgb()
+        self.info = self._describe()
+
+    def events(self, start_seconds: float | None) -> Iterator[Picture | Fault]:
+        """Decode from the beginning: OpenCV does not seek exactly."""
+        yield Picture(seconds=self._seconds(), to_rgb=partial(_same, self._first))
+        while self._capture.grab():
+            yield Picture(seconds=self._seconds(), to_rgb=self._rgb)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._capture.release()
+
+    def _seconds(self) -> float:
+        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+
+    def _rgb(self) -> UInt8:
+        retrieved, bgr = self._capture.retrieve()
+        if not retrieved:
+            raise DecodeError(f"{self._path}: OpenCV grabbed a frame and could not convert it")
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _describe(self) -> VideoInfo:
+        height, width = self._first.shape[:2]
+        get = self._capture.get
+        fps = get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
+        frames = int(get(cv2.CAP_PROP_FRAME_COUNT))  # where the header counts none: seconds * fps
+        return VideoInfo(
+            codec=_four_letters(get(cv2.CAP_PROP_FOURCC)),
+            pixel_format=_four_letters(get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)),
+            width=width,
+            height=height,
+            rotation=right_angle(get(cv2.CAP_PROP_ORIENTATION_META)),
+            fps=fps,
+            header_frames=frames if frames > 0 else None,
+            header_seconds=frames / fps if frames > 0 else None,
+            stream_index=int(get(cv2.CAP_PROP_VIDEO_STREAM)),
+            container="",
+            origin_seconds=0.0,
+            decoder="opencv",
+        )
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _capture(path: Path, threads: int) -> cv2.VideoCapture:
+    """Open without the warning that OpenCV logs for every file it cannot read: an error tells it."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _same(rgb: UInt8) -> UInt8:
+    return rgb
+
+
+def _four_letters(code: float) -> str:
+    letters = int(code).to_bytes(4, "little", signed=True).decode("latin-1")
+    return "".join(filter(str.isalnum, letters))

@@ -1,0 +1,270 @@
+"""A video file, or a folder of numbered images, as upright RGB frames with their times.
+
+Times are seconds from the video's own start (the stream's start time in the container, which
+`VideoInfo.origin_seconds` keeps), rise strictly, and are the file's where it tells them. What
+does not decode is skipped and counted; a frame that the decoder gives although parts of it are
+lost is kept, as every player keeps it, and counted too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import stat
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, get_args
+
+from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
+from flowkit.frames import Frame
+from flowkit.validate import check_at_least, check_choice, check_positive, check_range
+from flowkit.video import image_folder as images
+from flowkit.video.clock import Clock
+from flowkit.video.image_folder import is_image_folder
+from flowkit.video.opencv import CvSource
+from flowkit.video.source import Fault, Picture, Source, VideoInfo
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "DecodeReport",
+    "Frame",
+    "VideoInfo",
+    "VideoReader",
+    "default_decoder",
+    "is_image_folder",
+    "open_video",
+    "probe",
+]
+
+Decoder = Literal["av", "opencv"]
+
+VIDEO_SUFFIXES = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg "
+    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+
+# Fewer than this of what the header promises is a video cut short: less is common in sound files.
+COMPLETE_FRACTION = 0.95
+
+
+@dataclass(kw_only=True, slots=True)
+class DecodeReport:
+    """What happened while decoding so far; final once `finished`.
+
+    Attributes
+    ----------
+    frames
+        Frames handed out.
+    skipped_frames
+        Packets or images that did not decode, or are missing. Decoder `opencv` never tells: 0.
+    damaged_frames
+        Frames handed out although the decoder says that parts of them are lost.
+    pts_repaired
+        Frames whose time in the file was missing or ran backwards, and was replaced.
+    truncated, truncated_reason
+        The decoder reported an error, or, where the whole video was asked for, fewer than 95 % of
+        the frames (or of the seconds) came that its header promises; and which of it, in words.
+    finished
+        The video was read to its end, or to the end asked for.
+    """
+
+    frames: int = 0
+    skipped_frames: int = 0
+    damaged_frames: int = 0
+    pts_repaired: int = 0
+    truncated: bool = False
+    truncated_reason: str = ""
+    finished: bool = False
+
+    def _cut(self, reason: str) -> None:
+        self.truncated = True
+        self.truncated_reason = "; ".join(filter(None, (self.truncated_reason, reason)))
+
+
+class VideoReader:
+    """Iterator of a video's frames and their times; also a context manager.
+
+    Attributes
+    ----------
+    info
+        `VideoInfo`, known at once.
+    report
+        `DecodeReport`, live: final when the iterator is exhausted.
+    """
+
+    def __init__(self, source: Source, *, start_seconds: float | None, end_seconds: float | None) -> None:
+        self.info = source.info
+        self.report = DecodeReport()
+        self._source = source
+        self._start = -math.inf if start_seconds is None else start_seconds
+        self._end = math.inf if end_seconds is None else end_seconds
+        self._clock = Clock(1 / source.info.fps)
+        self._first_fault = ""
+        self._frames = self._read(source.events(start_seconds))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Let go of the file; the iterator ends, and `report.finished` stays as it is."""
+        self._frames.close()
+        self._source.close()
+
+    def _read(self, events: Iterator[Picture | Fault]) -> Generator[Frame, None, None]:
+        for event in events:
+            if isinstance(event, Fault):
+                self._note_fault(event)
+                continue
+            seconds, repaired = self._clock.read(event.seconds)
+            if seconds < self._start:
+                continue
+            if seconds >= self._end:
+                break
+            self.report.pts_repaired += repaired or event.repaired
+            self.report.damaged_frames += event.damaged
+            self.report.frames += 1
+            yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
+        self._judge()
+        self.report.finished = True
+
+    def _note_fault(self, fault: Fault) -> None:
+        when = self._clock.last if fault.seconds is None else fault.seconds
+        # Behind a seek the decoder may stumble before the wished start; nobody asked for that part.
+        if self._start <= (-math.inf if when is None else when) < self._end:
+            self._first_fault = self._first_fault or _at(when, fault.reason)
+            self.report.skipped_frames += 1
+
+    def _judge(self) -> None:
+        report, info = self.report, self.info
+        if report.skipped_frames:
+            report._cut(f"{report.skipped_frames} did not decode, the first {self._first_fault}")
+        if report.damaged_frames:
+            report._cut(f"{report.damaged_frames} decoded with parts lost")
+        if math.isfinite(self._start) or math.isfinite(self._end):
+            return
+        if info.header_frames is not None:
+            promised = info.header_frames - self._source.hidden_frames
+            if report.frames < COMPLETE_FRACTION * promised:
+                report._cut(f"{report.frames} of the {promised} frames that its header counts")
+        elif info.header_seconds is not None and self._clock.last is not None:
+            covered = self._clock.last + 1 / info.fps
+            if covered < COMPLETE_FRACTION * info.header_seconds:
+                report._cut(f"{covered:.2f} of the {info.header_seconds:.2f} s that its header promises")
+
+
+def open_video(
+    path: str | Path,
+    *,
+    decoder: str = "av",
+    fps: float | None = None,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    threads: int = 1,
+) -> VideoReader:
+    """Open a video file, or a folder of numbered images, and decode its first frame.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    decoder
+        `av` (PyAV) or `opencv`; both give the same pixels. A folder of images needs neither.
+    fps
+        Frames per second of a folder of images, 25 if None; files have their own.
+    start_seconds, end_seconds
+        Take frames shown at start <= time < end only; None: from the first, to the last.
+    threads
+        Decoding threads, 0 for as many as FFmpeg likes. One is right where videos run in parallel.
+        More give the same frames, but those that follow a fault may be patched up differently.
+
+    Returns
+    -------
+    VideoReader, to be closed or used as a context manager.
+
+    Raises
+    ------
+    UnopenableError
+        No such file, an empty one, or none that opens as a video.
+    NoVideoStreamError
+        It opens and has no moving picture.
+    DecodeError
+        It has a video stream, and no frame of it decodes.
+    BackendUnavailableError
+        The decoder is not installed.
+    InvalidParameterError
+        On an unknown decoder, or numbers out of range.
+    """
+    check_choice("decoder", decoder, get_args(Decoder))
+    if fps is not None:
+        check_positive("fps", fps)
+    check_at_least("threads", threads, 0)
+    _check_window(start_seconds, end_seconds)
+    try:
+        source = _source(Path(path), decoder, fps, threads)
+    except FlowkitError:
+        raise
+    except OSError as error:
+        raise UnopenableError(f"{path}: {error.strerror or error}") from error
+    return VideoReader(source, start_seconds=start_seconds, end_seconds=end_seconds)
+
+
+def probe(path: str | Path, *, decoder: str = "av", fps: float | None = None) -> VideoInfo:
+    """Tell what a video is; its first frame is decoded, because headers lie.
+
+    Raises
+    ------
+    As `open_video`, whose `path`, `decoder` and `fps` these are.
+    """
+    with open_video(path, decoder=decoder, fps=fps) as reader:
+        return reader.info
+
+
+def default_decoder() -> tuple[Decoder, str]:
+    """Name the decoder for this machine, and why: `av` where PyAV imports, else `opencv`."""
+    try:
+        importlib.import_module("flowkit.video.pyav")
+    except ImportError as error:
+        return "opencv", f"PyAV does not import ({error}): broken packets stay uncounted, AV1 unread"
+    return "av", "PyAV is installed: exact times, faults counted packet by packet"
+
+
+def _source(path: Path, decoder: str, fps: float | None, threads: int) -> Source:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return images.ImageSource(path, fps)
+    if not stat.S_ISREG(mode):
+        raise UnopenableError(f"{path}: neither a file nor a folder")
+    if decoder == "opencv":
+        return CvSource(path, threads)
+    try:
+        from flowkit.video.pyav import AvSource
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"decoder 'av' needs PyAV, which does not import: {error}; install `av` or choose 'opencv'"
+        ) from error
+    return AvSource(path, threads)
+
+
+def _check_window(start: float | None, end: float | None) -> None:
+    for name, seconds in (("start_seconds", start), ("end_seconds", end)):
+        if seconds is not None:
+            check_range(name, seconds, 0, math.inf, bounds="[)", unit="s")
+    if start is not None and end is not None and end <= start:
+        raise InvalidParameterError(f"end_seconds must lie behind start_seconds, got {start} to {end}")
+
+
+def _at(seconds: float | None, reason: str) -> str:
+    return reason if seconds is None else f"at {seconds:.2f} s: {reason}"

