@@ -45,16 +45,6 @@ class VideoTask:
     servers: tuple[str, ...] = ()
 
 
-@functools.lru_cache(maxsize=2)
-def _solver(backend: str, params: TVL1Params) -> Solver:
-    return choose_backend(backend, params).solver
-
-
-@functools.lru_cache(maxsize=2)
-def _remote_solver(servers: tuple[str, ...]) -> RemoteSolver:
-    return RemoteSolver(servers)
-
-
 def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
     """Extract one video and commit its part.
 
@@ -68,21 +58,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         The disk is full.
     """
     began = time.perf_counter()
-    solver: Solver
-    if task.servers:
-        first = worker.slot % len(task.servers)
-        solver = _remote_solver(task.servers[first:] + task.servers[:first])
-    else:
-        solver = _solver(task.backend, task.params)
-    config = PipelineConfig(
-        options=task.options,
-        resize=task.resize,
-        solver=solver,
-        decoder=task.decoder,
-        fps=task.fps,
-        solver_elsewhere=bool(task.servers),
-    )
-    pipeline = Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
+    pipeline = _pipeline(task, worker)
     with pipeline.clock.stage("fingerprint"):
         state = _fingerprint(task.source)
     parts = PartsFolder(task.store)
@@ -90,7 +66,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
     ) as sink:
         decoded = pipeline.run(sink, worker.report)
-        record = _record(task, decoded, sink, solver)
+        record = _record(task, decoded, sink, pipeline.config.solver)
         with pipeline.clock.stage("write"):
             record = sink.commit(record)
     return VideoOutcome(
@@ -105,6 +81,36 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         stages=dict(pipeline.clock.seconds),
         warnings=_warnings(record, decoded, task.options),
     )
+
+
+def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
+    config = PipelineConfig(
+        options=task.options,
+        resize=task.resize,
+        solver=_engine(task, worker.slot),
+        decoder=task.decoder,
+        fps=task.fps,
+        solver_elsewhere=bool(task.servers),
+    )
+    return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
+
+
+def _engine(task: VideoTask, slot: int) -> Solver:
+    if not task.servers:
+        return _solver(task.backend, task.params)
+    # Workers begin with different servers.
+    first = slot % len(task.servers)
+    return _remote_solver(task.servers[first:] + task.servers[:first])
+
+
+@functools.lru_cache(maxsize=2)
+def _solver(backend: str, params: TVL1Params) -> Solver:
+    return choose_backend(backend, params).solver
+
+
+@functools.lru_cache(maxsize=2)
+def _remote_solver(servers: tuple[str, ...]) -> RemoteSolver:
+    return RemoteSolver(servers)
 
 
 def _fingerprint(source: VideoSource) -> SourceFingerprint:

@@ -116,7 +116,7 @@ def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> t
         return None
     expected = ", ".join(sorted({template.name(1) for template in templates}))
     return "unknown_names", (
-        f"{len(images)} images such as {images[0]}, none called as {expected}; "
+        f"{len(images)} pictures such as {images[0]}, none called as {expected}; "
         "choose another --layout or give --template"
     )
 
@@ -160,7 +160,7 @@ def inspect(
     if not x and not y:
         raise FolderError("no_flow", f"no flow, expected {layout.file_name('x', 0)} and on")
     if len(x) != len(y):
-        raise FolderError("uneven_flow", f"{len(x)} flow images of x and {len(y)} of y")
+        raise FolderError("uneven_flow", f"{len(x)} flow pictures of x and {len(y)} of y")
     flow = tuple((folder / a, folder / b) for a, b in zip(x, y, strict=True))
     if not frames:
         return ClipFiles(frames=(), flow=flow)
@@ -212,7 +212,7 @@ def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
         what = "lacks" if missing else f"starts before {first} with"
         raise FolderError(
             "missing_files",
-            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} images, {min(numbers)} to "
+            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} pictures, {min(numbers)} to "
             f"{max(numbers)}); a layout that starts elsewhere needs --first-index",
         )
     return list(numbers.values())

@@ -141,7 +141,7 @@ def _read(path: Path, size: tuple[int, int]) -> bytes:
     if found != size:
         raise FolderError(
             "size_mismatch",
-            f"{path} is {found[1]}x{found[0]}, the first flow image {size[1]}x{size[0]}; "
+            f"{path} is {found[1]}x{found[0]}, the first flow picture {size[1]}x{size[0]}; "
             "frames and flow of a clip must have one size",
         )
     return data

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowkit import atomic
+from flowkit.errors import StoreBusyError
+from flowkit.extraction.plan import Plan
+from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.store.inventory import inventory
+from flowkit.store.parts import PartsFolder
+from flowkit.store.schema import Failure
+from tests.rawframes.conftest import make_options, write_clip
+
+
+def source(name: str) -> VideoSource:
+    return VideoSource(path=Path(f"{name}.avi"), video_id=name)
+
+
+def planned(store: Path, *todo: str, changed: tuple[str, ...] = ()) -> StoreSetup:
+    plan = Plan(
+        todo=tuple(map(source, todo)),
+        stored=(),
+        changed=tuple(map(source, changed)),
+        replaced=frozenset(),
+    )
+    return StoreSetup(store=store, options=make_options(), plan=plan, found=inventory(store))
+
+
+def fill(
+    setup: StoreSetup, *outcomes: VideoOutcome, known: tuple[Failure, ...] = ()
+) -> tuple[VideoOutcome, ...]:
+    return fill_store(setup, lambda: outcomes, changed="it has changed", shard_bytes=1 << 30, known=known)
+
+
+def ledger(store: Path) -> dict[str, str]:
+    return {failure.source: failure.reason for failure in inventory(store).failures}
+
+
+def failed(name: str, reason: str = "decode_error") -> VideoOutcome:
+    return failed_video(source(name), reason, "a detail")
+
+
+def stored(store: Path, name: str) -> VideoOutcome:
+    write_clip(store, name, make_options(), n_frames=2, seed=0)
+    return VideoOutcome(video_id=name, source=f"{name}.avi", status="stored")
+
+
+def test_committed_parts_are_packed_and_failures_stand_in_the_ledger(store: Path) -> None:
+    setup = planned(store, "a", "b")
+    outcomes = fill(setup, stored(store, "a"), failed("b"))
+    assert [outcome.status for outcome in outcomes] == ["stored", "failed"]
+    assert list(inventory(store).records) == ["a"]
+    assert ledger(store) == {"b.avi": "decode_error"}
+    assert not PartsFolder(store).path.exists()
+
+
+def test_earlier_failures_stay_until_their_source_is_tried_again(store: Path) -> None:
+    fill(planned(store, "a", "b", "c"), stored(store, "a"), failed("b"), failed("c"))
+    fill(planned(store, "c"), failed("c", "too_short"))
+    assert ledger(store) == {"b.avi": "decode_error", "c.avi": "too_short"}
+    fill(planned(store, "b"), stored(store, "b"))
+    assert ledger(store) == {"c.avi": "too_short"}
+
+
+def test_a_changed_source_is_an_outcome_and_no_line_of_the_ledger(store: Path) -> None:
+    fill(planned(store, "a"), stored(store, "a"))
+    (outcome,) = fill(planned(store, changed=("a",)))
+    assert (outcome.video_id, outcome.reason) == ("a", "source_changed")
+    assert outcome.failure is not None
+    assert outcome.failure.detail == "it has changed"
+    assert ledger(store) == {}
+
+
+def test_failures_from_before_the_run_take_the_place_of_their_earlier_lines(store: Path) -> None:
+    known = (Failure(source="empty", reason="empty_folder", detail="the folder is empty"),)
+    fill(planned(store, "a"), stored(store, "a"), known=known)
+    fill(planned(store, "b"), failed("b"), known=known)
+    assert ledger(store) == {"empty": "empty_folder", "b.avi": "decode_error"}
+    assert len(inventory(store).failures) == 2
+
+
+def test_work_that_ends_early_leaves_its_parts_and_no_temporaries(store: Path) -> None:
+    parts = PartsFolder(store)
+
+    def interrupted() -> list[VideoOutcome]:
+        stored(store, "a")
+        # As an ended worker leaves it: nobody in this process writes it.
+        atomic.temporary_path(parts.part_path("b")).write_bytes(b"half a part")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_store(planned(store, "a", "b"), interrupted, changed="", shard_bytes=1 << 30)
+    assert sorted(path.name for path in parts.path.iterdir()) == ["a.h5", "lock"]
+    assert not store.exists()
+
+
+def test_a_store_that_another_run_fills_is_refused(store: Path) -> None:
+    with PartsFolder(store).lock(), pytest.raises(StoreBusyError):
+        fill(planned(store, "a"), failed("a"))
