@@ -26,7 +26,7 @@ def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> N
 
     Frames and flow are moved as they are stored; STORE stays as it is.
     """
-    from flowkit.store.rework import relabel
+    from flowkit.store.tools.combine import relabel
 
     rows = csv.DictReader(labels)
     if not {"id", "label"} <= set(rows.fieldnames or []):

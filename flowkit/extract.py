@@ -17,9 +17,9 @@ from flowkit.job import Job, VideoOutcome, failed, run_job
 from flowkit.plan import Plan, check_options, make_plan
 from flowkit.progress import Meter, Progress
 from flowkit.store.inventory import Inventory, inventory
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.remote import ServerConfig, Servers, count_gpus
 from flowkit.video import default_decoder

@@ -15,8 +15,8 @@ from flowkit.inputs import VideoSource
 from flowkit.pipeline import Decoded, Pipeline, PipelineConfig
 from flowkit.plan import fingerprint
 from flowkit.sink import Sink
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
+from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.remote import RemoteSolver

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Self
 
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
-from flowkit.store.writer import PartWriter
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.extract import ExtractConfig, Progress
 from flowkit.frames import ResizeRule
 from flowkit.inputs import find_sources
-from flowkit.store.parts import PartsFolder
+from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.remote import ServerConfig
 from tests import clips

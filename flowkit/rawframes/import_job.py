@@ -19,9 +19,9 @@ from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codec import EncodedFlow, jpeg_size
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
-from flowkit.store.writer import PartWriter
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 IMPORTED = "imported"
 """What stands where a store names the preset, the engine and the resize rule of its own work."""

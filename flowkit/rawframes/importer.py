@@ -23,9 +23,9 @@ from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
 from flowkit.rawframes.running import Progress, run_tasks
 from flowkit.store.inventory import Inventory, inventory
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, FieldOptions, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,8 +16,7 @@ from pathlib import Path
 import h5py
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from flowkit.store import guard, index
-from flowkit.store.parts import PartsFolder, shards_path
+from flowkit.store import checked_hdf5, index
 from flowkit.store.schema import (
     NEXT_SHARD,
     SHARD_COLUMNS,
@@ -27,6 +26,7 @@ from flowkit.store.schema import (
     VideoRecord,
 )
 from flowkit.store.tables import all_rows, read_table
+from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 _SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
 
@@ -117,7 +117,7 @@ def survey(store_path: Path) -> Files:
     table: tuple[Shard, ...] = ()
     next_shard, single = 0, False
     if store_path.exists():
-        with guard.open_file(store_path) as file, guard.contained(store_path):
+        with checked_hdf5.open_file(store_path) as file, checked_hdf5.contained(store_path):
             single = SHARD_TABLE not in file
             if not single:
                 table, next_shard = read_shard_table(file)
@@ -138,7 +138,7 @@ def survey(store_path: Path) -> Files:
 def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
     """Return the shards that a master names, and the number of the next one."""
     rows = read_table(file, SHARD_TABLE, SHARD_COLUMNS)
-    next_shard = guard.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
+    next_shard = checked_hdf5.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
     if not isinstance(next_shard, int):
         raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
     return tuple(Shard(**row) for row in all_rows(rows, SHARD_COLUMNS)), next_shard
@@ -196,10 +196,10 @@ class _Gathering:
 
     def add_head(self, files: Files) -> None:
         path = files.store_path
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, shards = index.read_index(file)
             self.labels, self.failures = index.read_labels(file), index.read_failures(file)
-            self.options = guard.read_options(file)
+            self.options = checked_hdf5.read_options(file)
         known = {shard.number for shard in files.table}
         for video_id, record in records.items():
             if not files.single and shards[video_id] not in known:
@@ -208,9 +208,9 @@ class _Gathering:
             self.places[video_id] = path if files.single else files.shard_path(shards[video_id])
 
     def add_file(self, path: Path) -> None:
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, _ = index.read_index(file)
-            self.options = self.options or guard.read_options(file)
+            self.options = self.options or checked_hdf5.read_options(file)
         self.records |= records
         self.places |= dict.fromkeys(records, path)
 
@@ -231,8 +231,8 @@ class _Gathering:
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
     """Return the record of a part's one video, and its options."""
-    with guard.open_file(path) as file, guard.contained(path):
-        ids = guard.video_ids(file)
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        ids = checked_hdf5.video_ids(file)
         if len(ids) != 1:
             raise StoreCorruptError(f"the part {path} holds {len(ids)} videos, expected 1")
-        return guard.read_record(file, ids[0]), guard.read_options(file)
+        return checked_hdf5.read_record(file, ids[0]), checked_hdf5.read_options(file)

@@ -29,7 +29,8 @@ from flowkit.errors import (
     StoreFormatError,
     StoreNotFoundError,
 )
-from flowkit.store import guard, index
+from flowkit.store import checked_hdf5 as guard
+from flowkit.store import index
 from flowkit.store.clip import Clip as Clip
 from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
@@ -41,7 +42,6 @@ from flowkit.store.info import StoreInfo as StoreInfo
 from flowkit.store.info import sums
 from flowkit.store.inventory import read_shard_table, shard_name
 from flowkit.store.memory import keep_freed_memory
-from flowkit.store.parts import shards_path
 from flowkit.store.schema import (
     INDEX_COLUMNS,
     INDEX_VIDEOS,
@@ -52,6 +52,7 @@ from flowkit.store.schema import (
 )
 from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.tables import read_table
+from flowkit.store.write.parts_folder import shards_path
 
 _MATCHED_IDS = 5000
 _OUT_EACH = 3

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreFormatError
-from flowkit.store import guard
+from flowkit.store import checked_hdf5
 from flowkit.store.schema import Columns, Scalar
 
 _NUMBERS = {int: "<i8", float: "<f8"}
@@ -41,7 +41,7 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[Any]:
     StoreFormatError
         A column is missing or of another type.
     """
-    node = guard.dataset(parent, name, dtype=None, shape=(None,))
+    node = checked_hdf5.dataset(parent, name, dtype=None, shape=(None,))
     names = node.dtype.names or ()
     for column, kind in columns.items():
         fits = column in names and (

@@ -7,9 +7,9 @@ import pytest
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store.inventory import inventory, survey
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder, shards_path
 from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 from .conftest import MakePart, MakeStore, make_record
 

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
-from flowkit.store.pack import finalize, ledger_path
-from flowkit.store.parts import PartsFolder, parts_path, shards_path
 from flowkit.store.reader import open_store
-from flowkit.store.rework import merge, relabel, subset
 from flowkit.store.schema import Failure, StoreOptions
-from flowkit.store.verify import verify
-
-from .conftest import make_options, make_record, write_part
+from flowkit.store.tools.combine import merge, relabel, subset
+from flowkit.store.tools.verify import verify
+from flowkit.store.write.pack import finalize, ledger_path
+from flowkit.store.write.parts_folder import PartsFolder, parts_path, shards_path
+from tests.store.conftest import make_options, make_record, write_part
 
 Videos = dict[str, int]
 

@@ -7,12 +7,12 @@ import dataclasses
 from pathlib import Path
 
 from flowkit.errors import StoreError
-from flowkit.store import guard, index
+from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
-from flowkit.store.pack import Lists, write_container, write_master
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, VideoRecord
-from flowkit.store.verify import FileReport, check_file, check_shard, verify
+from flowkit.store.tools.verify import FileReport, check_file, check_shard, verify
+from flowkit.store.write.pack import Lists, write_container, write_master
+from flowkit.store.write.parts_folder import PartsFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,7 @@ def _shard_reports(files: Files) -> dict[int, FileReport]:
 def _indexed(path: Path) -> dict[str, int]:
     """Return the ids of the index and their shards; none if it cannot be read."""
     try:
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             return index.read_index(file)[1]
     except StoreError:
         return {}
@@ -109,10 +109,10 @@ def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
     """Return the store's options and, as far as they can be read, its labels and failures."""
     labels = tuple(sorted({record.label for record in records.values() if record.label}))
     failures: tuple[Failure, ...] = ()
-    with guard.open_file(path) as file, guard.contained(path):
-        options = guard.read_options(file)
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        options = checked_hdf5.read_options(file)
         try:
-            with guard.contained(path):
+            with checked_hdf5.contained(path):
                 labels, failures = index.read_labels(file), index.read_failures(file)
         except StoreError:
             # What remains tells the labels; failures come back when they fail again.

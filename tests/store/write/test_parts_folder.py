@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
 from flowkit.store.inventory import inventory, read_part
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder, part_key
 from flowkit.store.reader import open_store
 from flowkit.store.schema import FieldOptions, SourceFingerprint, StoreOptions, VideoRecord
-
-from .conftest import MakePart, make_flow, make_options, make_record, write_part
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder, part_key
+from tests.store.conftest import MakePart, make_flow, make_options, make_record, write_part
 
 IDS = st.lists(st.text("aA.~%/ü é\n0", min_size=1, max_size=200), min_size=2, max_size=4, unique=True)
 

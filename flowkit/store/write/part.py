@@ -26,7 +26,6 @@ from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import I8_FILL, I16_FILL
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.outfile import Hdf5Writer
 from flowkit.store.schema import (
     DEFLATE_LEVEL,
     FORMAT,
@@ -38,6 +37,7 @@ from flowkit.store.schema import (
     check_video_id,
     field_names,
 )
+from flowkit.store.write.hdf5_file import Hdf5Writer
 
 SPOOL_BYTES = 8 << 20
 COPY_BYTES = 4 << 20

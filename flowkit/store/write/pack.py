@@ -18,10 +18,8 @@ import h5py
 
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import guard, index, places
+from flowkit.store import checked_hdf5, index, places
 from flowkit.store.inventory import Files, Inventory, Shard, shard_name, survey, take_inventory
-from flowkit.store.outfile import hdf5_writer
-from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import (
     NEXT_SHARD,
     SHARD_COLUMNS,
@@ -34,7 +32,9 @@ from flowkit.store.schema import (
     check_id_set,
 )
 from flowkit.store.tables import write_table
-from flowkit.store.writer import write_attrs, write_root
+from flowkit.store.write.hdf5_file import hdf5_writer
+from flowkit.store.write.part import write_attrs, write_root
+from flowkit.store.write.parts_folder import PartsFolder
 
 DEFAULT_SHARD_BYTES = 4 << 30
 
@@ -130,8 +130,8 @@ class _Packer:
         if video_id not in replaced:
             return self.stock.records[video_id]
         path = self.places[video_id]
-        with guard.open_file(path) as file, guard.contained(path):
-            return guard.read_record(file, video_id)
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+            return checked_hdf5.read_record(file, video_id)
 
     def run(self, lists: Lists, shard_bytes: int) -> bool:
         """Write what is new; return whether anything was."""
@@ -199,7 +199,7 @@ class _Packer:
     def _move_single(self, number: int, stay: list[str], lists: Lists) -> None:
         """Make a shard of a single file: by a link if it stays as it is."""
         single = self.files.store_path
-        with guard.open_file(single) as file, guard.contained(single):
+        with checked_hdf5.open_file(single) as file, checked_hdf5.contained(single):
             whole = len(stay) == len(index.read_index(file)[0])
         if stay and not whole:
             self._write_shard(number, stay, lists)
@@ -270,8 +270,8 @@ def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, opti
     """Copy whole groups as they are stored, without decoding."""
     nested = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     nested.set_create_intermediate_group(True)
-    with guard.open_file(source) as file:
-        differences = guard.read_options(file).differences(options)
+    with checked_hdf5.open_file(source) as file:
+        differences = checked_hdf5.read_options(file).differences(options)
         if differences:
             raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
         for video_id in video_ids:

@@ -14,9 +14,9 @@ from pathlib import Path
 from flowkit import atomic
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
 from flowkit.store.inventory import survey, take_inventory
-from flowkit.store.pack import DEFAULT_SHARD_BYTES, Lists, write_container, write_ledger, write_master
-from flowkit.store.parts import PartsFolder, parts_path, shards_path
 from flowkit.store.schema import Failure, StoreOptions, VideoRecord, check_id_set
+from flowkit.store.write.pack import DEFAULT_SHARD_BYTES, Lists, write_container, write_ledger, write_master
+from flowkit.store.write.parts_folder import PartsFolder, parts_path, shards_path
 
 _NAMED = 5
 

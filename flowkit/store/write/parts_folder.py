@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
-from flowkit.store import guard
+from flowkit.store import checked_hdf5
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.schema import (
@@ -30,7 +30,7 @@ from flowkit.store.schema import (
     check_video_id,
     field_names,
 )
-from flowkit.store.writer import PartWriter
+from flowkit.store.write.part import PartWriter
 
 MAX_KEY_BYTES = 150
 LOCK_NAME = "lock"
@@ -260,8 +260,8 @@ def _trusted_record(
 
 
 def _read_part(path: Path, video_id: str) -> tuple[VideoRecord, StoreOptions]:
-    with guard.open_file(path) as file, guard.contained(path):
-        return guard.read_record(file, video_id), guard.read_options(file)
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        return checked_hdf5.read_record(file, video_id), checked_hdf5.read_options(file)
 
 
 def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
@@ -279,9 +279,9 @@ def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
 def _append(writer: PartWriter, path: Path) -> None:
     """Add what a segment holds to the whole."""
     try:
-        with guard.open_file(path) as file:
-            with guard.contained(path):
-                record = guard.read_record(file, writer.video_id)
+        with checked_hdf5.open_file(path) as file:
+            with checked_hdf5.contained(path):
+                record = checked_hdf5.read_record(file, writer.video_id)
                 video = Hdf5Video(file, record, writer.options)
             for pts, data in _frames(video, path):
                 writer.add_frame(pts, data)
@@ -295,14 +295,14 @@ def _append(writer: PartWriter, path: Path) -> None:
 
 # Generators, so that what goes wrong while writing is not taken for damage of what is read.
 def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]]:
-    with guard.contained(path):
+    with checked_hdf5.contained(path):
         stored = None if video.options.frame_codec == "none" else video.frames
         for index, pts in enumerate(video.pts.tolist()):
             yield pts, stored[index] if stored else None
 
 
 def _flow(video: Hdf5Video, name: str, path: Path) -> Iterator[EncodedFlow]:
-    with guard.contained(path):
+    with checked_hdf5.contained(path):
         field = video.field(name)
         for index in range(video.record.n_flow):
             yield field.encoded(index)
