@@ -9,6 +9,7 @@ from flowkit.store.codec import EncodedFlow
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
+from flowkit.store.write.segments import assemble, committed_segments
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,7 @@ class Sink:
         self._here = Totals()
         self._segments = 0
         self._committed = 0
-        segments = parts.committed_segments(video_id, options, state)
+        segments = committed_segments(parts, video_id, options, state)
         while self._segments in segments:
             self._committed += segments[self._segments].n_frames
             self._segments += 1
@@ -125,7 +126,7 @@ class Sink:
         if self._writer is None or self._segments:
             if self._writer is not None:
                 self._commit_segment(self._writer)
-            return self._parts.assemble(self._id, self._segments, record)
+            return assemble(self._parts, self._id, self._segments, record)
         whole = self._with_totals(record)
         self._writer.commit(whole)
         return whole

@@ -32,8 +32,7 @@ from flowkit.store.schema import (
     check_id_set,
 )
 from flowkit.store.tables import write_table
-from flowkit.store.write.hdf5_file import hdf5_writer
-from flowkit.store.write.part import write_attrs, write_root
+from flowkit.store.write.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.write.parts_folder import PartsFolder
 
 DEFAULT_SHARD_BYTES = 4 << 30
