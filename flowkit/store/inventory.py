@@ -1,9 +1,9 @@
-"""What there is of a store: its files, in whatever state a run left them, and what they hold.
+"""Inventory of a store: its files, in whatever state a run left them, and what they hold.
 
 A shard is committed before the master that names it, and its parts are removed in between; so
-after a kill there may be shards that no master names. Numbers tell what they are: they only
+after a kill there may be shards that no master names. Their numbers show which count: they only
 grow, and a master knows the next one. A shard of that number or above is newer than the master
-and counts; one below that is not in the table was replaced, and is rubbish.
+and counts; one below that is not in the table was replaced, and is a leftover.
 """
 
 from __future__ import annotations
@@ -64,13 +64,15 @@ class Files:
     """The files of a store."""
 
     store_path: Path
+    exists: bool
+    """There is a file at `store_path`; the shards may be there before it."""
     single: bool
     """The store's file holds the videos itself."""
     table: tuple[Shard, ...]
     """The shards that the master names."""
     pending: tuple[Path, ...]
     """Shards newer than the master, by number."""
-    rubbish: tuple[Path, ...]
+    leftover: tuple[Path, ...]
     """Shards that were replaced."""
     next_shard: int
 
@@ -95,13 +97,15 @@ class Inventory:
     """What a store and its parts hold; all empty where there is no store yet."""
 
     records: Mapping[str, VideoRecord]
-    places: Mapping[str, Path]
+    paths: Mapping[str, Path]
     """The file that holds each video."""
     options: StoreOptions | None
     labels: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     repeated: Mapping[str, Path]
     """Parts of videos that the store holds too; the store's count."""
+    superseded: frozenset[Path]
+    """Files with a video that a newer shard holds too."""
     damaged: Mapping[Path, str]
     """Parts that cannot be read, and why: their videos count as not there."""
 
@@ -116,7 +120,8 @@ def survey(store_path: Path) -> Files:
     """
     table: tuple[Shard, ...] = ()
     next_shard, single = 0, False
-    if store_path.exists():
+    exists = store_path.exists()
+    if exists:
         with checked_hdf5.open_file(store_path) as file, checked_hdf5.contained(store_path):
             single = SHARD_TABLE not in file
             if not single:
@@ -127,10 +132,11 @@ def survey(store_path: Path) -> Files:
     loose = sorted((path for path in found if path.name not in named), key=lambda p: shard_number(p.name))
     return Files(
         store_path=store_path,
+        exists=exists,
         single=single,
         table=table,
         pending=tuple(path for path in loose if shard_number(path.name) >= next_shard),
-        rubbish=tuple(path for path in loose if shard_number(path.name) < next_shard),
+        leftover=tuple(path for path in loose if shard_number(path.name) < next_shard),
         next_shard=max([next_shard, *(shard_number(path.name) + 1 for path in found)]),
     )
 
@@ -145,7 +151,7 @@ def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
 
 
 def inventory(store_path: Path | str) -> Inventory:
-    """Tell what a store and its parts hold, in whatever state a run left them.
+    """Return what a store and its parts hold, in whatever state a run left them.
 
     Raises
     ------
@@ -158,14 +164,14 @@ def inventory(store_path: Path | str) -> Inventory:
 
 
 def take_inventory(files: Files) -> Inventory:
-    """Tell what the files of a store and its parts hold; see `inventory`."""
+    """Return what the files of a store and its parts hold; see `inventory`."""
     if files.missing:
         raise StoreCorruptError(
             f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
             "put them back, or let `flowkit verify --repair` drop their videos"
         )
     gathering = _Gathering()
-    if files.store_path.exists():
+    if files.exists:
         gathering.add_head(files)
     # Shards newer than the master or the single file win: they were written to replace it.
     for path in files.pending:
@@ -173,11 +179,12 @@ def take_inventory(files: Files) -> Inventory:
     gathering.add_parts(PartsFolder(files.store_path))
     return Inventory(
         records=gathering.records,
-        places=gathering.places,
+        paths=gathering.paths,
         options=gathering.options,
         labels=gathering.labels,
         failures=gathering.failures,
         repeated=gathering.repeated,
+        superseded=frozenset(gathering.superseded),
         damaged=gathering.damaged,
     )
 
@@ -187,11 +194,12 @@ class _Gathering:
 
     def __init__(self) -> None:
         self.records: dict[str, VideoRecord] = {}
-        self.places: dict[str, Path] = {}
+        self.paths: dict[str, Path] = {}
         self.options: StoreOptions | None = None
         self.labels: tuple[str, ...] = ()
         self.failures: tuple[Failure, ...] = ()
         self.repeated: dict[str, Path] = {}
+        self.superseded: set[Path] = set()
         self.damaged: dict[Path, str] = {}
 
     def add_head(self, files: Files) -> None:
@@ -205,14 +213,15 @@ class _Gathering:
             if not files.single and shards[video_id] not in known:
                 raise StoreCorruptError(f"the index of {path} has {video_id!r} in an unknown shard")
             self.records[video_id] = record
-            self.places[video_id] = path if files.single else files.shard_path(shards[video_id])
+            self.paths[video_id] = path if files.single else files.shard_path(shards[video_id])
 
     def add_file(self, path: Path) -> None:
         with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, _ = index.read_index(file)
             self.options = self.options or checked_hdf5.read_options(file)
+        self.superseded |= {self.paths[k] for k in records if k in self.paths}
         self.records |= records
-        self.places |= dict.fromkeys(records, path)
+        self.paths |= dict.fromkeys(records, path)
 
     def add_parts(self, parts: PartsFolder) -> None:
         for path in parts.committed_parts():
@@ -226,7 +235,7 @@ class _Gathering:
                 continue
             self.options = self.options or options
             self.records[record.video_id] = record
-            self.places[record.video_id] = path
+            self.paths[record.video_id] = path
 
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:

@@ -23,8 +23,8 @@ from flowkit.store.schema import (
     field_names,
 )
 from flowkit.store.stored import ChunkField
-from flowkit.store.write.pack import file_sha256
 from flowkit.store.write.parts_folder import shards_path
+from flowkit.store.write.store_files import file_sha256
 
 Problems = dict[str, tuple[str, ...]]
 
