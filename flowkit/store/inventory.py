@@ -25,7 +25,6 @@ from flowkit.store.schema import (
     StoreOptions,
     VideoRecord,
 )
-from flowkit.store.tables import all_rows, read_table
 from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 _SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
@@ -143,11 +142,11 @@ def survey(store_path: Path) -> Files:
 
 def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
     """Return the shards that a master names, and the number of the next one."""
-    rows = read_table(file, SHARD_TABLE, SHARD_COLUMNS)
+    rows = index.read_table(file, SHARD_TABLE, SHARD_COLUMNS)
     next_shard = checked_hdf5.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
     if not isinstance(next_shard, int):
         raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
-    return tuple(Shard(**row) for row in all_rows(rows, SHARD_COLUMNS)), next_shard
+    return tuple(Shard(**row) for row in index.all_rows(rows, SHARD_COLUMNS)), next_shard
 
 
 def inventory(store_path: Path | str) -> Inventory:

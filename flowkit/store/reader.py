@@ -38,8 +38,8 @@ from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
 from flowkit.store.handles import Access as Access
 from flowkit.store.handles import AccessMethod, Handles, Source
 from flowkit.store.hdf5_video import Hdf5Video
-from flowkit.store.info import StoreInfo as StoreInfo
-from flowkit.store.info import sums
+from flowkit.store.index import StoreInfo as StoreInfo
+from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
 from flowkit.store.memory import keep_freed_memory
 from flowkit.store.schema import (
@@ -51,7 +51,6 @@ from flowkit.store.schema import (
     check_video_id,
 )
 from flowkit.store.stored import Extent, StoredVideo
-from flowkit.store.tables import read_table
 from flowkit.store.write.parts_folder import shards_path
 
 _MATCHED_IDS = 5000

@@ -28,7 +28,6 @@ from flowkit.store.schema import (
     StoreOptions,
     VideoRecord,
 )
-from flowkit.store.tables import write_table
 from flowkit.store.write.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.write.pack_plan import Sources
 
@@ -101,7 +100,7 @@ def write_master(
         write_attrs(file, {NEXT_SHARD: next_shard})
         index.write_lists(file, lists.labels, lists.failures)
         index.write_index(file, records, shards)
-        write_table(file, SHARD_TABLE, SHARD_COLUMNS, [dataclasses.asdict(shard) for shard in table])
+        index.write_table(file, SHARD_TABLE, SHARD_COLUMNS, [dataclasses.asdict(shard) for shard in table])
         file.create_group(SHARDS)
         file.create_group(VIDEOS)
         for shard in table:
