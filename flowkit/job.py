@@ -15,7 +15,17 @@ from flowkit.inputs import VideoSource
 from flowkit.pipeline import Decoded, Pipeline, PipelineConfig
 from flowkit.plan import fingerprint
 from flowkit.sink import Sink
-from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
+from flowkit.store.record import (
+    DecodeStatus,
+    Failure,
+    SolverRecord,
+    SourceFingerprint,
+    SourceShape,
+    StoredVideoShape,
+    TimeRange,
+    VideoRecord,
+)
+from flowkit.store.schema import StoreOptions
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
@@ -149,31 +159,31 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
 
 def _record(job: Job, decoded: Decoded, sink: Sink, state: SourceFingerprint, solver: Solver) -> VideoRecord:
     info, report = decoded.info, decoded.report
-    return VideoRecord(
-        video_id=job.source.video_id,
+    return VideoRecord.of(
+        job.source.video_id,
         label=job.source.label,
-        width=sink.width,
-        height=sink.height,
-        source_width=info.width,
-        source_height=info.height,
-        rotation=info.rotation,
-        fps=decoded.fps,
-        n_frames=decoded.n_frames,
-        n_flow=decoded.n_flow,
-        backend=solver.name,
-        device=solver.device,
-        opencv_version=solver.version if solver.name == "opencv" else "",
-        status="truncated" if report.truncated else "ok",
-        status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
-        skipped_frames=report.skipped_frames,
-        pts_repaired=int(report.pts_repaired),
-        source_name=state.name,
-        source_bytes=state.bytes,
-        source_mtime_ns=state.mtime_ns,
-        source_sha256=state.sha256,
-        deviations="; ".join(solver.deviations),
-        start_seconds=job.source.start_seconds,
-        end_seconds=job.source.end_seconds,
+        stored=StoredVideoShape(
+            width=sink.width,
+            height=sink.height,
+            fps=decoded.fps,
+            n_frames=decoded.n_frames,
+            n_flow=decoded.n_flow,
+        ),
+        source=state,
+        source_shape=SourceShape(source_width=info.width, source_height=info.height, rotation=info.rotation),
+        solver=SolverRecord(
+            backend=solver.name,
+            device=solver.device,
+            opencv_version=solver.version if solver.name == "opencv" else "",
+            deviations="; ".join(solver.deviations),
+        ),
+        decoding=DecodeStatus(
+            status="truncated" if report.truncated else "ok",
+            status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
+            skipped_frames=report.skipped_frames,
+            pts_repaired=int(report.pts_repaired),
+        ),
+        times=TimeRange(start_seconds=job.source.start_seconds, end_seconds=job.source.end_seconds),
     )
 
 

@@ -6,7 +6,14 @@ import dataclasses
 from typing import Self
 
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
+from flowkit.store.record import (
+    SolverRecord,
+    SourceFingerprint,
+    SourceShape,
+    StoredVideoShape,
+    VideoRecord,
+)
+from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
@@ -150,20 +157,18 @@ class Sink:
         return self._writer
 
     def _commit_segment(self, writer: PartWriter) -> None:
-        record = VideoRecord(
-            video_id=self._id,
-            width=self.width,
-            height=self.height,
-            source_width=self.width,
-            source_height=self.height,
-            fps=0.0,
-            n_frames=writer.n_frames,
-            n_flow=self._here.n_flow,
-            backend="",
-            source_name=self._state.name,
-            source_bytes=self._state.bytes,
-            source_mtime_ns=self._state.mtime_ns,
-            source_sha256=self._state.sha256,
+        record = VideoRecord.of(
+            self._id,
+            stored=StoredVideoShape(
+                width=self.width,
+                height=self.height,
+                fps=0.0,
+                n_frames=writer.n_frames,
+                n_flow=self._here.n_flow,
+            ),
+            source=self._state,
+            source_shape=SourceShape(source_width=self.width, source_height=self.height),
+            solver=SolverRecord(backend=""),
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

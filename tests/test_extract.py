@@ -134,7 +134,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
 ) -> None:
     config = dataclasses.replace(SMALL, segment_frames=2)
     with monkeypatch.context() as patch:
-        patch.setattr(PartsFolder, "assemble", lambda *_: (_ for _ in ()).throw(Stop))
+        patch.setattr("flowkit.sink.assemble", lambda *_: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
             run(videos, store, config)
     assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each of these may import only flowkit modules of its own set or of an earlier one.
 RANKS: list[set[str]] = [
     {"flowkit.errors", "flowkit.atomic", "flowkit.tvl1.params", "flowkit.tvl1.pairs"},
-    {"flowkit.store.ids", "flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
+    {"flowkit.store.record", "flowkit.store.schema", "flowkit.jpeg", "flowkit.quantize", "flowkit.frames"},
     {"flowkit.tvl1.codes"},
     {"flowkit.video_source", "flowkit.video_clock", "flowkit.lists"},
     {

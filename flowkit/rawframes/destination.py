@@ -24,7 +24,7 @@ from typing import Any
 
 from flowkit import atomic
 from flowkit.errors import InputError, StoreBusyError, StoreOptionsError
-from flowkit.store.ids import check_video_id
+from flowkit.store.schema import check_video_id
 from flowkit.store.write.parts_folder import part_key
 
 CONTROL = ".flowkit-export"

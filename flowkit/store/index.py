@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store import checked_hdf5
+from flowkit.store.record import Columns, Failure, Scalar, VideoRecord
 from flowkit.store.schema import (
     FAILURE_COLUMNS,
     FAILURES,
@@ -28,11 +29,7 @@ from flowkit.store.schema import (
     LABEL_COLUMNS,
     LABELS,
     VIDEOS,
-    Columns,
-    Failure,
-    Scalar,
     StoreOptions,
-    VideoRecord,
 )
 
 NO_SHARD = -1

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.store.codec import encode_flow
-from flowkit.store.schema import FieldOptions, StoreOptions, VideoRecord, field_names
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder

@@ -7,7 +7,8 @@ import pytest
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store.inventory import inventory, survey
-from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.record import Failure
+from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.parts_folder import PartsFolder, shards_path
 

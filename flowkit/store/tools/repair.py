@@ -10,7 +10,7 @@ from pathlib import Path
 from flowkit.errors import StoreError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
-from flowkit.store.schema import Failure, VideoRecord
+from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.tools.verify import FileReport, check_file, check_shard, verify
 from flowkit.store.write.pack import carry_out
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile

@@ -14,14 +14,8 @@ from flowkit.quantize import I8_FILL, I16_FILL
 from flowkit.store import checked_hdf5, index, places
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
-from flowkit.store.schema import (
-    FILE_BYTES,
-    INDEX,
-    SHARD_TABLE,
-    StoreOptions,
-    VideoRecord,
-    field_names,
-)
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
 from flowkit.store.stored import ChunkField
 from flowkit.store.write.parts_folder import shards_path
 from flowkit.store.write.store_files import file_sha256

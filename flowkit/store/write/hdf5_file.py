@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import flowkit
-from flowkit.store.schema import FORMAT, LIBVER, VERSION, Attributes, StoreOptions
+from flowkit.store.record import Attributes
+from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
 
 CHECKED_CHUNK = 4096
 

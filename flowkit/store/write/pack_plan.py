@@ -1,4 +1,4 @@
-"""The plan of packing: which files a store will have, where each one's videos come from, in which order.
+"""The plan of packing: the files that a store will have, and where the videos of each come from.
 
 Pure: plain values in, plain values out, nothing is read or written. `flowkit.store.write.pack`
 carries a plan out file by file. A kill between any two of its steps leaves each video in some file
@@ -40,7 +40,7 @@ class Holdings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PackRules:
-    """What a run asks of the store to be."""
+    """Demands of a run on the store that is to be."""
 
     shard_bytes: int
     """The size beyond which a store is split, and of its new shards."""

@@ -22,14 +22,8 @@ from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import I8_FILL, I16_FILL
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.schema import (
-    DEFLATE_LEVEL,
-    VIDEOS,
-    StoreOptions,
-    VideoRecord,
-    check_video_id,
-    field_names,
-)
+from flowkit.store.record import VideoRecord, check_video_id
+from flowkit.store.schema import DEFLATE_LEVEL, VIDEOS, StoreOptions, field_names
 from flowkit.store.write.hdf5_file import Hdf5Writer, write_attrs, write_checked, write_root
 
 SPOOL_BYTES = 8 << 20

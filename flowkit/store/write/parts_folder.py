@@ -20,9 +20,7 @@ from urllib.parse import quote
 
 from flowkit import atomic
 from flowkit.errors import StoreBusyError
-from flowkit.store.schema import (
-    check_video_id,
-)
+from flowkit.store.record import check_video_id
 
 MAX_KEY_BYTES = 150
 LOCK_NAME = "lock"

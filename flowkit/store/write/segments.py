@@ -10,7 +10,8 @@ from flowkit.errors import StoreCorruptError, StoreError
 from flowkit.store import checked_hdf5
 from flowkit.store.codec import EncodedFlow
 from flowkit.store.hdf5_video import Hdf5Video
-from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 

@@ -18,23 +18,15 @@ from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store import checked_hdf5, index, places
 from flowkit.store.inventory import Files, Shard, shard_name
-from flowkit.store.schema import (
-    NEXT_SHARD,
-    SHARD_COLUMNS,
-    SHARD_TABLE,
-    SHARDS,
-    VIDEOS,
-    Failure,
-    StoreOptions,
-    VideoRecord,
-)
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, SHARDS, VIDEOS, StoreOptions
 from flowkit.store.write.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.write.pack_plan import Sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Lists:
-    """What a store holds besides its videos."""
+    """The options, class names and failures of a store."""
 
     options: StoreOptions
     labels: tuple[str, ...]

@@ -7,7 +7,8 @@ import pytest
 
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
 from flowkit.store.reader import open_store
-from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.record import Failure
+from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.combine import merge, relabel, subset
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.pack import finalize

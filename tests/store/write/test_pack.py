@@ -18,7 +18,8 @@ from flowkit import atomic
 from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
 from flowkit.store.inventory import inventory
 from flowkit.store.reader import open_store
-from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.record import Failure
+from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.verify import verify
 from flowkit.store.write import pack
 from flowkit.store.write.pack import finalize

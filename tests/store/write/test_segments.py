@@ -9,7 +9,8 @@ import pytest
 
 from flowkit.errors import StoreCorruptError, StoreError
 from flowkit.store.reader import open_store
-from flowkit.store.schema import FieldOptions, SourceFingerprint, StoreOptions, VideoRecord
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
