@@ -210,6 +210,13 @@ def test_shards_without_a_master_get_one() -> None:
     assert disk.next_shard == 5
 
 
+def test_shard_newer_than_the_master_is_named_by_the_next() -> None:
+    disk = Disk(master={"a": 0}, shards={0: {"a": 1}, 1: {"b": 2}}, next_shard=1)
+    plan = disk.packed(PackRules(shard_bytes=MANY))
+    assert (plan.changed, actions(plan)) == (True, [("kept", 0, ("a",)), ("kept", 1, ("b",))])
+    assert (disk.master, disk.next_shard) == ({"a": 0, "b": 1}, 2)
+
+
 def test_other_lists_alone_write_the_master_and_no_shard() -> None:
     disk = Disk(master={"a": 0}, shards={0: {"a": 1}}, next_shard=1)
     assert not disk.packed(PackRules(shard_bytes=MANY)).changed
@@ -317,6 +324,8 @@ def test_files_of_which_all_stays_are_not_written(disk: Disk, asked: PackRules) 
 @given(disks(), rules())
 def test_packing_again_changes_nothing(disk: Disk, asked: PackRules) -> None:
     disk.packed(asked)
+    files = disk.holdings().files
+    assert (files.exists, files.pending, files.leftover) == (True, (), ())
     again = plan_pack(disk.holdings(), asked, lists_changed=False)
     assert (again.changed, again.removed) == (False, ())
     assert all(file.action == "kept" for file in again.files)
