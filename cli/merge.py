@@ -16,7 +16,7 @@ def command(stores: tuple[Path, ...], out: Path) -> None:
     Frames and flow are moved as they are stored. STORES stay as they are: such as those that
     `flowkit extract --shard 1/4`, 2/4, ... made on several machines.
     """
-    from flowkit.store.rework import merge
+    from flowkit.store.tools.combine import merge
 
     merged = merge(stores, out)
     click.echo(f"{out}: {len(merged.records)} videos of {len(stores)} stores", err=True)

@@ -50,7 +50,7 @@ def command(
 
     Exit status: 0 all predicted, 1 some failed, 2 nothing could start.
     """
-    from flowkit.store.schema import Failure
+    from flowkit.store.record import Failure
     from gating.prediction import predict
 
     failed = False

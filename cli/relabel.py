@@ -26,7 +26,7 @@ def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> N
 
     Frames and flow are moved as they are stored; STORE stays as it is.
     """
-    from flowkit.store.rework import relabel
+    from flowkit.store.tools.combine import relabel
 
     rows = csv.DictReader(labels)
     if not {"id", "label"} <= set(rows.fieldnames or []):
@@ -34,4 +34,4 @@ def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> N
     given = {row["id"]: row["label"] for row in rows}
     names = None if classes is None else [line.strip() for line in classes if line.strip()]
     done = relabel(store, out, given, classes=names)
-    click.echo(f"{out}: {len(done.restated)} labels changed, {len(done.labels)} classes", err=True)
+    click.echo(f"{out}: {len(done.relabelled)} labels changed, {len(done.labels)} classes", err=True)

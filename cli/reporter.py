@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowkit.rawframes.export_plan import ExportSetup
     from flowkit.rawframes.export_worker import UnitOutcome
     from flowkit.rawframes.importer import ImportReport, ImportSetup
-    from flowkit.store.schema import Failure
+    from flowkit.store.record import Failure
 
 
 class Reporter:

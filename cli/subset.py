@@ -23,7 +23,7 @@ def command(store: Path, ids: TextIO, out: Path) -> None:
 
     Frames and flow are moved as they are stored. Class names and their order stay.
     """
-    from flowkit.store.rework import subset
+    from flowkit.store.tools.combine import subset
 
     wanted = [line.strip() for line in ids if line.strip() and not line.startswith("#")]
     part = subset(store, out, wanted)

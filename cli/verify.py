@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from flowkit.store.verify import VerifyReport
+    from flowkit.store.tools.verify import VerifyReport
 
 
 @click.command("verify")
@@ -28,8 +28,8 @@ def command(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> 
 
     Exit status: 0 sound, 1 not (with --repair: something was broken and is dropped).
     """
-    from flowkit.store.repair import repair as drop_broken
-    from flowkit.store.verify import verify
+    from flowkit.store.tools.repair import repair as drop_broken
+    from flowkit.store.tools.verify import verify
 
     report = verify(store)
     if as_json:

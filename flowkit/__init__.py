@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowkit.frames import ResizeRule
     from flowkit.store.reader import Clip, Store
     from flowkit.store.reader import open_store as open
-    from flowkit.store.verify import verify
+    from flowkit.store.tools.verify import verify
     from flowkit.tvl1.backend import available_backends
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
@@ -61,7 +61,7 @@ _HOMES = {
     "probe": "flowkit.video.reader",
     "tvl1_flow": "flowkit.tvl1.flow",
     "tvl1_flow_batch": "flowkit.tvl1.flow",
-    "verify": "flowkit.store.verify",
+    "verify": "flowkit.store.tools.verify",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.store.codec import encode_flow
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import Failure, FieldOptions, StoreOptions, VideoRecord
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 Flow = NDArray[np.float32]
 

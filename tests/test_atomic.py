@@ -18,8 +18,8 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import NoSpaceError, StoreBusyError
 from flowkit.flo import write_flo
 from flowkit.rawframes.destination import Destination
-from flowkit.store.pack import write_ledger
-from flowkit.store.schema import Failure
+from flowkit.store.record import Failure
+from flowkit.store.write.store_files import write_ledger
 from flowkit.tvl1.cuda import modules as cuda_kernels
 
 ROOT = Path(__file__).resolve().parent.parent

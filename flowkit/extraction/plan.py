@@ -11,7 +11,8 @@ from pathlib import Path
 from flowkit.errors import StoreOptionsError
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
-from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import StoreOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

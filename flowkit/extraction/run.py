@@ -18,7 +18,7 @@ from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video,
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Kind, Progress, run_tasks
 from flowkit.store.inventory import inventory
-from flowkit.store.schema import Failure
+from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
 from flowkit.video.reader import default_decoder

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from flowkit.errors import InputError
 from flowkit.lists import ListEntry
-from flowkit.store.schema import check_id_set, check_video_id, encode_video_id
+from flowkit.store.record import check_id_set, check_video_id, encode_video_id
 from flowkit.video.reader import VIDEO_SUFFIXES, is_image_folder
 
 

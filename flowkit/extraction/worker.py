@@ -15,9 +15,19 @@ from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import (
+    DecodeStatus,
+    SolverRecord,
+    SourceFingerprint,
+    SourceShape,
+    StoredVideoShape,
+    TimeRange,
+    VideoRecord,
+)
+from flowkit.store.schema import StoreOptions, field_names
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
+from flowkit.store.write.segments import assemble, committed_segments
 from flowkit.tvl1.backend import Solver, choose_backend
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
@@ -123,31 +133,31 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
 
 def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -> VideoRecord:
     info, report, state = decoded.info, decoded.report, sink.state
-    return VideoRecord(
-        video_id=task.source.video_id,
+    return VideoRecord.of(
+        task.source.video_id,
         label=task.source.label,
-        width=sink.width,
-        height=sink.height,
-        source_width=info.width,
-        source_height=info.height,
-        rotation=info.rotation,
-        fps=decoded.fps,
-        n_frames=decoded.n_frames,
-        n_flow=decoded.n_flow,
-        backend=solver.name,
-        device=solver.device,
-        opencv_version=solver.version if solver.name == "opencv" else "",
-        status="truncated" if report.truncated else "ok",
-        status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
-        skipped_frames=report.skipped_frames,
-        pts_repaired=int(report.pts_repaired),
-        source_name=state.name,
-        source_bytes=state.bytes,
-        source_mtime_ns=state.mtime_ns,
-        source_sha256=state.sha256,
-        deviations="; ".join(solver.deviations),
-        start_seconds=task.source.start_seconds,
-        end_seconds=task.source.end_seconds,
+        stored=StoredVideoShape(
+            width=sink.width,
+            height=sink.height,
+            fps=decoded.fps,
+            n_frames=decoded.n_frames,
+            n_flow=decoded.n_flow,
+        ),
+        source=state,
+        source_shape=SourceShape(source_width=info.width, source_height=info.height, rotation=info.rotation),
+        solver=SolverRecord(
+            backend=solver.name,
+            device=solver.device,
+            opencv_version=solver.version if solver.name == "opencv" else "",
+            deviations="; ".join(solver.deviations),
+        ),
+        decoding=DecodeStatus(
+            status="truncated" if report.truncated else "ok",
+            status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
+            skipped_frames=report.skipped_frames,
+            pts_repaired=int(report.pts_repaired),
+        ),
+        times=TimeRange(start_seconds=task.source.start_seconds, end_seconds=task.source.end_seconds),
     )
 
 
@@ -224,7 +234,7 @@ class PartSink:
         self._here = _Totals()
         self._segments = 0
         self._committed = 0
-        segments = parts.committed_segments(video_id, options, state)
+        segments = committed_segments(parts, video_id, options, state)
         while self._segments in segments:
             self._committed += segments[self._segments].n_frames
             self._segments += 1
@@ -265,7 +275,7 @@ class PartSink:
         if self._writer is None or self._segments:
             if self._writer is not None:
                 self._commit_segment(self._writer)
-            return self._parts.assemble(self._id, self._segments, record)
+            return assemble(self._parts, self._id, self._segments, record)
         whole = self._with_totals(record)
         self._writer.commit(whole)
         return whole
@@ -289,20 +299,18 @@ class PartSink:
         return self._writer
 
     def _commit_segment(self, writer: PartWriter) -> None:
-        record = VideoRecord(
-            video_id=self._id,
-            width=self.width,
-            height=self.height,
-            source_width=self.width,
-            source_height=self.height,
-            fps=0.0,
-            n_frames=writer.n_frames,
-            n_flow=self._here.n_flow,
-            backend="",
-            source_name=self.state.name,
-            source_bytes=self.state.bytes,
-            source_mtime_ns=self.state.mtime_ns,
-            source_sha256=self.state.sha256,
+        record = VideoRecord.of(
+            self._id,
+            stored=StoredVideoShape(
+                width=self.width,
+                height=self.height,
+                fps=0.0,
+                n_frames=writer.n_frames,
+                n_flow=self._here.n_flow,
+            ),
+            source=self.state,
+            source_shape=SourceShape(source_width=self.width, source_height=self.height),
+            solver=SolverRecord(backend=""),
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

@@ -15,7 +15,7 @@ from flowkit import jpeg
 from flowkit.flo import flo_bytes
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes.layouts import Layout
-from flowkit.store import guard
+from flowkit.store import checked_hdf5 as guard
 from flowkit.store.reader import Store
 from flowkit.store.stored import JpegField
 

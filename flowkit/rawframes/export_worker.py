@@ -16,7 +16,7 @@ from flowkit.rawframes.destination import Destination, Marker, sizes_below
 from flowkit.rawframes.lists import Entry
 from flowkit.rawframes.tar import ShardWriter, head_fields
 from flowkit.store.reader import Store, open_store
-from flowkit.store.schema import Failure, VideoRecord
+from flowkit.store.record import Failure, VideoRecord
 
 CLIPPED_WARNING = 0.01
 """Fraction of flow components beyond the bound above which a unit is warned of."""

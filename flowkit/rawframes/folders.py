@@ -11,8 +11,7 @@ from typing import Literal, TypeAlias
 from flowkit.errors import VideoError
 from flowkit.extraction.sources import VideoSource, check_ids
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
-from flowkit.store.ids import encode_video_id
-from flowkit.store.schema import Failure
+from flowkit.store.record import Failure, encode_video_id
 
 Pairing: TypeAlias = Literal["first", "second"]
 

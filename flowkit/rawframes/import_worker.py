@@ -19,9 +19,18 @@ from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codec import EncodedFlow, jpeg_size
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import (
+    DecodeStatus,
+    FlowRange,
+    SolverRecord,
+    SourceFingerprint,
+    SourceShape,
+    StoredVideoShape,
+    VideoRecord,
+)
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 IMPORTED = "imported"
 """Stands where a store names the preset, the engine and the resize rule of its own work."""
@@ -163,23 +172,21 @@ def _record(
     task: ImportTask, files: ClipFiles, state: SourceFingerprint, seen: _Seen, *, size: tuple[int, int]
 ) -> VideoRecord:
     height, width = size
-    return VideoRecord(
-        video_id=task.source.video_id,
+    return VideoRecord.of(
+        task.source.video_id,
         label=task.source.label,
-        width=width,
-        height=height,
-        source_width=width,
-        source_height=height,
-        fps=task.fps,
-        n_frames=len(files.flow) + task.options.step,
-        n_flow=len(files.flow),
-        backend=IMPORTED,
-        status_reason=files.note,
-        source_name=state.name,
-        source_bytes=state.bytes,
-        source_mtime_ns=state.mtime_ns,
-        source_sha256=state.sha256,
-        clipped_fraction=seen.saturated / max(1, seen.values),
-        flow_max_px=seen.largest_px,
-        deviations=_UNKNOWN.format(layout=task.layouts[0].name),
+        stored=StoredVideoShape(
+            width=width,
+            height=height,
+            fps=task.fps,
+            n_frames=len(files.flow) + task.options.step,
+            n_flow=len(files.flow),
+        ),
+        source=state,
+        source_shape=SourceShape(source_width=width, source_height=height),
+        solver=SolverRecord(backend=IMPORTED, deviations=_UNKNOWN.format(layout=task.layouts[0].name)),
+        decoding=DecodeStatus(status_reason=files.note),
+        flow_range=FlowRange(
+            clipped_fraction=seen.saturated / max(1, seen.values), flow_max_px=seen.largest_px
+        ),
     )

@@ -22,7 +22,8 @@ from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.inventory import inventory
-from flowkit.store.schema import Failure, FieldOptions, StoreOptions
+from flowkit.store.record import Failure
+from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.typing import FrameCodec
 
 REASONS: Final[Reasons] = ((OSError, "unopenable"),)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
 from flowkit.quantize import dequantize_u8
-from flowkit.store import guard
-from flowkit.store.schema import Attributes, StoreOptions, VideoRecord, field_names
+from flowkit.store import checked_hdf5 as guard
+from flowkit.store.record import Attributes, VideoRecord
+from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.stored import StoredVideo
 
 

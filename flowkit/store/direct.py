@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from flowkit.store import codec, guard
+from flowkit.store import checked_hdf5 as guard
+from flowkit.store import codec
 from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, pieces_per_item, place_names, row_crc
-from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, VideoRecord
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
 from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
 
 _HEADROOM_BYTES = 1 << 16

@@ -20,7 +20,7 @@ import h5py
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
-from flowkit.store import guard
+from flowkit.store import checked_hdf5 as guard
 from flowkit.store.direct import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
-from flowkit.store import guard
-from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord
+from flowkit.store import checked_hdf5 as guard
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import VIDEOS, StoreOptions
 from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
 
 

@@ -1,9 +1,9 @@
-"""What there is of a store: its files, in whatever state a run left them, and what they hold.
+"""Inventory of a store: its files, in whatever state a run left them, and what they hold.
 
 A shard is committed before the master that names it, and its parts are removed in between; so
-after a kill there may be shards that no master names. Numbers tell what they are: they only
+after a kill there may be shards that no master names. Their numbers show which count: they only
 grow, and a master knows the next one. A shard of that number or above is newer than the master
-and counts; one below that is not in the table was replaced, and is rubbish.
+and counts; one below that is not in the table was replaced, and is a leftover.
 """
 
 from __future__ import annotations
@@ -16,17 +16,10 @@ from pathlib import Path
 import h5py
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from flowkit.store import guard, index
-from flowkit.store.parts import PartsFolder, shards_path
-from flowkit.store.schema import (
-    NEXT_SHARD,
-    SHARD_COLUMNS,
-    SHARD_TABLE,
-    Failure,
-    StoreOptions,
-    VideoRecord,
-)
-from flowkit.store.tables import all_rows, read_table
+from flowkit.store import checked_hdf5, index
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, StoreOptions
+from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 _SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
 
@@ -64,13 +57,15 @@ class Files:
     """The files of a store."""
 
     store_path: Path
+    exists: bool
+    """There is a file at `store_path`; the shards may be there before it."""
     single: bool
     """The store's file holds the videos itself."""
     table: tuple[Shard, ...]
     """The shards that the master names."""
     pending: tuple[Path, ...]
     """Shards newer than the master, by number."""
-    rubbish: tuple[Path, ...]
+    leftover: tuple[Path, ...]
     """Shards that were replaced."""
     next_shard: int
 
@@ -95,13 +90,15 @@ class Inventory:
     """What a store and its parts hold; all empty where there is no store yet."""
 
     records: Mapping[str, VideoRecord]
-    places: Mapping[str, Path]
+    paths: Mapping[str, Path]
     """The file that holds each video."""
     options: StoreOptions | None
     labels: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     repeated: Mapping[str, Path]
     """Parts of videos that the store holds too; the store's count."""
+    superseded: frozenset[Path]
+    """Files with a video that a newer shard holds too."""
     damaged: Mapping[Path, str]
     """Parts that cannot be read, and why: their videos count as not there."""
 
@@ -116,8 +113,9 @@ def survey(store_path: Path) -> Files:
     """
     table: tuple[Shard, ...] = ()
     next_shard, single = 0, False
-    if store_path.exists():
-        with guard.open_file(store_path) as file, guard.contained(store_path):
+    exists = store_path.exists()
+    if exists:
+        with checked_hdf5.open_file(store_path) as file, checked_hdf5.contained(store_path):
             single = SHARD_TABLE not in file
             if not single:
                 table, next_shard = read_shard_table(file)
@@ -127,25 +125,26 @@ def survey(store_path: Path) -> Files:
     loose = sorted((path for path in found if path.name not in named), key=lambda p: shard_number(p.name))
     return Files(
         store_path=store_path,
+        exists=exists,
         single=single,
         table=table,
         pending=tuple(path for path in loose if shard_number(path.name) >= next_shard),
-        rubbish=tuple(path for path in loose if shard_number(path.name) < next_shard),
+        leftover=tuple(path for path in loose if shard_number(path.name) < next_shard),
         next_shard=max([next_shard, *(shard_number(path.name) + 1 for path in found)]),
     )
 
 
 def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
     """Return the shards that a master names, and the number of the next one."""
-    rows = read_table(file, SHARD_TABLE, SHARD_COLUMNS)
-    next_shard = guard.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
+    rows = index.read_table(file, SHARD_TABLE, SHARD_COLUMNS)
+    next_shard = checked_hdf5.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
     if not isinstance(next_shard, int):
         raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
-    return tuple(Shard(**row) for row in all_rows(rows, SHARD_COLUMNS)), next_shard
+    return tuple(Shard(**row) for row in index.all_rows(rows, SHARD_COLUMNS)), next_shard
 
 
 def inventory(store_path: Path | str) -> Inventory:
-    """Tell what a store and its parts hold, in whatever state a run left them.
+    """Return what a store and its parts hold, in whatever state a run left them.
 
     Raises
     ------
@@ -158,14 +157,14 @@ def inventory(store_path: Path | str) -> Inventory:
 
 
 def take_inventory(files: Files) -> Inventory:
-    """Tell what the files of a store and its parts hold; see `inventory`."""
+    """Return what the files of a store and its parts hold; see `inventory`."""
     if files.missing:
         raise StoreCorruptError(
             f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
             "put them back, or let `flowkit verify --repair` drop their videos"
         )
     gathering = _Gathering()
-    if files.store_path.exists():
+    if files.exists:
         gathering.add_head(files)
     # Shards newer than the master or the single file win: they were written to replace it.
     for path in files.pending:
@@ -173,11 +172,12 @@ def take_inventory(files: Files) -> Inventory:
     gathering.add_parts(PartsFolder(files.store_path))
     return Inventory(
         records=gathering.records,
-        places=gathering.places,
+        paths=gathering.paths,
         options=gathering.options,
         labels=gathering.labels,
         failures=gathering.failures,
         repeated=gathering.repeated,
+        superseded=frozenset(gathering.superseded),
         damaged=gathering.damaged,
     )
 
@@ -187,32 +187,34 @@ class _Gathering:
 
     def __init__(self) -> None:
         self.records: dict[str, VideoRecord] = {}
-        self.places: dict[str, Path] = {}
+        self.paths: dict[str, Path] = {}
         self.options: StoreOptions | None = None
         self.labels: tuple[str, ...] = ()
         self.failures: tuple[Failure, ...] = ()
         self.repeated: dict[str, Path] = {}
+        self.superseded: set[Path] = set()
         self.damaged: dict[Path, str] = {}
 
     def add_head(self, files: Files) -> None:
         path = files.store_path
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, shards = index.read_index(file)
             self.labels, self.failures = index.read_labels(file), index.read_failures(file)
-            self.options = guard.read_options(file)
+            self.options = checked_hdf5.read_options(file)
         known = {shard.number for shard in files.table}
         for video_id, record in records.items():
             if not files.single and shards[video_id] not in known:
                 raise StoreCorruptError(f"the index of {path} has {video_id!r} in an unknown shard")
             self.records[video_id] = record
-            self.places[video_id] = path if files.single else files.shard_path(shards[video_id])
+            self.paths[video_id] = path if files.single else files.shard_path(shards[video_id])
 
     def add_file(self, path: Path) -> None:
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, _ = index.read_index(file)
-            self.options = self.options or guard.read_options(file)
+            self.options = self.options or checked_hdf5.read_options(file)
+        self.superseded |= {self.paths[k] for k in records if k in self.paths}
         self.records |= records
-        self.places |= dict.fromkeys(records, path)
+        self.paths |= dict.fromkeys(records, path)
 
     def add_parts(self, parts: PartsFolder) -> None:
         for path in parts.committed_parts():
@@ -226,13 +228,13 @@ class _Gathering:
                 continue
             self.options = self.options or options
             self.records[record.video_id] = record
-            self.places[record.video_id] = path
+            self.paths[record.video_id] = path
 
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
     """Return the record of a part's one video, and its options."""
-    with guard.open_file(path) as file, guard.contained(path):
-        ids = guard.video_ids(file)
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        ids = checked_hdf5.video_ids(file)
         if len(ids) != 1:
             raise StoreCorruptError(f"the part {path} holds {len(ids)} videos, expected 1")
-        return guard.read_record(file, ids[0]), guard.read_options(file)
+        return checked_hdf5.read_record(file, ids[0]), checked_hdf5.read_options(file)

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
-from flowkit.store import guard
-from flowkit.store.outfile import hdf5_writer
+from flowkit.store import checked_hdf5 as guard
 from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_names
+from flowkit.store.write.hdf5_file import hdf5_writer
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"

@@ -28,7 +28,8 @@ from flowkit.errors import (
     StoreFormatError,
     StoreNotFoundError,
 )
-from flowkit.store import guard, index
+from flowkit.store import checked_hdf5 as guard
+from flowkit.store import index
 from flowkit.store.clip import Clip as Clip
 from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
@@ -36,20 +37,13 @@ from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
 from flowkit.store.handles import Access as Access
 from flowkit.store.handles import AccessMethod, Handles, Source, keep_freed_memory
 from flowkit.store.hdf5_video import Hdf5Video
-from flowkit.store.info import StoreInfo as StoreInfo
-from flowkit.store.info import sums
+from flowkit.store.index import StoreInfo as StoreInfo
+from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
-from flowkit.store.parts import shards_path
-from flowkit.store.schema import (
-    INDEX_COLUMNS,
-    INDEX_VIDEOS,
-    SHARD_TABLE,
-    Failure,
-    StoreOptions,
-    check_video_id,
-)
+from flowkit.store.record import Failure, check_video_id
+from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, StoreOptions
 from flowkit.store.stored import Extent, StoredVideo
-from flowkit.store.tables import read_table
+from flowkit.store.write.parts_folder import shards_path
 from flowkit.validate import check_choice
 
 _MATCHED_IDS = 5000

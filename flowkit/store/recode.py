@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flowkit.errors import InputError
-from flowkit.store import guard
+from flowkit.store import checked_hdf5 as guard
 from flowkit.store.codec import EncodedFlow, encode_flow
-from flowkit.store.pack import DEFAULT_SHARD_BYTES, finalize
-from flowkit.store.parts import PartsFolder
 from flowkit.store.reader import Store, open_store
-from flowkit.store.rework import check_new
 from flowkit.store.schema import StoreOptions, field_names
-from flowkit.store.writer import PartWriter
+from flowkit.store.tools.combine import check_new
+from flowkit.store.write.pack import DEFAULT_SHARD_BYTES, finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 
 def recode(

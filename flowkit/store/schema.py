@@ -23,17 +23,13 @@ A master has `/shard_table`, `/shards/<number>` and `/videos/<id>` (external lin
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Any, Self, get_args
 
 from flowkit.errors import InvalidParameterError, StoreFormatError
-from flowkit.store.ids import MAX_ID_BYTES as MAX_ID_BYTES
-from flowkit.store.ids import check_id_set as check_id_set
-from flowkit.store.ids import check_video_id as check_video_id
-from flowkit.store.ids import encode_video_id as encode_video_id
+from flowkit.store.record import RECORD_TYPES, Attributes, Columns
 from flowkit.typing import FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
@@ -56,14 +52,8 @@ NEXT_SHARD = "next_shard"
 FLOW_CODECS = ("i8", "i16", "jpeg")
 FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
-STATUSES = ("ok", "truncated")
 
-MAX_SIDE = 65_535
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-
-Scalar: TypeAlias = str | int | float
-Attributes: TypeAlias = dict[str, Scalar]
-Columns: TypeAlias = dict[str, type[str] | type[int] | type[float]]
 
 
 def _canonical_json(text: str, what: str) -> str:
@@ -197,152 +187,12 @@ OPTION_TYPES: Columns = {
 }
 
 
-def field_names(options: StoreOptions) -> tuple[str, ...]:
-    """Return the names of a store's flow fields, `flow` first."""
-    return tuple(field.name for field in options.fields)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceFingerprint:
-    """What tells whether a source is still the one that was extracted."""
-
-    name: str
-    """Name of the source; bytes that are not UTF-8 become `%XX`."""
-    bytes: int
-    mtime_ns: int
-    sha256: str = ""
-    """Hex digest, or empty where it was not computed."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", _storable(self.name))
-
-    def matches(self, other: SourceFingerprint) -> bool:
-        """Tell whether both are the same contents: size and time agree, or else the digests do."""
-        if self.bytes != other.bytes:
-            return False
-        return self.mtime_ns == other.mtime_ns or (bool(self.sha256) and self.sha256 == other.sha256)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoRecord:
-    """Everything a store says of one video besides its pictures and its flow."""
-
-    video_id: str
-    label: str = ""
-    width: int
-    height: int
-    """As stored, px."""
-    source_width: int
-    source_height: int
-    """Upright, before resizing, px."""
-    rotation: int = 0
-    """Degrees clockwise that were applied to make the frames upright."""
-    fps: float
-    n_frames: int
-    n_flow: int
-    """Flow fields of each kind: n_frames - step."""
-    backend: str
-    device: str = ""
-    opencv_version: str = ""
-    status: str = "ok"
-    """`ok` or `truncated`."""
-    status_reason: str = ""
-    skipped_frames: int = 0
-    pts_repaired: int = 0
-    """Whether, or how many, timestamps were missing or ran backwards and were repaired."""
-    source_name: str
-    source_bytes: int
-    source_mtime_ns: int
-    source_sha256: str = ""
-    clipped_fraction: float = 0.0
-    """Share of the flow components that the codec clipped, in [0, 1]."""
-    flow_max_px: float = 0.0
-    """Largest absolute flow component before quantisation, px."""
-    deviations: str = ""
-    """Where the backend departs from the parameters, in words."""
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    """The stretch of the source that a list asked for; None: from its start, to its end."""
-
-    def __post_init__(self) -> None:
-        check_video_id(self.video_id)
-        for name in ("width", "height"):
-            check_range(name, getattr(self, name), 1, MAX_SIDE, unit="px")
-        for name in ("n_frames", "n_flow"):
-            check_at_least(name, getattr(self, name), 0)
-        check_choice("status", self.status, STATUSES)
-        for name, kind in RECORD_TYPES.items():
-            if kind is str:
-                object.__setattr__(self, name, _storable(getattr(self, name)))
-
-    @property
-    def fingerprint(self) -> SourceFingerprint:
-        """What identifies the source."""
-        return SourceFingerprint(
-            name=self.source_name,
-            bytes=self.source_bytes,
-            mtime_ns=self.source_mtime_ns,
-            sha256=self.source_sha256,
-        )
-
-    def to_attrs(self) -> Attributes:
-        """Return all but the id as attributes of the video's group; None becomes NaN."""
-        values = {name: getattr(self, name) for name in RECORD_TYPES}
-        return {
-            name: kind(math.nan if values[name] is None else values[name])
-            for name, kind in RECORD_TYPES.items()
-        }
-
-    @classmethod
-    def from_attrs(cls, video_id: str, attrs: Mapping[str, Any]) -> Self:
-        """Return the record of a video whose group has the attributes that `to_attrs` wrote.
-
-        Raises
-        ------
-        StoreFormatError
-            An attribute is missing, of another type or out of range.
-        """
-        try:
-            flat: dict[str, Any] = {name: kind(attrs[name]) for name, kind in RECORD_TYPES.items()}
-            for name in ("start_seconds", "end_seconds"):
-                flat[name] = None if math.isnan(flat[name]) else flat[name]
-            return cls(video_id=video_id, **flat)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise StoreFormatError(f"the attributes of {video_id!r} cannot be read: {error!r}") from error
-
-
-# The attributes of a video's group, in order; /index/videos has them as columns after its own.
-RECORD_TYPES: Columns = {
-    field.name: {"str": str, "int": int, "float": float, "float | None": float}[str(field.type)]
-    for field in fields(VideoRecord)
-    if field.name != "video_id"
-}
 INDEX_COLUMNS: Columns = {"id": str, "shard": int, "path": str, **RECORD_TYPES}
 FAILURE_COLUMNS: Columns = {"source": str, "reason": str, "detail": str}
 LABEL_COLUMNS: Columns = {"label": str}
 SHARD_COLUMNS: Columns = {"name": str, "bytes": int, "sha256": str}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """One source that did not make it into the store."""
-
-    source: str
-    reason: str
-    """One word of the ledger: `unopenable`, `too_short`, `worker_died`, ..."""
-    detail: str = ""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _storable(getattr(self, field.name)))
-
-    def to_json(self) -> str:
-        """Return the failure as one line of the ledger."""
-        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)}, ensure_ascii=False)
-
-
-def _storable(text: str) -> str:
-    """Return text that HDF5 can hold: names and messages of others may hold any byte."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return encode_video_id(text).replace("\0", " ")
+def field_names(options: StoreOptions) -> tuple[str, ...]:
+    """Return the names of a store's flow fields, `flow` first."""
+    return tuple(field.name for field in options.fields)

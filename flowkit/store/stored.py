@@ -19,7 +19,8 @@ from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError, StoreFo
 from flowkit.quantize import I8_UNIT_PX, I16_SCALE_PX, U8_LEVELS
 from flowkit.store import codec
 from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
-from flowkit.store.schema import MAX_SIDE, StoreOptions, VideoRecord, field_names
+from flowkit.store.record import MAX_SIDE, VideoRecord
+from flowkit.store.schema import StoreOptions, field_names
 
 
 class Pieces(Protocol):

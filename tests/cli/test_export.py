@@ -18,7 +18,7 @@ from tests.rawframes.conftest import contents, make_options, write_clip
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    from flowkit.store.pack import finalize
+    from flowkit.store.write.pack import finalize
 
     path, options = tmp_path / "out.h5", make_options(flow_codec="jpeg")
     for seed, video_id in enumerate(["run/a", "walk/b"]):

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from flowkit.store.reader import open_store
 from flowkit_cli import merge, recode, relabel, subset
-from tests.store.test_rework import make
+from tests.store.tools.test_combine import make
 
 
 def run(module: object, *words: object) -> Result:

@@ -12,10 +12,11 @@ import pytest
 
 from flowkit import jpeg
 from flowkit.store.codec import encode_flow
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import FieldOptions, StoreOptions, VideoRecord
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 24, 16
 MakeStore: TypeAlias = Callable[..., Path]

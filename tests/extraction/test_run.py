@@ -22,7 +22,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.frames import ResizeRule
 from flowkit.jobs import Progress
-from flowkit.store.parts import PartsFolder
+from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.server.client import ServerConfig
 from tests import clips
@@ -138,7 +138,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
 ) -> None:
     config = dataclasses.replace(SMALL, segment_frames=2)
     with monkeypatch.context() as patch:
-        patch.setattr(PartsFolder, "assemble", lambda *_: (_ for _ in ()).throw(Stop))
+        patch.setattr("flowkit.extraction.worker.assemble", lambda *_: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
             run(videos, store, config)
     assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3

@@ -20,7 +20,7 @@ from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError,
 from flowkit.executor import InlineExecutor
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Clip
-from flowkit.store.schema import Failure
+from flowkit.store.record import Failure
 from flowkit.tvl1.params import resolve_params
 from gating.data.loader import LoaderConfig
 from gating.errors import CheckpointError, ScoresError

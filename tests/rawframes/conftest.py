@@ -16,10 +16,11 @@ from flowkit.executor import InlineExecutor
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.store.codec import encode_flow
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import FieldOptions, StoreOptions, VideoRecord, field_names
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions, field_names
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 24, 16
 

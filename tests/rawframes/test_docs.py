@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from flowkit.executor import InlineExecutor
-from flowkit.store.pack import finalize
+from flowkit.store.write.pack import finalize
 from tests import clips
 from tests.rawframes.conftest import make_options, run_export, write_clip
 

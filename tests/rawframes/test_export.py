@@ -343,7 +343,7 @@ def test_step_3_flow_counts_three_less_than_frames(make_store: MakeStore, tmp_pa
     store = tmp_path / "out.h5"
     options = make_options(step=3)
     write_clip(store, "a", options, n_frames=7, seed=0)
-    from flowkit.store.pack import finalize
+    from flowkit.store.write.pack import finalize
 
     finalize(store, options=options)
     run_export(store, tmp_path / "out", "denseflow")

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.store.codec import encode_flow
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import FieldOptions, StoreOptions, VideoRecord, field_names
-from flowkit.store.writer import PartWriter
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions, field_names
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 20, 12
 N_FRAMES = 4

@@ -29,9 +29,9 @@ from flowkit.errors import (
 )
 from flowkit.store import codec, direct
 from flowkit.store.direct import DirectFile, DirectVideo
-from flowkit.store.parts import shards_path
 from flowkit.store.places import DTYPES, place_names, row_crc
 from flowkit.store.reader import ClipRequest, Store, open_store
+from flowkit.store.write.parts_folder import shards_path
 
 from .conftest import MakeStore, make_options
 

@@ -7,16 +7,17 @@ import pytest
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store.inventory import inventory, survey
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder, shards_path
-from flowkit.store.schema import Failure, StoreOptions
+from flowkit.store.record import Failure
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 from .conftest import MakePart, MakeStore, make_record
 
 
 def test_where_nothing_is_there_is_nothing(store_path: Path) -> None:
-    stock = inventory(store_path)
-    assert (stock.records, stock.options, stock.labels, stock.failures) == ({}, None, (), ())
+    found = inventory(store_path)
+    assert (found.records, found.options, found.labels, found.failures) == ({}, None, (), ())
     assert not store_path.parent.joinpath("out.h5.parts").exists()
 
 
@@ -25,10 +26,10 @@ def test_parts_count_before_there_is_a_store(
 ) -> None:
     make_part("a/b")
     PartsFolder(store_path).segment_path("c", 0).touch()
-    stock = inventory(str(store_path))
-    assert stock.records == {"a/b": make_record("a/b")}
-    assert stock.places == {"a/b": PartsFolder(store_path).part_path("a/b")}
-    assert stock.options == options
+    found = inventory(str(store_path))
+    assert found.records == {"a/b": make_record("a/b")}
+    assert found.paths == {"a/b": PartsFolder(store_path).part_path("a/b")}
+    assert found.options == options
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
@@ -36,19 +37,19 @@ def test_stored_videos_count_with_everything_that_is_said_of_them(
     make_store: MakeStore, options: StoreOptions, shard_bytes: int
 ) -> None:
     path = make_store("a", "b/c", shard_bytes=shard_bytes)
-    stock = inventory(path)
-    assert stock.records == {"a": make_record("a"), "b/c": make_record("b/c")}
-    assert stock.options == options
+    found = inventory(path)
+    assert found.records == {"a": make_record("a"), "b/c": make_record("b/c")}
+    assert found.options == options
     shard = shards_path(path) / "00001.h5"
-    assert stock.places["b/c"] == (shard if shard_bytes == 1 else path)
+    assert found.paths["b/c"] == (shard if shard_bytes == 1 else path)
 
 
 def test_of_a_part_and_a_stored_video_the_stored_counts(make_store: MakeStore, make_part: MakePart) -> None:
     path = make_store("a")
     make_part("a", backend="cuda")
-    stock = inventory(path)
-    assert stock.records["a"].backend == "cpu"
-    assert stock.repeated.keys() == {"a"}
+    found = inventory(path)
+    assert found.records["a"].backend == "cpu"
+    assert found.repeated.keys() == {"a"}
 
 
 def test_shards_that_no_master_names_count_by_their_number(make_store: MakeStore) -> None:
@@ -56,23 +57,23 @@ def test_shards_that_no_master_names_count_by_their_number(make_store: MakeStore
     path = make_store("a", "b", shard_bytes=1)
     shards = shards_path(path)
     shutil.copy(shards / "00001.h5", shards / "00005.h5")
-    stock = inventory(path)
-    assert stock.places["b"] == shards / "00005.h5"
+    found = inventory(path)
+    assert found.paths["b"] == shards / "00005.h5"
     files = survey(path)
     assert ([p.name for p in files.pending], files.next_shard) == (["00005.h5"], 6)
     path.unlink()
     assert inventory(path).records.keys() == {"a", "b"}
 
 
-def test_replaced_shards_are_rubbish(make_store: MakeStore, options: StoreOptions) -> None:
+def test_replaced_shards_are_leftover(make_store: MakeStore, options: StoreOptions) -> None:
     path = make_store("a", "b", shard_bytes=1)
     old = (shards_path(path) / "00001.h5").read_bytes()
     finalize(path, options=options, drop={"b"})
     (shards_path(path) / "00001.h5").write_bytes(old)
-    assert [p.name for p in survey(path).rubbish] == ["00001.h5"]
+    assert [p.name for p in survey(path).leftover] == ["00001.h5"]
     assert inventory(path).records.keys() == {"a"}
     finalize(path, options=options)
-    assert survey(path).rubbish == ()
+    assert survey(path).leftover == ()
 
 
 def test_missing_shard_is_an_error_that_names_it(make_store: MakeStore) -> None:

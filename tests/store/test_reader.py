@@ -26,11 +26,11 @@ from flowkit.errors import (
 )
 from flowkit.store.clip import Clip
 from flowkit.store.codec import encode_flow
-from flowkit.store.pack import finalize
-from flowkit.store.parts import PartsFolder, shards_path
 from flowkit.store.reader import open_store
 from flowkit.store.schema import FieldOptions, StoreOptions
-from flowkit.store.writer import PartWriter
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 from .conftest import (
     HEIGHT,

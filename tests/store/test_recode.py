@@ -7,10 +7,10 @@ import pytest
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
-from flowkit.store.parts import parts_path, shards_path
 from flowkit.store.reader import open_store
 from flowkit.store.recode import recode
-from flowkit.store.verify import verify
+from flowkit.store.tools.verify import verify
+from flowkit.store.write.parts_folder import parts_path, shards_path
 
 from .conftest import MakeStore, make_options
 

@@ -1,22 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import pytest
 
 from flowkit.errors import InvalidParameterError, StoreFormatError
-from flowkit.store.schema import (
-    Failure,
-    FieldOptions,
-    SourceFingerprint,
-    StoreOptions,
-    VideoRecord,
-    field_names,
-)
+from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 
-from .conftest import make_options, make_record
+from .conftest import make_options
 
 TWO_FIELDS = (
     FieldOptions(tvl1_preset="fast", tvl1_params='{"tau": 0.25}'),
@@ -92,37 +84,3 @@ def test_field_names_that_would_clash_are_refused(name: str) -> None:
 def test_attributes_that_no_flowkit_wrote_are_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(StoreFormatError):
         StoreOptions.from_attrs(make_options().to_attrs() | broken)
-
-
-def test_record_survives_as_attributes() -> None:
-    record = make_record("a/b", start_seconds=1.5, end_seconds=None, status="truncated", deviations="x; y")
-    attrs = record.to_attrs()
-    assert VideoRecord.from_attrs("a/b", attrs) == record
-    assert {type(value) for value in attrs.values()} == {str, int, float}
-
-
-def test_record_without_an_attribute_is_refused() -> None:
-    attrs = make_record("a").to_attrs()
-    del attrs["n_flow"]
-    with pytest.raises(StoreFormatError, match="n_flow"):
-        VideoRecord.from_attrs("a", attrs)
-
-
-@pytest.mark.parametrize("change", [{"status": "fine"}, {"width": 0}, {"height": 70_000}, {"n_frames": -1}])
-def test_impossible_records_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameterError):
-        make_record("a", **change)
-
-
-def test_fingerprints_match_by_size_and_time_or_else_by_digest() -> None:
-    first = SourceFingerprint(name="a", bytes=5, mtime_ns=7, sha256="ab")
-    assert first.matches(dataclasses.replace(first, sha256="", name="b"))
-    assert first.matches(dataclasses.replace(first, mtime_ns=8))
-    assert not first.matches(dataclasses.replace(first, mtime_ns=8, sha256=""))
-    assert not first.matches(dataclasses.replace(first, bytes=6))
-
-
-def test_failure_holds_any_message() -> None:
-    failure = Failure(source="bad\udcff", reason="unopenable", detail="a\0b\n")
-    assert failure.source == "bad%FF"
-    assert json.loads(failure.to_json()) == {"source": "bad%FF", "reason": "unopenable", "detail": "a b\n"}

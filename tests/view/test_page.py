@@ -17,7 +17,7 @@ import pytest
 import flowkit
 from flowkit.distribution import Distribution
 from flowkit.errors import InvalidParameterError
-from flowkit.store.schema import Failure
+from flowkit.store.record import Failure
 from flowkit.view.motion import EDGES_PX
 from flowkit.view.page import timeline, write_page
 from flowkit.view.summary import SummaryConfig, VideoSummary, config_for, summarise

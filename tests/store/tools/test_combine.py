@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
-from flowkit.store.pack import finalize, ledger_path
-from flowkit.store.parts import PartsFolder, parts_path, shards_path
 from flowkit.store.reader import open_store
-from flowkit.store.rework import merge, relabel, subset
-from flowkit.store.schema import Failure, StoreOptions
-from flowkit.store.verify import verify
-
-from .conftest import make_options, make_record, write_part
+from flowkit.store.record import Failure
+from flowkit.store.schema import StoreOptions
+from flowkit.store.tools.combine import merge, relabel, subset
+from flowkit.store.tools.verify import verify
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder, parts_path, shards_path
+from flowkit.store.write.store_files import ledger_path
+from tests.store.conftest import make_options, make_record, write_part
 
 Videos = dict[str, int]
 
@@ -117,7 +118,7 @@ def test_labels_change_in_the_groups_and_in_the_index(tmp_path: Path) -> None:
     store = make(tmp_path / "1.h5", {"a/1": 0, "b/1": 1})
     out = tmp_path / "out.h5"
     done = relabel(store, out, {"a/1": "run", "b/1": "b"})
-    assert done.restated == {"a/1"}
+    assert done.relabelled == {"a/1"}
     assert pieces(out) == pieces(store)
     assert verify(out).sound
     with open_store(out) as opened, open_store(out, access="h5py") as slow:

@@ -14,12 +14,19 @@ import pytest
 
 from flowkit import atomic, jpeg
 from flowkit.errors import InvalidParameterError, NoSpaceError, StoreCorruptError
-from flowkit.store import writer
 from flowkit.store.codec import encode_flow
 from flowkit.store.schema import FieldOptions, StoreOptions
-from flowkit.store.writer import PartWriter
-
-from .conftest import HEIGHT, N_FRAMES, WIDTH, make_flow, make_frames, make_options, make_record, write_part
+from flowkit.store.write.part import PartWriter
+from tests.store.conftest import (
+    HEIGHT,
+    N_FRAMES,
+    WIDTH,
+    make_flow,
+    make_frames,
+    make_options,
+    make_record,
+    write_part,
+)
 
 TWO_FIELDS = (
     FieldOptions(tvl1_preset="fast", tvl1_params="{}"),
@@ -128,8 +135,8 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
 def test_pictures_that_exceed_the_spool_memory_are_kept_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SPOOL_BYTES", 100)
-    monkeypatch.setattr(writer, "COPY_BYTES", 97)
+    monkeypatch.setattr("flowkit.store.write.part.SPOOL_BYTES", 100)
+    monkeypatch.setattr("flowkit.store.write.part.COPY_BYTES", 97)
     path = tmp_path / "a.h5"
     write_part(path, make_record("a/b"), make_options())
     with h5py.File(path) as file:
@@ -184,7 +191,7 @@ print(told, os.listdir(folder))
 
 def test_full_disk_at_any_size_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
     # In a process of its own: over some failed writes HDF5 has been seen to crash.
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", FILL_DISK, str(tmp_path), here], capture_output=True, text=True, check=False
     )

@@ -9,68 +9,26 @@ from __future__ import annotations
 import array
 import contextlib
 import tempfile
-import uuid
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-import flowkit
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import I8_FILL, I16_FILL
 from flowkit.store.codec import EncodedFlow
-from flowkit.store.outfile import Hdf5Writer
-from flowkit.store.schema import (
-    DEFLATE_LEVEL,
-    FORMAT,
-    VERSION,
-    VIDEOS,
-    Attributes,
-    StoreOptions,
-    VideoRecord,
-    check_video_id,
-    field_names,
-)
+from flowkit.store.record import VideoRecord, check_video_id
+from flowkit.store.schema import DEFLATE_LEVEL, VIDEOS, StoreOptions, field_names
+from flowkit.store.write.hdf5_file import Hdf5Writer, write_attrs, write_checked, write_root
 from flowkit.validate import check_choice
 
 SPOOL_BYTES = 8 << 20
 COPY_BYTES = 4 << 20
-CHECKED_CHUNK = 4096
-
-
-def write_root(file: h5py.File, options: StoreOptions) -> None:
-    """Write the attributes that every file of a store has."""
-    own: Attributes = {
-        "format": FORMAT,
-        "format_version": "{}.{}".format(*VERSION),
-        "flowkit_version": flowkit.__version__,
-        "uuid": str(uuid.uuid4()),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_attrs(file, own | options.to_attrs())
-
-
-def write_attrs(node: h5py.Group, attrs: Attributes) -> None:
-    """Write attributes: text as variable-length UTF-8, numbers as 8 bytes, little-endian."""
-    for name, value in attrs.items():
-        kinds = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
-        node.attrs.create(name, value, dtype=kinds[type(value)])
-
-
-def write_checked(group: h5py.Group, name: str, values: NDArray[Any], fill: float | None = None) -> None:
-    """Write a 1-D dataset with a checksum of its own (fletcher32)."""
-    if values.size == 0:
-        group.create_dataset(name, data=values)
-        return
-    chunks = (min(values.size, CHECKED_CHUNK),)
-    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True, fillvalue=fill)
 
 
 class Spool:

@@ -18,7 +18,7 @@ from flowkit import jpeg
 from flowkit.errors import FlowkitError, StoreFormatError
 from flowkit.store.inventory import inventory
 from flowkit.store.reader import open_store
-from flowkit.store.verify import verify
+from flowkit.store.tools.verify import verify
 
 from .conftest import HEIGHT, WIDTH, MakeStore
 

@@ -11,20 +11,14 @@ import numpy as np
 
 from flowkit.errors import FlowkitError, StoreCorruptError, StoreError
 from flowkit.quantize import I8_FILL, I16_FILL
-from flowkit.store import guard, index, places
+from flowkit.store import checked_hdf5, index, places
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
-from flowkit.store.pack import file_sha256
-from flowkit.store.parts import shards_path
-from flowkit.store.schema import (
-    FILE_BYTES,
-    INDEX,
-    SHARD_TABLE,
-    StoreOptions,
-    VideoRecord,
-    field_names,
-)
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
 from flowkit.store.stored import ChunkField
+from flowkit.store.write.parts_folder import shards_path
+from flowkit.store.write.store_files import file_sha256
 
 Problems = dict[str, tuple[str, ...]]
 
@@ -89,7 +83,7 @@ def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None
         The store's file cannot be opened at all.
     """
     path = Path(path)
-    with guard.open_file(path) as head, guard.contained(path):
+    with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
         is_master = SHARD_TABLE in head
         shards = read_shard_table(head)[0] if is_master else ()
     if not is_master:
@@ -111,7 +105,7 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
         videos |= report.videos
         problems += report.problems
     try:
-        with guard.open_file(path) as head, guard.contained(path):
+        with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
             videos |= {k: v for k, v in _check_master(head, reports).items() if k not in videos}
     except StoreError as error:
         problems.append(str(error))
@@ -144,7 +138,7 @@ def _check_master(head: h5py.File, reports: Mapping[int, FileReport]) -> Problem
             found[video_id] = ("its row in the master's index is not what its shard says",)
         else:
             try:
-                guard.check_link(head, video_id, Path(shard_name(shards[video_id])))
+                checked_hdf5.check_link(head, video_id, Path(shard_name(shards[video_id])))
             except StoreError as error:
                 found[video_id] = (str(error),)
     strays = {k for report in reports.values() for k in report.records} - records.keys()
@@ -174,14 +168,14 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
     """
     records: dict[str, VideoRecord] = {}
     videos: Problems = {}
-    with guard.open_file(path) as file:
-        with guard.contained(path):
-            options = guard.read_options(file)
-            ids = guard.video_ids(file)
+    with checked_hdf5.open_file(path) as file:
+        with checked_hdf5.contained(path):
+            options = checked_hdf5.read_options(file)
+            ids = checked_hdf5.video_ids(file)
         for video_id in ids:
             try:
                 problems = tuple(_check_video(file, video_id, options))
-                records[video_id] = guard.read_record(file, video_id)
+                records[video_id] = checked_hdf5.read_record(file, video_id)
             except FlowkitError as error:
                 problems = (str(error),)
             if problems:
@@ -189,7 +183,7 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
                 videos[video_id] = problems
             on_video(video_id)
         try:
-            with guard.contained(path):
+            with checked_hdf5.contained(path):
                 broken = tuple(_check_index(file, records, videos, options))
         except StoreError as error:
             broken = (str(error),)
@@ -199,8 +193,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
 
 def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Iterator[str]:
     """Yield what is wrong with a video; what cannot even be read raises."""
-    with guard.contained(f"{video_id!r} of {file.filename}"):
-        record = guard.read_record(file, video_id)
+    with checked_hdf5.contained(f"{video_id!r} of {file.filename}"):
+        record = checked_hdf5.read_record(file, video_id)
         video = Hdf5Video(file, record, options)
         if record.n_flow != max(0, record.n_frames - options.step):
             yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
@@ -231,7 +225,7 @@ def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
 def _complaint(read: Callable[[], object], what: str) -> Iterator[str]:
     """Yield why a piece cannot be read, so that the others are still looked at."""
     try:
-        with guard.contained(what):
+        with checked_hdf5.contained(what):
             read()
     except StoreError as error:
         yield f"{what}: {error}"
@@ -250,7 +244,7 @@ def _check_index(
     for video_id, record in records.items():
         if rows.get(video_id, record) != record:
             yield f"the index of {file.filename} says something else of {video_id!r} than its group"
-    stamp = guard.read_attrs(guard.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
+    stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
     if stamp == Path(file.filename).stat().st_size and not broken:
         for name in places.wrong_places(file, list(rows), options):
             yield f"the index of {file.filename} says something else in {name}"

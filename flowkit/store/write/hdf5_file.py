@@ -1,9 +1,9 @@
-"""HDF5 files whose failed writes are told by us: HDF5 itself may crash over them.
+"""HDF5 files being written: their failed writes are reported by us, their attributes spelled one way.
 
-A flush that fails while HDF5 closes a file ends in a segmentation fault (HDF5 2.0 with h5py
-3.16: a full disk kills the process). So HDF5 writes through `OutFile`, which remembers the first
-failure and takes everything else as if it were written; who writes asks for that failure before
-the file is committed.
+HDF5 itself may crash over a failed write: a flush that fails while HDF5 closes a file ends in a
+segmentation fault (HDF5 2.0 with h5py 3.16: a full disk kills the process). So HDF5 writes through
+`OutFile`, which remembers the first failure and takes everything else as if it were written; who
+writes asks for that failure before the file is committed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
-from flowkit.store.schema import LIBVER
+import flowkit
+from flowkit.store.record import Attributes
+from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
+
+CHECKED_CHUNK = 4096
 
 
 class OutFile(io.RawIOBase):
@@ -136,3 +144,31 @@ def hdf5_writer(path: Path, mode: str = "w") -> Iterator[h5py.File]:
     except BaseException:
         writer.abandon()
         raise
+
+
+def write_root(file: h5py.File, options: StoreOptions) -> None:
+    """Write the attributes that every file of a store has."""
+    own: Attributes = {
+        "format": FORMAT,
+        "format_version": "{}.{}".format(*VERSION),
+        "flowkit_version": flowkit.__version__,
+        "uuid": str(uuid.uuid4()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_attrs(file, own | options.to_attrs())
+
+
+def write_attrs(node: h5py.Group, attrs: Attributes) -> None:
+    """Write attributes: text as variable-length UTF-8, numbers as 8 bytes, little-endian."""
+    for name, value in attrs.items():
+        kinds = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
+        node.attrs.create(name, value, dtype=kinds[type(value)])
+
+
+def write_checked(group: h5py.Group, name: str, values: NDArray[Any], fill: float | None = None) -> None:
+    """Write a 1-D dataset with a checksum of its own (fletcher32)."""
+    if values.size == 0:
+        group.create_dataset(name, data=values)
+        return
+    chunks = (min(values.size, CHECKED_CHUNK),)
+    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True, fillvalue=fill)

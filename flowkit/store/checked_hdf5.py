@@ -18,17 +18,8 @@ from numpy.typing import NDArray
 
 from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreNotFoundError
 from flowkit.store.codec import MAX_DEFLATE_RATIO
-from flowkit.store.schema import (
-    FORMAT,
-    MAX_ID_BYTES,
-    OPTION_TYPES,
-    RECORD_TYPES,
-    VERSION,
-    VIDEOS,
-    Attributes,
-    StoreOptions,
-    VideoRecord,
-)
+from flowkit.store.record import MAX_ID_BYTES, RECORD_TYPES, Attributes, VideoRecord
+from flowkit.store.schema import FORMAT, OPTION_TYPES, VERSION, VIDEOS, StoreOptions
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset"
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 from flowkit.errors import StoreError
-from flowkit.store import guard, index
+from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
-from flowkit.store.pack import Lists, write_container, write_master
-from flowkit.store.parts import PartsFolder
-from flowkit.store.schema import Failure, VideoRecord
-from flowkit.store.verify import FileReport, check_file, check_shard, verify
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.tools.verify import FileReport, check_file, check_shard, verify
+from flowkit.store.write.pack import carry_out
+from flowkit.store.write.pack_plan import PackPlan, PlannedFile
+from flowkit.store.write.parts_folder import PartsFolder
+from flowkit.store.write.store_files import Lists, write_container
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +49,8 @@ def repair(path: Path | str) -> RepairReport:
             return RepairReport(dropped=(), kept=len(before), rewritten=False)
         files = survey(path)
         records = _rewrite_single(files) if files.single else _rewrite_shards(files, before)
-        for rubbish in survey(path).rubbish:
-            rubbish.unlink(missing_ok=True)
+        for leftover in survey(path).leftover:
+            leftover.unlink(missing_ok=True)
     dropped = (before.keys() | report.videos.keys()) - records.keys()
     return RepairReport(dropped=tuple(sorted(dropped)), kept=len(records), rewritten=True)
 
@@ -61,27 +64,30 @@ def _rewrite_single(files: Files) -> dict[str, VideoRecord]:
 
 def _rewrite_shards(files: Files, indexed: dict[str, int]) -> dict[str, VideoRecord]:
     """Write unsound shards anew under new numbers, then the master."""
-    reports = _shard_reports(files)
+    reports = dict(sorted(_shard_reports(files).items()))
     records: dict[str, VideoRecord] = {}
     shards: dict[str, int] = {}
-    for number, report in sorted(reports.items()):
+    for number, report in reports.items():
         for video_id, record in report.records.items():
             # Of two, the one that the master names, or else the newer.
             if video_id not in records or indexed.get(video_id, number) == number:
                 records[video_id], shards[video_id] = record, number
-    lists = _lists(files.store_path, records)
-    following = files.next_shard
-    for number, report in sorted(reports.items()):
-        stay = {k: record for k, record in report.records.items() if shards[k] == number}
-        if report.sound or not stay:
-            continue
-        source = {files.shard_path(number): list(stay)}
-        write_container(files.shard_path(following), source, stay, lists, number=following)
-        shards |= dict.fromkeys(stay, following)
-        following += 1
+    plan = PackPlan(changed=True, sharded=True, files=tuple(_planned(files, reports, shards)))
     records = dict(sorted(records.items()))
-    write_master(dataclasses.replace(files, next_shard=following), records, shards, lists)
+    carry_out(plan, files, records, _lists(files.store_path, records))
     return records
+
+
+def _planned(files: Files, reports: dict[int, FileReport], shards: dict[str, int]) -> Iterator[PlannedFile]:
+    following = files.next_shard
+    for number, report in reports.items():
+        stay = [video_id for video_id in report.records if shards[video_id] == number]
+        sources = {files.shard_path(number): stay}
+        if stay and report.sound:
+            yield PlannedFile(action="kept", number=number, sources=sources)
+        elif stay:
+            yield PlannedFile(action="rewritten", number=following, sources=sources)
+            following += 1
 
 
 def _shard_reports(files: Files) -> dict[int, FileReport]:
@@ -99,7 +105,7 @@ def _shard_reports(files: Files) -> dict[int, FileReport]:
 def _indexed(path: Path) -> dict[str, int]:
     """Return the ids of the index and their shards; none if it cannot be read."""
     try:
-        with guard.open_file(path) as file, guard.contained(path):
+        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             return index.read_index(file)[1]
     except StoreError:
         return {}
@@ -109,12 +115,12 @@ def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
     """Return the store's options and, as far as they can be read, its labels and failures."""
     labels = tuple(sorted({record.label for record in records.values() if record.label}))
     failures: tuple[Failure, ...] = ()
-    with guard.open_file(path) as file, guard.contained(path):
-        options = guard.read_options(file)
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        options = checked_hdf5.read_options(file)
         try:
-            with guard.contained(path):
+            with checked_hdf5.contained(path):
                 labels, failures = index.read_labels(file), index.read_failures(file)
         except StoreError:
-            # What remains tells the labels; failures come back when they fail again.
+            # What remains gives the labels; failures come back when they fail again.
             pass
     return Lists(options=options, labels=labels, failures=failures)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flowkit import atomic
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
+from flowkit.store.index import NO_SHARD
 from flowkit.store.inventory import survey, take_inventory
-from flowkit.store.pack import DEFAULT_SHARD_BYTES, Lists, write_container, write_ledger, write_master
-from flowkit.store.parts import PartsFolder, parts_path, shards_path
-from flowkit.store.schema import Failure, StoreOptions, VideoRecord, check_id_set
+from flowkit.store.record import Failure, VideoRecord, check_id_set
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write.pack import DEFAULT_SHARD_BYTES, carry_out
+from flowkit.store.write.pack_plan import PackPlan, PlannedFile, divided, sources_of
+from flowkit.store.write.parts_folder import PartsFolder, parts_path, shards_path
+from flowkit.store.write.store_files import Lists, write_ledger
 
 _NAMED = 5
 
@@ -29,9 +32,9 @@ class Contents:
     labels: tuple[str, ...]
     failures: tuple[Failure, ...]
     records: Mapping[str, VideoRecord]
-    places: Mapping[str, Path]
+    paths: Mapping[str, Path]
     """The file of each video."""
-    restated: frozenset[str] = frozenset()
+    relabelled: frozenset[str] = frozenset()
     """Videos whose record is not what their file says."""
 
 
@@ -48,15 +51,15 @@ def contents(store_path: Path | str) -> Contents:
     path = Path(store_path)
     if not path.exists():
         raise StoreNotFoundError(f"there is no store at {path}")
-    stock = take_inventory(survey(path))
-    if stock.options is None:
+    inventory = take_inventory(survey(path))
+    if inventory.options is None:
         raise StoreNotFoundError(f"the store at {path} holds nothing")
     return Contents(
-        options=stock.options,
-        labels=stock.labels,
-        failures=stock.failures,
-        records=stock.records,
-        places=stock.places,
+        options=inventory.options,
+        labels=inventory.labels,
+        failures=inventory.failures,
+        records=inventory.records,
+        paths=inventory.paths,
     )
 
 
@@ -103,7 +106,7 @@ def subset(
         whole,
         failures=(),
         records={k: whole.records[k] for k in wanted},
-        places={k: whole.places[k] for k in wanted},
+        paths={k: whole.paths[k] for k in wanted},
     )
     _write(Path(out), part, shard_bytes)
     return part
@@ -141,7 +144,7 @@ def relabel(
         whole,
         labels=tuple(sorted(used) if classes is None else classes),
         records=records,
-        restated=frozenset(k for k in records if records[k] != whole.records[k]),
+        relabelled=frozenset(k for k in records if records[k] != whole.records[k]),
     )
     _write(Path(out), relabelled, shard_bytes)
     return relabelled
@@ -165,7 +168,7 @@ def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
     for video_id in sorted(both):
         if not first.records[video_id].fingerprint.matches(second.records[video_id].fingerprint):
             raise InputError(
-                f"{path} and {first.places[video_id]} have {video_id!r} from different sources; "
+                f"{path} and {first.paths[video_id]} have {video_id!r} from different sources; "
                 "take it out of one of them with `flowkit subset`"
             )
     new = [label for label in second.labels if label not in first.labels]
@@ -176,7 +179,7 @@ def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
         labels=tuple(sorted(labels)) if in_order else labels,
         failures=tuple(dict.fromkeys((*first.failures, *second.failures))),
         records={**second.records, **first.records},
-        places={**second.places, **first.places},
+        paths={**second.paths, **first.paths},
     )
 
 
@@ -188,58 +191,33 @@ def _check_known(ids: Sequence[str], whole: Contents, store: Path | str) -> None
 def _write(out: Path, held: Contents, shard_bytes: int) -> None:
     """Write and commit a store: one file, or shards and then their master."""
     check_new(out)
-    check_id_set({k: str(path) for k, path in held.places.items()})
+    check_id_set({k: str(path) for k, path in held.paths.items()})
     lists = Lists(options=held.options, labels=held.labels, failures=held.failures)
+    records = dict(sorted(held.records.items()))
     out.parent.mkdir(parents=True, exist_ok=True)
     with PartsFolder(out).lock():
-        groups = list(_groups(held, shard_bytes))
-        if len(groups) <= 1:
-            _write_file(out, sorted(held.records), held, lists)
-        else:
-            _write_shards(out, groups, held, lists)
+        carry_out(_plan(held, shard_bytes), survey(out), records, lists, relabelled=held.relabelled)
         write_ledger(out, held.failures)
 
 
-def _write_shards(out: Path, groups: Sequence[Sequence[str]], held: Contents, lists: Lists) -> None:
-    files = survey(out)
-    files.shards.mkdir(exist_ok=True)
-    atomic.sync(out.parent)
-    shards: dict[str, int] = {}
-    for number, group in enumerate(groups):
-        _write_file(files.shard_path(number), group, held, lists, number=number)
-        shards |= dict.fromkeys(group, number)
-    write_master(files, dict(sorted(held.records.items())), shards, lists)
+def _plan(held: Contents, shard_bytes: int) -> PackPlan:
+    """Divide the videos among files, in order of their ids."""
+    groups = divided(_sizes(held), shard_bytes) or [()]
+    sharded = len(groups) > 1
+    files = [
+        PlannedFile(
+            action="rewritten", number=number if sharded else NO_SHARD, sources=sources_of(group, held.paths)
+        )
+        for number, group in enumerate(groups)
+    ]
+    return PackPlan(changed=True, sharded=sharded, files=tuple(files))
 
 
-def _write_file(
-    path: Path, ids: Sequence[str], held: Contents, lists: Lists, *, number: int | None = None
-) -> None:
-    sources: dict[Path, list[str]] = {}
-    for video_id in ids:
-        sources.setdefault(held.places[video_id], []).append(video_id)
-    records = {video_id: held.records[video_id] for video_id in ids}
-    restated = held.restated.intersection(ids)
-    if number is None:
-        write_container(path, sources, records, lists, restated=restated)
-    else:
-        write_container(path, sources, records, lists, restated=restated, number=number)
-
-
-def _groups(held: Contents, shard_bytes: int) -> Iterator[list[str]]:
-    """Divide the videos among files, in order of their ids, by their share of the files they are in."""
+def _sizes(held: Contents) -> dict[str, float]:
+    """Estimate the bytes of each video, by sorted id: its fraction of the pixels of the file it is in."""
     pixels = {k: record.n_frames * record.width * record.height for k, record in held.records.items()}
     per_file: dict[Path, int] = {}
-    for video_id, path in held.places.items():
+    for video_id, path in held.paths.items():
         per_file[path] = per_file.get(path, 0) + pixels[video_id]
-    group: list[str] = []
-    size = 0.0
-    for video_id in sorted(held.records):
-        path = held.places[video_id]
-        share = os.path.getsize(path) * pixels[video_id] / max(1, per_file[path])
-        if group and size + share > shard_bytes:
-            yield group
-            group, size = [], 0.0
-        group.append(video_id)
-        size += share
-    if group:
-        yield group
+    density = {path: os.path.getsize(path) / max(1, total) for path, total in per_file.items()}
+    return {video_id: density[held.paths[video_id]] * pixels[video_id] for video_id in sorted(held.records)}

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from flowkit.errors import StoreError
-from flowkit.store.parts import shards_path
 from flowkit.store.reader import open_store
-from flowkit.store.repair import repair
-from flowkit.store.verify import verify
-
-from .conftest import N_FRAMES, MakeStore, make_options
+from flowkit.store.tools.repair import repair
+from flowkit.store.tools.verify import verify
+from flowkit.store.write.parts_folder import shards_path
+from tests.store.conftest import N_FRAMES, MakeStore, make_options
 
 
 @pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])

@@ -1,0 +1,307 @@
+"""The record of one video: its id, its source, its numbers; and of a source that failed.
+
+Makers of a record pass groups of what belongs together; in a file it is flat, one attribute or column
+for each field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeAlias
+
+from flowkit.errors import InputError, InvalidParameterError, StoreFormatError
+from flowkit.validate import check_at_least, check_choice, check_range
+
+Scalar: TypeAlias = str | int | float
+Attributes: TypeAlias = dict[str, Scalar]
+Columns: TypeAlias = dict[str, type[str] | type[int] | type[float]]
+
+
+MAX_ID_BYTES = 1024
+MAX_SIDE = 65_535
+STATUSES = ("ok", "truncated")
+# A segment that is empty, "." or "..", or a NUL anywhere.
+_BAD = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
+
+
+def check_video_id(video_id: str) -> str:
+    """Return `video_id` if it can name a video in a store.
+
+    An id is a relative path of segments joined by `/` ("HandStand/clip_07").
+
+    Raises
+    ------
+    InvalidParameterError
+        It is empty, absolute, too long, not UTF-8, or has a NUL, an empty segment, `.` or `..`.
+    """
+
+    def refuse(what: str) -> InvalidParameterError:
+        return InvalidParameterError(
+            f"video id {video_id!r} {what}; an id is a relative path such as 'HandStand/clip_07'"
+        )
+
+    if not isinstance(video_id, str) or not video_id:
+        raise refuse("is empty or not a str")
+    if video_id.startswith("/"):
+        raise refuse("is absolute")
+    if _BAD.search(video_id):
+        raise refuse("has a NUL, an empty segment, '.' or '..'")
+    try:
+        size = len(video_id.encode())
+    except UnicodeEncodeError:
+        raise refuse("is not valid Unicode: pass it through encode_video_id") from None
+    if size > MAX_ID_BYTES:
+        raise refuse(f"has {size} bytes, more than {MAX_ID_BYTES}")
+    return video_id
+
+
+def encode_video_id(path: str | bytes) -> str:
+    """Return a path as text that a store can hold: bytes that are not UTF-8 become `%XX`.
+
+    A path that is valid UTF-8 comes back unchanged; otherwise its literal `%` becomes `%25`.
+    """
+    try:
+        raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = str(path).encode("utf-8", "surrogatepass")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        escaped = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
+        return re.sub("[\udc80-\udcff]", lambda hit: f"%{ord(hit[0]) - 0xDC00:02X}", escaped)
+
+
+def check_id_set(ids: Mapping[str, str]) -> None:
+    """Raise InputError if one id is a folder of another: HDF5 would nest their groups.
+
+    Parameters
+    ----------
+    ids
+        Each id and what to call it in the message, such as its source's path.
+    """
+    for video_id, name in ids.items():
+        segments = video_id.split("/")
+        for depth in range(1, len(segments)):
+            parent = "/".join(segments[:depth])
+            if parent in ids:
+                raise InputError(
+                    f"the id {parent!r} of {ids[parent]} is a folder of the id {video_id!r} of {name}; "
+                    "rename one of them or keep the suffixes (--keep-suffix)"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFingerprint:
+    """State of a source: whether it is still the one that was extracted."""
+
+    name: str
+    """Name of the source; bytes that are not UTF-8 become `%XX`."""
+    bytes: int
+    mtime_ns: int
+    sha256: str = ""
+    """Hex digest, or empty where it was not computed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", _storable(self.name))
+
+    def matches(self, other: SourceFingerprint) -> bool:
+        """Return whether both are the same contents: size and time agree, or else the digests do."""
+        if self.bytes != other.bytes:
+            return False
+        return self.mtime_ns == other.mtime_ns or (bool(self.sha256) and self.sha256 == other.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredVideoShape:
+    """Size, count and speed of what is stored."""
+
+    width: int
+    height: int
+    """As stored, px."""
+    fps: float
+    n_frames: int
+    n_flow: int
+    """Flow fields of each kind: n_frames - step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceShape:
+    """Size of the source's frames."""
+
+    source_width: int
+    source_height: int
+    """Upright, before resizing, px."""
+    rotation: int = 0
+    """Degrees clockwise that were applied to make the frames upright."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverRecord:
+    """The solver that made the flow, and where it ran."""
+
+    backend: str
+    device: str = ""
+    opencv_version: str = ""
+    deviations: str = ""
+    """Where the backend departs from the parameters, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeStatus:
+    """Outcome of decoding the source."""
+
+    status: str = "ok"
+    """`ok` or `truncated`."""
+    status_reason: str = ""
+    skipped_frames: int = 0
+    pts_repaired: int = 0
+    """Whether, or how many, timestamps were missing or ran backwards and were repaired."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRange:
+    """Reach of the flow, and the fraction of it that the codec could not hold."""
+
+    clipped_fraction: float = 0.0
+    """Fraction of the flow components that the codec clipped, in [0, 1]."""
+    flow_max_px: float = 0.0
+    """Largest absolute flow component before quantisation, px."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeRange:
+    """The range of the source that a list asked for; None: from its start, to its end."""
+
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+SOUND = DecodeStatus()
+UNKNOWN_RANGE = FlowRange()
+WHOLE_SOURCE = TimeRange()
+
+
+# The groups have no slots: a class cannot inherit them from several others. Its own serve all fields.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, FlowRange, TimeRange):
+    """Everything a store says of one video besides its frames and its flow: the fields of all groups."""
+
+    video_id: str
+    label: str = ""
+    source_name: str
+    source_bytes: int
+    source_mtime_ns: int
+    source_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check_video_id(self.video_id)
+        for name in ("width", "height"):
+            check_range(name, getattr(self, name), 1, MAX_SIDE, unit="px")
+        for name in ("n_frames", "n_flow"):
+            check_at_least(name, getattr(self, name), 0)
+        check_choice("status", self.status, STATUSES)
+        for name, kind in RECORD_TYPES.items():
+            if kind is str:
+                object.__setattr__(self, name, _storable(getattr(self, name)))
+
+    @classmethod
+    def of(
+        cls,
+        video_id: str,
+        *,
+        label: str = "",
+        stored: StoredVideoShape,
+        source: SourceFingerprint,
+        source_shape: SourceShape,
+        solver: SolverRecord,
+        decoding: DecodeStatus = SOUND,
+        flow_range: FlowRange = UNKNOWN_RANGE,
+        times: TimeRange = WHOLE_SOURCE,
+    ) -> Self:
+        """Return the record of a video from the groups that its makers know."""
+        groups = (stored, source_shape, solver, decoding, flow_range, times)
+        values = {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
+        values |= {f"source_{field.name}": getattr(source, field.name) for field in fields(source)}
+        return cls(video_id=video_id, label=label, **values)
+
+    @property
+    def fingerprint(self) -> SourceFingerprint:
+        """The state of the source that was extracted."""
+        return SourceFingerprint(
+            name=self.source_name,
+            bytes=self.source_bytes,
+            mtime_ns=self.source_mtime_ns,
+            sha256=self.source_sha256,
+        )
+
+    def to_attrs(self) -> Attributes:
+        """Return all but the id as attributes of the video's group; None becomes NaN."""
+        values = {name: getattr(self, name) for name in RECORD_TYPES}
+        return {
+            name: kind(math.nan if values[name] is None else values[name])
+            for name, kind in RECORD_TYPES.items()
+        }
+
+    @classmethod
+    def from_attrs(cls, video_id: str, attrs: Mapping[str, Any]) -> Self:
+        """Return the record of a video whose group has the attributes that `to_attrs` wrote.
+
+        Raises
+        ------
+        StoreFormatError
+            An attribute is missing, of another type or out of range.
+        """
+        try:
+            flat: dict[str, Any] = {name: kind(attrs[name]) for name, kind in RECORD_TYPES.items()}
+            for name in ("start_seconds", "end_seconds"):
+                flat[name] = None if math.isnan(flat[name]) else flat[name]
+            return cls(video_id=video_id, **flat)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise StoreFormatError(f"the attributes of {video_id!r} cannot be read: {error!r}") from error
+
+
+_KINDS: dict[str, type[str] | type[int] | type[float]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "float | None": float,
+}
+_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(VideoRecord) if field.name != "video_id"}
+_ORDER = (
+    "label width height source_width source_height rotation fps n_frames n_flow backend device "
+    "opencv_version status status_reason skipped_frames pts_repaired source_name source_bytes "
+    "source_mtime_ns source_sha256 clipped_fraction flow_max_px deviations start_seconds end_seconds"
+).split()
+
+# Keyed by the fields' own names: those of `_ORDER` are not interned, and a call by keyword took 3 us more.
+RECORD_TYPES: Columns = dict(sorted(_TYPES.items(), key=lambda item: _ORDER.index(item[0])))
+"""The attributes of a video's group, in order; /index/videos has them as columns after its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """One source that did not make it into the store."""
+
+    source: str
+    reason: str
+    """One word of the ledger: `unopenable`, `too_short`, `worker_died`, ..."""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _storable(getattr(self, field.name)))
+
+    def to_json(self) -> str:
+        """Return the failure as one line of the ledger."""
+        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)}, ensure_ascii=False)
+
+
+def _storable(text: str) -> str:
+    """Return text that HDF5 can hold: names and messages of others may hold any byte."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return encode_video_id(text).replace("\0", " ")

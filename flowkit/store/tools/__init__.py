@@ -1,0 +1,1 @@
+"""Work on finished stores: check, repair, merge, cut and relabel them."""

@@ -1,0 +1,1 @@
+"""Write a store: one video at a time, then all of them as one file or as shards."""

@@ -1,0 +1,88 @@
+"""The folder of parts beside a store in the making: what is committed, and by whom it is written.
+
+Each finished video is one file there, `<key>.h5`; a long one is first committed in segments,
+`<key>~s00000.h5`, which are joined when all are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.parse import quote
+
+from flowkit import atomic
+from flowkit.store.record import check_video_id
+
+MAX_KEY_BYTES = 150
+_SEGMENT = re.compile(r"(?P<key>.+)~s(?P<index>\d{5})\.h5")
+
+
+def part_key(video_id: str) -> str:
+    """Return the file name, without its suffix, that stands for a video: one for each id."""
+    # `~` is left to the endings, so that no id can look like another's segment.
+    key = quote(check_video_id(video_id), safe="").replace("~", "%7E")
+    if len(key) <= MAX_KEY_BYTES:
+        return key
+    return f"{key[: MAX_KEY_BYTES - 34]}~h{hashlib.sha256(video_id.encode()).hexdigest()[:32]}"
+
+
+def parts_path(store_path: Path) -> Path:
+    """Return the folder of parts of a store."""
+    return store_path.with_name(f"{store_path.name}.parts")
+
+
+def shards_path(store_path: Path) -> Path:
+    """Return the folder of shards of a store."""
+    return store_path.with_name(f"{store_path.name}.shards")
+
+
+class PartsFolder:
+    """The folder of parts of the store at `store_path`; it is made when first needed."""
+
+    def __init__(self, store_path: Path | str) -> None:
+        self.store_path = Path(store_path)
+        self.path = parts_path(self.store_path)
+
+    def part_path(self, video_id: str) -> Path:
+        """Return where the part of a video goes."""
+        return self.path / f"{part_key(video_id)}.h5"
+
+    def segment_path(self, video_id: str, index: int) -> Path:
+        """Return where segment `index`, counted from 0, of a long video goes."""
+        return self.path / f"{part_key(video_id)}~s{index:05d}.h5"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the store for writing while a `with` block runs; see `atomic.folder_lock`.
+
+        Raises
+        ------
+        StoreBusyError
+            Another process holds it.
+        """
+        return atomic.folder_lock(self.path, self.store_path)
+
+    def remove_dead_temporaries(self) -> atomic.Sweep:
+        """Remove what dead processes of this host left half-written, here, of shards and of the store."""
+        return atomic.sweep_temporaries(
+            {self.path: "", shards_path(self.store_path): "", self.store_path.parent: self.store_path.name}
+        )
+
+    def committed_parts(self) -> list[Path]:
+        """Return the files of all committed parts, sorted; segments are none."""
+        return [
+            path for path in self._entries() if path.suffix == ".h5" and not _SEGMENT.fullmatch(path.name)
+        ]
+
+    def remove_segments(self, video_ids: Collection[str]) -> None:
+        """Remove every segment of these videos."""
+        keys = {part_key(video_id) for video_id in video_ids}
+        for path in self._entries():
+            match = _SEGMENT.fullmatch(path.name)
+            if match and match["key"] in keys:
+                path.unlink(missing_ok=True)
+
+    def _entries(self) -> list[Path]:
+        return sorted(self.path.iterdir()) if self.path.is_dir() else []

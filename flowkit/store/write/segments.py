@@ -1,0 +1,138 @@
+"""The segments of a long video: committed one by one, joined to its part when all are there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowkit.errors import StoreCorruptError, StoreError
+from flowkit.store import checked_hdf5
+from flowkit.store.codec import EncodedFlow
+from flowkit.store.hdf5_video import Hdf5Video
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import StoreOptions, field_names
+from flowkit.store.write.part import PartWriter
+from flowkit.store.write.parts_folder import PartsFolder
+
+
+def committed_segments(
+    parts: PartsFolder, video_id: str, options: StoreOptions, fingerprint: SourceFingerprint
+) -> dict[int, VideoRecord]:
+    """Return the committed segments of a video and their records, by index in order.
+
+    Only those count that were made with the same options from the same source, up to the
+    first that is missing; others are removed, as nothing can go on from them.
+    """
+    found: dict[int, VideoRecord] = {}
+    # Asked for by name: listing the folder for each video would take a time of its square.
+    index = -1
+    while (path := parts.segment_path(video_id, index := index + 1)).exists():
+        record = _trusted_record(path, video_id, options, fingerprint)
+        if record is None:
+            path.unlink(missing_ok=True)
+        else:
+            found[index] = record
+    return found
+
+
+def assemble(parts: PartsFolder, video_id: str, n_segments: int, record: VideoRecord) -> VideoRecord:
+    """Join segments 0 to n_segments - 1 into the one part of a video, commit it, remove them.
+
+    Stored bytes are copied as they are; each one's CRC is checked on the way.
+
+    Parameters
+    ----------
+    record
+        Record of the whole; its counts, `flow_max_px` and `clipped_fraction` are taken
+        from the segments.
+
+    Returns
+    -------
+    VideoRecord
+        As committed.
+
+    Raises
+    ------
+    StoreCorruptError
+        A segment is missing or damaged; a damaged one is removed, so that it is redone.
+    NoSpaceError
+        The disk is full; the segments are kept.
+    """
+    paths = [parts.segment_path(video_id, index) for index in range(n_segments)]
+    records = [_read_part(path, video_id) for path in paths]
+    whole = _joined(record, [segment for segment, _ in records])
+    options = records[0][1]
+    with PartWriter(
+        parts.part_path(video_id),
+        video_id=video_id,
+        options=options,
+        width=whole.width,
+        height=whole.height,
+    ) as writer:
+        for path in paths:
+            _append(writer, path)
+        writer.commit(whole)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return whole
+
+
+def _trusted_record(
+    path: Path, video_id: str, options: StoreOptions, fingerprint: SourceFingerprint
+) -> VideoRecord | None:
+    try:
+        record, stored = _read_part(path, video_id)
+    except StoreError:
+        return None
+    fits = record.fingerprint.matches(fingerprint) and not stored.differences(options)
+    return record if fits else None
+
+
+def _read_part(path: Path, video_id: str) -> tuple[VideoRecord, StoreOptions]:
+    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        return checked_hdf5.read_record(file, video_id), checked_hdf5.read_options(file)
+
+
+def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
+    n_flow = sum(segment.n_flow for segment in segments)
+    clipped = sum(segment.clipped_fraction * segment.n_flow for segment in segments)
+    return dataclasses.replace(
+        record,
+        n_frames=sum(segment.n_frames for segment in segments),
+        n_flow=n_flow,
+        clipped_fraction=clipped / max(1, n_flow),
+        flow_max_px=max(segment.flow_max_px for segment in segments),
+    )
+
+
+def _append(writer: PartWriter, path: Path) -> None:
+    """Add what a segment holds to the whole."""
+    try:
+        with checked_hdf5.open_file(path) as file:
+            with checked_hdf5.contained(path):
+                record = checked_hdf5.read_record(file, writer.video_id)
+                video = Hdf5Video(file, record, writer.options)
+            for pts, data in _frames(video, path):
+                writer.add_frame(pts, data)
+            for name in field_names(writer.options):
+                for flow in _flow(video, name, path):
+                    writer.add_flow(name, flow)
+    except StoreCorruptError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+# Generators, so that what goes wrong while writing is not taken for damage of what is read.
+def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]]:
+    with checked_hdf5.contained(path):
+        stored = None if video.options.frame_codec == "none" else video.frames
+        for index, pts in enumerate(video.pts.tolist()):
+            yield pts, stored[index] if stored else None
+
+
+def _flow(video: Hdf5Video, name: str, path: Path) -> Iterator[EncodedFlow]:
+    with checked_hdf5.contained(path):
+        field = video.field(name)
+        for index in range(video.record.n_flow):
+            yield field.encoded(index)

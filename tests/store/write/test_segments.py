@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowkit.errors import StoreCorruptError, StoreError
+from flowkit.store.reader import open_store
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.parts_folder import PartsFolder
+from flowkit.store.write.segments import assemble, committed_segments
+from tests.store.conftest import make_flow, make_options, make_record, write_part
+
+
+def write_segments(parts: PartsFolder, options: StoreOptions, sizes: list[int]) -> VideoRecord:
+    """Commit segments of a video of sum(sizes) frames; segment k has seed k."""
+    start = 0
+    for index, size in enumerate(sizes):
+        last = index == len(sizes) - 1
+        n_flow = size - options.step if last else size
+        record = make_record(
+            "a/b", n_frames=size, n_flow=n_flow, flow_max_px=float(index), clipped_fraction=index / 10
+        )
+        write_part(parts.segment_path("a/b", index), record, options, seed=index, first_pts=start / 25)
+        start += size
+    return make_record("a/b", n_frames=start, n_flow=start - options.step)
+
+
+@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("frame_codec", ["jpeg", "none"])
+def test_segments_join_as_if_written_at_once(store_path: Path, codec: str, frame_codec: str) -> None:
+    field = FieldOptions(tvl1_preset="x", tvl1_params="{}")
+    options = make_options(
+        flow_codec=codec, frame_codec=frame_codec, fields=(field, dataclasses.replace(field, name="flow_b"))
+    )
+    parts = PartsFolder(store_path)
+    whole = write_segments(parts, options, [3, 2, 4])
+    record = assemble(parts, "a/b", 3, whole)
+    assert (record.n_frames, record.n_flow, record.flow_max_px) == (9, 8, 2.0)
+    assert record.clipped_fraction == pytest.approx((3 * 0 + 2 * 0.1 + 3 * 0.2) / 8)
+    assert os.listdir(parts.path) == [parts.part_path("a/b").name]
+    finalize(store_path, options=options)
+    with open_store(store_path) as store:
+        clip = store["a/b"]
+        expected = np.concatenate([make_flow(0, 3), make_flow(1, 2), make_flow(2, 3)])
+        if codec != "jpeg":
+            assert np.abs(clip.flow() - expected).max() <= 0.125
+        assert clip.flow(field="flow_b").shape == expected.shape
+        assert np.allclose(clip.pts, np.arange(9) / 25)
+        if frame_codec == "jpeg":
+            assert clip.frames(range(9)).shape[0] == 9
+
+
+def test_only_segments_of_the_same_source_and_options_are_trusted(store_path: Path) -> None:
+    parts, options = PartsFolder(store_path), make_options()
+    record = write_segments(parts, options, [3, 2])
+    state = record.fingerprint
+    assert list(committed_segments(parts, "a/b", options, state)) == [0, 1]
+    assert not committed_segments(parts, "a", options, state)
+    other = SourceFingerprint(name=state.name, bytes=state.bytes + 1, mtime_ns=0, sha256="")
+    assert committed_segments(parts, "a/b", options, other) == {}
+    write_segments(parts, options, [3, 2])
+    assert committed_segments(parts, "a/b", make_options(step=2), state) == {}
+    assert os.listdir(parts.path) == []
+
+
+def test_damaged_segment_is_removed_so_that_it_is_redone(store_path: Path) -> None:
+    parts, options = PartsFolder(store_path), make_options()
+    record = write_segments(parts, options, [3, 2])
+    path = parts.segment_path("a/b", 1)
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"\xff\xd8\xff")  # the first JPEG
+    raw[place + 700] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(StoreCorruptError):
+        assemble(parts, "a/b", 2, record)
+    assert list(committed_segments(parts, "a/b", options, record.fingerprint)) == [0]
+
+
+def test_missing_segment_is_told(store_path: Path) -> None:
+    parts = PartsFolder(store_path)
+    record = write_segments(parts, make_options(), [3, 2])
+    with pytest.raises(StoreError, match="s00002"):
+        assemble(parts, "a/b", 3, record)
