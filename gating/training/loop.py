@@ -96,7 +96,7 @@ class Trainer:
         with StopRequest() as stop:
             while progress.epoch < self.schedule.epochs:
                 trained = self._train_epoch(net, stop)
-                if trained is None:
+                if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
                 valid = validate(self.task, self.loader, self.stage.validation, precision=self.precision)
                 score = (valid["top1"], -valid["loss"])
