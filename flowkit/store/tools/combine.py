@@ -1,6 +1,6 @@
 """Make a store of stores: merged, a part of one, or with other labels.
 
-What is stored is moved as it is, never decoded. The sources stay as they are, and the new store
+Frames and flow are moved as they are stored, never decoded. The sources stay as they are, and the new store
 comes to be as any other: under temporary names, with a rename as the last step.
 """
 
@@ -26,7 +26,7 @@ _NAMED = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """What a store holds, and where."""
+    """The videos of a store, and their files."""
 
     options: StoreOptions
     labels: tuple[str, ...]
