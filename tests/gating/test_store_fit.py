@@ -22,7 +22,7 @@ from flowkit.extract import ExtractConfig
 from flowkit.extract_config import store_options
 from flowkit.frames import ResizeRule
 from flowkit.store.reader import Store
-from flowkit.store.recode import recode
+from flowkit.store.tools.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
 from gating.errors import CheckpointError
 from gating.load import TrialRecord
