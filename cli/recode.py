@@ -21,7 +21,7 @@ def command(
     Only what changes is decoded. A coarser code does not become finer again: i8 recoded as i16
     keeps the errors of i8.
     """
-    from flowkit.store.recode import recode
+    from flowkit.store.tools.recode import recode
 
     options = recode(store, out, flow_codec=flow_codec, bound_px=bound_px, drop_frames=drop_frames)
     click.echo(f"{out}: flow {options.flow_codec}, frames {options.frame_codec}", err=True)

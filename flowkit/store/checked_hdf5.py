@@ -27,7 +27,7 @@ _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 _MAX_ATTRIBUTE_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What h5py and NumPy raise over a malformed file; a bug of ours among them is told as damage,
+# What h5py and NumPy raise over a malformed file; a bug of ours among them is reported as damage,
 # with its words, and chained.
 _FOREIGN = (
     OSError,
@@ -50,9 +50,9 @@ def contained(path: Path | str) -> Iterator[None]:
     except FlowkitError:
         raise
     except _FOREIGN as error:
-        told = str(error).splitlines()
+        lines = str(error).splitlines()
         raise StoreCorruptError(
-            f"{path} is damaged: {told[0] if told else type(error).__name__}; "
+            f"{path} is damaged: {lines[0] if lines else type(error).__name__}; "
             "`flowkit verify --repair` drops what cannot be read"
         ) from error
 

@@ -87,7 +87,7 @@ class Files:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Inventory:
-    """What a store and its parts hold; all empty where there is no store yet."""
+    """The videos of a store and its parts; all empty where there is no store yet."""
 
     records: Mapping[str, VideoRecord]
     paths: Mapping[str, Path]
@@ -183,7 +183,7 @@ def take_inventory(files: Files) -> Inventory:
 
 
 class _Gathering:
-    """What an inventory has gathered so far."""
+    """An inventory in the making."""
 
     def __init__(self) -> None:
         self.records: dict[str, VideoRecord] = {}

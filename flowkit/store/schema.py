@@ -86,7 +86,7 @@ class FieldOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreOptions:
-    """What decides a store's contents: every file of one store has the same."""
+    """Options that decide a store's contents: every file of one store has the same."""
 
     fields: tuple[FieldOptions, ...]
     step: int = 1

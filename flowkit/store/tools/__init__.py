@@ -1,1 +1,1 @@
-"""Work on finished stores: check, repair, merge, cut and relabel them."""
+"""Work on finished stores: check, repair, merge, cut, relabel and recode them."""

@@ -1,6 +1,6 @@
 """Make a store of stores: merged, a part of one, or with other labels.
 
-What is stored is moved as it is, never decoded. The sources stay as they are, and the new store
+Frames and flow are moved as they are stored, never decoded. The sources stay as they are, and the new store
 comes to be as any other: under temporary names, with a rename as the last step.
 """
 
@@ -26,7 +26,7 @@ _NAMED = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """What a store holds, and where."""
+    """The videos of a store, and their files."""
 
     options: StoreOptions
     labels: tuple[str, ...]
@@ -219,5 +219,9 @@ def _sizes(held: Contents) -> dict[str, float]:
     per_file: dict[Path, int] = {}
     for video_id, path in held.paths.items():
         per_file[path] = per_file.get(path, 0) + pixels[video_id]
-    density = {path: os.path.getsize(path) / max(1, total) for path, total in per_file.items()}
-    return {video_id: density[held.paths[video_id]] * pixels[video_id] for video_id in sorted(held.records)}
+    file_bytes = {path: os.path.getsize(path) for path in per_file}
+    sizes = {}
+    for video_id in sorted(held.records):
+        path = held.paths[video_id]
+        sizes[video_id] = file_bytes[path] * pixels[video_id] / max(1, per_file[path])
+    return sizes

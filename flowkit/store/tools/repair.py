@@ -20,7 +20,7 @@ from flowkit.store.write.store_files import Lists, write_container
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RepairReport:
-    """What `repair` did."""
+    """Result of `repair`."""
 
     dropped: tuple[str, ...]
     """Videos that are no longer in the store; of a shard that cannot be read, those of the index."""

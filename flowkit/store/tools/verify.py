@@ -25,7 +25,7 @@ Problems = dict[str, tuple[str, ...]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyReport:
-    """What `verify` found.
+    """Findings of `verify`.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class VerifyReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FileReport:
-    """What is to be said of one file of videos."""
+    """Findings in one file of videos."""
 
     records: Mapping[str, VideoRecord]
     """Of the sound videos."""
@@ -115,7 +115,7 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
 def check_shard(
     path: Path, shard: Shard, on_video: Callable[[str], None] = lambda _: None
 ) -> tuple[FileReport | None, list[str]]:
-    """Return what is to be said of a shard's videos (None: not readable), and of its digest."""
+    """Return the findings in a shard (None: not readable), and what is wrong with its digest."""
     try:
         report = check_file(path, on_video)
         digest = file_sha256(path)

@@ -83,7 +83,7 @@ class OutFile(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Close the file; what a network file system tells only now is noted too."""
+        """Close the file; what a network file system reports only now is noted too."""
         if not self.closed:
             with self._noted():
                 os.close(self._descriptor)
@@ -125,7 +125,7 @@ class Hdf5Writer:
     def abandon(self) -> None:
         """Close a file that is not to be kept."""
         self._out.error = self._out.error or OSError("abandoned")
-        # The failure that brought us here is the one to tell.
+        # The failure that brought us here is the one to report.
         with contextlib.suppress(OSError, RuntimeError):
             self.file.close()
         self._out.close()

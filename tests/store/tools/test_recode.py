@@ -8,11 +8,10 @@ import pytest
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
 from flowkit.store.reader import open_store
-from flowkit.store.recode import recode
+from flowkit.store.tools.recode import recode
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.parts_folder import parts_path, shards_path
-
-from .conftest import MakeStore, make_options
+from tests.store.conftest import MakeStore, make_options
 
 
 def test_frames_are_dropped_and_flow_stays_as_stored(make_store: MakeStore, tmp_path: Path) -> None:
