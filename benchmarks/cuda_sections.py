@@ -24,6 +24,7 @@ from flowkit import extract
 from flowkit.errors import BackendUnavailableError
 from flowkit.inputs import find_sources
 from flowkit.stages import limiting_stage
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu, cuda
 from flowkit.tvl1.cuda_batch import Method
 from flowkit.tvl1.cuda_device import open_device
@@ -195,12 +196,12 @@ def stages(quick: bool) -> Iterator[dict[str, Any]]:
     solver = cuda.load(PRESETS["opencv-cuda"])
     ways: dict[str, Callable[[], Any]] = {
         "host to host, floats": lambda: solver.flow_batch(host, rows),
-        "host to host, i8": lambda: solver.codes_batch(host, rows, code="i8"),
+        "host to host, i8": lambda: solver.codes_batch(host, rows, quantizer=FIELD_SCALE),
     }
     for name, work in ways.items():
         seconds = seconds_of(work)
         yield {"way": name, "seconds": seconds, "pairs_per_second": pairs / statistics.median(seconds)}
-    made = solver.codes_batch(host, rows, code="i8")
+    made = solver.codes_batch(host, rows, quantizer=FIELD_SCALE)
     yield {"events": "host to host, i8, seconds of each stage", "seconds": made.seconds, "pairs": pairs}
     with device.using():
         array = device.empty((1 << 28,), np.uint8)

@@ -15,6 +15,7 @@ from flowkit.inputs import VideoSource
 from flowkit.pipeline import Decoded, Pipeline, PipelineConfig
 from flowkit.plan import fingerprint
 from flowkit.sink import Sink
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import Failure, SourceFingerprint, StoreOptions, VideoRecord
 from flowkit.tvl1.backend import Solver, choose_backend
@@ -185,6 +186,6 @@ def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> t
         found.append(
             f"{record.clipped_fraction:.1%} of the flow lies outside the range of --flow-codec "
             f"{options.flow_codec} and was clipped (largest {record.flow_max_px:.1f} px); "
-            "use --flow-codec i8 or a larger --bound"
+            f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
         )
     return tuple(found)

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.encode import encode_batch, wanted_code
 from flowkit.errors import TooShortError
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.inputs import VideoSource
 from flowkit.sink import Item, Sink
 from flowkit.stages import StageClock
-from flowkit.store.codec import EncodedFlow
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
 from flowkit.tvl1.codes_solver import codes_solver
@@ -240,12 +239,15 @@ class Pipeline:
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
         solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._gate
-        code, bound_px = wanted_code(options)
+        codec = options.codec
         with solving:
-            made = self._engine.codes_batch(greys, asked, code=code, bound_px=bound_px)
+            made = self._engine.codes_batch(greys, asked, quantizer=codec.quantizer)
         self.clock.add(made.seconds)
         with self._gate, self.clock.stage("encode"):
-            coded = list(encode_batch(made, options.flow_codec))
+            coded = [
+                codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
+                for codes, px, clipped in zip(made.codes, made.largest_px, made.clipped, strict=True)
+            ]
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Self
 
-from flowkit.store.codec import EncodedFlow
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts import PartsFolder
 from flowkit.store.schema import SourceFingerprint, StoreOptions, VideoRecord, field_names
 from flowkit.store.writer import PartWriter

@@ -34,7 +34,6 @@ RANKS: list[set[str]] = [
     {"flowkit.tvl1.server", "flowkit.tvl1.remote"},
     {"flowkit.inputs"},
     {
-        "flowkit.encode",
         "flowkit.stages",
         "flowkit.plan",
         "flowkit.sink",

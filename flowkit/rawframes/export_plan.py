@@ -38,7 +38,7 @@ class ExportConfig:
     field : str
         Which flow field of the store.
     bound_px : float, optional
-        Half the range of flow pictures, px. A store of codec `jpeg` has its own; others take 20.
+        Half the range of flow pictures, px. A store of such pictures has its own; others take 20.
     quality : int
         JPEG quality of flow pictures that are encoded here, 1 to 100.
     split : str, optional
@@ -152,7 +152,7 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
             f"Invalid field ({config.field!r}). {store.path} has {field_names(options)}"
         )
     bound_px = DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px
-    if options.flow_codec == "jpeg":
+    if options.codec.stores_planes:
         if config.bound_px not in (None, options.bound_px):
             raise InvalidParameterError(
                 f"the flow of {store.path} is JPEG with bound {options.bound_px:g} px, which is copied as it "

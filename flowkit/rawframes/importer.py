@@ -22,6 +22,7 @@ from flowkit.rawframes.import_job import IMPORTED, ImportJob, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
 from flowkit.rawframes.running import Progress, run_tasks
+from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import Inventory, inventory
 from flowkit.store.pack import finalize
 from flowkit.store.parts import PartsFolder
@@ -99,7 +100,7 @@ class ImportConfig:
         return StoreOptions(
             fields=(field,),
             step=self.step,
-            flow_codec="jpeg",
+            flow_codec=PLANE_CODEC,
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
             # What OpenCV encodes with unless told otherwise; the bytes are kept, so it says nothing more.

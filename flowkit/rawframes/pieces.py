@@ -11,10 +11,8 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.flo import flo_bytes
 from flowkit.rawframes.layouts import Layout
-from flowkit.rawframes.planes import to_planes
 from flowkit.store import guard
 from flowkit.store.reader import Store
-from flowkit.store.stored import JpegField
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +28,7 @@ class Recipe:
     field : str
         Which flow field.
     bound_px : float
-        Half the range of flow pictures, px; of a store of codec `jpeg`, the store's.
+        Half the range of flow pictures, px; of a store whose codec keeps such pictures, the store's.
     quality : int
         JPEG quality of flow pictures that have to be encoded, 1 to 100.
     """
@@ -111,10 +109,11 @@ class ClipPieces:
         recipe = self._recipe
         with guard.contained(self._where):
             field = self._video.field(recipe.field)
-            if isinstance(field, JpegField):
-                return field.piece(index)
+            if field.codec.stores_planes:
+                x, y = field.pieces(index)
+                return x, y
             codes, scale = field.codes(index), float(field.scales[index])
-        planes, clipped = to_planes(codes, scale, bound_px=recipe.bound_px)
+        planes, clipped = field.codec.to_planes(codes, scale, bound_px=recipe.bound_px)
         self._tally.clipped += clipped
         self._tally.values += planes.size
         return jpeg.encode_grey(planes[0], recipe.quality), jpeg.encode_grey(planes[1], recipe.quality)

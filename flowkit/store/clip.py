@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
-from flowkit.quantize import dequantize_u8
 from flowkit.store import guard
 from flowkit.store.schema import Attributes, StoreOptions, VideoRecord, field_names
 from flowkit.store.stored import StoredVideo
@@ -143,10 +142,7 @@ class Clip:
             A stored field fails its CRC.
         """
         codes, scales = self.flow_codes(start, stop, field)
-        if codes.dtype == np.uint8:
-            return dequantize_u8(codes, bound_px=self._store.options.bound_px)
-        flow: NDArray[np.float32] = codes * scales[:, None, None, None]
-        return flow
+        return self._store.options.codec.to_px(codes, scales[:, None, None, None])
 
     def flow_codes(
         self, start: int = 0, stop: int | None = None, field: str = "flow"
@@ -155,9 +151,9 @@ class Clip:
 
         Returns
         -------
-        codes : int8, int16 or uint8 array (n, 2, H, W)
+        codes : array (n, 2, H, W), of the codec's dtype
         scales : float32 array (n,)
-            px a code: flow = codes * scale; of uint8 codes, flow = codes * scale - bound.
+            px a code: flow = codes * scale, plus the codec's `offset_px` where it has one.
         """
         start, stop = operator.index(start), None if stop is None else operator.index(stop)
         with self._contained():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
 from flowkit.store import guard
+from flowkit.store.codecs.storage import Pieces, Source
 from flowkit.store.schema import VIDEOS, StoreOptions, VideoRecord
-from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
+from flowkit.store.stored import Extent, StoredVideo, check_crc
 
 
-class FlatPieces:
+class _FlatPieces:
     """Byte strings that lie end to end in one dataset: frames, or flow as JPEG.
 
     Parameters
@@ -53,11 +55,11 @@ class FlatPieces:
         return map(self.__getitem__, indices)
 
 
-class ChunkPieces:
+class _ChunkPieces:
     """The deflated chunks of a flow field."""
 
     def __init__(
-        self, group: h5py.Group, name: str, *, shape: tuple[int, int, int, int], dtype: str, check: bool
+        self, group: h5py.Group, name: str, *, shape: tuple[int, ...], dtype: str, check: bool
     ) -> None:
         self._where = f"{group.name}/{name} of {group.file.filename}"
         self._check = check
@@ -83,6 +85,23 @@ class ChunkPieces:
     def each(self, indices: Sequence[int]) -> Iterator[bytes]:
         """Yield several, one by one."""
         return map(self.__getitem__, indices)
+
+
+class _Hdf5Source:
+    """One flow field, or the frames, of a video's group."""
+
+    def __init__(self, group: h5py.Group, name: str, *, check: bool) -> None:
+        self._group, self._name, self._check = group, name, check
+
+    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
+        return _ChunkPieces(self._group, self._name, shape=shape, dtype=dtype.str, check=self._check)
+
+    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
+        name = self._name
+        return _FlatPieces(self._group, f"{name}{suffix}", prefix=name, count=count, check=self._check)
+
+    def scales(self, count: int) -> NDArray[np.float32]:
+        return guard.read_array(self._group, f"{self._name}_scale", dtype="<f4", shape=(count,))
 
 
 class Hdf5Video(StoredVideo):
@@ -122,24 +141,12 @@ class Hdf5Video(StoredVideo):
         times: NDArray[np.float64] = self._pts[()]
         return times
 
-    def chunks_stored(self, name: str) -> int:
-        """Return how many chunks a deflated field has; fewer than fields after a write that failed."""
-        count: int = self.group[name].id.get_num_chunks()
-        return count
+    def count_stored(self, name: str) -> int:
+        """Return how many pairs of a flow field have bytes; fewer after a write that failed."""
+        return self.options.codec.storage.count_stored(self.group, name)
 
-    def _open_frames(self) -> Pieces:
-        return FlatPieces(
-            self.group, "frames", prefix="frames", count=self.extent.n_frames, check=self._check
-        )
+    def _frame_source(self) -> Source:
+        return _Hdf5Source(self.group, "frames", check=self._check)
 
-    def _open_field(self, name: str) -> FlowField:
-        count, codec, size = self.extent.n_flow, self.options.flow_codec, self.size
-        if codec == "jpeg":
-            pieces = FlatPieces(self.group, f"{name}_jpeg", prefix=name, count=2 * count, check=self._check)
-            return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)
-        wide = codec == "i16"
-        chunks = ChunkPieces(
-            self.group, name, shape=(count, 2, *size), dtype="<i2" if wide else "i1", check=self._check
-        )
-        scales = guard.read_array(self.group, f"{name}_scale", dtype="<f4", shape=(count,))
-        return ChunkField(chunks, scales, wide=wide, size=size)
+    def _field_source(self, name: str) -> Source:
+        return _Hdf5Source(self.group, name, check=self._check)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError, StoreError
 from flowkit.store import guard
-from flowkit.store.codec import EncodedFlow
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.schema import (
     SourceFingerprint,
