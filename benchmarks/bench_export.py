@@ -33,7 +33,7 @@ from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.store.codec import encode_flow
+from flowkit.store.codecs import flow_codec
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
@@ -96,7 +96,7 @@ def make_store(path: Path, frames: UInt8, flow: Float, codec: str) -> Path:
         for k, frame in enumerate(frames):
             writer.add_frame(k / 25, jpeg.encode(frame))
             if k < len(flow):
-                writer.add_flow("flow", encode_flow(flow[k], codec=codec))
+                writer.add_flow("flow", flow_codec(codec).encode(flow[k]))
         writer.commit(
             VideoRecord(
                 video_id="c/clip",

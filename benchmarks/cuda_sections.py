@@ -25,6 +25,7 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import prepare, run, server_configs
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.timing import limiting_stage
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
@@ -197,12 +198,12 @@ def stages(quick: bool) -> Iterator[dict[str, Any]]:
     solver = cuda.load(PRESETS["opencv-cuda"])
     ways: dict[str, Callable[[], Any]] = {
         "host to host, floats": lambda: solver.flow_batch(host, rows),
-        "host to host, i8": lambda: solver.codes_batch(host, rows, code="i8"),
+        "host to host, i8": lambda: solver.codes_batch(host, rows, quantizer=FIELD_SCALE),
     }
     for name, work in ways.items():
         seconds = seconds_of(work)
         yield {"way": name, "seconds": seconds, "pairs_per_second": pairs / statistics.median(seconds)}
-    made = solver.codes_batch(host, rows, code="i8")
+    made = solver.codes_batch(host, rows, quantizer=FIELD_SCALE)
     yield {"events": "host to host, i8, seconds of each stage", "seconds": made.seconds, "pairs": pairs}
     with device.using():
         array = device.empty((1 << 28,), np.uint8)

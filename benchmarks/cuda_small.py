@@ -13,6 +13,7 @@ from typing import get_args
 
 import numpy as np
 
+from flowkit.store.codecs import FLOW_CODECS, flow_codec
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.device import open_device
@@ -37,9 +38,8 @@ def main() -> None:
         for method in get_args(Method):
             solver = cuda.load(params, method=method)
             assert np.isfinite(solver.flow_batch(frames, pairs)).all()
-            solver.codes_batch(frames, pairs, code="i8")
-            solver.codes_batch(frames, pairs, code="i16")
-            solver.codes_batch(frames, pairs, code="u8", bound_px=20.0)
+            for codec in FLOW_CODECS:
+                solver.codes_batch(frames, pairs, quantizer=flow_codec(codec).quantizer)
             print(preset, method, flush=True)
 
 

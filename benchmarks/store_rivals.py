@@ -22,7 +22,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from flowkit.store.codec import encode_flow
+from flowkit.store.codecs import flow_codec
 from flowkit.store.reader import ClipRequest, Store, open_store
 
 STACK = 5
@@ -125,7 +125,7 @@ def pictures_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         yield f"img_{k:05d}.jpg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     for k, field in enumerate(flow):
-        planes = encode_flow(field, codec="jpeg").data
+        planes = flow_codec("jpeg").encode(field).pieces
         yield f"flow_x_{k:05d}.jpg", bytes(planes[0])
         yield f"flow_y_{k:05d}.jpg", bytes(planes[1])
 

@@ -47,7 +47,7 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
-    """Compare the flow of B with that of A: end-point errors, and the share of i8 codes changed.
+    """Compare the flow of B with that of A: end-point errors, and the share of stored codes changed.
 
     Each is a store, a folder of .flo files or of JPEGs (flow_x_00001.jpg with flow_y_00001.jpg, a
     folder for each video), or one .flo file; pixels without known flow do not count.

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, bounded_names
+
 from .options import (
     parse_bytes,
     parse_gpus,
@@ -46,13 +48,18 @@ from .options import (
 @click.option("--backward", is_flag=True, help="Also store the flow from k + STEP to k.")
 @click.option(
     "--flow-codec",
-    type=click.Choice(["i8", "i16", "jpeg"]),
-    default="i8",
+    type=click.Choice(list(FLOW_CODECS)),
+    default=DEFAULT_FLOW_CODEC,
     show_default=True,
-    help="i8: scaled per field, clips nothing; i16: 1/64 px; jpeg: TSN's and denseflow's bytes.",
+    help="; ".join(f"{name}: {entry.help}" for name, entry in FLOW_CODECS.items()) + ".",
 )
 @click.option(
-    "--bound", "bound_px", type=float, default=20.0, show_default=True, help="Range of codec jpeg, px."
+    "--bound",
+    "bound_px",
+    type=float,
+    default=DEFAULT_BOUND_PX,
+    show_default=True,
+    help=f"Range of codec {bounded_names()}, px.",
 )
 @click.option(
     "--frames",

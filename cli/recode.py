@@ -6,20 +6,24 @@ from pathlib import Path
 
 import click
 
+from flowkit.store.codecs import FLOW_CODECS, bounded_names
+
 
 @click.command("recode")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
-@click.option("--flow-codec", type=click.Choice(["i8", "i16", "jpeg"]), help="[default: the store's]")
-@click.option("--bound", "bound_px", type=float, help="Range of codec jpeg, px. [default: the store's]")
+@click.option("--flow-codec", type=click.Choice(list(FLOW_CODECS)), help="[default: the store's]")
+@click.option(
+    "--bound", "bound_px", type=float, help=f"Range of codec {bounded_names()}, px. [default: the store's]"
+)
 @click.option("--drop-frames", is_flag=True, help="Leave the RGB frames out.")
 def command(
     store: Path, out: Path, flow_codec: str | None, bound_px: float | None, drop_frames: bool
 ) -> None:
     """Write STORE with another flow codec, or without its frames, as the store OUT.
 
-    Only what changes is decoded. A coarser code does not become finer again: i8 recoded as i16
-    keeps the errors of i8.
+    Only what changes is decoded. A coarser code does not become finer again: a finer codec keeps
+    the errors of the first.
     """
     from flowkit.store.tools.recode import recode
 

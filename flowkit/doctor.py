@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 
 from flowkit.jpeg import library as jpeg_library
-from flowkit.store.codec import deflate_library
+from flowkit.store.codecs.deflate import deflate_library
 from flowkit.tvl1.backend import available_backends, choose_backend
 from flowkit.video.reader import default_decoder
 

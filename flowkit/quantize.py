@@ -1,18 +1,20 @@
 """Flow in pixels and the integer codes that stand for it, with the error of each code.
 
-Three codes, each with its inverse and a bound of its error:
+Three rules, each with its inverse and a bound of its error; a flow codec packs the codes of one:
 
-``i8``   int8 with one scale a field, a power of two times 1/8 px: nothing clipped, zero exact.
-``i16``  int16 in units of 1/64 px: a small error whatever the motion, saturating at 512 px.
-``u8``   uint8 over [-bound, bound]: the mapping of TSN and denseflow, for import and export.
+`FieldScale`    one scale a field, a power of two: nothing clipped, zero exact.
+`FixedStep`     one step for all fields: a small error whatever the motion, saturating at a limit.
+`BoundedRange`  uint8 over [-bound, bound]: the mapping of TSN and denseflow, for import and export.
 
 Every rounding is half to even, NumPy's `rint` and C's `cvRound` alike.
 """
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,8 @@ from flowkit.errors import InvalidParameterError
 from flowkit.typing import Flow
 from flowkit.validate import check_range, check_that
 
-I8_UNIT_PX = 0.125
-I8_LIMIT = 127  # -128 is never a code, so that it can mark a chunk that was never written
-I8_FILL = -128
-I16_SCALE_PX = 1.0 / 64.0
-I16_LIMIT = 32767
-I16_FILL = -32768
 U8_LEVELS = 255
+_EXACT_IN_FLOAT32 = 1 << 24
 
 
 def largest_px(flow: Flow) -> float:
@@ -53,90 +50,198 @@ def largest_px(flow: Flow) -> float:
     return largest
 
 
-def i8_scale(max_px: float) -> float:
-    """Return the scale of an `i8` field: 2^k / 8 px, with the least k >= 0 that clips nothing.
+class Quantized(NamedTuple):
+    """The codes of a flow field, and what belongs to them."""
+
+    codes: NDArray[Any]
+    """Of the field's shape."""
+    largest_px: float
+    """Largest absolute component of the field, px."""
+    clipped: int
+    """Components that no code can stand for."""
+
+
+class Quantizer(abc.ABC):
+    """A rule that maps flow to codes and back: px = codes * scale + offset."""
+
+    __slots__ = ()
+
+    dtype: np.dtype[Any]
+    """Of the codes."""
+
+    @abc.abstractmethod
+    def quantize(self, flow: Flow) -> Quantized:
+        """Return the codes of one flow field, float32 (2, H, W), px.
+
+        Raises
+        ------
+        InvalidParameterError
+            A component is NaN or infinite.
+        """
+
+    @abc.abstractmethod
+    def scale_px(self, largest_px: float) -> float:
+        """Return the px a code of a field whose largest absolute component is `largest_px`."""
+
+    @abc.abstractmethod
+    def are_scales(self, scales: NDArray[np.float32]) -> bool:
+        """Return whether each of these is a scale that `scale_px` can return."""
+
+    @property
+    def offset_px(self) -> float:
+        """The flow of code 0, px."""
+        return 0.0
+
+    def dequantize(
+        self, codes: NDArray[Any], scale: float | NDArray[np.float32], *, out: Flow | None = None
+    ) -> Flow:
+        """Return the flow of codes, float32 px; `scale` is one number or broadcasts."""
+        flow: Flow = np.multiply(codes, np.asarray(scale, np.float32), out=out, dtype=np.float32)
+        return flow
+
+    def error_bound_px(self, largest_px: float) -> float:
+        """Return the largest error of a code of such a field that was not clipped: half a step, px."""
+        return self.scale_px(largest_px) / 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FieldScale(Quantizer):
+    """One scale a field: 2^k units, with the least k >= 0 that clips nothing.
 
     Parameters
     ----------
-    max_px
-        The largest absolute component of the field, u and v together, px, >= 0.
+    dtype
+        A signed integer.
+    unit_px
+        The finest scale, px; a power of two, so that a product with a scale is exact.
+    limit
+        The largest code.
     """
-    check_range("max_px", max_px, 0, math.inf, bounds="[)")
-    steps = max_px / (I8_LIMIT * I8_UNIT_PX)
-    if steps <= 1:
-        return I8_UNIT_PX
-    mantissa, exponent = math.frexp(steps)
-    # steps = mantissa * 2^exponent with mantissa in [.5, 1): an exact power of two needs one less.
-    return math.ldexp(I8_UNIT_PX, exponent - (mantissa == 0.5))
+
+    dtype: np.dtype[Any]
+    unit_px: float
+    limit: int
+
+    def __post_init__(self) -> None:
+        _check_codes(self.dtype, self.limit)
+        power = self.unit_px > 0 and math.frexp(self.unit_px)[0] == 0.5
+        check_that("unit_px", self.unit_px, power, "a power of two")
+
+    def quantize(self, flow: Flow) -> Quantized:
+        """Return the codes of one flow field; none is clipped."""
+        largest = largest_px(flow)
+        # A power of two: the product is exact, and so is the one that decodes.
+        scaled = flow * np.float32(1.0 / self.scale_px(largest))
+        codes = np.rint(scaled, out=scaled).astype(self.dtype)
+        return Quantized(codes=codes, largest_px=largest, clipped=0)
+
+    def scale_px(self, largest_px: float) -> float:
+        """Return the px a code of a field whose largest absolute component, u and v together, this is.
+
+        Raises
+        ------
+        InvalidParameterError
+            It is negative, infinite or NaN.
+        """
+        check_range("largest_px", largest_px, 0, math.inf, bounds="[)")
+        steps = largest_px / (self.limit * self.unit_px)
+        if steps <= 1:
+            return self.unit_px
+        mantissa, exponent = math.frexp(steps)
+        # steps = mantissa * 2^exponent with mantissa in [.5, 1): an exact power of two needs one less.
+        return math.ldexp(self.unit_px, exponent - (mantissa == 0.5))
+
+    def are_scales(self, scales: NDArray[np.float32]) -> bool:
+        """Return whether all are powers of two from the unit on."""
+        return bool(np.all((np.frexp(scales)[0] == 0.5) & (scales >= self.unit_px)))
 
 
-def is_i8_scale(scale: float) -> bool:
-    """Tell whether `scale` is one that `i8_scale` can return."""
-    return math.isfinite(scale) and scale >= I8_UNIT_PX and math.frexp(scale)[0] == 0.5
-
-
-def quantize_i8(flow: Flow) -> tuple[NDArray[np.int8], float]:
-    """Quantise one flow field to int8 codes with a scale of its own.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FixedStep(Quantizer):
+    """One step for all fields, saturating at +-`limit` steps.
 
     Parameters
     ----------
-    flow
-        float32 (2, H, W), px; finite.
-
-    Returns
-    -------
-    codes : int8 array of the same shape, in [-127, 127]
-    scale : float
-        px a code; px = codes * scale.
+    dtype
+        A signed integer.
+    step_px
+        The flow of code 1, px, > 0.
+    limit
+        The largest code.
     """
-    scale = i8_scale(largest_px(flow))
-    # A power of two: the product is exact, and so is the one that decodes.
-    scaled = flow * np.float32(1.0 / scale)
-    return np.rint(scaled, out=scaled).astype(np.int8), scale
+
+    dtype: np.dtype[Any]
+    step_px: float
+    limit: int
+
+    def __post_init__(self) -> None:
+        _check_codes(self.dtype, self.limit)
+        if not (math.isfinite(self.step_px) and self.step_px > 0):
+            raise InvalidParameterError(f"step_px must be finite and > 0, got {self.step_px}")
+
+    def quantize(self, flow: Flow) -> Quantized:
+        """Return the codes of one flow field, and how many components saturated."""
+        largest = largest_px(flow)
+        scaled = flow * np.float32(1.0 / self.step_px)
+        np.rint(scaled, out=scaled)
+        clipped = 0
+        if largest / self.step_px > self.limit:
+            clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
+            np.clip(scaled, -self.limit, self.limit, out=scaled)
+        return Quantized(codes=scaled.astype(self.dtype), largest_px=largest, clipped=clipped)
+
+    def scale_px(self, largest_px: float) -> float:
+        """Return the step."""
+        return self.step_px
+
+    def are_scales(self, scales: NDArray[np.float32]) -> bool:
+        """Return whether all are the step."""
+        return bool(np.all(scales == np.float32(self.step_px)))
 
 
-def dequantize_i8(codes: NDArray[np.int8], scale: float | NDArray[np.float32]) -> Flow:
-    """Return the flow of int8 codes, float32 px; `scale` is one number or broadcasts."""
-    return np.multiply(codes, np.asarray(scale, np.float32), dtype=np.float32)
-
-
-def i8_error_bound(scale: float) -> float:
-    """Return the largest error of an `i8` code of this scale, px."""
-    return scale / 2
-
-
-def quantize_i16(flow: Flow) -> tuple[NDArray[np.int16], int]:
-    """Quantise flow to int16 codes of 1/64 px, saturating at +-32767 (511.98 px).
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BoundedRange(Quantizer):
+    """uint8 over [-bound, bound], as TSN and denseflow map it.
 
     Parameters
     ----------
-    flow
-        float32 (..., 2, H, W), px; finite.
-
-    Returns
-    -------
-    codes : int16 array of the same shape, in [-32767, 32767]
-    clipped : int
-        How many components saturated.
+    bound_px
+        Half the range, px, > 0.
     """
-    largest = largest_px(flow)
-    scaled = flow * np.float32(1.0 / I16_SCALE_PX)
-    np.rint(scaled, out=scaled)
-    clipped = 0
-    if largest / I16_SCALE_PX > I16_LIMIT:
-        clipped = int(np.count_nonzero(np.abs(scaled) > I16_LIMIT))
-        np.clip(scaled, -I16_LIMIT, I16_LIMIT, out=scaled)
-    return scaled.astype(np.int16), clipped
 
+    dtype: np.dtype[Any] = dataclasses.field(default=np.dtype(np.uint8), init=False)
+    bound_px: float
 
-def dequantize_i16(codes: NDArray[np.int16]) -> Flow:
-    """Return the flow of int16 codes, float32 px."""
-    return codes * np.float32(I16_SCALE_PX)
+    def __post_init__(self) -> None:
+        check_bound(self.bound_px)
 
+    def quantize(self, flow: Flow) -> Quantized:
+        """Return the codes of one flow field, and how many components lay outside the range."""
+        codes, clipped = quantize_u8(flow, bound_px=self.bound_px)
+        return Quantized(codes=codes, largest_px=largest_px(flow), clipped=clipped)
 
-def i16_error_bound() -> float:
-    """Return the largest error of an unclipped `i16` code, px."""
-    return I16_SCALE_PX / 2
+    def scale_px(self, largest_px: float) -> float:
+        """Return the px a code."""
+        return 2 * self.bound_px / U8_LEVELS
+
+    def are_scales(self, scales: NDArray[np.float32]) -> bool:
+        """Return whether all are the range's."""
+        return bool(np.all(scales == np.float32(self.scale_px(0.0))))
+
+    @property
+    def offset_px(self) -> float:
+        """The flow of code 0: minus the bound, px."""
+        return -self.bound_px
+
+    def dequantize(
+        self, codes: NDArray[Any], scale: float | NDArray[np.float32], *, out: Flow | None = None
+    ) -> Flow:
+        """Return the flow of codes, float32 px; the bound alone decides the scale."""
+        flow = dequantize_u8(codes, bound_px=self.bound_px)
+        if out is None:
+            return flow
+        out[...] = flow
+        return out
 
 
 def quantize_u8(flow: Flow, *, bound_px: float) -> tuple[NDArray[np.uint8], int]:
@@ -181,13 +286,14 @@ def dequantize_u8(codes: NDArray[np.uint8], *, bound_px: float) -> Flow:
     return flow
 
 
-def u8_error_bound(bound_px: float) -> float:
-    """Return the largest error of an unclipped uint8 code over [-bound, bound], px."""
-    check_bound(bound_px)
-    return bound_px / U8_LEVELS
-
-
 def check_bound(bound_px: Any) -> None:
     """Raise InvalidParameterError unless `bound_px` is a finite number above zero."""
     ok = isinstance(bound_px, int | float) and 0 < bound_px < math.inf
     check_that("bound_px", bound_px, ok, "finite and > 0", remedy="TSN uses 20")
+
+
+def _check_codes(dtype: np.dtype[Any], limit: int) -> None:
+    """Raise InvalidParameterError unless codes up to `limit` are integers that float32 holds exactly."""
+    check_that("dtype", dtype.name, dtype.kind == "i", "a signed integer")
+    most = min(int(np.iinfo(dtype).max), _EXACT_IN_FLOAT32)
+    check_range("limit", limit, 1, most, unit=f"for {dtype}")

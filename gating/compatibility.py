@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
+from flowkit.store.codecs import FLOW_CODECS, flow_codec
 from flowkit.store.reader import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
@@ -57,7 +57,7 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
 def _made(flow: Mapping[str, Any], record: TrialRecord) -> dict[str, Any]:
     """Return what decides the values that a network sees, but for the rounding of codecs."""
     field = record.config.field
-    clipped = float(flow["bound"]) if flow["flow_codec"] == "jpeg" else math.inf
+    clipped = flow_codec(flow["flow_codec"], bound_px=float(flow["bound"])).bound_px
     params = json.loads(flow["tvl1_params"])
     presets = json.loads(flow["tvl1_preset"])
     own = params.get(field)
@@ -122,7 +122,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--backward"] if config.backward else []
     words += ["--flow-codec", config.flow_codec]
-    return words + (["--bound", f"{config.bound_px:g}"] if config.flow_codec == "jpeg" else [])
+    return words + (["--bound", f"{config.bound_px:g}"] if FLOW_CODECS[config.flow_codec].bounded else [])
 
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:

@@ -264,16 +264,14 @@ def _described(
 
 def _flow_line(data: TrialData, config: TrainConfig) -> str:
     record = flow_record(data.store)
-    codec, bound = record["flow_codec"], config.augment.bound_px
-    stored = (
-        f"clipped to +-{record['bound']:g} px when stored" if codec == "jpeg" else "not clipped when stored"
-    )
+    codec, bound = data.store.options.codec, config.augment.bound_px
+    stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
     line = (
-        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, codec {codec}, "
-        f"{stored}; the network sees it clipped to +-{bound:g} px"
+        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, "
+        f"codec {codec.name}, {stored}; the network sees it clipped to +-{bound:g} px"
     )
-    if codec == "jpeg" and record["bound"] != bound:
-        line += f" (WARNING: the bounds differ; --bound {record['bound']:g} fits this store)"
+    if codec.bounded and codec.bound_px != bound:
+        line += f" (WARNING: the bounds differ; --bound {codec.bound_px:g} fits this store)"
     return line
 
 

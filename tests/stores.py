@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.store.codec import encode_flow
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
@@ -61,7 +60,7 @@ def _write_part(path: Path, video_id: str, label: str, flow: Flow, options: Stor
             picture = np.full((height, width, 3), min(255, 10 + k), np.uint8)
             writer.add_frame(k / 25, jpeg.encode(picture) if options.frame_codec == "jpeg" else None)
         for field in flow:
-            writer.add_flow("flow", encode_flow(field, codec=options.flow_codec, bound_px=options.bound_px))
+            writer.add_flow("flow", options.codec.encode(field))
         writer.commit(
             VideoRecord(
                 video_id=video_id,

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowkit.distribution import Distribution
 from flowkit.errors import InputError
-from flowkit.quantize import i8_scale
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, flow_codec
 from flowkit.typing import Flow
 
 
@@ -31,7 +31,7 @@ class Difference:
     epe_p95_px: float
     epe_max_px: float
     codes_changed: float
-    """Share of the components of flow whose `i8` code differs, on the grid of a's field."""
+    """Share of the components of flow whose code in the default codec differs, on the grid of a's field."""
 
 
 class Tally:
@@ -83,7 +83,7 @@ class Tally:
 
 
 def codes_changed(a: Flow, b: Flow) -> int:
-    """Count the components whose `i8` codes differ between two fields of finite flow.
+    """Count the components whose codes in the default codec differ between two fields of finite flow.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ def codes_changed(a: Flow, b: Flow) -> int:
 
     Notes
     -----
-    Both are put on the grid of a's field, 1/8 px or coarser (`flowkit.quantize.i8_scale`). Flow read
-    from an `i8` store lies on that very grid, so that its stored codes are what is compared.
+    Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec lies
+    on that very grid, so that its stored codes are what is compared.
     """
     largest = float(np.abs(a).max(initial=0.0))
-    per_px = np.float32(1.0 / i8_scale(largest))
+    per_px = np.float32(1.0 / flow_codec(DEFAULT_FLOW_CODEC).quantizer.scale_px(largest))
     return int(np.count_nonzero(np.rint(a * per_px) != np.rint(b * per_px)))

@@ -130,7 +130,7 @@ class ClipSamples:
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale to have px: minus the bound where flow is uint8, else 0."""
+        """What to add to flow * flow_scale to have px: minus the bound of form `tsn`, else the codec's."""
         return form_offset_px(self._flow_form, self.store.options)
 
     def __len__(self) -> int:
@@ -223,9 +223,9 @@ class ClipSamples:
         planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
-        form, bound_px = self._flow_form, self.store.options.bound_px
+        form, options = self._flow_form, self.store.options
         for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
-            scales[k] = put_flow(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
+            scales[k] = put_flow(form, codes[:, top, left], scale, options=options, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
         """Return the indices in the order of an epoch: shuffled in training."""

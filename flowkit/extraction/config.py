@@ -8,6 +8,7 @@ import os
 from typing import Literal
 
 from flowkit.frames import ResizeRule
+from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
 from flowkit.typing import FrameCodec
@@ -36,8 +37,9 @@ class ExtractConfig:
         Resample by time to this rate, > 0; the rate of a folder of images (25 without it).
     backward : bool
         Also store the flow from frame k + step to k, as the field `flow_backward`.
-    flow_codec : {"i8", "i16", "jpeg"}
-        Codec of the stored flow; `bound_px` is the range of "jpeg".
+    flow_codec : str
+        How flow is stored: one of `flowkit.store.codecs.FLOW_CODECS`; `bound_px` is the range of a
+        bounded one.
     frame_codec : {"jpeg", "none"}
         Whether RGB frames are stored; `jpeg_quality` in [1, 100].
     decoder : {"auto", "av", "opencv"}
@@ -62,8 +64,8 @@ class ExtractConfig:
     step: int = 1
     fps: float | None = None
     backward: bool = False
-    flow_codec: Literal["i8", "i16", "jpeg"] = "i8"
-    bound_px: float = 20.0
+    flow_codec: str = DEFAULT_FLOW_CODEC
+    bound_px: float = DEFAULT_BOUND_PX
     frame_codec: FrameCodec = "jpeg"
     jpeg_quality: int = 95
     decoder: Literal["auto", "av", "opencv"] = "auto"

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.encode import encode_batch, wanted_code
 from flowkit.errors import TooShortError
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
-from flowkit.store.codec import EncodedFlow
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.backend import Solver
 from flowkit.tvl1.codes_solver import codes_solver
@@ -266,12 +265,15 @@ class Pipeline:
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
         solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._cores
-        code, bound_px = wanted_code(options)
+        codec = options.codec
         with solving:
-            made = self._engine.codes_batch(greys, asked, code=code, bound_px=bound_px)
+            made = self._engine.codes_batch(greys, asked, quantizer=codec.quantizer)
         self.clock.add(made.seconds)
         with self._cores, self.clock.stage("encode"):
-            coded = list(encode_batch(made, options.flow_codec))
+            coded = [
+                codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
+                for codes, px, clipped in zip(made.codes, made.largest_px, made.clipped, strict=True)
+            ]
         return [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:

@@ -14,7 +14,8 @@ from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
-from flowkit.store.codec import EncodedFlow
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.record import (
     DecodeStatus,
     SolverRecord,
@@ -169,7 +170,7 @@ def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> t
         found.append(
             f"{record.clipped_fraction:.1%} of the flow lies outside the range of --flow-codec "
             f"{options.flow_codec} and was clipped (largest {record.flow_max_px:.1f} px); "
-            "use --flow-codec i8 or a larger --bound"
+            f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
         )
     return tuple(found)
 

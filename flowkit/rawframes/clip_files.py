@@ -15,9 +15,8 @@ from flowkit import jpeg
 from flowkit.flo import flo_bytes
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes.layouts import Layout
-from flowkit.store import checked_hdf5 as guard
+from flowkit.store import checked_hdf5
 from flowkit.store.reader import Store
-from flowkit.store.stored import JpegField
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,7 @@ class Recipe:
     field : str
         Name of the flow field.
     bound_px : float
-        Half the range of flow images, px; of a store of codec `jpeg`, the store's.
+        Half the range of flow images, px; of a store whose codec keeps such images, the store's.
     quality : int
         JPEG quality of flow images that have to be encoded, 1 to 100.
     """
@@ -97,7 +96,7 @@ class ExportedClip:
             on_frame()
 
     def _frame(self, index: int) -> bytes:
-        with guard.contained(self._where):
+        with checked_hdf5.contained(self._where):
             return self._video.frames[index]
 
     def _flow_files(self, index: int) -> Iterator[tuple[str, bytes]]:
@@ -112,12 +111,13 @@ class ExportedClip:
 
     def _flow_images(self, index: int) -> tuple[bytes, bytes]:
         recipe = self._recipe
-        with guard.contained(self._where):
+        with checked_hdf5.contained(self._where):
             field = self._video.field(recipe.field)
-            if isinstance(field, JpegField):
-                return field.piece(index)
+            if field.codec.stores_planes:
+                x, y = field.pieces(index)
+                return x, y
             codes, scale = field.codes(index), float(field.scales[index])
-        planes, clipped = to_planes(codes, scale, bound_px=recipe.bound_px)
+        planes, clipped = field.codec.to_planes(codes, scale, bound_px=recipe.bound_px)
         self._tally.clipped += clipped
         self._tally.values += planes.size
         return jpeg.encode_grey(planes[0], recipe.quality), jpeg.encode_grey(planes[1], recipe.quality)

@@ -40,7 +40,7 @@ class ExportConfig:
     field : str
         Name of the store's flow field.
     bound_px : float, optional
-        Half the range of flow images, px. A store of codec `jpeg` has its own; others take 20.
+        Half the range of flow images, px. A store of such images has its own; others take 20.
     quality : int
         JPEG quality of flow images that are encoded here, 1 to 100.
     split : str, optional
@@ -148,7 +148,7 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
         raise InvalidParameterError(f"{store.path} keeps no frames; export its flow alone: --content flow")
     check_choice("field", config.field, field_names(options), where=f"in {store.path}")
     bound_px = DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px
-    if options.flow_codec == "jpeg":
+    if options.codec.stores_planes:
         if config.bound_px not in (None, options.bound_px):
             raise InvalidParameterError(
                 f"the flow of {store.path} is JPEG with bound {options.bound_px:g} px, which is copied as it "

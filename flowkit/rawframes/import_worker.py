@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
-from flowkit.store.codec import EncodedFlow, jpeg_size
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.record import (
     DecodeStatus,
     FlowRange,
@@ -29,6 +28,7 @@ from flowkit.store.record import (
     VideoRecord,
 )
 from flowkit.store.schema import StoreOptions
+from flowkit.store.sized_jpeg import jpeg_size
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 
@@ -139,8 +139,7 @@ def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions
         seen.values += codes.size
         pieces.append(data)
     x, y = pieces
-    crcs = (zlib.crc32(x), zlib.crc32(y))
-    return EncodedFlow(data=(x, y), crc32=crcs, scale=float("nan"), max_px=seen.largest_px, clipped=0)
+    return options.codec.packed((x, y), largest_px=seen.largest_px, clipped=0)
 
 
 def _read(path: Path, size: tuple[int, int]) -> bytes:

@@ -21,6 +21,7 @@ from flowkit.rawframes.folders import Pairing, find_folders, readings
 from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
 from flowkit.rawframes.layouts import Layout
+from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.store.schema import FieldOptions, StoreOptions
@@ -101,7 +102,7 @@ class ImportConfig:
         return StoreOptions(
             fields=(field,),
             step=self.step,
-            flow_codec="jpeg",
+            flow_codec=PLANE_CODEC,
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
             # OpenCV's default; the bytes are kept, so it says nothing more.

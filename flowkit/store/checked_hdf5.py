@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreNotFoundError
-from flowkit.store.codec import MAX_DEFLATE_RATIO
+from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO
 from flowkit.store.record import MAX_ID_BYTES, RECORD_TYPES, Attributes, VideoRecord
 from flowkit.store.schema import FORMAT, OPTION_TYPES, VERSION, VIDEOS, StoreOptions
 
@@ -214,7 +214,7 @@ def dataset(
     Parameters
     ----------
     dtype
-        NumPy's name of the type, as `<i8`; None leaves it to the caller.
+        NumPy's name of the type, as `<u4`; None leaves it to the caller.
     shape
         The expected shape; None stands for any length.
     """

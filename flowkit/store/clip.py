@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
-from flowkit.quantize import dequantize_u8
-from flowkit.store import checked_hdf5 as guard
+from flowkit.store import checked_hdf5
 from flowkit.store.record import Attributes, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.stored import StoredVideo
@@ -144,10 +143,7 @@ class Clip:
             A stored field fails its CRC.
         """
         codes, scales = self.flow_codes(start, stop, field)
-        if codes.dtype == np.uint8:
-            return dequantize_u8(codes, bound_px=self._store.options.bound_px)
-        flow: NDArray[np.float32] = codes * scales[:, None, None, None]
-        return flow
+        return self._store.options.codec.to_px(codes, scales[:, None, None, None])
 
     def flow_codes(
         self, start: int = 0, stop: int | None = None, field: str = "flow"
@@ -156,9 +152,9 @@ class Clip:
 
         Returns
         -------
-        codes : int8, int16 or uint8 array (n, 2, H, W)
+        codes : array (n, 2, H, W), of the codec's dtype
         scales : float32 array (n,)
-            px a code: flow = codes * scale; of uint8 codes, flow = codes * scale - bound.
+            px a code: flow = codes * scale, plus the codec's `offset_px` where it has one.
         """
         start, stop = operator.index(start), None if stop is None else operator.index(stop)
         with self._contained():
@@ -245,4 +241,4 @@ class Clip:
             )
 
     def _contained(self) -> Any:
-        return guard.contained(f"{self.id!r} of {self._store.path}")
+        return checked_hdf5.contained(f"{self.id!r} of {self._store.path}")

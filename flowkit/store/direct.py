@@ -8,6 +8,7 @@ anything else in a file: they are held to the file's size, and sizes to what a p
 from __future__ import annotations
 
 import functools
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from flowkit.store import checked_hdf5 as guard
-from flowkit.store import codec
-from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, pieces_per_item, place_names, row_crc
+from flowkit.store import checked_hdf5
+from flowkit.store.codecs.deflate import has_libdeflate
+from flowkit.store.codecs.storage import Pieces, Source
+from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, place_names, row_crc, storage_of
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
-from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
+from flowkit.store.stored import Extent, StoredVideo, check_crc
 
 _HEADROOM_BYTES = 1 << 16
 _RUN_BYTES = 1 << 20
@@ -53,7 +55,7 @@ class DirectFile:
     def __init__(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
         if file.driver != "sec2":
             raise CannotRead(f"it is read through HDF5's driver {file.driver!r}")
-        if not codec.has_libdeflate() and options.flow_codec != "jpeg":
+        if options.codec.storage.deflated and not has_libdeflate():
             raise CannotRead("the package `deflate` (libdeflate) is not installed")
         self.name = os.fspath(file.filename)
         # The very file that HDF5 has open, even if another takes its name meanwhile.
@@ -67,7 +69,7 @@ class DirectFile:
             raise
 
     def _locate(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
-        stamp = guard.read_attrs(guard.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
+        stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
         self._names = place_names(options)
@@ -75,7 +77,7 @@ class DirectFile:
         self._starts = {"n_frames": _starts(table["n_frames"]), "n_flow": _starts(table["n_flow"])}
         self._offsets = {ROWS_CRC: _offset(file, ROWS_CRC, "<u4", len(table))}
         for name, kinds in self._names.items():
-            count = int(self._starts[_count_name(name)][-1]) * pieces_per_item(name, options)
+            count = int(self._starts[_count_name(name)][-1]) * storage_of(name, options).pieces_per_item
             for kind in kinds:
                 self._offsets[f"{name}_{kind}"] = _offset(file, f"{name}_{kind}", DTYPES[kind], count)
 
@@ -108,7 +110,7 @@ class DirectFile:
         row = self._rows[video_id.encode()]
         found: dict[str, NDArray[Any]] = {}
         for name, kinds in self._names.items():
-            starts, each = self._starts[_count_name(name)], pieces_per_item(name, options)
+            starts, each = self._starts[_count_name(name)], storage_of(name, options).pieces_per_item
             first, stop = int(starts[row]) * each, int(starts[row + 1]) * each
             for kind in kinds:
                 found[f"{name}_{kind}"] = self._stretch(f"{name}_{kind}", DTYPES[kind], first, stop)
@@ -168,6 +170,27 @@ class DirectPieces:
             )
 
 
+class _DirectSource:
+    """One flow field, or the frames, of a video, by the arrays of the index that are theirs."""
+
+    def __init__(self, file: DirectFile, where: str, places: dict[str, NDArray[Any]], *, check: bool) -> None:
+        self._file, self._where, self._places, self._check = file, where, places, check
+
+    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
+        return self._pieces(raw_bytes=dtype.itemsize * math.prod(shape[1:]))
+
+    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
+        return self._pieces(raw_bytes=raw_bytes)
+
+    def scales(self, count: int) -> NDArray[np.float32]:
+        return self._places["scale"]
+
+    def _pieces(self, *, raw_bytes: int) -> Pieces:
+        # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
+        limit = 2 * raw_bytes + _HEADROOM_BYTES
+        return DirectPieces(self._file, self._where, self._places, limit=limit, check=self._check)
+
+
 class DirectVideo(StoredVideo):
     """One video of a file that is read by address.
 
@@ -208,24 +231,14 @@ class DirectVideo(StoredVideo):
         """Time of each frame, float64 (n_frames,), seconds."""
         return self._through_hdf5().pts
 
-    def _pieces(self, name: str, bytes_a_pixel: int) -> DirectPieces:
-        places = {kind: self._stretches[f"{name}_{kind}"] for kind in ("addr", "nbytes", "crc32")}
-        # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
-        limit = 2 * bytes_a_pixel * self.extent.width * self.extent.height + _HEADROOM_BYTES
+    def _frame_source(self) -> Source:
+        return self._field_source(FRAME)
+
+    def _field_source(self, name: str) -> Source:
+        kinds = storage_of(name, self.options).index_arrays
+        places = {kind: self._stretches[f"{name}_{kind}"] for kind in kinds}
         where = f"{name} of {self.extent.video_id!r} in {self._file.name}"
-        return DirectPieces(self._file, where, places, limit=limit, check=self._check)
-
-    def _open_frames(self) -> Pieces:
-        return self._pieces(FRAME, bytes_a_pixel=3)
-
-    def _open_field(self, name: str) -> FlowField:
-        count, kind, size = self.extent.n_flow, self.options.flow_codec, self.size
-        if kind == "jpeg":
-            pieces = self._pieces(name, bytes_a_pixel=1)
-            return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)
-        wide = kind == "i16"
-        chunks = self._pieces(name, bytes_a_pixel=4 if wide else 2)
-        return ChunkField(chunks, self._stretches[f"{name}_scale"], wide=wide, size=size)
+        return _DirectSource(self._file, where, places, check=self._check)
 
 
 def _runs(addresses: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -255,7 +268,7 @@ def _offset(file: h5py.File, name: str, dtype: str, count: int) -> int:
     """Return where an array of the index starts."""
     if name not in file[INDEX]:
         raise CannotRead(f"its index has no {name}")
-    node = guard.dataset(file, f"{INDEX}/{name}", dtype=dtype, shape=(count,))
+    node = checked_hdf5.dataset(file, f"{INDEX}/{name}", dtype=dtype, shape=(count,))
     offset = node.id.get_offset()
     if offset is None and count:
         raise CannotRead(f"{name} of its index is not contiguous")

@@ -20,7 +20,7 @@ import h5py
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
-from flowkit.store import checked_hdf5 as guard
+from flowkit.store import checked_hdf5
 from flowkit.store.direct import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
 
@@ -57,7 +57,7 @@ class Handles:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = str(source) if isinstance(source, Path) else guard.object_name(source)
+        self.name = str(source) if isinstance(source, Path) else checked_hdf5.object_name(source)
         self._forked = False
         self._lock = threading.RLock()
         self._closed = False
@@ -116,10 +116,10 @@ class Handles:
 
     def _opened(self, shard: Path | None) -> h5py.File:
         if shard is not None:
-            return guard.open_file(shard)
+            return checked_hdf5.open_file(shard)
         if isinstance(self.source, Path):
-            return guard.open_file(self.source)
-        return guard.open_object(self.source)
+            return checked_hdf5.open_file(self.source)
+        return checked_hdf5.open_object(self.source)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
-from flowkit.store import checked_hdf5 as guard
+from flowkit.store import checked_hdf5
+from flowkit.store.codecs.storage import Pieces, Source
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
-from flowkit.store.stored import ChunkField, Extent, FlowField, JpegField, Pieces, StoredVideo, check_crc
+from flowkit.store.stored import Extent, StoredVideo, check_crc
 
 
-class FlatPieces:
+class _FlatPieces:
     """Byte strings that lie end to end in one dataset: frames, or flow as JPEG.
 
     Parameters
@@ -34,10 +36,10 @@ class FlatPieces:
 
     def __init__(self, group: h5py.Group, name: str, *, prefix: str, count: int, check: bool) -> None:
         self._where = f"{group.name}/{name} of {group.file.filename}"
-        self._data = guard.dataset(group, name, dtype="u1", shape=(None,))
+        self._data = checked_hdf5.dataset(group, name, dtype="u1", shape=(None,))
         self._check = check
-        self.offsets = guard.read_array(group, f"{prefix}_offset", dtype="<i8", shape=(count + 1,))
-        self.crcs = guard.read_array(group, f"{prefix}_crc32", dtype="<u4", shape=(count,))
+        self.offsets = checked_hdf5.read_array(group, f"{prefix}_offset", dtype="<i8", shape=(count + 1,))
+        self.crcs = checked_hdf5.read_array(group, f"{prefix}_crc32", dtype="<u4", shape=(count,))
         ends = (int(self.offsets[0]), int(self.offsets[-1]))
         if ends != (0, self._data.size) or np.any(np.diff(self.offsets) < 0):
             raise StoreCorruptError(f"the offsets of {self._where} do not divide its {self._data.size} bytes")
@@ -54,19 +56,19 @@ class FlatPieces:
         return map(self.__getitem__, indices)
 
 
-class ChunkPieces:
+class _ChunkPieces:
     """The deflated chunks of a flow field."""
 
     def __init__(
-        self, group: h5py.Group, name: str, *, shape: tuple[int, int, int, int], dtype: str, check: bool
+        self, group: h5py.Group, name: str, *, shape: tuple[int, ...], dtype: str, check: bool
     ) -> None:
         self._where = f"{group.name}/{name} of {group.file.filename}"
         self._check = check
-        self._file_bytes = guard.file_bytes(group.file)
-        self._data = guard.dataset(group, name, dtype=dtype, shape=shape)
+        self._file_bytes = checked_hdf5.file_bytes(group.file)
+        self._data = checked_hdf5.dataset(group, name, dtype=dtype, shape=shape)
         if self._data.chunks != (1, *shape[1:]):
             raise StoreCorruptError(f"{self._where} has chunks {self._data.chunks}, expected one a field")
-        self.crcs = guard.read_array(group, f"{name}_crc32", dtype="<u4", shape=shape[:1])
+        self.crcs = checked_hdf5.read_array(group, f"{name}_crc32", dtype="<u4", shape=shape[:1])
 
     def __getitem__(self, index: int) -> bytes:
         offset = (index, 0, 0, 0)
@@ -84,6 +86,23 @@ class ChunkPieces:
     def each(self, indices: Sequence[int]) -> Iterator[bytes]:
         """Yield several, one by one."""
         return map(self.__getitem__, indices)
+
+
+class _Hdf5Source:
+    """One flow field, or the frames, of a video's group."""
+
+    def __init__(self, group: h5py.Group, name: str, *, check: bool) -> None:
+        self._group, self._name, self._check = group, name, check
+
+    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
+        return _ChunkPieces(self._group, self._name, shape=shape, dtype=dtype.str, check=self._check)
+
+    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
+        name = self._name
+        return _FlatPieces(self._group, f"{name}{suffix}", prefix=name, count=count, check=self._check)
+
+    def scales(self, count: int) -> NDArray[np.float32]:
+        return checked_hdf5.read_array(self._group, f"{self._name}_scale", dtype="<f4", shape=(count,))
 
 
 class Hdf5Video(StoredVideo):
@@ -107,10 +126,10 @@ class Hdf5Video(StoredVideo):
         )
         super().__init__(extent, options)
         self._record = record
-        self.group = guard.group(file, f"{VIDEOS}/{record.video_id}")
+        self.group = checked_hdf5.group(file, f"{VIDEOS}/{record.video_id}")
         self._check = check
         # Counts go into ranges and sizes; they are held to bytes that are there before anything.
-        self._pts = guard.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+        self._pts = checked_hdf5.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
 
     @property
     def record(self) -> VideoRecord:
@@ -123,24 +142,12 @@ class Hdf5Video(StoredVideo):
         times: NDArray[np.float64] = self._pts[()]
         return times
 
-    def chunks_stored(self, name: str) -> int:
-        """Return how many chunks a deflated field has; fewer than fields after a write that failed."""
-        count: int = self.group[name].id.get_num_chunks()
-        return count
+    def count_stored(self, name: str) -> int:
+        """Return how many pairs of a flow field have bytes; fewer after a write that failed."""
+        return self.options.codec.storage.count_stored(self.group, name)
 
-    def _open_frames(self) -> Pieces:
-        return FlatPieces(
-            self.group, "frames", prefix="frames", count=self.extent.n_frames, check=self._check
-        )
+    def _frame_source(self) -> Source:
+        return _Hdf5Source(self.group, "frames", check=self._check)
 
-    def _open_field(self, name: str) -> FlowField:
-        count, codec, size = self.extent.n_flow, self.options.flow_codec, self.size
-        if codec == "jpeg":
-            pieces = FlatPieces(self.group, f"{name}_jpeg", prefix=name, count=2 * count, check=self._check)
-            return JpegField(pieces, count=count, bound_px=self.options.bound_px, size=size)
-        wide = codec == "i16"
-        chunks = ChunkPieces(
-            self.group, name, shape=(count, 2, *size), dtype="<i2" if wide else "i1", check=self._check
-        )
-        scales = guard.read_array(self.group, f"{name}_scale", dtype="<f4", shape=(count,))
-        return ChunkField(chunks, scales, wide=wide, size=size)
+    def _field_source(self, name: str) -> Source:
+        return _Hdf5Source(self.group, name, check=self._check)

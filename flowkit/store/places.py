@@ -5,11 +5,11 @@ For each flow field, and for `frame`, arrays go over all videos in the order of 
     /index/<name>_addr     int64: byte offset in the file
     /index/<name>_nbytes   uint32: size as stored
     /index/<name>_crc32    uint32: of the stored bytes
-    /index/<name>_scale    float32: px a code (not for codec `jpeg`, nor for frames)
+    /index/<name>_scale    float32: px a code (not for codecs with one scale, nor for frames)
     /index/rows_crc32      uint32, one a video: of its id and its stretch of each array, in this order
 
-Codec `jpeg` has two entries a field, u and v. All are contiguous, so that a reader fetches just the
-stretch of one video. They are advisory: they hold while the file has `file_bytes` bytes.
+A codec that stores u and v apart has two entries a field. All are contiguous, so that a reader
+fetches just the stretch of one video. They are advisory: they hold while the file has `file_bytes` bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
-from flowkit.store import checked_hdf5 as guard
+from flowkit.store import checked_hdf5
+from flowkit.store.codecs.storage import FRAMES, Storage
 from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_names
 from flowkit.store.write.hdf5_file import hdf5_writer
 
@@ -38,17 +39,15 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def place_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
     """Return which arrays there are for each flow field and for `frame`."""
-    plain = ("addr", "nbytes", "crc32")
-    kinds = plain if options.flow_codec == "jpeg" else (*plain, "scale")
-    names: dict[str, tuple[str, ...]] = dict.fromkeys(field_names(options), kinds)
+    names = dict.fromkeys(field_names(options), options.codec.storage.index_arrays)
     if options.frame_codec != "none":
-        names[FRAME] = plain
+        names[FRAME] = FRAMES.index_arrays
     return names
 
 
-def pieces_per_item(name: str, options: StoreOptions) -> int:
-    """Return how many stored pieces one field, or one frame, consists of."""
-    return 2 if options.flow_codec == "jpeg" and name != FRAME else 1
+def storage_of(name: str, options: StoreOptions) -> Storage:
+    """Return how a flow field, or `frame`, is stored."""
+    return FRAMES if name == FRAME else options.codec.storage
 
 
 def row_crc(video_id: str, stretches: Iterable[NDArray[Any]]) -> int:
@@ -73,7 +72,7 @@ def wrong_places(file: h5py.File, video_ids: Sequence[str], options: StoreOption
         name
         for name, values in _gathered(file, video_ids, options).items()
         if not np.array_equal(
-            guard.read_array(file, f"{INDEX}/{name}", dtype=values.dtype.str, shape=(None,)), values
+            checked_hdf5.read_array(file, f"{INDEX}/{name}", dtype=values.dtype.str, shape=(None,)), values
         )
     ]
 
@@ -93,7 +92,7 @@ def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) 
     arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
     rows = []
     for video_id in video_ids:
-        group = guard.group(file, f"{VIDEOS}/{video_id}")
+        group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
         rows.append({k: v for name in names for k, v in _video_places(group, name, options).items()})
     joined = {
         name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(DTYPES[kind])
@@ -104,28 +103,5 @@ def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) 
 
 
 def _video_places(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
-    dataset = "frames" if name == FRAME else name
-    flat = name == FRAME or options.flow_codec == "jpeg"
-    places = _flat_places(group, dataset, name) if flat else _chunk_places(group[name])
-    found = {"addr": places[:, 0], "nbytes": places[:, 1], "crc32": group[f"{dataset}_crc32"][()]}
-    if not flat:
-        found["scale"] = group[f"{name}_scale"][()]
+    found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
     return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}
-
-
-def _flat_places(group: h5py.Group, dataset: str, name: str) -> NDArray[np.int64]:
-    """Return offset and size of each piece of those that lie end to end, int64 (n, 2)."""
-    data = group[dataset if name == FRAME else f"{dataset}_jpeg"]
-    offsets = group[f"{dataset}_offset"][()]
-    start = data.id.get_offset() or 0
-    return np.stack([start + offsets[:-1], np.diff(offsets)], axis=1).astype(np.int64)
-
-
-def _chunk_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
-    places = np.zeros((len(dataset), 2), np.int64)
-
-    def note(chunk: Any) -> None:
-        places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
-
-    dataset.id.chunk_iter(note)
-    return places

@@ -28,8 +28,7 @@ from flowkit.errors import (
     StoreFormatError,
     StoreNotFoundError,
 )
-from flowkit.store import checked_hdf5 as guard
-from flowkit.store import index
+from flowkit.store import checked_hdf5, index
 from flowkit.store.clip import Clip as Clip
 from flowkit.store.clip import ClipData as ClipData
 from flowkit.store.clip import ClipRequest as ClipRequest
@@ -123,7 +122,7 @@ class Store(Mapping[str, Clip]):
         self._recent: dict[str, DirectVideo] = {}
         self._recent_frames = 0
         head = self._handles.hdf5()
-        with guard.contained(self.path):
+        with checked_hdf5.contained(self.path):
             self._read_head(head)
         if self.missing_shards:
             lost = len(self._table) - len(self._rows)
@@ -135,8 +134,8 @@ class Store(Mapping[str, Clip]):
             )
 
     def _read_head(self, head: h5py.File) -> None:
-        self._root = guard.read_attrs(head, _ROOT_ATTRS)
-        self.options: StoreOptions = guard.read_options(head)
+        self._root = checked_hdf5.read_attrs(head, _ROOT_ATTRS)
+        self.options: StoreOptions = checked_hdf5.read_options(head)
         self.labels: tuple[str, ...] = index.read_labels(head)
         self.failures: tuple[Failure, ...] = index.read_failures(head)
         self._shards: dict[int, Path] | None = None
@@ -201,7 +200,7 @@ class Store(Mapping[str, Clip]):
     def access(self) -> Access:
         """How the store is read: `pread`, or `h5py` with the reason; all of its files are asked."""
         for shard in [None] if self._shards is None else self._present_shards():
-            with guard.contained(shard or self.path):
+            with checked_hdf5.contained(shard or self.path):
                 direct = self._direct(shard)
             if isinstance(direct, CannotRead):
                 return Access(method="h5py", reason=f"{(shard or self.path).name}: {direct}")
@@ -262,7 +261,7 @@ class Store(Mapping[str, Clip]):
             There is no such column.
         """
         check_choice("column", name, INDEX_COLUMNS)
-        with guard.contained(self.path):
+        with checked_hdf5.contained(self.path):
             cells: list[Any] = self._table[name][list(self._rows.values())].tolist()
             return [cell.decode() for cell in cells] if INDEX_COLUMNS[name] is str else cells
 
@@ -276,7 +275,7 @@ class Store(Mapping[str, Clip]):
             **said,
             options=self.options,
             n_failures=len(self.failures),
-            bytes=sum(guard.file_bytes(self._handles.hdf5(path)) for path in files),
+            bytes=sum(checked_hdf5.file_bytes(self._handles.hdf5(path)) for path in files),
             shards=tuple(path.name for path in shards),
             missing_shards=self.missing_shards,
             **sums(self._table[list(self._rows.values())]),
@@ -287,12 +286,12 @@ class Store(Mapping[str, Clip]):
         recent = self._recent.get(video_id)
         if recent is not None:
             return recent
-        with guard.contained(self.path):
+        with checked_hdf5.contained(self.path):
             row = self._table[self._rows[video_id]]
             extent = Extent(video_id=video_id, **{name: int(row[name]) for name in _EXTENT})
             shard = None if self._shards is None else self._shards[int(row["shard"])]
             if shard is not None and video_id not in self._linked:
-                guard.check_link(self._handles.hdf5(), video_id, shard)
+                checked_hdf5.check_link(self._handles.hdf5(), video_id, shard)
                 self._linked.add(video_id)
             read_record = functools.partial(index.row_record, row)
             through_hdf5 = functools.partial(self._through_hdf5, shard, row)

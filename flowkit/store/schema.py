@@ -6,7 +6,7 @@ A shard, a single-file store, a part and a segment share one layout::
     /videos/<id>/flow     int8 or int16 (n_flow, 2, H, W), one gzip chunk a field, and
         flow_scale        float32 (n_flow,): px = flow * flow_scale
         flow_crc32        uint32 (n_flow,): of each stored chunk
-        flow_jpeg         with codec `jpeg` in place of flow and flow_scale: uint8 (nbytes,), with
+        flow_jpeg         with codec `jpeg`, in place of flow and flow_scale: uint8 (nbytes,), with
         flow_offset       int64 (2 n_flow + 1,): u then v of each field, and flow_crc32 (2 n_flow,)
         frames            uint8 (nbytes,): JPEGs end to end, with frames_offset int64 (n_frames + 1,)
         frames_crc32      uint32 (n_frames,)
@@ -26,18 +26,21 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from flowkit.errors import InvalidParameterError, StoreFormatError
+from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, flow_codec
 from flowkit.store.record import RECORD_TYPES, Attributes, Columns
 from flowkit.typing import FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
+
+if TYPE_CHECKING:
+    from flowkit.store.codecs.codec import FlowCodec
 
 FORMAT = "flowkit-store"
 VERSION = (1, 0)
 # Readable by HDF5 1.10 and later; a new h5py's "latest" is not.
 LIBVER = ("v110", "v110")
-DEFLATE_LEVEL = 6
 
 VIDEOS = "videos"
 INDEX = "index"
@@ -49,7 +52,6 @@ SHARDS = "shards"
 SHARD_TABLE = "shard_table"
 NEXT_SHARD = "next_shard"
 
-FLOW_CODECS = ("i8", "i16", "jpeg")
 FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
 
@@ -91,9 +93,9 @@ class StoreOptions:
     fields: tuple[FieldOptions, ...]
     step: int = 1
     """Frames from the first to the second of a pair."""
-    flow_codec: str = "i8"
-    bound_px: float = 20.0
-    """Half the range of the codec `jpeg`, px; it says nothing about the others."""
+    flow_codec: str = DEFAULT_FLOW_CODEC
+    bound_px: float = DEFAULT_BOUND_PX
+    """Half the range of a bounded codec, px; it says nothing about the others."""
     frame_codec: str = "jpeg"
     jpeg_quality: int = 95
     resize: str = "{}"
@@ -116,12 +118,17 @@ class StoreOptions:
         for name in ("resize", "sampling"):
             object.__setattr__(self, name, _canonical_json(getattr(self, name), name))
 
+    @property
+    def codec(self) -> FlowCodec:
+        """The codec of the flow fields."""
+        return flow_codec(self.flow_codec, bound_px=self.bound_px)
+
     def differences(self, other: StoreOptions) -> list[str]:
         """Return one line an option that differs: its name, the value here (stored) and there (asked)."""
         mine, theirs = self.to_attrs(), other.to_attrs()
-        if self.flow_codec == other.flow_codec != "jpeg":
+        if self.codec == other.codec:
             theirs["bound"] = mine["bound"]
-        if self.flow_codec != "jpeg" and self.frame_codec == other.frame_codec == "none":
+        if not self.codec.stores_planes and self.frame_codec == other.frame_codec == "none":
             theirs["jpeg_quality"] = mine["jpeg_quality"]
         return [
             f"{name}: stored {mine[name]!r}, asked {theirs[name]!r}"

@@ -1,117 +1,85 @@
 """One video of a store: its record and its stored pieces, each held to its checksum as it is read.
 
 This is the seam between the store's meaning and the way its bytes are fetched: `hdf5_video` goes
-through HDF5, `direct` reads by address. Both hand over byte strings; what they mean is told here.
+through HDF5, `direct` reads by address. Both hand over byte strings; here they get their meaning.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit import jpeg
-from flowkit.errors import ClipRangeError, JpegError, StoreCorruptError, StoreFormatError
-from flowkit.quantize import I8_UNIT_PX, I16_SCALE_PX, U8_LEVELS
-from flowkit.store import codec
-from flowkit.store.codec import EncodedFlow, decode_chunk, jpeg_size
+from flowkit.errors import ClipRangeError, StoreCorruptError, StoreFormatError
+from flowkit.store.codecs import deflate
+from flowkit.store.codecs.codec import FlowCodec
+from flowkit.store.codecs.storage import FRAMES, EncodedFlow, Pieces, Source
 from flowkit.store.record import MAX_SIDE, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
-
-
-class Pieces(Protocol):
-    """Stored byte strings: the frames of a video, or the chunks or JPEGs of a flow field."""
-
-    crcs: NDArray[np.uint32]
-
-    def __getitem__(self, index: int) -> bytes:
-        """Return one, held to its CRC."""
-
-    def each(self, indices: Sequence[int]) -> Iterator[bytes | memoryview]:
-        """Yield several in the order asked, each held to its CRC."""
+from flowkit.store.sized_jpeg import decode_sized
 
 
 def check_crc(data: bytes | memoryview, crc32: int, index: int, where: str) -> None:
     """Raise StoreCorruptError unless the data have this CRC."""
-    if codec.crc32(data) != crc32:
+    if deflate.crc32(data) != crc32:
         raise StoreCorruptError(f"piece {index} of {where} fails its CRC")
 
 
-class ChunkField:
-    """A flow field of codec `i8` or `i16`: a deflated chunk and a scale for each pair.
+class FlowField:
+    """A flow field of a video: its stored pieces, and what its codec makes of them.
 
     Parameters
     ----------
+    source
+        What the reader holds of the field.
+    count
+        How many pairs it has.
     size
         (height, width) of the field.
     """
 
-    def __init__(
-        self, pieces: Pieces, scales: NDArray[np.float32], *, wide: bool, size: tuple[int, int]
-    ) -> None:
-        self.piece = pieces.__getitem__
-        self._pieces = pieces
-        self.scales = scales
-        self.dtype: np.dtype[Any] = np.dtype("<i2" if wide else "i1")
-        self._crcs = pieces.crcs
+    def __init__(self, codec: FlowCodec, source: Source, *, count: int, size: tuple[int, int]) -> None:
+        self.codec = codec
+        self._pieces, scales = codec.storage.open(source, count=count, size=size)
+        self._each = codec.storage.pieces_per_item
         self._size = size
-        # As `quantize.is_i8_scale`, of all at once.
-        powers = (np.frexp(scales)[0] == 0.5) & (scales >= I8_UNIT_PX)
-        sound = scales == I16_SCALE_PX if wide else powers
-        if not np.all(sound):
-            raise StoreCorruptError("a flow field has a scale that its codec cannot have")
+        self.scales = codec.checked_scales(scales, count)
+
+    def pieces(self, index: int) -> tuple[bytes, ...]:
+        """Return the byte strings of a pair."""
+        return tuple(self._pieces[k] for k in self._numbers([index]))
 
     def codes(self, index: int) -> NDArray[Any]:
-        """Return the codes of a field, int8 or int16 (2, H, W)."""
+        """Return the codes of a pair, (2, H, W)."""
         return next(self.each([index]))
 
     def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """Yield the codes of several fields, as `codes`."""
-        for data in self._pieces.each(indices):
-            yield decode_chunk(data, dtype=self.dtype, shape=self._size)
+        """Yield the codes of several pairs, as `codes`."""
+        pieces = self._pieces.each(self._numbers(indices))
+        for own in zip(*[pieces] * self._each, strict=True):
+            yield self.codec.unpack(own, self._size)
 
     def encoded(self, index: int) -> EncodedFlow:
-        """Return a field as it was stored, for another file."""
-        scale, crc32 = float(self.scales[index]), int(self._crcs[index])
-        return EncodedFlow(data=self.piece(index), crc32=crc32, scale=scale, max_px=float("nan"), clipped=0)
+        """Return a pair as it was stored, for another file."""
+        return EncodedFlow(
+            codec=self.codec.name,
+            pieces=self.pieces(index),
+            crcs=tuple(int(self._pieces.crcs[k]) for k in self._numbers([index])),
+            scale=float(self.scales[index]),
+            max_px=math.nan,
+            clipped=0,
+        )
 
-
-class JpegField:
-    """A flow field of codec `jpeg`: the JPEGs of u and v for each pair."""
-
-    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint8)
-
-    def __init__(self, pieces: Pieces, *, count: int, bound_px: float, size: tuple[int, int]) -> None:
-        self._pieces = pieces
-        self._size = size
-        self.scales = np.full(count, 2 * bound_px / U8_LEVELS, np.float32)
-
-    def piece(self, index: int) -> tuple[bytes, bytes]:
-        """Return the JPEGs of u and v of a field."""
-        return self._pieces[2 * index], self._pieces[2 * index + 1]
-
-    def codes(self, index: int) -> NDArray[Any]:
-        """Return the codes of a field, uint8 (2, H, W)."""
-        return next(self.each([index]))
-
-    def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """Yield the codes of several fields, as `codes`."""
-        planes = self._pieces.each([2 * index + plane for index in indices for plane in range(2)])
-        for u in planes:
-            yield np.stack([decoded(plane, self._size, grey=True) for plane in (u, next(planes))])
-
-    def encoded(self, index: int) -> EncodedFlow:
-        """Return a field as it was stored, for another file."""
-        crcs = (int(self._pieces.crcs[2 * index]), int(self._pieces.crcs[2 * index + 1]))
-        nan = float("nan")
-        return EncodedFlow(data=self.piece(index), crc32=crcs, scale=nan, max_px=nan, clipped=0)
-
-
-FlowField: TypeAlias = ChunkField | JpegField
+    def _numbers(self, indices: Sequence[int]) -> Sequence[int]:
+        """Return the numbers of the pieces of several pairs."""
+        if self._each == 1:
+            return indices
+        return [self._each * index + k for index in indices for k in range(self._each)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,12 +126,12 @@ class StoredVideo(abc.ABC):
         """Time of each frame, float64 (n_frames,), seconds."""
 
     @abc.abstractmethod
-    def _open_frames(self) -> Pieces:
-        """Return the JPEGs of the frames."""
+    def _frame_source(self) -> Source:
+        """Return what there is of the frames."""
 
     @abc.abstractmethod
-    def _open_field(self, name: str) -> FlowField:
-        """Return a flow field that the store has."""
+    def _field_source(self, name: str) -> Source:
+        """Return what there is of a flow field that the store has."""
 
     @property
     def frames(self) -> Pieces:
@@ -177,7 +145,8 @@ class StoredVideo(abc.ABC):
         if self.options.frame_codec == "none":
             raise ClipRangeError("this store keeps no frames: it was made with --frames none")
         if self._frames is None:
-            self._frames = self._open_frames()
+            opened = FRAMES.open(self._frame_source(), count=self.extent.n_frames, size=self.size)
+            self._frames = opened.pieces
         return self._frames
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -187,7 +156,7 @@ class StoredVideo(abc.ABC):
     def each_frame(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield several frames, as `frame`."""
         for data in self.frames.each(indices):
-            yield decoded(data, self.size, grey=False)
+            yield decode_sized(data, self.size, grey=False)
 
     def field(self, name: str) -> FlowField:
         """Return a flow field of the video.
@@ -202,13 +171,15 @@ class StoredVideo(abc.ABC):
                 raise ClipRangeError(
                     f"there is no flow field {name!r}; this store has {list(field_names(self.options))}"
                 )
-            self._fields[name] = self._open_field(name)
+            self._fields[name] = FlowField(
+                self.options.codec, self._field_source(name), count=self.extent.n_flow, size=self.size
+            )
         return self._fields[name]
 
     def codes(self, name: str, indices: Sequence[int]) -> NDArray[Any]:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
         stored = self.field(name)
-        return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.dtype))
+        return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.codec.dtype))
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return several frames, uint8 RGB (n, H, W, 3)."""
@@ -226,21 +197,3 @@ def _gathered(each: Iterable[NDArray[Any]], count: int, none: NDArray[Any]) -> N
             found = np.empty((count, *one.shape), one.dtype)
         found[place] = one
     return found
-
-
-def decoded(data: bytes | memoryview, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
-    """Decode a JPEG that must have this (height, width).
-
-    Raises
-    ------
-    StoreCorruptError
-        It has another size, or is damaged.
-    """
-    # Asked of the header first: a small JPEG may claim a picture of gigabytes.
-    found = jpeg_size(data)
-    if found != size:
-        raise StoreCorruptError(f"a stored JPEG is {found[1]}x{found[0]}, expected {size[1]}x{size[0]}")
-    try:
-        return jpeg.decode_grey(data) if grey else jpeg.decode(data)
-    except JpegError as error:
-        raise StoreCorruptError(f"a stored picture is damaged: {error}") from error

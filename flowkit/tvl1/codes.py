@@ -1,21 +1,16 @@
-"""Many flows as the integer codes of `flowkit.quantize`, as engines hand them out."""
+"""Many flows as the codes of a `flowkit.quantize.Quantizer`, as engines hand them out."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
-from flowkit.quantize import check_bound, i8_scale
-from flowkit.validate import check_choice
-
-Code = Literal["i8", "i16", "u8"]
-
-CODE_DTYPES = {"i8": np.int8, "i16": np.int16, "u8": np.uint8}
+from flowkit.quantize import Quantizer
+from flowkit.typing import Flow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -24,12 +19,12 @@ class FlowCodes:
 
     Attributes
     ----------
-    codes : int8, int16 or uint8 array, (m, 2, H, W)
-        As `flowkit.quantize` makes them; u, then v.
+    codes : array of the quantiser's dtype, (m, 2, H, W)
+        u, then v.
     largest_px : float32 array, (m,)
         Largest absolute component of each flow, px.
     clipped : int32 array, (m,)
-        Components of each flow that the code cannot hold; never any with `i8`.
+        Components of each flow that the code cannot hold.
     seconds : mapping
         Seconds that each stage took, all pairs together; only stages that the engine can tell
         apart. "upload", "solve" and "download" of batches that a GPU has in work side by side
@@ -41,16 +36,24 @@ class FlowCodes:
     clipped: NDArray[np.int32]
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    @property
-    def i8_scales(self) -> NDArray[np.float32]:
-        """The scale of each flow's `i8` codes: px = codes * scale."""
-        return np.array([i8_scale(float(px)) for px in self.largest_px], np.float32)
 
+def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
+    """Quantise many flows on the host, pair by pair; without `seconds`.
 
-def check_code(code: str, bound_px: float | None) -> None:
-    """Raise InvalidParameterError unless there is such a code, with a bound where it needs one."""
-    check_choice("code", code, CODE_DTYPES)
-    if code == "u8":
-        check_bound(bound_px)
-    elif bound_px is not None:
-        raise InvalidParameterError(f"bound_px is for code 'u8' alone, got {bound_px} with {code!r}")
+    Parameters
+    ----------
+    flows : float32 array, (m, 2, H, W)
+        px.
+    quantizer : Quantizer
+
+    Raises
+    ------
+    InvalidParameterError
+        A flow is not finite.
+    """
+    codes = np.empty(flows.shape, quantizer.dtype)
+    largest, clipped = np.zeros(len(flows), np.float32), np.zeros(len(flows), np.int32)
+    for k in range(len(flows)):
+        flow: Flow = flows[k]
+        codes[k], largest[k], clipped[k] = quantizer.quantize(flow)
+    return FlowCodes(codes=codes, largest_px=largest, clipped=clipped)

@@ -6,40 +6,35 @@ GPU then. `codes_solver` makes one of any other engine, by way of floats.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from flowkit.quantize import largest_px, quantize_i8, quantize_i16, quantize_u8
+from flowkit.quantize import Quantizer
 from flowkit.tvl1.backend import Solver
-from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
-from flowkit.typing import Flow
+from flowkit.tvl1.codes import FlowCodes, quantize_flows
 
 
 @runtime_checkable
 class CodesSolver(Protocol):
     """An engine that quantises what it computes."""
 
-    def codes_batch(
-        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
-    ) -> FlowCodes:
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute as `Solver.flow_batch` does, and return codes instead of floats.
 
         Parameters
         ----------
         frames, pairs : arrays
             As for `Solver.flow_batch`.
-        code : {"i8", "i16", "u8"}
-            Of `flowkit.quantize`.
-        bound_px : float, optional
-            Half the range of `u8`, px; for that code alone, and needed there.
+        quantizer : Quantizer
+            Makes the codes; an engine may do its work elsewhere, bit for bit.
 
         Raises
         ------
         InvalidParameterError
-            No such code or bound; a flow that is not finite.
+            A flow is not finite.
         """
 
 
@@ -54,32 +49,15 @@ class HostCodes:
     def __init__(self, solver: Solver) -> None:
         self._solver = solver
 
-    def codes_batch(
-        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
-    ) -> FlowCodes:
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute and quantise; as `CodesSolver.codes_batch`."""
-        check_code(code, bound_px)
         began = time.perf_counter()
         flows = self._solver.flow_batch(frames, pairs)
         solved = time.perf_counter()
-        codes = np.empty(flows.shape, CODE_DTYPES[code])
-        largest, clipped = np.zeros(len(flows), np.float32), np.zeros(len(flows), np.int32)
-        for k, flow in enumerate(flows):
-            codes[k], clipped[k] = _quantized(flow, code, bound_px)
-            largest[k] = largest_px(flow)
+        made = quantize_flows(flows, quantizer)
         # Quantising is the first half of encoding, on the same core.
         seconds = {"solve": solved - began, "encode": time.perf_counter() - solved}
-        return FlowCodes(codes=codes, largest_px=largest, clipped=clipped, seconds=seconds)
-
-
-def _quantized(flow: Flow, code: Code, bound_px: float | None) -> tuple[NDArray[Any], int]:
-    """Return the codes of one flow, and how many components were clipped."""
-    if code == "i8":
-        return quantize_i8(flow)[0], 0
-    if code == "i16":
-        return quantize_i16(flow)
-    assert bound_px is not None, "check_code comes first"
-    return quantize_u8(flow, bound_px=bound_px)
+        return dataclasses.replace(made, seconds=seconds)
 
 
 def codes_solver(solver: Solver) -> CodesSolver:

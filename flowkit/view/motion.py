@@ -15,7 +15,7 @@ EDGES_PX = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Edges between the bars of the histogram of |flow|, px."""
 
 STATIC_PX = 0.1875
-"""Pixels that move less are static: up to one code of `i8` in u and in v, 1/8 px each."""
+"""Pixels that move less are static: up to the finest code of the default codec in u and in v, 1/8 px each."""
 
 WIDE_PX = 20.0
 """The bound of TSN's and denseflow's codes, which clip what is beyond."""

@@ -141,7 +141,7 @@ def _options(store: Store) -> list[tuple[str, str]]:
     for field in options.fields:
         params.append((f"TV-L1 of {field.name}", f"preset {field.tvl1_preset}"))
         params += sorted((name, str(value)) for name, value in json.loads(field.tvl1_params).items())
-    bound = f", ±{options.bound_px:g} px" if options.flow_codec == "jpeg" else ""
+    bound = f", ±{options.bound_px:g} px" if options.codec.bounded else ""
     quality = f", quality {options.jpeg_quality}" if options.frame_codec == "jpeg" else ""
     return [
         ("flow codec", options.flow_codec + bound),

@@ -7,8 +7,8 @@ import pytest
 
 from flowkit.comparison.epe import Tally, codes_changed
 from flowkit.errors import InputError
-from flowkit.quantize import quantize_i8
 from tests import stores
+from tests.codes import field_codes
 
 
 def test_equal_fields_are_no_apart() -> None:
@@ -70,7 +70,7 @@ def test_fields_of_two_sizes_are_refused() -> None:
 @pytest.mark.parametrize("sigma_px", [0.5, 4.0, 40.0])
 def test_codes_counted_are_the_stored_ones(sigma_px: float) -> None:
     flow = stores.noise(1, 3, sigma_px=sigma_px)[0]
-    codes, scale = quantize_i8(flow)
+    codes, scale = field_codes(flow)
     other = codes.copy()
     other.flat[::7] ^= 1  # one code up or down, never -128
     stored, changed = codes * np.float32(scale), other * np.float32(scale)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from flowkit import jpeg
-from flowkit.store.codec import encode_flow
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
@@ -57,7 +56,7 @@ def write_clip(
             writer.add_frame(k / 25, jpeg.encode(picture) if kept else None)
         for k in range(n_frames - 1):
             flow = np.stack([np.full((height, width), k, np.float32), np.tile(columns, (height, 1))])
-            coded = encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px)
+            coded = options.codec.encode(flow)
             writer.add_flow("flow", coded)
         writer.commit(make_record(video_id, n_frames, size))
 

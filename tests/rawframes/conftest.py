@@ -15,7 +15,6 @@ from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.store.codec import encode_flow
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 from flowkit.store.write.pack import finalize
@@ -66,7 +65,7 @@ def write_clip(
             writer.add_frame(index / 25, jpeg.encode(frames[index]) if kept else None)
         for number, name in enumerate(field_names(options)):
             for field in make_flow(seed + number, n_flow, px=px):
-                coded = encode_flow(field, codec=options.flow_codec, bound_px=options.bound_px)
+                coded = options.codec.encode(field)
                 writer.add_flow(name, coded)
         writer.commit(make_record(video_id, n_frames, n_flow, seed))
 

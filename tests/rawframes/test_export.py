@@ -54,7 +54,7 @@ def test_flow_of_a_jpeg_store_is_the_stored_bytes(make_store: MakeStore, tmp_pat
             written = tuple(
                 (tmp_path / f"out/walk/a/flow_{axis}_{index:05d}.jpg").read_bytes() for axis in "xy"
             )
-            assert written == field.piece(index)
+            assert written == field.pieces(index)
 
 
 @pytest.mark.parametrize("codec", ["i8", "i16"])

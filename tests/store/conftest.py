@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.store.codec import encode_flow
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 from flowkit.store.write.pack import finalize
@@ -79,7 +78,7 @@ def write_part(
             )
         for offset, name in enumerate(field_names(options)):
             for flow in make_flow(seed + offset, record.n_flow):
-                coded = encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px)
+                coded = options.codec.encode(flow)
                 writer.add_flow(name, coded)
         writer.commit(record)
     return record

@@ -27,7 +27,8 @@ from flowkit.errors import (
     StoreError,
     StoreFormatError,
 )
-from flowkit.store import codec, direct
+from flowkit.store import direct
+from flowkit.store.codecs import deflate
 from flowkit.store.direct import DirectFile, DirectVideo
 from flowkit.store.places import DTYPES, place_names, row_crc
 from flowkit.store.reader import ClipRequest, Store, open_store
@@ -176,7 +177,7 @@ def test_an_index_without_addresses_is_read_through_hdf5(make_store: MakeStore) 
 
 def test_without_libdeflate_hdf5_reads(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_store("a")
-    monkeypatch.setattr(codec, "_deflate", None)
+    monkeypatch.setattr(deflate, "_deflate", None)
     with open_store(path) as store:
         assert "deflate" in store.access.reason
         assert store["a"].flow().any()

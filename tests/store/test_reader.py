@@ -25,7 +25,7 @@ from flowkit.errors import (
     StoreNotFoundError,
 )
 from flowkit.store.clip import Clip
-from flowkit.store.codec import encode_flow
+from flowkit.store.codecs import flow_codec
 from flowkit.store.reader import open_store
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
@@ -294,7 +294,7 @@ def test_any_flow_survives_the_whole_way(tmp_path: Path, flow: NDArray[np.float3
     with PartWriter(parts.part_path("a"), video_id="a", options=options, width=4, height=3) as writer:
         for k in range(3):
             writer.add_frame(float(k))
-        coded = [encode_flow(field, codec=codec) for field in flow]
+        coded = [flow_codec(codec).encode(field) for field in flow]
         for field in coded:
             writer.add_flow("flow", field)
         writer.commit(make_record("a", width=4, height=3, n_frames=3, n_flow=2))

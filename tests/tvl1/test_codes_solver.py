@@ -7,12 +7,13 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
-from flowkit.quantize import i8_scale, quantize_i8, quantize_i16, quantize_u8
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1.backend import Solver, choose_backend
-from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes
+from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.codes_solver import HostCodes, codes_solver
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.params import TVL1Params
+from tests.codes import rules
 
 FRAMES, PAIRS = np.zeros((2, 9, 11), np.uint8), np.array([[0, 1], [1, 0], [0, 0]])
 
@@ -36,28 +37,19 @@ def flows() -> NDArray[np.float32]:
     return (np.random.default_rng(0).normal(size=(3, 2, 9, 11)) * size).astype(np.float32)
 
 
-def made(code: Code) -> FlowCodes:
-    engine = codes_solver(Given(flows()))
-    return engine.codes_batch(FRAMES, PAIRS, code=code, bound_px=20.0 if code == "u8" else None)
+def made(code: str) -> FlowCodes:
+    return codes_solver(Given(flows())).codes_batch(FRAMES, PAIRS, quantizer=rules(bound_px=20.0)[code])
 
 
 @pytest.mark.parametrize("code", ["i8", "i16", "u8"])
-def test_host_codes_are_the_quantisers(code: Code) -> None:
-    got = made(code)
-    assert got.codes.dtype == CODE_DTYPES[code]
+def test_host_codes_are_the_quantisers(code: str) -> None:
+    got, quantizer = made(code), rules(bound_px=20.0)[code]
+    assert got.codes.dtype == {"i8": np.int8, "i16": np.int16, "u8": np.uint8}[code]
     assert got.largest_px.tolist() == [float(np.abs(flow).max()) for flow in flows()]
     for flow, codes, clipped in zip(flows(), got.codes, got.clipped, strict=True):
-        expected: tuple[NDArray[np.generic], float]
-        if code == "i8":
-            expected = quantize_i8(flow)[0], 0
-        else:
-            expected = quantize_i16(flow) if code == "i16" else quantize_u8(flow, bound_px=20.0)
-        np.testing.assert_array_equal(codes, expected[0])
-        assert clipped == expected[1]
-
-
-def test_scales_are_those_of_the_largest_components() -> None:
-    assert made("i8").i8_scales.tolist() == [i8_scale(float(np.abs(flow).max())) for flow in flows()]
+        expected = quantizer.quantize(flow)
+        np.testing.assert_array_equal(codes, expected.codes)
+        assert clipped == expected.clipped
 
 
 def test_stages_that_the_host_cannot_tell_apart_are_absent() -> None:
@@ -80,8 +72,6 @@ def test_a_solver_is_not_asked_for_its_device_to_find_out() -> None:
     assert isinstance(codes_solver(solver), HostCodes)
 
 
-def test_codes_and_flow_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InvalidParameterError, match="bound_px must be finite and > 0, got None"):
-        codes_solver(Given(flows())).codes_batch(FRAMES, PAIRS, code="u8")
+def test_flow_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="flow must be finite"):
-        codes_solver(Given(flows() * np.float32(np.nan))).codes_batch(FRAMES, PAIRS, code="i8")
+        codes_solver(Given(flows() * np.float32(np.nan))).codes_batch(FRAMES, PAIRS, quantizer=FIELD_SCALE)

@@ -1,7 +1,7 @@
 """Write a store anew with another flow codec, or without its frames.
 
 Only what changes is decoded: frames are moved as they are stored, and flow too where its codec
-stays. A coarser code cannot be made finer again: recoding i8 as i16 keeps the errors of i8.
+stays. A coarser code cannot be made finer again: a finer codec keeps the errors of the first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flowkit.errors import InputError
-from flowkit.store import checked_hdf5 as guard
-from flowkit.store.codec import EncodedFlow, encode_flow
+from flowkit.store import checked_hdf5
+from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.reader import Store, open_store
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.tools.combine import check_new
@@ -36,9 +36,9 @@ def recode(
     Parameters
     ----------
     flow_codec
-        `i8`, `i16` or `jpeg`; without it the codec stays.
+        One of `flowkit.store.codecs.FLOW_CODECS`; without it the codec stays.
     bound_px
-        Half the range of `jpeg`, px; without it the store's.
+        Half the range of a bounded codec, px; without it the store's.
     drop_frames
         Leave the RGB frames out.
     on_video
@@ -97,14 +97,14 @@ def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: Par
             for flow in _flow(store, video_id, options, name):
                 clipped += flow.clipped
                 writer.add_flow(name, flow)
-        if not _same_flow(store.options, options):
+        if store.options.codec != options.codec:
             components = 2 * record.n_flow * record.width * record.height * len(options.fields)
             record = dataclasses.replace(record, clipped_fraction=clipped / max(1, components))
         writer.commit(record)
 
 
 def _frames(store: Store, video_id: str, options: StoreOptions) -> Iterator[tuple[float, bytes | None]]:
-    with guard.contained(f"{video_id!r} of {store.path}"):
+    with checked_hdf5.contained(f"{video_id!r} of {store.path}"):
         video = store.stored_video(video_id)
         stored = None if options.frame_codec == "none" else video.frames
         for k, pts in enumerate(video.pts.tolist()):
@@ -113,18 +113,12 @@ def _frames(store: Store, video_id: str, options: StoreOptions) -> Iterator[tupl
 
 def _flow(store: Store, video_id: str, options: StoreOptions, name: str) -> Iterator[EncodedFlow]:
     clip = store[video_id]
-    if _same_flow(store.options, options):
-        with guard.contained(f"{video_id!r} of {store.path}"):
+    if store.options.codec == options.codec:
+        with checked_hdf5.contained(f"{video_id!r} of {store.path}"):
             field = store.stored_video(video_id).field(name)
             for k in range(clip.n_flow):
                 yield field.encoded(k)
         return
     for k in range(clip.n_flow):
         flow = clip.flow(k, k + 1, name)[0]
-        yield encode_flow(flow, codec=options.flow_codec, bound_px=options.bound_px)
-
-
-def _same_flow(one: StoreOptions, other: StoreOptions) -> bool:
-    """Tell whether the stored bytes of flow mean the same under both options."""
-    bounds = one.bound_px == other.bound_px or other.flow_codec != "jpeg"
-    return one.flow_codec == other.flow_codec and bounds
+        yield options.codec.encode(flow)

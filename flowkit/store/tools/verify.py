@@ -9,14 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from flowkit.errors import FlowkitError, StoreCorruptError, StoreError
-from flowkit.quantize import I8_FILL, I16_FILL
+from flowkit.errors import FlowkitError, StoreError
 from flowkit.store import checked_hdf5, index, places
 from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
-from flowkit.store.stored import ChunkField
 from flowkit.store.write.parts_folder import shards_path
 from flowkit.store.write.store_files import file_sha256
 
@@ -209,14 +207,11 @@ def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Itera
 
 def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
     field = video.field(name)
-    if isinstance(field, ChunkField) and (stored := video.chunks_stored(name)) != video.record.n_flow:
+    if (stored := video.count_stored(name)) != video.record.n_flow:
         yield f"{name}: {stored} chunks stored, expected {video.record.n_flow}"
-    fill = {np.dtype("i1"): I8_FILL, np.dtype("<i2"): I16_FILL}.get(field.dtype)
 
     def check(index: int) -> None:
-        codes = field.codes(index)
-        if fill is not None and np.any(codes == fill):
-            raise StoreCorruptError(f"has the code {fill}, which no codec writes")
+        field.codec.check_codes(field.codes(index))
 
     for k in range(video.record.n_flow):
         yield from _complaint(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]

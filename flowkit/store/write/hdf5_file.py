@@ -19,7 +19,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 import flowkit
 from flowkit.store.record import Attributes
@@ -163,12 +162,3 @@ def write_attrs(node: h5py.Group, attrs: Attributes) -> None:
     for name, value in attrs.items():
         kinds = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
         node.attrs.create(name, value, dtype=kinds[type(value)])
-
-
-def write_checked(group: h5py.Group, name: str, values: NDArray[Any], fill: float | None = None) -> None:
-    """Write a 1-D dataset with a checksum of its own (fletcher32)."""
-    if values.size == 0:
-        group.create_dataset(name, data=values)
-        return
-    chunks = (min(values.size, CHECKED_CHUNK),)
-    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True, fillvalue=fill)

@@ -13,12 +13,13 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
+from flowkit.quantize import Quantizer
+from flowkit.tvl1.codes import FlowCodes, quantize_flows
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
 from flowkit.tvl1.cuda.interop import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda.plan import Size, TileShape, bytes_per_pair
-from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes
+from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.cuda.streams import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
@@ -140,19 +141,15 @@ class CudaSolver:
         self._run(grey, rows, _flow_and_iterations, (flow, iterations))
         return flow, iterations.reshape(len(rows), levels, self.params.warps)
 
-    def codes_batch(
-        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
-    ) -> FlowCodes:
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute as `flow_batch` does, and bring back codes instead of floats.
 
         Parameters
         ----------
         frames, pairs : arrays
             As for `flow_batch`.
-        code : {"i8", "i16", "u8"}
-            Of `flowkit.quantize`.
-        bound_px : float, optional
-            Half the range of `u8`, px; for that code alone, and needed there.
+        quantizer : Quantizer
+            Its codes are made on the device where there is a kernel for it, else on the host.
 
         Returns
         -------
@@ -161,18 +158,19 @@ class CudaSolver:
         Raises
         ------
         InvalidParameterError
-            As for `flow_batch`; no such code or bound; a flow that is not finite.
+            As for `flow_batch`; a flow that is not finite.
         BackendError
             One pair alone does not fit into the GPU's memory.
         """
-        check_code(code, bound_px)
+        if not has_kernel(quantizer):
+            return quantize_flows(self.flow_batch(frames, pairs), quantizer)
         grey, rows = check_batch(frames, pairs)
         device = open_device(self.gpu)
-        codes = np.empty((len(rows), 2, *grey.shape[1:]), CODE_DTYPES[code])
+        codes = np.empty((len(rows), 2, *grey.shape[1:]), quantizer.dtype)
         largest, clipped = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
 
         def finish(result: BatchResult) -> tuple[DeviceArray, ...]:
-            return enqueue_codes(device, result.flow, code, bound_px)
+            return enqueue_codes(device, result.flow, quantizer)
 
         seconds = self._run(grey, rows, finish, (codes, largest, clipped))
         return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)

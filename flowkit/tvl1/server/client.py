@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes, check_code
+from flowkit.quantize import Quantizer
+from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import FLOATS, Answer, SharedMemory, Wanted, connect
@@ -162,9 +163,7 @@ class RemoteSolver:
         """
         return self._answered(frames, pairs, FLOATS)[0]
 
-    def codes_batch(
-        self, frames: ArrayLike, pairs: ArrayLike, *, code: Code, bound_px: float | None = None
-    ) -> FlowCodes:
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute the flow as codes; as `CodesSolver.codes_batch`.
 
         The seconds are this request's share of the batches that it was part of; what it waited
@@ -172,13 +171,10 @@ class RemoteSolver:
 
         Raises
         ------
-        InvalidParameterError
-            No such code or bound.
         BackendError
             No server is left, or each refuses the request.
         """
-        check_code(code, bound_px)
-        codes, answer = self._answered(frames, pairs, Wanted(code=code, bound_px=bound_px))
+        codes, answer = self._answered(frames, pairs, Wanted(quantizer=quantizer))
         assert answer.largest_px is not None
         assert answer.clipped is not None
         return FlowCodes(
@@ -207,7 +203,7 @@ class RemoteSolver:
         memory = self._line.memory
         assert memory is not None
         shape = (len(pairs), 2, *frames.shape[1:])
-        dtype = np.dtype(CODE_DTYPES[wanted.code] if wanted.code else np.float32)
+        dtype = wanted.quantizer.dtype if wanted.quantizer else np.dtype(np.float32)
         fields_at = -(-frames.nbytes // 64) * 64
         memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
         memory.view(0, frames.shape, frames.dtype)[...] = frames

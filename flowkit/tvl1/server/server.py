@@ -122,10 +122,10 @@ class Mixer:
         """Fill the fields of each request and, where codes are wanted, its answer."""
         frames, pairs = mixed(batch)
         wanted, made = batch[0].wanted, None
-        if wanted.code is None:
+        if wanted.quantizer is None:
             fields: NDArray[Any] = self._solver.flow_batch(frames, pairs)
         else:
-            made = self._coder.codes_batch(frames, pairs, code=wanted.code, bound_px=wanted.bound_px)
+            made = self._coder.codes_batch(frames, pairs, quantizer=wanted.quantizer)
             fields = made.codes
         start = 0
         for request in batch:

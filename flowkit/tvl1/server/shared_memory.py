@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from flowkit.tvl1.codes import Code
+from flowkit.quantize import Quantizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What shall be made of the flow: codes (see `codes_solver`), or floats if `code` is None."""
+    """What shall be made of the flow: a quantiser's codes (see `codes_solver`), or floats without one."""
 
-    code: Code | None = None
-    bound_px: float | None = None
+    quantizer: Quantizer | None = None
 
 
 FLOATS = Wanted()

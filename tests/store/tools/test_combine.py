@@ -36,7 +36,7 @@ def pieces(path: Path) -> dict[str, list[bytes]]:
         return {
             k: [
                 *(video.frames[n] for n in range(video.record.n_frames)),
-                *(bytes(video.field("flow").piece(n)) for n in range(video.record.n_flow)),  # type: ignore[arg-type]
+                *(b"".join(video.field("flow").pieces(n)) for n in range(video.record.n_flow)),
                 video.pts.tobytes(),
             ]
             for k, video in videos.items()

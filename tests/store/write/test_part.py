@@ -14,7 +14,7 @@ import pytest
 
 from flowkit import atomic, jpeg
 from flowkit.errors import InvalidParameterError, NoSpaceError, StoreCorruptError
-from flowkit.store.codec import encode_flow
+from flowkit.store.codecs import flow_codec, storage
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.part import PartWriter
 from tests.store.conftest import (
@@ -127,7 +127,7 @@ def test_files_are_readable_by_hdf5_1_10(tmp_path: Path) -> None:
 
 def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
     with open_writer(tmp_path / "a.h5", make_options()) as part:
-        part.add_flow("flow", encode_flow(make_flow(0, 1)[0]))
+        part.add_flow("flow", flow_codec("i8").encode(make_flow(0, 1)[0]))
         assert len(os.listdir(tmp_path)) == 1
     assert os.listdir(tmp_path) == []
 
@@ -135,8 +135,8 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
 def test_pictures_that_exceed_the_spool_memory_are_kept_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowkit.store.write.part.SPOOL_BYTES", 100)
-    monkeypatch.setattr("flowkit.store.write.part.COPY_BYTES", 97)
+    monkeypatch.setattr(storage, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(storage, "COPY_BYTES", 97)
     path = tmp_path / "a.h5"
     write_part(path, make_record("a/b"), make_options())
     with h5py.File(path) as file:
@@ -152,7 +152,7 @@ def test_record_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, A
         for k in range(N_FRAMES):
             part.add_frame(float(k))
         for flow in make_flow(0, N_FRAMES - 1):
-            part.add_flow("flow", encode_flow(flow))
+            part.add_flow("flow", flow_codec("i8").encode(flow))
         with pytest.raises(StoreCorruptError, match="does not fit"):
             part.commit(dataclasses.replace(make_record("a/b"), **change))
     assert os.listdir(tmp_path) == []
@@ -164,9 +164,10 @@ def test_wrong_pieces_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidParameterError, match="no JPEG"):
             part.add_frame(0.0)
         with pytest.raises(InvalidParameterError, match="flow_backward"):
-            part.add_flow("flow_backward", encode_flow(flow))
-    with open_writer(tmp_path / "b.h5", make_options()) as part, pytest.raises(InvalidParameterError):
-        part.add_flow("flow", encode_flow(flow, codec="jpeg"))
+            part.add_flow("flow_backward", flow_codec("i8").encode(flow))
+    wrong = pytest.raises(InvalidParameterError, match=r"codec 'jpeg' .* store of codec 'i8'")
+    with open_writer(tmp_path / "b.h5", make_options()) as part, wrong:
+        part.add_flow("flow", flow_codec("jpeg").encode(flow))
 
 
 FILL_DISK = """

@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendUnavailableError
-from flowkit.quantize import quantize_i8
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from flowkit.tvl1.reference.steps import centered_gradient, linearise, median_5x5
+from tests.codes import field_codes
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -135,8 +135,8 @@ def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves
         pytest.skip(str(error))
     frames = np.stack([waves((37, 45)), waves((37, 45), (2.3, -1.4))])
     flow = cuda.load(PRESETS[preset], tile=SMALL_TILE).flow_batch(frames, [[0, 1]])[0]
-    codes, scale = quantize_i8(flow)
-    expected, expected_scale = quantize_i8(other.flow_batch(frames, [[0, 1]])[0])
+    codes, scale = field_codes(flow)
+    expected, expected_scale = field_codes(other.flow_batch(frames, [[0, 1]])[0])
     assert scale == expected_scale
     steps = np.abs(codes.astype(int) - expected)
     assert (steps == 0).mean() >= 0.995

@@ -24,15 +24,15 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import prepare, run
 from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule, pair_indices, to_grey
-from flowkit.quantize import dequantize_i8, quantize_i8, quantize_i16, quantize_u8
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
-from flowkit.tvl1.codes import Code
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.streams import STAGES
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
+from tests.codes import field_codes, rules
 
 Waves = Callable[..., NDArray[np.float32]]
 
@@ -104,18 +104,13 @@ def test_a_real_gpu_gives_the_same_bits_whatever_the_batches(
 @pytest.mark.gpu
 @pytest.mark.usefixtures("real_gpu")
 @pytest.mark.parametrize("code", ["i8", "i16", "u8"])
-def test_a_real_gpus_codes_are_those_of_its_flow(code: Code, waves: Waves) -> None:
+def test_a_real_gpus_codes_are_those_of_its_flow(code: str, waves: Waves) -> None:
     frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(4)])
-    pairs, bound_px = [[0, 1], [0, 2], [3, 1]], 1.0 if code == "u8" else None
+    pairs, quantizer = [[0, 1], [0, 2], [3, 1]], rules(bound_px=1.0)[code]
     solver = cuda.load(PRESETS["opencv-cuda"])
-    made = solver.codes_batch(frames, pairs, code=code, bound_px=bound_px)
+    made = solver.codes_batch(frames, pairs, quantizer=quantizer)
     for flow, codes in zip(solver.flow_batch(frames, pairs), made.codes, strict=True):
-        expected: NDArray[Any]
-        if code == "u8":
-            expected = quantize_u8(flow, bound_px=1.0)[0]
-        else:
-            expected = quantize_i8(flow)[0] if code == "i8" else quantize_i16(flow)[0]
-        np.testing.assert_array_equal(codes, expected)
+        np.testing.assert_array_equal(codes, quantizer.quantize(flow).codes)
 
 
 @pytest.mark.gpu
@@ -151,9 +146,9 @@ def test_a_real_gpus_codes_are_the_cpu_engines_but_for_roundings(preset: str, wa
         pytest.skip(str(error))
     expected, counts = engine.flow_and_iterations(frames, pairs)
     _, iterations = cuda.load(PRESETS[preset]).flow_and_iterations(frames, pairs)
-    made = cuda.load(PRESETS[preset]).codes_batch(frames, pairs, code="i8")
+    made = cuda.load(PRESETS[preset]).codes_batch(frames, pairs, quantizer=FIELD_SCALE)
     np.testing.assert_array_equal(iterations, counts)
-    codes = np.stack([quantize_i8(flow)[0] for flow in expected]).astype(int)
+    codes = np.stack([field_codes(flow)[0] for flow in expected]).astype(int)
     difference = np.abs(codes - made.codes)
     assert (difference == 0).mean() >= EQUAL_CODES
     assert difference.max() <= 1
@@ -181,6 +176,6 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
             video = tmp_path / "videos" / f"{video_id}.avi"
             with flowkit.open_video(video, decoder=setup.decoder) as reader:
                 greys = np.stack([to_grey(frame.rgb) for frame in reader])
-            codes = [quantize_i8(flow) for flow in solver.flow_batch(greys, pair_indices(len(greys), 1))]
-            expected = [dequantize_i8(*each) for each in codes]
+            codes = [field_codes(flow) for flow in solver.flow_batch(greys, pair_indices(len(greys), 1))]
+            expected = [FIELD_SCALE.dequantize(*each) for each in codes]
             np.testing.assert_array_equal(clip.flow(), np.stack(expected))

@@ -1,28 +1,33 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from flowkit.quantize import i8_scale, quantize_i8, quantize_i16, quantize_u8
-from flowkit.tvl1.codes import Code, FlowCodes, check_code
+from flowkit.quantize import (
+    FieldScale,
+    FixedStep,
+    Quantized,
+    Quantizer,
+)
+from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
+from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
-from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes
+from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.params import TVL1Params
+from tests.codes import rules
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
 
-def quantise(flow: NDArray[np.float32], code: Code, bound_px: float | None = None) -> FlowCodes:
+def quantise(flow: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
     device = cuda_device.open_device(0)
-    made = enqueue_codes(device, device.upload(flow), code, bound_px)
+    made = enqueue_codes(device, device.upload(flow), quantizer)
     codes, largest, clipped = (array.get() for array in made)
     return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped)
 
@@ -41,19 +46,16 @@ def flows() -> NDArray[np.float32]:
 
 @needs_compiler
 @pytest.mark.parametrize("code", ["i8", "i16", "u8"])
-def test_emulated_codes_are_the_hosts_bit_for_bit(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_codes_are_the_hosts_bit_for_bit(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeGpu())
-    made = quantise(flows(), code, 20.0 if code == "u8" else None)
-    for flow, codes, scale, clipped in zip(flows(), made.codes, made.i8_scales, made.clipped, strict=True):
-        expected: tuple[NDArray[Any], float]
-        if code == "i8":
-            expected = quantize_i8(flow)
-            assert expected[1] == scale
-            assert clipped == 0
-        else:
-            expected = quantize_i16(flow) if code == "i16" else quantize_u8(flow, bound_px=20.0)
-            assert expected[1] == clipped
-        np.testing.assert_array_equal(codes, expected[0])
+    quantizer = rules(bound_px=20.0)[code]
+    made = quantise(flows(), quantizer)
+    for flow, codes, px, clipped in zip(flows(), made.codes, made.largest_px, made.clipped, strict=True):
+        expected = quantizer.quantize(flow)
+        assert px == expected.largest_px
+        assert clipped == expected.clipped
+        assert not (code == "i8" and clipped)
+        np.testing.assert_array_equal(codes, expected.codes)
 
 
 @needs_compiler
@@ -65,9 +67,9 @@ def test_emulated_scales_are_the_hosts_next_to_every_power_of_two(monkeypatch: p
     )
     flow = np.zeros((len(largest), 2, 1, 1), np.float32)
     flow[:, 1, 0, 0] = -largest
-    made = quantise(flow, "i8")
+    made = quantise(flow, FIELD_SCALE)
     np.testing.assert_array_equal(made.largest_px, largest)
-    expected = [round(-float(px) / i8_scale(float(px))) for px in largest]
+    expected = [round(-float(px) / FIELD_SCALE.scale_px(float(px))) for px in largest]
     np.testing.assert_array_equal(made.codes[:, 1, 0, 0], expected)
 
 
@@ -78,7 +80,7 @@ def test_emulated_flow_that_is_not_finite_is_refused(wrong: float, monkeypatch: 
     flow = np.zeros((3, 2, 4, 5), np.float32)
     flow[1, 1, 2, 3] = wrong
     with pytest.raises(InvalidParameterError, match=r"flow must be finite to be quantised, .* in pair 1"):
-        quantise(flow, "i8")
+        quantise(flow, FIELD_SCALE)
 
 
 @needs_compiler
@@ -87,24 +89,47 @@ def test_emulated_codes_of_a_batch_are_those_of_its_flow(monkeypatch: pytest.Mon
     frames = np.random.default_rng(0).integers(0, 256, (3, 17, 20), dtype=np.uint8)
     solver = cuda.load(TVL1Params(warps=1, iterations=10), tile=TileShape(columns=1, rows=2, warps=8, halo=5))
     pairs = [[0, 1], [1, 2]]
-    made = solver.codes_batch(frames, pairs, code="i8")
+    made = solver.codes_batch(frames, pairs, quantizer=FIELD_SCALE)
     assert set(made.seconds) == {"upload", "solve", "download"}
     assert 0 < made.seconds["upload"] < made.seconds["solve"] > made.seconds["download"] > 0
-    for flow, codes, scale in zip(solver.flow_batch(frames, pairs), made.codes, made.i8_scales, strict=True):
-        expected, expected_scale = quantize_i8(flow)
-        np.testing.assert_array_equal(codes, expected)
-        assert scale == expected_scale
+    for flow, codes, px in zip(solver.flow_batch(frames, pairs), made.codes, made.largest_px, strict=True):
+        expected = FIELD_SCALE.quantize(flow)
+        np.testing.assert_array_equal(codes, expected.codes)
+        assert px == expected.largest_px
 
 
-@pytest.mark.parametrize(
-    ("code", "bound_px", "words"),
-    [
-        ("i4", None, r"Invalid code \('i4'\)\. .* are i8, i16, u8"),
-        ("u8", None, "bound_px must be finite and > 0, got None"),
-        ("u8", 0.0, "bound_px must be finite and > 0, got 0.0"),
-        ("i8", 20.0, "bound_px is for code 'u8' alone, got 20.0 with 'i8'"),
-    ],
-)
-def test_codes_that_there_are_not_are_refused(code: str, bound_px: float | None, words: str) -> None:
-    with pytest.raises(InvalidParameterError, match=words):
-        check_code(code, bound_px)
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["i1", "<i2", "<i4"])
+def test_emulated_rules_hold_for_codes_of_other_sizes_and_steps(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu())
+    kind = np.dtype(dtype)
+    for quantizer in (
+        FieldScale(dtype=kind, unit_px=1 / 32, limit=100),
+        FixedStep(dtype=kind, step_px=0.3, limit=90),
+    ):
+        made = quantise(flows(), quantizer)
+        for flow, codes, clipped in zip(flows(), made.codes, made.clipped, strict=True):
+            expected = quantizer.quantize(flow)
+            np.testing.assert_array_equal(codes, expected.codes)
+            assert clipped == expected.clipped
+
+
+class Doubled(FixedStep):
+    """A rule of somebody else's."""
+
+    def quantize(self, flow: NDArray[np.float32]) -> Quantized:
+        return FixedStep.quantize(self, 2 * flow)
+
+
+@needs_compiler
+def test_a_rule_without_a_kernel_is_followed_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeGpu())
+    quantizer = Doubled(dtype=np.dtype("<i2"), step_px=1 / 64, limit=32767)
+    assert not has_kernel(quantizer)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 17, 20), dtype=np.uint8)
+    solver = cuda.load(TVL1Params(warps=1, iterations=10), tile=TileShape(columns=1, rows=2, warps=8, halo=5))
+    (flow,) = solver.flow_batch(frames, [[0, 1]])
+    made = solver.codes_batch(frames, [[0, 1]], quantizer=quantizer)
+    np.testing.assert_array_equal(made.codes[0], FIXED_STEP.quantize(2 * flow).codes)

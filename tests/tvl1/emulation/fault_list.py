@@ -280,11 +280,11 @@ CLUSTER = (
 
 CODES = (
     _fault(*("codes", "quantize.cu", "scale one step too large at a power of two"),
-           "kI8Limit * scale < largest", "kI8Limit * scale <= largest"),
+           "limit * scale < largest", "limit * scale <= largest"),
     _fault(*("codes", "quantize.cu", "i8 cut off instead of rounded"),
-           "rintf(flow[at] * per_px)", "truncf(flow[at] * per_px)"),
+           "fmaxf(rintf(flow[at] * per_px)", "fmaxf(truncf(flow[at] * per_px)"),
     _fault(*("codes", "quantize.cu", "i16 halves rounded up"),
-           "rintf(flow[at] * kI16PerPx)", "floorf(flow[at] * kI16PerPx + 0.5f)"),
+           "scaled = rintf(flow[at] * per_px)", "scaled = floorf(flow[at] * per_px + 0.5f)"),
     _fault(*("codes", "quantize.cu", "largest without the negative ones"),
            "__float_as_int(own[i]) & 0x7fffffff", "__float_as_int(own[i])"),
 )  # fmt: skip

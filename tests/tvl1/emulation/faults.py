@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pytest
 
-from flowkit.quantize import quantize_i8, quantize_i16
+from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import ClusterShape
@@ -141,12 +141,12 @@ def check_codes(sources: Sources, schedule: Schedule) -> None:
     with planted(sources, schedule):
         device = cuda_device.open_device(0)
         on_device = device.upload(flow)
-        i8, _, _ = (array.get() for array in enqueue_codes(device, on_device, "i8", None))
-        i16, _, clipped = (array.get() for array in enqueue_codes(device, on_device, "i16", None))
+        i8, _, _ = (array.get() for array in enqueue_codes(device, on_device, FIELD_SCALE))
+        i16, _, clipped = (array.get() for array in enqueue_codes(device, on_device, FIXED_STEP))
     for k in range(3):
-        np.testing.assert_array_equal(i8[k], quantize_i8(flow[k])[0])
-        np.testing.assert_array_equal(i16[k], quantize_i16(flow[k])[0])
-        assert clipped[k] == quantize_i16(flow[k])[1]
+        np.testing.assert_array_equal(i8[k], FIELD_SCALE.quantize(flow[k]).codes)
+        np.testing.assert_array_equal(i16[k], FIXED_STEP.quantize(flow[k]).codes)
+        assert clipped[k] == FIXED_STEP.quantize(flow[k]).clipped
 
 
 CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {

@@ -11,13 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError, InvalidParameterError
+from flowkit.quantize import BoundedRange, Quantizer
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1.backend import choose_backend
-from flowkit.tvl1.codes import CODE_DTYPES, Code, FlowCodes
+from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.codes_solver import codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from flowkit.tvl1.server.server import Mixer, Request, mixed
 from flowkit.tvl1.server.shared_memory import FLOATS, Wanted
+from tests.codes import rules
 
 PARAMS = TVL1Params(warps=2, iterations=20)
 ENGINE = choose_backend("auto", PARAMS).solver
@@ -46,10 +49,10 @@ def test_a_remote_engine_gives_the_bits_of_a_local_one(servers: Servers) -> None
 
 
 @pytest.mark.parametrize("code", ["i8", "i16", "u8"])
-def test_remote_codes_are_the_local_ones_with_all_that_belongs_to_them(servers: Servers, code: Code) -> None:
-    frames, pairs, bound_px = greys(4), forward(4), 1.0 if code == "u8" else None
-    local = codes_solver(ENGINE).codes_batch(frames, pairs, code=code, bound_px=bound_px)
-    made = RemoteSolver(servers.addresses).codes_batch(frames, pairs, code=code, bound_px=bound_px)
+def test_remote_codes_are_the_local_ones_with_all_that_belongs_to_them(servers: Servers, code: str) -> None:
+    frames, pairs, quantizer = greys(4), forward(4), rules(bound_px=1.0)[code]
+    local = codes_solver(ENGINE).codes_batch(frames, pairs, quantizer=quantizer)
+    made = RemoteSolver(servers.addresses).codes_batch(frames, pairs, quantizer=quantizer)
     assert made.codes.dtype == local.codes.dtype
     for name in ("codes", "largest_px", "clipped"):
         np.testing.assert_array_equal(getattr(made, name), getattr(local, name))
@@ -63,14 +66,9 @@ def test_floats_and_codes_take_turns_on_one_connection(servers: Servers) -> None
     solver, engine = RemoteSolver(servers.addresses), codes_solver(ENGINE)
     for n in (3, 9, 2):
         frames, pairs = greys(n), forward(n)
-        expected = engine.codes_batch(frames, pairs, code="i8").codes
-        assert np.array_equal(solver.codes_batch(frames, pairs, code="i8").codes, expected)
+        expected = engine.codes_batch(frames, pairs, quantizer=FIELD_SCALE).codes
+        assert np.array_equal(solver.codes_batch(frames, pairs, quantizer=FIELD_SCALE).codes, expected)
         assert np.array_equal(solver.flow_batch(frames, pairs), ENGINE.flow_batch(frames, pairs))
-
-
-def test_codes_that_there_are_not_are_refused_before_they_are_sent(servers: Servers) -> None:
-    with pytest.raises(InvalidParameterError, match="Invalid code"):
-        RemoteSolver(servers.addresses).codes_batch(greys(2), forward(2), code="i4")  # type: ignore[arg-type]
 
 
 def test_many_threads_and_sizes_at_once_get_their_own_flow(servers: Servers) -> None:
@@ -97,8 +95,8 @@ def test_a_server_that_ends_is_replaced_by_the_next(servers: Servers) -> None:
         expected = ENGINE.flow_batch(frames, pairs)
         assert np.array_equal(solver.flow_batch(frames, pairs), expected)
     assert np.array_equal(solver.flow_batch(frames, pairs), expected)
-    codes = codes_solver(ENGINE).codes_batch(frames, pairs, code="i8").codes
-    assert np.array_equal(solver.codes_batch(frames, pairs, code="i8").codes, codes)
+    codes = codes_solver(ENGINE).codes_batch(frames, pairs, quantizer=FIELD_SCALE).codes
+    assert np.array_equal(solver.codes_batch(frames, pairs, quantizer=FIELD_SCALE).codes, codes)
 
 
 def test_when_no_server_is_left_the_error_says_so() -> None:
@@ -123,7 +121,7 @@ class Recording:
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.batches: list[int] = []
-        self.coded: list[tuple[int, Code, float | None]] = []
+        self.coded: list[tuple[int, Quantizer]] = []
         self.go = threading.Event()
         self.fault = fault
 
@@ -138,15 +136,15 @@ class Recording:
         return np.stack([np.full((2, *frames.shape[1:]), frames[to, 0, 0], np.float32) for _, to in pairs])
 
     def codes_batch(
-        self, frames: NDArray[np.uint8], pairs: NDArray[np.int32], *, code: Code, bound_px: float | None
+        self, frames: NDArray[np.uint8], pairs: NDArray[np.int32], *, quantizer: Quantizer
     ) -> FlowCodes:
         flow = self.flow_batch(frames, pairs)
-        self.coded.append((len(pairs), code, bound_px))
+        self.coded.append((len(pairs), quantizer))
         tags = flow[:, 0, 0, 0]
-        if code == "i8" and (tags == SPOILED).any():
+        if quantizer == FIELD_SCALE and (tags == SPOILED).any():
             raise InvalidParameterError("flow must be finite")
         return FlowCodes(
-            codes=flow.astype(CODE_DTYPES[code]),
+            codes=flow.astype(quantizer.dtype),
             largest_px=tags,
             clipped=2 * tags.astype(np.int32),
             seconds={"upload": 1.0 * len(pairs), "solve": 4.0 * len(pairs)},
@@ -159,7 +157,7 @@ SPOILED = 77
 
 def request(value: int, n: int = 3, height: int = 4, wanted: Wanted = FLOATS) -> Request:
     frames = np.full((n, height, 5), value, np.uint8)
-    dtype = CODE_DTYPES[wanted.code] if wanted.code else np.float32
+    dtype = wanted.quantizer.dtype if wanted.quantizer else np.float32
     fields = np.zeros((n - 1, 2, height, 5), dtype)
     return Request(frames=frames, pairs=forward(n), fields=fields, wanted=wanted)
 
@@ -213,18 +211,19 @@ def run_together(solver: Recording, requests: list[Request]) -> None:
 
 def test_requests_are_mixed_only_with_those_that_want_the_same() -> None:
     solver = Recording()
-    wishes = [FLOATS, Wanted(code="i8"), Wanted(code="u8", bound_px=1.0), Wanted(code="u8", bound_px=2.0)]
+    wide, narrow = BoundedRange(bound_px=2.0), BoundedRange(bound_px=1.0)
+    wishes = [FLOATS, *(Wanted(quantizer=rule) for rule in (FIELD_SCALE, narrow, wide))]
     requests = [request(10 + k, wanted=wishes[k % 4]) for k in range(8)]
     run_together(solver, requests)
-    assert sorted(solver.coded, key=str) == [(4, "i8", None), (4, "u8", 1.0), (4, "u8", 2.0)]
+    assert sorted(solver.coded, key=str) == [(4, narrow), (4, wide), (4, FIELD_SCALE)]
     assert all(np.all(r.fields == 10 + k) for k, r in enumerate(requests))
 
 
 def test_each_request_gets_its_own_of_what_belongs_to_codes() -> None:
-    solver, wanted = Recording(), Wanted(code="i8")
+    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
     requests = [request(1, n=2, wanted=wanted), request(2, n=4, wanted=wanted)]
     run_together(solver, requests)
-    assert solver.coded == [(4, "i8", None)]
+    assert solver.coded == [(4, FIELD_SCALE)]
     for one, value, pairs in zip(requests, (1, 2), (1, 3), strict=True):
         assert one.answer.largest_px is not None
         assert one.answer.clipped is not None
@@ -234,7 +233,7 @@ def test_each_request_gets_its_own_of_what_belongs_to_codes() -> None:
 
 
 def test_a_request_at_fault_costs_only_itself() -> None:
-    solver, wanted = Recording(), Wanted(code="i8")
+    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
     requests = [request(value, n=2, wanted=wanted) for value in (1, SPOILED, 2)]
     run_together(solver, requests)
     assert [bool(one.answer.error) for one in requests] == [False, True, False]

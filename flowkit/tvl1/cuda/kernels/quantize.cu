@@ -1,19 +1,29 @@
 // The integer codes of a flow, as flowkit/quantize.py makes them: same roundings, same bits.
-// Launched with (blocks, pairs) blocks; every array has the pairs first, then u and v together:
-// `values` each.
+// Compiled with FLOWKIT_CODE_BYTES, the size of a signed code. Launched with (blocks, pairs)
+// blocks; every array has the pairs first, then u and v together: `values` each.
 
 #include "platform.cuh"
 
+#ifndef FLOWKIT_CODE_BYTES
+#define FLOWKIT_CODE_BYTES 1
+#endif
+
 namespace flowkit {
 
-constexpr float kI8UnitPx = 0.125f, kI8Limit = 127.f;   // quantize.I8_UNIT_PX, I8_LIMIT
-constexpr float kI16PerPx = 64.f, kI16Limit = 32767.f;  // 1 / quantize.I16_SCALE_PX, I16_LIMIT
-constexpr double kU8Levels = 255.0;                     // quantize.U8_LEVELS
+#if FLOWKIT_CODE_BYTES == 1
+using Code = signed char;
+#elif FLOWKIT_CODE_BYTES == 2
+using Code = short;
+#else
+using Code = int;
+#endif
 
-// Least scale 2^k / 8 px, k >= 0, that clips nothing (twin: quantize.i8_scale).
-FLOWKIT_DEVICE float i8_scale(float largest) {
-  float scale = kI8UnitPx;
-  while (kI8Limit * scale < largest && scale < 1e36f) scale *= 2.f;
+constexpr double kU8Levels = 255.0;  // quantize.U8_LEVELS
+
+// Least scale 2^k units, k >= 0, that clips nothing (twin: quantize.FieldScale.scale_px).
+FLOWKIT_DEVICE float field_scale(float largest, float unit, float limit) {
+  float scale = unit;
+  while (limit * scale < largest && scale < 1e36f) scale *= 2.f;
   return scale;
 }
 
@@ -31,33 +41,36 @@ extern "C" __global__ void flowkit_largest(const float* __restrict__ flow, int* 
   atomicMax(&largest[blockIdx.y], most);
 }
 
-// Twin: quantize.quantize_i8. Where `largest` is not finite the codes mean nothing.
-extern "C" __global__ void flowkit_quantize_i8(const float* __restrict__ flow,
-                                               const int* __restrict__ largest, signed char* codes,
-                                               int values) {
+// Twin: quantize.FieldScale. Where `largest` is not finite the codes mean nothing.
+extern "C" __global__ void flowkit_field_scale(const float* __restrict__ flow,
+                                               const int* __restrict__ largest,
+                                               flowkit::Code* codes, int values, float unit,
+                                               float limit) {
   using namespace flowkit;
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= values) return;
   const int64 at = (int64)blockIdx.y * values + i;
-  const float per_px = 1.f / i8_scale(__int_as_float(largest[blockIdx.y]));
-  codes[at] = (signed char)(int)fminf(fmaxf(rintf(flow[at] * per_px), -kI8Limit), kI8Limit);
+  const float per_px = 1.f / field_scale(__int_as_float(largest[blockIdx.y]), unit, limit);
+  codes[at] = (Code)(int)fminf(fmaxf(rintf(flow[at] * per_px), -limit), limit);
 }
 
-// Twin: quantize.quantize_i16. clipped [pairs]: set to 0 before; counts what saturates.
-extern "C" __global__ void flowkit_quantize_i16(const float* __restrict__ flow, short* codes,
-                                                int* clipped, int values) {
+// Twin: quantize.FixedStep. clipped [pairs]: set to 0 before; counts what saturates.
+extern "C" __global__ void flowkit_fixed_step(const float* __restrict__ flow, flowkit::Code* codes,
+                                              int* clipped, int values, float per_px,
+                                              float limit) {
   using namespace flowkit;
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= values) return;
   const int64 at = (int64)blockIdx.y * values + i;
-  const float scaled = rintf(flow[at] * kI16PerPx);
-  if (fabsf(scaled) > kI16Limit) atomicAdd(&clipped[blockIdx.y], 1);
-  codes[at] = (short)(int)fminf(fmaxf(scaled, -kI16Limit), kI16Limit);
+  const float scaled = rintf(flow[at] * per_px);
+  if (fabsf(scaled) > limit) atomicAdd(&clipped[blockIdx.y], 1);
+  codes[at] = (Code)(int)fminf(fmaxf(scaled, -limit), limit);
 }
 
-// Twin: quantize.quantize_u8, in double and in the same order, or codes at the halves would move.
-extern "C" __global__ void flowkit_quantize_u8(const float* __restrict__ flow, unsigned char* codes,
-                                               int* clipped, int values, double bound) {
+// Twin: quantize.BoundedRange, in double and in the same order, or codes at the halves would move.
+extern "C" __global__ void flowkit_bounded_range(const float* __restrict__ flow,
+                                                 unsigned char* codes, int* clipped, int values,
+                                                 double bound) {
   using namespace flowkit;
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= values) return;

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, StoreCorruptError
-from flowkit.store import codec
-from flowkit.store.codec import decode_chunk, encode_flow, jpeg_size, shuffle, unshuffle
+from flowkit.store.codecs import deflate, flow_codec
+from flowkit.store.codecs.deflate import decode_chunk, shuffle, unshuffle
+from flowkit.store.sized_jpeg import jpeg_size
 
 Flow = NDArray[np.float32]
 FIELDS = arrays(np.float32, (2, 5, 7), elements=st.floats(-(2.0**20), 2.0**20, width=32))
@@ -22,45 +23,43 @@ SMALL = arrays(np.float32, (2, 5, 7), elements=st.floats(-500, 500, width=32))
 
 @given(FIELDS)
 def test_i8_decodes_to_within_half_a_scale(flow: Flow) -> None:
-    coded = encode_flow(flow)
-    assert isinstance(coded.data, bytes)
-    codes = decode_chunk(coded.data, dtype=np.dtype("i1"), shape=(5, 7))
+    coded = flow_codec("i8").encode(flow)
+    codes = flow_codec("i8").unpack(coded.pieces, (5, 7))
+    assert codes.dtype == np.int8
     assert np.abs(codes * coded.scale - flow.astype(np.float64)).max() <= coded.scale / 2
     assert coded.max_px == np.abs(flow).max()
     assert coded.clipped == 0
-    assert coded.crc32 == zlib.crc32(coded.data)
+    assert coded.crcs == (zlib.crc32(coded.pieces[0]),)
 
 
 @given(SMALL)
 def test_i16_decodes_to_within_half_a_step(flow: Flow) -> None:
-    coded = encode_flow(flow, codec="i16")
-    assert isinstance(coded.data, bytes)
-    codes = decode_chunk(coded.data, dtype=np.dtype("<i2"), shape=(5, 7))
+    coded = flow_codec("i16").encode(flow)
+    codes = flow_codec("i16").unpack(coded.pieces, (5, 7))
+    assert codes.dtype == np.int16
     assert np.abs(codes / 64 - flow).max() <= 1 / 128
 
 
 def test_without_libdeflate_zlib_reads_and_writes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = np.random.default_rng(0).normal(0, 3, (2, 9, 9)).astype(np.float32)
-    there = encode_flow(flow)
-    monkeypatch.setattr(codec, "_deflate", None)
-    here = encode_flow(flow)
-    assert codec.deflate_library().startswith("zlib")
-    assert isinstance(there.data, bytes)
-    assert isinstance(here.data, bytes)
-    codes = decode_chunk(there.data, dtype=np.dtype("i1"), shape=(9, 9))
-    assert np.array_equal(codes, decode_chunk(here.data, dtype=np.dtype("i1"), shape=(9, 9)))
-    for wrong in (here.data[:-5], b"", b"x" * 100, zlib.compress(bytes(500))):
+    (there,) = flow_codec("i8").encode(flow).pieces
+    monkeypatch.setattr(deflate, "_deflate", None)
+    (here,) = flow_codec("i8").encode(flow).pieces
+    assert deflate.deflate_library().startswith("zlib")
+    codes = flow_codec("i8").unpack([there], (9, 9))
+    assert np.array_equal(codes, flow_codec("i8").unpack([here], (9, 9)))
+    for wrong in (here[:-5], b"", b"x" * 100, zlib.compress(bytes(500))):
         with pytest.raises(StoreCorruptError):
-            decode_chunk(wrong, dtype=np.dtype("i1"), shape=(9, 9))
+            flow_codec("i8").unpack([wrong], (9, 9))
 
 
 def test_jpeg_pair_is_the_grey_jpeg_of_each_plane() -> None:
     flow = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 50, (32, 40, 2)), (0, 0), 5)
     planes = np.ascontiguousarray(flow.transpose(2, 0, 1).astype(np.float32))
-    coded = encode_flow(planes, codec="jpeg", bound_px=20.0)
-    assert isinstance(coded.data, tuple)
-    assert coded.crc32 == tuple(zlib.crc32(data) for data in coded.data)
-    decoded = np.stack([jpeg.decode_grey(data) for data in coded.data]) * (40 / 255) - 20
+    coded = flow_codec("jpeg", bound_px=20.0).encode(planes)
+    assert len(coded.pieces) == 2
+    assert coded.crcs == tuple(zlib.crc32(data) for data in coded.pieces)
+    decoded = np.stack([jpeg.decode_grey(data) for data in coded.pieces]) * (40 / 255) - 20
     # Quality 95 on a smooth field: a few of the 255 steps of .157 px.
     assert np.abs(decoded - planes).max() < 0.6
 
@@ -68,7 +67,7 @@ def test_jpeg_pair_is_the_grey_jpeg_of_each_plane() -> None:
 def test_jpeg_counts_what_its_bound_clips() -> None:
     flow = np.zeros((2, 4, 4), np.float32)
     flow[0, 0, :3] = 21, -22, 20
-    assert encode_flow(flow, codec="jpeg", bound_px=20.0).clipped == 2
+    assert flow_codec("jpeg", bound_px=20.0).encode(flow).clipped == 2
 
 
 @pytest.mark.parametrize(
@@ -77,12 +76,12 @@ def test_jpeg_counts_what_its_bound_clips() -> None:
 )
 def test_what_is_no_flow_field_is_refused(flow: Flow) -> None:
     with pytest.raises(InvalidParameterError, match="flow must be"):
-        encode_flow(flow)
+        flow_codec("i8").encode(flow)
 
 
 def test_unknown_codec_names_the_supported() -> None:
     with pytest.raises(InvalidParameterError, match="i16"):
-        encode_flow(np.zeros((2, 3, 3), np.float32), codec="zfp")
+        flow_codec("zfp")
 
 
 @pytest.mark.parametrize(
@@ -91,12 +90,12 @@ def test_unknown_codec_names_the_supported() -> None:
 )
 def test_chunks_of_another_size_or_none_at_all_are_corrupt(data: bytes) -> None:
     with pytest.raises(StoreCorruptError):
-        decode_chunk(data, dtype=np.dtype("i1"), shape=(5, 10))
+        decode_chunk(data, dtype=np.dtype("i1"), shape=(5, 10), shuffled=False)
 
 
 def test_size_is_held_to_the_bytes_before_anything_is_allocated() -> None:
     with pytest.raises(StoreCorruptError, match="cannot hold"):
-        decode_chunk(zlib.compress(bytes(100)), dtype=np.dtype("<i2"), shape=(60_000, 60_000))
+        flow_codec("i16").unpack([zlib.compress(bytes(100))], (60_000, 60_000))
 
 
 @given(arrays(np.int16, (2, 3, 5)))

@@ -1,0 +1,76 @@
+"""Flow codecs: how flow fields become stored bytes, and flow again.
+
+A codec is a `FlowCodec` in a file of this folder and its line in `FLOW_CODECS`; everything else,
+from the engines to the command line, asks the codec. Codecs load on first use, so that their
+names and helps cost neither NumPy nor h5py.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from flowkit.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from flowkit.store.codecs.codec import FlowCodec
+
+
+class Entry(NamedTuple):
+    """A codec's line in the registry."""
+
+    home: str
+    """`module:class` of its `FlowCodec`."""
+    help: str
+    """In a few words, for the command line."""
+    bounded: bool = False
+    """Whether it holds flow within the `bound_px` of a store's options; to others that says nothing."""
+
+
+FLOW_CODECS: dict[str, Entry] = {
+    "i8": Entry("flowkit.store.codecs.scaled:FieldScaleCodec", "scaled per field, clips nothing"),
+    "i16": Entry("flowkit.store.codecs.scaled:FixedStepCodec", "1/64 px"),
+    "jpeg": Entry("flowkit.store.codecs.jpeg:JpegCodec", "TSN's and denseflow's bytes", bounded=True),
+}
+"""Every codec by its name: that of a store's options and of `--flow-codec`."""
+
+DEFAULT_FLOW_CODEC = next(iter(FLOW_CODECS))
+PLANE_CODEC = "jpeg"
+"""The codec that keeps flow pictures of TSN and denseflow as they are: an import's."""
+DEFAULT_BOUND_PX = 20.0
+"""TSN's."""
+
+
+@functools.cache
+def flow_codec(name: str, *, bound_px: float = DEFAULT_BOUND_PX) -> FlowCodec:
+    """Return a codec.
+
+    Parameters
+    ----------
+    name
+        One of `FLOW_CODECS`.
+    bound_px
+        Half the range of a bounded codec, px.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such codec.
+    """
+    if name not in FLOW_CODECS:
+        raise InvalidParameterError(
+            f"Invalid flow_codec ({name!r}). Supported values are {tuple(FLOW_CODECS)}"
+        )
+    entry = FLOW_CODECS[name]
+    module, _, kind = entry.home.partition(":")
+    codec: FlowCodec = getattr(importlib.import_module(module), kind)(
+        name=name, bound_px=bound_px if entry.bounded else math.inf
+    )
+    return codec
+
+
+def bounded_names() -> str:
+    """Return the names of the bounded codecs, for texts."""
+    return ", ".join(name for name, entry in FLOW_CODECS.items() if entry.bounded)

@@ -1,0 +1,170 @@
+"""What a flow codec is: from a float32 field to stored bytes, and back to codes and px."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.errors import InvalidParameterError, StoreCorruptError
+from flowkit.quantize import Quantizer, quantize_u8
+from flowkit.store.codecs.deflate import decode_chunk, encode_chunk
+from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, piece_crcs
+from flowkit.typing import Flow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowCodec(abc.ABC):
+    """A way to store flow; codecs are equal where the same bytes mean the same flow.
+
+    A codec is its `quantizer`, its `storage`, and `pack` and `unpack` between the codes of the one
+    and the byte strings of the other.
+
+    Parameters
+    ----------
+    name
+        Its name in the registry.
+    bound_px
+        Half its range, px; infinite where the store's options set none.
+    """
+
+    storage: ClassVar[Storage]
+    stores_planes: ClassVar[bool] = False
+    """Whether a field's pieces are grey JPEGs of u and v over [-bound, bound]: the files of TSN and
+    denseflow, which an export can copy and an import keep."""
+
+    name: str
+    bound_px: float
+
+    @property
+    @abc.abstractmethod
+    def quantizer(self) -> Quantizer:
+        """What makes the codes, on the host or on an engine's device."""
+
+    @abc.abstractmethod
+    def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
+        """Return the byte strings of one field's codes, (2, H, W)."""
+
+    @abc.abstractmethod
+    def unpack(self, pieces: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+        """Return the codes, (2, H, W), of one field of (height, width).
+
+        Raises
+        ------
+        StoreCorruptError
+            The bytes are no field of this size; nothing of the size is allocated then.
+        """
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the store's `bound_px` says how far flow reaches."""
+        return math.isfinite(self.bound_px)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the codes."""
+        return self.quantizer.dtype
+
+    @property
+    def offset_px(self) -> float:
+        """What to add to codes * scale to have px."""
+        return self.quantizer.offset_px
+
+    def encode(self, flow: Flow) -> EncodedFlow:
+        """Quantise and pack one flow field.
+
+        Parameters
+        ----------
+        flow
+            float32 (2, H, W), u then v, px per frame step; finite.
+
+        Raises
+        ------
+        InvalidParameterError
+            The field has another shape or dtype, or is not finite.
+        """
+        if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32:
+            raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+        made = self.quantizer.quantize(flow)
+        return self.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
+
+    def encode_codes(self, codes: NDArray[Any], *, largest_px: float, clipped: int) -> EncodedFlow:
+        """Pack one field that `quantizer` has quantised already; parameters as `Quantized`'s."""
+        return self.packed(self.pack(codes), largest_px=largest_px, clipped=clipped)
+
+    def packed(self, pieces: tuple[bytes, ...], *, largest_px: float, clipped: int) -> EncodedFlow:
+        """Return a field of which these are the byte strings, whoever made them."""
+        return EncodedFlow(
+            codec=self.name,
+            pieces=pieces,
+            crcs=piece_crcs(pieces),
+            scale=self.quantizer.scale_px(largest_px),
+            max_px=largest_px,
+            clipped=clipped,
+        )
+
+    def checked_scales(self, stored: NDArray[np.float32] | None, count: int) -> NDArray[np.float32]:
+        """Return the scale of each of `count` fields, from those that are stored if any are.
+
+        Raises
+        ------
+        StoreCorruptError
+            A stored scale is none that the codec can have.
+        """
+        if stored is None:
+            return np.full(count, self.quantizer.scale_px(0.0), np.float32)
+        if not self.quantizer.are_scales(stored):
+            raise StoreCorruptError("a flow field has a scale that its codec cannot have")
+        return stored
+
+    def check_codes(self, codes: NDArray[Any]) -> None:
+        """Raise StoreCorruptError if there is the code that marks a chunk that is not there."""
+        fill = self.storage.fill
+        if fill is not None and np.any(codes == fill):
+            raise StoreCorruptError(f"has the code {fill:g}, which no codec writes")
+
+    def to_px(self, codes: NDArray[Any], scale: float | NDArray[np.float32], out: Flow | None = None) -> Flow:
+        """Return the flow of codes, float32 px; `scale` is one number or broadcasts."""
+        return self.quantizer.dequantize(codes, scale, out=out)
+
+    def to_planes(
+        self, codes: NDArray[Any], scale: float, *, bound_px: float
+    ) -> tuple[NDArray[np.uint8], int]:
+        """Requantise one field to uint8 over [-bound, bound], as TSN and denseflow do.
+
+        Parameters
+        ----------
+        codes
+            (2, H, W).
+        scale
+            px a code.
+        bound_px
+            Half the range, px, > 0; zero flow becomes 128.
+
+        Returns
+        -------
+        planes : uint8 array (2, H, W)
+        clipped : int
+            Components outside [-bound, bound].
+        """
+        return quantize_u8(self.to_px(codes, scale), bound_px=bound_px)
+
+
+class ChunkCodec(FlowCodec):
+    """A codec whose codes lie in one HDF5 dataset, a deflated chunk a field, so that h5py reads them."""
+
+    storage: ClassVar[ChunkStorage]
+
+    def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
+        """Return the chunk of one field."""
+        return (encode_chunk(codes, shuffled=self.storage.shuffled),)
+
+    def unpack(self, pieces: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+        """Return the codes of one chunk."""
+        storage = self.storage
+        return decode_chunk(pieces[0], dtype=storage.dtype, shape=size, shuffled=storage.shuffled)

@@ -1,0 +1,320 @@
+"""The two ways in which stored byte strings lie in HDF5, and in the index.
+
+`ChunkStorage`  one deflated chunk a field: what plain h5py reads as one array of codes.
+`FlatStorage`   byte strings end to end, with offsets: JPEGs, of flow or of frames.
+
+Nothing here imports h5py: groups are given, and readers hand out what they hold as a `Source`.
+"""
+
+from __future__ import annotations
+
+import abc
+import array
+import dataclasses
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.store.codecs.deflate import DEFLATE_LEVEL
+
+if TYPE_CHECKING:
+    import h5py
+
+SPOOL_BYTES = 8 << 20
+COPY_BYTES = 4 << 20
+CHECKED_CHUNK = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedFlow:
+    """One flow field, ready to be stored."""
+
+    codec: str
+    """Name of the codec that encoded it."""
+    pieces: tuple[bytes, ...]
+    """The byte strings that are stored: one, or one for each of u and v."""
+    crcs: tuple[int, ...]
+    """CRC-32 of each."""
+    scale: float
+    """px a code."""
+    max_px: float
+    """Largest absolute component before quantisation, px."""
+    clipped: int
+    """Components that the codec clipped."""
+
+
+class Pieces(Protocol):
+    """Stored byte strings of a flow field or of the frames, in order."""
+
+    crcs: NDArray[np.uint32]
+
+    def __getitem__(self, index: int) -> bytes:
+        """Return one, held to its CRC."""
+
+    def each(self, indices: Sequence[int]) -> Iterator[bytes | memoryview]:
+        """Yield several in the order asked, each held to its CRC."""
+
+
+class Source(Protocol):
+    """One flow field of a video, or its frames, as a reader finds it."""
+
+    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
+        """Return the chunks of a dataset of this type and shape, one chunk an entry."""
+
+    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
+        """Return `count` byte strings that lie end to end; each stands for `raw_bytes` raw ones."""
+
+    def scales(self, count: int) -> NDArray[np.float32]:
+        """Return the scale of each of `count` fields."""
+
+
+class Opened(NamedTuple):
+    """What a storage finds of a flow field."""
+
+    pieces: Pieces
+    scales: NDArray[np.float32] | None
+    """float32 (n,), px a code; None where none are stored."""
+
+
+class PieceWriter(Protocol):
+    """Takes the byte strings of a field, or of the frames, in order."""
+
+    @property
+    def count(self) -> int:
+        """How many items were added."""
+
+    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        """Append the pieces of one item."""
+
+    def finish(self) -> None:
+        """Write what belongs to all items."""
+
+    def close(self) -> None:
+        """Free what is held, finished or not."""
+
+
+class Storage(abc.ABC):
+    """How the byte strings of an item (a flow field, a frame) lie in HDF5."""
+
+    __slots__ = ()
+
+    pieces_per_item: int
+    deflated: bool
+    """Whether reading takes an inflater."""
+    fill: float | None
+    """A code that no field has: it marks a chunk that is not there. None where nothing can be missing."""
+    index_arrays: tuple[str, ...]
+    """Kinds of the arrays in the index; see `places`."""
+
+    @abc.abstractmethod
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+        """Create the datasets of items of (height, width) in a video's group; `folder` is for spools."""
+
+    @abc.abstractmethod
+    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+        """Return the pieces of `count` items of (height, width)."""
+
+    @abc.abstractmethod
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of `index_arrays` for the items in a video's group."""
+
+    @abc.abstractmethod
+    def count_stored(self, group: h5py.Group, name: str) -> int:
+        """Return how many items have bytes; fewer than there should be after a write that failed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkStorage(Storage):
+    """One deflated chunk a field, with its scale: `<name>`, `<name>_scale` and `<name>_crc32`.
+
+    Parameters
+    ----------
+    dtype
+        Of the codes.
+    shuffled
+        Whether the bytes are shuffled before they are deflated.
+    fill
+        A code that no field has.
+    """
+
+    dtype: np.dtype[Any]
+    shuffled: bool
+    fill: float | None
+    pieces_per_item: int = dataclasses.field(default=1, init=False)
+    deflated: bool = dataclasses.field(default=True, init=False)
+    index_arrays: tuple[str, ...] = dataclasses.field(
+        default=("addr", "nbytes", "crc32", "scale"), init=False
+    )
+
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+        """Create the datasets; chunks go straight into the file."""
+        shape = (2, *size)
+        dataset = group.create_dataset(
+            name,
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            chunks=(1, *shape),
+            dtype=self.dtype,
+            compression="gzip",
+            compression_opts=DEFLATE_LEVEL,
+            shuffle=self.shuffled,
+            fillvalue=self.fill,
+        )
+        return _ChunkWriter(group, name, dataset)
+
+    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+        """Return the chunks and the scales of a field."""
+        return Opened(source.chunks(self.dtype, (count, 2, *size)), source.scales(count))
+
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+        """Return address, size, checksum and scale of each chunk."""
+        dataset = group[name]
+        places = np.zeros((len(dataset), 2), np.int64)
+
+        def note(chunk: Any) -> None:
+            places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+
+        dataset.id.chunk_iter(note)
+        return {
+            "addr": places[:, 0],
+            "nbytes": places[:, 1],
+            "crc32": group[f"{name}_crc32"][()],
+            "scale": group[f"{name}_scale"][()],
+        }
+
+    def count_stored(self, group: h5py.Group, name: str) -> int:
+        """Return the number of chunks."""
+        return int(group[name].id.get_num_chunks())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FlatStorage(Storage):
+    """Byte strings end to end: `<name><suffix>`, with `<name>_offset` and `<name>_crc32`.
+
+    Parameters
+    ----------
+    suffix
+        Of the name of the dataset with the bytes.
+    pieces_per_item
+        How many strings make one item.
+    bytes_a_pixel
+        Of what one string stands for, before it was encoded.
+    """
+
+    suffix: str
+    pieces_per_item: int
+    bytes_a_pixel: int
+    deflated: bool = dataclasses.field(default=False, init=False)
+    fill: float | None = dataclasses.field(default=None, init=False)
+    index_arrays: tuple[str, ...] = dataclasses.field(default=("addr", "nbytes", "crc32"), init=False)
+
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+        """Open a spool in `folder`; the datasets are written at the end."""
+        return _FlatWriter(group, name, self, folder)
+
+    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+        """Return the byte strings."""
+        raw_bytes = self.bytes_a_pixel * size[0] * size[1]
+        return Opened(source.flat(self.suffix, self.pieces_per_item * count, raw_bytes), None)
+
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+        """Return address, size and checksum of each byte string."""
+        offsets = group[f"{name}_offset"][()]
+        start = group[f"{name}{self.suffix}"].id.get_offset() or 0
+        return {
+            "addr": start + offsets[:-1],
+            "nbytes": np.diff(offsets),
+            "crc32": group[f"{name}_crc32"][()],
+        }
+
+    def count_stored(self, group: h5py.Group, name: str) -> int:
+        """Return the number of whole items that the offsets tell apart."""
+        return (len(group[f"{name}_offset"]) - 1) // self.pieces_per_item
+
+
+FRAMES = FlatStorage(suffix="", pieces_per_item=1, bytes_a_pixel=3)
+"""Of a video's RGB frames, one JPEG each."""
+
+
+def write_checked(group: h5py.Group, name: str, values: NDArray[Any], fill: float | None = None) -> None:
+    """Write a 1-D dataset with a checksum of its own (fletcher32)."""
+    if values.size == 0:
+        group.create_dataset(name, data=values)
+        return
+    chunks = (min(values.size, CHECKED_CHUNK),)
+    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True, fillvalue=fill)
+
+
+class _ChunkWriter:
+    """Appends chunks to a dataset that grows."""
+
+    def __init__(self, group: h5py.Group, name: str, dataset: h5py.Dataset) -> None:
+        self._group, self._name, self._dataset = group, name, dataset
+        self._scales = array.array("f")
+        self._crcs = array.array("I")
+
+    @property
+    def count(self) -> int:
+        return len(self._crcs)
+
+    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        (chunk,), (crc32,), index = pieces, crcs, self.count
+        self._dataset.resize(index + 1, axis=0)
+        self._dataset.id.write_direct_chunk((index, 0, 0, 0), chunk)
+        self._scales.append(scale)
+        self._crcs.append(crc32)
+
+    def finish(self) -> None:
+        group, name = self._group, self._name
+        write_checked(group, f"{name}_scale", np.array(self._scales, "<f4"), fill=np.nan)
+        write_checked(group, f"{name}_crc32", np.array(self._crcs, "<u4"))
+
+    def close(self) -> None:
+        return
+
+
+class _FlatWriter:
+    """Spools byte strings, in memory while few, then in a file, and writes them at the end."""
+
+    def __init__(self, group: h5py.Group, name: str, storage: FlatStorage, folder: Path) -> None:
+        self._group, self._name, self._storage = group, name, storage
+        # A file without a name: whatever kills the process, nothing of it is left.
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder))
+        self._offsets = array.array("q", [0])
+        self._crcs = array.array("I")
+
+    @property
+    def count(self) -> int:
+        return len(self._crcs) // self._storage.pieces_per_item
+
+    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        for piece, crc32 in zip(pieces, crcs, strict=True):
+            self._file.write(piece)
+            self._offsets.append(self._offsets[-1] + len(piece))
+            self._crcs.append(crc32)
+
+    def finish(self) -> None:
+        group, name = self._group, self._name
+        dataset = group.create_dataset(
+            f"{name}{self._storage.suffix}", shape=(self._offsets[-1],), dtype=np.uint8
+        )
+        self._file.seek(0)
+        start = 0
+        while block := self._file.read(COPY_BYTES):
+            dataset[start : start + len(block)] = np.frombuffer(block, np.uint8)
+            start += len(block)
+        write_checked(group, f"{name}_offset", np.array(self._offsets, "<i8"))
+        write_checked(group, f"{name}_crc32", np.array(self._crcs, "<u4"))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def piece_crcs(pieces: Sequence[bytes]) -> tuple[int, ...]:
+    """Return the CRC-32 of each piece."""
+    return tuple(map(zlib.crc32, pieces))
