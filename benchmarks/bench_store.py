@@ -36,7 +36,7 @@ from benchmarks.store_rivals import (
     turbo,
     turbo_grey,
 )
-from flowkit.store.reader import ClipRequest, Store, open_store
+from flowkit.store.read.store import ClipRequest, Store, open_store
 
 SEGMENTS = 3
 FOLDERS = ("folders, simplejpeg", "folders, cv2")

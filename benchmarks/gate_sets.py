@@ -23,7 +23,7 @@ from flowkit.errors import FlowkitError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.synth import SynthConfig, make_dataset
 
 SPLIT = "main"

@@ -23,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from flowkit.store.codecs import flow_codec
-from flowkit.store.reader import ClipRequest, Store, open_store
+from flowkit.store.read.store import ClipRequest, Store, open_store
 
 STACK = 5
 Array: TypeAlias = NDArray[Any]

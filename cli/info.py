@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.store.reader import Clip, Store, StoreInfo
+    from flowkit.store.read.store import Clip, Store, StoreInfo
 
 
 @click.command("info")
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(store: Path, video_id: str | None, as_json: bool) -> None:
     """Show what STORE holds: options, counts, labels, failures; or all of one video VIDEO_ID."""
-    from flowkit.store.reader import open_store
+    from flowkit.store.read.store import open_store
 
     with open_store(store) as opened:
         if video_id is None:

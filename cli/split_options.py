@@ -14,7 +14,7 @@ from flowkit.errors import InputError, InvalidParameterError
 
 if TYPE_CHECKING:
     from flowkit.datasets import Split
-    from flowkit.store.reader import Store
+    from flowkit.store.read.store import Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.store.reader import Store
+    from flowkit.store.read.store import Store
 
 
 @click.command("view")
@@ -59,7 +59,7 @@ def command(store: Path, video_id: str | None, **options: Any) -> None:
     Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every image
     carries the legend and its scale.
     """
-    from flowkit.store.reader import open_store
+    from flowkit.store.read.store import open_store
 
     if options["html"] == (video_id is not None):
         raise click.UsageError("name a VIDEO_ID to draw, or give --html for a page of the whole store")

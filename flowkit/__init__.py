@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from flowkit.extraction.run import extract, prepare
     from flowkit.extraction.sources import find_sources
     from flowkit.frames import ResizeRule
-    from flowkit.store.reader import Clip, Store
-    from flowkit.store.reader import open_store as open
+    from flowkit.store.read.store import Clip, Store
+    from flowkit.store.read.store import open_store as open
     from flowkit.store.tools.verify import verify
     from flowkit.tvl1.backend import available_backends
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
@@ -45,17 +45,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Clip": "flowkit.store.reader",
+    "Clip": "flowkit.store.read.store",
     "ExtractConfig": "flowkit.extraction.config",
     "FlowkitError": "flowkit.errors",
     "PRESETS": "flowkit.tvl1.params",
     "ResizeRule": "flowkit.frames",
-    "Store": "flowkit.store.reader",
+    "Store": "flowkit.store.read.store",
     "TVL1Params": "flowkit.tvl1.params",
     "available_backends": "flowkit.tvl1.backend",
     "extract": "flowkit.extraction.run",
     "find_sources": "flowkit.extraction.sources",
-    "open": "flowkit.store.reader:open_store",
+    "open": "flowkit.store.read.store:open_store",
     "open_video": "flowkit.video.reader",
     "prepare": "flowkit.extraction.run",
     "probe": "flowkit.video.reader",

@@ -12,7 +12,7 @@ from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import FLOW_CODECS, flow_codec
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
 from gating.run_folder import TrialRecord

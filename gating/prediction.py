@@ -21,7 +21,7 @@ from flowkit.executor import Executor
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
 from gating.compatibility import check_store_fits, extract_config
 from gating.data.loader import ClipLoader, LoaderConfig

@@ -14,7 +14,7 @@ import torch
 
 from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.compatibility import check_store_fits
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import TrialData, plan_trial

@@ -19,7 +19,7 @@ import torch
 import flowkit
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.config import GATING, check_choice
 from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from flowkit.datasets import Split, groups_by_pattern, k_fold
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.synth import SynthConfig, make_dataset
 from gating.train_config import TrainConfig, train_preset
 from tests.small import run

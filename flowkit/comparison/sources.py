@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flowkit import flo, jpeg
 from flowkit.errors import InputError, JpegError
 from flowkit.quantize import check_bound, dequantize_u8
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.store import Store, open_store
 from flowkit.typing import Flow
 
 TSN_BOUND_PX = 20.0

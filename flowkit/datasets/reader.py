@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.store.handles import keep_freed_memory
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.handles import keep_freed_memory
+from flowkit.store.read.store import Store, open_store
 from flowkit.validate import check_at_least, check_choice, check_range
 
 Key: TypeAlias = tuple[int, int]

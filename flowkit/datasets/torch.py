@@ -27,7 +27,7 @@ from flowkit.datasets.flow_forms import FlowForm
 from flowkit.datasets.reader import ClipSamples, Key
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.validate import check_at_least, check_range
 
 Item: TypeAlias = dict[str, Any]

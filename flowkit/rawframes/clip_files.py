@@ -16,7 +16,7 @@ from flowkit.flo import flo_bytes
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes.layouts import Layout
 from flowkit.store import checked_hdf5
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_un
 from flowkit.rawframes.layouts import make_layout
 from flowkit.rawframes.lists import Split, file_word, read_splits
 from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
 

@@ -15,7 +15,7 @@ from flowkit.rawframes.clip_files import ExportedClip, Recipe, Tally
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
 from flowkit.rawframes.lists import Entry
 from flowkit.rawframes.tar import ShardWriter, head_fields
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import Failure, VideoRecord
 
 CLIPPED_WARNING = 0.01

@@ -17,6 +17,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
+from flowkit.store.codecs.jpeg import jpeg_size
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.record import (
     DecodeStatus,
@@ -28,7 +29,6 @@ from flowkit.store.record import (
     VideoRecord,
 )
 from flowkit.store.schema import StoreOptions
-from flowkit.store.sized_jpeg import jpeg_size
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 

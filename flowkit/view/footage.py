@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flowkit.comparison.sources import first_frame
 from flowkit.distribution import spread
 from flowkit.errors import ClipRangeError
-from flowkit.store.reader import Clip, Store
+from flowkit.store.read.store import Clip, Store
 from flowkit.view.wheel import fitting_scale
 
 _SCALE_FIELDS = 12

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.distribution import Distribution, spread
-from flowkit.store.reader import Clip
+from flowkit.store.read.store import Clip
 
 EDGES_PX = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Edges between the bars of the histogram of |flow|, px."""

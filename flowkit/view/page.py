@@ -18,7 +18,7 @@ import numpy as np
 
 from flowkit import html
 from flowkit.distribution import Distribution
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.view.motion import EDGES_PX, STATIC_PX, WIDE_PX, Motion
 from flowkit.view.summary import SummaryConfig, VideoSummary
 

@@ -13,7 +13,7 @@ import numpy as np
 from flowkit.distribution import Distribution
 from flowkit.errors import StoreError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import VideoRecord
 from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_range

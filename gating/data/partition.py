@@ -17,7 +17,7 @@ from typing import Any
 
 from flowkit.datasets import Split, check_split, k_fold
 from flowkit.errors import InputError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.train_config import TrainConfig
 
 _NAMED = 5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import flowkit
 from flowkit.errors import FlowkitError
 from flowkit.html import data_uri
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.typing import UInt8
 from flowkit.view.canvas import encoded, fit, thumbnail_webp
 from flowkit.view.footage import Footage, Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit_cli import merge, recode, relabel, subset
 from tests.store.tools.test_combine import make
 

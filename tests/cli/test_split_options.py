@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from flowkit.datasets import Split, write_split
 from flowkit.errors import FlowkitError
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit_cli.split_options import split_options, take_folds, take_splits
 from tests.stores import steady, write_store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import flowkit
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 
 
 @pytest.fixture(autouse=True)

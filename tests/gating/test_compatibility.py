@@ -19,7 +19,7 @@ import flowkit_cli.extract
 from flowkit.errors import InputError
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.frames import ResizeRule
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
 from gating.compatibility import check_store_fits, extract_config, extract_options

@@ -19,7 +19,7 @@ import flowkit
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError, StoreCorruptError
 from flowkit.executor import InlineExecutor
 from flowkit.frames import ResizeRule
-from flowkit.store.reader import Clip
+from flowkit.store.read.store import Clip
 from flowkit.store.record import Failure
 from flowkit.tvl1.params import resolve_params
 from gating.data.loader import LoaderConfig

@@ -18,7 +18,7 @@ import torch
 import gating.events
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup

@@ -17,7 +17,7 @@ import pytest
 from flowkit import jpeg
 from flowkit.errors import FlowkitError, StoreFormatError
 from flowkit.store.inventory import inventory
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.store.tools.verify import verify
 
 from .conftest import HEIGHT, WIDTH, MakeStore

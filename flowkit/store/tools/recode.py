@@ -13,7 +13,7 @@ from pathlib import Path
 from flowkit.errors import InputError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.store.reader import Store, open_store
+from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.tools.combine import check_new
 from flowkit.store.write.pack import DEFAULT_SHARD_BYTES, finalize

@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 
 from flowkit.errors import FlowkitError, StoreError
-from flowkit.store import checked_hdf5, index, places
-from flowkit.store.hdf5_video import Hdf5Video
+from flowkit.store import addresses as places
+from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
+from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
 from flowkit.store.write.parts_folder import shards_path

@@ -9,7 +9,7 @@ from pathlib import Path
 from flowkit.errors import StoreCorruptError, StoreError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.store.hdf5_video import Hdf5Video
+from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter

@@ -16,7 +16,8 @@ import h5py
 
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import checked_hdf5, index, places
+from flowkit.store import addresses as places
+from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, Shard, shard_name
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, SHARDS, VIDEOS, StoreOptions

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 import flowkit
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.data.loader import ClipLoader, InputBatch, LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup

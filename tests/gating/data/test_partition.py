@@ -12,7 +12,7 @@ import flowkit
 from flowkit.datasets import Split
 from flowkit.errors import InputError
 from flowkit.extraction.config import ExtractConfig
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.data.partition import TrialData, plan_trial
 from gating.train_config import GateData
 from gating.training.checkpoint import differences

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.errors import InputError
-from flowkit.store.reader import Store
+from flowkit.store.read.store import Store
 from gating.config import Modality
 from gating.data.loader import BOTH, ClipLoader, LoaderConfig, Step
 from gating.data.partition import plan_trial

@@ -14,7 +14,7 @@ from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs import deflate, flow_codec
 from flowkit.store.codecs.deflate import decode_chunk, shuffle, unshuffle
-from flowkit.store.sized_jpeg import jpeg_size
+from flowkit.store.codecs.jpeg import jpeg_size
 
 Flow = NDArray[np.float32]
 FIELDS = arrays(np.float32, (2, 5, 7), elements=st.floats(-(2.0**20), 2.0**20, width=32))

@@ -34,7 +34,7 @@ from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.store.codecs import FLOW_CODECS, Entry
 from flowkit.store.codecs.codec import ChunkCodec
 from flowkit.store.codecs.storage import ChunkStorage
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.backend import choose_backend
 from flowkit.typing import Flow

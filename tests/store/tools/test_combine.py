@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.combine import merge, relabel, subset

@@ -17,7 +17,7 @@ import pytest
 from flowkit import atomic
 from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
 from flowkit.store.inventory import inventory
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.verify import verify

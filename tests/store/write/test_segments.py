@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowkit.errors import StoreCorruptError, StoreError
-from flowkit.store.reader import open_store
+from flowkit.store.read.store import open_store
 from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize

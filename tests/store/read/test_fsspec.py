@@ -17,9 +17,8 @@ import pytest
 from h5py import _objects
 
 from flowkit.errors import StoreFormatError
-from flowkit.store.reader import Store, open_store
-
-from .conftest import MakeStore, make_options
+from flowkit.store.read.store import Store, open_store
+from tests.store.conftest import MakeStore, make_options
 
 fsspec: Any = pytest.importorskip("fsspec")
 

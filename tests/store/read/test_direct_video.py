@@ -27,14 +27,13 @@ from flowkit.errors import (
     StoreError,
     StoreFormatError,
 )
-from flowkit.store import direct
+from flowkit.store.addresses import DTYPES, place_names, row_crc
 from flowkit.store.codecs import deflate
-from flowkit.store.direct import DirectFile, DirectVideo
-from flowkit.store.places import DTYPES, place_names, row_crc
-from flowkit.store.reader import ClipRequest, Store, open_store
+from flowkit.store.read import direct_video as direct
+from flowkit.store.read.direct_video import DirectFile, DirectVideo
+from flowkit.store.read.store import ClipRequest, Store, open_store
 from flowkit.store.write.parts_folder import shards_path
-
-from .conftest import MakeStore, make_options
+from tests.store.conftest import MakeStore, make_options
 
 ALLOWED_BYTES = 5_000_000
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import checked_hdf5
+from flowkit.store.addresses import DTYPES, FRAME, ROWS_CRC, place_names, row_crc, storage_of
 from flowkit.store.codecs.deflate import has_libdeflate
 from flowkit.store.codecs.storage import Pieces, Source
-from flowkit.store.places import DTYPES, FRAME, ROWS_CRC, place_names, row_crc, storage_of
+from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
-from flowkit.store.stored import Extent, StoredVideo, check_crc
 
 _HEADROOM_BYTES = 1 << 16
 _RUN_BYTES = 1 << 20

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
 from flowkit.store import checked_hdf5
+from flowkit.store.read.video import StoredVideo
 from flowkit.store.record import Attributes, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
-from flowkit.store.stored import StoredVideo
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

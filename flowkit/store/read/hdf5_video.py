@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from flowkit.errors import StoreCorruptError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import Pieces, Source
+from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
-from flowkit.store.stored import Extent, StoredVideo, check_crc
 
 
 class _FlatPieces:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
 from flowkit.store import checked_hdf5
-from flowkit.store.direct import CannotRead, DirectFile
+from flowkit.store.read.direct_video import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
 
 Source: TypeAlias = Path | BinaryIO

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from flowkit.errors import ClipRangeError, StoreCorruptError, StoreFormatError
 from flowkit.store.codecs import deflate
 from flowkit.store.codecs.codec import FlowCodec
+from flowkit.store.codecs.jpeg import decode_sized
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, Pieces, Source
 from flowkit.store.record import MAX_SIDE, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
-from flowkit.store.sized_jpeg import decode_sized
 
 
 def check_crc(data: bytes | memoryview, crc32: int, index: int, where: str) -> None:

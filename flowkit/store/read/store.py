@@ -29,19 +29,19 @@ from flowkit.errors import (
     StoreNotFoundError,
 )
 from flowkit.store import checked_hdf5, index
-from flowkit.store.clip import Clip as Clip
-from flowkit.store.clip import ClipData as ClipData
-from flowkit.store.clip import ClipRequest as ClipRequest
-from flowkit.store.direct import CannotRead, DirectFile, DirectVideo
-from flowkit.store.handles import Access as Access
-from flowkit.store.handles import AccessMethod, Handles, Source, keep_freed_memory
-from flowkit.store.hdf5_video import Hdf5Video
 from flowkit.store.index import StoreInfo as StoreInfo
 from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
+from flowkit.store.read.clip import Clip as Clip
+from flowkit.store.read.clip import ClipData as ClipData
+from flowkit.store.read.clip import ClipRequest as ClipRequest
+from flowkit.store.read.direct_video import CannotRead, DirectFile, DirectVideo
+from flowkit.store.read.handles import Access as Access
+from flowkit.store.read.handles import AccessMethod, Handles, Source, keep_freed_memory
+from flowkit.store.read.hdf5_video import Hdf5Video
+from flowkit.store.read.video import Extent, StoredVideo
 from flowkit.store.record import Failure, check_video_id
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, StoreOptions
-from flowkit.store.stored import Extent, StoredVideo
 from flowkit.store.write.parts_folder import shards_path
 from flowkit.validate import check_choice
 

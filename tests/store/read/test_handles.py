@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from flowkit.store.handles import keep_freed_memory
+from flowkit.store.read.handles import keep_freed_memory
 
 
 def test_thresholds_are_set_where_the_c_library_has_them() -> None:
