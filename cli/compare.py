@@ -47,7 +47,9 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
-    """Compare the flow of B with that of A: end-point errors, and the share of stored codes changed.
+    """Compare the flow of B with that of A: end-point errors, and the share of codes changed.
+
+    Codes are those of the default flow codec, on the grid of A's field.
 
     Each is a store, a folder of .flo files or of JPEGs (flow_x_00001.jpg with flow_y_00001.jpg, a
     folder for each video), or one .flo file; pixels without known flow do not count.

@@ -11,7 +11,7 @@ from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
-from flowkit.store.codecs import FLOW_CODECS, flow_codec
+from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
@@ -122,7 +122,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--backward"] if config.backward else []
     words += ["--flow-codec", config.flow_codec]
-    return words + (["--bound", f"{config.bound_px:g}"] if FLOW_CODECS[config.flow_codec].bounded else [])
+    return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
 
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:

@@ -46,7 +46,7 @@ class FlowField:
     def __init__(self, codec: FlowCodec, source: Source, *, count: int, size: tuple[int, int]) -> None:
         self.codec = codec
         self._pieces, scales = codec.storage.open(source, count=count, size=size)
-        self._each = codec.storage.pieces_per_item
+        self._per_pair = codec.storage.pieces_per_item
         self._size = size
         self.scales = codec.checked_scales(scales, count)
 
@@ -61,7 +61,7 @@ class FlowField:
     def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
         """Yield the codes of several pairs, as `codes`."""
         pieces = self._pieces.each(self._numbers(indices))
-        for own in zip(*[pieces] * self._each, strict=True):
+        for own in zip(*[pieces] * self._per_pair, strict=True):
             yield self.codec.unpack(own, self._size)
 
     def encoded(self, index: int) -> EncodedFlow:
@@ -77,9 +77,9 @@ class FlowField:
 
     def _numbers(self, indices: Sequence[int]) -> Sequence[int]:
         """Return the numbers of the pieces of several pairs."""
-        if self._each == 1:
+        if self._per_pair == 1:
             return indices
-        return [self._each * index + k for index in indices for k in range(self._each)]
+        return [self._per_pair * index + k for index in indices for k in range(self._per_pair)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
