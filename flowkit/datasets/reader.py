@@ -15,9 +15,9 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.datasets.flow_forms import FlowForm, form_dtype, form_offset_px, put_flow
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
+from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
 from flowkit.validate import check_at_least, check_choice, check_range
@@ -131,7 +131,8 @@ class ClipSamples:
     @property
     def flow_offset_px(self) -> float:
         """What to add to flow * flow_scale to have px: minus the bound of form `tsn`, else the codec's."""
-        return form_offset_px(self._flow_form, self.store.options)
+        options = self.store.options
+        return options.codec.form_offset_px(self._flow_form, bound_px=options.bound_px)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -181,7 +182,7 @@ class ClipSamples:
         height, width = sizes.pop()
         count, segments = len(keys), self.sampling.segments
         planes = 2 * self.sampling.stack if self._flow else 0
-        dtype = form_dtype(self._flow_form, self.store.options)
+        dtype = self.store.options.codec.form_dtype(self._flow_form)
         found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
             "flow": ((count, segments, planes, height, width), dtype),
             "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
@@ -223,9 +224,9 @@ class ClipSamples:
         planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
-        form, options = self._flow_form, self.store.options
+        form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
         for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
-            scales[k] = put_flow(form, codes[:, top, left], scale, options=options, out=planes[k])
+            scales[k] = codec.put(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
         """Return the indices in the order of an epoch: shuffled in training."""

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
-from flowkit.datasets.flow_forms import FlowForm
 from flowkit.datasets.reader import ClipSamples, Key
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.store import Store
 from flowkit.validate import check_at_least, check_range
 

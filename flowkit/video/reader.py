@@ -21,7 +21,6 @@ from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParamet
 from flowkit.frames import Frame
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
-from flowkit.video.clock import Clock
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
 from flowkit.video.source import Fault, Picture, Source, VideoInfo
@@ -81,6 +80,45 @@ class DecodeReport:
     def _cut(self, reason: str) -> None:
         self.truncated = True
         self.truncated_reason = "; ".join(filter(None, (self.truncated_reason, reason)))
+
+
+class Clock:
+    """Makes times rise strictly, and changes no time that already does.
+
+    A time that stutters (repeats, or is up to a frame and a half late) is put half a frame behind
+    its forerunner, so that the next good time stands. A clock that was set back runs on from the
+    last time, one frame later, with its own intervals.
+
+    Parameters
+    ----------
+    period
+        Seconds between frames, on average.
+
+    Attributes
+    ----------
+    last
+        The time given last, in seconds; None before the first.
+    """
+
+    def __init__(self, period: float) -> None:
+        self.last: float | None = None
+        self._period = period
+        self._offset = 0.0
+
+    def read(self, stored: float | None) -> tuple[float, bool]:
+        """Return a frame's time in seconds, and whether it differs from the file's."""
+        last, period = self.last, self._period
+        if stored is None:
+            self.last = 0.0 if last is None else last + period
+            return self.last, True
+        time = stored + self._offset
+        if last is not None and time <= last:
+            stutters = last - time <= 1.5 * period
+            time = last + (period / 2 if stutters else period)
+            if not stutters:
+                self._offset = time - stored
+        self.last = time
+        return time, time != stored
 
 
 class VideoReader:

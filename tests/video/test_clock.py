@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.video.clock import Clock
+from flowkit.video.reader import Clock
 
 
 def read(told: list[float | None], period: float = 0.1) -> tuple[list[float], list[bool]]:

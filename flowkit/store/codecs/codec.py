@@ -1,4 +1,4 @@
-"""What a flow codec is: from a float32 field to stored bytes, and back to codes and px."""
+"""The base of flow codecs: from a float32 field to stored bytes, back to codes and px, and to networks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import abc
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, StoreCorruptError
-from flowkit.quantize import Quantizer, quantize_u8
+from flowkit.quantize import U8_LEVELS, Quantizer, quantize_u8
 from flowkit.store.codecs.deflate import decode_chunk, encode_chunk
 from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, piece_crcs
 from flowkit.typing import Flow
+
+FlowForm: TypeAlias = Literal["codes", "px", "tsn"]
+"""The form in which a network gets flow: as stored, in px, or as the pixels of TSN's images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,43 @@ class FlowCodec(abc.ABC):
             Components outside [-bound, bound].
         """
         return quantize_u8(self.to_px(codes, scale), bound_px=bound_px)
+
+    def form_dtype(self, form: FlowForm) -> np.dtype[Any]:
+        """Return the dtype of flow in a form."""
+        if form == "codes":
+            return self.dtype
+        return np.dtype(np.float32 if form == "px" else np.uint8)
+
+    def form_offset_px(self, form: FlowForm, *, bound_px: float) -> float:
+        """Return what to add to flow * scale to have px; `bound_px` is half the range of form `tsn`."""
+        if form == "codes":
+            return self.offset_px
+        return -bound_px if form == "tsn" else 0.0
+
+    def put(
+        self, form: FlowForm, codes: NDArray[Any], scale: float, *, bound_px: float, out: NDArray[Any]
+    ) -> float:
+        """Write one field's codes in a form into `out`; return its scale, px a unit.
+
+        Parameters
+        ----------
+        codes
+            (2, H, W).
+        scale
+            px a code.
+        bound_px
+            Half the range of form `tsn`, px.
+        out
+            (2, H, W) of `form_dtype`.
+        """
+        if form == "codes":
+            out[...] = codes
+            return scale
+        if form == "px":
+            self.to_px(codes, scale, out=out)
+            return 1.0
+        out[...] = self.to_planes(codes, scale, bound_px=bound_px)[0]
+        return 2 * bound_px / U8_LEVELS
 
 
 class ChunkCodec(FlowCodec):

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset
-from flowkit.datasets.flow_forms import FlowForm
+from flowkit.store.codecs.codec import FlowForm
 from gating.config import AugmentConfig, Modality, StreamConfig, gate_preset
 from gating.data.augment import draw_crops, flow_codes, flow_input, rgb_input
 from gating.models.gate import GatingConvNet, fuse, gate_loss

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 import flowkit
 from flowkit import jpeg
-from flowkit.datasets.flow_forms import FlowForm
 from flowkit.datasets.reader import ClipSamples
 from flowkit.errors import StoreOptionsError
 from flowkit.executor import LocalExecutor, Outcome, Worker
@@ -32,7 +31,7 @@ from flowkit.quantize import Quantized, Quantizer, largest_px, quantize_u8
 from flowkit.rawframes.export import run
 from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.store.codecs import FLOW_CODECS, Entry
-from flowkit.store.codecs.codec import ChunkCodec
+from flowkit.store.codecs.codec import ChunkCodec, FlowForm
 from flowkit.store.codecs.storage import ChunkStorage
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
