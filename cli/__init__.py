@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from flowkit import __version__
+        from flowkit._version import __version__
 
         click.echo(f"flowkit {__version__}")
         ctx.exit()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .compute_options import compute_options
+from .options import compute_options
 
 
 @click.command("eval")

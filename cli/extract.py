@@ -145,9 +145,10 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
 
 def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
     """Take the input options and return the videos they name, and the class names if given."""
+    from flowkit.datasets import parse_classes
     from flowkit.errors import InputError
+    from flowkit.extraction.lists import parse_list
     from flowkit.extraction.sources import check_ids, find_sources, sources_of_list
-    from flowkit.lists import parse_classes, parse_list
 
     lists = [*options.pop("lists"), *(name for name in inputs if name == "-")]
     inputs = tuple(name for name in inputs if name != "-")

@@ -107,7 +107,8 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
 
 def _list(list_file: Any, classes_file: Any) -> tuple[list[Any] | None, list[str] | None]:
     """Return the entries of the list and the class names, None where they were not given."""
-    from flowkit.lists import parse_classes, parse_list
+    from flowkit.datasets import parse_classes
+    from flowkit.extraction.lists import parse_list
 
     classes = parse_classes(classes_file, source=classes_file.name) if classes_file else None
     labels = [classes[key] for key in sorted(classes)] if classes else None

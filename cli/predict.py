@@ -12,7 +12,7 @@ import click
 
 from flowkit.jobs import Progress
 
-from .compute_options import compute_options
+from .options import compute_options
 
 if TYPE_CHECKING:
     from gating.prediction import Outcome, Prediction

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from .compute_options import compute_options
-from .split_options import split_options, take_folds, take_splits
+from .options import compute_options, split_options, take_folds, take_splits
+from .reporter import TrainReporter
 from .train_options import config_options, find_store, take_train_config
-from .train_report import TrainReporter
 
 
 @click.command("train")

@@ -43,7 +43,7 @@ def examine() -> list[Finding]:
 
 
 def _platform() -> Iterable[Finding]:
-    from flowkit import __version__
+    from flowkit._version import __version__
 
     cores = len(os.sched_getaffinity(0))
     yield _ok("flowkit", f"{__version__} on Python {platform.python_version()} ({sys.executable})")

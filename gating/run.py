@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import flowkit
+from flowkit._version import __version__
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
@@ -241,7 +241,7 @@ def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, An
             "fingerprint": data.record()["clips"],
         },
         "versions": {
-            "flowkit": flowkit.__version__,
+            "flowkit": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),

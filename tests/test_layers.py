@@ -27,7 +27,6 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "flowkit.quantize",
         "flowkit.flo",
         "flowkit.distribution",
-        "flowkit.lists",
     ),
     ("flowkit.video", "flowkit.tvl1.params", "flowkit.tvl1.pairs", "flowkit.tvl1.codes"),
     ("flowkit.tvl1.reference",),

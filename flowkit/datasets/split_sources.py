@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 
 from flowkit.datasets.splits import TEST, TRAIN, Split, parse_split
 from flowkit.errors import InputError, InvalidParameterError
-from flowkit.lists import parse_classes
 from flowkit.validate import check_that
 
 UCF101_GROUP = r"_g(\d+)_c\d+"
@@ -45,6 +44,26 @@ class _Lookup:
             if len(found) == 1:
                 return found[0]
         return None
+
+
+def parse_classes(lines: Iterable[str], *, source: str) -> dict[int, str]:
+    """Parse a class file: `index name` lines (UCF101's classInd.txt), or one name a line from 0.
+
+    Raises
+    ------
+    InputError
+        The file is empty, or an index or a name occurs twice.
+    """
+    kept = [line.strip() for line in lines if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)[\s,]+(.+)", line) for line in kept]
+    if kept and all(numbered):
+        pairs = [(int(match[1]), match[2].strip()) for match in numbered if match]
+    else:
+        pairs = list(enumerate(kept))
+    names = dict(pairs)
+    if not names or len(names) < len(pairs) or len(set(names.values())) < len(pairs):
+        raise InputError(f"{source}: expected one class a line, each index and name once")
+    return names
 
 
 def split_from_ucf101(

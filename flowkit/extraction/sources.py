@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from flowkit.errors import InputError
-from flowkit.lists import ListEntry
+from flowkit.extraction.lists import ListEntry
 from flowkit.store.record import check_id_set, check_video_id, encode_video_id
 from flowkit.video.reader import VIDEO_SUFFIXES, is_image_folder
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import flowkit
+from flowkit._version import __version__
 from gating.config import BASELINE, GATING, ORACLE
 from gating.evaluation.comparison import Comparison, FusionRow, Gain
 from gating.fusions import Kind, in_order, kind_of, probabilities_of
@@ -368,7 +368,7 @@ def provenance(context: RunContext, gallery: Gallery) -> list[tuple[str, Pairs]]
     page = [
         ("run", str(context.out)),
         ("pictures from", source),
-        ("flowkit of this page", flowkit.__version__),
+        ("flowkit of this page", __version__),
     ]
     return [
         *((title, list(flattened(values)) if values else []) for title, values in named.items()),

@@ -11,6 +11,7 @@ from flowkit.datasets import (
     groups_by_pattern,
     k_fold,
     leave_one_out,
+    parse_classes,
     split_from_csv,
     split_from_hmdb51,
     split_from_ucf101,
@@ -140,3 +141,10 @@ def test_each_group_is_left_out_once() -> None:
     assert Counter(split.parts.values()) == dict.fromkeys(map(str, range(10)), 9)
     with pytest.raises(InvalidParameterError, match="2 groups"):
         leave_one_out({"a": "x", "b": "x"})
+
+
+def test_classes_count_as_their_file_counts() -> None:
+    assert parse_classes(["1 Jump\n", "2 Run fast\n"], source="c") == {1: "Jump", 2: "Run fast"}
+    assert parse_classes(["Jump\n", "Run\n"], source="c") == {0: "Jump", 1: "Run"}
+    with pytest.raises(InputError, match="each index and name once"):
+        parse_classes(["1 Jump\n", "1 Run\n"], source="c")

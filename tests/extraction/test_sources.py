@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
+from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.sources import VideoSource, check_ids, find_sources, sources_of_list
-from flowkit.lists import ListEntry
 
 
 def touch(path: Path) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import flowkit
 from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
-from flowkit.lists import ListEntry, parse_list
+from flowkit.extraction.lists import ListEntry, parse_list
 from flowkit.quantize import dequantize_u8, quantize_u8
 from flowkit.rawframes.folders import inspect
 from flowkit.store.inventory import inventory

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-import flowkit
+from flowkit._version import __version__
 from flowkit.store.record import Attributes
 from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
 
@@ -150,7 +150,7 @@ def write_root(file: h5py.File, options: StoreOptions) -> None:
     own: Attributes = {
         "format": FORMAT,
         "format_version": "{}.{}".format(*VERSION),
-        "flowkit_version": flowkit.__version__,
+        "flowkit_version": __version__,
         "uuid": str(uuid.uuid4()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,4 +1,4 @@
-"""List files: TSN's `path [nframes] label`, CSV with a header, class-name files."""
+"""Lists of videos: TSN's `path [nframes] label`, or CSV with a header."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parse_list(
     source : str
         The list's name, for messages.
     classes : mapping of int to str, optional
-        Names of integer labels (`parse_classes`); without it the integer itself is the label.
+        Names of integer labels, of `flowkit.datasets.parse_classes`; without it the integer is the label.
 
     Raises
     ------
@@ -74,26 +74,6 @@ def parse_list(
     else:
         entries = [_parse_line(line, f"{source}:{number}") for number, line in kept]
     return [_with_name(entry, classes, source) for entry in entries] if classes else entries
-
-
-def parse_classes(lines: Iterable[str], *, source: str) -> dict[int, str]:
-    """Parse a class file: `index name` lines (UCF101's classInd.txt), or one name a line from 0.
-
-    Raises
-    ------
-    InputError
-        The file is empty, or an index or a name occurs twice.
-    """
-    kept = [line.strip() for line in lines if line.strip()]
-    numbered = [re.fullmatch(r"(\d+)[\s,]+(.+)", line) for line in kept]
-    if kept and all(numbered):
-        pairs = [(int(match[1]), match[2].strip()) for match in numbered if match]
-    else:
-        pairs = list(enumerate(kept))
-    names = dict(pairs)
-    if not names or len(names) < len(pairs) or len(set(names.values())) < len(pairs):
-        raise InputError(f"{source}: expected one class a line, each index and name once")
-    return names
 
 
 def _parse_line(line: str, where: str) -> ListEntry:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.lists import ListEntry, parse_classes, parse_list
+from flowkit.extraction.lists import ListEntry, parse_list
 
 
 def parse(text: str, **options: object) -> list[ListEntry]:
@@ -55,13 +55,6 @@ def test_quoted_cells_keep_their_commas() -> None:
 def test_a_bad_list_is_refused_with_its_line(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(text)
-
-
-def test_classes_count_as_their_file_counts() -> None:
-    assert parse_classes(["1 Jump\n", "2 Run fast\n"], source="c") == {1: "Jump", 2: "Run fast"}
-    assert parse_classes(["Jump\n", "Run\n"], source="c") == {0: "Jump", 1: "Run"}
-    with pytest.raises(InputError, match="each index and name once"):
-        parse_classes(["1 Jump\n", "1 Run\n"], source="c")
 
 
 def test_integer_labels_take_their_names() -> None:
