@@ -83,9 +83,9 @@ class Distribution:
         Edges must rise; they are met exactly if they are powers of two or multiples of one with up to
         9 bits, otherwise within RELATIVE_ERROR.
         """
-        places = [0, *(int(np.float32(edge).view(np.uint32)) >> _SHIFT for edge in edges), _BINS]
+        bounds = [0, *(int(np.float32(edge).view(np.uint32)) >> _SHIFT for edge in edges), _BINS]
         count = max(1, self.count)
-        return tuple(float(self._counts[low:high].sum()) / count for low, high in itertools.pairwise(places))
+        return tuple(float(self._counts[low:high].sum()) / count for low, high in itertools.pairwise(bounds))
 
 
 def _edge(index: int) -> float:

@@ -57,6 +57,6 @@ class Sampling:
         if n_flow < 1:
             raise InvalidParameterError(f"a video must have a flow field to be sampled, got {n_flow}")
         count = max(1, n_flow - self.stack + 1)
-        places = (np.arange(self.segments) + within) * (count / self.segments)
+        positions = (np.arange(self.segments) + within) * (count / self.segments)
         # The product may round up to `count` itself.
-        return np.minimum(places.astype(np.int64), count - 1)
+        return np.minimum(positions.astype(np.int64), count - 1)

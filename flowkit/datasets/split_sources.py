@@ -92,12 +92,12 @@ def split_from_ucf101(
     listed: dict[str, str] = {}
     for part in (TRAIN, TEST):
         name = f"{part}list{number:02d}.txt"
-        for place, line in enumerate(_lines(folder / name), 1):
+        for row, line in enumerate(_lines(folder / name), 1):
             path, _, label = line.partition(" ")
             expected = path.split("/")[0]
             if label and classes.get(int(label) if label.strip().isdigit() else -1) != expected:
-                raise InputError(f"{name}:{place}: label {label!r} is not class {expected!r} of classInd.txt")
-            _add(listed, path, part, f"{name}:{place}")
+                raise InputError(f"{name}:{row}: label {label!r} is not class {expected!r} of classInd.txt")
+            _add(listed, path, part, f"{name}:{row}")
     split = _matched(f"ucf101-{number}", listed, labels, allow_missing)
     return dataclasses.replace(split, groups=groups_by_pattern(split.parts, UCF101_GROUP))
 
@@ -118,13 +118,13 @@ def split_from_hmdb51(
         raise InputError(f"{folder} has no file <class>{ending}")
     listed: dict[str, str] = {}
     for path in files:
-        for place, line in enumerate(_lines(path), 1):
+        for row, line in enumerate(_lines(path), 1):
             name, _, flag = line.rpartition(" ")
             if flag not in _HMDB51_FLAGS:
-                raise InputError(f"{path.name}:{place}: expected `video 0|1|2`, got {line!r}")
+                raise InputError(f"{path.name}:{row}: expected `video 0|1|2`, got {line!r}")
             part = _HMDB51_FLAGS[flag]
             if part is not None:
-                _add(listed, f"{path.name.removesuffix(ending)}/{name.strip()}", part, f"{path.name}:{place}")
+                _add(listed, f"{path.name.removesuffix(ending)}/{name.strip()}", part, f"{path.name}:{row}")
     return _matched(f"hmdb51-{number}", listed, labels, allow_missing)
 
 

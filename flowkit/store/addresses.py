@@ -37,7 +37,7 @@ DTYPES = {"addr": "<i8", "nbytes": "<u4", "crc32": "<u4", "scale": "<f4"}
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def place_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
+def address_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
     """Return which arrays there are for each flow field and for `frame`."""
     names = dict.fromkeys(field_names(options), options.codec.storage.index_arrays)
     if options.frame_codec != "none":
@@ -51,14 +51,14 @@ def storage_of(name: str, options: StoreOptions) -> Storage:
 
 
 def row_crc(video_id: str, stretches: Iterable[NDArray[Any]]) -> int:
-    """Return the checksum of one video's stretches, given in the order of `place_names`."""
+    """Return the checksum of one video's stretches, given in the order of `address_names`."""
     value = zlib.crc32(video_id.encode())
     for stretch in stretches:
         value = zlib.crc32(stretch.tobytes(), value)
     return value
 
 
-def write_places(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
+def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
     """Write where each flow field and frame of a file lies, and how it is checked."""
     index = file.require_group(INDEX)
     for name, values in _gathered(file, video_ids, options).items():
@@ -66,7 +66,7 @@ def write_places(file: h5py.File, video_ids: Sequence[str], options: StoreOption
     index.attrs.create(FILE_BYTES, 0, dtype="<i8")
 
 
-def wrong_places(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
+def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
     """Return the names of the arrays that do not say what the videos' groups do."""
     return [
         name
@@ -88,12 +88,12 @@ def stamp_file_bytes(path: Path) -> None:
 
 def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> dict[str, NDArray[Any]]:
     """Return all arrays of a file, from the groups of its videos."""
-    names = place_names(options)
+    names = address_names(options)
     arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
     rows = []
     for video_id in video_ids:
         group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
-        rows.append({k: v for name in names for k, v in _video_places(group, name, options).items()})
+        rows.append({k: v for name in names for k, v in _video_addresses(group, name, options).items()})
     joined = {
         name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(DTYPES[kind])
         for name, kind in arrays.items()
@@ -102,6 +102,6 @@ def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) 
     return {**joined, ROWS_CRC: np.array(crcs, "<u4")}
 
 
-def _video_places(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
+def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
     found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
     return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}

@@ -13,7 +13,7 @@ A shard, a single-file store, a part and a segment share one layout::
         pts               float64 (n_frames,) seconds
         (attributes)      one for each field of `VideoRecord`
     /index/videos         one row a video: `VideoRecord` as a table, with id, label, shard, path
-    /index/<field>_addr, frame_addr, ...   where each piece lies and how it is checked: `places`
+    /index/<field>_addr, frame_addr, ...   where each piece lies and how it is checked: addresses.py
     /labels /failures     class names in order; what did not make it, and why
 
 Further flow fields have the same datasets under their own name in place of `flow`.

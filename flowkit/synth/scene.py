@@ -1,7 +1,7 @@
 """A clip's scene: three layers with known motion, rendered at any frame together with true flow.
 
 The backdrop pans. The sprite moves on a torus: what leaves the frame on one side comes in on the
-other, so that a sprite's place tells nothing of where it is going and it can go on for ever. Two
+other, so that a sprite's position tells nothing of where it is going and it can go on for ever. Two
 patches lie on the screen itself, above both, where a cue is asked for.
 """
 
@@ -46,13 +46,13 @@ class Scene:
     width, height
         Frame size in px.
     pan
-        float64 (n, 2), place of the backdrop at each frame, px.
+        float64 (n, 2), position of the backdrop at each frame, px.
     tint
         Two colour differences of the backdrop, levels.
     sprite
         float32 (S, S, 4), see `sprite_image`.
     start
-        float64 (2,), place of the sprite's centre to which `poses.offsets` are added, px.
+        float64 (2,), position of the sprite's centre to which `poses.offsets` are added, px.
     poses
         The sprite's transform at each frame.
     mark

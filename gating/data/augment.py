@@ -72,7 +72,7 @@ def flow_codes(flow: Tensor, scale: Tensor, *, bound_px: float, offset_px: float
 
 
 def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generator: torch.Generator) -> Crops:
-    """Draw one of TSN's thirteen places at one of its scales, and a flip, for each clip.
+    """Draw one of TSN's thirteen positions at one of its scales, and a flip, for each clip.
 
     Parameters
     ----------
@@ -90,20 +90,20 @@ def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generat
         for j, wide in enumerate(sides)
         if abs(i - j) <= config.max_distort
     ]
-    boxes = torch.tensor([[_box(size, pair, place) for place in PLACES] for pair in pairs])
+    boxes = torch.tensor([[_box(size, pair, place) for place in POSITIONS] for pair in pairs])
     chosen = torch.randint(len(pairs), (clips,), generator=generator)
-    places = torch.randint(len(PLACES), (clips,), generator=generator)
+    positions = torch.randint(len(POSITIONS), (clips,), generator=generator)
     coins = torch.rand(clips, generator=generator)
-    return Crops(boxes[chosen, places], (coins < 0.5) & config.flip)
+    return Crops(boxes[chosen, positions], (coins < 0.5) & config.flip)
 
 
 # Down and right, in quarters of the room that is left: corners, centre, edges, inner corners.
-PLACES = (
+POSITIONS = (
     *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
     *((2, 0), (2, 4), (4, 2), (0, 2)),
     *((1, 1), (1, 3), (3, 1), (3, 3)),
 )
-FIVE_PLACES = PLACES[:5]
+FIVE_POSITIONS = POSITIONS[:5]
 
 
 def _crop_sides(shorter: int, config: AugmentConfig) -> list[int]:
@@ -168,10 +168,10 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
         raise InvalidParameterError(f"crops must be 1, 5 or 10, got {count}")
     side = round(min(size) * TSN_FRACTION)
     side = config.size if abs(side - config.size) < SNAP_PX else side
-    places = ((2, 2),) if count == 1 else FIVE_PLACES
+    positions = ((2, 2),) if count == 1 else FIVE_POSITIONS
     crops = []
     for flipped in (False, True)[: 2 if count == 10 else 1]:
-        for place in places:
+        for place in positions:
             box = torch.tensor(_box(size, (side, side), place))
             crops.append(Crops(box.expand(clips, 4), torch.full((clips,), flipped)))
     return crops

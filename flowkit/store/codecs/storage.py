@@ -109,7 +109,7 @@ class Storage(abc.ABC):
     fill: float | None
     """A code that no field has: it marks a chunk that is not there. None where nothing can be missing."""
     index_arrays: tuple[str, ...]
-    """Kinds of the arrays in the index; see `places`."""
+    """Kinds of the arrays in the index; see `flowkit.store.addresses`."""
 
     @abc.abstractmethod
     def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
@@ -174,15 +174,15 @@ class ChunkStorage(Storage):
     def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
         """Return address, size, checksum and scale of each chunk."""
         dataset = group[name]
-        places = np.zeros((len(dataset), 2), np.int64)
+        lying = np.zeros((len(dataset), 2), np.int64)
 
         def note(chunk: Any) -> None:
-            places[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+            lying[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
 
         dataset.id.chunk_iter(note)
         return {
-            "addr": places[:, 0],
-            "nbytes": places[:, 1],
+            "addr": lying[:, 0],
+            "nbytes": lying[:, 1],
             "crc32": group[f"{name}_crc32"][()],
             "scale": group[f"{name}_scale"][()],
         }

@@ -1,8 +1,9 @@
 """One video read by address: `os.pread` and libdeflate, without HDF5 and its lock.
 
 Threads then read at once, and a descriptor may be used on both sides of a fork, since each read
-names its place. The addresses come from the file's index (`places`) and are no more trusted than
-anything else in a file: they are held to the file's size, and sizes to what a picture can take.
+names its position. The addresses come from the file's index (`flowkit.store.addresses`) and are no
+more trusted than anything else in a file: they are held to the file's size, and sizes to what an image
+can take.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import checked_hdf5
-from flowkit.store.addresses import DTYPES, FRAME, ROWS_CRC, place_names, row_crc, storage_of
+from flowkit.store.addresses import DTYPES, FRAME, ROWS_CRC, address_names, row_crc, storage_of
 from flowkit.store.codecs.deflate import has_libdeflate
 from flowkit.store.codecs.storage import Pieces, Source
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
@@ -72,7 +73,7 @@ class DirectFile:
         stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
-        self._names = place_names(options)
+        self._names = address_names(options)
         self._rows = {raw: row for row, raw in enumerate(table["id"].tolist())}
         self._starts = {"n_frames": _starts(table["n_frames"]), "n_flow": _starts(table["n_flow"])}
         self._offsets = {ROWS_CRC: _offset(file, ROWS_CRC, "<u4", len(table))}
@@ -135,14 +136,14 @@ class DirectPieces:
     """
 
     def __init__(
-        self, file: DirectFile, where: str, places: dict[str, NDArray[Any]], *, limit: int, check: bool
+        self, file: DirectFile, where: str, arrays: dict[str, NDArray[Any]], *, limit: int, check: bool
     ) -> None:
         self._file = file
         self._where = where
         self._check = check
-        self.crcs = places["crc32"]
+        self.crcs = arrays["crc32"]
         self._limit = limit
-        self._addresses, self._sizes = places["addr"], places["nbytes"]
+        self._addresses, self._sizes = arrays["addr"], arrays["nbytes"]
 
     def __getitem__(self, index: int) -> bytes:
         return bytes(next(self.each([index])))
@@ -152,15 +153,15 @@ class DirectPieces:
         chosen = np.asarray(indices, np.intp)
         addresses, sizes = self._addresses[chosen].tolist(), self._sizes[chosen].tolist()
         for first, stop in _runs(addresses, sizes):
-            for place in range(first, stop):
-                self._check_size(indices[place], sizes[place])
+            for position in range(first, stop):
+                self._check_size(indices[position], sizes[position])
             start = addresses[first]
             run = memoryview(self._file.read(start, sum(sizes[first:stop])))
-            for place in range(first, stop):
-                begin = addresses[place] - start
-                piece = run[begin : begin + sizes[place]]
+            for position in range(first, stop):
+                begin = addresses[position] - start
+                piece = run[begin : begin + sizes[position]]
                 if self._check:
-                    check_crc(piece, self.crcs[indices[place]], indices[place], self._where)
+                    check_crc(piece, self.crcs[indices[position]], indices[position], self._where)
                 yield piece
 
     def _check_size(self, index: int, nbytes: int) -> None:
@@ -173,8 +174,8 @@ class DirectPieces:
 class _DirectSource:
     """One flow field, or the frames, of a video, by the arrays of the index that are theirs."""
 
-    def __init__(self, file: DirectFile, where: str, places: dict[str, NDArray[Any]], *, check: bool) -> None:
-        self._file, self._where, self._places, self._check = file, where, places, check
+    def __init__(self, file: DirectFile, where: str, arrays: dict[str, NDArray[Any]], *, check: bool) -> None:
+        self._file, self._where, self._arrays, self._check = file, where, arrays, check
 
     def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
         return self._pieces(raw_bytes=dtype.itemsize * math.prod(shape[1:]))
@@ -183,12 +184,12 @@ class _DirectSource:
         return self._pieces(raw_bytes=raw_bytes)
 
     def scales(self, count: int) -> NDArray[np.float32]:
-        return self._places["scale"]
+        return self._arrays["scale"]
 
     def _pieces(self, *, raw_bytes: int) -> Pieces:
         # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
         limit = 2 * raw_bytes + _HEADROOM_BYTES
-        return DirectPieces(self._file, self._where, self._places, limit=limit, check=self._check)
+        return DirectPieces(self._file, self._where, self._arrays, limit=limit, check=self._check)
 
 
 class DirectVideo(StoredVideo):
@@ -219,7 +220,7 @@ class DirectVideo(StoredVideo):
         self._read_record = read_record
         self._through_hdf5 = through_hdf5
         self._check = check
-        self._stretches = file.stretches(extent.video_id, options)
+        self._ranges = file.stretches(extent.video_id, options)
 
     @functools.cached_property
     def record(self) -> VideoRecord:
@@ -236,21 +237,21 @@ class DirectVideo(StoredVideo):
 
     def _field_source(self, name: str) -> Source:
         kinds = storage_of(name, self.options).index_arrays
-        places = {kind: self._stretches[f"{name}_{kind}"] for kind in kinds}
+        arrays = {kind: self._ranges[f"{name}_{kind}"] for kind in kinds}
         where = f"{name} of {self.extent.video_id!r} in {self._file.name}"
-        return _DirectSource(self._file, where, places, check=self._check)
+        return _DirectSource(self._file, where, arrays, check=self._check)
 
 
 def _runs(addresses: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield (first, stop) of the pieces that lie end to end, up to `_RUN_BYTES` or one piece."""
     first = 0
-    for place in range(1, len(addresses) + 1):
-        if place < len(addresses):
-            end = addresses[place - 1] + sizes[place - 1]
-            if addresses[place] == end and end + sizes[place] - addresses[first] <= _RUN_BYTES:
+    for position in range(1, len(addresses) + 1):
+        if position < len(addresses):
+            end = addresses[position - 1] + sizes[position - 1]
+            if addresses[position] == end and end + sizes[position] - addresses[first] <= _RUN_BYTES:
                 continue
-        yield first, place
-        first = place
+        yield first, position
+        first = position
 
 
 def _count_name(name: str) -> str:

@@ -189,11 +189,11 @@ class StoredVideo(abc.ABC):
 def _gathered(each: Iterable[NDArray[Any]], count: int, none: NDArray[Any]) -> NDArray[Any]:
     """Stack what is read, each copied while the processor's cache still has it; `none` is for none."""
     found = none
-    for place, one in enumerate(each):
+    for position, one in enumerate(each):
         if count == 1:
             return one[None]
-        if not place:
+        if not position:
             # Only now: what was read holds the size to the bytes that are there.
             found = np.empty((count, *one.shape), one.dtype)
-        found[place] = one
+        found[position] = one
     return found

@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 
 from flowkit.errors import FlowkitError, StoreError
-from flowkit.store import addresses as places
-from flowkit.store import checked_hdf5, index
+from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import VideoRecord
@@ -242,5 +241,5 @@ def _check_index(
             yield f"the index of {file.filename} says something else of {video_id!r} than its group"
     stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
     if stamp == Path(file.filename).stat().st_size and not broken:
-        for name in places.wrong_places(file, list(rows), options):
+        for name in addresses.wrong_addresses(file, list(rows), options):
             yield f"the index of {file.filename} says something else in {name}"

@@ -16,8 +16,7 @@ import h5py
 
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import addresses as places
-from flowkit.store import checked_hdf5, index
+from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Files, Shard, shard_name
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, SHARDS, VIDEOS, StoreOptions
@@ -60,8 +59,8 @@ def write_container(
                 write_attrs(file[f"{VIDEOS}/{video_id}"], records[video_id].to_attrs())
             index.write_lists(file, lists.labels, lists.failures)
             index.write_index(file, records, dict.fromkeys(records, number))
-            places.write_places(file, list(records), lists.options)
-        places.stamp_file_bytes(temporary)
+            addresses.write_addresses(file, list(records), lists.options)
+        addresses.stamp_file_bytes(temporary)
 
 
 def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, options: StoreOptions) -> None:

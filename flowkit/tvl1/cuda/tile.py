@@ -22,7 +22,7 @@ TESTS_AHEAD = 3
 """Tests whose outcome the host may still be waiting for when it enqueues more launches."""
 
 
-class Progress:
+class TileProgress:
     """How many pairs still iterate, learnt without stopping the device."""
 
     def __init__(self, device: CudaDevice) -> None:
@@ -69,7 +69,7 @@ class TileWorkspace:
         self.states = device.empty((self.pairs, 4), np.int32)
         self.changes = device.empty((self.pairs, tiles), np.float32)
         self.active = device.empty((1,), np.int32)
-        self.progress = Progress(device)
+        self.progress = TileProgress(device)
 
 
 class TileSolver:

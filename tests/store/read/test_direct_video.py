@@ -27,7 +27,7 @@ from flowkit.errors import (
     StoreError,
     StoreFormatError,
 )
-from flowkit.store.addresses import DTYPES, place_names, row_crc
+from flowkit.store.addresses import DTYPES, address_names, row_crc
 from flowkit.store.codecs import deflate
 from flowkit.store.read import direct_video as direct
 from flowkit.store.read.direct_video import DirectFile, DirectVideo
@@ -104,7 +104,7 @@ def test_neighbours_come_in_one_read(make_store: MakeStore, monkeypatch: pytest.
 def test_a_damaged_piece_among_neighbours_is_named(make_store: MakeStore) -> None:
     path = make_store("a")
     with open_store(path) as store:
-        place = int(store.stored_video("a")._stretches["flow_addr"][1])  # type: ignore[attr-defined]
+        place = int(store.stored_video("a")._ranges["flow_addr"][1])  # type: ignore[attr-defined]
     with path.open("r+b") as file:
         file.seek(place + 9)
         byte = file.read(1)[0]
@@ -272,7 +272,7 @@ def test_clips_are_read_from_the_file_that_was_opened(make_store: MakeStore) -> 
 
 def resealed(file: h5py.File) -> None:
     """Give each video of a hostile index the checksum that fits it."""
-    names = [f"{name}_{kind}" for name, kinds in place_names(make_options()).items() for kind in kinds]
+    names = [f"{name}_{kind}" for name, kinds in address_names(make_options()).items() for kind in kinds]
     rows, start = file["index/videos"][()], {"flow": 0, "frame": 0}
     for k, row in enumerate(rows):
         counts = {"flow": int(row["n_flow"]), "frame": int(row["n_frames"])}
