@@ -34,7 +34,7 @@ from gating.config import GATING
 from gating.data.loader import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
-from gating.evaluation.comparison import Comparison
+from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.results import read_comparison, results_json
 from gating.events import Event, OnEvent
 from gating.run_folder import trial_folder
@@ -112,7 +112,7 @@ def _log_of(folder: Path) -> OnEvent:
     return log
 
 
-def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Comparison], list[float]]:
+def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[TrialComparison], list[float]]:
     """Run trials, several at once; return their judgements and durations, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
@@ -120,7 +120,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[Comparison], 
     return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(judgements: Sequence[Comparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+def summary(judgements: Sequence[TrialComparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
     """Return what a part's raw result says."""
     found = results_json(judgements, seconds_per_trial=list(seconds), **more)
     gain = {one["rival"]: one for one in found["gains"]}
@@ -275,7 +275,7 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
     return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
 
 
-def right_originals(judgements: Sequence[Comparison]) -> dict[str, float]:
+def right_originals(judgements: Sequence[TrialComparison]) -> dict[str, float]:
     """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
     seeds = len({one.seed for one in judgements})
     counts = dict.fromkeys(judgements[0].fused, 0)

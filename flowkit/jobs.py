@@ -1,7 +1,7 @@
 """Tasks over an executor: one table of errors and reasons, one progress meter, one rule when to stop.
 
-Nothing here knows of videos or stores. A `Kind` names the work and the outcome of a failed task; whatever a
-worker raises costs its own task, with a reason of one word, and no other.
+Nothing here knows of videos or stores. A `TaskKind` names the work and the outcome of a failed task;
+whatever a worker raises costs its own task, with a reason of one word, and no other.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Result = TypeVar("Result", bound=TaskOutcome)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Kind(Generic[Task, Result]):
+class TaskKind(Generic[Task, Result]):
     """One kind of task; everything in it can be pickled.
 
     Parameters
@@ -87,7 +87,7 @@ class Progress(Generic[Result]):
 
 
 def run_tasks(
-    kind: Kind[Task, Result],
+    kind: TaskKind[Task, Result],
     tasks: Sequence[Task],
     *,
     jobs: int,
@@ -104,7 +104,7 @@ def run_tasks(
 
     Parameters
     ----------
-    kind : Kind
+    kind : TaskKind
         The work.
     tasks : sequence
         Each is passed to `kind.work`.
@@ -165,7 +165,7 @@ def explain(error: Exception, reasons: Reasons = ()) -> tuple[str, str]:
     return "internal_error", "".join(traceback.format_exception(error, limit=-4))
 
 
-def _attempt(kind: Kind[Task, Result], numbered: tuple[int, Task], worker: Worker) -> Result:
+def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: Worker) -> Result:
     """Do one task in a worker; what goes wrong with it becomes its outcome."""
     _, task = numbered
     try:

@@ -17,7 +17,7 @@ from torch import nn
 
 from gating.config import BASELINE, GATING, Modality
 from gating.errors import CheckpointError
-from gating.evaluation.comparison import Comparison
+from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.infer import Networks
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import ClipScores, load_scores
@@ -178,7 +178,7 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
     return ChosenFusion(name=BASELINE, reason=reason, fusion=Search(fraction=comparison.search_share))
 
 
-def _preference(comparison: Comparison) -> str:
+def _preference(comparison: TrialComparison) -> str:
     gate, search = (100 * comparison.validation[name] for name in (GATING, BASELINE))
     return f"top-1 on the validation clips is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
 

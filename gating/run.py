@@ -24,7 +24,7 @@ from gating.config import GATING, check_choice
 from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
-from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.results import read_comparisons, results_json
 from gating.events import Event, OnEvent
 from gating.fusions import FUSIONS
@@ -175,7 +175,7 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 
 def _trial(
     data: TrialData, config: TrainConfig, options: RunOptions, *, process_group: ProcessGroup, kind: SplitKind
-) -> Comparison:
+) -> TrialComparison:
     folder = trial_folder(options.out, data.split, data.part, config.seed)
     with _logged(folder, options.on_event, process_group) as on_event:
         trial_options = TrialOptions(

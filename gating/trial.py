@@ -17,7 +17,7 @@ from gating.config import GATING, Modality
 from gating.data.loader import ClipLoader, LoaderConfig
 from gating.data.partition import PARTS, TrialData
 from gating.distributed import ProcessGroup
-from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.infer import Networks
 from gating.evaluation.judge import Evaluation
 from gating.events import OnEvent
@@ -78,7 +78,7 @@ class Trial:
             data, config, inputs, process_group=options.process_group, loader_config=options.loading
         )
 
-    def run(self, *, kind: SplitKind = "subset") -> Comparison:
+    def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
         """Train what is missing, score the clips, and compare every fusion on the test part."""
         if not is_trial(self.options.folder):
             self._write_record()

@@ -15,7 +15,7 @@ from flowkit.errors import (
     UnopenableError,
 )
 from flowkit.executor import Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
-from flowkit.jobs import Kind, Progress, explain, run_tasks
+from flowkit.jobs import Progress, TaskKind, explain, run_tasks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +44,10 @@ def fail(task: object, reason: str, detail: str) -> Counted:
     return Counted(status="failed", reason=reason, detail=detail, n_frames=0)
 
 
-KIND = Kind(work=work, fail=fail)
+KIND = TaskKind(work=work, fail=fail)
 
 
-def run(*tasks: object, kind: Kind[object, Counted] = KIND, fail_fast: bool = False) -> list[Counted]:
+def run(*tasks: object, kind: TaskKind[object, Counted] = KIND, fail_fast: bool = False) -> list[Counted]:
     with InlineExecutor() as executor:
         return run_tasks(kind, tasks, jobs=1, executor=executor, fail_fast=fail_fast)
 
@@ -96,12 +96,12 @@ def test_what_is_no_error_ends_the_run() -> None:
         raise Stop
 
     with pytest.raises(Stop):
-        run(None, kind=Kind(work=interrupt, fail=fail))
+        run(None, kind=TaskKind(work=interrupt, fail=fail))
 
 
 def test_a_worker_that_dies_costs_its_task_only() -> None:
     with LocalExecutor(1) as executor:
-        outcomes = run_tasks(Kind(work=die, fail=fail), ["die", None], jobs=1, executor=executor)
+        outcomes = run_tasks(TaskKind(work=die, fail=fail), ["die", None], jobs=1, executor=executor)
     assert [outcome.reason for outcome in outcomes] == ["worker_died", ""]
     assert "EXIT(9)" in outcomes[0].detail
 

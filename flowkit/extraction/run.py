@@ -16,7 +16,7 @@ from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
-from flowkit.jobs import Kind, Progress, run_tasks
+from flowkit.jobs import Progress, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
@@ -181,7 +181,7 @@ def _extract_all(
     with contextlib.ExitStack() as stack:
         servers = _start_servers(setup, stack)
         return run_tasks(
-            Kind(work=extract_video, fail=_failed),
+            TaskKind(work=extract_video, fail=_failed),
             [_task(setup, source, servers) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,

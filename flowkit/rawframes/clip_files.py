@@ -46,7 +46,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(slots=True)
-class Tally:
+class ExportTally:
     """Sums over what was made: frames, flow fields, and how many of `values` components were clipped."""
 
     n_frames: int = 0
@@ -66,11 +66,11 @@ class ExportedClip:
         One of its ids.
     recipe : Recipe
         The files to make.
-    tally : Tally
+    tally : ExportTally
         Counts them.
     """
 
-    def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: Tally) -> None:
+    def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: ExportTally) -> None:
         self._video = store.stored_video(video_id)
         self._clip = store[video_id]
         self._where = f"{video_id!r} of {store.path}"

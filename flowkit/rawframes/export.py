@@ -8,7 +8,7 @@ from typing import Final
 
 from flowkit.errors import FlowkitError, InputError, StoreError
 from flowkit.executor import Executor
-from flowkit.jobs import Kind, Progress, Reasons, run_tasks
+from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.destination import ANNOTATIONS
 from flowkit.rawframes.export_plan import ExportSetup
 from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
@@ -77,7 +77,7 @@ def run(
         destination.check_options(setup.options)
         destination.write_options(setup.options)
         tried = run_tasks(
-            Kind(work=write_unit, fail=failed_unit, reasons=REASONS),
+            TaskKind(work=write_unit, fail=failed_unit, reasons=REASONS),
             setup.todo,
             jobs=setup.config.jobs,
             executor=executor,

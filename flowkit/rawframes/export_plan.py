@@ -14,7 +14,7 @@ from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_unit, from_marker
 from flowkit.rawframes.layouts import make_layout
-from flowkit.rawframes.lists import Split, file_word, read_splits
+from flowkit.rawframes.lists import ListSplit, file_word, read_splits
 from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
@@ -88,7 +88,7 @@ class ExportSetup:
     options: Mapping[str, Any]
     members: Mapping[str, Member]
     classes: tuple[str, ...]
-    splits: tuple[Split, ...]
+    splits: tuple[ListSplit, ...]
     todo: tuple[Unit, ...]
     there: tuple[UnitOutcome, ...]
     refused: tuple[UnitOutcome, ...]
@@ -198,7 +198,7 @@ def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, An
 
 
 def _groups(
-    config: ExportConfig, splits: Sequence[Split], members: Mapping[str, Member]
+    config: ExportConfig, splits: Sequence[ListSplit], members: Mapping[str, Member]
 ) -> dict[str, tuple[str, ...]]:
     """Return the ids of each unit, by the unit's path."""
     if config.layout != "webdataset":

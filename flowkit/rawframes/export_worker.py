@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flowkit.executor import Worker
-from flowkit.rawframes.clip_files import ExportedClip, Recipe, Tally
+from flowkit.rawframes.clip_files import ExportedClip, ExportTally, Recipe
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
-from flowkit.rawframes.lists import Entry
+from flowkit.rawframes.lists import ListedClip
 from flowkit.rawframes.tar import ShardWriter, head_fields
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import Failure, VideoRecord
@@ -22,7 +22,7 @@ CLIPPED_WARNING = 0.01
 """Fraction of flow components beyond the bound above which a unit is warned of."""
 
 _FRAMES_A_REPORT = 16
-_FACTS = tuple(field.name for field in dataclasses.fields(Tally))
+_FACTS = tuple(field.name for field in dataclasses.fields(ExportTally))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +32,10 @@ class Member:
     record: VideoRecord
     label: int | None
 
-    def entry(self) -> Entry:
+    def entry(self) -> ListedClip:
         """Return the clip as annotation lists name it."""
         record = self.record
-        return Entry(
+        return ListedClip(
             video_id=record.video_id, n_frames=record.n_frames, n_flow=record.n_flow, label=self.label
         )
 
@@ -146,7 +146,7 @@ def write_unit(unit: Unit, worker: Worker) -> UnitOutcome:
         A file cannot be written.
     """
     began = time.perf_counter()
-    destination, tally = Destination(unit.destination), Tally()
+    destination, tally = Destination(unit.destination), ExportTally()
     on_frame = _reporter(unit, worker)
     store = _store(unit.store, os.stat(unit.store).st_mtime_ns)
     with destination.partial(unit.name) as partial:
@@ -188,7 +188,7 @@ def _reporter(unit: Unit, worker: Worker) -> Callable[[], None]:
 
 
 def _write_folder(
-    unit: Unit, store: Store, tally: Tally, folder: Path, *, on_frame: Callable[[], None]
+    unit: Unit, store: Store, tally: ExportTally, folder: Path, *, on_frame: Callable[[], None]
 ) -> None:
     folder.mkdir()
     (video_id,) = unit.members
@@ -215,7 +215,9 @@ def _write_file(name: str, data: bytes, folder: int) -> None:
         os.close(descriptor)
 
 
-def _write_shard(unit: Unit, store: Store, tally: Tally, path: Path, *, on_frame: Callable[[], None]) -> None:
+def _write_shard(
+    unit: Unit, store: Store, tally: ExportTally, path: Path, *, on_frame: Callable[[], None]
+) -> None:
     with ShardWriter(path) as tar:
         for video_id, member in unit.members.items():
             clip = ExportedClip(store, video_id, unit.recipe, tally)

@@ -16,7 +16,7 @@ from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, sources_of_list
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
-from flowkit.jobs import Kind, Progress, Reasons, run_tasks
+from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.folders import Pairing, find_folders, readings
 from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
@@ -268,7 +268,7 @@ def _import_all(
         for source in setup.plan.todo
     ]
     return run_tasks(
-        Kind(work=import_clip, fail=_failed, reasons=REASONS),
+        TaskKind(work=import_clip, fail=_failed, reasons=REASONS),
         tasks,
         jobs=config.jobs,
         executor=executor,

@@ -30,7 +30,7 @@ ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class ListedClip:
     """A clip as lists name it; `label` counts from 0, None where the clip has no class."""
 
     video_id: str
@@ -40,7 +40,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
+class ListSplit:
     """Ids by subset."""
 
     name: str
@@ -52,7 +52,7 @@ def splits_path(store_path: Path) -> Path:
     return store_path.with_name(f"{store_path.name}.splits")
 
 
-def read_splits(store_path: Path) -> list[Split]:
+def read_splits(store_path: Path) -> list[ListSplit]:
     """Return the splits that lie beside a store, by name; none where there is no folder.
 
     Raises
@@ -66,7 +66,7 @@ def read_splits(store_path: Path) -> list[Split]:
     return [split for path in files for split in _read_split(path)]
 
 
-def _read_split(path: Path) -> list[Split]:
+def _read_split(path: Path) -> list[ListSplit]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or []
@@ -77,13 +77,13 @@ def _read_split(path: Path) -> list[Split]:
         for row in rows:
             groups[row[column] or ""].append(row["id"])
     if column == "subset":
-        return [Split(name=path.stem, subsets={name: tuple(ids) for name, ids in groups.items()})]
+        return [ListSplit(name=path.stem, subsets={name: tuple(ids) for name, ids in groups.items()})]
     return [_fold(path.stem, fold, groups) for fold in sorted(groups)]
 
 
-def _fold(stem: str, fold: str, groups: Mapping[str, Sequence[str]]) -> Split:
+def _fold(stem: str, fold: str, groups: Mapping[str, Sequence[str]]) -> ListSplit:
     rest = tuple(video_id for other, ids in groups.items() if other != fold for video_id in ids)
-    return Split(name=f"{stem}-fold{fold}", subsets={"train": rest, "test": tuple(groups[fold])})
+    return ListSplit(name=f"{stem}-fold{fold}", subsets={"train": rest, "test": tuple(groups[fold])})
 
 
 def file_word(name: str) -> str:
@@ -93,15 +93,15 @@ def file_word(name: str) -> str:
 
 
 def list_files(
-    splits: Iterable[Split], entries: Mapping[str, Entry], classes: Sequence[str], *, prefix: str
+    splits: Iterable[ListSplit], entries: Mapping[str, ListedClip], classes: Sequence[str], *, prefix: str
 ) -> tuple[dict[str, str], list[str]]:
     """Return the texts of all list files by their path below `annotations`, and what was left out.
 
     Parameters
     ----------
-    splits : iterable of Split
+    splits : iterable of ListSplit
         The split `all` is added.
-    entries : mapping of str to Entry
+    entries : mapping of str to ListedClip
         The clips that are there, by id.
     classes : sequence of str
         Class names in order.
@@ -110,7 +110,7 @@ def list_files(
     """
     texts: dict[str, str] = {}
     notes = _unlisted(entries.values())
-    for split in [*splits, Split(name=ALL, subsets={ALL: tuple(entries)})]:
+    for split in [*splits, ListSplit(name=ALL, subsets={ALL: tuple(entries)})]:
         folder = file_word(split.name)
         texts[f"{folder}/classes.txt"] = "".join(f"{name}\n" for name in classes)
         for subset, ids in split.subsets.items():
@@ -127,16 +127,16 @@ def list_files(
     return texts, notes
 
 
-def _lines(entries: Iterable[Entry], prefix: str, count: str) -> str:
+def _lines(entries: Iterable[ListedClip], prefix: str, count: str) -> str:
     start = f"{prefix.rstrip('/')}/" if prefix else ""
     return "".join(f"{start}{entry.video_id} {getattr(entry, count)} {entry.label}\n" for entry in entries)
 
 
-def _can_be_listed(entry: Entry) -> bool:
+def _can_be_listed(entry: ListedClip) -> bool:
     return entry.label is not None and entry.video_id.split() == [entry.video_id]
 
 
-def _unlisted(entries: Iterable[Entry]) -> list[str]:
+def _unlisted(entries: Iterable[ListedClip]) -> list[str]:
     without_class = sum(entry.label is None for entry in entries)
     spaced = [entry.video_id for entry in entries if entry.video_id.split() != [entry.video_id]]
     notes = [f"{without_class} clips have no class and are in no list"] if without_class else []

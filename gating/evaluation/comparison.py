@@ -31,7 +31,7 @@ SplitKind = Literal["subset", "fold"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class TrialComparison:
     """All fusions on the test clips of one trial.
 
     Attributes
@@ -118,13 +118,13 @@ class Gain:
     per_seed: tuple[float, ...]
 
 
-def fusion_rows(comparisons: Sequence[Comparison]) -> dict[str, FusionRow]:
+def fusion_rows(comparisons: Sequence[TrialComparison]) -> dict[str, FusionRow]:
     """Return the table over all trials, by fusion."""
     pools = pooled(comparisons)
     return {name: _row(name, pools) for name in comparisons[0].fused}
 
 
-def gains(comparisons: Sequence[Comparison]) -> list[Gain]:
+def gains(comparisons: Sequence[TrialComparison]) -> list[Gain]:
     """Return the gate's gain over each other fusion; nothing without a gate."""
     if GATING not in comparisons[0].fused:
         return []
@@ -166,7 +166,7 @@ class Pool:
     fused: Fused
 
 
-def pooled(comparisons: Sequence[Comparison]) -> dict[str, list[Pool]]:
+def pooled(comparisons: Sequence[TrialComparison]) -> dict[str, list[Pool]]:
     """Return each split's pools, one a seed, in the order of seeds.
 
     Raises
@@ -174,7 +174,7 @@ def pooled(comparisons: Sequence[Comparison]) -> dict[str, list[Pool]]:
     InvalidParameterError
         A split lacks a seed that another has, or its seeds were tested on other clips.
     """
-    table: dict[str, dict[int, list[Comparison]]] = defaultdict(lambda: defaultdict(list))
+    table: dict[str, dict[int, list[TrialComparison]]] = defaultdict(lambda: defaultdict(list))
     for one in comparisons:
         table[one.split][one.seed].append(one)
     if len({tuple(sorted(seeds)) for seeds in table.values()}) > 1:
@@ -189,7 +189,7 @@ def pooled(comparisons: Sequence[Comparison]) -> dict[str, list[Pool]]:
     return pools
 
 
-def _pool(parts: Sequence[Comparison]) -> Pool:
+def _pool(parts: Sequence[TrialComparison]) -> Pool:
     parts = sorted(parts, key=lambda one: one.part)
     return Pool(
         tuple(video_id for one in parts for video_id in one.scores.ids),

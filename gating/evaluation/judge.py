@@ -13,7 +13,7 @@ from pathlib import Path
 from gating.config import BASELINE, GATING
 from gating.data.loader import ClipLoader
 from gating.errors import ScoresError
-from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.infer import Networks, joined_scores, score_clips
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores
@@ -48,7 +48,7 @@ class Evaluation:
     batches: ClipLoader
     folder: Path
 
-    def run(self, kind: SplitKind) -> Comparison:
+    def run(self, kind: SplitKind) -> TrialComparison:
         """Score test, validation and fit clips, fit every fusion, and compare all on the test clips."""
         data, config = self.batches.data, self.batches.config
         test, validation = (
@@ -108,7 +108,7 @@ def judge(
     kind: SplitKind = "subset",
     seed: int = 0,
     names: Sequence[str] | None = None,
-) -> Comparison:
+) -> TrialComparison:
     """Fit every fusion on held-out clips and apply it to the test clips.
 
     Parameters
@@ -143,7 +143,7 @@ def judge(
         fusion.fit(fitted if fitted.offers(fusion.needs) else held, seed=seed)
     search = fusions[BASELINE]
     assert isinstance(search, Search)
-    return Comparison(
+    return TrialComparison(
         split=split,
         part=part,
         kind=kind,

@@ -11,7 +11,7 @@ from typing import Any
 
 from gating.config import BASELINE, GATING, ORACLE
 from gating.errors import ScoresError
-from gating.evaluation.comparison import Comparison, FusionRow, fusion_rows, gains
+from gating.evaluation.comparison import FusionRow, TrialComparison, fusion_rows, gains
 from gating.evaluation.scores import ClipScores, load_scores
 from gating.run_folder import (
     COMPARISON,
@@ -29,13 +29,13 @@ FORMAT = "flowkit-results 1"
 _NUMBERS = ("split", "part", "kind", "seed", "search_share", "validation")
 
 
-def write_comparison(trial: Path, comparison: Comparison) -> None:
+def write_comparison(trial: Path, comparison: TrialComparison) -> None:
     """Write what `read_comparison` reads, but for the scores, which are written as they are made."""
     write_arrays(trial / FUSED, comparison.fused)
     write_json(trial / COMPARISON, {name: getattr(comparison, name) for name in _NUMBERS})
 
 
-def read_comparison(trial: Path) -> Comparison:
+def read_comparison(trial: Path) -> TrialComparison:
     """Return a trial's comparison.
 
     Raises
@@ -47,7 +47,7 @@ def read_comparison(trial: Path) -> Comparison:
     try:
         numbers = json.loads((trial / COMPARISON).read_text(encoding="utf-8"))
         fused = read_arrays(trial / FUSED)
-        comparison = Comparison(scores=scores, fused=fused, **numbers)
+        comparison = TrialComparison(scores=scores, fused=fused, **numbers)
     except DAMAGE as error:
         raise ScoresError(
             f"{trial} holds no comparison: {error}; make it again with `flowkit eval`"
@@ -60,7 +60,7 @@ def read_comparison(trial: Path) -> Comparison:
     return comparison
 
 
-def read_comparisons(out: Path) -> list[Comparison]:
+def read_comparisons(out: Path) -> list[TrialComparison]:
     """Return the comparisons of all finished trials of a run's folder, by path.
 
     Raises
@@ -71,7 +71,7 @@ def read_comparisons(out: Path) -> list[Comparison]:
     return [read_comparison(trial) for trial in compared_trials(out)]
 
 
-def results_json(comparisons: Sequence[Comparison], **context: Any) -> dict[str, Any]:
+def results_json(comparisons: Sequence[TrialComparison], **context: Any) -> dict[str, Any]:
     """Return the content of `results.json`: the table, the gains and each trial, and `context`.
 
     NaN becomes null.
@@ -95,7 +95,7 @@ def _headroom(rows: Mapping[str, FusionRow]) -> float:
     return headroom_share(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1)
 
 
-def _trial(one: Comparison) -> dict[str, Any]:
+def _trial(one: TrialComparison) -> dict[str, Any]:
     labels = one.scores.labels
     return {
         "split": one.split,

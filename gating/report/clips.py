@@ -20,7 +20,7 @@ from flowkit.view.canvas import encoded, fit, thumbnail_webp
 from flowkit.view.footage import Footage, Sample
 from flowkit.view.wheel import disc, fitting_scale, flow_to_rgb, per_step
 from gating.config import BASELINE, GATING
-from gating.evaluation.comparison import Comparison
+from gating.evaluation.comparison import TrialComparison
 from gating.fusions import softmax
 from gating.report.data import Evidence
 from gating.report.format import number, percent
@@ -48,7 +48,7 @@ class ChangedClip:
         By how much the gate's probability of the label is above (lost: below) the fixed weights'.
     """
 
-    judgement: Comparison
+    judgement: TrialComparison
     row: int
     saved: int
     lost: int
@@ -70,13 +70,13 @@ class ChangedClip:
 class _Change:
     """The change of one clip in one trial: 1 if saved, -1 if lost."""
 
-    judgement: Comparison
+    judgement: TrialComparison
     row: int
     change: int
     margin: float
 
 
-def find_changed(judgements: Sequence[Comparison]) -> list[ChangedClip]:
+def find_changed(judgements: Sequence[TrialComparison]) -> list[ChangedClip]:
     """Return the clips that changed, those first that did so in most seeds and by most.
 
     Every judgement must have a gate.
@@ -99,7 +99,7 @@ def choose(changed: Iterable[ChangedClip], count: int) -> tuple[list[ChangedClip
     return saved[:n_saved], lost[: count - n_saved]
 
 
-def _changes(one: Comparison) -> list[_Change]:
+def _changes(one: TrialComparison) -> list[_Change]:
     labels = one.scores.labels
     right = {name: correct_predictions(one.fused[name], labels) for name in (GATING, BASELINE)}
     change = right[GATING].astype(int) - right[BASELINE]
@@ -214,7 +214,7 @@ def _image(rgb: UInt8, kind: str, sample: Sample) -> Image:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
+class ClipPrediction:
     """A class that something predicts for a clip: its probability in per cent, and is it right."""
 
     name: str
@@ -230,7 +230,7 @@ class ClipCard:
     label: str
     seeds: str
     images: ClipImages | None
-    predictions: list[tuple[str, Prediction]]
+    predictions: list[tuple[str, ClipPrediction]]
     weights: str
 
 
@@ -284,13 +284,15 @@ def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
     )
 
 
-def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...]) -> Prediction:
+def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...]) -> ClipPrediction:
     probabilities = softmax(scores[None])[0]
     best = int(probabilities.argmax())
-    return Prediction(name=classes[best], percent=percent(float(probabilities[best]), 0), right=best == label)
+    return ClipPrediction(
+        name=classes[best], percent=percent(float(probabilities[best]), 0), right=best == label
+    )
 
 
-def _weights(judgement: Comparison, row: int) -> str:
+def _weights(judgement: TrialComparison, row: int) -> str:
     gates = judgement.scores.gates
     if gates is None:
         return "not kept"

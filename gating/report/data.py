@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gating.config import BASELINE, GATING
 from gating.errors import ScoresError
-from gating.evaluation.comparison import Comparison, FusionRow, Gain, fusion_rows, gains, pooled
+from gating.evaluation.comparison import FusionRow, Gain, TrialComparison, fusion_rows, gains, pooled
 from gating.evaluation.results import read_comparisons
 from gating.models.gate import FLOW
 from gating.run_folder import RunContext, read_context
@@ -32,7 +32,7 @@ class Evidence:
     Attributes
     ----------
     context : RunContext
-    judgements : sequence of Comparison
+    judgements : sequence of TrialComparison
         One a trial, all of the same classes.
     rows : dict of str to FusionRow
         The table of fusions.
@@ -41,7 +41,7 @@ class Evidence:
     """
 
     context: RunContext
-    judgements: Sequence[Comparison]
+    judgements: Sequence[TrialComparison]
     rows: dict[str, FusionRow]
     gains: list[Gain]
 
@@ -103,7 +103,7 @@ def read_evidence(out: Path) -> Evidence:
     )
 
 
-def paired_tests(judgements: Sequence[Comparison]) -> list[McNemar]:
+def paired_tests(judgements: Sequence[TrialComparison]) -> list[McNemar]:
     """Return McNemar's test of the gate (first) against the best fixed weights, one a split and seed.
 
     Seeds are not stacked: their predictions for one clip depend on each other.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gating.evaluation.comparison import Comparison, Gain
+from gating.evaluation.comparison import Gain, TrialComparison
 
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -76,7 +76,7 @@ def verdict(gain: Gain) -> str:
     )
 
 
-def preference(judgements: Sequence[Comparison]) -> str:
+def preference(judgements: Sequence[TrialComparison]) -> str:
     """Return what the validation clips prefer, which is what `predict` follows."""
     prefer = sum(one.prefers_gate for one in judgements)
     if prefer == len(judgements):

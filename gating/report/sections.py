@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowkit._version import __version__
 from gating.config import BASELINE, GATING, ORACLE
-from gating.evaluation.comparison import Comparison, FusionRow, Gain
+from gating.evaluation.comparison import FusionRow, Gain, TrialComparison
 from gating.fusions import Kind, in_order, kind_of, probabilities_of
 from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
@@ -344,7 +344,7 @@ def trials(evidence: Evidence) -> Trials:
     return Trials(rows=[_trial_row(one) for one in judgements], scrolls=len(judgements) > _FEW_TRIALS)
 
 
-def _trial_row(one: Comparison) -> TrialRow:
+def _trial_row(one: TrialComparison) -> TrialRow:
     accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
     numbers = (
         one.seed,

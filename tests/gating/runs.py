@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.evaluation.comparison import Comparison, SplitKind
+from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.judge import judge
 from gating.evaluation.results import results_json, write_comparison
 from gating.evaluation.scores import ClipScores
@@ -66,7 +66,7 @@ def made_comparison(
     seed: int = 0,
     names: Sequence[str] = CHEAP,
     gate: bool = True,
-) -> Comparison:
+) -> TrialComparison:
     held = [f"held/{k}" for k in range(6 * len(classes))]
     return judge(
         made_scores(ids, classes, seed=3 * seed, gate=gate),
@@ -80,7 +80,7 @@ def made_comparison(
     )
 
 
-def write_run(out: Path, judgements: Sequence[Comparison], **context: object) -> Path:
+def write_run(out: Path, judgements: Sequence[TrialComparison], **context: object) -> Path:
     """Write a run's folder as the trainer leaves it."""
     for one in judgements:
         trial = out / f"{one.split}-{one.part}" / f"seed{one.seed}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gating.evaluation.comparison import Comparison, Gain, fusion_rows, gains
+from gating.evaluation.comparison import Gain, TrialComparison, fusion_rows, gains
 from gating.report.charts import cell_px, histogram, interval, matrix, reliability, signed_bar
 from gating.report.clips import choose, find_changed
 from gating.report.data import Evidence, class_gains, confusion_data, flow_fractions, paired_tests
@@ -31,7 +31,7 @@ MINUS = "\N{MINUS SIGN}"
 
 def answering(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
-) -> Comparison:
+) -> TrialComparison:
     """A judgement whose gate and best fixed weights are right as given."""
     one = made_comparison([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
     labels = one.scores.labels
@@ -44,7 +44,7 @@ def answering(
     )
 
 
-def evidence_of(*judgements: Comparison) -> Evidence:
+def evidence_of(*judgements: TrialComparison) -> Evidence:
     return Evidence(
         context=None,  # type: ignore[arg-type]  # not read by these parts
         judgements=judgements,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.rawframes.lists import Entry, Split, list_files, read_splits
+from flowkit.rawframes.lists import ListedClip, ListSplit, list_files, read_splits
 from tests.rawframes.conftest import MakeStore, contents, run_export
 
 ENTRIES = {
-    name: Entry(video_id=name, n_frames=5 + k, n_flow=4 + k, label=k)
+    name: ListedClip(video_id=name, n_frames=5 + k, n_flow=4 + k, label=k)
     for k, name in enumerate(["run/a", "walk/b"])
 }
 
@@ -24,7 +24,7 @@ def write_split(tmp_path: Path, text: str, name: str = "one.csv") -> Path:
 
 
 def test_lists_have_directory_count_and_label() -> None:
-    split = Split(name="one", subsets={"train": ("walk/b",), "test": ("run/a",)})
+    split = ListSplit(name="one", subsets={"train": ("walk/b",), "test": ("run/a",)})
     texts, notes = list_files([split], ENTRIES, ["run", "walk"], prefix="")
     assert texts["one/rgb_train.txt"] == "walk/b 6 1\n"
     assert texts["one/flow_train.txt"] == "walk/b 5 1\n"
@@ -42,8 +42,8 @@ def test_a_prefix_stands_before_each_directory() -> None:
 def test_each_fold_is_the_test_set_once(tmp_path: Path) -> None:
     store = write_split(tmp_path, "id,fold,group\na,0,g1\nb,1,g2\nc,1,g2\n")
     assert read_splits(store) == [
-        Split(name="one-fold0", subsets={"train": ("b", "c"), "test": ("a",)}),
-        Split(name="one-fold1", subsets={"train": ("a",), "test": ("b", "c")}),
+        ListSplit(name="one-fold0", subsets={"train": ("b", "c"), "test": ("a",)}),
+        ListSplit(name="one-fold1", subsets={"train": ("a",), "test": ("b", "c")}),
     ]
 
 
@@ -59,8 +59,8 @@ def test_a_split_without_its_columns_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_clips_that_lists_cannot_hold_are_said_to_be_left_out() -> None:
     entries = {
-        "a b": Entry(video_id="a b", n_frames=2, n_flow=1, label=0),
-        "c": Entry(video_id="c", n_frames=2, n_flow=1, label=None),
+        "a b": ListedClip(video_id="a b", n_frames=2, n_flow=1, label=0),
+        "c": ListedClip(video_id="c", n_frames=2, n_flow=1, label=None),
     }
     texts, notes = list_files([], entries, ["x"], prefix="")
     assert texts["all/rgb_all.txt"] == ""
@@ -69,7 +69,7 @@ def test_clips_that_lists_cannot_hold_are_said_to_be_left_out() -> None:
 
 
 def test_ids_of_a_split_that_are_not_there_are_counted() -> None:
-    split = Split(name="one", subsets={"train": ("walk/b", "gone")})
+    split = ListSplit(name="one", subsets={"train": ("walk/b", "gone")})
     _, notes = list_files([split], ENTRIES, [], prefix="")
     assert notes == ["1 of 2 clips of split one, subset train, are not among the exported ones"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowkit.store.codecs.codec import FlowCodec
 
 
-class Entry(NamedTuple):
+class CodecEntry(NamedTuple):
     """A codec's line in the registry."""
 
     home: str
@@ -29,10 +29,10 @@ class Entry(NamedTuple):
     """Whether it holds flow within the `bound_px` of a store's options; to others that says nothing."""
 
 
-FLOW_CODECS: dict[str, Entry] = {
-    "i8": Entry("flowkit.store.codecs.scaled:FieldScaleCodec", "scaled per field, clips nothing"),
-    "i16": Entry("flowkit.store.codecs.scaled:FixedStepCodec", "1/64 px"),
-    "jpeg": Entry("flowkit.store.codecs.jpeg:JpegCodec", "TSN's and denseflow's bytes", bounded=True),
+FLOW_CODECS: dict[str, CodecEntry] = {
+    "i8": CodecEntry("flowkit.store.codecs.scaled:FieldScaleCodec", "scaled per field, clips nothing"),
+    "i16": CodecEntry("flowkit.store.codecs.scaled:FixedStepCodec", "1/64 px"),
+    "jpeg": CodecEntry("flowkit.store.codecs.jpeg:JpegCodec", "TSN's and denseflow's bytes", bounded=True),
 }
 """Every codec by its name: that of a store's options and of `--flow-codec`."""
 

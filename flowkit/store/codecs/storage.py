@@ -3,7 +3,7 @@
 `ChunkStorage`  one deflated chunk a field: what plain h5py reads as one array of codes.
 `FlatStorage`   byte strings end to end, with offsets: JPEGs, of flow or of frames.
 
-Nothing here imports h5py: groups are given, and readers hand out what they hold as a `Source`.
+Nothing here imports h5py: groups are given, and readers hand out what they hold as a `FieldSource`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Pieces(Protocol):
         """Yield several in the order asked, each held to its CRC."""
 
 
-class Source(Protocol):
+class FieldSource(Protocol):
     """One flow field of a video, or its frames, as a reader finds it."""
 
     def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
@@ -116,7 +116,7 @@ class Storage(abc.ABC):
         """Create the datasets of items of (height, width) in a video's group; `folder` is for spools."""
 
     @abc.abstractmethod
-    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+    def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the pieces of `count` items of (height, width)."""
 
     @abc.abstractmethod
@@ -167,7 +167,7 @@ class ChunkStorage(Storage):
         )
         return _ChunkWriter(group, name, dataset)
 
-    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+    def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the chunks and the scales of a field."""
         return Opened(source.chunks(self.dtype, (count, 2, *size)), source.scales(count))
 
@@ -217,7 +217,7 @@ class FlatStorage(Storage):
         """Open a spool in `folder`; the datasets are written at the end."""
         return _FlatWriter(group, name, self, folder)
 
-    def open(self, source: Source, *, count: int, size: tuple[int, int]) -> Opened:
+    def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the byte strings."""
         raw_bytes = self.bytes_a_pixel * size[0] * size[1]
         return Opened(source.flat(self.suffix, self.pieces_per_item * count, raw_bytes), None)

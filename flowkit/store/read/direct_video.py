@@ -23,7 +23,7 @@ from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import checked_hdf5
 from flowkit.store.addresses import DTYPES, FRAME, ROWS_CRC, address_names, row_crc, storage_of
 from flowkit.store.codecs.deflate import has_libdeflate
-from flowkit.store.codecs.storage import Pieces, Source
+from flowkit.store.codecs.storage import FieldSource, Pieces
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
@@ -232,10 +232,10 @@ class DirectVideo(StoredVideo):
         """Time of each frame, float64 (n_frames,), seconds."""
         return self._through_hdf5().pts
 
-    def _frame_source(self) -> Source:
+    def _frame_source(self) -> FieldSource:
         return self._field_source(FRAME)
 
-    def _field_source(self, name: str) -> Source:
+    def _field_source(self, name: str) -> FieldSource:
         kinds = storage_of(name, self.options).index_arrays
         arrays = {kind: self._ranges[f"{name}_{kind}"] for kind in kinds}
         where = f"{name} of {self.extent.video_id!r} in {self._file.name}"

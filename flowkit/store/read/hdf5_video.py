@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
 from flowkit.store import checked_hdf5
-from flowkit.store.codecs.storage import Pieces, Source
+from flowkit.store.codecs.storage import FieldSource, Pieces
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
@@ -146,8 +146,8 @@ class Hdf5Video(StoredVideo):
         """Return how many pairs of a flow field have bytes; fewer after a write that failed."""
         return self.options.codec.storage.count_stored(self.group, name)
 
-    def _frame_source(self) -> Source:
+    def _frame_source(self) -> FieldSource:
         return _Hdf5Source(self.group, "frames", check=self._check)
 
-    def _field_source(self, name: str) -> Source:
+    def _field_source(self, name: str) -> FieldSource:
         return _Hdf5Source(self.group, name, check=self._check)

@@ -19,7 +19,7 @@ from flowkit.errors import ClipRangeError, StoreCorruptError, StoreFormatError
 from flowkit.store.codecs import deflate
 from flowkit.store.codecs.codec import FlowCodec
 from flowkit.store.codecs.jpeg import decode_sized
-from flowkit.store.codecs.storage import FRAMES, EncodedFlow, Pieces, Source
+from flowkit.store.codecs.storage import FRAMES, EncodedFlow, FieldSource, Pieces
 from flowkit.store.record import MAX_SIDE, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
 
@@ -43,7 +43,7 @@ class FlowField:
         (height, width) of the field.
     """
 
-    def __init__(self, codec: FlowCodec, source: Source, *, count: int, size: tuple[int, int]) -> None:
+    def __init__(self, codec: FlowCodec, source: FieldSource, *, count: int, size: tuple[int, int]) -> None:
         self.codec = codec
         self._pieces, scales = codec.storage.open(source, count=count, size=size)
         self._per_pair = codec.storage.pieces_per_item
@@ -126,11 +126,11 @@ class StoredVideo(abc.ABC):
         """Time of each frame, float64 (n_frames,), seconds."""
 
     @abc.abstractmethod
-    def _frame_source(self) -> Source:
+    def _frame_source(self) -> FieldSource:
         """Return what there is of the frames."""
 
     @abc.abstractmethod
-    def _field_source(self, name: str) -> Source:
+    def _field_source(self, name: str) -> FieldSource:
         """Return what there is of a flow field that the store has."""
 
     @property

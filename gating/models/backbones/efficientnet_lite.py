@@ -39,7 +39,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stage:
+class BlockStage:
     """Blocks of one width: the first has the stride, the others none and a shortcut."""
 
     repeats: int
@@ -49,14 +49,14 @@ class Stage:
     channels: int
 
 
-STAGES: tuple[Stage, ...] = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+STAGES: tuple[BlockStage, ...] = (
+    BlockStage(1, 3, 1, 1, 16),
+    BlockStage(2, 3, 2, 6, 24),
+    BlockStage(2, 5, 2, 6, 40),
+    BlockStage(3, 3, 2, 6, 80),
+    BlockStage(3, 5, 1, 6, 112),
+    BlockStage(4, 5, 2, 6, 192),
+    BlockStage(1, 3, 1, 6, 320),
 )
 STEM, HEAD = 32, 1280
 
@@ -64,7 +64,7 @@ STEM, HEAD = 32, 1280
 class InvertedResidual(nn.Module):
     """Expand 1x1, depthwise, project 1x1, with a shortcut where shapes allow it."""
 
-    def __init__(self, channels_in: int, stage: Stage, stride: int) -> None:
+    def __init__(self, channels_in: int, stage: BlockStage, stride: int) -> None:
         super().__init__()
         inner = channels_in * stage.expand
         if stage.expand != 1:

@@ -11,7 +11,7 @@ import pytest
 
 from flowkit.errors import InvalidParameterError
 from gating.config import GATING
-from gating.evaluation.comparison import Comparison, fusion_rows, gains, pooled
+from gating.evaluation.comparison import TrialComparison, fusion_rows, gains, pooled
 from tests.gating.runs import made_comparison
 
 CLASSES = ("up", "down", "still")
@@ -36,7 +36,7 @@ def test_gates_that_are_both_zero_count_as_fallbacks() -> None:
     assert changed.fallbacks == 5
 
 
-def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> Comparison:
+def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> TrialComparison:
     """A judgement whose gate is right as told and whose every other fusion is always wrong."""
     one = made_comparison([f"{split}{part}{k}" for k in range(len(right))], CLASSES, split=split, part=part)
     labels = one.scores.labels

@@ -10,7 +10,7 @@ import pytest
 
 from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
-from gating.evaluation.comparison import Comparison
+from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.judge import judge
 from gating.evaluation.scores import ClipScores
 from tests.gating.runs import made_scores
@@ -25,7 +25,7 @@ def clips(count: int, prefix: str = "c") -> list[str]:
 
 def judged(
     test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
-) -> Comparison:
+) -> TrialComparison:
     return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
 
 

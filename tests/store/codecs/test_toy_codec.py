@@ -30,7 +30,7 @@ from flowkit.frames import pair_indices, to_grey
 from flowkit.quantize import Quantized, Quantizer, largest_px, quantize_u8
 from flowkit.rawframes.export import run
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.store.codecs import FLOW_CODECS, Entry
+from flowkit.store.codecs import FLOW_CODECS, CodecEntry
 from flowkit.store.codecs.codec import ChunkCodec, FlowForm
 from flowkit.store.codecs.storage import ChunkStorage
 from flowkit.store.read.store import open_store
@@ -75,7 +75,7 @@ class HalfCodec(ChunkCodec):
         return HalfFloats()
 
 
-ENTRY = Entry(f"{__name__}:HalfCodec", "float16")
+ENTRY = CodecEntry(f"{__name__}:HalfCodec", "float16")
 
 
 def _in_worker(function: Callable[[Any, Worker], Any], task: Any, worker: Worker) -> Any:
