@@ -25,8 +25,7 @@ from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
-from flowkit.tvl1.backend import Solver
-from flowkit.tvl1.codes_solver import codes_solver
+from flowkit.tvl1.engine import Solver, codes_solver
 from flowkit.typing import UInt8
 from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 

@@ -29,7 +29,8 @@ from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import Solver, choose_backend
+from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.engine import Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
 

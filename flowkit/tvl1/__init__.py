@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from flowkit.tvl1.backend import BackendChoice, Solver, available_backends, choose_backend
+    from flowkit.tvl1.backend import BackendChoice, available_backends, choose_backend
+    from flowkit.tvl1.engine import Solver
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
 
 _HOMES = {
     "BackendChoice": "flowkit.tvl1.backend",
     "PRESETS": "flowkit.tvl1.params",
-    "Solver": "flowkit.tvl1.backend",
+    "Solver": "flowkit.tvl1.engine",
     "TVL1Params": "flowkit.tvl1.params",
     "available_backends": "flowkit.tvl1.backend",
     "choose_backend": "flowkit.tvl1.backend",

@@ -1,4 +1,4 @@
-"""Which engine computes TV-L1: what each must offer, which one is taken, and why.
+"""The choice of the engine that computes TV-L1, and why it was taken.
 
 An engine is a module with a function ``load(params) -> Solver`` that raises
 BackendUnavailableError where the engine cannot run here, and BackendError where it cannot
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from flowkit.errors import BackendError, BackendUnavailableError
+from flowkit.tvl1.engine import Solver
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.validate import check_choice
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
 
 BackendName = Literal["auto", "cuda", "cpu", "opencv", "reference"]
 
@@ -31,47 +28,6 @@ ENGINES: dict[str, str] = {
 
 AUTO_ORDER = ("cuda", "cpu", "opencv")
 """What "auto" tries, the fastest first; the reference twin is never a fallback."""
-
-
-class Solver(Protocol):
-    """One engine, ready for one set of parameters."""
-
-    @property
-    def name(self) -> str:
-        """The backend's name: "opencv", "cpu", "cuda" or "reference"."""
-
-    @property
-    def device(self) -> str:
-        """Where it computes: "cpu", or the name of the GPU."""
-
-    @property
-    def version(self) -> str:
-        """Version of what does the work, as the store keeps it."""
-
-    @property
-    def deviations(self) -> tuple[str, ...]:
-        """Where it departs from the parameters it was given; empty where it honours all."""
-
-    @property
-    def pairs_per_call(self) -> int:
-        """How many pairs of consecutive frames one `flow_batch` is best given."""
-
-    def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
-        """Compute the flow of many pairs among the frames.
-
-        Parameters
-        ----------
-        frames : array, (n, H, W), uint8 or float32 in [0, 255]
-        pairs : int array, (m, 2)
-            Rows (k, l): the flow from frame k to frame l.
-        threads : int
-            Pairs in work at once; the result does not depend on it.
-
-        Returns
-        -------
-        float32 array, (m, 2, H, W)
-            u to the right, then v downwards; px.
-        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

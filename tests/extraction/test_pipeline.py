@@ -16,10 +16,10 @@ from flowkit.extraction.sources import VideoSource
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
 from flowkit.store.codecs import flow_codec
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.tvl1.backend import Solver, choose_backend
-from flowkit.tvl1.codes import FlowCodes
+from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.engine import FlowCodes, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from tests import clips

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.quantize import Quantizer
-from flowkit.tvl1.codes import FlowCodes
+from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import FLOATS, Answer, SharedMemory, Wanted, connect

@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import FlowkitError
-from flowkit.tvl1.backend import Solver, load_backend
-from flowkit.tvl1.codes import FlowCodes
-from flowkit.tvl1.codes_solver import codes_solver
+from flowkit.tvl1.backend import load_backend
+from flowkit.tvl1.engine import FlowCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import FLOATS, Answer, MappedMemory, Wanted
 

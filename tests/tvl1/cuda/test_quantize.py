@@ -12,11 +12,11 @@ from flowkit.quantize import (
     Quantizer,
 )
 from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
-from flowkit.tvl1.codes import FlowCodes
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
+from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.params import TVL1Params
 from tests.codes import rules
 from tests.tvl1.emulation.emulator import COMPILER

@@ -14,8 +14,7 @@ from flowkit.errors import BackendError, BackendUnavailableError, InvalidParamet
 from flowkit.quantize import BoundedRange, Quantizer
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1.backend import choose_backend
-from flowkit.tvl1.codes import FlowCodes
-from flowkit.tvl1.codes_solver import codes_solver
+from flowkit.tvl1.engine import FlowCodes, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from flowkit.tvl1.server.server import Mixer, Request, mixed

@@ -8,10 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.store.codecs.scaled import FIELD_SCALE
-from flowkit.tvl1.backend import Solver, choose_backend
-from flowkit.tvl1.codes import FlowCodes
-from flowkit.tvl1.codes_solver import HostCodes, codes_solver
+from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.engine import FlowCodes, HostCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from tests.codes import rules
 

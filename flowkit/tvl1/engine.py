@@ -1,0 +1,154 @@
+"""The interface of an engine: flow of many pairs as floats, or as the codes of a quantiser.
+
+An engine that quantises where it computes is a `CodesSolver`: a quarter of the bytes leave the GPU
+then, and the extraction asks every engine for codes. `codes_solver` makes one of any other engine,
+by way of floats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flowkit.quantize import Quantizer
+from flowkit.typing import Flow
+
+
+class Solver(Protocol):
+    """One engine, ready for one set of parameters."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name: "opencv", "cpu", "cuda" or "reference"."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", or the name of the GPU."""
+
+    @property
+    def version(self) -> str:
+        """Version of what does the work, as the store keeps it."""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Where it departs from the parameters it was given; empty where it honours all."""
+
+    @property
+    def pairs_per_call(self) -> int:
+        """How many pairs of consecutive frames one `flow_batch` is best given."""
+
+    def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
+        """Compute the flow of many pairs among the frames.
+
+        Parameters
+        ----------
+        frames : array, (n, H, W), uint8 or float32 in [0, 255]
+        pairs : int array, (m, 2)
+            Rows (k, l): the flow from frame k to frame l.
+        threads : int
+            Pairs in work at once; the result does not depend on it.
+
+        Returns
+        -------
+        float32 array, (m, 2, H, W)
+            u to the right, then v downwards; px.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FlowCodes:
+    """The codes of many flows, and what belongs to each.
+
+    Attributes
+    ----------
+    codes : array of the quantiser's dtype, (m, 2, H, W)
+        u, then v.
+    largest_px : float32 array, (m,)
+        Largest absolute component of each flow, px.
+    clipped : int32 array, (m,)
+        Components of each flow that the code cannot hold.
+    seconds : mapping
+        Seconds that each stage took, all pairs together; only stages that the engine can tell
+        apart. "upload", "solve" and "download" of batches that a GPU has in work side by side
+        overlap.
+    """
+
+    codes: NDArray[Any]
+    largest_px: NDArray[np.float32]
+    clipped: NDArray[np.int32]
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
+    """Quantise many flows on the host, pair by pair; without `seconds`.
+
+    Parameters
+    ----------
+    flows : float32 array, (m, 2, H, W)
+        px.
+    quantizer : Quantizer
+
+    Raises
+    ------
+    InvalidParameterError
+        A flow is not finite.
+    """
+    codes = np.empty(flows.shape, quantizer.dtype)
+    largest, clipped = np.zeros(len(flows), np.float32), np.zeros(len(flows), np.int32)
+    for k in range(len(flows)):
+        flow: Flow = flows[k]
+        codes[k], largest[k], clipped[k] = quantizer.quantize(flow)
+    return FlowCodes(codes=codes, largest_px=largest, clipped=clipped)
+
+
+@runtime_checkable
+class CodesSolver(Protocol):
+    """An engine that quantises what it computes."""
+
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
+        """Compute as `Solver.flow_batch` does, and return codes instead of floats.
+
+        Parameters
+        ----------
+        frames, pairs : arrays
+            As for `Solver.flow_batch`.
+        quantizer : Quantizer
+            Makes the codes; an engine may do its work elsewhere, bit for bit.
+
+        Raises
+        ------
+        InvalidParameterError
+            A flow is not finite.
+        """
+
+
+class HostCodes:
+    """A `CodesSolver` for an engine that gives floats: quantised on the host, pair by pair.
+
+    Parameters
+    ----------
+    solver : Solver
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
+        """Compute and quantise; as `CodesSolver.codes_batch`."""
+        began = time.perf_counter()
+        flows = self._solver.flow_batch(frames, pairs)
+        solved = time.perf_counter()
+        made = quantize_flows(flows, quantizer)
+        # Quantising is the first half of encoding, on the same core.
+        seconds = {"solve": solved - began, "encode": time.perf_counter() - solved}
+        return dataclasses.replace(made, seconds=seconds)
+
+
+def codes_solver(solver: Solver) -> CodesSolver:
+    """Return what gives a solver's flow as codes: the solver itself where it can."""
+    return solver if isinstance(solver, CodesSolver) else HostCodes(solver)
