@@ -10,12 +10,9 @@ import dataclasses
 import math
 from typing import Literal
 
-from flowkit.validate import check_at_least, check_positive, check_range
-from flowkit.validate import check_choice as check_choice
-from flowkit.validate import check_that as check_that
+from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
 Modality = Literal["rgb", "flow"]
-Backbone = Literal["bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small"]
 Combine = Literal["concat", "height", "sum"]
 Activation = Literal["relu", "softmax", "sigmoid"]
 Placement = Literal["consensus", "snippet"]
@@ -25,7 +22,14 @@ Variant = Literal["A", "B"]
 Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "steps", "cosine"]
 
-BACKBONES: tuple[Backbone, ...] = ("bn_inception", "resnet18", "resnet50", "efficientnet_lite0", "small")
+BACKBONES: dict[str, str] = {
+    "bn_inception": "gating.models.backbones.bn_inception:BNInception",
+    "resnet18": "gating.models.backbones.resnet:ResNet18",
+    "resnet50": "gating.models.backbones.resnet:ResNet50",
+    "efficientnet_lite0": "gating.models.backbones.efficientnet_lite:EfficientNetLite0",
+    "small": "gating.models.backbones.small:SmallNet",
+}
+"""`module:class` of each backbone, loaded when one is built."""
 
 # TSN's own: the spatial stream overfits more than the temporal one.
 TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
@@ -61,7 +65,7 @@ class StreamConfig:
 
     modality: Modality
     num_classes: int
-    backbone: Backbone = "bn_inception"
+    backbone: str = "bn_inception"
     stack: int = 5
     dropout: float | None = None
     partial_bn: bool = True
@@ -260,7 +264,7 @@ class Schedule:
 
 
 # For each preset: backbone, augmentation and gate, as functions of the number of classes.
-STREAM_PRESETS: dict[str, Backbone] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+STREAM_PRESETS: dict[str, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
 
 AUGMENT_PRESETS: dict[str, AugmentConfig] = {
     # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.

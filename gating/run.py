@@ -20,7 +20,8 @@ from flowkit._version import __version__
 from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
-from gating.config import GATING, check_choice
+from flowkit.validate import check_choice
+from gating.config import GATING
 from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment

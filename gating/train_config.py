@@ -10,17 +10,15 @@ import dataclasses
 from typing import Any, Literal
 
 from flowkit.datasets.sampling import Short
+from flowkit.validate import check_choice, check_that
 from gating.config import (
     AUGMENT_PRESETS,
     STREAM_PRESETS,
     AugmentConfig,
-    Backbone,
     GateConfig,
     Modality,
     Schedule,
     StreamConfig,
-    check_choice,
-    check_that,
     gate_preset,
 )
 
@@ -80,7 +78,7 @@ class TrainConfig:
     """
 
     preset: str = "tsn"
-    backbone: Backbone = "bn_inception"
+    backbone: str = "bn_inception"
     rgb_weights: str | None = "imagenet"
     flow_weights: str | None = "imagenet"
     rgb_dropout: float | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gating.config import BASELINE, GATING, ORACLE, check_choice
+from flowkit.validate import check_choice
+from gating.config import BASELINE, GATING, ORACLE
 from gating.fusions.base import Fusion, FusionData, Kind, Scores, softmax
 from gating.fusions.fixed import FixedWeights, Oracle, Search, tsn_weights
 from gating.fusions.gating import Gating

@@ -11,7 +11,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from gating.config import StreamConfig, check_choice
+from flowkit.validate import check_choice
+from gating.config import StreamConfig
 from gating.errors import WeightsError
 from gating.models import weights
 from gating.models.backbones import build_backbone

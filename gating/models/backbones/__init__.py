@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 
-from gating.config import BACKBONES, check_choice
+from flowkit.validate import check_choice
+from gating.config import BACKBONES
 from gating.models.backbones.backbone import Backbone, InputSpec
-from gating.models.backbones.bn_inception import BNInception
-from gating.models.backbones.efficientnet_lite import EfficientNetLite0
-from gating.models.backbones.resnet import ResNet18, ResNet50
-from gating.models.backbones.small import SmallNet
 
 __all__ = ["Backbone", "InputSpec", "build_backbone"]
-
-_CLASSES: dict[str, Callable[[int], Backbone]] = {
-    "bn_inception": BNInception,
-    "resnet18": ResNet18,
-    "resnet50": ResNet50,
-    "efficientnet_lite0": EfficientNetLite0,
-    "small": SmallNet,
-}
 
 
 def build_backbone(name: str, in_channels: int = 3) -> Backbone:
@@ -31,4 +20,6 @@ def build_backbone(name: str, in_channels: int = 3) -> Backbone:
         `name` is not one of `gating.config.BACKBONES`.
     """
     check_choice("backbone", name, BACKBONES)
-    return _CLASSES[name](in_channels)
+    module, _, kind = BACKBONES[name].partition(":")
+    backbone: Backbone = getattr(importlib.import_module(module), kind)(in_channels)
+    return backbone

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from gating.config import check_choice
+from flowkit.validate import check_choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
