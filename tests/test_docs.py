@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import flowkit
+import flowkit_cli
 from flowkit import jobs
 from flowkit.errors import NoSpaceError, VideoError
 from flowkit.rawframes import export, importer
@@ -126,3 +127,24 @@ def test_pages_link_to_what_is_there() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_layout_in_the_architecture_page_is_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    block = page.partition("<!-- layout -->\n```\n")[2].partition("```")[0]
+    listed: dict[str, set[str]] = {}
+    for line in block.splitlines():
+        if not line.startswith(" "):
+            folder = listed.setdefault(line.split()[0].rstrip("/"), set())
+        else:
+            # Names of modules stand before two spaces and what is said of them.
+            folder |= set(line.strip().partition("  ")[0].split())
+    tree = {
+        str(init.parent.relative_to(ROOT)): {path.stem for path in init.parent.glob("*.py")}
+        - {"__init__", "__main__"}
+        for package in ("flowkit", "gating", "cli")
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    commands = {f"{name}_" if name == "import" else name for name in flowkit_cli.COMMANDS}
+    tree["cli"] -= commands
+    assert listed == tree
