@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import flowkit  # noqa: E402  (from this checkout)
 from benchmarks.record import write_result  # noqa: E402
-from tests import clips  # noqa: E402
+from tests.make import clips  # noqa: E402
 
 CALLS = "write,pwrite64,ftruncate,fsync,rename,unlink"
 

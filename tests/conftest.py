@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import clips
+from tests.make import clips
 
 ROOT = Path(__file__).resolve().parent.parent
 

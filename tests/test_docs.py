@@ -16,8 +16,8 @@ import flowkit_cli
 from flowkit import jobs
 from flowkit.errors import NoSpaceError, VideoError
 from flowkit.rawframes import export, importer
-from tests import clips
-from tests.small import run
+from tests.make import clips
+from tests.make.small import run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/read.md")

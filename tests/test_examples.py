@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 import flowkit
 import flowkit_cli
 from flowkit.datasets import list_splits
-from tests import clips
+from tests.make import clips
 
 PAGE = (Path(__file__).resolve().parent.parent / "examples" / "ucf101.md").read_text()
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import flowkit
-from tests import clips
+from tests.make import clips
 
 HERE = Path(__file__).resolve().parent / "faults"
 SAMPLES = 10

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowkit.errors import InvalidParameterError
 from flowkit.frames import Frame, ResizeRule, pair_indices, resample, resize, to_grey
-from tests.clips import moving_texture
+from tests.make.clips import moving_texture
 
 PICTURE = moving_texture(1, height=61, width=83)[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, JpegError
-from tests.clips import moving_texture
+from tests.make.clips import moving_texture
 
 PICTURE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
 

@@ -14,7 +14,7 @@ from flowkit import quantize
 from flowkit.errors import InvalidParameterError
 from flowkit.quantize import BoundedRange, FieldScale, FixedStep
 from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
-from tests.codes import field_codes
+from tests.make.codes import field_codes
 
 Flow = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import flowkit
-from tests import clips
+from tests.make import clips
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = (

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flowkit_cli.compare import command
-from tests import stores
+from tests.make import stores
 
 
 def run(*words: object) -> Result:

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 
 from flowkit_cli.fusion_table import print_table
 from gating.evaluation.results import results_json
-from tests import clips, labelled
-from tests.gating.finished import FinishedRun, train_run
-from tests.gating.runs import made_comparison
+from tests.make import clips, labelled
+from tests.make.finished_runs import FinishedRun, train_run
+from tests.make.scores import made_comparison
 
 CLASSES = ("run", "jump")
 

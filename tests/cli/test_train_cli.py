@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests import labelled
 from tests.cli.test_commands import command_line
+from tests.make import labelled
 
 QUICK = (
     *("--preset", "tiny", "--segments", "2", "--stack", "2", "--size", "32", "--gate-data", "holdout"),

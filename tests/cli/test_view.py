@@ -18,7 +18,7 @@ from flowkit.tvl1.flow import tvl1_flow
 from flowkit.tvl1.params import PRESETS
 from flowkit.view.canvas import read_rgb, write_image
 from flowkit_cli import flow, view
-from tests import clips, stores
+from tests.make import clips, stores
 
 
 @pytest.fixture

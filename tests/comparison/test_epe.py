@@ -7,8 +7,8 @@ import pytest
 
 from flowkit.comparison.epe import Tally, codes_changed
 from flowkit.errors import InputError
-from tests import stores
-from tests.codes import field_codes
+from tests.make import stores
+from tests.make.codes import field_codes
 
 
 def test_equal_fields_are_no_apart() -> None:

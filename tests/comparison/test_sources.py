@@ -10,7 +10,7 @@ from flowkit.comparison.sources import FileSource, FolderSource, StoreSource, fi
 from flowkit.errors import InputError, InvalidParameterError, StoreNotFoundError
 from flowkit.flo import write_flo
 from flowkit.quantize import quantize_u8
-from tests import stores
+from tests.make import stores
 
 
 def write_planes(folder: Path, flow: stores.Flow, names: tuple[str, str], *, first: int = 1) -> None:

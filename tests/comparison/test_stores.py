@@ -10,7 +10,7 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.flo import write_flo
 from flowkit.view.canvas import read_rgb
 from flowkit.view.panels import contrast, write_worst
-from tests import stores
+from tests.make import stores
 
 
 def config(a: Path, b: Path, **settings: object) -> CompareConfig:

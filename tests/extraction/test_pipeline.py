@@ -22,8 +22,8 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.engine import FlowCodes, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
-from tests import clips
-from tests.small import NATIVE, SMALL, run, still_mkv
+from tests.make import clips
+from tests.make.small import NATIVE, SMALL, run, still_mkv
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 

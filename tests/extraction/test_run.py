@@ -25,8 +25,8 @@ from flowkit.jobs import Progress
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.server.client import ServerConfig
-from tests import clips
-from tests.small import SMALL, run, still_mkv
+from tests.make import clips
+from tests.make.small import SMALL, run, still_mkv
 
 
 @pytest.fixture(autouse=True)

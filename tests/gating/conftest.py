@@ -29,9 +29,9 @@ def one_thread_one_seed() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def labelled_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of the store of `tests.labelled`; not to be written to, nor its splits."""
+    """Path of the store of `tests.make.labelled`; not to be written to, nor its splits."""
     pytest.importorskip("torch")
-    from tests import labelled
+    from tests.make import labelled
 
     return labelled.make_store(tmp_path_factory.mktemp("labelled"))
 

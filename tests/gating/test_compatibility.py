@@ -25,7 +25,7 @@ from flowkit.tvl1.params import TVL1Params, resolve_params
 from gating.compatibility import check_store_fits, extract_config, extract_options
 from gating.errors import CheckpointError
 from gating.run_folder import TrialRecord
-from tests.labelled import quick
+from tests.make.labelled import quick
 
 Record = Callable[..., TrialRecord]
 

@@ -19,7 +19,7 @@ from gating.evaluation.scores import ClipScores, load_scores
 from gating.load import choose_fusion, load_networks, unfinished_stages
 from gating.run_folder import BEST, read_trial, scores_path
 from gating.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.gating.finished import FinishedRun, prefer, train_run
+from tests.make.finished_runs import FinishedRun, prefer, train_run
 
 CPU = torch.device("cpu")
 

@@ -27,8 +27,8 @@ from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.scores import load_scores
 from gating.prediction import Prediction, PredictOptions, predict
 from gating.run_folder import RECORD, scores_path
-from tests import clips, small
-from tests.gating.finished import FinishedRun, prefer, train_run
+from tests.make import clips, small
+from tests.make.finished_runs import FinishedRun, prefer, train_run
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pytest
 from flowkit.errors import InvalidParameterError
 from gating.errors import ScoresError
 from gating.report import newest_run, write_report
-from tests import clips, small
-from tests.gating.runs import CHEAP, made_comparison, write_run
+from tests.make import clips, small
+from tests.make.scores import CHEAP, made_comparison, write_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'\u2028{{ 7 * 7 }}{% raw %}"
 CLASSES = ("up", "down", HOSTILE)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from flowkit_cli.report import command
 from gating.errors import ScoresError
-from tests.gating.runs import made_comparison, write_run
+from tests.make.scores import made_comparison, write_run
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from gating.report.format import (
     verdict,
 )
 from gating.statistics import calibration
-from tests.gating.runs import made_comparison
+from tests.make.scores import made_comparison
 
 CLASSES = ("up", "down")
 MINUS = "\N{MINUS SIGN}"

@@ -23,7 +23,7 @@ from gating.evaluation.scores import ClipScores, load_scores
 from gating.rescoring import EvalOptions, evaluate
 from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
 from gating.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.gating.finished import FinishedRun, train_run
+from tests.make.finished_runs import FinishedRun, train_run
 
 PARTS = ("test", "validation", "fit")
 

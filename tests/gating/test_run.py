@@ -30,7 +30,7 @@ from gating.run import RunOptions, plan, train
 from gating.run_folder import scores_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
-from tests.labelled import five_folds, quick
+from tests.make.labelled import five_folds, quick
 
 
 def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from flowkit.executor import InlineExecutor
 from flowkit.store.write.pack import finalize
-from tests import clips
+from tests.make import clips
 from tests.rawframes.conftest import make_options, run_export, write_clip
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"

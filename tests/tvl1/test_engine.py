@@ -12,7 +12,7 @@ from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.engine import FlowCodes, HostCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
-from tests.codes import rules
+from tests.make.codes import rules
 
 FRAMES, PAIRS = np.zeros((2, 9, 11), np.uint8), np.array([[0, 1], [1, 0], [0, 0]])
 

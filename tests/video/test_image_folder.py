@@ -10,8 +10,8 @@ from flowkit.errors import DecodeError, UnopenableError
 from flowkit.video import reader as video
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.reader import DecodeReport
-from tests import clips
-from tests.clips import UInt8
+from tests.make import clips
+from tests.make.clips import UInt8
 
 FRAMES = clips.moving_texture(12)
 

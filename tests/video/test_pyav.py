@@ -15,7 +15,7 @@ from flowkit.errors import NoVideoStreamError, UnopenableError
 from flowkit.video import pyav as video_av
 from flowkit.video import reader as video
 from flowkit.video.pyav import _BestTimes
-from tests import clips
+from tests.make import clips
 
 
 def chosen(pairs: Sequence[tuple[int | None, int | None]], *, prefer_dts: bool = False) -> list[int | None]:

@@ -18,8 +18,8 @@ from flowkit.errors import (
 )
 from flowkit.video import reader as video
 from flowkit.video.reader import DecodeReport, VideoInfo
-from tests import clips
-from tests.clips import UInt8
+from tests.make import clips
+from tests.make.clips import UInt8
 
 FRAMES = clips.moving_texture(12)
 

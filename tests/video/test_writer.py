@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, VideoError
 from flowkit.video.writer import write_film
-from tests import clips
+from tests.make import clips
 
 
 def read_back(path: Path) -> tuple[list[NDArray[np.uint8]], float]:

@@ -9,7 +9,7 @@ import pytest
 import flowkit
 from flowkit.errors import ClipNotFoundError, ClipRangeError
 from flowkit.view.footage import Footage
-from tests import stores
+from tests.make import stores
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 import flowkit
 from flowkit.view.motion import EDGES_PX, find_cuts, measure_motion
-from tests import stores
+from tests.make import stores
 
 
 def test_steady_flow_is_measured_exactly(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from flowkit.store.record import Failure
 from flowkit.view.motion import EDGES_PX
 from flowkit.view.page import timeline, write_page
 from flowkit.view.summary import SummaryConfig, VideoSummary, config_for, summarise
-from tests import stores
+from tests.make import stores
 
 HOSTILE = '</script><img src=x onerror=alert(1)>&amp;"\u2028{{ 7 * 7 }}{% raw %}'
 

@@ -11,7 +11,7 @@ import flowkit
 from flowkit.view.footage import Footage
 from flowkit.view.panels import film, strip
 from flowkit.view.wheel import LEGEND_WIDTH, flow_to_rgb
-from tests import stores
+from tests.make import stores
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from gating.data.loader import ClipLoader, InputBatch, LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup
 from gating.models.backbones.backbone import IMAGENET_INPUT
-from tests import clips, small
-from tests.labelled import five_folds, quick
+from tests.make import clips, small
+from tests.make.labelled import five_folds, quick
 
 CPU = torch.device("cpu")
 CONFIG = quick()

@@ -16,8 +16,8 @@ from flowkit.store.read.store import Store
 from gating.data.partition import TrialData, plan_trial
 from gating.train_config import GateData
 from gating.training.checkpoint import differences
-from tests import small
-from tests.labelled import five_folds, quick
+from tests.make import small
+from tests.make.labelled import five_folds, quick
 
 
 def planned(store: Store, gate_data: GateData, **changes: object) -> TrialData:

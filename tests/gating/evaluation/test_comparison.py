@@ -12,7 +12,7 @@ import pytest
 from flowkit.errors import InvalidParameterError
 from gating.config import GATING
 from gating.evaluation.comparison import TrialComparison, fusion_rows, gains, pooled
-from tests.gating.runs import made_comparison
+from tests.make.scores import made_comparison
 
 CLASSES = ("up", "down", "still")
 

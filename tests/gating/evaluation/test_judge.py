@@ -13,7 +13,7 @@ from gating.errors import ScoresError
 from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.judge import judge
 from gating.evaluation.scores import ClipScores
-from tests.gating.runs import made_scores
+from tests.make.scores import made_scores
 
 CLASSES = ("up", "down", "still")
 LEARNED = ("search", "global", "per-class", "stack", "features", "oracle")

@@ -14,7 +14,7 @@ from gating.errors import ScoresError
 from gating.evaluation.results import read_comparison, read_comparisons, results_json, write_comparison
 from gating.run_folder import COMPARISON
 from gating.statistics import top1
-from tests.gating.runs import CHEAP, made_comparison, write_run
+from tests.make.scores import CHEAP, made_comparison, write_run
 
 CLASSES = ("up", "down", "still")
 IDS = [f"clip{k}" for k in range(12)]

@@ -11,7 +11,7 @@ import pytest
 
 from gating.errors import ScoresError
 from gating.evaluation.scores import ClipScores, load_scores
-from tests.gating.runs import made_scores
+from tests.make.scores import made_scores
 
 IDS = ("a/1", "b/2", "<c>&'\"/3", "d/\u00e4")
 

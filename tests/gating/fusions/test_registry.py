@@ -31,7 +31,7 @@ from gating.fusions import (
 from gating.fusions.gating import Gating
 from gating.report import write_report
 from gating.statistics import calibration
-from tests.gating.runs import CHEAP, made_scores, write_run
+from tests.make.scores import CHEAP, made_scores, write_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 CLASSES = ("up", "down", "still")

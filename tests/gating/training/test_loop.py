@@ -33,7 +33,7 @@ from gating.train_config import TrainConfig
 from gating.training.checkpoint import load_checkpoint
 from gating.training.loop import StopRequest, Trainer
 from gating.training.tasks import GateTask, Stage, StreamTask
-from tests.labelled import five_folds, quick
+from tests.make.labelled import five_folds, quick
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -368,7 +368,7 @@ import torch
 import flowkit
 from gating.distributed import join_process_group
 from tests.gating.training.test_loop import freeze_statistics, stream_trainer
-from tests.labelled import quick
+from tests.make.labelled import quick
 
 torch.set_num_threads(1)
 with flowkit.open(sys.argv[1]) as store, join_process_group("cpu") as process_group:

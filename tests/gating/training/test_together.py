@@ -18,7 +18,7 @@ from gating.data.augment import draw_crops, flow_codes, flow_input, rgb_input
 from gating.models.gate import GatingConvNet, fuse, gate_loss
 from gating.models.streams import Stream, check_same_features
 from gating.training.optimizer import parameter_groups
-from tests.small import run
+from tests.make.small import run
 
 MODALITIES: tuple[Modality, Modality] = ("flow", "rgb")
 

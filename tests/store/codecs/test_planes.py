@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from flowkit.quantize import quantize_u8
 from flowkit.store.codecs import flow_codec
 from flowkit.store.codecs.scaled import FIXED_STEP
-from tests.codes import field_codes
+from tests.make.codes import field_codes
 
 NARROW, WIDE = flow_codec("i8"), flow_codec("i16")
 

@@ -37,8 +37,8 @@ from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.backend import choose_backend
 from flowkit.typing import Flow
-from tests import clips
-from tests.small import SMALL
+from tests.make import clips
+from tests.make.small import SMALL
 
 NAME = "half"
 LIMIT = float(np.finfo(np.float16).max)

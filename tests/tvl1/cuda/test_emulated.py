@@ -16,7 +16,7 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from flowkit.tvl1.reference.steps import centered_gradient, linearise, median_5x5
-from tests.codes import field_codes
+from tests.make.codes import field_codes
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 

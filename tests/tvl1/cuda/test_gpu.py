@@ -32,7 +32,7 @@ from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.streams import STAGES
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
-from tests.codes import field_codes, rules
+from tests.make.codes import field_codes, rules
 
 Waves = Callable[..., NDArray[np.float32]]
 

@@ -18,7 +18,7 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.params import TVL1Params
-from tests.codes import rules
+from tests.make.codes import rules
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 

@@ -19,7 +19,7 @@ from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from flowkit.tvl1.server.server import Mixer, Request, mixed
 from flowkit.tvl1.server.shared_memory import FLOATS, Wanted
-from tests.codes import rules
+from tests.make.codes import rules
 
 PARAMS = TVL1Params(warps=2, iterations=20)
 ENGINE = choose_backend("auto", PARAMS).solver

@@ -15,7 +15,7 @@ from gating.data.loader import LoaderConfig
 from gating.run import RunOptions, train
 from gating.run_folder import COMPARISON
 from gating.train_config import TrainConfig
-from tests.labelled import five_folds, quick
+from tests.make.labelled import five_folds, quick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

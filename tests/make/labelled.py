@@ -9,7 +9,7 @@ from flowkit.datasets import Split, groups_by_pattern, k_fold
 from flowkit.store.read.store import Store
 from flowkit.synth import SynthConfig, make_dataset
 from gating.train_config import TrainConfig, train_preset
-from tests.small import run
+from tests.make.small import run
 
 CLASSES = 2
 CLIPS = 10

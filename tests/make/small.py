@@ -11,7 +11,7 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import ExtractReport, extract
 from flowkit.extraction.sources import find_sources
 from flowkit.frames import ResizeRule
-from tests import clips
+from tests.make import clips
 
 NATIVE = ResizeRule(mode="native")
 SMALL = ExtractConfig(resize=NATIVE, jobs=1)
