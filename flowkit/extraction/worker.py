@@ -10,8 +10,9 @@ from typing import Self
 
 from flowkit.executor import Worker
 from flowkit.extraction.pipeline import Decoded, Item, Pipeline, PipelineConfig
+from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import VideoOutcome, fingerprint
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.codecs.storage import EncodedFlow

@@ -11,8 +11,9 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.errors import JpegError, StoreCorruptError
 from flowkit.executor import Worker
+from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import VideoOutcome, fingerprint
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout

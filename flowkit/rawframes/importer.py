@@ -13,15 +13,9 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.executor import Executor
 from flowkit.extraction.config import DEFAULT_SHARD_BYTES
 from flowkit.extraction.lists import ListEntry
+from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, sources_of_list
-from flowkit.extraction.store_run import (
-    StoreSetup,
-    VideoOutcome,
-    check_options,
-    failed_video,
-    fill_store,
-    make_plan,
-)
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.folders import Pairing, find_folders, readings
 from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
