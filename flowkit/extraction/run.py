@@ -20,7 +20,8 @@ from flowkit.jobs import Progress, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
-from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
+from flowkit.tvl1.cuda.device import count_gpus
+from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.video.reader import default_decoder
 
 

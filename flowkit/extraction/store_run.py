@@ -9,10 +9,10 @@ from pathlib import Path
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
-from flowkit.store.write.parts_folder import PartsFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

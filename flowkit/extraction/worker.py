@@ -16,6 +16,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
     SolverRecord,
@@ -27,7 +28,6 @@ from flowkit.store.record import (
 )
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.engine import Solver

@@ -19,6 +19,7 @@ from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codecs.jpeg import jpeg_size
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
     FlowRange,
@@ -30,7 +31,6 @@ from flowkit.store.record import (
 )
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 IMPORTED = "imported"
 """Stands where a store names the preset, the engine and the resize rule of its own work."""

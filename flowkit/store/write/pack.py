@@ -15,10 +15,10 @@ from pathlib import Path
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store.inventory import Files, Inventory, read_part, survey, take_inventory
+from flowkit.store.parts_folder import PartsFolder, parts_path
 from flowkit.store.record import Failure, VideoRecord, check_id_set
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, PlannedFile, plan_pack
-from flowkit.store.write.parts_folder import PartsFolder, parts_path
 from flowkit.store.write.store_files import (
     Lists,
     link_or_copy,

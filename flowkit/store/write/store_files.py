@@ -17,10 +17,10 @@ import h5py
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store import addresses, checked_hdf5, index
+from flowkit.store.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.inventory import Files, Shard, shard_name
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, SHARDS, VIDEOS, StoreOptions
-from flowkit.store.write.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.write.pack_plan import Sources
 
 

@@ -24,8 +24,6 @@ from flowkit._version import __version__
 from flowkit.store.record import Attributes
 from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
 
-CHECKED_CHUNK = 4096
-
 
 class OutFile(io.RawIOBase):
     """A file for HDF5 to write to, which never fails; `check` raises what went wrong."""
