@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--run",
+    metavar="RUN",
     required=True,
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of a run, whose first finished trial predicts, or of a trial: RUN/SPLIT/seedN.",

@@ -54,7 +54,22 @@ def test_python_snippets_run(page: str, code: str, folder: Path) -> None:
     assert done.returncode == 0, f"{page}: {done.stderr}"
 
 
-def test_the_plain_snippet_gives_what_the_reader_gives(folder: Path) -> None:
+def test_every_page_with_snippets_has_some() -> None:
+    assert [page for page in PAGES if len(snippets(page, "python")) < 3] == []
+
+
+def test_the_training_snippet_imports_public_modules(folder: Path) -> None:
+    pytest.importorskip("torch")
+    (code,) = snippets("docs/train.md", "python")
+    imports = re.findall(r"^(?:from|import) .+$", code, re.MULTILINE)
+    assert len(imports) >= 2
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(imports)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_plain_snippet_gives_the_readers_flow(folder: Path) -> None:
     code = snippets("docs/read.md", "python")[0]
     assert "flowkit" not in code
     program = code + "\nimport sys, numpy\nnumpy.save('uv.npy', uv)\n"
