@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option(
     "--run",
     metavar="RUN",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
 ) -> None:
-    """Print the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
+    """Print the most probable classes of each clip; INPUT is a store, a video or a folder of videos.
 
     The gate predicts if it was better than the best fixed weights on the run's validation
     clips, else these do. Videos are first extracted with the options of the run's store, into a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="With --html: processes.  [default: one a core]"
 )
-def command(store: Path, video_id: str | None, **options: Any) -> None:
+def command(store: Path, video_id: str | None, **options: object) -> None:
     """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
 
     Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every image
