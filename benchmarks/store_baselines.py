@@ -193,17 +193,17 @@ def make_zarr(store: Store, root: Path) -> Reader:
     top = zarr.open_group(str(root), mode="w")
     for video_id in store:
         video, codes = store.stored_video(video_id), store[video_id].flow_codes()[0]
-        jpegs = [video.frames[k] for k in range(video.record.n_frames)]
+        pieces = [video.frames[k] for k in range(video.record.n_frames)]
         group = top.create_group(video_id)
         compressor = zarr.codecs.ZstdCodec(level=3)
         flow = group.create_array(
             "flow", shape=codes.shape, chunks=(1, *codes.shape[1:]), dtype="i1", compressors=compressor
         )
         flow[:] = codes
-        data = np.frombuffer(b"".join(jpegs), np.uint8)
+        data = np.frombuffer(b"".join(pieces), np.uint8)
         frames = group.create_array("frames", shape=data.shape, chunks=(32768,), dtype="u1", compressors=None)
         frames[:] = data
-        offsets = np.cumsum([0, *map(len, jpegs)])
+        offsets = np.cumsum([0, *map(len, pieces)])
         group.create_array("frames_offset", shape=offsets.shape, chunks=offsets.shape, dtype="i8")[:] = (
             offsets
         )
