@@ -1,4 +1,4 @@
-"""Measure how accurate each TV-L1 setting is, and what testing the stopping rule seldom costs.
+"""Measure the accuracy of each TV-L1 setting, and the cost of testing the stopping rule seldom.
 
 Run from the checkout: ``python -m benchmarks.accuracy``. It reads the Middlebury pairs
 RubberWhale and Venus under ``flow_gt`` of FLOWKIT_TEST_DATA (default: ../shared/data) and
@@ -12,14 +12,14 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 from flowkit.tvl1.opencv import OpenCVSolver
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
@@ -44,10 +44,10 @@ class Pair:
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    picture = cv2.imread(str(path))
-    if picture is None:
-        raise SystemExit(f"no picture {path}: set FLOWKIT_TEST_DATA to the folder that has flow_gt")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+    image = cv2.imread(str(path))
+    if image is None:
+        raise SystemExit(f"no image {path}: set FLOWKIT_TEST_DATA to the folder that has flow_gt")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def read_pair(folder: Path) -> Pair:
@@ -58,7 +58,7 @@ def read_pair(folder: Path) -> Pair:
     return Pair(I0=first, I1=second, true=np.where(np.abs(true) > UNKNOWN_PX, np.float32(np.nan), true))
 
 
-def average_end_point_error(flow: NDArray[Any], true: Flow) -> float:
+def average_end_point_error(flow: NDArray[np.floating], true: Flow) -> float:
     """Return the mean length of the error over the known pixels, px."""
     return float(np.nanmean(np.hypot(*(flow - true))))
 
@@ -88,7 +88,9 @@ def measure_cv2(pair: Pair, params: TVL1Params) -> dict[str, float]:
     return {"aee_px": average_end_point_error(flow, pair.true), "seconds": time.perf_counter() - start}
 
 
-def compare_check_every(pair: Pair, params: TVL1Params, *, seldom: Flow, seldom_row: Any) -> dict[str, float]:
+def compare_check_every(
+    pair: Pair, params: TVL1Params, *, seldom: Flow, seldom_row: Mapping[str, float]
+) -> dict[str, float]:
     """Compare testing each iteration with the flow that `params.check_every` gave."""
     often, row = measure_twin(pair, dataclasses.replace(params, check_every=1))
     difference = np.abs(seldom - often)
@@ -104,9 +106,9 @@ def compare_check_every(pair: Pair, params: TVL1Params, *, seldom: Flow, seldom_
     }
 
 
-def measure_pair(pair: Pair) -> dict[str, Any]:
+def measure_pair(pair: Pair) -> JsonObject:
     """Measure every preset of the twin, cv2's two settings, and the effect of check_every."""
-    found: dict[str, Any] = {"twin": {}, "cv2": {}, "check_every": {}}
+    found: JsonObject = {"twin": {}, "cv2": {}, "check_every": {}}
     for name, params in PRESETS.items():
         flow, row = measure_twin(pair, params)
         found["twin"][name] = row
@@ -122,7 +124,7 @@ def measure_pair(pair: Pair) -> dict[str, Any]:
 
 def main() -> None:
     data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data")) / "flow_gt"
-    report: dict[str, Any] = {"pairs": {}}
+    report: JsonObject = {"pairs": {}}
     for name in PAIRS:
         report["pairs"][name] = measure_pair(read_pair(data / name))
     target = write_result("accuracy", report)

@@ -1,4 +1,4 @@
-"""Two checkouts against each other: the store that they write, and in one interleaved run, A B B A, how fast.
+"""Two checkouts against each other: the store that they write and, interleaved A B B A, their speed.
 
     python -m benchmarks.bench_checkouts --base CHECKOUT [--new CHECKOUT] [--rounds 9] [--save NAME]
 
@@ -18,14 +18,13 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 
-# Reads what a training loop reads: 3 segments of 5 fields and a frame, of every clip, some epochs.
+# Reads as a training loop does: 3 segments of 5 fields and a frame, of every clip, some epochs.
 _READ = """
 import sys
 from flowkit.datasets import ClipSamples
@@ -91,7 +90,7 @@ class Checkout:
         return cpu, ended - began
 
 
-def compared(base: Checkout, new: Checkout, task: str, rounds: int) -> dict[str, Any]:
+def compared(base: Checkout, new: Checkout, task: str, rounds: int) -> JsonObject:
     """Return the times of a task in both, and the ratios of neighbouring runs."""
     times: dict[str, list[tuple[float, float]]] = {"base": [], "new": []}
     for each in (base, new):
@@ -100,7 +99,7 @@ def compared(base: Checkout, new: Checkout, task: str, rounds: int) -> dict[str,
         pair = [("base", base), ("new", new)]
         for name, checkout in pair if number % 2 == 0 else reversed(pair):
             times[name].append(getattr(checkout, task)())
-    found: dict[str, Any] = {"rounds": rounds}
+    found: JsonObject = {"rounds": rounds}
     for kind, of in (("cpu", 0), ("wall", 1)):
         mine = {name: [one[of] for one in values] for name, values in times.items()}
         ratios = sorted(new_s / base_s for base_s, new_s in zip(mine["base"], mine["new"], strict=True))
@@ -163,7 +162,7 @@ def main() -> None:
         for each in (base, new):
             each.extract()
         differing = store_differences(folder / "base" / "out.h5", folder / "new" / "out.h5")
-        found: dict[str, Any] = {"store, datasets and attributes that differ": sorted(differing)}
+        found: JsonObject = {"store, datasets and attributes that differ": sorted(differing)}
         found |= {task: compared(base, new, task, options.rounds) for task in options.tasks}
     print(json.dumps(found, indent=1))
     if options.save:

@@ -18,20 +18,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cuda_sections import SECTIONS
-from benchmarks.record import RESULTS, ROOT, circumstances
+from benchmarks.record import RESULTS, ROOT, JsonObject, circumstances
 from flowkit.tvl1.cuda.device import open_device
 
 SECTION_SECONDS = {"gate": 180}
 OTHER_SECTIONS_SECONDS = 90
 ALL_SECONDS = 470
 LEAST_SECONDS = 10
-"""What a section needs to get anywhere."""
+"""Least time in which a section gives a result."""
 
 
-def run_section(name: str, quick: bool, seconds_left: float) -> list[dict[str, Any]]:
+def run_section(name: str, quick: bool, seconds_left: float) -> list[JsonObject]:
     """Run a section in a process of its own; what it yielded before a failure is kept."""
     limit = int(min(SECTION_SECONDS.get(name, OTHER_SECTIONS_SECONDS), seconds_left))
     if limit < LEAST_SECONDS:
@@ -53,14 +52,14 @@ def run_section(name: str, quick: bool, seconds_left: float) -> list[dict[str, A
             status = f"stopped after {limit} s"
         out.seek(0)
         err.seek(0)
-        results: list[dict[str, Any]] = [json.loads(line) for line in out if line.startswith("{")]
+        results: list[JsonObject] = [json.loads(line) for line in out if line.startswith("{")]
         if status != 0:
             results.append({"failed": status, "stderr": err.read()[-3000:]})
     return results
 
 
-def where() -> dict[str, Any]:
-    """Return the circumstances, and the GPU; without git where the checkout has none."""
+def machine() -> JsonObject:
+    """Return the circumstances and the GPU; of a checkout without git the date alone."""
     device = open_device(0)
     runtime = device.cupy.cuda.runtime
     gpu = {
@@ -90,7 +89,7 @@ def main() -> None:
             print(json.dumps(result), flush=True)
         return
     ends = time.monotonic() + options.seconds
-    report: dict[str, Any] = {"circumstances": where()}
+    report: JsonObject = {"circumstances": machine()}
     path = Path(os.environ.get("OUT", RESULTS)) / "bench_cuda.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in options.sections.split(","):

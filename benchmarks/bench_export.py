@@ -1,8 +1,8 @@
 """Measure `export --layout tsn` on one core against cv2.imwrite of arrays that are ready.
 
-The rival only encodes and writes: its pictures are in memory, decoded and quantised. The export reads
+The baseline only encodes and writes: its images are in memory, decoded and quantised. The export reads
 a store, copies the frames' JPEGs and makes the flow's (codec i8), or copies these too (codec jpeg).
-Runs alternate; each writes the same pictures into a new folder. Import of the same folder is measured
+Runs alternate; each writes the same images into a new folder. Import of the same folder is measured
 beside it. Wall and processor time are both recorded: on a shared machine the latter is the steadier.
 
     python -m benchmarks.bench_export [VIDEO] [--frames 120] [--repeats 7]
@@ -20,14 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import flowkit
-from benchmarks.record import write_result
+from benchmarks.record import JsonObject, write_result
 from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
@@ -118,12 +117,12 @@ def make_store(path: Path, frames: UInt8, flow: Float, codec: str) -> Path:
     return path
 
 
-def measure(folder: Path, frames: UInt8, flow: Float, repeats: int) -> dict[str, Any]:
-    """Return frames a second of each contender, and its ratio to the rival of the same round."""
+def measure(folder: Path, frames: UInt8, flow: Float, repeats: int) -> JsonObject:
+    """Return frames a second of each contender, and its ratio to the baseline of the same round."""
     stores = {
         codec: make_store(folder / f"{codec}.h5", frames, flow, codec) for codec in ("i8", "i16", "jpeg")
     }
-    bgr = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in frames]
+    bgr = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), np.uint8) for frame in frames]
     planes = [quantize_u8(field, bound_px=20)[0] for field in flow]
     source = folder / "source"
     export_store(stores["jpeg"], source)
@@ -145,11 +144,11 @@ def make_export(store: Path) -> Callable[[Path], None]:
     return lambda dest: export_store(store, dest)
 
 
-def imwrite(bgr: list[Any], planes: list[UInt8], dest: Path) -> None:
+def imwrite(bgr: list[UInt8], planes: list[UInt8], dest: Path) -> None:
     folder = dest / "c" / "clip"
     folder.mkdir(parents=True)
-    for k, picture in enumerate(bgr, 1):
-        cv2.imwrite(f"{folder}/img_{k:05d}.jpg", picture)
+    for k, image in enumerate(bgr, 1):
+        cv2.imwrite(f"{folder}/img_{k:05d}.jpg", image)
     for k, (x, y) in enumerate(planes, 1):
         cv2.imwrite(f"{folder}/flow_x_{k:05d}.jpg", x)
         cv2.imwrite(f"{folder}/flow_y_{k:05d}.jpg", y)
@@ -177,8 +176,8 @@ def timed(contender: Callable[[Path], None], dest: Path) -> tuple[float, float]:
     return spent
 
 
-def summary(name: str, rounds: list[dict[str, tuple[float, float]]], frames: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def summary(name: str, rounds: list[dict[str, tuple[float, float]]], frames: int) -> JsonObject:
+    found: JsonObject = {}
     for at, clock in enumerate(("wall", "processor")):
         seconds = [turn[name][at] for turn in rounds]
         ratios = [turn["cv2.imwrite"][at] / turn[name][at] for turn in rounds]

@@ -2,11 +2,11 @@
 
     python -m benchmarks.bench_extract [--clips N] [--frames N] [--repeats N]
 
-The rival reads a clip with cv2.VideoCapture, computes DualTVL1 with its defaults for each pair
+The baseline reads a clip with cv2.VideoCapture, computes DualTVL1 with its defaults for each pair
 and writes the flow (bound 20) as pairs of JPEGs and the frames as JPEGs; one process a core, cv2
 with one thread in each. flowkit extracts the same files with its defaults (and once with
-`--preset opencv-cpu`, the rival's own parameters), frames and i8 flow into one store. Runs alternate;
-start-up of processes counts on both sides. The share of CPU time spent inside the solver is
+`--preset opencv-cpu`, the baseline's own parameters), frames and i8 flow into one store. Runs alternate;
+start-up of processes counts on both sides. The fraction of CPU time spent inside the solver is
 taken from one further run in one process.
 """
 
@@ -44,18 +44,18 @@ BOUND_PX = 20.0
 
 def cut_clips(folder: Path, count: int, frames: int) -> None:
     """Cut the real clip into `count` XviD clips of 320x240, going round where it ends."""
-    capture, pictures = cv2.VideoCapture(str(CLIP)), []
-    while (picture := capture.read()[1]) is not None:
-        pictures.append(picture)
+    capture, images = cv2.VideoCapture(str(CLIP)), []
+    while (image := capture.read()[1]) is not None:
+        images.append(image)
     fourcc = cv2.VideoWriter.fourcc(*"XVID")
     for k in range(count):
         writer = cv2.VideoWriter(str(folder / f"clip{k}.avi"), fourcc, 25, (320, 240))
         for i in range(k * frames, (k + 1) * frames):
-            writer.write(pictures[i % len(pictures)])
+            writer.write(images[i % len(images)])
         writer.release()
 
 
-def rival_clip(words: tuple[str, str]) -> int:
+def baseline_clip(words: tuple[str, str]) -> int:
     """Do one clip the plain way; return the number of pairs."""
     path, folder = words
     cv2.setNumThreads(1)
@@ -63,11 +63,11 @@ def rival_clip(words: tuple[str, str]) -> int:
     solver = cv2.optflow.createOptFlow_DualTVL1()
     capture, before, count = cv2.VideoCapture(path), None, 0
     while True:
-        ok, picture = capture.read()
+        ok, image = capture.read()
         if not ok:
             return count - 1
-        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        cv2.imwrite(f"{folder}/img_{count:05d}.jpg", picture)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        cv2.imwrite(f"{folder}/img_{count:05d}.jpg", image)
         if before is not None:
             flow = solver.calc(before, grey, np.zeros((*grey.shape, 2), np.float32))
             codes = np.clip(np.rint((flow + BOUND_PX) * (255 / (2 * BOUND_PX))), 0, 255).astype(np.uint8)
@@ -76,10 +76,10 @@ def rival_clip(words: tuple[str, str]) -> int:
         before, count = grey, count + 1
 
 
-def run_rival(videos: Path, out: Path) -> None:
+def run_baseline(videos: Path, out: Path) -> None:
     clips = sorted(videos.iterdir())
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(rival_clip, [(str(clip), str(out / clip.stem)) for clip in clips]))
+        list(pool.map(baseline_clip, [(str(clip), str(out / clip.stem)) for clip in clips]))
 
 
 def run_flowkit(videos: Path, out: Path, preset: str) -> None:
@@ -95,8 +95,8 @@ def timed(rows: list[float]) -> Iterator[None]:
     rows.append(time.perf_counter() - began)
 
 
-def solver_share(videos: Path, store: Path) -> dict[str, float]:
-    """CPU time of one whole extraction in this process, and the part of it inside the solver."""
+def solver_fraction(videos: Path, store: Path) -> dict[str, float]:
+    """Return the CPU time of one extraction in this process, and the part of it inside the solver."""
     inside = 0.0
 
     class Timed:
@@ -140,21 +140,21 @@ def main() -> None:
             with timed(rows["flowkit"]):
                 run_flowkit(folder / "videos", folder / f"a{k}", "opencv-cuda")
             with timed(rows["opencv script"]):
-                run_rival(folder / "videos", folder / f"b{k}")
+                run_baseline(folder / "videos", folder / f"b{k}")
             with timed(rows["flowkit opencv-cpu"]):
                 run_flowkit(folder / "videos", folder / f"c{k}", "opencv-cpu")
-        share = solver_share(folder / "videos", folder / "share.h5")
-    rival = statistics.median(rows["opencv script"])
+        solver = solver_fraction(folder / "videos", folder / "solver.h5")
+    baseline = statistics.median(rows["opencv script"])
     result = {
         "question": "frames/s of a whole extraction against a plain OpenCV script",
         "opencv": cv2.__version__,
         "frames": args.clips * args.frames,
         "seconds": rows,
-        "speedup": {name: rival / statistics.median(times) for name, times in rows.items()},
-        "solver": share,
+        "speedup": {name: baseline / statistics.median(times) for name, times in rows.items()},
+        "solver": solver,
     }
     path = write_result("extract", result)
-    print(json.dumps({"speedup": result["speedup"], "solver": share}, indent=1), path, file=sys.stdout)
+    print(json.dumps({"speedup": result["speedup"], "solver": solver}, indent=1), path, file=sys.stdout)
 
 
 if __name__ == "__main__":

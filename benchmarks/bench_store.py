@@ -1,10 +1,10 @@
-"""How fast clips come out of a store, beside other ways of keeping them.
+"""Measure the speed of reading clips from a store, against other formats.
 
     flowkit extract CLIPS/ clips.h5 --size 340x256
     python -m benchmarks.bench_store clips.h5 [--rounds 15]
 
 One segment is one RGB frame and five flow fields in a row; a request asks for three of one clip.
-Everything is read warm, in turn within each round, the same requests for all; rates are medians over
+Everything is read warm, in turn within each round, the same requests for all; speeds are medians over
 rounds of segments a second of CPU time (and of wall time), ratios medians of the rounds' own ratios.
 """
 
@@ -16,7 +16,7 @@ import importlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.record import write_result
-from benchmarks.store_rivals import (
+from benchmarks.record import JsonObject, write_result
+from benchmarks.store_baselines import (
     STACK,
     Reader,
     Request,
@@ -51,7 +51,7 @@ def draw(store: Store, count: int, seed: int) -> list[Request]:
     return [Request(k, tuple(rng.integers(rooms[k], size=SEGMENTS).tolist())) for k in chosen]
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
+def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Return wall and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
@@ -59,20 +59,20 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def measure(
-    readers: dict[str, Callable[[Sequence[Request]], Any]], store: Store, *, rounds: int, count: int
+    readers: Mapping[str, Callable[[Sequence[Request]], object]], store: Store, *, rounds: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Return segments a second, (wall, CPU), of each reader in each round."""
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for round_ in range(-1, rounds):
         requests = draw(store, count, seed=round_ + 1)
         names = list(readers)
-        np.random.default_rng(round_ + 1).shuffle(names)  # what one leaves in the caches meets each other
+        np.random.default_rng(round_ + 1).shuffle(names)  # so that each meets the caches of each other
         for name in names:
             read_all = readers[name]
             seconds = timed(functools.partial(read_all, requests))
             if round_ >= 0:  # the first one warms up
-                rates[name].append((SEGMENTS * count / seconds[0], SEGMENTS * count / seconds[1]))
-    return rates
+                speeds[name].append((SEGMENTS * count / seconds[0], SEGMENTS * count / seconds[1]))
+    return speeds
 
 
 def one_by_one(read: Reader) -> Callable[[Sequence[Request]], None]:
@@ -83,11 +83,13 @@ def one_by_one(read: Reader) -> Callable[[Sequence[Request]], None]:
     return read_all
 
 
-def summary(rates: dict[str, list[tuple[float, float]]], *, against: tuple[str, ...]) -> dict[str, Any]:
+def summary(speeds: dict[str, list[tuple[float, float]]], *, against: tuple[str, ...]) -> JsonObject:
     """Return medians, spreads and ratios to the faster of `against`."""
     rows = {}
-    base = np.array(max((rates[name] for name in against), key=lambda r: float(np.median(np.array(r)[:, 1]))))
-    for name, values in rates.items():
+    base = np.array(
+        max((speeds[name] for name in against), key=lambda r: float(np.median(np.array(r)[:, 1])))
+    )
+    for name, values in speeds.items():
         wall, cpu = np.array(values).T
         ratios = np.array(values) / base
         rows[name] = {
@@ -100,8 +102,8 @@ def summary(rates: dict[str, list[tuple[float, float]]], *, against: tuple[str, 
     return rows
 
 
-def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> dict[str, Any]:
-    """Return how two threads compare with one, in wall time and in CPU time."""
+def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> JsonObject:
+    """Return the speed of two threads relative to one, by wall time and by CPU time."""
     folders = read_jpegs(fetch_files(fetch_root), turbo, turbo_grey)
 
     def from_store(number: int) -> Callable[[Sequence[Request]], None]:
@@ -116,7 +118,7 @@ def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> dict[
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda request: folders(request) and None, requests))
 
-    rates = measure(
+    speeds = measure(
         {
             "one": from_store(1),
             "two": from_store(2),
@@ -127,9 +129,9 @@ def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> dict[
         rounds=rounds,
         count=3 * count,  # or the end counts, where one thread has nothing left to do
     )
-    wall, cpu = ({name: np.array(values)[:, k] for name, values in rates.items()} for k in range(2))
+    wall, cpu = ({name: np.array(values)[:, k] for name, values in speeds.items()} for k in range(2))
     return {
-        # What two free cores would give; on a loaded machine the wall time says little.
+        # What two free cores would give; on a loaded machine wall time means little.
         "store_by_cpu_time": round(2 * float(np.median(cpu["two"] / cpu["one"])), 3),
         "store": round(float(np.median(wall["two"] / wall["one"])), 3),
         "store_best_round": round(float(np.max(wall["two"] / wall["one"])), 3),
@@ -139,7 +141,7 @@ def threads(store: Store, fetch_root: Path, *, rounds: int, count: int) -> dict[
 
 
 class Folders:
-    """The rival's dataset: items as `ClipDataset` gives them, from JPEGs."""
+    """The baseline's dataset: items as `ClipDataset` gives them, from JPEGs."""
 
     def __init__(self, root: Path, requests: Sequence[Request]) -> None:
         self._root, self._requests = root, requests
@@ -147,22 +149,22 @@ class Folders:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> JsonObject:
         torch: Any = importlib.import_module("torch")
         rgb, flow = read_jpegs(fetch_files(self._root), turbo, turbo_grey)(self._requests[index])
         stacks = flow.reshape(SEGMENTS, 2 * STACK, *flow.shape[2:])
         return {"rgb": torch.from_numpy(rgb.transpose(0, 3, 1, 2)), "flow": torch.from_numpy(stacks)}
 
 
-def loaders(path: Path, folders: Path, *, rounds: int, count: int) -> dict[str, Any]:
-    """Return how DataLoader with two workers compares, store against folders."""
+def loaders(path: Path, folders: Path, *, rounds: int, count: int) -> JsonObject:
+    """Return the speed of a DataLoader with two workers, store relative to folders."""
     torch: Any = importlib.import_module("torch")
     from flowkit.datasets import ClipDataset, collate_clips
 
     torch.set_num_threads(1)
     with open_store(path) as store:
         requests = draw(store, count, seed=99)
-    rates: dict[str, list[float]] = {"flowkit": [], "folders": []}
+    speeds: dict[str, list[float]] = {"flowkit": [], "folders": []}
     ids = [request.video_id for request in requests]
     datasets = {
         "flowkit": ClipDataset(path, ids=ids, training=True, flow_form="codes"),
@@ -182,13 +184,13 @@ def loaders(path: Path, folders: Path, *, rounds: int, count: int) -> dict[str, 
         for name, loader in built.items():
             seconds = timed(lambda loader=loader: [None for _ in loader])[0]  # type: ignore[misc]
             if round_ >= 0:
-                rates[name].append(SEGMENTS * count / seconds)
-    ratio = np.array(rates["flowkit"]) / np.array(rates["folders"])
-    medians = {f"{name}_segments_per_second": round(float(np.median(r)), 1) for name, r in rates.items()}
+                speeds[name].append(SEGMENTS * count / seconds)
+    ratio = np.array(speeds["flowkit"]) / np.array(speeds["folders"])
+    medians = {f"{name}_segments_per_second": round(float(np.median(r)), 1) for name, r in speeds.items()}
     return {**medians, "ratio": round(float(np.median(ratio)), 3)}
 
 
-def sizes(path: Path, folders: Path) -> dict[str, Any]:
+def sizes(path: Path, folders: Path) -> JsonObject:
     """Return bytes of flow per pixel and field, and of the store beside those of the folders."""
     with open_store(path) as store:
         flow_bytes, components = 0, 0
@@ -236,19 +238,19 @@ def main() -> None:
         work = Path(name)
         readers = make_readers(asked.store, work)
         each = {reader: one_by_one(read) for reader, read in readers.items()}
-        rates = measure(each, store, rounds=asked.rounds, count=asked.count)
-        result: dict[str, Any] = {
+        speeds = measure(each, store, rounds=asked.rounds, count=asked.count)
+        result: JsonObject = {
             "clips": len(store),
             "segment": f"1 RGB frame + {STACK} flow fields, {SEGMENTS} of a clip",
-            "readers": summary(rates, against=FOLDERS),
+            "readers": summary(speeds, against=FOLDERS),
             "flow_difference_px": errors(readers, store),
             "threads_two_against_one": threads(
                 store, work / "folders", rounds=asked.rounds, count=asked.count
             ),
             "sizes": sizes(asked.store, work / "folders"),
         }
-        optional: dict[str, Callable[[], Any]] = {
-            "webdataset_segments_per_second": lambda: webdataset_rate(store, work, asked.rounds),
+        optional: dict[str, Callable[[], object]] = {
+            "webdataset_segments_per_second": lambda: webdataset_speed(store, work, asked.rounds),
             "dataloader_two_workers": lambda: loaders(
                 asked.store, work / "folders", rounds=max(3, asked.rounds // 3), count=240
             ),
@@ -261,7 +263,7 @@ def main() -> None:
     print(write_result("store", result).read_text())
 
 
-def webdataset_rate(store: Store, work: Path, rounds: int) -> float:
+def webdataset_speed(store: Store, work: Path, rounds: int) -> float:
     """Return segments a second from a tar that streams by: each clip once, all its bytes read."""
     rooms = {k: n - STACK for k, n in zip(store, store.column("n_flow"), strict=True) if n >= STACK}
     requests = [Request(k, tuple(min(s, room) for s in range(SEGMENTS))) for k, room in rooms.items()]

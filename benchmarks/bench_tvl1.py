@@ -21,13 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from benchmarks.accuracy import average_end_point_error
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 from benchmarks.tvl1_pairs import CLIPS, FLOW, GREY, GROUND_TRUTH, QUICK, Pair, clip_pairs, ground_truth_pair
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS
@@ -40,7 +40,7 @@ BARS = (
     ("accurate", "cv2"),
     ("opencv-cpu", "opencv-cpu avx2"),
 )
-"""Ours, and the rival whose time is divided by ours."""
+"""Ours, and the baseline whose time is divided by ours."""
 
 Solve = Callable[[GREY], FLOW]
 
@@ -57,7 +57,7 @@ def cv2_tvl1(*, cuda_like: bool) -> Solve:
     return solve
 
 
-def planar(flow: Any) -> FLOW:
+def planar(flow: ArrayLike) -> FLOW:
     return np.ascontiguousarray(np.moveaxis(np.asarray(flow, np.float32), -1, 0))
 
 
@@ -81,7 +81,7 @@ def contestants() -> dict[str, Solve]:
     return found
 
 
-def measure(pairs: Sequence[Pair], repeats: int) -> dict[str, Any]:
+def measure(pairs: Sequence[Pair], repeats: int) -> JsonObject:
     """Let every contestant solve every pair in turn, `repeats` times over."""
     entrants = contestants()
     taken: dict[str, list[list[tuple[float, float]]]] = {name: [[] for _ in pairs] for name in entrants}
@@ -104,14 +104,14 @@ def measure(pairs: Sequence[Pair], repeats: int) -> dict[str, Any]:
     return {"pairs": [pair.name for pair in pairs], "size": pairs[0].frames.shape[1:], "contestants": rows}
 
 
-def summarise(times: Sequence[Sequence[tuple[float, float]]]) -> dict[str, Any]:
-    """Medians of CPU and wall seconds of each pair, and their sums."""
+def summarise(times: Sequence[Sequence[tuple[float, float]]]) -> JsonObject:
+    """Return medians of CPU and wall seconds of each pair, and their sums."""
     cpu_s = [statistics.median(busy for busy, _ in of_pair) for of_pair in times]
     wall_s = [statistics.median(wall for _, wall in of_pair) for of_pair in times]
     return {"cpu_s": sum(cpu_s), "wall_s": sum(wall_s), "pair_cpu_s": cpu_s}
 
 
-def work_done(pairs: Sequence[Pair], preset: str, seconds: float) -> dict[str, Any]:
+def work_done(pairs: Sequence[Pair], preset: str, seconds: float) -> JsonObject:
     params = PRESETS[preset]
     areas = [h * w for h, w in level_sizes(pairs[0].frames.shape[1:], params)][::-1]
     solver = cpu.load(params)
@@ -123,8 +123,8 @@ def work_done(pairs: Sequence[Pair], preset: str, seconds: float) -> dict[str, A
     }
 
 
-def speedups(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Per bar and clip: the rival's time over ours, in all and pair by pair."""
+def speedups(groups: dict[str, JsonObject]) -> JsonObject:
+    """Return, per bar and clip, the baseline's time over ours, in all and pair by pair."""
     return {
         f"{ours} against {theirs}": {
             name: {
@@ -141,7 +141,7 @@ def speedups(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def relative_errors(groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def relative_errors(groups: dict[str, JsonObject]) -> dict[str, dict[str, float]]:
     return {
         name: {ours: rows[ours]["aee_px"] / rows[theirs]["aee_px"] for ours, theirs in BARS[:4]}
         for name, rows in ((name, group["contestants"]) for name, group in groups.items())
@@ -149,8 +149,8 @@ def relative_errors(groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, fl
     }
 
 
-def measure_threads(frames: GREY, repeats: int) -> dict[str, Any]:
-    """Wall time of 16 pairs with one thread and with two, in turn."""
+def measure_threads(frames: GREY, repeats: int) -> JsonObject:
+    """Return the wall time of 16 pairs with one thread and with two, in turn."""
     solver = cpu.load(PRESETS["opencv-cuda"])
     stack = np.stack([frames[k % 2] for k in range(17)])
     pairs = [[k, k + 1] for k in range(16)]
@@ -164,7 +164,7 @@ def measure_threads(frames: GREY, repeats: int) -> dict[str, Any]:
     return {"wall_s": seconds, "speedup": medians[1] / medians[2], "cores": os.cpu_count()}
 
 
-def measure_inner_loop() -> list[dict[str, Any]]:
+def measure_inner_loop() -> list[JsonObject]:
     """Compare the inner loop with what the divider and the multiply-add units allow.
 
     Per vector of pixels one iteration takes two square roots and one division, which the
@@ -193,7 +193,7 @@ def measure_inner_loop() -> list[dict[str, Any]]:
 
 
 def peak_memory_mib(preset: str, shape: tuple[int, int]) -> float:
-    """Peak resident memory that solving one pair adds to a fresh interpreter, MiB."""
+    """Return the peak resident memory that solving one pair adds to a fresh interpreter, MiB."""
     code = f"""
 import numpy as np
 from flowkit.tvl1 import cpu
@@ -212,7 +212,7 @@ print((peak_kib() - before) / 1024)
     return float(done.stdout)
 
 
-def print_group(name: str, group: dict[str, Any]) -> None:
+def print_group(name: str, group: JsonObject) -> None:
     print(f"\n{name}: {len(group['pairs'])} pair(s)", flush=True)
     for contestant, row in group["contestants"].items():
         error = f"AEE {row['aee_px']:.4f} px" if "aee_px" in row else ""
@@ -223,7 +223,7 @@ def print_group(name: str, group: dict[str, Any]) -> None:
         print(f"  {contestant:22} {milliseconds:9.1f} ms/pair  {error:15} {work}", flush=True)
 
 
-def measure_limits(frames: GREY, repeats: int) -> dict[str, Any]:
+def measure_limits(frames: GREY, repeats: int) -> JsonObject:
     return {
         "inner_loop": measure_inner_loop(),
         "threads": measure_threads(frames, repeats),
@@ -247,7 +247,7 @@ def main() -> None:
     work |= {name: clip_pairs(data / "videos", clip) for name, clip in clips.items()}
     limits = measure_limits(work[QUICK[0]][1].frames, options.repeats)
     print(json.dumps(limits, indent=1))
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, JsonObject] = {}
     for name, pairs in work.items():
         groups[name] = measure(pairs, options.repeats)
         print_group(name, groups[name])

@@ -1,4 +1,4 @@
-"""What one GPU can do at most, measured, and how busy it was: what a benchmark is held against."""
+"""Limits of one GPU, measured, and its utilisation: the references of a benchmark."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPEATS = 3
 SAMPLE_MILLISECONDS = 200
 
 FMA_KERNEL = """
-// Sixteen chains that wait for nobody: as many FFMA as a processor issues.
+// Sixteen independent chains: as many FFMA as a processor issues.
 extern "C" __global__ void fma_rate(float* out, int rounds, float x, float y)
 {
     float chain[16];
@@ -41,7 +41,7 @@ _THREADS = 256
 _BLOCKS_PER_PROCESSOR = 8
 
 
-def seconds_of(work: Callable[[], Any]) -> list[float]:
+def seconds_of(work: Callable[[], object]) -> list[float]:
     """Return the seconds of REPEATS runs after one to warm up, the device waited for."""
     cupy = open_device(0).cupy
     times = []
@@ -56,7 +56,7 @@ def seconds_of(work: Callable[[], Any]) -> list[float]:
 
 @functools.cache
 def instructions_per_second() -> float:
-    """Return how many single-precision instructions the GPU issues a second, lanes counted singly."""
+    """Return the single-precision instructions that the GPU issues a second, lanes counted singly."""
     device = open_device(0)
     with device.using():
         out = device.empty((device.processors * _BLOCKS_PER_PROCESSOR * _THREADS,), np.float32)
@@ -77,7 +77,7 @@ def _fma_kernel(device: CudaDevice) -> Any:
 
 @functools.cache
 def bytes_per_second() -> float:
-    """Return how many bytes a copy from device memory to device memory reads and writes a second."""
+    """Return the bytes that a copy within device memory reads and writes a second."""
     device = open_device(0)
     with device.using():
         a = device.zeros((1 << 30,), np.uint8)
@@ -87,8 +87,8 @@ def bytes_per_second() -> float:
 
 
 @contextlib.contextmanager
-def gpu_busy(shares: list[float]) -> Iterator[None]:
-    """Append, for each fifth of a second of a `with` block, the share of time a kernel was running.
+def gpu_busy(fractions: list[float]) -> Iterator[None]:
+    """Append, for each fifth of a second of a `with` block, the fraction of time a kernel was running.
 
     As nvidia-smi counts it, over its own sample period (1/6 s to 1 s). Nothing is appended where
     there is no nvidia-smi.
@@ -98,12 +98,12 @@ def gpu_busy(shares: list[float]) -> Iterator[None]:
         yield
         return
     query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([command, *query, f"--loop-ms={SAMPLE_MILLISECONDS}"], stdout=said)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen([command, *query, f"--loop-ms={SAMPLE_MILLISECONDS}"], stdout=output)
         try:
             yield
         finally:
             process.terminate()
             process.wait()
-            said.seek(0)
-            shares += [float(line) / 100 for line in said if line.strip().isdigit()]
+            output.seek(0)
+            fractions += [float(line) / 100 for line in output if line.strip().isdigit()]

@@ -14,15 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 from tests.tvl1.emulation.faults import CHECKS, SCHEDULES, Fault, fault_list, what_catches
 
 SECONDS_PER_FAULT = 300
 
 
-def examine(fault: Fault) -> dict[str, Any]:
+def examine(fault: Fault) -> JsonObject:
     """Run one fault's check under every schedule, in a process that may crash."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "tests.tvl1.emulation.faults", fault.name]
@@ -31,16 +30,16 @@ def examine(fault: Fault) -> dict[str, Any]:
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS_PER_FAULT
         )
     except subprocess.TimeoutExpired:
-        answers = ["error: no end within the time limit"]
+        verdicts = ["error: no end within the time limit"]
     else:
         crashed = f"error: the process ended with {done.returncode}"
-        answers = json.loads(done.stdout) if done.returncode == 0 else [crashed]
+        verdicts = json.loads(done.stdout) if done.returncode == 0 else [crashed]
     return {
         "fault": fault.name,
         "file": fault.file,
         "check": fault.check,
-        "answers": answers,
-        "caught": any(answers),
+        "answers": verdicts,
+        "caught": any(verdicts),
         "seconds": round(time.perf_counter() - start, 1),
     }
 
@@ -50,7 +49,7 @@ def main() -> None:
     # Each process compiles only what its fault touches.
     os.environ["FLOWKIT_EMULATION_DIR"] = tempfile.mkdtemp(prefix="flowkit-emulation-")
     clean = {check: [what_catches(None, check, s) for s in SCHEDULES] for check in CHECKS}
-    assert not any(any(answers) for answers in clean.values()), clean
+    assert not any(any(verdicts) for verdicts in clean.values()), clean
     workers = len(os.sched_getaffinity(0))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(examine, fault_list()))

@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cuda_limits import bytes_per_second, gpu_busy, instructions_per_second, seconds_of
-from benchmarks.record import ROOT
+from benchmarks.record import ROOT, JsonObject
 from flowkit.errors import BackendUnavailableError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import prepare, run, server_configs
@@ -52,7 +51,7 @@ TILES = {
 }
 
 
-def moving_pictures(size: tuple[int, int], count: int) -> NDArray[np.uint8]:
+def moving_images(size: tuple[int, int], count: int) -> NDArray[np.uint8]:
     """Return frames of a fractal texture that drifts, with a disc that goes the other way."""
     rng, (height, width) = np.random.default_rng(0), size
     fy, fx = np.fft.fftfreq(2 * height)[:, None], np.fft.rfftfreq(2 * width)[None]
@@ -63,8 +62,8 @@ def moving_pictures(size: tuple[int, int], count: int) -> NDArray[np.uint8]:
         shift = np.exp(2j * np.pi * np.stack([1.3 * k * fx - 0.7 * k * fy, -2.1 * k * fx + 0.9 * k * fy]))
         layers = np.fft.irfft2(spectrum * shift, (2 * height, 2 * width))[:, :height, :width]
         disc = np.hypot(y - height / 2, x - width / 2 - 2.1 * k % (width / 4)) < height / 4
-        picture = np.where(disc, layers[1], layers[0])
-        frames[k] = np.clip(128 + 45 * picture / picture.std(), 0, 255)
+        image = np.where(disc, layers[1], layers[0])
+        frames[k] = np.clip(128 + 45 * image / image.std(), 0, 255)
     return frames
 
 
@@ -81,7 +80,7 @@ GATE = [
 GATE_ENVIRONMENT = {"FLOWKIT_REQUIRE_CUDA": "1", "PYTHONPATH": str(ROOT)}
 
 
-def gate(quick: bool) -> Iterator[dict[str, Any]]:
+def gate(quick: bool) -> Iterator[JsonObject]:
     """Run the tests that are marked gpu; a skip for want of a GPU is a failure."""
     done = subprocess.run(
         [*GATE, *(["-k", "opencv or codes or kind"] if quick else [])],
@@ -94,7 +93,7 @@ def gate(quick: bool) -> Iterator[dict[str, Any]]:
     yield {"passed": done.returncode == 0, "output": done.stdout[-4000:] + done.stderr[-1000:]}
 
 
-def start(quick: bool) -> Iterator[dict[str, Any]]:
+def start(quick: bool) -> Iterator[JsonObject]:
     """Time the first pair with an empty kernel cache, and in a new process with a full one."""
     code = (
         "import time; start = time.perf_counter(); import numpy as np; from flowkit.tvl1 import cuda\n"
@@ -112,17 +111,17 @@ def start(quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def time_solver(
-    label: dict[str, Any],
+    label: JsonObject,
     params: TVL1Params,
     size: tuple[int, int],
     pairs: int,
     *,
     method: Method = "tile",
     tile: TileShape | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Time flow from frames on the device to flow on the device."""
     device, solver = open_device(0), cuda.load(params, method=method, tile=tile)
-    host = moving_pictures(size, min(pairs + 1, 33))
+    host = moving_images(size, min(pairs + 1, 33))
     rows = consecutive(pairs, len(host))
     with device.using():
         frames = device.cupy.asarray(host)
@@ -130,30 +129,30 @@ def time_solver(
     pixels = np.array([h * w for h, w in level_sizes(size, params)[::-1]])
     pixel_iterations = float((iterations.sum(axis=2) * pixels).sum(axis=1).mean())
     seconds = seconds_of(lambda: solver.flow_batch(frames, rows))
-    rate = pairs / statistics.median(seconds)
-    done = rate * pixel_iterations
-    shares = {
+    pairs_per_second = pairs / statistics.median(seconds)
+    done = pairs_per_second * pixel_iterations
+    fractions = {
         "share_of_issue_limit": done * INSTRUCTIONS_PER_PIXEL_ITERATION[method] / instructions_per_second()
     }
     if method in BYTES_PER_PIXEL_ITERATION:
-        shares["share_of_bandwidth"] = done * BYTES_PER_PIXEL_ITERATION[method] / bytes_per_second()
+        fractions["share_of_bandwidth"] = done * BYTES_PER_PIXEL_ITERATION[method] / bytes_per_second()
     return {
         **label,
         "pairs": pairs,
         "seconds": seconds,
-        "pairs_per_second": rate,
+        "pairs_per_second": pairs_per_second,
         "iterations_per_pair": float(iterations.sum(axis=(1, 2)).mean()),
         "pixel_iterations_per_second": done,
-        **shares,
+        **fractions,
     }
 
 
-def limits(quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure what the GPU can do at most; `share_of_...` below are of these."""
+def limits(quick: bool) -> Iterator[JsonObject]:
+    """Measure the limits of the GPU; `share_of_...` below are fractions of these."""
     yield {"instructions_per_second": instructions_per_second(), "bytes_per_second": bytes_per_second()}
 
 
-def kernels(quick: bool) -> Iterator[dict[str, Any]]:
+def kernels(quick: bool) -> Iterator[JsonObject]:
     """Time the default preset at each size, to convergence and with 300 iterations forced."""
     for name, size in list(SIZES.items())[: 1 if quick else None]:
         pairs = 256 if size[0] < 500 else 64
@@ -162,7 +161,7 @@ def kernels(quick: bool) -> Iterator[dict[str, Any]]:
             yield time_solver({"size": name, "stop": stop, "method": "tile"}, params, size, count)
 
 
-def clusters(quick: bool) -> Iterator[dict[str, Any]]:
+def clusters(quick: bool) -> Iterator[JsonObject]:
     """Time tiles against clusters, A B A B."""
     for stop, params in (("eps .01", PRESETS["opencv-cuda"]), ("forced 300", FORCED)):
         methods: tuple[Method, ...] = ("tile", "cluster") * (1 if quick else 2)
@@ -171,32 +170,32 @@ def clusters(quick: bool) -> Iterator[dict[str, Any]]:
             yield time_solver(label, params, SIZES["320x240"], 128, method=method)
 
 
-def presets(quick: bool) -> Iterator[dict[str, Any]]:
+def presets(quick: bool) -> Iterator[JsonObject]:
     """Time every preset at 320x240."""
     for name, params in list(PRESETS.items())[: 2 if quick else None]:
         yield time_solver({"preset": name}, params, SIZES["320x240"], 256)
 
 
-def batches(quick: bool) -> Iterator[dict[str, Any]]:
+def batches(quick: bool) -> Iterator[JsonObject]:
     """Time batches of one pair to hundreds."""
     for pairs in (1, 256) if quick else (1, 4, 16, 64, 128, 256):
         yield time_solver({"batch": pairs}, PRESETS["opencv-cuda"], SIZES["320x240"], pairs)
 
 
-def tiles(quick: bool) -> Iterator[dict[str, Any]]:
+def tiles(quick: bool) -> Iterator[JsonObject]:
     """Time shapes of tiles, with the same number of iterations for each."""
     for name, tile in list(TILES.items())[: 1 if quick else None]:
         params = dataclasses.replace(FORCED, iterations=100)
         yield time_solver({"tile": name}, params, SIZES["320x240"], 128, tile=tile)
 
 
-def stages(quick: bool) -> Iterator[dict[str, Any]]:
-    """Time the ways from the host: floats and codes back, and the copies alone."""
+def stages(quick: bool) -> Iterator[JsonObject]:
+    """Time host to host, with floats and with codes, and the copies alone."""
     device, pairs = open_device(0), 256 if quick else 1024
-    host = moving_pictures(SIZES["320x240"], 33)
+    host = moving_images(SIZES["320x240"], 33)
     rows = consecutive(pairs, len(host))
     solver = cuda.load(PRESETS["opencv-cuda"])
-    ways: dict[str, Callable[[], Any]] = {
+    ways: dict[str, Callable[[], object]] = {
         "host to host, floats": lambda: solver.flow_batch(host, rows),
         "host to host, i8": lambda: solver.codes_batch(host, rows, quantizer=FIELD_SCALE),
     }
@@ -208,18 +207,18 @@ def stages(quick: bool) -> Iterator[dict[str, Any]]:
     with device.using():
         array = device.empty((1 << 28,), np.uint8)
         pinned = device.pinned(array.shape, np.uint8)
-        copies: dict[str, Callable[[], Any]] = {
+        copies: dict[str, Callable[[], object]] = {
             "pinned to device": lambda: device.upload(pinned),
             "device to pinned": lambda: device.download_into(pinned, array),
         }
         for name, work in copies.items():
-            rate = array.nbytes / statistics.median(seconds_of(work))
-            yield {"copy": name, "gigabytes_per_second": rate / 1e9}
+            bytes_copied = array.nbytes / statistics.median(seconds_of(work))
+            yield {"copy": name, "gigabytes_per_second": bytes_copied / 1e9}
 
 
-def agreement(quick: bool) -> Iterator[dict[str, Any]]:
+def agreement(quick: bool) -> Iterator[JsonObject]:
     """Compare with the CPU engine, where it is built: i8 codes and iterations."""
-    host = moving_pictures(SIZES["320x240"], 5)
+    host = moving_images(SIZES["320x240"], 5)
     rows = consecutive(4, 5)
     for name, params in list(PRESETS.items())[: 1 if quick else None]:
         try:
@@ -243,19 +242,19 @@ def agreement(quick: bool) -> Iterator[dict[str, Any]]:
 def write_clips(folder: Path, *, clips: int, frames: int, copies: int) -> None:
     """Write XviD clips of 320x240 from other parts of one drift, each `copies` times."""
     (folder / "0").mkdir(parents=True)
-    pictures = moving_pictures(SIZES["320x240"], frames)
+    images = moving_images(SIZES["320x240"], frames)
     for k in range(clips):
         writer = cv2.VideoWriter(
             str(folder / "0" / f"{k}.avi"), cv2.VideoWriter.fourcc(*"XVID"), 25, (320, 240)
         )
-        for picture in np.roll(pictures, k * frames // clips, axis=0):
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
+        for image in np.roll(images, k * frames // clips, axis=0):
+            writer.write(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
         writer.release()
     for k in range(1, copies):
         shutil.copytree(folder / "0", folder / str(k))
 
 
-def extraction(quick: bool, backend: str = "cuda") -> Iterator[dict[str, Any]]:
+def extraction(quick: bool, backend: str = "cuda") -> Iterator[JsonObject]:
     """Extract clips from files, frames and i8 flow, with all cores: end to end."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -291,7 +290,7 @@ def extraction(quick: bool, backend: str = "cuda") -> Iterator[dict[str, Any]]:
 
 _IN_ORDER = (gate, limits, start, agreement, kernels, clusters, stages, extraction, batches, presets, tiles)
 
-SECTIONS: dict[str, Callable[[bool], Iterator[dict[str, Any]]]] = {
+SECTIONS: dict[str, Callable[[bool], Iterator[JsonObject]]] = {
     section.__name__: section for section in _IN_ORDER
 }
-"""What matters most comes before time runs out."""
+"""In order of importance: the last ones may run out of time."""

@@ -1,4 +1,4 @@
-"""What every raw result says of its making: hardware, versions, commit, date."""
+"""Circumstances of every raw result: hardware, versions, commit, date."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+JsonObject: TypeAlias = dict[str, Any]
+
 PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", "simplejpeg", "torch")
 
 
-def circumstances() -> dict[str, Any]:
-    """Return where, with what and when a result was made."""
+def circumstances() -> JsonObject:
+    """Return the machine, the versions, the commit and the date of a result."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -32,12 +34,12 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, result: Mapping[str, Any]) -> Path:
+def write_result(name: str, result: Mapping[str, object]) -> Path:
     """Write a result with its circumstances to benchmarks/results/<name>-<date>.json."""
-    where = circumstances()
-    path = RESULTS / f"{name}-{where['date'][:10]}.json"
+    made = circumstances()
+    path = RESULTS / f"{name}-{made['date'][:10]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"circumstances": where, **result}, indent=1) + "\n")
+    path.write_text(json.dumps({"circumstances": made, **result}, indent=1) + "\n")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Count how the code is cut: files and their sizes, who names what, and the files that one run passes.
+"""Count files, their sizes, the names in them, and the files that one run passes.
 
     python -m benchmarks.structure [--root CHECKOUT] [--trace] [--save]
 
@@ -21,9 +21,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 
 PACKAGES = ("flowkit", "gating", "cli")
 SMALL, LARGE = 30, 400
@@ -31,7 +30,7 @@ CODEC = re.compile(r"\b(?:i8|i16)\b")
 QUESTION = re.compile(r"(?:What|How|Which|Where|Whether|Who)\b")
 TELL = re.compile(r"\b(?:tell|tells|told)\b", re.IGNORECASE)
 RUN_FILES = {"trial.json", "results.json", "judgement.json", "fused.npz", "log.jsonl", "last.pt", "best.pt"}
-# The modules that hold an answer to these questions, in the old layout and in today's.
+# The modules that write atomically, in the old layout and in today's.
 ATOMIC = ("flowkit/store/commit.py", "flowkit/atomic.py")
 
 # Notes each file once, when the first of its functions is called, in this process and its workers.
@@ -62,7 +61,7 @@ def product_files(root: Path) -> dict[str, str]:
     return {path: (root / path).read_text() for path in sorted(listed)}
 
 
-def counts(root: Path) -> dict[str, Any]:
+def counts(root: Path) -> JsonObject:
     """Return the numbers that need no run."""
     files = product_files(root)
     lines = {path: len(text.splitlines()) for path, text in files.items()}
@@ -151,7 +150,7 @@ def _imports(text: str) -> Iterator[str]:
 
 
 def _renames(text: str) -> bool:
-    """Return whether a module renames files itself or names a temporary."""
+    """Return True if a module renames files itself or names a temporary."""
     return bool(re.search(r"os\.(?:rename|replace)\(|temporary\.replace\(|\.tmp[\"']", text))
 
 
@@ -185,8 +184,8 @@ def _files_of(command: list[str], root: Path, folder: Path) -> list[str]:
     hook.mkdir(exist_ok=True)
     (hook / "sitecustomize.py").write_text(_HOOK)
     log.unlink(missing_ok=True)
-    where = {"STRUCTURE_LOG": str(log), "STRUCTURE_ROOT": str(root), "PYTHONPATH": str(hook)}
-    subprocess.run(command, cwd=folder, env={**os.environ, **where}, check=True, capture_output=True)
+    variables = {"STRUCTURE_LOG": str(log), "STRUCTURE_ROOT": str(root), "PYTHONPATH": str(hook)}
+    subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True, capture_output=True)
     return sorted({path for path in log.read_text().split() if path.startswith(("flowkit/", "gating/"))})
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.tune_presets accurate [--candidates 70] [--rounds 2]
 
 Random changes of the present preset first, on a quarter of the pairs; the best of them on all;
-then the two best value by value. Writes the finalists and their rows to benchmarks/results. What
-it finds is a direction: values that go together are moved together by hand, on this part, and
-`tuning_report` says what each is worth. One thread; needs scikit-image.
+then the two best value by value. Writes the finalists and their rows to benchmarks/results. Its
+result is a direction: values that go together are moved together by hand, on this part, and
+`tuning_report` measures the effect of each. One thread; needs scikit-image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.record import write_result
+from benchmarks.record import JsonObject, write_result
 from benchmarks.tuning_pairs import pairs
 from benchmarks.tuning_score import Row, Scorer, loss_accurate, loss_fast, summarise
 from flowkit.errors import InvalidParameterError
@@ -107,7 +107,7 @@ def descend(params: TVL1Params, loss: Callable[..., float], scorer: Scorer, roun
     return params
 
 
-def finalist(params: TVL1Params, loss: Callable[..., float], scorer: Scorer) -> dict[str, Any]:
+def finalist(params: TVL1Params, loss: Callable[..., float], scorer: Scorer) -> JsonObject:
     rows = scorer.rows(params)
     return {
         "params": dataclasses.asdict(params),

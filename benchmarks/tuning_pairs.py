@@ -3,9 +3,9 @@
 Two sources, each split by scene before anything is searched:
 
 - photographs that ship inside scikit-image's wheel. Frame 1 shows a photograph with one or two
-  pieces of others in front of it. Each layer has its own smooth motion u, and frame 0 takes at x
-  what its uppermost layer has at x + u(x): the truth of frame 0 -> frame 1 is exact, occlusions
-  included. Both frames are sampled alike from finer pictures, so that no interpolation kernel
+  cut-outs of others in front of it. Each layer has its own smooth motion u, and frame 0 takes at x
+  the value of its uppermost layer at x + u(x): the truth of frame 0 -> frame 1 is exact, occlusions
+  included. Both frames are sampled alike from finer images, so that no interpolation kernel
   is favoured.
 - scenes of `flowkit.synth` with their motion scaled.
 
@@ -84,7 +84,7 @@ class Motion:
     waves: NDArray[np.float64]
 
     def at(self, x: Float32, y: Float32) -> tuple[Float32, Float32]:
-        """Return u and v at places x, y, px."""
+        """Return u and v at positions x, y, px."""
         dx, dy = x - self.centre[0], y - self.centre[1]
         turn, zoom = self.similarity
         u, v = self.shift[0] + zoom * dx - turn * dy, self.shift[1] + turn * dx + zoom * dy
@@ -96,13 +96,13 @@ class Motion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """A picture, grey float32 finer than the frame by `fineness`, its outline and its motion.
+    """An image, grey float32 finer than the frame by `fineness`, its outline and its motion.
 
     The outline is a blob about `motion.centre` whose radius (px; 0: everywhere) varies with the
     angle by `lobes`.
     """
 
-    picture: Float32
+    image: Float32
     fineness: float
     origin: NDArray[np.float64]
     radius: float
@@ -110,7 +110,7 @@ class Layer:
     motion: Motion
 
     def covers(self, x: Float32, y: Float32) -> NDArray[np.bool_]:
-        """Tell where the layer is, places in frame 1."""
+        """Return the mask of the layer at positions in frame 1."""
         if not self.radius:
             return np.ones(x.shape, bool)
         dx, dy = x - self.motion.centre[0], y - self.motion.centre[1]
@@ -119,10 +119,10 @@ class Layer:
         return np.asarray(np.hypot(dx, dy) < self.radius * (1 + edge))
 
     def sample(self, x: Float32, y: Float32) -> Float32:
-        """Return the grey values at places in frame 1; mirrored beyond the picture."""
-        columns, rows = (self.origin[k] + self.fineness * place for k, place in enumerate((x, y)))
+        """Return the grey values at positions in frame 1; mirrored beyond the image."""
+        columns, rows = (self.origin[k] + self.fineness * position for k, position in enumerate((x, y)))
         maps = (columns.astype(np.float32), rows.astype(np.float32))
-        return np.asarray(cv2.remap(self.picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
+        return np.asarray(cv2.remap(self.image, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
 
 
 def photographs(part: Part) -> dict[str, Float32]:
@@ -132,8 +132,8 @@ def photographs(part: Part) -> dict[str, Float32]:
     return {name: grey_photograph(getattr(data, name)()) for name in PHOTOGRAPHS[part]}
 
 
-def grey_photograph(picture: NDArray[np.uint8]) -> Float32:
-    return (to_grey(picture) if picture.ndim == 3 else picture).astype(np.float32)
+def grey_photograph(image: NDArray[np.uint8]) -> Float32:
+    return (to_grey(image) if image.ndim == 3 else image).astype(np.float32)
 
 
 def draw_motion(rng: Generator, peak: float, centre: NDArray[np.float64]) -> Motion:
@@ -158,14 +158,14 @@ def draw_motion(rng: Generator, peak: float, centre: NDArray[np.float64]) -> Mot
     )
 
 
-def draw_layer(rng: Generator, picture: Float32, *, peak: float, radius: float = 0.0) -> Layer:
-    """Draw a background (radius 0), or an object from a random place of the picture."""
-    height, width = picture.shape
+def draw_layer(rng: Generator, image: Float32, *, peak: float, radius: float = 0.0) -> Layer:
+    """Draw a background (radius 0), or an object from a random position of the image."""
+    height, width = image.shape
     fineness = min(width / WIDTH, height / HEIGHT)
     spare = np.array([width - fineness * WIDTH, height - fineness * HEIGHT])
     frame = np.array([WIDTH, HEIGHT])
     return Layer(
-        picture=picture,
+        image=image,
         fineness=fineness,
         origin=spare / 2 + (rng.uniform(-100, 100, 2) if radius else 0),
         radius=radius,
@@ -175,22 +175,22 @@ def draw_layer(rng: Generator, picture: Float32, *, peak: float, radius: float =
 
 
 def look(layers: list[Layer], x: Float32, y: Float32, *, first: bool) -> tuple[Float32, Float32]:
-    """Return grey (H, W) and flow (2, H, W) of what is seen at places in frame 0 or 1."""
+    """Return grey (H, W) and flow (2, H, W) of the visible layer at positions in frame 0 or 1."""
     grey, flow = np.zeros(x.shape, np.float32), np.zeros((2, *x.shape), np.float32)
     for layer in layers:  # the hindmost first
         u, v = layer.motion.at(x, y)
-        there = (x + u, y + v) if first else (x, y)
-        seen = layer.covers(*there)
-        grey = np.where(seen, layer.sample(*there), grey)
+        positions = (x + u, y + v) if first else (x, y)
+        seen = layer.covers(*positions)
+        grey = np.where(seen, layer.sample(*positions), grey)
         flow = np.where(seen, np.stack([u, v]), flow)
     return grey, flow
 
 
 def render(layers: list[Layer], *, first: bool) -> Float32:
-    """Render a frame, float32 (H, W): each pixel the mean of 2 x 2 places."""
+    """Render a frame, float32 (H, W): each pixel the mean of 2 x 2 positions."""
     x, y = pixel_centres()
-    places = [(a, b) for a in (-0.25, 0.25) for b in (-0.25, 0.25)]
-    greys = [look(layers, x + np.float32(a), y + np.float32(b), first=first)[0] for a, b in places]
+    offsets = [(a, b) for a in (-0.25, 0.25) for b in (-0.25, 0.25)]
+    greys = [look(layers, x + np.float32(a), y + np.float32(b), first=first)[0] for a, b in offsets]
     return np.asarray(np.mean(greys, axis=0), np.float32)
 
 
@@ -215,12 +215,12 @@ def damage(frames: Float32, kind: str, rng: Generator) -> Grey:
 
 def photograph_pairs(part: Part) -> Iterator[TuningPair]:
     """Yield `TAKES` pairs for each photograph as background and each band of motion."""
-    pictures = photographs(part)
-    numbers = (range(len(pictures)), range(len(BANDS)), range(TAKES))
+    images = photographs(part)
+    numbers = (range(len(images)), range(len(BANDS)), range(TAKES))
     for k, b, take in itertools.product(*numbers):
-        band, name = list(BANDS)[b], list(pictures)[k]
+        band, name = list(BANDS)[b], list(images)[k]
         rng = np.random.default_rng([SEED, list(PHOTOGRAPHS).index(part), k, b, take])
-        layers = draw_layers(rng, list(pictures.values())[k:] + list(pictures.values())[:k], band)
+        layers = draw_layers(rng, list(images.values())[k:] + list(images.values())[:k], band)
         frames = np.stack([render(layers, first=True), render(layers, first=False)])
         kind = str(rng.choice(DAMAGES))
         yield TuningPair(
@@ -231,15 +231,15 @@ def photograph_pairs(part: Part) -> Iterator[TuningPair]:
         )
 
 
-def draw_layers(rng: Generator, pictures: list[Float32], band: str) -> list[Layer]:
-    """Draw a background of the first picture and one or two objects of the next ones."""
+def draw_layers(rng: Generator, images: list[Float32], band: str) -> list[Layer]:
+    """Draw a background of the first image and one or two objects of the next ones."""
     low, high = BANDS[band]
     peaks = low * (high / low) ** rng.uniform(0.2, 1, 3)
-    background = draw_layer(rng, pictures[0], peak=rng.choice(CAMERA) * peaks[0])
-    objects = list(zip(pictures[1:3], peaks[1:], strict=True))[: rng.integers(1, 3)]
+    background = draw_layer(rng, images[0], peak=rng.choice(CAMERA) * peaks[0])
+    objects = list(zip(images[1:3], peaks[1:], strict=True))[: rng.integers(1, 3)]
     return [
         background,
-        *(draw_layer(rng, picture, peak=peak, radius=rng.uniform(25, 60)) for picture, peak in objects),
+        *(draw_layer(rng, image, peak=peak, radius=rng.uniform(25, 60)) for image, peak in objects),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Confirm the presets `accurate` and `fast` and say what each of their values is worth.
+"""Confirm the presets `accurate` and `fast` and measure the effect of each of their values.
 
     python -m benchmarks.tuning_report accurate|fast [--unseen]
 
@@ -16,14 +16,13 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.accuracy import read_grey, read_pair
 from benchmarks.bench_tvl1 import cv2_tvl1, engine
-from benchmarks.record import ROOT, write_result
+from benchmarks.record import ROOT, JsonObject, write_result
 from benchmarks.tuning_pairs import Float32, Part, TuningPair, pairs
 from benchmarks.tuning_score import Row, Scorer, summarise
 from benchmarks.tvl1_pairs import CLIPS, clip_pairs
@@ -35,7 +34,7 @@ BEFORE = {
     "fast": TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off", warps=3, epsilon=0.014),
 }
 
-CHANGES: dict[str, list[dict[str, Any]]] = {
+CHANGES: dict[str, list[JsonObject]] = {
     "accurate": [
         {"lambda_": 0.12, "theta": 0.2},
         *({"lambda_": value} for value in (0.1, 0.12, 0.2)),
@@ -96,7 +95,7 @@ def unseen_pairs(data: Path) -> list[TuningPair]:
 
 
 def clip_speedups(videos: Path, preset: str, repeats: int) -> dict[str, dict[str, float]]:
-    """Return CPU seconds of cv2, the preset and what it was before, in turn, medians."""
+    """Return CPU seconds of cv2, the preset and its former values, in turn, medians."""
     before = cpu.load(BEFORE[preset])
     entrants = {
         "cv2": cv2_tvl1(cuda_like=False),
@@ -120,15 +119,15 @@ def clip_speedups(videos: Path, preset: str, repeats: int) -> dict[str, dict[str
     return found
 
 
-def described(rows: list[Row]) -> dict[str, Any]:
+def described(rows: list[Row]) -> JsonObject:
     return {
         "summary": dataclasses.asdict(summarise(rows)),
         "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows],
     }
 
 
-def measure_part(part: Part, preset: str) -> dict[str, Any]:
-    """Measure the preset, what it was, cv2's own rule on our engine, and the changes."""
+def measure_part(part: Part, preset: str) -> JsonObject:
+    """Measure the preset, its former values, cv2's own rule on our engine, and the changes."""
     scorer, params = Scorer(pairs(part)), PRESETS[preset]
     changes = CHANGES[preset] if part == "validation" else []
     entrants = {
@@ -150,7 +149,7 @@ def measure_part(part: Part, preset: str) -> dict[str, Any]:
     return found
 
 
-def measure_unseen(preset: str, repeats: int) -> dict[str, Any]:
+def measure_unseen(preset: str, repeats: int) -> JsonObject:
     data = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
     scorer = Scorer(unseen_pairs(data / "flow_gt"))
     found = {
@@ -176,7 +175,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "params": dataclasses.asdict(PRESETS[options.preset]),
         "before": dataclasses.asdict(BEFORE[options.preset]),
     }

@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.accuracy import average_end_point_error
+from benchmarks.record import JsonObject
 from benchmarks.tuning_pairs import BANDS, TuningPair
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.opencv import OpenCVSolver
@@ -28,7 +28,7 @@ ROUNDING_PX = 0.036
 """Rounding error of the store's i8 codes at their finest (1/8 px / sqrt 12, root mean square).
 
 It is added to both errors before they are compared: on the smoothest scenes both are below it,
-and their ratio would tell which interpolation kernel the scenes were drawn with.
+and their ratio would depend on the interpolation kernel that the scenes were drawn with.
 """
 
 WORST = 1.04
@@ -89,7 +89,7 @@ class Summary:
 
 
 class Scorer:
-    """Pairs with what cv2 and `opencv-cpu` do on them."""
+    """Pairs with the errors and costs of cv2 and `opencv-cpu` on them."""
 
     def __init__(self, pairs: Sequence[TuningPair]) -> None:
         self.pairs = pairs
@@ -116,7 +116,7 @@ class Scorer:
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """Return what the rows say in all."""
+    """Return geometric means over rows."""
     present = [band for band in BANDS if any(row.band == band for row in rows)]
     grouped = {band: [row for row in rows if row.band == band] for band in present}
     bands = {band: geometric_mean(row.ratio for row in group) for band, group in grouped.items()}
@@ -168,8 +168,8 @@ def _solve(pair: TuningPair, params: TVL1Params) -> tuple[float, float, float]:
 
 
 @functools.cache
-def _cv2_cache() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(CV2_CACHE.read_text()) if CV2_CACHE.exists() else {}
+def _cv2_cache() -> JsonObject:
+    found: JsonObject = json.loads(CV2_CACHE.read_text()) if CV2_CACHE.exists() else {}
     return found
 
 

@@ -17,15 +17,15 @@ import click
 
 COMMANDS = {
     "extract": "Turn videos into one store of frames and TV-L1 flow.",
-    "info": "Show what a store holds, or one video of it.",
-    "verify": "Check every byte of a store that counts; --repair drops what is broken.",
+    "info": "Show the contents of a store, or of one video.",
+    "verify": "Check every checksum of a store; --repair drops broken videos.",
     "train": "Train two streams on a store, and a gate that weighs them per video.",
     "eval": "Score a finished run again with other segments and crops, and compare all fusions.",
-    "predict": "Tell the classes of stored clips or raw videos, with the gate's weights.",
+    "predict": "Classify stored clips or raw videos, with the gate's weights.",
     "report": "Make one page of a run: tables, matrices, gates, and the clips won and lost.",
     "view": "Draw one video's flow, or report on a whole store with --html.",
-    "compare": "Tell how far two sources of flow are apart.",
-    "flow": "Compute the flow between two pictures.",
+    "compare": "Measure how far two sources of flow are apart.",
+    "flow": "Compute the flow between two images.",
     "export": "Write a store as folders of raw frames (TSN, denseflow, mmaction2, .flo, .npy) or webdataset.",
     "import": "Bring folders of raw frames into a store, JPEGs byte for byte.",
     "merge": "Join stores of equal options into one.",
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
     """A group that imports a command's module when the command is run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of the path through the tool."""
+        """Return the commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -100,7 +100,7 @@ def main() -> None:
 
     # PyTorch's threads otherwise spin while they wait: on busy cores that makes a step 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A polite kill (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
+    # SIGTERM (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.showwarning = _show_warning
     try:
@@ -113,6 +113,6 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except (FlowkitError, OSError) as error:
-        # What the system refuses (a full disk, a read-only folder) is said without a traceback.
+        # OSError (a full disk, a read-only folder) is shown without a traceback.
         click.echo(f"flowkit: {error}", err=True)
         sys.exit(2)

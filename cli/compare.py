@@ -1,4 +1,4 @@
-"""`flowkit compare`: how far two sources of flow are apart."""
+"""`flowkit compare`: end-point errors between two sources of flow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from flowkit.comparison.stores import Comparison, VideoDifference
+    from flowkit.comparison.epe import Difference
+    from flowkit.comparison.stores import CompareConfig, Comparison, VideoDifference
 
 _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}  fields  video"
 
@@ -22,14 +23,14 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
 @click.command("compare")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--field", default="flow", show_default=True, help="Of stores, which flow field.")
+@click.option("--field", default="flow", show_default=True, help="Flow field of stores.")
 @click.option(
     "--bound",
     "bound_px",
     type=click.FloatRange(min=0, min_open=True),
     default=20.0,
     show_default=True,
-    help="Of folders of JPEGs, the flow that their bytes reach to, px.",
+    help="Range of the flow in folders of JPEGs, px.",
 )
 @click.option(
     "--fields",
@@ -41,13 +42,35 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
 @click.option(
     "--max-epe", "max_epe_px", type=click.FloatRange(min=0), help="Largest mean error a video may have, px."
 )
-@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), help="Picture the worst here.")
-@click.option("--worst", type=click.IntRange(min=1), default=10, show_default=True, help="Videos pictured.")
+@click.option(
+    "--pictures",
+    "images",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for images of the worst.",
+)
+@click.option(
+    "--worst", type=click.IntRange(min=1), default=10, show_default=True, help="Videos drawn there."
+)
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
-    """Compare the flow of B with that of A: end-point errors, and the share of codes changed.
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    a: Path,
+    b: Path,
+    field: str,
+    bound_px: float,
+    most_fields: int | None,
+    jobs: int | None,
+    max_epe_px: float | None,
+    common: bool,
+    as_json: bool,
+    images: Path | None,
+    worst: int,
+) -> None:
+    """Compare the flow of B with that of A: end-point errors, and the fraction of codes changed.
 
     Codes are those of the default flow codec, on the grid of A's field.
 
@@ -58,21 +81,21 @@ def command(ctx: click.Context, /, a: Path, b: Path, **options: Any) -> None:
     """
     from flowkit.comparison.stores import CompareConfig, compare
 
-    config = CompareConfig(a=a, b=b, **{name: options[name] for name in ("field", "bound_px", "most_fields")})
+    config = CompareConfig(a=a, b=b, field=field, bound_px=bound_px, most_fields=most_fields)
     with _progress() as on_video:
-        found = compare(config, jobs=options["jobs"] or len(os.sched_getaffinity(0)), on_video=on_video)
-    failings = found.failings(max_epe_px=options["max_epe_px"], common=options["common"])
-    click.echo(json.dumps(_as_dict(found, failings)) if options["as_json"] else "\n".join(_lines(found)))
-    if not options["as_json"]:
-        _say_failings(failings)
-    if options["pictures"]:
-        _draw(options, config, found)
+        found = compare(config, jobs=jobs or len(os.sched_getaffinity(0)), on_video=on_video)
+    failings = found.failings(max_epe_px=max_epe_px, common=common)
+    click.echo(json.dumps(_as_dict(found, failings)) if as_json else "\n".join(_lines(found)))
+    if not as_json:
+        _print_failings(failings)
+    if images:
+        _draw(images, config, found, most=worst)
     ctx.exit(1 if failings else 0)
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yields what is told of each video."""
+    """Show a bar on a terminal, nothing elsewhere; yield the callback of each video."""
     from tqdm import tqdm
 
     with tqdm(unit="video", disable=None) as bar:
@@ -84,14 +107,14 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield on_video
 
 
-def _draw(options: dict[str, Any], config: Any, found: Comparison) -> None:
+def _draw(folder: Path, config: CompareConfig, found: Comparison, *, most: int) -> None:
     from flowkit.view.panels import write_worst
 
-    for path in write_worst(options["pictures"], config, found, most=options["worst"]):
+    for path in write_worst(folder, config, found, most=most):
         click.echo(str(path), err=True)
 
 
-def _say_failings(failings: list[str]) -> None:
+def _print_failings(failings: list[str]) -> None:
     for line in failings:
         click.echo(line, err=True)
 
@@ -111,7 +134,7 @@ def _rank(video: VideoDifference) -> float:
     return -video.difference.epe_mean_px if video.difference else math.inf
 
 
-def _line(numbers: Any, name: str) -> str:
+def _line(numbers: Difference | None, name: str) -> str:
     if numbers is None or not numbers.n_pixels:
         return f"{'-':>12} {'-':>9} {'-':>9} {'-':>9} {'-':>8} {0:7}  {name}"
     return (
@@ -120,12 +143,14 @@ def _line(numbers: Any, name: str) -> str:
     )
 
 
-def _as_dict(found: Comparison, failings: list[str]) -> dict[str, Any]:
-    return {"passes": not failings, "failings": failings, **_without_nan(dataclasses.asdict(found))}
+def _as_dict(found: Comparison, failings: list[str]) -> dict[str, object]:
+    return {"passes": not failings, "failings": failings} | {
+        name: _without_nan(value) for name, value in dataclasses.asdict(found).items()
+    }
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: a number that there is none of becomes null."""
+def _without_nan(value: object) -> object:
+    """Return the value with None for NaN, which JSON has not."""
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""`flowkit demo`: the whole path once, on videos of its own making."""
+"""`flowkit demo`: every step once, on synthetic videos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-# Clips in which the appearance or the motion lies, and the other stream shows that it does.
+# Clips in which appearance or motion shows another class, and the other stream has a sign of that.
 _MADE = (
     *("--classes", "4", "--frames", "12", "--groups", "20"),
     *("--reliability", "conflict", "--cue", "cross"),
@@ -31,7 +31,7 @@ def command(ctx: click.Context, clips: int, train: bool, keep: Path | None) -> N
 
     Each step is a command that is printed before it runs; the exit status is that of the first
     step that fails, 0 if none does. Training needs PyTorch; without it the demo ends before that
-    and says so.
+    with a note.
     """
     trains = train and importlib.util.find_spec("torch") is not None
     with tempfile.TemporaryDirectory(prefix="flowkit-demo-") as temporary:

@@ -1,4 +1,4 @@
-"""`flowkit doctor`: what is installed, chosen, and why."""
+"""`flowkit doctor`: versions, backends, problems."""
 
 from __future__ import annotations
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import compute_options
 
+if TYPE_CHECKING:
+    from gating.events import Event
+
 
 @click.command("eval")
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option(
     "--store",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the clips are, with the run's splits beside it. [default: the store of the training]",
+    help="Store of the clips, with the run's splits beside it. [default: the store of the training]",
 )
 @click.option(
     "--segments", type=click.IntRange(min=1), default=25, show_default=True, help="Segments of a clip."
@@ -38,8 +41,8 @@ from .options import compute_options
 )
 @click.option("--amp/--no-amp", default=None, help="Mixed precision. [default: as trained]")
 @click.option("--quiet", "-q", is_flag=True, help="The table alone; warnings stay.")
-def command(out: Path, **options: Any) -> None:
-    """Score the clips of the run in the folder OUT anew and compare all fusions.
+def command(run: Path, store: Path | None, scores: Path | None, **options: Any) -> None:
+    """Score the clips of RUN, the folder of a run, again and compare all fusions.
 
     Each finished trial's test, validation and held-out clips are scored with --segments and --crops,
     every fusion is fitted again, and the run's scores/*.npz and results.json are replaced.
@@ -50,12 +53,11 @@ def command(out: Path, **options: Any) -> None:
 
     from .fusion_table import print_table
 
-    scores = options["scores"]
-    with flowkit.open(options.pop("store") or recorded_store(out)) as store:
-        results = evaluate(out, store, _options(**options))
+    with flowkit.open(store or recorded_store(run)) as opened:
+        results = evaluate(run, opened, _options(scores=scores, **options))
     if results is not None:
         print_table(results)
-        click.echo(f"\n{scores or out}: scores and results.json; `flowkit report {scores or out}` draws them")
+        click.echo(f"\n{scores or run}: scores and results.json; `flowkit report {scores or run}` draws them")
 
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
@@ -67,13 +69,13 @@ def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> A
 
 
 class _Reporter:
-    """Reports on standard error what is scored, and in any case what was left out."""
+    """Prints on standard error the trials scored and, even if quiet, those left out."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._noted: set[str] = set()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event of `gating.rescoring`."""
         trial = f"split {event['split']}, tested on {event['part']}, seed {event['seed']}"
         if event["event"] == "unfinished":

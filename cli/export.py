@@ -13,7 +13,7 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
 @click.command("export")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("dest", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Whose names, and what files.")
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Names and kinds of the files.")
 @click.option(
     "--template",
     "templates",
@@ -29,31 +29,29 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
     type=click.Choice(["both", "frames", "flow"]),
     default="both",
     show_default=True,
-    help="What is written.",
+    help="Frames, flow or both.",
 )
-@click.option("--field", default="flow", show_default=True, help="Which flow field of the store.")
+@click.option("--field", default="flow", show_default=True, help="Flow field of the store.")
 @click.option(
     "--bound", "bound_px", type=float, help="Range of flow images, px. [default: 20; a jpeg store's own]"
 )
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of flow JPEGs.")
-@click.option("--split", help="webdataset: the split whose subsets get shards of their own.")
+@click.option("--split", help="For webdataset: the split whose subsets get shards of their own.")
 @click.option(
     "--clips-per-shard", type=click.IntRange(min=1), default=100, show_default=True, help="For webdataset."
 )
-@click.option(
-    "--list-prefix", help="What stands before ids in the lists. [default: DEST for tsn, else nothing]"
-)
+@click.option("--list-prefix", help="Prefix of the ids in the lists. [default: DEST for tsn, else nothing]")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip or shard on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; failures and the summary stay.")
 @click.pass_context
 def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> None:
-    """Write the clips of STORE into the folder DEST as other projects lay them out.
+    """Write the clips of STORE into the folder DEST in the layout of another project.
 
     tsn, denseflow and mmaction2 are JPEG folders with those tools' names and numbers; flow is
     quantised as they do it, or copied as it is from a store of codec jpeg. Annotation lists come
     with them, in DEST/annotations: of each split beside the store, and of all clips. The same
-    command again writes only what is missing or has changed.
+    command again writes only missing and changed clips.
 
     Exit status: 0 all is there, 1 some failed, 2 nothing could start, 130 interrupted.
     """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, bounded_names
 
 from .options import (
+    Options,
     parse_bytes,
     parse_gpus,
     parse_shard,
@@ -18,6 +19,9 @@ from .options import (
     take_tvl1_params,
     tvl1_options,
 )
+
+if TYPE_CHECKING:
+    from flowkit.extraction.sources import VideoSource
 
 
 @click.command("extract")
@@ -44,7 +48,9 @@ from .options import (
 @click.option("--keep-suffix", is_flag=True, help="Keep the files' suffixes in the ids.")
 @resize_options
 @click.option("--step", type=int, default=1, show_default=True, help="Pair frame k with frame k + STEP.")
-@click.option("--fps", type=float, help="Resample by time; the rate of folders of images (25 without it).")
+@click.option(
+    "--fps", type=float, help="Resample by time; frames per second of folders of images (25 without it)."
+)
 @click.option("--backward", is_flag=True, help="Also store the flow from k + STEP to k.")
 @click.option(
     "--flow-codec",
@@ -67,7 +73,7 @@ from .options import (
     type=click.Choice(["jpeg", "none"]),
     default="jpeg",
     show_default=True,
-    help="Whether RGB frames are stored.",
+    help="Codec of the RGB frames; none leaves them out.",
 )
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of frames.")
 @click.option(
@@ -75,14 +81,14 @@ from .options import (
     type=click.Choice(["auto", "av", "opencv"]),
     default="auto",
     show_default=True,
-    help="What reads the videos; auto is PyAV where it is installed.",
+    help="Decoder of the videos; auto is PyAV where it is installed.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["auto", "cpu", "cuda", "opencv", "reference"]),
     default="auto",
     show_default=True,
-    help="What computes the flow; auto takes the fastest there is and says why.",
+    help="Engine that computes the flow; auto takes the fastest available and prints why.",
 )
 @click.option(
     "--gpus",
@@ -110,7 +116,7 @@ from .options import (
 )
 @click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per video on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
 @click.pass_context
@@ -119,7 +125,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
 
     INPUT is a video, a folder (searched recursively), a folder of numbered images, or - for a
     list of videos on standard input. The same command again does only what is missing, so it
-    is also how an interrupted run goes on.
+    also resumes an interrupted run.
 
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.
@@ -143,8 +149,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
         ctx.exit(reporter.store_summary(store, report))
 
 
-def _sources(inputs: tuple[str, ...], options: dict[str, Any]) -> tuple[list[Any], list[str] | None]:
-    """Take the input options and return the videos they name, and the class names if given."""
+def _sources(inputs: tuple[str, ...], options: Options) -> tuple[list[VideoSource], list[str] | None]:
+    """Take the input options; return the videos that they name, and the class names if given."""
     from flowkit.datasets import parse_classes
     from flowkit.errors import InputError
     from flowkit.extraction.lists import parse_list

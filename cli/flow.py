@@ -1,8 +1,9 @@
-"""`flowkit flow`: the flow between two pictures."""
+"""`flowkit flow`: the flow between two images."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ import click
 from .options import take_tvl1_params, tvl1_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from flowkit.tvl1.backend import BackendChoice
+    from flowkit.tvl1.engine import Solver
+    from flowkit.typing import Float32, Flow, UInt8
 
 _LEAST_PANEL_PX = 160
 
@@ -25,7 +26,7 @@ _LEAST_PANEL_PX = 160
     "--out",
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=".flo: the flow in float32; .png or another picture: on the colour wheel, with its legend.",
+    help=".flo: the flow in float32; .png or another image: on the colour wheel, with its legend.",
 )
 @click.option(
     "--max-px", type=click.FloatRange(min=0, min_open=True), help="Magnitude of full colour.  [default: fits]"
@@ -35,12 +36,12 @@ _LEAST_PANEL_PX = 160
     type=click.Choice(["auto", "cpu", "cuda", "opencv", "reference"]),
     default="auto",
     show_default=True,
-    help="What computes the flow; auto takes the fastest there is and says why.",
+    help="Engine that computes the flow; auto takes the fastest available and prints why.",
 )
 @tvl1_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(first: Path, second: Path, out: Path | None, **options: Any) -> None:
-    """Compute the TV-L1 flow from picture IMG0 to picture IMG1, and say how large it is."""
+    """Compute the TV-L1 flow from image IMG0 to image IMG1, and print its magnitude."""
     from flowkit.frames import to_grey
     from flowkit.tvl1.backend import choose_backend
     from flowkit.tvl1.pairs import check_pair
@@ -48,24 +49,27 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
 
     max_px, as_json = options.pop("max_px"), options.pop("as_json")
     choice = choose_backend(options.pop("backend"), take_tvl1_params(options))
-    pictures = [read_rgb(path) for path in (first, second)]
-    grey = check_pair(*(to_grey(picture) for picture in pictures))
+    images = [read_rgb(path) for path in (first, second)]
+    grey = check_pair(*(to_grey(image) for image in images))
     flow = _solve(choice.solver, grey)
     if out:
-        _write(out, flow, frame=pictures[0], title=f"{first.name} to {second.name}", max_px=max_px)
-    facts = _facts(flow) | {"backend": choice.reason, "device": choice.solver.device}
-    facts["deviations"] = list(choice.solver.deviations)
-    click.echo(json.dumps(facts) if as_json else _sentence(facts, out))
+        _write(out, flow, frame=images[0], title=f"{first.name} to {second.name}", max_px=max_px)
+    measured = _measured(flow)
+    if as_json:
+        engine = {"backend": choice.reason, "device": choice.solver.device}
+        click.echo(json.dumps(measured | engine | {"deviations": list(choice.solver.deviations)}))
+    else:
+        click.echo("\n".join([*_lines(measured, choice), *([str(out)] if out else [])]))
 
 
-def _solve(solver: Any, grey: Any) -> NDArray[np.float32]:
+def _solve(solver: Solver, grey: Sequence[UInt8 | Float32]) -> Flow:
     import numpy as np
 
-    flow: NDArray[np.float32] = solver.flow_batch(np.stack(grey), np.array([[0, 1]]))[0]
+    flow: Flow = solver.flow_batch(np.stack(grey), np.array([[0, 1]]))[0]
     return flow
 
 
-def _facts(flow: NDArray[np.float32]) -> dict[str, Any]:
+def _measured(flow: Flow) -> dict[str, float]:
     import numpy as np
 
     speed = np.hypot(*flow)
@@ -80,17 +84,17 @@ def _facts(flow: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _sentence(facts: dict[str, Any], out: Path | None) -> str:
-    lines = [
-        f"{facts['width']}x{facts['height']}: |flow| mean {facts['mean_px']:.3f} px, max "
-        f"{facts['max_px']:.3f} px; mean u {facts['mean_u_px']:+.3f}, v {facts['mean_v_px']:+.3f} px",
-        f"backend {facts['backend']} ({facts['device']})",
-        *(f"  deviates: {deviation}" for deviation in facts["deviations"]),
-    ]
-    return "\n".join([*lines, *([str(out)] if out else [])])
+def _lines(measured: Mapping[str, float], choice: BackendChoice) -> Iterator[str]:
+    yield (
+        f"{measured['width']}x{measured['height']}: |flow| mean {measured['mean_px']:.3f} px, max "
+        f"{measured['max_px']:.3f} px; mean u {measured['mean_u_px']:+.3f}, v {measured['mean_v_px']:+.3f} px"
+    )
+    yield f"backend {choice.reason} ({choice.solver.device})"
+    for deviation in choice.solver.deviations:
+        yield f"  deviates: {deviation}"
 
 
-def _write(out: Path, flow: NDArray[np.float32], *, frame: Any, title: str, max_px: float | None) -> None:
+def _write(out: Path, flow: Flow, *, frame: UInt8, title: str, max_px: float | None) -> None:
     import numpy as np
 
     from flowkit.flo import SUFFIX, write_flo

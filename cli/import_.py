@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from .options import parse_bytes
+
+if TYPE_CHECKING:
+    from flowkit.extraction.lists import ListEntry
 
 
 @click.command("import")
@@ -17,7 +20,7 @@ from .options import parse_bytes
     "--layout",
     type=click.Choice(["tsn", "denseflow", "mmaction2"]),
     required=True,
-    help="Whose names the files have.",
+    help="Names of the files.",
 )
 @click.option(
     "--template",
@@ -51,14 +54,14 @@ from .options import parse_bytes
     type=click.Choice(["jpeg", "none"]),
     default="jpeg",
     show_default=True,
-    help="Whether RGB frames are imported.",
+    help="Import the RGB frames; none leaves them out.",
 )
 @click.option(
     "--pairing",
     type=click.Choice(["first", "second"]),
     default="first",
     show_default=True,
-    help="Which frame of its pair has a flow image's number; second: TSN's own extractor.",
+    help="Frame of its pair that has a flow image's number; second: TSN's own extractor.",
 )
 @click.option(
     "--list",
@@ -83,9 +86,9 @@ from .options import parse_bytes
 def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) -> None:
     """Bring the JPEG folders below DIR into the HDF5 file STORE, byte for byte.
 
-    The folder above a clip is its label, unless a list says otherwise. A folder with missing or
-    broken files is named with its reason and costs only itself. What the files do not tell (the
-    solver and its parameters, the source's size, times) is marked as imported.
+    The folder above a clip is its label, unless a list has another. A folder with missing or
+    broken files is named with its reason and costs only itself. Facts that the files do not hold
+    (the solver and its parameters, the source's size, times) are marked as imported.
 
     Exit status: 0 all stored, 1 some failed (the ledger is STORE.failures.jsonl), 2 nothing could
     start, 130 interrupted.
@@ -105,7 +108,9 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     ctx.exit(reporter.store_summary(store, report))
 
 
-def _list(list_file: Any, classes_file: Any) -> tuple[list[Any] | None, list[str] | None]:
+def _list(
+    list_file: TextIO | None, classes_file: TextIO | None
+) -> tuple[list[ListEntry] | None, list[str] | None]:
     """Return the entries of the list and the class names, None where they were not given."""
     from flowkit.datasets import parse_classes
     from flowkit.extraction.lists import parse_list

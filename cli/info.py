@@ -1,12 +1,12 @@
-"""`flowkit info`: what a store holds."""
+"""`flowkit info`: contents of a store."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("video_id", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(store: Path, video_id: str | None, as_json: bool) -> None:
-    """Show what STORE holds: options, counts, labels, failures; or all of one video VIDEO_ID."""
+    """Show options, counts, labels and failures of STORE; or all of one video VIDEO_ID."""
     from flowkit.store.read.store import open_store
 
     with open_store(store) as opened:
@@ -34,7 +34,7 @@ def command(store: Path, video_id: str | None, as_json: bool) -> None:
             click.echo("\n".join(lines))
 
 
-def _store_as_dict(store: Store) -> dict[str, Any]:
+def _store_as_dict(store: Store) -> dict[str, object]:
     return {
         **dataclasses.asdict(store.info()),
         "labels": store.labels,
@@ -43,15 +43,15 @@ def _store_as_dict(store: Store) -> dict[str, Any]:
     }
 
 
-def _clip_as_dict(clip: Clip) -> dict[str, Any]:
+def _clip_as_dict(clip: Clip) -> dict[str, object]:
     return {**dataclasses.asdict(clip.record), "pts": clip.pts.tolist()}
 
 
 def _store_lines(store: Store) -> Iterator[str]:
     info = store.info()
     mib = info.bytes / 2**20
-    where = f"{len(info.shards)} shards" if info.shards else "one file"
-    yield f"{info.path}: {info.n_videos} videos, {info.n_frames} frames, {mib:.1f} MiB in {where}"
+    files = f"{len(info.shards)} shards" if info.shards else "one file"
+    yield f"{info.path}: {info.n_videos} videos, {info.n_frames} frames, {mib:.1f} MiB in {files}"
     yield from _option_lines(info)
     yield _counted("status", info.per_status)
     yield _counted("backend", info.per_backend)
@@ -78,7 +78,7 @@ def _option_lines(info: StoreInfo) -> Iterator[str]:
     yield f"  made           {info.created} by flowkit {info.flowkit_version}, format {info.format_version}"
 
 
-def _counted(name: str, counts: Any) -> str:
+def _counted(name: str, counts: Mapping[str, int]) -> str:
     shown = ", ".join(f"{key or '(none)'} {count}" for key, count in counts.items())
     return f"  {name:14} {shown or '-'}"
 

@@ -1,4 +1,4 @@
-"""`flowkit merge`: several stores of equal options become one."""
+"""`flowkit merge`: one store of several with equal options."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import click
 def command(stores: tuple[Path, ...], out: Path) -> None:
     """Write the videos of STORES, which must have equal options, as one store.
 
-    Frames and flow are moved as they are stored. STORES stay as they are: such as those that
-    `flowkit extract --shard 1/4`, 2/4, ... made on several machines.
+    Frames and flow are copied without decoding, and STORES stay as they are; for example those that
+    `flowkit extract --shard 1/4`, 2/4, ... wrote on several machines.
     """
     from flowkit.store.tools.combine import merge
 

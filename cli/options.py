@@ -1,4 +1,4 @@
-"""Option groups that commands share, and their translation into what the library takes."""
+"""Option groups of several commands, and their conversion to the library's types."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 import click
 
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from flowkit.frames import ResizeRule
     from flowkit.store.read.store import Store
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
-# What each TV-L1 parameter's --help says; the dataclass has the ranges.
+Options: TypeAlias = dict[str, Any]
+"""Values of a command's options, by parameter; each is of the type that click gave it."""
+
+# The --help of each TV-L1 parameter; the dataclass has the ranges.
 _TVL1_HELP = {
     "tau": "Step of the dual iteration.",
     "lambda_": "Weight of the data term, for grey values in [0, 255].",
     "theta": "Coupling of the two flows.",
     "nscales": "Most pyramid levels.",
     "scale_step": "Size of a level relative to the one below.",
-    "pyramid": "How levels are made.",
+    "pyramid": "Kind of pyramid.",
     "warps": "Linearisations per level.",
     "iterations": "Most iterations per warp.",
     "epsilon": "Stop a warp below this mean change, px.",
@@ -37,7 +40,7 @@ _TVL1_HELP = {
     "bicubic_a": "Parameter of the bicubic kernel.",
     "border": "Beyond the frame: clamp, or data term off.",
     "presmooth_sigma": "Blur of the input, px.",
-    "normalize": "Stretch both frames jointly to [0, 255].",
+    "normalize": "Scale both frames jointly to [0, 255].",
 }
 _CHOICES = {"pyramid": get_args(Pyramid), "border": get_args(Border), "median": (0, 5)}
 
@@ -46,7 +49,7 @@ def tvl1_options(function: Function) -> Function:
     """Add --preset and one option per TV-L1 parameter."""
     for field in reversed(dataclasses.fields(TVL1Params)):
         flag = "--" + field.name.strip("_").replace("_", "-")
-        kind: Any = click.Choice(_CHOICES[field.name]) if field.name in _CHOICES else type(field.default)
+        kind: object = click.Choice(_CHOICES[field.name]) if field.name in _CHOICES else type(field.default)
         if field.name == "normalize":
             flag, kind = "--normalize/--no-normalize", None
         function = click.option(
@@ -65,7 +68,7 @@ def tvl1_options(function: Function) -> Function:
     )(function)
 
 
-def take_tvl1_params(options: dict[str, Any]) -> TVL1Params:
+def take_tvl1_params(options: Options) -> TVL1Params:
     """Take --preset and the TV-L1 options out of a command's options."""
     params = resolve_params(options.pop("preset"))
     given = {field.name: options.pop(field.name) for field in dataclasses.fields(TVL1Params)}
@@ -97,7 +100,7 @@ def resize_options(function: Function) -> Function:
     return function
 
 
-def take_resize_rule(options: dict[str, Any]) -> ResizeRule:
+def take_resize_rule(options: Options) -> ResizeRule:
     """Take the size options out of a command's options.
 
     Raises
@@ -122,7 +125,7 @@ def take_resize_rule(options: dict[str, Any]) -> ResizeRule:
 
 
 def parse_bytes(_: click.Context, __: click.Parameter, value: str) -> int:
-    """Return the number of bytes that `500M`, `4G` or `4GiB` means (a click callback)."""
+    """Return the bytes of `500M`, `4G` or `4GiB` (a click callback)."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", value.strip(), re.IGNORECASE)
     if not match:
         raise click.BadParameter(f"{value!r} is not a size such as 500M or 4G")
@@ -198,7 +201,7 @@ def split_options(function: Function) -> Function:
         click.option(
             "--group",
             metavar="REGEX",
-            help=r"Videos of which it captures the same in the id stay together, such as g(\d+) or s(\d+)_.",
+            help=r"Videos with the same captured part of the id stay together, such as g(\d+) or s(\d+)_.",
         ),
         click.option("--leave-one-out", is_flag=True, help="Each group is the test set once."),
         click.option(
@@ -227,7 +230,7 @@ def split_options(function: Function) -> Function:
     return function
 
 
-def take_splits(store: Store, options: dict[str, Any]) -> list[Split]:
+def take_splits(store: Store, options: Options) -> list[Split]:
     """Take the split options out of a command's options; return the checked splits.
 
     `fold` stays for `take_folds`.
@@ -256,7 +259,7 @@ def take_splits(store: Store, options: dict[str, Any]) -> list[Split]:
     return splits
 
 
-def take_folds(options: dict[str, Any]) -> tuple[str, ...] | None:
+def take_folds(options: Options) -> tuple[str, ...] | None:
     """Take --fold out of a command's options: the folds to test, None for all."""
     folds: tuple[str, ...] = options.pop("fold")
     return tuple(dict.fromkeys(folds)) or None

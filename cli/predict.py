@@ -1,4 +1,4 @@
-"""`flowkit predict`: classes of clips or videos, and the weights that the gate gave them."""
+"""`flowkit predict`: classes of clips or videos, and their gate weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import click
 from .options import compute_options
 
 if TYPE_CHECKING:
+    from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
     from gating.prediction import Outcome, Prediction
 
 
 @click.command("predict")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option(
     "--run",
+    metavar="RUN",
     required=True,
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A run's folder, whose first finished trial predicts, or a trial's: RUN/SPLIT/seedN.",
+    help="Folder of a run, whose first finished trial predicts, or of a trial: RUN/SPLIT/seedN.",
 )
 @click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of a clip.")
@@ -41,11 +43,11 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
 ) -> None:
-    """Print the most probable classes of each clip of INPUTS: stores, videos, or folders of videos.
+    """Print the most probable classes of each clip; INPUT is a store, a video or a folder of videos.
 
     The gate predicts if it was better than the best fixed weights on the run's validation
-    clips, else these do. Videos are extracted first, as the run's store was, into a temporary
-    store: nothing is written beside them.
+    clips, else these do. Videos are first extracted with the options of the run's store, into a
+    temporary store: nothing is written beside them.
 
     Exit status: 0 all predicted, 1 some failed, 2 nothing could start.
     """
@@ -88,7 +90,7 @@ def _lines(one: Prediction) -> str:
     return "\n".join(lines)
 
 
-def _show_progress(now: Progress[Any]) -> None:
-    """Rewrite one line of the terminal; it goes when the last video has ended."""
+def _show_progress(now: Progress[VideoOutcome]) -> None:
+    """Rewrite one line of the terminal; clear it after the last video."""
     line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
     click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)

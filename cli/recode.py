@@ -22,8 +22,7 @@ def command(
 ) -> None:
     """Write STORE with another flow codec, or without its frames, as the store OUT.
 
-    Only what changes is decoded. A coarser code does not become finer again: a finer codec keeps
-    the errors of the first.
+    Only what changes is decoded. A finer codec keeps the errors of the coarser one before it.
     """
     from flowkit.store.tools.recode import recode
 

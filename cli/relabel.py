@@ -24,7 +24,7 @@ import click
 def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> None:
     """Write STORE with other labels as the store OUT.
 
-    Frames and flow are moved as they are stored; STORE stays as it is.
+    Frames and flow are copied without decoding; STORE stays as it is.
     """
     from flowkit.store.tools.combine import relabel
 

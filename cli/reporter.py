@@ -1,4 +1,4 @@
-"""The output of the long commands: plan, bar, JSON lines, failures, summary; and the events of training."""
+"""Output of the long commands: plan, bar, JSON lines, failures, summary; events of training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 if TYPE_CHECKING:
+    from typing import Never
+
+    from tqdm import tqdm
+
     from flowkit.extraction.run import ExtractReport, Setup
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
@@ -23,6 +27,12 @@ if TYPE_CHECKING:
     from flowkit.rawframes.export_worker import UnitOutcome
     from flowkit.rawframes.importer import ImportReport, ImportSetup
     from flowkit.store.record import Failure
+    from gating.events import Event
+
+
+class _StageSpeeds(TypedDict):
+    stage_rates: Mapping[str, float]
+    limits: str
 
 
 class Reporter:
@@ -37,14 +47,14 @@ class Reporter:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self._as_json = as_json
         self._show_bar = sys.stderr.isatty() and not quiet
-        self._bar: Any = None
+        self._bar: tqdm[Never] | None = None
         self._noun = ""
         self._began = time.monotonic()
         self._cores, self._gpu_lanes = 1, 0
         self._reported: set[str] = set()
 
     def plan_extraction(self, setup: Setup, *, dry_run: bool) -> None:
-        """Print what will be done, and with which engine and decoder; in a dry run each video too."""
+        """Print the plan, the engine and the decoder; in a dry run each video too."""
         from flowkit.extraction.run import server_configs
         from flowkit.tvl1.server.server import LANES
 
@@ -55,14 +65,14 @@ class Reporter:
         counts = [f"{len(plan.todo)} to extract"]
         counts += [f"{len(plan.stored)} already stored"] if plan.stored else []
         counts += [f"{len(plan.changed)} changed since they were stored"] if plan.changed else []
-        self.say(f"{setup.store}: {', '.join(counts)}; {setup.config.jobs} jobs")
-        self.say(f"TV-L1 preset {setup.options.fields[0].tvl1_preset}, backend {setup.backend.reason}")
+        self.write_line(f"{setup.store}: {', '.join(counts)}; {setup.config.jobs} jobs")
+        self.write_line(f"TV-L1 preset {setup.options.fields[0].tvl1_preset}, backend {setup.backend.reason}")
         for deviation in solver.deviations:
-            self.say(f"  {solver.name} deviates: {deviation}")
+            self.write_line(f"  {solver.name} deviates: {deviation}")
         for path, cause in setup.found.damaged.items():
-            self.say(f"damaged part, its video counts as missing: {path}: {cause}")
+            self.write_line(f"damaged part, its video counts as missing: {path}: {cause}")
         if setup.decoder != "av":
-            self.say(f"decoder {setup.decoder}: {setup.decoder_reason}")
+            self.write_line(f"decoder {setup.decoder}: {setup.decoder_reason}")
         if dry_run:
             self._print_sources(setup)
 
@@ -78,26 +88,28 @@ class Reporter:
             click.echo(json.dumps(dataclasses.asdict(setup.options), indent=2))
 
     def plan_import(self, setup: ImportSetup) -> None:
-        """Print what will be imported."""
+        """Print the number of clips to import."""
         plan = setup.plan
-        self.say(f"{setup.store}: {len(plan.todo)} to import, {len(plan.stored)} already stored")
+        self.write_line(f"{setup.store}: {len(plan.todo)} to import, {len(plan.stored)} already stored")
 
     def plan_export(self, setup: ExportSetup) -> None:
-        """Print what will be written, and report what is there already or cannot be."""
-        self.say(f"{setup.destination.path}: {len(setup.todo)} to write, {len(setup.there)} there already")
+        """Print the number of units to write; report those already there and those refused."""
+        self.write_line(
+            f"{setup.destination.path}: {len(setup.todo)} to write, {len(setup.there)} there already"
+        )
         for outcome in (*setup.there, *setup.refused):
             self._report(outcome)
 
     @contextlib.contextmanager
     def running(self, noun: str, *, kept: str) -> Iterator[None]:
-        """Show a bar; on an interruption say what is kept and how to go on.
+        """Show a bar; on an interruption print what is kept and how to go on.
 
         Parameters
         ----------
         noun : str
-            The things that the bar counts, such as "videos".
+            The unit of the bar, such as "videos".
         kept : str
-            What an interruption leaves, as the beginning of a sentence.
+            The state after an interruption, as the beginning of a sentence.
         """
         from tqdm import tqdm
 
@@ -108,117 +120,125 @@ class Reporter:
             yield
         except KeyboardInterrupt:
             self._bar.close()
-            self.say(f"interrupted: {kept}; the same command again goes on from there")
+            self.write_line(f"interrupted: {kept}; the same command again goes on from there")
             raise
         finally:
             self._bar.close()
 
     def progress(self, now: Progress[VideoOutcome] | Progress[UnitOutcome]) -> None:
-        """Move the bar; report what has ended."""
+        """Move the bar; report the outcome that has ended, if any."""
         pace = now.frames / max(time.monotonic() - self._began, 1e-9)
-        self._bar.set_postfix_str(
-            f"{now.done}/{now.total} {self._noun}, {pace:.1f} frames/s, {now.failed} failed", refresh=False
-        )
-        self._bar.update(max(0.0, now.fraction - self._bar.n))
+        counts = f"{now.done}/{now.total} {self._noun}, {pace:.1f} frames/s, {now.failed} failed"
+        if self._bar is not None:
+            self._bar.set_postfix_str(counts, refresh=False)
+            self._bar.update(max(0.0, now.fraction - self._bar.n))
         if now.outcome is not None:
             self._report(now.outcome)
 
     def _report(self, outcome: VideoOutcome | UnitOutcome) -> None:
-        """Print what is to be said of one video, clip or shard."""
+        """Print the JSON line, warnings and failure of one video, clip or shard."""
         self._reported.add(outcome.name)
-        rates = self._rates(getattr(outcome, "stages", {}), outcome.n_frames)
-        self._print_json(dataclasses.asdict(outcome) | rates)
+        speeds = self._stage_speeds(getattr(outcome, "stages", {}), outcome.n_frames)
+        self._print_json(dataclasses.asdict(outcome) | dict(speeds or {}))
         for warning in outcome.warnings:
-            self.say(f"{outcome.name}: {warning}")
+            self.write_line(f"{outcome.name}: {warning}")
         if outcome.failure is not None:
-            self._say_failed(outcome.failure)
+            self._print_failure(outcome.failure)
 
     def store_summary(self, store: Path, report: ExtractReport | ImportReport) -> int:
-        """Print what came of an extraction or an import, and return the exit status."""
+        """Print the summary of an extraction or an import; return the exit status."""
         reported = {str(outcome.source) for outcome in report.outcomes}
         for outcome in report.outcomes:
             if outcome.name not in self._reported and outcome.failure is not None:
                 self._report(outcome)
         for failure in report.failures:
             if failure.source not in reported:
-                self._say_failed(failure)
+                self._print_failure(failure)
         frames = sum(outcome.n_frames for outcome in report.outcomes)
         counts = [f"{report.stored} stored"]
         counts += [f"{report.already_stored} were stored before"] if report.already_stored else []
-        self._say_total(store, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames)
-        found = self._rates(getattr(report, "stages", {}), frames)
+        self._print_total(
+            store, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames
+        )
+        found = self._stage_speeds(getattr(report, "stages", {}), frames)
         if found:
-            rates = ", ".join(f"{stage} {rate:.0f}" for stage, rate in found["stage_rates"].items())
-            self.say(f"frames per second of work: {rates}; {found['limits']} limits")
+            speeds = ", ".join(f"{stage} {fps:.0f}" for stage, fps in found["stage_rates"].items())
+            self.write_line(f"frames per second of work: {speeds}; {found['limits']} limits")
         for reason, count in Counter(failure.reason for failure in report.failures).most_common():
-            self.say(f"  {count} {reason}")
+            self.write_line(f"  {count} {reason}")
         if report.not_tried:
-            self.say("stopped early; the same command again goes on from here")
+            self.write_line("stopped early; the same command again goes on from here")
         if report.failures:
-            self.say(f"each failure with its detail: {store}.failures.jsonl")
+            self.write_line(f"each failure with its detail: {store}.failures.jsonl")
         return 1 if report.failures or report.not_tried else 0
 
     def export_summary(self, dest: Path, report: ExportReport) -> int:
-        """Print what came of an export, and return the exit status."""
+        """Print the summary of an export; return the exit status."""
         new = [outcome for outcome in report.outcomes if outcome.status == "exported"]
         there = sum(outcome.status == "already_exported" for outcome in report.outcomes)
         counts = [f"{len(new)} exported"]
         counts += [f"{there} were there before"] if there else []
         frames = sum(outcome.n_frames for outcome in new)
-        self._say_total(dest, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames)
+        self._print_total(
+            dest, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames
+        )
         if any(outcome.values for outcome in report.outcomes):
-            self.say(f"{report.clipped_fraction:.3%} of the flow was clipped to the bound")
+            self.write_line(f"{report.clipped_fraction:.3%} of the flow was clipped to the bound")
         for note in report.notes:
-            self.say(note)
+            self.write_line(note)
         return 1 if report.failures or report.not_tried else 0
 
-    def _say_total(self, path: Path, counts: list[str], *, failed: int, not_tried: int, frames: int) -> None:
+    def _print_total(
+        self, path: Path, counts: list[str], *, failed: int, not_tried: int, frames: int
+    ) -> None:
         seconds = time.monotonic() - self._began
         counts += [f"{failed} failed"] if failed else []
         counts += [f"{not_tried} not tried"] if not_tried else []
         pace = frames / max(seconds, 1e-9)
-        self.say(f"{path}: {', '.join(counts)}; {frames} frames in {seconds:.1f} s ({pace:.1f} frames/s)")
+        self.write_line(
+            f"{path}: {', '.join(counts)}; {frames} frames in {seconds:.1f} s ({pace:.1f} frames/s)"
+        )
 
-    def _say_failed(self, failure: Failure) -> None:
-        self.say(f"FAILED {failure.source}: {failure.reason}: {failure.detail}")
+    def _print_failure(self, failure: Failure) -> None:
+        self.write_line(f"FAILED {failure.source}: {failure.reason}: {failure.detail}")
 
-    def _rates(self, stages: Mapping[str, float], frames: int) -> dict[str, Any]:
+    def _stage_speeds(self, stages: Mapping[str, float], frames: int) -> _StageSpeeds | None:
         """Return the frames per second of each stage's own work, and the stage that limits."""
         from flowkit.extraction.timing import limiting_stage, stage_rates
 
-        rates = stage_rates(stages, frames) if frames else {}
-        if not rates:
-            return {}
+        speeds = stage_rates(stages, frames) if frames else {}
+        if not speeds:
+            return None
         limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)
-        return {"stage_rates": rates, "limits": limits}
+        return {"stage_rates": speeds, "limits": limits}
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Print a line on stderr, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
             click.echo(text, err=True)
 
-    def _print_json(self, value: Mapping[str, Any]) -> None:
+    def _print_json(self, value: Mapping[str, object]) -> None:
         if self._as_json:
             click.echo(json.dumps(value, ensure_ascii=False))
 
 
 class TrainReporter:
-    """Prints events: a bar within the epoch where there is a terminal, and a line an epoch."""
+    """Prints events: a bar within the epoch on a terminal, and a line an epoch."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._show_bar = sys.stderr.isatty() and not quiet
-        self._bar: Any = None
+        self._bar: tqdm[Never] | None = None
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event of `gating.events`."""
         shown = getattr(self, f"_{event['event']}", None)
         if shown is not None:
             shown(event)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Print a line to standard error, above the bar if one is shown."""
         if self._bar is not None:
             self._bar.close()
@@ -226,12 +246,12 @@ class TrainReporter:
         if not self._quiet:
             click.echo(text, err=True)
 
-    def _trial(self, event: dict[str, Any]) -> None:
-        self.say(f"\nsplit {event['split']}, tested on {event['part']}, seed {event['seed']}")
+    def _trial(self, event: Event) -> None:
+        self.write_line(f"\nsplit {event['split']}, tested on {event['part']}, seed {event['seed']}")
         for line in event["lines"]:
-            self.say(f"  {line}")
+            self.write_line(f"  {line}")
 
-    def _step(self, event: dict[str, Any]) -> None:
+    def _step(self, event: Event) -> None:
         if not self._show_bar:
             return
         if self._bar is None:
@@ -240,33 +260,35 @@ class TrainReporter:
             epoch = f"{event['stage']} {event['epoch'] + 1}/{event['epochs']}"
             self._bar = tqdm(total=event["steps"], desc=epoch, unit="step", leave=False)
         self._bar.n = event["step"] + 1
-        rates = f"top-1 {100 * event['top1']:.1f} %, {event['clips_per_second']:.0f} clips/s"
-        self._bar.set_postfix_str(f"loss {event['loss']:.3f}, {rates}")
+        progress = f"top-1 {100 * event['top1']:.1f} %, {event['clips_per_second']:.0f} clips/s"
+        self._bar.set_postfix_str(f"loss {event['loss']:.3f}, {progress}")
 
-    def _epoch(self, event: dict[str, Any]) -> None:
+    def _epoch(self, event: Event) -> None:
         trained, valid = event["training"], event["validation"]
         parts = [f"validation {valid['loss']:.3f}, {100 * valid['top1']:.1f} %"]
-        if "loss" in trained:  # an epoch that was left after its last step has none
+        if "loss" in trained:  # an epoch interrupted after its last step has none
             parts.insert(0, f"loss {trained['loss']:.3f}, top-1 {100 * trained['top1']:.1f} %")
             waiting = f"{100 * trained['waiting']:.0f} % of it waiting for data"
             parts.append(f"{trained['clips_per_second']:.0f} clips/s, {waiting}")
         best = " (best so far)" if event["best"] else ""
-        self.say(f"{event['stage']} {event['epoch'] + 1}/{event['epochs']}: {'; '.join(parts)}{best}")
+        self.write_line(f"{event['stage']} {event['epoch'] + 1}/{event['epochs']}: {'; '.join(parts)}{best}")
         if "gates" in valid:
-            self.say(_gates_line(valid["gates"]))
+            self.write_line(_gates_line(valid["gates"]))
 
-    def _paused(self, event: dict[str, Any]) -> None:
-        place = f"epoch {event['epoch'] + 1}, after {event['position']} clips"
-        self.say(f"{event['stage']}: saved in {place}; --resume goes on from there")
+    def _paused(self, event: Event) -> None:
+        position = f"epoch {event['epoch'] + 1}, after {event['position']} clips"
+        self.write_line(f"{event['stage']}: saved in {position}; --resume goes on from there")
 
-    def _resumed(self, event: dict[str, Any]) -> None:
-        self.say(f"{event['stage']}: goes on in epoch {event['epoch'] + 1}, after {event['position']} clips")
+    def _resumed(self, event: Event) -> None:
+        self.write_line(
+            f"{event['stage']}: goes on in epoch {event['epoch'] + 1}, after {event['position']} clips"
+        )
 
-    def _skipped(self, event: dict[str, Any]) -> None:
-        self.say(f"{event['stage']}: finished before, best epoch {event['best_epoch'] + 1}")
+    def _skipped(self, event: Event) -> None:
+        self.write_line(f"{event['stage']}: finished before, best epoch {event['best_epoch'] + 1}")
 
-    def _finished(self, event: dict[str, Any]) -> None:
-        self.say(f"{event['stage']}: best epoch {event['best_epoch'] + 1}")
+    def _finished(self, event: Event) -> None:
+        self.write_line(f"{event['stage']}: best epoch {event['best_epoch'] + 1}")
 
 
 def _gates_line(gates: dict[str, float]) -> str:

@@ -21,7 +21,7 @@ import click
 def command(store: Path, ids: TextIO, out: Path) -> None:
     """Write the listed videos of STORE as a store of their own.
 
-    Frames and flow are moved as they are stored. Class names and their order stay.
+    Frames and flow are copied without decoding. Class names and their order stay.
     """
     from flowkit.store.tools.combine import subset
 

@@ -16,21 +16,21 @@ import click
     type=click.Choice(["both", "product"]),
     default="both",
     show_default=True,
-    help="A label is told by appearance and motion alike, or only by the two together.",
+    help="A label follows from either of appearance and motion, or only from the two together.",
 )
 @click.option(
     "--reliability",
     type=click.Choice(["none", "noise", "conflict"]),
     default="none",
     show_default=True,
-    help="What an unreliable modality shows: nothing of any class, or another class's signal.",
+    help="Content of an unreliable modality: nothing of any class, or another class's signal.",
 )
 @click.option(
     "--fractions",
     type=(float, float, float),
     default=(1 / 3, 1 / 3, 1 / 3),
     metavar="CLEAN RGB FLOW",
-    help="Shares of clips that are clean, with unreliable appearance, with unreliable motion.  "
+    help="Fractions of clips that are clean, with unreliable appearance, with unreliable motion.  "
     "[default: a third each]",
 )
 @click.option(
@@ -38,7 +38,7 @@ import click
     type=click.Choice(["cross", "own", "none"]),
     default="none",
     show_default=True,
-    help="Stream in which something tells the unreliable modality: the other one, its own, none.",
+    help="Stream with a sign of the unreliable modality: the other one, its own, none.",
 )
 @click.option("--width", default=64, show_default=True, help="Frame width in px, even, at least 64.")
 @click.option("--height", default=64, show_default=True, help="Frame height in px, even, at least 64.")
@@ -58,7 +58,7 @@ import click
 def command(dest: Path, jobs: int, **settings: object) -> None:
     """Make a labelled set of small procedural videos in the new folder DEST.
 
-    DEST/index.csv lists each clip with its label, what it shows, mode and group.
+    DEST/index.csv lists each clip with its label, appearance, motion, mode and group.
     """
     from tqdm import tqdm
 

@@ -21,11 +21,14 @@ from .train_options import config_options, find_store, take_train_config
     help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/STORE-PRESET]"
+    "--out",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. [default: runs/STORE-PRESET]",
 )
-@click.option("--resume", is_flag=True, help="Go on with an unfinished run, from where it was left.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
 @split_options
 @config_options
 @compute_options
@@ -43,17 +46,17 @@ from .train_options import config_options, find_store, take_train_config
     show_default=True,
     help="Between checkpoints within an epoch; each epoch's end and Ctrl-C save one, too.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, say what would be trained, train nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
 def command(store: Path | None, **options: Any) -> None:
     """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip.
 
     STORE defaults to $FLOWKIT_STORE, or the only store in this folder. Finished stages are
-    not trained again. The test list is looked at once, when all is trained; best epochs are
+    not trained again. The test list is scored once, when all is trained; best epochs are
     picked by a part of the training list.
 
-    The run's folder keeps checkpoints, log.jsonl, scores and results.json; `flowkit report`
-    makes a page of it. For several GPUs: torchrun --nproc-per-node N -m flowkit_cli train ...
+    RUN keeps checkpoints, log.jsonl, scores and results.json; `flowkit report RUN` makes a page
+    of it. For several GPUs: torchrun --nproc-per-node N -m flowkit_cli train ...
     """
     import flowkit
     from gating.run_folder import default_run

@@ -1,57 +1,63 @@
-"""The options of `flowkit train` that say what is learned, and how they change a preset."""
+"""Options of `flowkit train` that change a preset, and the store that it trains on."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
 from flowkit.errors import InputError
 
+from .options import Function, Options
+
 if TYPE_CHECKING:
+    from gating.config import AugmentConfig, GateConfig, Schedule
     from gating.train_config import TrainConfig
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+_Row: TypeAlias = tuple[str, type[str] | type[int] | type[float] | None, str]
+"""Name of an option, its type, its help; the default of each is the preset's."""
 
-# Name of the option, its kind, its help; the default of each is the preset's.
-_NETWORKS: tuple[tuple[str, Any, str], ...] = (
+_NETWORKS: tuple[_Row, ...] = (
     ("--backbone", str, "bn_inception, resnet18, resnet50, efficientnet_lite0 or small, for both streams."),
     ("--weights", str, "imagenet, none, or a file, for both streams."),
     ("--rgb-weights", str, "As --weights, for one stream."),
     ("--flow-weights", str, "As --weights, for one stream."),
-    ("--rgb-dropout", float, "Share of the pooled feature dropped, [0, 1)."),
-    ("--flow-dropout", float, "Share of the pooled feature dropped, [0, 1)."),
+    ("--rgb-dropout", float, "Fraction of the pooled feature dropped, [0, 1)."),
+    ("--flow-dropout", float, "Fraction of the pooled feature dropped, [0, 1)."),
     ("--partial-bn/--no-partial-bn", None, "Keep all batch norms but the first as they are."),
     ("--segments", int, "Segments of a clip, K."),
     ("--stack", int, "Flow fields of a segment, L."),
     ("--bound", float, "Clip flow to +-BOUND px, as the network sees it."),
     ("--size", int, "Side of the network's square input, px."),
-    ("--flip/--no-flip", None, "Mirror half of the training clips; off where left and right make classes."),
+    (
+        "--flip/--no-flip",
+        None,
+        "Mirror half of the training clips; off where left and right differ in class.",
+    ),
 )
-_GATE: tuple[tuple[str, Any, str], ...] = (
-    ("--gate-data", str, "What the gate learns from: out-of-fold, holdout or same."),
-    ("--stream-folds", int, "Pairs of stream copies for --gate-data out-of-fold."),
-    ("--holdout-share", float, "Share of the training list for --gate-data holdout."),
+_GATE: tuple[_Row, ...] = (
+    ("--gate-data", str, "Clips that the gate learns from: out-of-fold, holdout or same."),
+    ("--stream-folds", int, "Folds, each with a pair of streams, for --gate-data out-of-fold."),
+    ("--holdout-share", float, "Fraction of the training list for --gate-data holdout."),
     ("--activation", str, "relu, softmax or sigmoid."),
-    ("--combine", str, "How the two maps are joined: concat, height or sum."),
+    ("--combine", str, "Join of the two feature maps: concat, height or sum."),
     ("--placement", str, "Activate the mean over segments (consensus) or each (snippet)."),
     ("--tap", str, "Layer that the gate reads."),
     ("--auxiliary-weight", float, "Weight of the auxiliary classification."),
-    ("--prior", float, "Weight of the pull towards the fixed weights."),
-    ("--gate-dropout", float, "Share of the gate's pooled feature dropped, [0, 1)."),
+    ("--prior", float, "Weight of the prior towards the fixed weights."),
+    ("--gate-dropout", float, "Fraction of the gate's pooled feature dropped, [0, 1)."),
 )
-_TRAINING: tuple[tuple[str, Any, str], ...] = (
+_TRAINING: tuple[_Row, ...] = (
     ("--rgb-epochs", int, "Passes over the clips."),
     ("--flow-epochs", int, "Passes over the clips."),
     ("--gate-epochs", int, "Passes over the clips."),
     ("--batch", int, "Effective batch of the streams, clips."),
     ("--gate-batch", int, "Effective batch of the gate, clips."),
-    ("--lr-factor", float, "Multiplies the rates of all stages."),
-    ("--validation-share", float, "Share of the training list that picks the best epochs."),
+    ("--lr-factor", float, "Factor on the learning rates of all stages."),
+    ("--validation-share", float, "Fraction of the training list that picks the best epochs."),
     ("--test-segments", int, "Segments of a clip when it is tested."),
     ("--test-crops", int, "Crops of a clip when it is tested: 1, 5 or 10."),
     ("--field", str, "Flow field of the store."),
@@ -75,8 +81,8 @@ def config_options(function: Function) -> Function:
     )(function)
 
 
-# Where each option's value goes: a path of field names into TrainConfig.
-_PLACES: dict[str, tuple[str, ...]] = {
+# Field of TrainConfig that each option sets, as a path of names.
+_FIELDS: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
@@ -97,20 +103,20 @@ _PLACES: dict[str, tuple[str, ...]] = {
 }
 
 
-def take_train_config(options: dict[str, Any]) -> TrainConfig:
+def take_train_config(options: Options) -> TrainConfig:
     """Take --preset, --fusion and the options of `config_options` out of a command's options.
 
     Raises
     ------
     InvalidParameterError
-        A value lies outside its range.
+        A value is outside its range.
     """
     from gating.train_config import train_preset
 
     config = train_preset(options.pop("preset"))
-    values: dict[tuple[str, ...], Any] = {("fusion",): options.pop("fusion")}
-    for name, place in _PLACES.items():
-        values[place] = options.pop(name)
+    values: dict[tuple[str, ...], object] = {("fusion",): options.pop("fusion")}
+    for name, path in _FIELDS.items():
+        values[path] = options.pop(name)
     weights, batch, factor = (options.pop(name) for name in ("weights", "batch", "lr_factor"))
     for name in ("rgb_weights", "flow_weights"):
         own = options.pop(name)
@@ -120,44 +126,48 @@ def take_train_config(options: dict[str, Any]) -> TrainConfig:
     if factor is not None:
         for stage in ("rgb", "flow", "gate"):
             values[(stage, "lr")] = config.schedule(stage).lr * factor
-    return _replaced(config, {place: value for place, value in values.items() if value is not None})
+    return _replaced(config, {path: value for path, value in values.items() if value is not None})
 
 
-def _replaced(config: TrainConfig, values: dict[tuple[str, ...], Any]) -> TrainConfig:
+def _replaced(config: TrainConfig, values: dict[tuple[str, ...], object]) -> TrainConfig:
     """Return the configuration with values at paths of field names; "none" is None."""
-    tops: dict[str, Any] = {}
+    tops: Options = {}
     for (top, *below), value in values.items():
         if below:
             tops.setdefault(top, {})[below[0]] = value
         else:
             tops[top] = None if value == "none" else value
-    whole = {
-        name: _shortened(getattr(config, name), value) if isinstance(value, dict) else value
+    changed: Options = {
+        name: _with_values(getattr(config, name), value) if isinstance(value, dict) else value
         for name, value in tops.items()
     }
-    return dataclasses.replace(config, **whole)
+    return dataclasses.replace(config, **changed)
 
 
-def _shortened(piece: Any, values: dict[str, Any]) -> Any:
+def _with_values(
+    part: AugmentConfig | GateConfig | Schedule, values: Options
+) -> AugmentConfig | GateConfig | Schedule:
     """Replace values; the milestones and the warm-up of a schedule move with its epochs."""
+    from gating.config import Schedule
+
     epochs = values.get("epochs")
-    if epochs is not None and hasattr(piece, "milestones"):
-        share = epochs / piece.epochs
+    if epochs is not None and isinstance(part, Schedule):
+        factor = epochs / part.epochs
         values = {
             **values,
-            "milestones": tuple(round(one * share, 3) for one in piece.milestones),
-            "warmup_epochs": piece.warmup_epochs * min(1.0, share),
+            "milestones": tuple(round(one * factor, 3) for one in part.milestones),
+            "warmup_epochs": part.warmup_epochs * min(1.0, factor),
         }
-    return dataclasses.replace(piece, **values)
+    return dataclasses.replace(part, **values)
 
 
 def find_store(given: Path | None) -> Path:
-    """Return the store that a command is about: as given, FLOWKIT_STORE, or the only one here.
+    """Return the store: as given, FLOWKIT_STORE, or the only one in this folder.
 
     Raises
     ------
     InputError
-        None of them, or several stores lie here.
+        None of them, or several stores in this folder.
     """
     if given is not None:
         return given

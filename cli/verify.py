@@ -1,4 +1,4 @@
-"""`flowkit verify`: check that every stored byte that counts is still right."""
+"""`flowkit verify`: checksums, counts and shards of a store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Rewrite the store without what is broken; the next extract makes it again.",
+    help="Rewrite the store without broken videos; the next extract makes them again.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> None:
     """Check every flow field, frame, count, checksum and shard of STORE.
 
-    Exit status: 0 sound, 1 not (with --repair: something was broken and is dropped).
+    Exit status: 0 sound, 1 not (with --repair: broken videos were dropped).
     """
     from flowkit.store.tools.repair import repair as drop_broken
     from flowkit.store.tools.verify import verify

@@ -1,14 +1,17 @@
-"""`flowkit view`: flow for the eye."""
+"""`flowkit view`: images and films of flow, and a page of a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from .options import Options
+
 if TYPE_CHECKING:
     from flowkit.store.read.store import Store
+    from flowkit.view.footage import Footage
 
 
 @click.command("view")
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     "[default: named after the video or the store, here]",
 )
 @click.option("--html", is_flag=True, help="Report the whole store on one page that needs no network.")
-@click.option("--field", default="flow", show_default=True, help="Which flow field.")
+@click.option("--field", default="flow", show_default=True, help="Flow field.")
 @click.option("--start", type=click.IntRange(min=0), default=0, help="First field shown.  [default: 0]")
 @click.option("--stop", type=click.IntRange(min=1), help="Field to stop before.  [default: the end]")
 @click.option(
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pictures",
+    "most_images",
     type=click.IntRange(min=1),
     help="Most images of a film, evenly spread.  [default: 100 of a .gif, all of an .mp4]",
 )
@@ -48,12 +52,12 @@ if TYPE_CHECKING:
     "--fields",
     "most_fields",
     type=click.IntRange(min=1),
-    help="With --html: fields measured a video, evenly spread; shot cuts stay unfound.  [default: all]",
+    help="With --html: fields measured a video, evenly spread; shot cuts are not looked for.  [default: all]",
 )
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="With --html: processes.  [default: one a core]"
 )
-def command(store: Path, video_id: str | None, **options: Any) -> None:
+def command(store: Path, video_id: str | None, **options: object) -> None:
     """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
 
     Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every image
@@ -68,7 +72,7 @@ def command(store: Path, video_id: str | None, **options: Any) -> None:
     click.echo(str(path))
 
 
-def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
+def _draw(store: Store, video_id: str, options: Options) -> Path:
     from flowkit.video.writer import FILM_SUFFIXES
     from flowkit.view.canvas import file_name, write_image
     from flowkit.view.footage import Footage
@@ -84,18 +88,18 @@ def _draw(store: Store, video_id: str, options: dict[str, Any]) -> Path:
     return path
 
 
-def _film(path: Path, footage: Any, options: dict[str, Any]) -> None:
+def _film(path: Path, footage: Footage, options: Options) -> None:
     from flowkit.video.writer import write_film
     from flowkit.view.panels import film
 
-    most = options["pictures"] or (100 if path.suffix.lower() == ".gif" else len(footage.range))
+    most = options["most_images"] or (100 if path.suffix.lower() == ".gif" else len(footage.range))
     indices = footage.spread(most)
     # Fewer images than fields take as long to play as the video does.
-    rate = options["fps"] or footage.clip.record.fps * len(indices) / len(footage.range)
-    write_film(path, film(footage, indices, tile_width=options["width"]), fps=rate)
+    fps = options["fps"] or footage.clip.record.fps * len(indices) / len(footage.range)
+    write_film(path, film(footage, indices, tile_width=options["width"]), fps=fps)
 
 
-def _report(store: Store, options: dict[str, Any]) -> Path:
+def _report(store: Store, options: Options) -> Path:
     import os
 
     from tqdm import tqdm

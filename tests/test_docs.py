@@ -1,7 +1,8 @@
-"""What the pages and README show is run as it stands there."""
+"""Snippets of README and the pages run as they are; names, reasons, links and layout are complete."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import flowkit
 import flowkit_cli
+from docs import make_api
 from flowkit import jobs
 from flowkit.errors import NoSpaceError, VideoError
 from flowkit.rawframes import export, importer
@@ -21,6 +23,7 @@ from tests.make.small import run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/read.md")
+REGENERATE = "docs/api.md is out of date: run `python docs/make_api.py` and commit the page"
 
 
 def snippets(page: str, language: str) -> list[str]:
@@ -29,7 +32,7 @@ def snippets(page: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the store that the pages speak of."""
+    """A folder with the store of the pages' snippets."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "videos" / "HandStand").mkdir(parents=True)
     clips.mjpeg_avi(folder / "videos" / "HandStand" / "clip_07.avi", clips.moving_texture(12))
@@ -51,7 +54,22 @@ def test_python_snippets_run(page: str, code: str, folder: Path) -> None:
     assert done.returncode == 0, f"{page}: {done.stderr}"
 
 
-def test_the_plain_snippet_gives_what_the_reader_gives(folder: Path) -> None:
+def test_every_page_with_snippets_has_some() -> None:
+    assert [page for page in PAGES if len(snippets(page, "python")) < 3] == []
+
+
+def test_the_training_snippet_imports_public_modules(folder: Path) -> None:
+    pytest.importorskip("torch")
+    (code,) = snippets("docs/train.md", "python")
+    imports = re.findall(r"^(?:from|import) .+$", code, re.MULTILINE)
+    assert len(imports) >= 2
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(imports)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_plain_snippet_gives_the_readers_flow(folder: Path) -> None:
     code = snippets("docs/read.md", "python")[0]
     assert "flowkit" not in code
     program = code + "\nimport sys, numpy\nnumpy.save('uv.npy', uv)\n"
@@ -122,11 +140,37 @@ def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     assert unexplained(folders | own - common_reasons(), "move-from-denseflow.md") == set()
 
 
-def test_pages_link_to_what_is_there() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_links_lead_to_files_and_headings() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    links = [
+        (page, *target.partition("#")[::2])
+        for page in pages
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text())
+        if "://" not in target
+    ]
+    assert len(links) > 20
+    for page, path, heading in links:
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {path}"
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{page.name} links to {path}#{heading}"
+
+
+def test_contributing_has_the_test_command_of_readme() -> None:
+    command = (ROOT / "README.md").read_text().partition("<!-- test-command -->\n")[2].partition("```\n")[0]
+    assert "pytest" in command
+    assert command in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_api_page_has_every_public_name_and_its_summary() -> None:
+    written = (ROOT / "docs" / "api.md").read_text()
+    for package in ("flowkit", "flowkit.datasets", "gating"):
+        section = written.partition(f"## {package}\n")[2].partition("\n## ")[0]
+        names = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        assert sorted(names) == sorted(importlib.import_module(package).__all__), REGENERATE
+    assert written == make_api.page(), REGENERATE
 
 
 def test_the_layout_in_the_architecture_page_is_the_tree() -> None:

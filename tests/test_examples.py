@@ -23,9 +23,9 @@ from tests.make import clips
 
 PAGE = (Path(__file__).resolve().parent.parent / "examples" / "ucf101.md").read_text()
 
-# What the page's words are replaced by wherever they are run here, and why.
+# Replacements in every command of the page that is run here, and their reasons.
 ALWAYS = {
-    # Pictures of TSN's size would take minutes.
+    # Images of TSN's size would take minutes.
     "--size 340x256": "--size 64x64",
     # Starting processes is torch's part; what they run is ours.
     "torchrun --nproc-per-node 4 --no-python flowkit": "flowkit",
@@ -40,7 +40,7 @@ TRAINED = {
     # Without a GPU it is the slower way.
     " --amp": "",
 }
-# Unpacking: the fixture makes what comes out of the archives.
+# Unpacking: the fixture makes the contents of the archives.
 UNPACKING = ("unrar", "unzip", "mkdir", "for")
 
 # Real classes with their official numbers. The files of the second spell it in another way than its folder.
@@ -105,7 +105,7 @@ def make_clip(path: Path, seed: int) -> None:
 
 
 def make_ucf101(folder: Path) -> None:
-    """Make what UCF101.rar and its lists unpack to."""
+    """Make the contents of UCF101.rar and its lists."""
     lists = folder / "ucfTrainTestlist"
     lists.mkdir()
     lines = [f"{number} {label}\n" for label, number in UCF101.items()]
@@ -121,7 +121,7 @@ def make_ucf101(folder: Path) -> None:
 
 
 def make_hmdb51(folder: Path) -> None:
-    """Make what hmdb51_org.rar and test_train_splits.rar unpack to; the three splits are alike here."""
+    """Make the contents of hmdb51_org.rar and test_train_splits.rar; the three splits are alike here."""
     lists = folder / "testTrainMulti_7030_splits"
     lists.mkdir()
     for label, films in HMDB51.items():
@@ -135,7 +135,7 @@ def make_hmdb51(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what comes out of the archives, with both stores that the page's commands make of it."""
+    """A folder of the unpacked archives, with both stores that the page's commands make of it."""
     folder = tmp_path_factory.mktemp("examples")
     make_ucf101(folder)
     make_hmdb51(folder)
@@ -162,8 +162,8 @@ def test_every_line_of_the_page_is_looked_at() -> None:
 
 def test_extract_takes_the_size_of_the_page(there: Path, tmp_path: Path) -> None:
     for line in commands_of("extract", ".h5"):
-        told = run(re.sub(r" (\w+\.h5) ", rf" {tmp_path}/\1 --dry-run ", line), {}).output
-        assert re.search(r"height\W+256\W.*linear\W.*width\W+340\W", told)
+        output = run(re.sub(r" (\w+\.h5) ", rf" {tmp_path}/\1 --dry-run ", line), {}).output
+        assert re.search(r"height\W+256\W.*linear\W.*width\W+340\W", output)
     assert not list(tmp_path.iterdir())
 
 
@@ -189,13 +189,13 @@ def test_train_finds_the_three_splits_and_divides_no_group(there: Path) -> None:
     lines = commands_of("train", "ucf101.h5")
     assert len(lines) == 4
     for line in lines:
-        told = run(line, ALWAYS | PLANNED).output
+        output = run(line, ALWAYS | PLANNED).output
         for number in TESTED:
-            assert f"split ucf101-{number}, test" in told
-        assert told.count(" 6 are tested; 8 groups") == len(TESTED)
-        assert "effective batch 128" in told
-        assert "WARNING" not in told
-        assert ("the same clips (their scores" in told) == ("zhu2018" in line)
+            assert f"split ucf101-{number}, test" in output
+        assert output.count(" 6 are tested; 8 groups") == len(TESTED)
+        assert "effective batch 128" in output
+        assert "WARNING" not in output
+        assert ("the same clips (their scores" in output) == ("zhu2018" in line)
     assert list_splits("ucf101.h5") == ()  # a dry run leaves nothing
     assert not Path("runs").exists()
 
@@ -203,11 +203,11 @@ def test_train_finds_the_three_splits_and_divides_no_group(there: Path) -> None:
 def test_train_groups_hmdb51_by_film(there: Path) -> None:
     pytest.importorskip("torch")
     (line,) = commands_of("train", "hmdb51.h5")
-    told = run(line, ALWAYS | PLANNED).output
+    output = run(line, ALWAYS | PLANNED).output
     films = sum(len(films) for films in HMDB51.values())
-    assert told.count(f" 4 are tested; {films} groups") == 3
-    assert "rgb: 89 epochs" in told
-    assert "flow: 250 epochs" in told
+    assert output.count(f" 4 are tested; {films} groups") == 3
+    assert "rgb: 89 epochs" in output
+    assert "flow: 250 epochs" in output
 
 
 def test_the_page_goes_to_the_table_of_three_splits(

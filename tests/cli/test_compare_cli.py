@@ -61,7 +61,7 @@ def test_missing_videos_fail_unless_common_is_asked_for(pair: tuple[Path, Path],
     assert run(larger, pair[0], "--common").exit_code == 0
 
 
-def test_worst_are_pictured(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_worst_are_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
     done = run(*pair, "--pictures", tmp_path / "worst", "--worst", 1)
     assert [path.name for path in (tmp_path / "worst").iterdir()] == ["01_y_00000.png"]
     assert "01_y_00000.png" in done.stderr

@@ -39,7 +39,7 @@ def run(command: click.Command, *words: object, status: int = 0) -> Result:
     return result
 
 
-def test_export_tells_each_clip_on_stdout_and_the_summary_on_stderr(store: Path, tmp_path: Path) -> None:
+def test_export_prints_each_clip_on_stdout_and_the_summary_on_stderr(store: Path, tmp_path: Path) -> None:
     result = run(export_command, store, tmp_path / "frames", "--layout", "tsn", "--json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert sorted((line["name"], line["status"]) for line in lines) == [

@@ -41,7 +41,7 @@ def says(name: str, *words: object) -> Result:
     return CliRunner().invoke(command, [*map(str, words)])
 
 
-def test_eval_prints_the_table_and_tells_where_it_is(run: FinishedRun) -> None:
+def test_eval_prints_the_table_and_names_its_folder(run: FinishedRun) -> None:
     done = says("eval", run.out, "--segments", 3, "--device", "cpu", "--threads", 1)
     assert done.exit_code == 0, done.output
     assert "split 5-fold, tested on 0, seed 0: scoring 4 test clips" in done.stderr
@@ -71,7 +71,7 @@ def test_predict_prints_classes_weights_and_label(run: FinishedRun) -> None:
     assert f"trial: {run.trial}, the first finished one" in done.stderr
 
 
-def test_predict_ends_with_1_when_a_video_fails_and_answers_the_others(
+def test_predict_ends_with_1_when_a_video_fails_and_predicts_the_others(
     run: FinishedRun, tmp_path: Path
 ) -> None:
     folder = tmp_path / "videos"

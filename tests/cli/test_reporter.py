@@ -25,7 +25,7 @@ def extract(*words: object) -> Result:
     return runner.invoke(command, [str(word) for word in words], catch_exceptions=False)
 
 
-def test_each_stage_and_what_limits_stand_in_json_and_at_the_end(videos: Path, store: Path) -> None:
+def test_each_stage_and_the_limiting_one_are_in_json_and_at_the_end(videos: Path, store: Path) -> None:
     done = extract(videos, store, "--json", "--native", "--jobs", 1, "--preset", "fast")
     assert done.exit_code == 0
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -33,15 +33,15 @@ def test_each_stage_and_what_limits_stand_in_json_and_at_the_end(videos: Path, s
     for line in lines:
         # An engine of the CPU copies nothing: those stages are absent, not zero.
         assert list(line["stage_rates"]) == ["decode", "resize", "jpeg", "solve", "encode", "write"]
-        for stage, rate in line["stage_rates"].items():
-            assert rate == pytest.approx(line["n_frames"] / line["stages"][stage])
+        for stage, fps in line["stage_rates"].items():
+            assert fps == pytest.approx(line["n_frames"] / line["stages"][stage])
         assert line["limits"] == min(line["stage_rates"], key=line["stage_rates"].get)
     (last,) = [line for line in done.stderr.splitlines() if "per second of work" in line]
     assert ", solve " in last
     assert last.endswith(" limits")
 
 
-def test_a_video_that_failed_has_no_rates(tmp_path: Path, store: Path) -> None:
+def test_a_video_that_failed_has_no_stage_speeds(tmp_path: Path, store: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     done = extract(tmp_path / "empty.mp4", store, "--json", "--jobs", 1)
     (line,) = [json.loads(line) for line in done.stdout.splitlines()]

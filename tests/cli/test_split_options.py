@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def take(store: Path, *words: object) -> tuple[list[Split], tuple[str, ...] | None]:
-    """Return what a command makes of words on its command line."""
+    """Return the splits and folds that a command takes from its command line."""
     taken: list[tuple[list[Split], tuple[str, ...] | None]] = []
 
     def body(**options: object) -> None:
@@ -50,13 +50,13 @@ def test_the_only_split_beside_the_store_is_the_default(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [((), "no split beside .*--ucf101 DIR.*--folds N"), (("a", "b"), "several splits .*: a, b; .*--split")],
 )
-def test_without_one_default_the_choice_is_named(store: Path, names: tuple[str, ...], told: str) -> None:
+def test_without_one_default_the_choice_is_named(store: Path, names: tuple[str, ...], message: str) -> None:
     for name in names:
         write_split(store, by_group(name))
-    with pytest.raises(FlowkitError, match=told):
+    with pytest.raises(FlowkitError, match=message):
         take(store)
 
 
@@ -72,7 +72,7 @@ def test_a_split_is_named_or_a_file(store: Path, tmp_path: Path) -> None:
         take(store, "--split", tmp_path / "gone.csv")
 
 
-def test_two_files_of_one_name_are_told(store: Path, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_refused(store: Path, tmp_path: Path) -> None:
     write_split(store, by_group("own"))
     (tmp_path / "own.csv").write_text("id,subset\n" + "".join(f"{k},train\n" for k in IDS))
     with pytest.raises(FlowkitError, match="one name"):
@@ -133,7 +133,7 @@ def test_leave_one_out_makes_each_group_a_fold(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--folds", 2, "--leave-one-out"), "--folds and --leave-one-out exclude one another"),
         (("--split", "a", "--ucf101", "."), "--split and --ucf101 exclude"),
@@ -146,9 +146,9 @@ def test_leave_one_out_makes_each_group_a_fold(store: Path) -> None:
         (("--folds", 9), r"folds must be in \[2, 4\]"),
     ],
 )
-def test_options_that_do_not_fit_are_told(store: Path, words: tuple[object, ...], told: str) -> None:
+def test_options_that_do_not_fit_are_refused(store: Path, words: tuple[object, ...], message: str) -> None:
     write_split(store, by_group())
-    with pytest.raises(FlowkitError, match=told):
+    with pytest.raises(FlowkitError, match=message):
         take(store, *words)
 
 
@@ -158,7 +158,7 @@ def test_lists_are_numbers_from_one(store: Path, value: str) -> None:
         take(store, "--ucf101", ".", "--list", value)
 
 
-def test_a_split_that_the_store_does_not_bear_is_told(store: Path) -> None:
+def test_a_split_that_does_not_fit_the_store_is_refused(store: Path) -> None:
     write_split(store, by_group(**{IDS[0]: "test"}))
     with pytest.raises(FlowkitError, match=r"class 'jump' .* has no video to train on"):
         take(store)

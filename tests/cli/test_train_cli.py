@@ -63,7 +63,7 @@ def test_the_only_store_here_is_trained_on_and_the_table_printed(folder: Path) -
     assert (folder / "clips.h5.splits" / "5-fold.csv").is_file()
 
 
-def test_a_dry_run_tells_and_leaves_nothing(folder: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder: Path) -> None:
     done = says(folder, "clips.h5", *QUICK, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "kept from the streams" in done.stderr
@@ -84,9 +84,9 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> 
     while time.monotonic() < deadline and not (log.is_file() and '"step"' in log.read_text()):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "--resume goes on from there" in told
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "--resume goes on from there" in stderr
     refused = says(folder, *QUICK, "--out", "cut")
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
@@ -99,7 +99,7 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--backbone", "vgg"), "Invalid backbone"),
         (("--gate-data", "test"), "gate_data ('test'). Supported values are out-of-fold, holdout, same"),
@@ -109,10 +109,10 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> 
         (("--seed", "-1"), "-1"),
     ],
 )
-def test_bad_values_are_named(folder: Path, words: tuple[str, ...], told: str) -> None:
+def test_bad_values_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:
     done = says(folder, *QUICK, *words)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

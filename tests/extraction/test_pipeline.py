@@ -126,6 +126,7 @@ def test_segments_and_one_piece_give_the_same_clip(videos: Path, store: Path, tm
     run(videos, store)
     run(videos, tmp_path / "segments.h5", dataclasses.replace(SMALL, segment_frames=2))
     with flowkit.open(store) as one, flowkit.open(tmp_path / "segments.h5") as two:
+        assert list(one) == list(two) == ["drift/one", "two"]
         for video_id in one:
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
             assert np.array_equal(one[video_id].frames([0, 4]), two[video_id].frames([0, 4]))

@@ -191,7 +191,7 @@ def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tm
         find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=3)
     )
     with LocalExecutor(3) as executor:
-        extraction.run(setup, executor=executor)
+        assert extraction.run(setup, executor=executor).stored == 2
     with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
         for video_id in one:
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())

@@ -88,11 +88,19 @@ def test_flo_files_hold_the_stored_flow(make_store: MakeStore, tmp_path: Path) -
 
 
 def test_npy_files_hold_flow_and_frames(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3})
+    store = make_store({"a": 3, "walk/b": 5})
     run_export(store, tmp_path / "out", "npy")
     with flowkit.open(store) as opened:
-        assert np.array_equal(np.load(tmp_path / "out/a/flow.npy"), opened["a"].flow())
-        assert np.array_equal(np.load(tmp_path / "out/a/frames.npy"), opened["a"].frames(range(3)))
+        for video_id, n_frames in (("a", 3), ("walk/b", 5)):
+            folder, clip = tmp_path / "out" / video_id, opened[video_id]
+            assert names_in(folder) == ["flow.npy", "frames.npy"]
+            flow, frames = (np.load(folder / name) for name in ("flow.npy", "frames.npy"))
+            assert (flow.dtype, flow.shape) == (np.float32, (n_frames - 1, 2, clip.height, clip.width))
+            assert (frames.dtype, frames.shape) == (np.uint8, (n_frames, clip.height, clip.width, 3))
+            assert np.array_equal(flow, clip.flow())
+            assert np.array_equal(frames, clip.frames(range(n_frames)))
+            assert flow.any()
+            assert frames.any()
 
 
 def test_a_store_without_frames_exports_its_flow_when_asked(make_store: MakeStore, tmp_path: Path) -> None:

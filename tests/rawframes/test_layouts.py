@@ -70,7 +70,18 @@ def test_numbers_are_read_back_in_order_and_strays_passed_over() -> None:
     assert list(template.numbers(names)) == [2, 10, 100_000]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=str)
-def test_every_template_reads_what_it_writes(layout: object) -> None:
-    for template in layout.templates.values():  # type: ignore[attr-defined]
-        assert template.numbers([template.name(7)]) == {7: template.name(7)}
+TEMPLATES = {f"{name} {kind}": t for name, layout in LAYOUTS.items() for kind, t in layout.templates.items()}
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_every_template_reads_what_it_writes(template: NameTemplate) -> None:
+    assert template.numbers([template.name(7)]) == {7: template.name(7)}
+
+
+def test_layouts_of_one_file_a_frame_have_templates() -> None:
+    kinds = {name: set(layout.templates) for name, layout in LAYOUTS.items()}
+    assert kinds == {
+        **{name: {"img", "x", "y"} for name in ("tsn", "denseflow", "mmaction2", "webdataset")},
+        "flo": {"img", "flo"},
+        "npy": set(),  # two arrays a clip, of fixed names
+    }

@@ -96,4 +96,6 @@ def test_a_hostile_split_name_is_passed_over(tmp_path: Path) -> None:
 def test_only_folders_lie_two_levels_down(make_store: MakeStore, tmp_path: Path) -> None:
     # mmaction2's parse_directory lists every entry of `*/*` as a folder of pictures.
     run_export(make_store({"walk/a": 3}), tmp_path / "out", "mmaction2")
-    assert all(os.path.isdir(path) for path in glob.glob(f"{tmp_path}/out/*/*"))
+    found = glob.glob(f"{tmp_path}/out/*/*")
+    assert f"{tmp_path}/out/walk/a" in found
+    assert all(os.path.isdir(path) for path in found)

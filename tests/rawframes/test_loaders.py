@@ -108,7 +108,9 @@ def test_tsns_file_counts_agree_with_the_lists(store: Path, tmp_path: Path) -> N
     """TSN's `parse_directory`: files that start with img_, flow_x_ and flow_y_ in each folder."""
     dest = tmp_path / "frames"
     run_export(store, dest)
-    for record in read_list(dest / "annotations/all/rgb_all.txt"):
+    records = read_list(dest / "annotations/all/rgb_all.txt")
+    assert len(records) == len(CLIPS)
+    for record in records:
         names = os.listdir(record.folder)
         counts = [sum(name.startswith(p) for name in names) for p in ("img_", "flow_x_", "flow_y_")]
         assert counts == [record.count, record.count - 1, record.count - 1]

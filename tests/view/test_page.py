@@ -98,7 +98,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     html = (tmp_path / "p.html").read_text()
     elements = Elements(html)
     assert not [tag for tag, _ in elements.found if tag in ("img", "iframe", "object", "link", "base")]
-    assert [tag for tag, _ in elements.found].count("script") == 3  # data, one block of pictures, the script
+    assert [tag for tag, _ in elements.found].count("script") == 3  # data, one block of images, the script
     assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
     data = data_of(html)
     assert videos_of(data)[0]["id"] == name
@@ -123,15 +123,19 @@ def test_page_may_run_its_own_script_and_load_nothing(tmp_path: Path) -> None:
     assert not re.search("{{|{%|{#", html)
 
 
-def test_thumbnails_lie_in_blocks_in_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_thumbnails_are_in_blocks_in_the_order_of_the_rows(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
-    rows = [VideoSummary(video_id=f"v{k:03}", thumbnail=b"picture %d" % k) for k in range(120)]
+    rows = [VideoSummary(video_id=f"v{k:03}", thumbnail=b"image %d" % k) for k in range(120)]
     with flowkit.open(path) as store:
         write_page(tmp_path / "p.html", store, rows, speeds=Distribution(), config=SummaryConfig())
-    blocks = re.findall(r'id="thumbnails-(\d+)">([^<]*)<', (tmp_path / "p.html").read_text())
-    assert [int(number) for number, _ in blocks] == [0, 1, 2]
-    assert [len(text.split(",")) for _, text in blocks] == [50, 50, 20]
-    assert base64.b64decode(blocks[1][1].split(",")[7]) == b"picture 57"
+    html = (tmp_path / "p.html").read_text()
+    blocks = re.findall(r'id="thumbnails-(\d+)">([^<]*)<', html)
+    assert len(blocks) > 1
+    assert [int(number) for number, _ in blocks] == list(range(len(blocks)))
+    images = [text.split(",") for _, text in blocks]
+    # The page's script finds row k in block k // size.
+    assert {len(block) for block in images[:-1]} == {data_of(html)["thumbnails_per_block"]}
+    assert [base64.b64decode(image) for block in images for image in block] == [row.thumbnail for row in rows]
 
 
 def test_many_videos_stay_within_the_budget_of_each(tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_many_videos_stay_within_the_budget_of_each(tmp_path: Path) -> None:
             for k in range(1000)
         ]
         size = write_page(tmp_path / "p.html", store, rows, speeds=Distribution(), config=config)
-    # bytes a video without its picture, which adds about 1.2 kB: 20 MB for 10,000 videos at most
+    # bytes a video without its image, which adds about 1.2 kB: 20 MB for 10,000 videos at most
     assert size < 40_000 + 600 * len(rows)
 
 
@@ -195,11 +199,19 @@ def test_page_replaces_the_last_one_and_leaves_no_temporary(tmp_path: Path) -> N
 
 def test_timeline_keeps_the_order_and_the_scale() -> None:
     assert timeline([]) == ""
-    assert timeline([0.0, 1000.0]) == "A_"
     assert len(timeline(np.linspace(0, 64, 500).tolist())) == 60
-    letters = timeline([0, 0.5, 1, 2, 4, 8])
-    levels = ["ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(x) for x in letters]
-    assert levels == sorted(set(levels))
+    # Level k of 64 is log2(1 + 8 px) = 9 k / 63.
+    levels = [timeline([(2 ** (k / 7) - 1) / 8]) for k in range(64)]
+    assert len(set(levels)) == 64
+    assert timeline([0.0, 1000.0]) == levels[0] + levels[-1]
+    assert timeline([0, 0.5, 1, 2, 4, 8]) == "".join(levels[k] for k in (0, 16, 22, 29, 35, 42))
+
+
+def test_the_pages_script_reads_the_timelines_letters(tmp_path: Path) -> None:
+    path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
+    make_page(path, tmp_path / "p.html", SummaryConfig())
+    levels = "".join(timeline([(2 ** (k / 7) - 1) / 8]) for k in range(64))
+    assert f'"{levels}"' in (tmp_path / "p.html").read_text()
 
 
 def test_settings_outside_their_range_are_refused(tmp_path: Path) -> None:

@@ -75,11 +75,11 @@ def reference(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
     out = np.zeros((*flow.shape[1:], 3), np.uint8)
     for y, x in np.ndindex(flow.shape[1:]):
         fx, fy = (float(c) for c in flow[:, y, x])
-        place = (math.atan2(-fy, -fx) / math.pi + 1) / 2 * 54
-        k = int(place)
+        position = (math.atan2(-fy, -fx) / math.pi + 1) / 2 * 54
+        k = int(position)
         for channel in range(3):
             low, high = int(wheel[k][channel]) / 255, int(wheel[(k + 1) % 55][channel]) / 255
-            colour = (1 - (place - k)) * low + (place - k) * high
+            colour = (1 - (position - k)) * low + (position - k) * high
             radius = math.hypot(fx, fy)
             colour = 1 - radius * (1 - colour) if radius <= 1 else colour * 0.75
             out[y, x, channel] = int(255 * colour)

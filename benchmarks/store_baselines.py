@@ -1,8 +1,8 @@
-"""The ways of keeping frames and flow that `bench_store` compares, made from one store.
+"""Formats of frames and flow that `bench_store` compares, made from one store.
 
 All hold the same clips. In `zarr` and `h5py` they are the store's own JPEGs and codes; in folders, tar
 and LMDB what TSN's tools write: frames as cv2.imwrite does (quality 95, the standard's Huffman codes;
-those of a store lose 5 % by codes of their own), flow as pictures (uint8 over 20 px, quality 95). Such
+those of a store lose 5 % by codes of their own), flow as images (uint8 over 20 px, quality 95). Such
 a frame is encoded from the store's, a second time, which makes it .5 % larger than from the video.
 """
 
@@ -26,13 +26,13 @@ from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import ClipRequest, Store, open_store
 
 STACK = 5
-Array: TypeAlias = NDArray[Any]
+Array: TypeAlias = NDArray[np.integer]
 Decode: TypeAlias = Callable[[bytes], Array]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """Segments of one clip: where each starts."""
+    """Segments of one clip, by their first frames."""
 
     video_id: str
     starts: tuple[int, ...]
@@ -47,8 +47,8 @@ Reader: TypeAlias = Callable[[Request], tuple[Array, Array]]
 
 
 def turbo(data: bytes) -> Array:
-    picture: Array = simplejpeg.decode_jpeg(data, "RGB")
-    return picture
+    image: Array = simplejpeg.decode_jpeg(data, "RGB")
+    return image
 
 
 def turbo_grey(data: bytes) -> Array:
@@ -91,8 +91,8 @@ def read_plain_h5py(path: Path) -> Reader:
     def read(request: Request) -> tuple[Array, Array]:
         group = file[f"videos/{request.video_id}"]
         flow, frames, offsets = group["flow"], group["frames"], group["frames_offset"][:]
-        pictures = [turbo(frames[offsets[s] : offsets[s + 1]].tobytes()) for s in request.starts]
-        return np.stack(pictures), np.concatenate([flow[s : s + STACK] for s in request.starts])
+        images = [turbo(frames[offsets[s] : offsets[s + 1]].tobytes()) for s in request.starts]
+        return np.stack(images), np.concatenate([flow[s : s + STACK] for s in request.starts])
 
     return read
 
@@ -109,15 +109,15 @@ def read_jpegs(fetch: Callable[[str, str], bytes], decode: Decode, decode_grey: 
         frames, pairs = jpeg_names(request)
         rgb = np.stack([decode(fetch(request.video_id, name)) for name in frames])
         flow = np.empty((len(pairs), 2, *rgb.shape[1:3]), np.uint8)
-        for place, pair in enumerate(pairs):
+        for row, pair in enumerate(pairs):
             for plane, name in enumerate(pair):
-                flow[place, plane] = decode_grey(fetch(request.video_id, name))
+                flow[row, plane] = decode_grey(fetch(request.video_id, name))
         return rgb, flow
 
     return read
 
 
-def pictures_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
+def jpegs_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each JPEG of a clip, as TSN keeps it."""
     clip = store[video_id]
     flow = clip.flow()
@@ -134,7 +134,7 @@ def make_folders(store: Store, root: Path) -> Callable[[str, str], bytes]:
     for video_id in store:
         folder = root / video_id
         folder.mkdir(parents=True)
-        for name, data in pictures_of(store, video_id):
+        for name, data in jpegs_of(store, video_id):
             (folder / name).write_bytes(data)
     return fetch_files(root)
 
@@ -153,7 +153,7 @@ def make_lmdb(store: Store, root: Path) -> Callable[[str, str], bytes]:
     environment = lmdb.open(str(root), map_size=1 << 33)
     with environment.begin(write=True) as write:
         for video_id in store:
-            for name, data in pictures_of(store, video_id):
+            for name, data in jpegs_of(store, video_id):
                 write.put(f"{video_id}/{name}".encode(), data)
     environment.close()
     reading = lmdb.open(str(root), readonly=True, lock=False, readahead=False).begin(buffers=True)
@@ -161,10 +161,10 @@ def make_lmdb(store: Store, root: Path) -> Callable[[str, str], bytes]:
 
 
 def make_tar(store: Store, path: Path) -> None:
-    """Write one webdataset sample a clip: its pictures, under a key without dots or slashes."""
+    """Write one webdataset sample a clip: its images, under a key without dots or slashes."""
     with tarfile.open(path, "w") as tar:
         for video_id in store:
-            for name, data in pictures_of(store, video_id):
+            for name, data in jpegs_of(store, video_id):
                 stem, _, suffix = name.rpartition(".")
                 entry = tarfile.TarInfo(f"{video_id.replace('/', '_')}.{stem}.{suffix}")
                 entry.size = len(data)
@@ -172,7 +172,7 @@ def make_tar(store: Store, path: Path) -> None:
 
 
 def stream_webdataset(path: Path, requests: Sequence[Request]) -> int:
-    """Read segments of each clip as it comes by in the stream; return how many."""
+    """Read segments of each clip as it comes by in the stream; return their number."""
     webdataset: Any = importlib.import_module("webdataset")
 
     wanted = {request.video_id.replace("/", "_"): request for request in requests}
@@ -212,14 +212,14 @@ def make_zarr(store: Store, root: Path) -> Reader:
     def read(request: Request) -> tuple[Array, Array]:
         flow, frames = reading[f"{request.video_id}/flow"], reading[f"{request.video_id}/frames"]
         at = reading[f"{request.video_id}/frames_offset"][:]
-        pictures = [turbo(np.asarray(frames[int(at[s]) : int(at[s + 1])]).tobytes()) for s in request.starts]
-        return np.stack(pictures), np.concatenate([flow[s : s + STACK] for s in request.starts])
+        images = [turbo(np.asarray(frames[int(at[s]) : int(at[s + 1])]).tobytes()) for s in request.starts]
+        return np.stack(images), np.concatenate([flow[s : s + STACK] for s in request.starts])
 
     return read
 
 
 def make_readers(path: Path, work: Path) -> dict[str, Reader]:
-    """Make all rivals of a store below `work` and return how each is read."""
+    """Write every format of a store below `work`; return a reader of each."""
     store = open_store(path)
     fetch = make_folders(store, work / "folders")
     readers = {
