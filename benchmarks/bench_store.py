@@ -215,10 +215,13 @@ def errors(readers: dict[str, Reader], store: Store) -> dict[str, float]:
     for name, read in readers.items():
         differences = []
         for request in requests:
-            codes, scales = store[request.video_id].flow_codes_at(request.fields)
-            expected = codes * scales[:, None, None, None]
+            (stored,) = store.read_many(
+                [ClipRequest(video_id=request.video_id, flow=request.fields)], threads=1
+            )
+            scales = stored.scales[:, None, None, None]
+            expected = stored.codes * scales
             flow = read(request)[1]
-            got = flow * (40 / 255) - 20 if flow.dtype == np.uint8 else flow * scales[:, None, None, None]
+            got = flow * (40 / 255) - 20 if flow.dtype == np.uint8 else flow * scales
             differences.append(float(np.abs(got - expected).mean()))
         found[name] = round(float(np.mean(differences)), 4)
     return found

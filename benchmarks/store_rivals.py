@@ -67,7 +67,7 @@ def opencv_grey(data: bytes) -> Array:
 def read_flowkit(store: Store) -> Reader:
     def read(request: Request) -> tuple[Array, Array]:
         wanted = ClipRequest(video_id=request.video_id, frames=request.starts, flow=request.fields)
-        data = store[request.video_id].read(wanted)
+        (data,) = store.read_many([wanted], threads=1)
         assert data.frames is not None
         return data.frames, data.codes
 
@@ -121,7 +121,7 @@ def pictures_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each JPEG of a clip, as TSN keeps it."""
     clip = store[video_id]
     flow = clip.flow()
-    for k, frame in enumerate(clip.each_frame(range(clip.n_frames))):
+    for k, frame in enumerate(clip.iter_frames()):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         yield f"img_{k:05d}.jpg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     for k, field in enumerate(flow):
@@ -192,7 +192,7 @@ def make_zarr(store: Store, root: Path) -> Reader:
     zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
     top = zarr.open_group(str(root), mode="w")
     for video_id in store:
-        video, codes = store.stored_video(video_id), store[video_id].flow_codes()[0]
+        video, codes = store.stored_video(video_id), store[video_id].codes()[0]
         pieces = [video.frames[k] for k in range(video.record.n_frames)]
         group = top.create_group(video_id)
         compressor = zarr.codecs.ZstdCodec(level=3)

@@ -69,18 +69,14 @@ class StoreSource:
 
     def flow(self, video_id: str, index: int) -> Flow:
         """Return one field."""
-        flow: Flow = self.store[video_id].flow(index, index + 1, self._field)[0]
-        return flow
+        return next(self.store[video_id].iter_flow([index], field=self._field))
 
     def frame(self, video_id: str, index: int) -> NDArray[np.uint8] | None:
         """Return the frame that a field leads from, uint8 (H, W, 3) RGB; None where none are kept."""
         options = self.store.options
         if options.frame_codec == "none":
             return None
-        frame: NDArray[np.uint8] = self.store[video_id].frames(
-            [first_frame(self._field, index, options.step)]
-        )[0]
-        return frame
+        return next(self.store[video_id].iter_frames([first_frame(self._field, index, options.step)]))
 
 
 def first_frame(field: str, index: int, step: int) -> int:

@@ -217,7 +217,7 @@ class ClipSamples:
         starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
         top, left = self._window(self._sizes[index], rng)
         if "images" in row:
-            for image, frame in zip(row["images"], clip.each_frame(starts.tolist()), strict=True):
+            for image, frame in zip(row["images"], clip.iter_frames(starts.tolist()), strict=True):
                 image[...] = frame[top, left]
         if not self._flow:
             return
@@ -225,7 +225,7 @@ class ClipSamples:
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
         form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
-        for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
+        for k, (codes, scale) in enumerate(clip.iter_codes(fields, field=self._field)):
             scales[k] = codec.put(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:

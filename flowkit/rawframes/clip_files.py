@@ -102,7 +102,7 @@ class ExportedClip:
     def _flow_files(self, index: int) -> Iterator[tuple[str, bytes]]:
         layout = self._recipe.layout
         if layout.form == "flo":
-            field = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            field = next(self._clip.iter_flow([index], field=self._recipe.field))
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
             x, y = self._flow_images(index)
@@ -138,8 +138,8 @@ class ExportedClip:
             flow = np.lib.format.open_memmap(
                 folder / "flow.npy", "w+", dtype=np.float32, shape=(record.n_flow, 2, *size)
             )
-            for index in range(record.n_flow):
-                flow[index] = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            for index, field in enumerate(self._clip.iter_flow(field=self._recipe.field)):
+                flow[index] = field
             self._tally.n_flow += record.n_flow
 
 

@@ -111,7 +111,7 @@ def test_backward_flow_gets_denseflows_names(make_store: MakeStore, tmp_path: Pa
     run_export(store, tmp_path / "out", "denseflow", field="flow_backward", content="flow")
     assert names_in(tmp_path / "out/a")[:2] == ["flow_x_m1_00001.jpg", "flow_x_m1_00002.jpg"]
     with flowkit.open(store) as opened:
-        codes, _ = quantize_u8(opened["a"].flow(0, 1, "flow_backward")[0], bound_px=20)
+        codes, _ = quantize_u8(opened["a"].flow(0, 1, field="flow_backward")[0], bound_px=20)
     assert (tmp_path / "out/a/flow_x_m1_00001.jpg").read_bytes() == jpeg.encode_grey(codes[0], 95)
 
 

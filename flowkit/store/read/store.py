@@ -172,6 +172,9 @@ class Store(Mapping[str, Clip]):
             raise self._not_found(video_id)
         return Clip(self, video_id)
 
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._rows
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 
@@ -245,7 +248,7 @@ class Store(Mapping[str, Clip]):
                     future.cancel()
 
     def _read_one(self, request: ClipRequest) -> ClipData:
-        return self[request.video_id].read(request)
+        return self[request.video_id]._read(request)
 
     def column(self, name: str) -> list[Any]:
         """Return what the index says of all videos, in their order.

@@ -181,7 +181,7 @@ class StoredVideo(abc.ABC):
         stored = self.field(name)
         return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.codec.dtype))
 
-    def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return several frames, uint8 RGB (n, H, W, 3)."""
         return _gathered(self.each_frame(indices), len(indices), np.empty((0, *self.size, 3), np.uint8))
 

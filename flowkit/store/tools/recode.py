@@ -119,6 +119,4 @@ def _flow(store: Store, video_id: str, options: StoreOptions, name: str) -> Iter
             for k in range(clip.n_flow):
                 yield field.encoded(k)
         return
-    for k in range(clip.n_flow):
-        flow = clip.flow(k, k + 1, name)[0]
-        yield options.codec.encode(flow)
+    yield from map(options.codec.encode, clip.iter_flow(field=name))

@@ -152,7 +152,7 @@ def test_both_readers_and_plain_h5py_read_it(store: Path, flow: Flow) -> None:
         assert read.dtype == np.float32
         assert np.array_equal(read, flow.astype(np.float16))
         assert np.array_equal(through_hdf5[CLIP].flow(), read)
-        assert direct[CLIP].flow_codes()[0].dtype == np.float16
+        assert direct[CLIP].codes()[0].dtype == np.float16
     with h5py.File(store) as file:
         group = file[f"videos/{CLIP}"]
         assert file.attrs["flow_codec"] == NAME

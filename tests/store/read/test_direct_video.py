@@ -40,7 +40,7 @@ ALLOWED_BYTES = 5_000_000
 
 def everything(store: Store) -> dict[str, list[Any]]:
     return {
-        video_id: [*clip.flow_codes(), clip.frames(range(clip.n_frames)), clip.pts]
+        video_id: [*clip.codes(), clip.frames(range(clip.n_frames)), clip.pts]
         for video_id, clip in store.items()
     }
 
@@ -64,13 +64,29 @@ def test_both_ways_read_the_same(make_store: MakeStore, flow_codec: str, shard_b
 
 def test_indices_may_come_in_any_order_and_twice(make_store: MakeStore) -> None:
     with open_store(make_store("a")) as store:
-        codes, scales = store["a"].flow_codes_at([2, 0, 2])
-        whole, all_scales = store["a"].flow_codes()
-        assert np.array_equal(codes, whole[[2, 0, 2]])
-        assert np.array_equal(scales, all_scales[[2, 0, 2]])
-        assert store["a"].flow_codes_at([])[0].shape == (0, *whole.shape[1:])
-        with pytest.raises(ClipRangeError, match=r"\[3, -1\].*< 3"):
-            store["a"].flow_codes_at([0, 3, -1])
+        (found,) = store.read_many([ClipRequest(video_id="a", flow=[2, 0, 2])], threads=1)
+        whole, all_scales = store["a"].codes()
+        assert np.array_equal(found.codes, whole[[2, 0, 2]])
+        assert np.array_equal(found.scales, all_scales[[2, 0, 2]])
+        assert np.array_equal([*store["a"].iter_flow([2, 0, 2])], store["a"].flow()[[2, 0, 2]])
+        (none,) = store.read_many([ClipRequest(video_id="a")], threads=1)
+        assert none.codes.shape == (0, *whole.shape[1:])
+        for outside in (ClipRequest(video_id="a", flow=[0, 3, -1]), ClipRequest(video_id="a", frames=[4])):
+            with pytest.raises(ClipRangeError, match=r"\[3, -1\].*< 3|\[4\].*< 4"):
+                next(store.read_many([outside], threads=1))
+
+
+def test_without_indices_all_is_read(make_store: MakeStore) -> None:
+    with open_store(make_store("a")) as store:
+        clip = store["a"]
+        assert np.array_equal(clip.frames(), clip.frames(range(clip.n_frames)))
+        assert np.array_equal([*clip.iter_frames()], clip.frames())
+        assert np.array_equal([*clip.iter_flow()], clip.flow())
+        codes, scales = clip.codes()
+        assert all(
+            np.array_equal(one, codes[k]) and scale == scales[k]
+            for k, (one, scale) in enumerate(clip.iter_codes())
+        )
 
 
 def test_neighbours_come_in_one_read(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +280,10 @@ def test_a_fork_while_threads_read_does_not_hang(make_store: MakeStore) -> None:
 def test_clips_are_read_from_the_file_that_was_opened(make_store: MakeStore) -> None:
     path = make_store("a")
     with open_store(path) as store:
-        expected = store["a"].flow_codes()[0]
+        expected = store["a"].codes()[0]
         path.rename(path.with_name("old.h5"))
         path.write_bytes(b"something else")
-        assert np.array_equal(store["a"].flow_codes()[0], expected)
+        assert np.array_equal(store["a"].codes()[0], expected)
 
 
 def resealed(file: h5py.File) -> None:

@@ -65,14 +65,14 @@ def test_flow_comes_back_within_the_error_of_its_codec(
 
 def test_codes_times_scale_are_the_flow(make_store: MakeStore) -> None:
     with open_store(make_store("a")) as store:
-        codes, scales = store["a"].flow_codes(0, 2)
+        codes, scales = store["a"].codes(0, 2)
         assert (codes.dtype.name, scales.dtype.name, scales.shape) == ("int8", "float32", (2,))
         assert np.array_equal(codes * scales[:, None, None, None], store["a"].flow(0, 2))
 
 
 def test_jpeg_codes_are_uint8_over_the_bound(make_store: MakeStore) -> None:
     with open_store(make_store("a", options=make_options(flow_codec="jpeg"))) as store:
-        codes, scales = store["a"].flow_codes()
+        codes, scales = store["a"].codes()
         assert codes.dtype == np.uint8
         expected = codes * scales[:, None, None, None] - 20
         assert np.allclose(expected, store["a"].flow(), atol=1e-5)  # float32 at 20 px
@@ -200,6 +200,7 @@ def test_missing_shard_is_named_and_the_rest_served(make_store: MakeStore) -> No
         store = open_store(path)
     with store:
         assert list(store) == ["a", "c"]
+        assert [video_id in store for video_id in "abc"] == [True, False, True]
         assert store["c"].flow().any()
         assert store.missing_shards == ("00001.h5",)
         with pytest.raises(StoreNotFoundError, match=r"00001\.h5"):
