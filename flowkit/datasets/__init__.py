@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowkit._lazy import lazy_names
 from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
+from flowkit.datasets.resolve import SplitRequest, resolve_splits
 from flowkit.datasets.sampling import Sampling
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
@@ -43,6 +44,7 @@ __all__ = [
     "ClipSamples",
     "Sampling",
     "Split",
+    "SplitRequest",
     "check_split",
     "class_balance",
     "collate_clips",
@@ -52,6 +54,7 @@ __all__ = [
     "list_splits",
     "parse_classes",
     "read_split",
+    "resolve_splits",
     "split_from_csv",
     "split_from_hmdb51",
     "split_from_ucf101",
