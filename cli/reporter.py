@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport
     from flowkit.rawframes.export_plan import ExportSetup
-    from flowkit.rawframes.export_worker import UnitOutcome
+    from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportReport, ImportSetup
     from flowkit.store.record import Failure
 
@@ -113,7 +113,7 @@ class Reporter:
         finally:
             self._bar.close()
 
-    def progress(self, now: Progress[VideoOutcome] | Progress[UnitOutcome]) -> None:
+    def progress(self, now: Progress[VideoOutcome] | Progress[ExportOutcome]) -> None:
         """Move the bar; report what has ended."""
         pace = now.frames / max(time.monotonic() - self._began, 1e-9)
         self._bar.set_postfix_str(
@@ -123,7 +123,7 @@ class Reporter:
         if now.outcome is not None:
             self._report(now.outcome)
 
-    def _report(self, outcome: VideoOutcome | UnitOutcome) -> None:
+    def _report(self, outcome: VideoOutcome | ExportOutcome) -> None:
         """Print what is to be said of one video, clip or shard."""
         self._reported.add(outcome.name)
         rates = self._rates(getattr(outcome, "stages", {}), outcome.n_frames)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from flowkit.errors import FlowkitError, InputError, StoreError
 from flowkit.executor import Executor
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.destination import ANNOTATIONS
-from flowkit.rawframes.export_plan import ExportSetup
-from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
+from flowkit.rawframes.export_plan import ExportConfig, ExportSetup, prepare
+from flowkit.rawframes.export_worker import ExportOutcome, failed_unit, write_unit
 from flowkit.rawframes.lists import list_files
 from flowkit.rawframes.tar import index_json
 
@@ -32,12 +33,12 @@ class ExportReport:
     lists leave out.
     """
 
-    outcomes: tuple[UnitOutcome, ...]
+    outcomes: tuple[ExportOutcome, ...]
     not_tried: int
     notes: tuple[str, ...]
 
     @property
-    def failures(self) -> tuple[UnitOutcome, ...]:
+    def failures(self) -> tuple[ExportOutcome, ...]:
         """The units that failed."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
 
@@ -48,10 +49,46 @@ class ExportReport:
         return sum(outcome.clipped for outcome in self.outcomes) / max(1, values)
 
 
+def export(
+    store: Path | str,
+    dest: Path | str,
+    *,
+    config: ExportConfig | None = None,
+    on_progress: Callable[[Progress[ExportOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExportReport:
+    """Write the clips of a store as other projects lay them out; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    store : Path or str
+        The store's file.
+    dest : Path or str
+        The folder to fill; may exist.
+    config : ExportConfig, optional
+        Every choice; its defaults (TSN's layout) without it.
+    on_progress : callable
+        Called with a `Progress` when a clip or shard ends and about five times a second between.
+    executor : Executor, optional
+        Runs the clips; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InvalidParameterError
+        A choice does not go with the store.
+    StoreOptionsError
+        The destination was exported with other options.
+    StoreError
+        The store cannot be read, or another export is writing into the destination.
+    """
+    setup = prepare(store, dest, config or ExportConfig())
+    return run(setup, on_progress=on_progress, executor=executor)
+
+
 def run(
     setup: ExportSetup,
     *,
-    on_progress: Callable[[Progress[UnitOutcome]], None] = lambda _: None,
+    on_progress: Callable[[Progress[ExportOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ExportReport:
     """Do what a setup plans, then write the annotation lists of everything that is there.
@@ -90,7 +127,7 @@ def run(
     return ExportReport(outcomes=outcomes, not_tried=not_tried, notes=tuple(notes))
 
 
-def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[str]:
+def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> list[str]:
     """Write the lists, or the shards' indexes; return what was left out."""
     notes: list[str] = []
     whole = [outcome for outcome in outcomes if outcome.status != "failed"]
@@ -115,7 +152,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
     return notes
 
 
-def _shard_indexes(whole: Sequence[UnitOutcome]) -> dict[str, str]:
+def _shard_indexes(whole: Sequence[ExportOutcome]) -> dict[str, str]:
     """Return an index for the shards of each subset, `<subset>.json`."""
     subsets: dict[str, dict[str, tuple[int, int]]] = {}
     for outcome in whole:

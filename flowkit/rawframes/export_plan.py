@@ -12,7 +12,7 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import check_bound
 from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import Destination
-from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_unit, from_marker
+from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker
 from flowkit.rawframes.layouts import make_layout
 from flowkit.rawframes.lists import ListSplit, file_word, read_splits
 from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
@@ -90,8 +90,8 @@ class ExportSetup:
     classes: tuple[str, ...]
     splits: tuple[ListSplit, ...]
     todo: tuple[Unit, ...]
-    there: tuple[UnitOutcome, ...]
-    refused: tuple[UnitOutcome, ...]
+    there: tuple[ExportOutcome, ...]
+    refused: tuple[ExportOutcome, ...]
 
 
 def prepare(store_path: Path | str, destination: Path | str, config: ExportConfig) -> ExportSetup:

@@ -70,7 +70,7 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class UnitOutcome:
+class ExportOutcome:
     """The end of one unit of a run.
 
     `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components lay
@@ -110,17 +110,17 @@ class UnitOutcome:
         return Failure(source=self.name, reason=self.reason, detail=self.detail)
 
 
-def failed_unit(unit: Unit, reason: str, detail: str) -> UnitOutcome:
+def failed_unit(unit: Unit, reason: str, detail: str) -> ExportOutcome:
     """Return the outcome of a unit that did not make it."""
-    return UnitOutcome(
+    return ExportOutcome(
         name=unit.name, video_ids=tuple(unit.members), status="failed", reason=reason, detail=detail
     )
 
 
-def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
+def from_marker(unit: Unit, marker: Marker, status: str) -> ExportOutcome:
     """Return the outcome of a unit that is there, whole."""
     facts = {name: int(marker.facts.get(name, 0)) for name in _FACTS}
-    return UnitOutcome(
+    return ExportOutcome(
         name=unit.name,
         video_ids=tuple(unit.members),
         status=status,
@@ -133,7 +133,7 @@ def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
     )
 
 
-def write_unit(unit: Unit, worker: Worker) -> UnitOutcome:
+def write_unit(unit: Unit, worker: Worker) -> ExportOutcome:
     """Write one unit under another name, whole, and give it its own.
 
     Raises

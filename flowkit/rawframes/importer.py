@@ -148,6 +148,44 @@ class ImportReport:
         return sum(outcome.status == "stored" for outcome in self.outcomes)
 
 
+def import_rawframes(
+    folder: Path | str,
+    store: Path | str,
+    *,
+    config: ImportConfig | None = None,
+    entries: Iterable[ListEntry] | None = None,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ImportReport:
+    """Bring folders of JPEGs into a store, byte for byte; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Searched recursively.
+    store : Path or str
+        The store's file; may exist.
+    config : ImportConfig, optional
+        Every choice; its defaults (TSN's layout) without it.
+    entries, labels
+        As in `prepare` and in `run`.
+    on_progress : callable
+        Called with a `Progress` when a clip ends and about five times a second between.
+    executor : Executor, optional
+        Runs the clips; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or holds no clip; two clips have one id.
+    StoreError
+        The store was made with other options, cannot be read or written, or is being written.
+    """
+    setup = prepare(folder, store, config or ImportConfig(), entries=entries)
+    return run(setup, labels=labels, on_progress=on_progress, executor=executor)
+
+
 def prepare(
     folder: Path | str,
     store: Path | str,

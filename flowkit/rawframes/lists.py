@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from flowkit.datasets.splits import splits_path
 from flowkit.errors import InputError
 
 ALL = "all"
@@ -45,11 +46,6 @@ class ListSplit:
 
     name: str
     subsets: Mapping[str, tuple[str, ...]]
-
-
-def splits_path(store_path: Path) -> Path:
-    """Return the folder of a store's splits."""
-    return store_path.with_name(f"{store_path.name}.splits")
 
 
 def read_splits(store_path: Path) -> list[ListSplit]:

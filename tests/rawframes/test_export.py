@@ -18,7 +18,7 @@ from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, export_worker
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.rawframes.export_worker import Unit, UnitOutcome, write_unit
+from flowkit.rawframes.export_worker import ExportOutcome, Unit, write_unit
 from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
@@ -295,7 +295,7 @@ def test_a_fault_that_one_clip_brings_to_light_costs_only_that(
 class _DyingOnce:
     """Writes units, but dies at the first."""
 
-    def __call__(self, unit: Unit, worker: object) -> UnitOutcome:
+    def __call__(self, unit: Unit, worker: object) -> ExportOutcome:
         if unit.name == "a":
             os._exit(9)
         return write_unit(unit, worker)  # type: ignore[arg-type]
@@ -307,7 +307,7 @@ def test_workers_share_the_clips_and_a_dead_one_is_named(
     store = make_store({"a": 3, "b": 3, "c": 3})
     monkeypatch.setattr(export, "write_unit", _DyingOnce())
     setup = prepare(store, tmp_path / "out", ExportConfig(layout="tsn"))
-    seen: list[Progress[UnitOutcome]] = []
+    seen: list[Progress[ExportOutcome]] = []
     with LocalExecutor(2) as executor:
         report = export.run(setup, executor=executor, on_progress=seen.append)
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "worker_died")]

@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class StoreContents:
     """The videos of a store, and their files."""
 
     options: StoreOptions
@@ -37,7 +37,7 @@ class Contents:
     """Videos whose record is not what their file says."""
 
 
-def contents(store_path: Path | str) -> Contents:
+def contents(store_path: Path | str) -> StoreContents:
     """Return what a finished store holds.
 
     Raises
@@ -53,7 +53,7 @@ def contents(store_path: Path | str) -> Contents:
     inventory = take_inventory(survey(path))
     if inventory.options is None:
         raise StoreNotFoundError(f"the store at {path} holds nothing")
-    return Contents(
+    return StoreContents(
         options=inventory.options,
         labels=inventory.labels,
         failures=inventory.failures,
@@ -64,7 +64,7 @@ def contents(store_path: Path | str) -> Contents:
 
 def merge(
     stores: Sequence[Path | str], out: Path | str, *, shard_bytes: int = DEFAULT_SHARD_BYTES
-) -> Contents:
+) -> StoreContents:
     """Write the videos of several stores of equal options as one; return what it holds.
 
     Class names keep the first store's order, new ones follow (or all are sorted, where all were).
@@ -86,7 +86,7 @@ def merge(
 
 def subset(
     store: Path | str, out: Path | str, ids: Sequence[str], *, shard_bytes: int = DEFAULT_SHARD_BYTES
-) -> Contents:
+) -> StoreContents:
     """Write some videos of a store as a store of its own; return what it holds.
 
     Class names stay, so that a label keeps its number; failures are left behind.
@@ -118,7 +118,7 @@ def relabel(
     *,
     classes: Sequence[str] | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
-) -> Contents:
+) -> StoreContents:
     """Write a store with other labels; return what it holds.
 
     Parameters
@@ -160,7 +160,7 @@ def check_new(out: Path) -> None:
         )
 
 
-def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
+def _joined(first: StoreContents, second: StoreContents, path: Path | str) -> StoreContents:
     if differences := first.options.differences(second.options):
         raise StoreOptionsError(f"{path} was made with other options: {'; '.join(differences)}")
     both = first.records.keys() & second.records.keys()
@@ -182,12 +182,12 @@ def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
     )
 
 
-def _check_known(ids: Sequence[str], whole: Contents, store: Path | str) -> None:
+def _check_known(ids: Sequence[str], whole: StoreContents, store: Path | str) -> None:
     if unknown := [k for k in ids if k not in whole.records]:
         raise InputError(f"{len(unknown)} ids are not in {store}: {unknown[:_NAMED]}")
 
 
-def _write(out: Path, held: Contents, shard_bytes: int) -> None:
+def _write(out: Path, held: StoreContents, shard_bytes: int) -> None:
     """Write and commit a store: one file, or shards and then their master."""
     check_new(out)
     check_id_set({k: str(path) for k, path in held.paths.items()})
@@ -199,7 +199,7 @@ def _write(out: Path, held: Contents, shard_bytes: int) -> None:
         write_ledger(out, held.failures)
 
 
-def _plan(held: Contents, shard_bytes: int) -> PackPlan:
+def _plan(held: StoreContents, shard_bytes: int) -> PackPlan:
     """Divide the videos among files, in order of their ids."""
     groups = divided(_sizes(held), shard_bytes) or [()]
     sharded = len(groups) > 1
@@ -212,7 +212,7 @@ def _plan(held: Contents, shard_bytes: int) -> PackPlan:
     return PackPlan(changed=True, sharded=sharded, files=tuple(files))
 
 
-def _sizes(held: Contents) -> dict[str, float]:
+def _sizes(held: StoreContents) -> dict[str, float]:
     """Estimate the bytes of each video, by sorted id: its fraction of the pixels of the file it is in."""
     pixels = {k: record.n_frames * record.width * record.height for k, record in held.records.items()}
     per_file: dict[Path, int] = {}
