@@ -194,7 +194,7 @@ def sizes(path: Path, folders: Path) -> dict[str, Any]:
         flow_bytes, components = 0, 0
         for clip in store.values():
             field = store.stored_video(clip.id).field("flow")
-            flow_bytes += sum(len(piece) for k in range(clip.n_flow) for piece in field.pieces(k))
+            flow_bytes += sum(len(chunk) for k in range(clip.n_flow) for chunk in field.chunks(k))
             components += clip.n_flow * clip.width * clip.height
         largest = max(store.column("flow_max_px"))
     files = [file for file in folders.rglob("*.jpg")]

@@ -125,7 +125,7 @@ def pictures_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         yield f"img_{k:05d}.jpg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     for k, field in enumerate(flow):
-        planes = flow_codec("jpeg").encode(field).pieces
+        planes = flow_codec("jpeg").encode(field).chunks
         yield f"flow_x_{k:05d}.jpg", bytes(planes[0])
         yield f"flow_y_{k:05d}.jpg", bytes(planes[1])
 
@@ -193,17 +193,17 @@ def make_zarr(store: Store, root: Path) -> Reader:
     top = zarr.open_group(str(root), mode="w")
     for video_id in store:
         video, codes = store.stored_video(video_id), store[video_id].codes()[0]
-        pieces = [video.frames[k] for k in range(video.record.n_frames)]
+        chunks = [video.frames[k] for k in range(video.record.n_frames)]
         group = top.create_group(video_id)
         compressor = zarr.codecs.ZstdCodec(level=3)
         flow = group.create_array(
             "flow", shape=codes.shape, chunks=(1, *codes.shape[1:]), dtype="i1", compressors=compressor
         )
         flow[:] = codes
-        data = np.frombuffer(b"".join(pieces), np.uint8)
+        data = np.frombuffer(b"".join(chunks), np.uint8)
         frames = group.create_array("frames", shape=data.shape, chunks=(32768,), dtype="u1", compressors=None)
         frames[:] = data
-        offsets = np.cumsum([0, *map(len, pieces)])
+        offsets = np.cumsum([0, *map(len, chunks)])
         group.create_array("frames_offset", shape=offsets.shape, chunks=offsets.shape, dtype="i8")[:] = (
             offsets
         )

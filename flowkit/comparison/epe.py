@@ -31,11 +31,11 @@ class Difference:
     epe_p95_px: float
     epe_max_px: float
     codes_changed: float
-    """Share of the components of flow whose code in the default codec differs, on the grid of a's field."""
+    """Fraction of the flow components whose code in the default codec differs, on the grid of a's field."""
 
 
 class Tally:
-    """Errors of some fields, added up."""
+    """Sums of the errors of several fields."""
 
     def __init__(self) -> None:
         self.errors = Distribution()
@@ -92,8 +92,8 @@ def codes_changed(a: Flow, b: Flow) -> int:
 
     Notes
     -----
-    Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec lies
-    on that very grid, so that its stored codes are what is compared.
+    Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec is
+    on that very grid, so that its stored codes are compared.
     """
     largest = float(np.abs(a).max(initial=0.0))
     per_px = np.float32(1.0 / flow_codec(DEFAULT_FLOW_CODEC).quantizer.scale_px(largest))

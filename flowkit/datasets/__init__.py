@@ -1,8 +1,8 @@
 """Splits of a store and the clips that a training loop asks for.
 
-`splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
-segments as TSN does; `reader` reads them as NumPy arrays; `torch` hands them to PyTorch,
-which is imported only when one of its names is asked for.
+`splits`, `split_sources` and `resolve` assign videos to training and test; `sampling` draws segments as
+TSN does; `reader` reads them as NumPy arrays; `torch` is for PyTorch, which is imported only when
+one of its names is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Clips as NumPy arrays, by index and epoch: what a training loop reads, with or without PyTorch.
+"""Clips as NumPy arrays, by index and epoch, for a training loop with or without PyTorch.
 
-Which segments are drawn depends on the seed, the epoch and the video alone, never on who reads it or
-in which order; so a run that goes on from (epoch, position) sees what it would have seen.
+The segments depend on seed, epoch and video alone, never on the reading process or the order; so a run
+that resumes at (epoch, position) sees the same segments as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flowkit.store.read.store import Store, open_store
 from flowkit.validate import check_at_least, check_choice, check_range
 
 Key: TypeAlias = tuple[int, int]
-"""Epoch and index."""
+"""(epoch, index) of a sample."""
 _NAMED = 5
 _SEGMENTS, _ORDER = 1, 2  # keep the random numbers of one apart from those of the other
 
@@ -36,7 +36,7 @@ class ClipSample:
     label: int
     """Its class, counted from 0; -1 without a label."""
     rgb: NDArray[np.uint8] | None
-    """uint8 (K, 3, H, W), red first: a view of images that lie channels-last. None without frames."""
+    """uint8 (K, 3, H, W), red first: a view of channels-last images. None without frames."""
     flow: NDArray[Any]
     """(K, 2 L, H, W): u and v of each field in turn, as TSN stacks them."""
     flow_scale: NDArray[np.float32]
@@ -62,27 +62,26 @@ class ClipSamples:
     store
         A store or its path.
     ids
-        Which videos, in order; without it all of the store.
+        Ids of the videos, in order; without it all of the store.
     sampling
-        How segments are drawn.
+        The rule of drawing segments.
     training
         Segments, crops and order are random; otherwise centred and in order.
     frames
-        Whether RGB frames are read.
+        Read RGB frames.
     flow
-        Whether flow is read; without it `flow` and `flow_scale` have no channels, and segments lie
-        where they lie with it.
+        Read flow; without it `flow` and `flow_scale` have no channels, and segments stay the same.
     field
         The flow field that is read.
     flow_form
-        `codes`: as stored, int8 of most stores; least to read and to move about. `px`: float32, px per
+        `codes`: as stored, int8 of most stores; the fewest bytes to read and to copy. `px`: float32, px per
         frame step, five times as much. `tsn`: uint8, round(255 (v + 20) / 40), where 20 is the
         store's bound. Whatever the form, px = flow * flow_scale + flow_offset_px.
     crop
         (height, width) that is cut out of frames and flow alike: anywhere in training, else from the
         middle. Without it, samples have their videos' sizes.
     seed
-        Of everything random.
+        Seed of everything random.
 
     Raises
     ------
@@ -117,7 +116,7 @@ class ClipSamples:
         self._frames, self._flow = frames, flow
         self._check_options()
         self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
-        rows = self._described()
+        rows = self._index_rows()
         numbers = {label: number for number, label in enumerate(self.classes)}
         self.labels = [numbers.get(row["label"], -1) for row in rows]
         self._n_flow: list[int] = [row["n_flow"] for row in rows]
@@ -130,7 +129,7 @@ class ClipSamples:
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale to have px: minus the bound of form `tsn`, else the codec's."""
+        """Offset, px: flow * flow_scale + flow_offset_px; minus the bound in form `tsn`, else the codec's."""
         options = self.store.options
         return options.codec.form_offset_px(self._flow_form, bound_px=options.bound_px)
 
@@ -138,7 +137,7 @@ class ClipSamples:
         return len(self.ids)
 
     def sample(self, index: int, epoch: int = 0) -> ClipSample:
-        """Return the sample that video `index` gives in an epoch."""
+        """Return the sample of video `index` in an epoch."""
         one = self.read([(epoch, index)])
         return ClipSample(
             video_id=one.video_ids[0],
@@ -166,7 +165,7 @@ class ClipSamples:
         Returns
         -------
         dict
-            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 in place of 2 L
+            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 instead of 2 L
             where flow is off, and, unless frames are off, `images` uint8 (n, K, H, W, 3).
 
         Raises
@@ -194,12 +193,12 @@ class ClipSamples:
     def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
         """Read the samples of several keys (epoch, index) into arrays of `layout`.
 
-        Each image and field is copied once, from where it was decoded to where it is wanted.
+        Each image and field is copied once, from the decoder's output to its destination.
 
         Parameters
         ----------
         threads
-            How many videos are read at once.
+            Number of videos read at once.
         """
         rows = [{name: values[k] for name, values in arrays.items()} for k in range(len(keys))]
         if min(threads, len(keys)) <= 1:
@@ -262,9 +261,9 @@ class ClipSamples:
         start
             Position in this process's partition to go on from, in videos.
         rank, world_size
-            Which of how many processes this is.
+            This process and the number of processes.
         threads
-            How many videos are read at once; batches are made ahead by one.
+            Number of videos read at once; batches are read ahead by one.
         """
         keys = [
             (epoch, index)
@@ -290,8 +289,8 @@ class ClipSamples:
                 "this store keeps no frames (it was made with --frames none); pass frames=False"
             )
 
-    def _described(self) -> list[dict[str, Any]]:
-        """Return what the index says of each video, and check that all can be sampled."""
+    def _index_rows(self) -> list[dict[str, Any]]:
+        """Return the index rows of the videos; check that all can be sampled."""
         rows = {k: row for row, k in enumerate(self.store)}
         if unknown := [k for k in self.ids if k not in rows]:
             raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")

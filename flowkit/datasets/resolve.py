@@ -41,8 +41,8 @@ class SplitRequest:
     leave_one_out
         Make each group a fold.
     group
-        Regular expression: videos of which it captures the same in the id are a group. It takes the
-        place of a split's own groups.
+        Regular expression: videos of which it captures the same in the id are a group. It replaces
+        a split's own groups.
     fold
         Folds to test alone; all without it.
     allow_missing
@@ -148,7 +148,7 @@ def _only(store_path: Path) -> Split:
 
 
 def _regrouped(split: Split, pattern: str | None) -> Split:
-    """Return a split with the groups that a pattern captures, in place of its own."""
+    """Return a split with the groups that a pattern captures, instead of its own."""
     if pattern is None:
         return split
     return dataclasses.replace(split, groups=groups_by_pattern(split.parts, pattern))

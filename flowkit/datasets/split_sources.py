@@ -1,4 +1,4 @@
-"""Where splits come from: the lists of UCF101 and HMDB51, a CSV file, or groups of the ids.
+"""Sources of splits: the lists of UCF101 and HMDB51, a CSV file, or groups of the ids.
 
 Sources: UCF101's `ucfTrainTestlist` (classes from 1 in `classInd.txt`; `trainlist0N.txt` has
 ``class/video.avi label``, `testlist0N.txt` has no label) and HMDB51's `testTrainMulti_7030_splits`
@@ -141,7 +141,7 @@ def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_mis
 
 
 def groups_by_pattern(ids: Iterable[str], pattern: str) -> dict[str, str]:
-    r"""Return the group of each id: what `pattern` captures in it, as ``g(\d+)`` or ``s(\d+)_``.
+    r"""Return the group of each id: the text that `pattern` captures, as ``g(\d+)`` or ``s(\d+)_``.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def k_fold(
     labels
         Label of each id.
     folds
-        How many, from 2 to the number of groups.
+        Number of folds, from 2 to the number of groups.
     groups
         Group of each id; without them each video is its own.
     seed
@@ -202,9 +202,9 @@ def leave_one_out(groups: Mapping[str, str]) -> Split:
     return Split(name="leave-one-out", kind="fold", parts=dict(groups), groups=dict(groups))
 
 
-def _unevenness(there: Counter[str], added: Counter[str]) -> int:
-    """Return how much the sum of squared class counts grows: least for classes that a fold lacks."""
-    return sum((there[label] + n) ** 2 - there[label] ** 2 for label, n in added.items())
+def _unevenness(counts: Counter[str], added: Counter[str]) -> int:
+    """Return the growth of the sum of squared class counts: least for classes that a fold lacks."""
+    return sum((counts[label] + n) ** 2 - counts[label] ** 2 for label, n in added.items())
 
 
 def _lines(path: Path) -> Sequence[str]:
@@ -237,12 +237,12 @@ def _match(name: str, listed: Mapping[str, str], ids: Iterable[str], allow_missi
     lookup = _Lookup(ids)
     found = {path: lookup.find(path) for path in listed}
     if missing := [path for path, video_id in found.items() if video_id is None]:
-        told = (
+        message = (
             f"{len(missing)} of {len(found)} videos of split {name} are not in the store: {missing[:_NAMED]}"
         )
         if not allow_missing:
-            raise InputError(f"{told}; extract them, or leave them out with allow_missing")
-        warnings.warn(f"{told}; they are left out", RuntimeWarning, stacklevel=3)
+            raise InputError(f"{message}; extract them, or leave them out with allow_missing")
+        warnings.warn(f"{message}; they are left out", RuntimeWarning, stacklevel=3)
     matched = {path: video_id for path, video_id in found.items() if video_id is not None}
     if len(set(matched.values())) < len(matched):
         raise InputError(f"the lists of split {name} name a video twice, under different paths")

@@ -46,12 +46,12 @@ class ClipDataset(Dataset[Any]):
     transform
         Called with each item in the process that reads it.
     threads
-        How many items of a batch a process reads at once.
+        Number of items of a batch that a process reads at once.
 
     Notes
     -----
-    With `collate_fn=collate_clips` a batch is read straight into place; any other collating works,
-    with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
+    With `collate_fn=collate_clips` a batch is read straight into its tensors; any other collating
+    works, with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
     stands for epoch 0: then every epoch draws the same segments. Workers may be forked or spawned;
     each has its own handles.
     """
@@ -96,7 +96,7 @@ class ClipDataset(Dataset[Any]):
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale to have px."""
+        """Offset, px: flow * flow_scale + flow_offset_px."""
         return self.samples.flow_offset_px
 
     def __len__(self) -> int:
@@ -149,7 +149,7 @@ class ClipDataset(Dataset[Any]):
 
 
 class ClipItem(dict[str, Any]):
-    """An item that knows the batch that it is a view of."""
+    """An item with a reference to the batch that it is a view of."""
 
     def __init__(self, values: Item, *, whole: Item, position: int) -> None:
         super().__init__(values)
@@ -173,7 +173,7 @@ def collate_clips(items: Sequence[Any]) -> Any:
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """Return an empty tensor; in a worker in shared memory, where it would otherwise be copied to."""
+    """Return an empty tensor; in a worker in shared memory, which saves a copy."""
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
@@ -193,14 +193,14 @@ class ClipSampler(Sampler[tuple[int, int]]):
     dataset
         Its `training` decides whether the order is shuffled and divided evenly.
     rank, world_size
-        Which of how many processes this is; without them those of torch.distributed, or of the
+        This process and the number of processes; without them those of torch.distributed, or of the
         environment that torchrun sets.
 
     Notes
     -----
-    Each pass goes on to the next epoch. `position` counts what was handed out, which is ahead of
-    what was trained on where workers prefetch; a training loop that resumes says itself where
-    (`seek`). What follows is then what would have followed, whatever the number of workers.
+    Each pass continues with the next epoch. `position` counts the keys yielded, which is ahead of the
+    clips trained on where workers prefetch; a training loop that resumes calls `seek` with its own
+    position. The keys are then those of an uninterrupted run, for any number of workers.
     """
 
     def __init__(

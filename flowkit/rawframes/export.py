@@ -1,4 +1,4 @@
-"""A store → folders of raw frames, or tar shards: run, annotation lists. `export_plan` has the choices."""
+"""Export of a store to folders of raw frames or tar shards, with annotation lists."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ REASONS: Final[Reasons] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """The outcome of a run; `outcomes` has every unit, those that were there before too.
+    """The outcome of a run; `outcomes` has every unit, those of earlier runs too.
 
-    `not_tried` counts units that were left when a full disk ended the run; `notes` names what the
+    `not_tried` counts units left when a full disk ended the run; `notes` lists what the annotation
     lists leave out.
     """
 
@@ -75,7 +75,7 @@ def export(
     Raises
     ------
     InvalidParameterError
-        A choice does not go with the store.
+        A choice does not fit the store.
     StoreOptionsError
         The destination was exported with other options.
     StoreError
@@ -91,7 +91,7 @@ def run(
     on_progress: Callable[[Progress[ExportOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ExportReport:
-    """Do what a setup plans, then write the annotation lists of everything that is there.
+    """Carry out a setup, then write the annotation lists of all exported clips.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def run(
     StoreBusyError
         Another export is writing into the destination.
     KeyboardInterrupt
-        Workers are ended first; what has its name is whole, a repeated run goes on.
+        Workers are ended first; finished units are whole, a repeated run continues.
     """
     destination = setup.destination
     with destination.lock():
@@ -128,7 +128,7 @@ def run(
 
 
 def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> list[str]:
-    """Write the lists, or the shards' indexes; return what was left out."""
+    """Write the lists, or the shards' indexes; return notes on what they leave out."""
     notes: list[str] = []
     whole = [outcome for outcome in outcomes if outcome.status != "failed"]
     entries = {
@@ -136,7 +136,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> list[
         for video_id in sorted(video_id for outcome in whole for video_id in outcome.video_ids)
     }
     if setup.recipe.layout.form == "tar":
-        # Who reads `<subset>-*.tar` must not meet shards of an earlier division of the clips.
+        # A reader of `<subset>-*.tar` must not find shards of an earlier division of the clips.
         planned = {unit.name for unit in setup.todo} | {outcome.name for outcome in whole}
         notes += [f"removed {name}, of an earlier export" for name in setup.destination.drop_others(planned)]
         texts = _shard_indexes(whole)

@@ -1,9 +1,9 @@
 """The tables of a file of a store: one row a video, the class names, the failures; and their sums.
 
 They make a look-up independent of the number of groups. A table is a compound dataset whose text has
-a fixed length, the longest's: variable-length text would need one heap look-up a cell and may be
-shared by cells, so that a small hostile file could unfold to any size. So a table is as large as it
-says, and 200,000 rows are read at once.
+a fixed length, the longest's: variable-length text would need one heap look-up a cell, and cells may
+point to one text, so that a small hostile file could unfold to any size. So a table is no larger than
+its bytes, and 200,000 rows are read at once.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from flowkit.store.schema import (
 )
 
 NO_SHARD = -1
-"""Shard column of a file that is no master."""
+"""Shard number in the index of a file that is no master."""
 
 _NUMBERS = {int: "<i8", float: "<f8"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoreInfo:
-    """A store in a few numbers."""
+    """Summary of a store: options, counts, sizes."""
 
     path: str
     format_version: str
@@ -84,7 +84,7 @@ def write_index(file: h5py.File, records: Mapping[str, VideoRecord], shards: Map
 
 
 def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]:
-    """Return what `write_index` wrote: the records in order, and each video's shard.
+    """Read `/index/videos`: the records in order, and each video's shard.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def row_record(row: Any) -> VideoRecord:
     Raises
     ------
     StoreFormatError
-        It holds none that is possible.
+        A value is out of range or of another type.
     """
     values = row_values(row, INDEX_COLUMNS)
     return VideoRecord.from_attrs(values["id"], values)
@@ -128,13 +128,13 @@ def read_labels(file: h5py.File) -> tuple[str, ...]:
 
 
 def read_failures(file: h5py.File) -> tuple[Failure, ...]:
-    """Return what did not make it."""
+    """Return the failures."""
     table = read_table(file, FAILURES, FAILURE_COLUMNS)
     return tuple(Failure(**row) for row in all_rows(table, FAILURE_COLUMNS))
 
 
 def sums(table: NDArray[Any]) -> dict[str, Any]:
-    """Return what of `StoreInfo` follows from the rows of `/index/videos`."""
+    """Return the fields of `StoreInfo` that are sums over the rows of `/index/videos`."""
     return {
         "n_videos": len(table),
         "n_frames": int(table["n_frames"].sum()),

@@ -102,7 +102,7 @@ def test_clipped_flow_of_an_export_is_warned_of(capsys: pytest.CaptureFixture[st
         reporter.progress(Progress(done=1, total=1, failed=0, frames=3, fraction=1.0, outcome=outcome))
     reporter.export_summary(Path("out"), ExportReport(outcomes=(outcome,), not_tried=0, notes=("a note",)))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "a: 5.0% of the flow lies beyond the bound"
+    assert lines[0] == "a: 5.0% of the flow is beyond the bound"
     assert lines[1].startswith("out: 1 exported; 3 frames in ")
     assert lines[2:] == ["5.000% of the flow was clipped to the bound", "a note"]
 

@@ -23,7 +23,7 @@ def test_each_fold_is_tested_once() -> None:
     split = Split(name="f", kind="fold", parts={"a": "10", "b": "2", "c": "0", "d": "2"})
     assert split.names == ("0", "2", "10")
     assert split.train_test("2") == (("a", "c"), ("b", "d"))
-    with pytest.raises(InvalidParameterError, match="which fold"):
+    with pytest.raises(InvalidParameterError, match="the fold to test on"):
         split.train_test()
     with pytest.raises(InvalidParameterError, match="Invalid fold"):
         split.train_test("3")

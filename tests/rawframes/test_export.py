@@ -54,7 +54,7 @@ def test_flow_of_a_jpeg_store_is_the_stored_bytes(make_store: MakeStore, tmp_pat
             written = tuple(
                 (tmp_path / f"out/walk/a/flow_{axis}_{index:05d}.jpg").read_bytes() for axis in "xy"
             )
-            assert written == field.pieces(index)
+            assert written == field.chunks(index)
 
 
 @pytest.mark.parametrize("codec", ["i8", "i16"])
@@ -254,9 +254,9 @@ def test_two_exports_do_not_fill_one_folder_at_once(make_store: MakeStore, tmp_p
 def test_a_damaged_clip_costs_only_itself(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store({"a": 3, "b": 3})
     with flowkit.open(store) as opened:
-        piece = opened.stored_video("a").frames[1]
+        chunk = opened.stored_video("a").frames[1]
     data = store.read_bytes()
-    at = data.index(piece)
+    at = data.index(chunk)
     store.write_bytes(data[: at + 30] + bytes([data[at + 30] ^ 1]) + data[at + 31 :])
     report = run_export(store, tmp_path / "out")
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "store_error")]

@@ -91,7 +91,7 @@ def test_folders_written_by_opencv_are_stored_byte_for_byte(tmp_path: Path) -> N
         for k in range(4):
             assert video.frames[k] == (folder / f"img_{k + 1:05d}.jpg").read_bytes()
         for k in range(3):
-            assert video.field("flow").pieces(k) == tuple(
+            assert video.field("flow").chunks(k) == tuple(
                 (folder / f"flow_{axis}_{k + 1:05d}.jpg").read_bytes() for axis in "xy"
             )
         planes = [read_grey(folder / f"flow_{axis}_00001.jpg") for axis in "xy"]

@@ -18,23 +18,23 @@ QUALITY = 95
 
 
 class JpegCodec(FlowCodec):
-    """Two JPEGs a field; what lies beyond the bound is clipped."""
+    """Two JPEGs a field; flow beyond the bound is clipped."""
 
-    storage = FlatStorage(suffix="_jpeg", pieces_per_item=2, bytes_a_pixel=1)
+    storage = FlatStorage(suffix="_jpeg", chunks_per_item=2, bytes_a_pixel=1)
     stores_planes = True
 
     @property
     def quantizer(self) -> Quantizer:
-        """What makes the codes."""
+        """The rule of the codes."""
         return BoundedRange(bound_px=self.bound_px)
 
     def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
         """Return the JPEGs of u and v."""
         return jpeg.encode_grey(codes[0], QUALITY), jpeg.encode_grey(codes[1], QUALITY)
 
-    def unpack(self, pieces: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
-        """Return the codes that two JPEGs decode to."""
-        return np.stack([decode_sized(piece, size, grey=True) for piece in pieces])
+    def unpack(self, chunks: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+        """Decode two JPEGs to codes."""
+        return np.stack([decode_sized(chunk, size, grey=True) for chunk in chunks])
 
     def to_planes(
         self, codes: NDArray[Any], scale: float, *, bound_px: float

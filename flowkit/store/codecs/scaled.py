@@ -18,13 +18,13 @@ FIXED_STEP = FixedStep(dtype=np.dtype("<i2"), step_px=1 / 64, limit=32767)
 
 
 class ScaledCodec(ChunkCodec):
-    """Integer codes, of which there are few: what is made of each is looked up."""
+    """Integer codes, few enough for look-up tables."""
 
     rule: ClassVar[Quantizer]
 
     @property
     def quantizer(self) -> Quantizer:
-        """What makes the codes."""
+        """The rule of the codes."""
         return self.rule
 
     def to_planes(

@@ -1,4 +1,4 @@
-"""One video of an open store: frames and flow by their indices."""
+"""One video of an open store: frames and flow by index."""
 
 from __future__ import annotations
 

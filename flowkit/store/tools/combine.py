@@ -1,7 +1,7 @@
 """Make a store of stores: merged, a part of one, or with other labels.
 
-Frames and flow are moved as they are stored, never decoded. The sources stay as they are, and the new store
-comes to be as any other: under temporary names, with a rename as the last step.
+Frames and flow are copied as they are stored, never decoded. The sources stay as they are, and the new
+store is written as any other: under temporary names, with a rename as the last step.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class StoreContents:
     paths: Mapping[str, Path]
     """The file of each video."""
     relabelled: frozenset[str] = frozenset()
-    """Videos whose record is not what their file says."""
+    """Videos whose record differs from the one in their file."""
 
 
 def contents(store_path: Path | str) -> StoreContents:
-    """Return what a finished store holds.
+    """Return the videos of a finished store.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def contents(store_path: Path | str) -> StoreContents:
 def merge(
     stores: Sequence[Path | str], out: Path | str, *, shard_bytes: int = DEFAULT_SHARD_BYTES
 ) -> StoreContents:
-    """Write the videos of several stores of equal options as one; return what it holds.
+    """Write the videos of several stores of equal options as one; return its contents.
 
     Class names keep the first store's order, new ones follow (or all are sorted, where all were).
     A video that several stores have from the same source is taken from the first.
@@ -75,7 +75,7 @@ def merge(
     StoreOptionsError
         The stores were made with different options.
     InputError
-        Two stores have one id for different sources, or `out` is there already.
+        Two stores have one id for different sources, or `out` exists.
     """
     merged = contents(stores[0])
     for path in stores[1:]:
@@ -87,14 +87,14 @@ def merge(
 def subset(
     store: Path | str, out: Path | str, ids: Sequence[str], *, shard_bytes: int = DEFAULT_SHARD_BYTES
 ) -> StoreContents:
-    """Write some videos of a store as a store of its own; return what it holds.
+    """Write some videos of a store as a store of its own; return its contents.
 
     Class names stay, so that a label keeps its number; failures are left behind.
 
     Raises
     ------
     InputError
-        The store has no video of an id, none is asked for, or `out` is there already.
+        The store has no video of an id, no id is given, or `out` exists.
     """
     whole = contents(store)
     if not ids:
@@ -119,7 +119,7 @@ def relabel(
     classes: Sequence[str] | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> StoreContents:
-    """Write a store with other labels; return what it holds.
+    """Write a store with other labels; return its contents.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def relabel(
     Raises
     ------
     InputError
-        The store has no video of an id, a label is not among `classes`, or `out` is there already.
+        The store has no video of an id, a label is not among `classes`, or `out` exists.
     """
     whole = contents(store)
     _check_known(list(labels), whole, store)
@@ -150,14 +150,12 @@ def relabel(
 
 
 def check_new(out: Path) -> None:
-    """Raise InputError if a store, or what a run left of one, is at `out`."""
+    """Raise InputError if a store, or parts of one, exist at `out`."""
     left = [
         folder for folder in (shards_path(out), parts_path(out)) if folder.is_dir() and any(folder.iterdir())
     ]
     if out.exists() or left:
-        raise InputError(
-            f"{left[0] if left else out} is there already; name a store that is not, or remove it first"
-        )
+        raise InputError(f"{left[0] if left else out} is there already; name a new store, or remove it first")
 
 
 def _joined(first: StoreContents, second: StoreContents, path: Path | str) -> StoreContents:

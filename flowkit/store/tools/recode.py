@@ -1,7 +1,7 @@
 """Write a store anew with another flow codec, or without its frames.
 
-Only what changes is decoded: frames are moved as they are stored, and flow too where its codec
-stays. A coarser code cannot be made finer again: a finer codec keeps the errors of the first.
+Only what changes is decoded: frames are copied as they are stored, and flow too where its codec
+stays. A coarser code cannot become finer again: a finer codec keeps the errors of the first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def recode(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     on_video: Callable[[str], None] = lambda _: None,
 ) -> StoreOptions:
-    """Write a store anew; return the options that it has then.
+    """Write a store anew; return its new options.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ def recode(
     Raises
     ------
     InputError
-        Nothing would change, or `out` is there already.
+        Nothing would change, or `out` exists.
     InvalidParameterError
-        There is no such codec, or the bound is no range.
+        There is no such codec, or the bound is not finite and > 0.
     StoreCorruptError
-        A stored piece fails its CRC.
+        A stored chunk fails its CRC.
     """
     path = Path(out)
     check_new(path)

@@ -190,7 +190,7 @@ def test_dropping_frames_keeps_its_bytes(store: Path, tmp_path: Path) -> None:
     recode(store, tmp_path / "flow.h5", drop_frames=True)
     with open_store(store) as old, open_store(tmp_path / "flow.h5") as new:
         fields = [one.stored_video(CLIP).field("flow_backward") for one in (old, new)]
-        assert fields[0].pieces(2) == fields[1].pieces(2)
+        assert fields[0].chunks(2) == fields[1].chunks(2)
 
 
 def test_a_store_of_another_codec_is_not_gone_on_with(store: Path, videos: Path) -> None:

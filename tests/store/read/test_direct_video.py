@@ -128,7 +128,7 @@ def test_a_damaged_piece_among_neighbours_is_named(make_store: MakeStore) -> Non
         file.write(bytes([byte ^ 4]))
     with open_store(path) as store:
         assert len(store["a"].flow(0, 1)) == 1
-        with pytest.raises(StoreCorruptError, match="piece 1 of flow of 'a'"):
+        with pytest.raises(StoreCorruptError, match="chunk 1 of flow of 'a'"):
             store["a"].flow()
 
 
@@ -314,7 +314,7 @@ ATTACKS = {
     "a size of 4 GB": put("flow_nbytes", 1, (1 << 32) - 1),
     "a frame of 100 kB": put("frame_nbytes", 1, 100_000),
     "nothing": put("flow_nbytes", 0, 0),
-    "another piece": lambda file: put("flow_addr", 0, file["index/flow_addr"][1])(file),
+    "another chunk": lambda file: put("flow_addr", 0, file["index/flow_addr"][1])(file),
     "a scale of NaN": put("flow_scale", 0, np.nan),
     "an infinite scale": put("flow_scale", 0, np.inf),
     "a scale that is no power of two": put("flow_scale", 2, 0.3),

@@ -255,17 +255,17 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize(("field", "piece"), [("flow", 1), ("frame", 2)])
-def test_a_flipped_bit_is_found_as_it_is_read(make_store: MakeStore, field: str, piece: int) -> None:
+@pytest.mark.parametrize(("field", "chunk"), [("flow", 1), ("frame", 2)])
+def test_a_flipped_bit_is_found_as_it_is_read(make_store: MakeStore, field: str, chunk: int) -> None:
     path = make_store("a")
     with h5py.File(path) as file:
-        start, size = file[f"index/{field}_addr"][piece], file[f"index/{field}_nbytes"][piece]
+        start, size = file[f"index/{field}_addr"][chunk], file[f"index/{field}_nbytes"][chunk]
     flip(path, int(start + size * 3 // 4))
     with open_store(path) as store:
         clip = store["a"]
-        with pytest.raises(StoreCorruptError, match=f"{piece} of .* fails its CRC"):
+        with pytest.raises(StoreCorruptError, match=f"{chunk} of .* fails its CRC"):
             clip.flow() if field == "flow" else clip.frames(range(4))
-        # The pieces beside it are whole.
+        # The chunks beside it are whole.
         assert clip.flow(2, 3).any()
         assert clip.frames([0, 1, 3]).any()
 
