@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from flowkit.rawframes.export_plan import ExportConfig
     from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportConfig, ImportReport, import_rawframes
+    from flowkit.store.codecs.codec import FlowCodec
     from flowkit.store.index import StoreInfo
     from flowkit.store.read.clip import Clip, ClipData, ClipRequest
-    from flowkit.store.read.handles import Access
+    from flowkit.store.read.handles import Access, AccessMethod
     from flowkit.store.read.store import Store
     from flowkit.store.read.store import open_store as open
     from flowkit.store.record import Failure, VideoRecord
@@ -35,21 +36,26 @@ if TYPE_CHECKING:
     from flowkit.tvl1.backend import available_backends
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
+    from flowkit.typing import Codes, FrameCodec
     from flowkit.video.reader import open_video, probe
 
 __all__ = [
     "PRESETS",
     "Access",
+    "AccessMethod",
     "Clip",
     "ClipData",
     "ClipRequest",
+    "Codes",
     "ExportConfig",
     "ExportOutcome",
     "ExportReport",
     "ExtractConfig",
     "Failure",
     "FieldOptions",
+    "FlowCodec",
     "FlowkitError",
+    "FrameCodec",
     "ImportConfig",
     "ImportReport",
     "ListEntry",
@@ -83,16 +89,20 @@ __all__ = [
 
 _HOMES = {
     "Access": "flowkit.store.read.handles",
+    "AccessMethod": "flowkit.store.read.handles",
     "Clip": "flowkit.store.read.clip",
     "ClipData": "flowkit.store.read.clip",
     "ClipRequest": "flowkit.store.read.clip",
+    "Codes": "flowkit.typing",
     "ExportConfig": "flowkit.rawframes.export_plan",
     "ExportOutcome": "flowkit.rawframes.export_worker",
     "ExportReport": "flowkit.rawframes.export",
     "ExtractConfig": "flowkit.extraction.config",
     "Failure": "flowkit.store.record",
     "FieldOptions": "flowkit.store.schema",
+    "FlowCodec": "flowkit.store.codecs.codec",
     "FlowkitError": "flowkit.errors",
+    "FrameCodec": "flowkit.typing",
     "ImportConfig": "flowkit.rawframes.importer",
     "ImportReport": "flowkit.rawframes.importer",
     "ListEntry": "flowkit.extraction.lists",

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowkit._lazy import lazy_names
-from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
+from flowkit.datasets.reader import ArraySpec, ClipBatch, ClipSample, ClipSamples, SampleKey
 from flowkit.datasets.resolve import SplitRequest, resolve_splits
-from flowkit.datasets.sampling import Sampling
+from flowkit.datasets.sampling import Sampling, Short
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
     k_fold,
@@ -25,25 +25,32 @@ from flowkit.datasets.split_sources import (
 from flowkit.datasets.splits import (
     BalanceRow,
     Split,
+    SplitKind,
     check_split,
     class_balance,
     list_splits,
     read_split,
     write_split,
 )
+from flowkit.store.codecs.codec import FlowForm
 
 if TYPE_CHECKING:
     from flowkit.datasets.torch import ClipDataset, ClipSampler, collate_clips
 
 __all__ = [
+    "ArraySpec",
     "BalanceRow",
     "ClipBatch",
     "ClipDataset",
     "ClipSample",
     "ClipSampler",
     "ClipSamples",
+    "FlowForm",
+    "SampleKey",
     "Sampling",
+    "Short",
     "Split",
+    "SplitKind",
     "SplitRequest",
     "check_split",
     "class_balance",

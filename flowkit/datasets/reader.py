@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
 from flowkit.validate import check_at_least, check_choice, check_range
 
-Key: TypeAlias = tuple[int, int]
+SampleKey: TypeAlias = tuple[int, int]
 """(epoch, index) of a sample."""
 _NAMED = 5
 _SEGMENTS, _ORDER = 1, 2  # keep the random numbers of one apart from those of the other
@@ -52,6 +52,22 @@ class ClipBatch:
     rgb: NDArray[np.uint8] | None
     flow: NDArray[Any]
     flow_scale: NDArray[np.float32]
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype of an array that `ClipSamples.read_into` fills."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.number]
+
+
+class _IndexRow(NamedTuple):
+    """The index columns of a video that sampling needs."""
+
+    n_flow: int
+    label: str
+    width: int
+    height: int
 
 
 class ClipSamples:
@@ -118,9 +134,9 @@ class ClipSamples:
         self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
         rows = self._index_rows()
         numbers = {label: number for number, label in enumerate(self.classes)}
-        self.labels = [numbers.get(row["label"], -1) for row in rows]
-        self._n_flow: list[int] = [row["n_flow"] for row in rows]
-        self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
+        self.labels = [numbers.get(row.label, -1) for row in rows]
+        self._n_flow: list[int] = [row.n_flow for row in rows]
+        self._sizes: list[tuple[int, int]] = [(row.height, row.width) for row in rows]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -147,7 +163,7 @@ class ClipSamples:
             flow_scale=one.flow_scale[0],
         )
 
-    def read(self, keys: Sequence[Key], *, threads: int = 1) -> ClipBatch:
+    def read(self, keys: Sequence[SampleKey], *, threads: int = 1) -> ClipBatch:
         """Return the samples of several keys (epoch, index); parameters and errors as `read_into`'s."""
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.layout(keys).items()}
         self.read_into(keys, arrays, threads=threads)
@@ -159,8 +175,8 @@ class ClipSamples:
             flow_scale=arrays["flow_scale"],
         )
 
-    def layout(self, keys: Sequence[Key]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Return shape and type of the arrays that `read_into` fills.
+    def layout(self, keys: Sequence[SampleKey]) -> dict[str, ArraySpec]:
+        """Return shape and dtype of the arrays that `read_into` fills, by name.
 
         Returns
         -------
@@ -182,15 +198,17 @@ class ClipSamples:
         count, segments = len(keys), self.sampling.segments
         planes = 2 * self.sampling.stack if self._flow else 0
         dtype = self.store.options.codec.form_dtype(self._flow_form)
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-            "flow": ((count, segments, planes, height, width), dtype),
-            "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
+        found = {
+            "flow": ArraySpec((count, segments, planes, height, width), dtype),
+            "flow_scale": ArraySpec((count, segments, planes, 1, 1), np.dtype(np.float32)),
         }
         if self._frames:
-            found["images"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
+            found["images"] = ArraySpec((count, segments, height, width, 3), np.dtype(np.uint8))
         return found
 
-    def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
+    def read_into(
+        self, keys: Sequence[SampleKey], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1
+    ) -> None:
         """Read the samples of several keys (epoch, index) into arrays of `layout`.
 
         Each image and field is copied once, from the decoder's output to its destination.
@@ -209,7 +227,7 @@ class ClipSamples:
         with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
             list(pool.map(self._read_one, keys, rows))
 
-    def _read_one(self, key: Key, row: Mapping[str, NDArray[Any]]) -> None:
+    def _read_one(self, key: SampleKey, row: Mapping[str, NDArray[Any]]) -> None:
         epoch, index = key
         clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
         rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
@@ -289,18 +307,18 @@ class ClipSamples:
                 "this store keeps no frames (it was made with --frames none); pass frames=False"
             )
 
-    def _index_rows(self) -> list[dict[str, Any]]:
+    def _index_rows(self) -> list[_IndexRow]:
         """Return the index rows of the videos; check that all can be sampled."""
         rows = {k: row for row, k in enumerate(self.store)}
         if unknown := [k for k in self.ids if k not in rows]:
             raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")
-        columns = {name: self.store.column(name) for name in ("n_flow", "label", "width", "height")}
-        own = [{name: columns[name][rows[k]] for name in columns} for k in self.ids]
+        columns = [self.store.column(name) for name in _IndexRow._fields]
+        own = [_IndexRow(*(column[rows[k]] for column in columns)) for k in self.ids]
         height, width = self.crop or (1, 1)
         small = [
-            f"{k} ({row['width']}x{row['height']}, {row['n_flow']} fields)"
+            f"{k} ({row.width}x{row.height}, {row.n_flow} fields)"
             for k, row in zip(self.ids, own, strict=True)
-            if row["n_flow"] < 1 or row["height"] < height or row["width"] < width
+            if row.n_flow < 1 or row.height < height or row.width < width
         ]
         if small:
             raise InputError(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
-from flowkit.datasets.reader import ClipSamples, Key
+from flowkit.datasets.reader import ClipSamples, SampleKey
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.codecs.codec import FlowForm
@@ -102,10 +102,10 @@ class ClipDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key | int) -> Any:
+    def __getitem__(self, key: SampleKey | int) -> Any:
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key | int]) -> list[Any]:
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[Any]:
         """Return the items of a batch; DataLoader asks for them at once."""
         wanted = [self._key(key) for key in keys]
         if self._one_size(wanted):
@@ -114,20 +114,20 @@ class ClipDataset(Dataset[Any]):
             items = [item for key in wanted for item in self._read([key])]
         return items if self._transform is None else [self._transform(item) for item in items]
 
-    def _key(self, key: Key | int) -> Key:
+    def _key(self, key: SampleKey | int) -> SampleKey:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
         return epoch, index % len(self)
 
-    def _one_size(self, keys: Sequence[Key]) -> bool:
+    def _one_size(self, keys: Sequence[SampleKey]) -> bool:
         try:
             self.samples.layout(keys)
         except InputError:  # a transform may still make them of one size
             return False
         return True
 
-    def _read(self, keys: Sequence[Key]) -> list[Item]:
+    def _read(self, keys: Sequence[SampleKey]) -> list[Item]:
         """Read a batch into tensors of its own, of which the items are views."""
         samples = self.samples
         tensors = {name: _allocated(*layout) for name, layout in samples.layout(keys).items()}
@@ -172,7 +172,7 @@ def collate_clips(items: Sequence[Any]) -> Any:
     return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
 
 
-def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tensor:
     """Return an empty tensor; in a worker in shared memory, which saves a copy."""
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     if get_worker_info() is None:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import check_bound
@@ -85,7 +85,7 @@ class ExportSetup:
     destination: Destination
     config: ExportConfig
     recipe: Recipe
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     members: Mapping[str, Member]
     classes: tuple[str, ...]
     splits: tuple[ListSplit, ...]
@@ -180,7 +180,7 @@ def _members(store: Store) -> dict[str, Member]:
     }
 
 
-def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, Any]:
+def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, object]:
     """Return the options that two exports into one folder must have in common."""
     layout = recipe.layout
     own = {

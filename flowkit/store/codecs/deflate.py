@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -19,7 +19,7 @@ DEFLATE_LEVEL = 6
 MAX_DEFLATE_RATIO = 1032
 
 
-def _load_deflate() -> Any:
+def _load_deflate() -> ModuleType | None:
     """Return libdeflate's binding, or None: without it zlib serves, more slowly."""
     try:
         return importlib.import_module("deflate")
@@ -27,7 +27,7 @@ def _load_deflate() -> Any:
         return None
 
 
-_deflate: Any = _load_deflate()
+_deflate = _load_deflate()
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, *((_deflate.DeflateError,) if _deflate else ()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from flowkit.errors import JpegError, StoreCorruptError
 from flowkit.quantize import BoundedRange, Quantizer
 from flowkit.store.codecs.codec import FlowCodec
 from flowkit.store.codecs.storage import FlatStorage
+from flowkit.typing import Codes
 
 QUALITY = 95
 
@@ -28,20 +28,18 @@ class JpegCodec(FlowCodec):
         """The rule of the codes."""
         return BoundedRange(bound_px=self.bound_px)
 
-    def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
+    def pack(self, codes: Codes) -> tuple[bytes, ...]:
         """Return the JPEGs of u and v."""
         return jpeg.encode_grey(codes[0], QUALITY), jpeg.encode_grey(codes[1], QUALITY)
 
-    def unpack(self, chunks: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+    def unpack(self, chunks: Sequence[bytes | memoryview], size: tuple[int, int]) -> Codes:
         """Decode two JPEGs to codes."""
         return np.stack([decode_sized(chunk, size, grey=True) for chunk in chunks])
 
-    def to_planes(
-        self, codes: NDArray[Any], scale: float, *, bound_px: float
-    ) -> tuple[NDArray[np.uint8], int]:
+    def to_planes(self, codes: Codes, scale: float, *, bound_px: float) -> tuple[NDArray[np.uint8], int]:
         """Return the codes as they are, or requantised where another bound is asked for."""
         if bound_px == self.bound_px:
-            return codes, 0
+            return codes.astype(np.uint8, copy=False), 0
         return super().to_planes(codes, scale, bound_px=bound_px)
 
 

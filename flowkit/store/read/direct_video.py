@@ -53,7 +53,7 @@ class DirectFile:
         It is no plain file, was repacked, lacks addresses, or libdeflate is absent.
     """
 
-    def __init__(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+    def __init__(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
         if file.driver != "sec2":
             raise CannotRead(f"it is read through HDF5's driver {file.driver!r}")
         if options.codec.storage.deflated and not has_libdeflate():
@@ -69,7 +69,7 @@ class DirectFile:
             self.close()
             raise
 
-    def _locate(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+    def _locate(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
         stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
@@ -177,7 +177,7 @@ class _DirectSource:
     def __init__(self, file: DirectFile, where: str, arrays: dict[str, NDArray[Any]], *, check: bool) -> None:
         self._file, self._where, self._arrays, self._check = file, where, arrays, check
 
-    def dataset_chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Chunks:
+    def dataset_chunks(self, dtype: np.dtype[np.number], shape: tuple[int, ...]) -> Chunks:
         return self._chunks(raw_bytes=dtype.itemsize * math.prod(shape[1:]))
 
     def flat_chunks(self, suffix: str, count: int, raw_bytes: int) -> Chunks:

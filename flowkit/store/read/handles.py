@@ -14,9 +14,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
@@ -86,7 +87,7 @@ class Handles:
             return self._hdf5[shard]
 
     def direct(
-        self, shard: Path | None, table: Callable[[h5py.File], NDArray[Any]], options: StoreOptions
+        self, shard: Path | None, table: Callable[[h5py.File], NDArray[np.void]], options: StoreOptions
     ) -> DirectFile | CannotRead:
         """Return a file to read by address, or the reason why not; `table` reads its `/index/videos`."""
         found = self._direct.get(shard)

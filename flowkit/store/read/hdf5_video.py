@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import h5py
 import numpy as np
@@ -94,7 +93,7 @@ class _Hdf5Source:
     def __init__(self, group: h5py.Group, name: str, *, check: bool) -> None:
         self._group, self._name, self._check = group, name, check
 
-    def dataset_chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Chunks:
+    def dataset_chunks(self, dtype: np.dtype[np.number], shape: tuple[int, ...]) -> Chunks:
         return _DatasetChunks(self._group, self._name, shape=shape, dtype=dtype.str, check=self._check)
 
     def flat_chunks(self, suffix: str, count: int, raw_bytes: int) -> Chunks:

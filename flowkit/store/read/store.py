@@ -333,7 +333,7 @@ class Store(Mapping[str, Clip]):
             return CannotRead("it was asked for")
         return self._handles.direct(shard, self._index_of, self.options)
 
-    def _index_of(self, file: h5py.File) -> NDArray[Any]:
+    def _index_of(self, file: h5py.File) -> NDArray[np.void]:
         if self._shards is None:
             return self._table
         return read_table(file, INDEX_VIDEOS, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})

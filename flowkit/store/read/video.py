@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from flowkit.store.codecs.jpeg import decode_sized
 from flowkit.store.codecs.storage import FRAMES, Chunks, EncodedFlow, FieldSource
 from flowkit.store.record import MAX_SIDE, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
+from flowkit.typing import Codes
+
+Number = TypeVar("Number", bound=np.number)
 
 
 def check_crc(data: bytes | memoryview, crc32: int, index: int, where: str) -> None:
@@ -54,11 +57,11 @@ class FlowField:
         """Return the byte strings of a pair."""
         return tuple(self._chunks[k] for k in self._numbers([index]))
 
-    def codes(self, index: int) -> NDArray[Any]:
+    def codes(self, index: int) -> Codes:
         """Return the codes of a pair, (2, H, W)."""
         return next(self.each([index]))
 
-    def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Codes]:
         """Yield the codes of several pairs, as `codes`."""
         chunks = self._chunks.each(self._numbers(indices))
         for own in zip(*[chunks] * self._per_pair, strict=True):
@@ -176,7 +179,7 @@ class StoredVideo(abc.ABC):
             )
         return self._fields[name]
 
-    def codes(self, name: str, indices: Sequence[int]) -> NDArray[Any]:
+    def codes(self, name: str, indices: Sequence[int]) -> Codes:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
         stored = self.field(name)
         return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.codec.dtype))
@@ -186,7 +189,7 @@ class StoredVideo(abc.ABC):
         return _gathered(self.each_frame(indices), len(indices), np.empty((0, *self.size, 3), np.uint8))
 
 
-def _gathered(each: Iterable[NDArray[Any]], count: int, none: NDArray[Any]) -> NDArray[Any]:
+def _gathered(each: Iterable[NDArray[Number]], count: int, none: NDArray[Number]) -> NDArray[Number]:
     """Stack arrays, each copied while the processor's cache still has it; `none` if there are none."""
     found = none
     for position, one in enumerate(each):
