@@ -1,4 +1,4 @@
-"""One flow field against another: the end-point error of each pixel, and the codes it changes.
+"""Comparison of two flow fields: end-point error of each pixel, and changed codes.
 
 Source: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 92, 2011,
 section 4.1, for the end-point error.

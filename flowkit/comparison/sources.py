@@ -1,4 +1,4 @@
-"""Flow from anywhere, by video and field: a store, a folder of .flo or JPEG files, one .flo file."""
+"""Sources of flow, by video and field: a store, a folder of .flo or JPEG files, one .flo file."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class VideoDifference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Two sources of flow."""
+    """The differences between two sources of flow."""
 
     a: str
     b: str

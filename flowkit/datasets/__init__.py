@@ -1,4 +1,4 @@
-"""Splits of a store and the clips that a training loop asks for.
+"""Splits of a store, and its clips for a training loop.
 
 `splits`, `split_sources` and `resolve` assign videos to training and test; `sampling` draws segments as
 TSN does; `reader` reads them as NumPy arrays; `torch` is for PyTorch, which is imported only when

@@ -34,7 +34,7 @@ class ClipSample:
 
     video_id: str
     label: int
-    """Its class, counted from 0; -1 without a label."""
+    """Class of the video, counted from 0; -1 without a label."""
     rgb: NDArray[np.uint8] | None
     """uint8 (K, 3, H, W), red first: a view of channels-last images. None without frames."""
     flow: NDArray[Any]
@@ -277,7 +277,7 @@ class ClipSamples:
         Parameters
         ----------
         start
-            Position in this process's partition to go on from, in videos.
+            First position in this process's partition, in videos.
         rank, world_size
             This process and the number of processes.
         threads

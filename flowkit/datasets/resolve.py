@@ -1,4 +1,4 @@
-"""A choice of splits → the checked splits: beside the store, from a file or a data set's lists, or made."""
+"""Resolve a choice of splits: beside the store, from a file or a data set's lists, or made from the ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowkit.store.read.store import Store
 
 _SOURCES = ("split", "ucf101", "hmdb51", "folds", "leave_one_out")
 _WAYS = "--split FILE.csv, --ucf101 DIR, --hmdb51 DIR, --folds N or --leave-one-out --group REGEX"
-# Fields that mean something with some of the sources alone.
+# Fields that go with some of the sources only.
 _COMPANIONS = {"list": ("ucf101", "hmdb51"), "allow_missing": ("split", "ucf101", "hmdb51")}
 
 

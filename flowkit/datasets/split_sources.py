@@ -132,6 +132,22 @@ def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_mis
     """Return the split of a CSV file with the columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Ids may be paths of files: the part below the store's input folder, with or without suffix.
+
+    Parameters
+    ----------
+    path
+        The CSV file.
+    name
+        Name of the split.
+    ids
+        Ids of the store's videos.
+    allow_missing
+        Leave out, with a warning, videos that the store lacks.
+
+    Raises
+    ------
+    InputError
+        The file is malformed, a video is not in the store, or one is named twice.
     """
     given = parse_split(Path(path), name)
     matched = _match(name, given.parts, ids, allow_missing)
@@ -175,6 +191,11 @@ def k_fold(
         Group of each id; without them each video is its own.
     seed
         Decides between equal choices.
+
+    Raises
+    ------
+    InvalidParameterError
+        `folds` is below 2 or above the number of groups.
     """
     by_group: dict[str, list[str]] = defaultdict(list)
     for video_id in labels:
@@ -196,7 +217,18 @@ def k_fold(
 
 
 def leave_one_out(groups: Mapping[str, str]) -> Split:
-    """Return the split in which each group is a fold, as `leave-one-out`."""
+    """Make each group a fold, as `leave-one-out`.
+
+    Parameters
+    ----------
+    groups
+        Group of each id.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is one group only.
+    """
     if len(set(groups.values())) < 2:
         raise InvalidParameterError(f"leave-one-out needs 2 groups or more, got {set(groups.values())}")
     return Split(name="leave-one-out", kind="fold", parts=dict(groups), groups=dict(groups))
@@ -221,7 +253,7 @@ def _add(listed: dict[str, str], path: str, part: str, where: str) -> None:
 
 
 def _matched(name: str, listed: Mapping[str, str], labels: Mapping[str, str], allow_missing: bool) -> Split:
-    """Return the split of listed `class/file` paths, held to the store's labels."""
+    """Return the split of listed `class/file` paths, checked against the store's labels."""
     matched = _match(name, listed, labels, allow_missing)
     for path, video_id in matched.items():
         expected = path.split("/")[0]

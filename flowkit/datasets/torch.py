@@ -106,7 +106,7 @@ class ClipDataset(Dataset[Any]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[Any]:
-        """Return the items of a batch; DataLoader asks for them at once."""
+        """Return the items of a batch, which DataLoader reads in one call."""
         wanted = [self._key(key) for key in keys]
         if self._one_size(wanted):
             items = self._read(wanted)
@@ -178,7 +178,7 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tens
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
     nbytes = math.prod(shape) * dtype.itemsize
-    # What torch's own collating does; there is no public way without a copy.
+    # As torch's own collating; there is no public way without a copy.
     storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
     tensor = torch.empty(0, dtype=kind)
     tensor.set_(storage)
@@ -211,7 +211,7 @@ class ClipSampler(Sampler[tuple[int, int]]):
         self.epoch, self.position = 0, 0
 
     def seek(self, epoch: int, position: int = 0) -> None:
-        """Go on from a position of an epoch, counted in videos of this process."""
+        """Continue from a position of an epoch, counted in videos of this process."""
         check_at_least("epoch", epoch, 0)
         check_range("position", position, 0, self._count(epoch))
         self.epoch, self.position = epoch, position
@@ -221,7 +221,7 @@ class ClipSampler(Sampler[tuple[int, int]]):
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         self.seek(state["epoch"], state["position"])
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOutcome:
-    """The end of one unit of a run.
+    """Outcome of one unit of a run.
 
     `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components were
     outside the bound; `reason` is one word, `detail` a sentence.

@@ -107,7 +107,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def _misfit(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
-    """Return reason and detail of a folder that is no clip; None where it does not look like one."""
+    """Return reason and detail of a folder that looks like a clip and is none; else None."""
     if not names:
         return "empty_folder", "the folder is empty"
     images = sorted(name for name in names if name.lower().endswith(_IMAGE_SUFFIXES))

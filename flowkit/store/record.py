@@ -184,7 +184,7 @@ UNKNOWN_RANGE = FlowRange()
 WHOLE_SOURCE = TimeRange()
 
 
-# The groups have no slots: a class cannot inherit them from several others. Its own serve all fields.
+# The groups have no slots: a class cannot inherit them from several others. Its own cover all fields.
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, FlowRange, TimeRange):
     """Metadata of one video in a store: the fields of all groups."""
@@ -283,7 +283,7 @@ RECORD_TYPES: Columns = dict(sorted(_TYPES.items(), key=lambda item: _ORDER.inde
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """One source that did not make it into the store."""
+    """A source that failed, and why."""
 
     source: str
     reason: str

@@ -40,7 +40,7 @@ DEFAULT_FLOW_CODEC = next(iter(FLOW_CODECS))
 PLANE_CODEC = "jpeg"
 """The codec that keeps flow images of TSN and denseflow byte for byte: that of an import."""
 DEFAULT_BOUND_PX = 20.0
-"""TSN's."""
+"""TSN's bound, px."""
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, chu
 from flowkit.typing import Codes, Flow
 
 FlowForm: TypeAlias = Literal["codes", "px", "tsn"]
-"""The form in which a network gets flow: as stored, in px, or as the pixels of TSN's images."""
+"""Form of flow for a network: as stored, in px, or as the pixels of TSN's images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def decode_sized(data: bytes | memoryview, size: tuple[int, int], *, grey: bool)
     StoreCorruptError
         It has another size, or is damaged.
     """
-    # Asked of the header first: a small JPEG may claim an image of gigabytes.
+    # From the header first: a small JPEG may claim an image of gigabytes.
     found = jpeg_size(data)
     if found != size:
         raise StoreCorruptError(f"a stored JPEG is {found[1]}x{found[0]}, expected {size[1]}x{size[0]}")

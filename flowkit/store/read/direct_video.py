@@ -59,7 +59,7 @@ class DirectFile:
         if options.codec.storage.deflated and not has_libdeflate():
             raise CannotRead("the package `deflate` (libdeflate) is not installed")
         self.name = os.fspath(file.filename)
-        # The very file that HDF5 has open, even if another takes its name meanwhile.
+        # The file that HDF5 has open, even if another has its name by now.
         self._descriptor = os.dup(file.id.get_vfd_handle())
         self._finalizer = weakref.finalize(self, os.close, self._descriptor)
         try:
@@ -149,7 +149,7 @@ class DirectChunks:
         return bytes(next(self.each([index])))
 
     def each(self, indices: Sequence[int]) -> Iterator[memoryview]:
-        """Yield several; neighbours come in one read: fewer calls, and fewer turns of threads at the GIL."""
+        """Yield several; adjacent ones in one read: fewer calls, and fewer switches of threads at the GIL."""
         chosen = np.asarray(indices, np.intp)
         addresses, sizes = self._addresses[chosen].tolist(), self._sizes[chosen].tolist()
         for first, stop in _runs(addresses, sizes):

@@ -127,7 +127,7 @@ class Hdf5Video(StoredVideo):
         self._record = record
         self.group = checked_hdf5.group(file, f"{VIDEOS}/{record.video_id}")
         self._check = check
-        # Counts go into ranges and sizes: first of all they are checked against stored bytes.
+        # Counts become ranges and sizes: first of all they are checked against stored bytes.
         self._pts = checked_hdf5.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
 
     @property

@@ -320,7 +320,7 @@ class Store(Mapping[str, Clip]):
         """Cache an open video: read by address, it is valid in threads and after a fork."""
         self._recent_frames += video.extent.n_frames
         if self._recent_frames > _REMEMBERED_FRAMES:
-            # A new dict, not an emptied one: other threads may be looking into the old.
+            # A new dict, not an emptied one: other threads may be reading the old.
             self._recent, self._recent_frames = {}, video.extent.n_frames
         self._recent[video_id] = video
 

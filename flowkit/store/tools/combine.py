@@ -1,4 +1,4 @@
-"""Make a store of stores: merged, a part of one, or with other labels.
+"""Make a new store from finished ones: merged, a subset, or with other labels.
 
 Frames and flow are copied as they are stored, never decoded. The sources stay as they are, and the new
 store is written as any other: under temporary names, with a rename as the last step.
@@ -70,6 +70,15 @@ def merge(
     Class names keep the first store's order, new ones follow (or all are sorted, where all were).
     A video that several stores have from the same source is taken from the first.
 
+    Parameters
+    ----------
+    stores
+        Paths of the stores, one at least.
+    out
+        The new store's file.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
+
     Raises
     ------
     StoreOptionsError
@@ -89,7 +98,16 @@ def subset(
 ) -> StoreContents:
     """Write some videos of a store as a store of its own; return its contents.
 
-    Class names stay, so that a label keeps its number; failures are left behind.
+    Class names stay, so that a label keeps its number; failures are left out.
+
+    Parameters
+    ----------
+    store, out
+        The store's file, and the new one's.
+    ids
+        The videos to take.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
 
     Raises
     ------
@@ -123,10 +141,14 @@ def relabel(
 
     Parameters
     ----------
+    store, out
+        The store's file, and the new one's.
     labels
         The new label of each id that gets one; the others keep theirs.
     classes
         Class names in order; without them, the labels in use, sorted.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
 
     Raises
     ------

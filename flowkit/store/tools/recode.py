@@ -35,12 +35,16 @@ def recode(
 
     Parameters
     ----------
+    store, out
+        The store's file, and the new one's.
     flow_codec
         One of `flowkit.store.codecs.FLOW_CODECS`; without it the codec stays.
     bound_px
         Half the range of a bounded codec, px; without it the store's.
     drop_frames
         Leave the RGB frames out.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
     on_video
         Called with the id of each video when it is written.
 

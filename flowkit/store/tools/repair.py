@@ -32,6 +32,11 @@ class RepairReport:
 def repair(path: Path | str) -> RepairReport:
     """Rewrite a store without its unsound videos, under temporary names, then renamed.
 
+    Parameters
+    ----------
+    path
+        The store's file.
+
     Raises
     ------
     StoreBusyError
@@ -120,6 +125,6 @@ def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
             with checked_hdf5.contained(path):
                 labels, failures = index.read_labels(file), index.read_failures(file)
         except StoreError:
-            # What remains gives the labels; failures come back when they fail again.
+            # The remaining records give the labels; failures return when they fail again.
             pass
     return Lists(options=options, labels=labels, failures=failures)

@@ -1,4 +1,4 @@
-"""Parts become a store: one file while they fit a shard, a master with shards beyond that.
+"""Pack parts into a store: one file up to the size of a shard, a master with shards beyond that.
 
 `pack_plan` decides the files; this module carries the plan out. Every file is written under a
 temporary name and renamed; the files that it replaces are removed only after that. So a kill at any
@@ -276,7 +276,7 @@ def file_sha256(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a committed file a second name; where hard links are impossible, commit a copy."""
+    """Link a committed file to a second name; where hard links are impossible, commit a copy."""
     with atomic.no_space_translated(target):
         try:
             os.link(source, target)

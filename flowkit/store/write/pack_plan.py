@@ -56,7 +56,7 @@ class PackRules:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedFile:
-    """One file with videos that the store will consist of.
+    """One file of the planned store, with its videos.
 
     `packed` is written from parts, which are superfluous once it is committed; `rewritten` is
     written from committed files, of which not all stays; `linked` is the single file as it is, under
@@ -169,7 +169,7 @@ def _single(paths: Mapping[str, Path], *, changed: bool) -> PlannedFile:
 
 
 def _packed(fresh: Mapping[str, Path], held: Holdings, shard_bytes: int) -> list[PlannedFile]:
-    """Return shards of the parts: first of all, so that these are soon superfluous."""
+    """Return shards of the parts: first of all, so that parts can be removed early."""
     groups = divided({k: held.sizes[path] for k, path in fresh.items()}, shard_bytes)
     return [
         PlannedFile(action="packed", number=number, sources=sources_of(group, fresh))

@@ -177,7 +177,7 @@ class PartWriter:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Give up the part on any failure: a file that missed one write is not to be trusted."""
+        """Abandon the part on any failure: a file that missed one write cannot be trusted."""
         try:
             with atomic.no_space_translated(self.path):
                 try:
