@@ -34,11 +34,11 @@ from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.store.codecs import flow_codec
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 340, 256
 UInt8 = NDArray[np.uint8]

@@ -28,6 +28,8 @@ from benchmarks.record import ROOT, write_result
 PACKAGES = ("flowkit", "gating", "cli")
 SMALL, LARGE = 30, 400
 CODEC = re.compile(r"\b(?:i8|i16)\b")
+QUESTION = re.compile(r"(?:What|How|Which|Where|Whether|Who)\b")
+TELL = re.compile(r"\b(?:tell|tells|told)\b", re.IGNORECASE)
 RUN_FILES = {"trial.json", "results.json", "judgement.json", "fused.npz", "log.jsonl", "last.pt", "best.pt"}
 # The modules that hold an answer to these questions, in the old layout and in today's.
 ATOMIC = ("flowkit/store/commit.py", "flowkit/atomic.py")
@@ -81,6 +83,14 @@ def counts(root: Path) -> dict[str, Any]:
             for package in ("flowkit", "gating")
         },
         "files that name i8 or i16": sorted(path for path, text in texts.items() if CODEC.search(text)),
+        "docstrings that open with a question word": sum(
+            bool(QUESTION.match(text)) for file in files.values() for text in _docstrings(file)
+        ),
+        "lines with tell, tells, told": sum(
+            bool(TELL.search(line)) for file in files.values() for line in file.splitlines()
+        ),
+        "uses of Any": sum(len(re.findall(r"\bAny\b", file)) for file in files.values()),
+        "modules without a test file of their name": _untested(root, files),
         "files that write atomically by hand": sorted(
             path for path, text in files.items() if path not in ATOMIC and _renames(text)
         ),
@@ -105,6 +115,30 @@ def _small(files: dict[str, str], lines: dict[str, int]) -> list[str]:
         and Path(path).name not in ("__init__.py", "__main__.py")
         and len(callers[path.removesuffix(".py").replace("/", ".")] - {path}) <= 1
     ]
+
+
+def _docstrings(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def _untested(root: Path, files: dict[str, str]) -> list[str]:
+    """Return the modules (commands apart) that no test_<name>.py of the same folder of tests names."""
+    tests = subprocess.run(
+        ["git", "ls-files", "tests/*.py"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    found = set(tests)
+    missing = []
+    for path in files:
+        package, _, inner = path.partition("/")
+        folder, _, name = inner.rpartition("/")
+        if package == "cli" or name.startswith("_"):
+            continue
+        above = "tests/gating/" if package == "gating" else "tests/"
+        if f"{above}{folder}/test_{name}".replace("//", "/") not in found:
+            missing.append(path)
+    return missing
 
 
 def _imports(text: str) -> Iterator[str]:

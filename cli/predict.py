@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowkit.jobs import Progress
-
 from .options import compute_options
 
 if TYPE_CHECKING:
+    from flowkit.jobs import Progress
     from gating.prediction import Outcome, Prediction
 
 

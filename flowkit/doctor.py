@@ -17,7 +17,7 @@ from flowkit.store.codecs.deflate import deflate_library
 from flowkit.tvl1.backend import available_backends, choose_backend
 from flowkit.video.reader import default_decoder
 
-_REQUIRED = ("numpy", "h5py", "joblib", "click", "tqdm")
+_REQUIRED = ("numpy", "h5py", "joblib", "click", "tqdm", "jinja2")
 _OPTIONAL = ("av", "deflate", "simplejpeg", "torch", "torchvision", "cupy", "distributed", "matplotlib")
 
 

@@ -1,7 +1,7 @@
 """Configurations of streams, gate, augmentation and schedule: frozen choices, without torch.
 
-`GATE_PRESETS` and `AUGMENT_PRESETS` hold the presets' pieces; docs/gating.md tells what each
-comes from and where it departs from the release.
+`gate_preset` and `AUGMENT_PRESETS` hold the presets' pieces; docs/gating.md has the source of each and
+its departures from the release.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
 from flowkit.validate import check_choice
-from gating.config import GATING
 from gating.data.loader import LoaderConfig
 from gating.data.partition import TrialData, flow_record, plan_trial
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
@@ -141,7 +140,7 @@ def _plans(
     store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
 ) -> list[tuple[Split, TrialData, TrainConfig]]:
     """Return each trial's split, data, and configuration with its seed."""
-    check_choice("fusion", config.fusion, (GATING, *FUSIONS))
+    check_choice("fusion", config.fusion, FUSIONS)
     found = []
     for split in splits:
         for fold in _folds(split, options.folds):

@@ -19,20 +19,11 @@ from flowkit.errors import NoSpaceError, StoreBusyError
 from flowkit.flo import write_flo
 from flowkit.rawframes.destination import Destination
 from flowkit.store.record import Failure
-from flowkit.store.write.pack import write_ledger
+from flowkit.store.write.store_files import write_ledger
 from flowkit.tvl1.cuda import modules as cuda_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("flowkit", "gating", "cli")
-# These write their files by hand.
-BY_HAND = {
-    "flowkit/view/page.py",
-    "gating/checkpoint.py",
-    "gating/clip_scores.py",
-    "gating/judgement_files.py",
-    "gating/report/page.py",
-    "gating/run.py",
-}
 
 
 def dead_pid() -> int:
@@ -303,7 +294,7 @@ def renames_and_temporary_names(path: Path) -> Iterator[str]:
 def test_no_other_module_renames_files_or_names_temporaries() -> None:
     modules = [path for package in PRODUCT for path in sorted((ROOT / package).rglob("*.py"))]
     assert ROOT / "flowkit/atomic.py" in modules
-    own = {"flowkit/atomic.py", *BY_HAND}
+    own = {"flowkit/atomic.py"}
     strays = [
         stray
         for path in modules

@@ -12,21 +12,16 @@ from pathlib import Path
 from flowkit.errors import InvalidParameterError
 from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import (
-    StoreSetup,
-    VideoOutcome,
-    check_options,
-    failed_video,
-    fill_store,
-    make_plan,
-)
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
-from flowkit.tvl1.server.client import ServerConfig, Servers, count_gpus
+from flowkit.tvl1.cuda.device import count_gpus
+from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.video.reader import default_decoder
 
 

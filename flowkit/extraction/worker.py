@@ -10,11 +10,13 @@ from typing import Self
 
 from flowkit.executor import Worker
 from flowkit.extraction.pipeline import Decoded, Item, Pipeline, PipelineConfig
+from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import VideoOutcome, fingerprint
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
     SolverRecord,
@@ -26,7 +28,6 @@ from flowkit.store.record import (
 )
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.engine import Solver

@@ -22,8 +22,8 @@ from typing import Any
 
 from flowkit import atomic
 from flowkit.errors import InputError, StoreOptionsError
+from flowkit.store.parts_folder import part_key
 from flowkit.store.record import check_video_id
-from flowkit.store.write.parts_folder import part_key
 
 CONTROL = ".flowkit-export"
 ANNOTATIONS = "annotations"

@@ -11,13 +11,15 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.errors import JpegError, StoreCorruptError
 from flowkit.executor import Worker
+from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import VideoOutcome, fingerprint
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codecs.jpeg import jpeg_size
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
     FlowRange,
@@ -29,7 +31,6 @@ from flowkit.store.record import (
 )
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 IMPORTED = "imported"
 """Preset, engine and resize rule of an imported store."""

@@ -9,29 +9,23 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from flowkit.errors import InputError, InvalidParameterError
+from flowkit.errors import InputError
 from flowkit.executor import Executor
 from flowkit.extraction.config import DEFAULT_SHARD_BYTES
 from flowkit.extraction.lists import ListEntry
+from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, sources_of_list
-from flowkit.extraction.store_run import (
-    StoreSetup,
-    VideoOutcome,
-    check_options,
-    failed_video,
-    fill_store,
-    make_plan,
-)
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.folders import Pairing, find_folders, readings
 from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
-from flowkit.rawframes.layouts import IMPORTED as LAYOUTS
-from flowkit.rawframes.layouts import Layout
+from flowkit.rawframes.layouts import IMPORT_LAYOUTS, Layout
 from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.typing import FrameCodec
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 REASONS: Final[Reasons] = ((OSError, "unopenable"),)
 """Errors that fail a clip, beside those of every task."""
@@ -81,19 +75,12 @@ class ImportConfig:
     update: bool = False
 
     def __post_init__(self) -> None:
-        for name, ok, expected in (
-            ("layout", self.layout in LAYOUTS, f"one of {LAYOUTS}"),
-            (
-                "pairing",
-                self.pairing == "first" or (self.pairing, self.step) == ("second", 1),
-                "first, or second at step 1",
-            ),
-            ("fps", 0 < self.fps < 100_000, "> 0 frames per second"),
-            ("jobs", self.jobs >= 1, ">= 1"),
-            ("shard_bytes", self.shard_bytes >= 1 << 20, "at least 1 MiB"),
-        ):
-            if not ok:
-                raise InvalidParameterError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        check_choice("layout", self.layout, IMPORT_LAYOUTS)
+        paired = self.pairing == "first" or (self.pairing, self.step) == ("second", 1)
+        check_that("pairing", self.pairing, paired, "first, or second at step 1")
+        check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
+        check_at_least("jobs", self.jobs, 1)
+        check_at_least("shard_bytes", self.shard_bytes, 1 << 20)
         # These check the rest.
         self.layouts()
         self.options()

@@ -142,7 +142,7 @@ LAYOUTS: Mapping[str, Layout] = {
         Layout(name="webdataset", form="tar", templates=_FLOW_XY),
     )
 }
-IMPORTED = tuple(name for name, layout in LAYOUTS.items() if layout.form == "images")
+IMPORT_LAYOUTS = tuple(name for name, layout in LAYOUTS.items() if layout.form == "images")
 
 
 def make_layout(

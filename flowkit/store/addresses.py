@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from flowkit.errors import StoreCorruptError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import FRAMES, Storage
+from flowkit.store.hdf5_file import hdf5_writer
 from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_names
-from flowkit.store.write.hdf5_file import hdf5_writer
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"

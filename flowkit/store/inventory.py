@@ -17,9 +17,9 @@ import h5py
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import checked_hdf5, index
+from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, StoreOptions
-from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 _SHARD_NAME = re.compile(r"(\d{5,9})\.h5")
 

@@ -49,7 +49,7 @@ class OpenCVSolver:
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Compute the flow of each pair, `threads` pairs at once.
 
-        Parameters and result as in `flowkit.tvl1.backend.Solver.flow_batch`.
+        Parameters and result as in `flowkit.tvl1.engine.Solver.flow_batch`.
 
         Raises
         ------

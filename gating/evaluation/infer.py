@@ -101,7 +101,7 @@ def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str,
         ]
         mean = torch.stack(raw).mean(dim=0) if config.placement == "consensus" else torch.cat(raw, dim=1)
         gates = activate(mean, config)
-        alive, _ = with_fallback(gates, config.fixed)
+        alive = with_fallback(gates, config.fixed)
         found["gated"] = fuse(alive, *scores)
         found["gates"] = gates if gates.ndim == 2 else gates.mean(dim=1)
     arrays = {name: value.cpu().numpy() for name, value in found.items()}

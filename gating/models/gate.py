@@ -209,11 +209,10 @@ def gate_loss(output: GateOutput, fused: Tensor, labels: Tensor, *, config: Gate
     return GateLoss(total, fused_loss, auxiliary, prior)
 
 
-def with_fallback(gates: Tensor, fixed: tuple[float, float]) -> tuple[Tensor, int]:
-    """Put the fixed weights where both gates are zero; return the gates and how many those were.
+def with_fallback(gates: Tensor, fixed: tuple[float, float]) -> Tensor:
+    """Return the gates, with the fixed weights where both are zero.
 
     A clip without any gate would score zero for every class.
     """
     dead = (gates <= 0).all(dim=-1)
-    replaced = torch.where(dead[..., None], torch.tensor(fixed).to(gates), gates)
-    return replaced, int(dead.sum())
+    return torch.where(dead[..., None], torch.tensor(fixed).to(gates), gates)

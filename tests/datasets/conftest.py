@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from flowkit import jpeg
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 24, 16
 MakeStore: TypeAlias = Callable[..., Path]

@@ -22,7 +22,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.frames import ResizeRule
 from flowkit.jobs import Progress
-from flowkit.store.write.parts_folder import PartsFolder
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.server.client import ServerConfig
 from tests.make import clips

@@ -6,11 +6,12 @@ import pytest
 
 from flowkit import atomic
 from flowkit.errors import StoreBusyError
+from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import Plan, StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.store.inventory import inventory
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure
-from flowkit.store.write.parts_folder import PartsFolder
 from tests.rawframes.conftest import make_options, write_clip
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 Flow = NDArray[np.float32]
 

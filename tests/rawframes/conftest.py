@@ -15,11 +15,11 @@ from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 24, 16
 

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit import jpeg
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 WIDTH, HEIGHT = 20, 12
 N_FRAMES = 4

@@ -7,10 +7,10 @@ import pytest
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store.inventory import inventory, survey
+from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
-from flowkit.store.write.parts_folder import PartsFolder, shards_path
 
 from .conftest import MakePart, MakeStore, make_record
 

@@ -1,6 +1,6 @@
 """Read a store: a mapping of ids to clips.
 
-Chunks are read by address (`direct`) where the index has addresses that hold, else through HDF5;
+Chunks are read by address (`direct_video`) where the index has addresses that hold, else through HDF5;
 `Store.access` names the method. Files open on first use in each process and a store pickles by its
 path, so that it can go to the workers of a data loader. HDF5's file locking is off: a store may be on
 a read-only or a network file system.
@@ -33,6 +33,7 @@ from flowkit.store import checked_hdf5, index
 from flowkit.store.index import StoreInfo as StoreInfo
 from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
+from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.clip import Clip as Clip
 from flowkit.store.read.clip import ClipData as ClipData
 from flowkit.store.read.clip import ClipRequest as ClipRequest
@@ -43,7 +44,6 @@ from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.read.video import Extent, StoredVideo
 from flowkit.store.record import Failure, check_video_id
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, StoreOptions
-from flowkit.store.write.parts_folder import shards_path
 from flowkit.validate import check_choice
 
 _MATCHED_IDS = 5000

@@ -12,11 +12,11 @@ import numpy as np
 from flowkit.errors import FlowkitError, StoreError
 from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
+from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
-from flowkit.store.write.pack import file_sha256
-from flowkit.store.write.parts_folder import shards_path
+from flowkit.store.write.store_files import file_sha256
 
 Problems = dict[str, tuple[str, ...]]
 

@@ -19,9 +19,9 @@ import numpy as np
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
+from flowkit.store.hdf5_file import Hdf5Writer, write_attrs, write_root
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, field_names
-from flowkit.store.write.hdf5_file import Hdf5Writer, write_attrs, write_root
 from flowkit.validate import check_choice
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from flowkit.errors import StoreCorruptError, StoreError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder
 
 
 def committed_segments(

@@ -109,7 +109,7 @@ class ClusterSolver:
         counts: DeviceArray,
         planes: DeviceArray,
     ) -> None:
-        """Refine the flow of every pair on one level (twin: `reference.solve_level`).
+        """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
         Parameters
         ----------

@@ -229,6 +229,15 @@ def wait_politely(event: Any) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def count_gpus() -> int:
+    """Return the number of GPUs that CUDA shows to this process; 1 where cupy is not installed."""
+    try:
+        cupy = importlib.import_module("cupy")
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except ImportError:
+        return 1
+
+
 @functools.cache
 def open_device(index: int) -> CudaDevice:
     """Return a GPU that the kernels can run on (memoised: one per GPU and process).

@@ -224,7 +224,7 @@ class Launch:
 
 
 def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
-    """Yield the launches of one warp in which no pair stops (twin: `reference.solve_warp`)."""
+    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`)."""
     periods, done = stretches(params)[1:], 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]

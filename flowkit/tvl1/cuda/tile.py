@@ -101,7 +101,7 @@ class TileSolver:
         counts: DeviceArray,
         work: TileWorkspace,
     ) -> None:
-        """Refine the flow of every pair on one level (twin: `reference.solve_level`).
+        """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class TileSolver:
         self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
 
     def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace) -> None:
-        """Launch until no pair is active (twin: `reference.solve_warp`)."""
+        """Launch until no pair is active (twin: `reference.solver.solve_warp`)."""
         height, width = self._sizes[level]
         ints = tuple(map(np.int32, (work.pairs, width, height)))
         work.progress.start()

@@ -20,7 +20,7 @@ void filter_flow(const Kernels& kernels, Workspace& work) {
 }
 
 // Iterate one linearisation in blocks that end where something happens: a median, a test, the end
-// (twin: reference.solve_warp). Returns the iterations done.
+// (twin: reference.solver.solve_warp). Returns the iterations done.
 int solve_warp(const FlowkitParams& params, const Kernels& kernels, Workspace& work) {
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;

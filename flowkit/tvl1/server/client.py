@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import subprocess
@@ -41,15 +40,6 @@ class ServerConfig:
     memory_bytes: int = 0
 
 
-def count_gpus() -> int:
-    """Return how many GPUs CUDA shows to this process; 1 where it cannot be asked."""
-    try:
-        cupy = importlib.import_module("cupy")
-        return int(cupy.cuda.runtime.getDeviceCount())
-    except ImportError:
-        return 1
-
-
 class Servers:
     """Server processes, for as long as a `with` block lasts.
 
@@ -70,7 +60,6 @@ class Servers:
     def __init__(self, configs: Sequence[ServerConfig], params: TVL1Params) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="flowkit-servers-")
         self.addresses: list[str] = []
-        self.devices: list[str] = []
         self.failed: list[str] = []
         self._processes = [self._start(k, config, params) for k, config in enumerate(configs)]
         for k, (config, process) in enumerate(zip(configs, self._processes, strict=True)):
@@ -101,7 +90,6 @@ class Servers:
             self.failed.append(f"{config.backend} on GPU {config.gpu}: {ready['error']}")
             return
         self.addresses.append(self._path(number))
-        self.devices.append(ready["device"])
 
     def close(self) -> None:
         """End the servers."""

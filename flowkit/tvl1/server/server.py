@@ -1,10 +1,10 @@
 """The process that owns one engine: it mixes the pairs of many videos into full batches.
 
-Worker processes decode and encode; each sends its pairs here (`remote.RemoteSolver`). While the
+Worker processes decode and encode; each sends its pairs here (`client.RemoteSolver`). While the
 engine computes one batch, requests of the same frame size gather and become the next one, so
 the fuller the engine is, the larger its batches get, and no request waits for company.
 
-Started by `remote.Servers` as `python -c ... socket-path backend gpu memory params`; prints one
+Started by `client.Servers` as `python -c ... socket-path backend gpu memory params`; prints one
 line of JSON when it listens, or when it cannot, and ends when its standard input is closed.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.errors import InvalidParameterError
-from gating.fusions import FUSIONS, FusionData, build_fusion, fuse_all
+from gating.fusions import FUSIONS, FusionData, Scores, build_fusion
 from gating.fusions.base import Sums, softmax
 from gating.fusions.fixed import Search
 from gating.fusions.learned import LearnedWeights
@@ -22,6 +23,20 @@ from gating.statistics import top1
 
 CLASSES = 4
 LEARNED = ("global", "per-class", "stack", "score-gate", "features", "gmu")
+
+
+def fuse_all(
+    fit_on: FusionData, apply_to: FusionData, *, seed: int, names: Iterable[str] | None = None
+) -> dict[str, Scores]:
+    """Scores of each named fusion, fitted on one set of clips; of all that the clips offer enough for."""
+    if names is None:
+        names = [name for name in FUSIONS if apply_to.offers(build_fusion(name).needs)]
+    scores = {}
+    for name in names:
+        fusion = build_fusion(name)
+        fusion.fit(fit_on, seed=seed)
+        scores[name] = fusion.apply(apply_to)
+    return scores
 
 
 def clips(count: int = 240, *, seed: int = 0) -> FusionData:

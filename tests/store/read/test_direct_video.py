@@ -29,10 +29,10 @@ from flowkit.errors import (
 )
 from flowkit.store.addresses import DTYPES, address_names, row_crc
 from flowkit.store.codecs import deflate
+from flowkit.store.parts_folder import shards_path
 from flowkit.store.read import direct_video as direct
 from flowkit.store.read.direct_video import DirectFile, DirectVideo
 from flowkit.store.read.store import ClipRequest, Store, open_store
-from flowkit.store.write.parts_folder import shards_path
 from tests.store.conftest import MakeStore, make_options
 
 ALLOWED_BYTES = 5_000_000

@@ -25,12 +25,12 @@ from flowkit.errors import (
     StoreNotFoundError,
 )
 from flowkit.store.codecs import flow_codec
+from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.read.clip import Clip
 from flowkit.store.read.store import open_store
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
-from flowkit.store.write.parts_folder import PartsFolder, shards_path
 from tests.store.conftest import (
     HEIGHT,
     N_FRAMES,

@@ -7,10 +7,10 @@ import pytest
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
+from flowkit.store.parts_folder import parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
 from flowkit.store.tools.verify import verify
-from flowkit.store.write.parts_folder import parts_path, shards_path
 from tests.store.conftest import MakeStore, make_options
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from flowkit.errors import StoreError
+from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
-from flowkit.store.write.parts_folder import shards_path
 from tests.store.conftest import N_FRAMES, MakeStore, make_options
 
 

@@ -17,13 +17,14 @@ import pytest
 from flowkit import atomic
 from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
 from flowkit.store.inventory import inventory
+from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.verify import verify
 from flowkit.store.write import pack
-from flowkit.store.write.pack import finalize, ledger_path
-from flowkit.store.write.parts_folder import PartsFolder, parts_path, shards_path
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.store_files import ledger_path
 from tests.store.conftest import HEIGHT, N_FRAMES, WIDTH, MakePart, MakeStore, make_flow, make_options
 
 

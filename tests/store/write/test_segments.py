@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from flowkit.errors import StoreCorruptError, StoreError
+from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import open_store
 from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
-from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
 from tests.store.conftest import make_flow, make_options, make_record, write_part
 

@@ -177,7 +177,7 @@ struct Phases {
   int tests;
 };
 
-// Iterate one linearisation (twin: reference.solve_warp); returns the iterations done.
+// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
 FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const Place& at,
                               const LevelOptions& options, Phases& phases) {
   bool q_pending = false;

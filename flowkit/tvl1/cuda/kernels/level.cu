@@ -11,7 +11,7 @@ FLOWKIT_DEVICE int own_pixel() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 }  // namespace flowkit
 
-// Bring u into the first buffer and set q to zero (twin: reference.solve_level).
+// Bring u into the first buffer and set q to zero (twin: reference.solver.solve_level).
 // flow [pairs][2][n]: the start, px of this level; zeros if null.
 extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, float2* u, float4* q,
                                                flowkit::PairState* states, int width, int height) {

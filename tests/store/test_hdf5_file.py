@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit.store.write.hdf5_file import OutFile, hdf5_writer
+from flowkit.store.hdf5_file import OutFile, hdf5_writer
 
 
 def test_file_written_through_is_plain_hdf5(tmp_path: Path) -> None:

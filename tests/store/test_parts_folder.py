@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from flowkit import atomic
 from flowkit.errors import StoreBusyError, StoreCorruptError
 from flowkit.store.inventory import inventory, read_part
+from flowkit.store.parts_folder import PartsFolder, part_key
 from flowkit.store.write.pack import finalize
-from flowkit.store.write.parts_folder import PartsFolder, part_key
 from tests.store.conftest import MakePart, make_options
 
 IDS = st.lists(st.text("aA.~%/ü é\n0", min_size=1, max_size=200), min_size=2, max_size=4, unique=True)

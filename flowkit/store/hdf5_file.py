@@ -27,8 +27,6 @@ from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-CHECKED_CHUNK = 4096
-
 
 class OutFile(io.RawIOBase):
     """A file for HDF5 whose writes never fail; `check` raises the first failure."""

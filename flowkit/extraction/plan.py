@@ -1,0 +1,112 @@
+"""The plan of a run: each source compared with what the store already holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from flowkit.errors import StoreOptionsError
+from flowkit.extraction.sources import VideoSource
+from flowkit.store.inventory import Inventory
+from flowkit.store.record import SourceFingerprint, VideoRecord
+from flowkit.store.schema import StoreOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The sources of a run, by what is to be done with them.
+
+    `todo` is to be extracted; `stored` is in the store already, from the same file; `changed`
+    is in the store from another state of its file, and is left alone; `replaced` are the ids of
+    `todo` that stand in the store now (asked for with `update`).
+    """
+
+    todo: tuple[VideoSource, ...]
+    stored: tuple[VideoSource, ...]
+    changed: tuple[VideoSource, ...]
+    replaced: frozenset[str]
+
+
+def make_plan(sources: Iterable[VideoSource], inventory: Inventory, *, update: bool = False) -> Plan:
+    """Compare the sources with the store.
+
+    A source is the same if size and modification time are, or else its SHA-256.
+    """
+    todo, stored, changed, replaced = [], [], [], set()
+    for source in sources:
+        record = inventory.records.get(source.video_id)
+        if record is None:
+            todo.append(source)
+        elif _is_same(source, record):
+            stored.append(source)
+        elif update:
+            todo.append(source)
+            replaced.add(source.video_id)
+        else:
+            changed.append(source)
+    return Plan(todo=tuple(todo), stored=tuple(stored), changed=tuple(changed), replaced=frozenset(replaced))
+
+
+def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path) -> None:
+    """Refuse to continue a store with other options.
+
+    Raises
+    ------
+    StoreOptionsError
+        Options differ; the message names each one, as stored and as asked.
+    """
+    differences = stored.differences(asked) if stored is not None else []
+    if differences:
+        raise StoreOptionsError(
+            f"{store} was made with other options: {'; '.join(differences)}; "
+            "repeat its options, or extract into another file"
+        )
+
+
+def fingerprint(path: Path, *, with_hash: bool = True) -> SourceFingerprint:
+    """Return the state of a source: size, modification time, SHA-256.
+
+    A folder of images counts as the list of its files; without `with_hash` the hash is "".
+
+    Raises
+    ------
+    OSError
+        The source cannot be read.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return SourceFingerprint(
+        name=path.name,
+        bytes=sum(stat.st_size for stat in stats),
+        mtime_ns=max((stat.st_mtime_ns for stat in stats), default=0),
+        sha256=_sha256(files) if with_hash else "",
+    )
+
+
+def _sha256(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        if not file.is_file():
+            continue
+        if len(files) > 1:
+            digest.update(os.fsencode(file.name) + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_same(source: VideoSource, record: VideoRecord) -> bool:
+    if (record.start_seconds, record.end_seconds) != source.times:
+        return False
+    try:
+        now = fingerprint(source.path, with_hash=False)
+        if now.bytes == record.source_bytes and now.mtime_ns != record.source_mtime_ns:
+            now = fingerprint(source.path)
+    except OSError:
+        # A file that is gone cannot have changed: the store keeps what it has.
+        return True
+    return record.fingerprint.matches(now)
