@@ -30,7 +30,7 @@ def smooth(seed: int, count: int, channels: int) -> NDArray[np.float32]:
     """Smooth noise float32 (count, HEIGHT, WIDTH, channels) of mean 0 and deviation 1."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, (count, HEIGHT, WIDTH, channels)).astype(np.float32)
-    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), 2) for picture in noise])
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in noise])
     scaled: NDArray[np.float32] = blurred.reshape(count, HEIGHT, WIDTH, channels) / blurred.std()
     return scaled
 

@@ -23,7 +23,7 @@ from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
 
-def test_a_clip_of_n_frames_becomes_n_pictures_and_one_flow_pair_less(
+def test_a_clip_of_n_frames_becomes_n_images_and_one_flow_pair_less(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
     report = run_export(make_store({"walk/a": 4}), tmp_path / "out")

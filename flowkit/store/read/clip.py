@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowkit.errors import ClipRangeError
 from flowkit.store import checked_hdf5
 from flowkit.store.read.video import StoredVideo
-from flowkit.store.record import Attributes, VideoRecord
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.typing import Codes, Flow
 
@@ -83,11 +83,6 @@ class Clip:
     def record(self) -> VideoRecord:
         """The video's record: id, label, source, counts, solver."""
         return self._video.record
-
-    @property
-    def attrs(self) -> Attributes:
-        """The attributes of the video as they are stored."""
-        return self.record.to_attrs()
 
     @property
     def label(self) -> str:

@@ -208,7 +208,7 @@ def test_networks_get_it_in_every_form(store: Path) -> None:
         assert np.array_equal(tsn.flow, quantize_u8(px.flow, bound_px=20.0)[0])
 
 
-def test_it_is_exported_as_tsns_pictures(store: Path, tmp_path: Path) -> None:
+def test_it_is_exported_as_tsns_images(store: Path, tmp_path: Path) -> None:
     with Processes(1) as executor:
         report = run(prepare(store, tmp_path / "out", ExportConfig(layout="tsn")), executor=executor)
     assert not report.failures

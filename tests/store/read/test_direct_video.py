@@ -214,7 +214,7 @@ def test_any_file_object_that_seeks_is_read(make_store: MakeStore, flow_codec: s
         assert same(everything(store), everything(pickle.loads(pickle.dumps(other))))
 
 
-def test_a_file_object_that_is_no_store_is_told() -> None:
+def test_a_file_object_that_is_no_store_is_reported() -> None:
     for content in (b"", b"text" * 100, b"\x89HDF\r\n\x1a\n" + bytes(500)):
         with pytest.raises(StoreError):
             open_store(io.BytesIO(content))
@@ -244,10 +244,10 @@ def in_a_fork(call: Callable[[], object]) -> str:
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            told = str(call())
+            text = str(call())
         except FlowkitError as error:
-            told = str(error)
-        os.write(writing, told.encode())
+            text = str(error)
+        os.write(writing, text.encode())
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
@@ -292,11 +292,11 @@ def resealed(file: h5py.File) -> None:
     rows, start = file["index/videos"][()], {"flow": 0, "frame": 0}
     for k, row in enumerate(rows):
         counts = {"flow": int(row["n_flow"]), "frame": int(row["n_frames"])}
-        stretches = []
+        slices = []
         for name in names:
             kind = name.split("_")[0]
-            stretches.append(file[f"index/{name}"][start[kind] : start[kind] + counts[kind]])
-        file["index/rows_crc32"][k] = row_crc(row["id"].decode(), stretches)
+            slices.append(file[f"index/{name}"][start[kind] : start[kind] + counts[kind]])
+        file["index/rows_crc32"][k] = row_crc(row["id"].decode(), slices)
         start = {kind: start[kind] + counts[kind] for kind in start}
 
 

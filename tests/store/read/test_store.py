@@ -94,7 +94,7 @@ def test_clip_tells_everything_of_its_video(make_store: MakeStore) -> None:
         assert (clip.width, clip.height, clip.fields) == (WIDTH, HEIGHT, ("flow",))
         assert clip.pts.tolist() == [0.0, 0.04, 0.08, 0.12]
         assert clip.record == make_record("HandStand/clip_07")
-        assert clip.attrs["source_sha256"] == "0" * 64
+        assert clip.record.source_sha256 == "0" * 64
         assert "HandStand/clip_07" in repr(clip)
 
 
@@ -215,7 +215,7 @@ def test_master_and_its_shards_can_be_renamed_together(make_store: MakeStore) ->
         assert store["b"].flow().any()
 
 
-def test_what_is_no_store_is_told(tmp_path: Path) -> None:
+def test_what_is_no_store_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="no store at"):
         open_store(tmp_path / "none.h5")
     with pytest.raises(StoreFormatError, match="no HDF5 file"):

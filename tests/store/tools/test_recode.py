@@ -55,7 +55,7 @@ def test_flow_gets_another_codec_and_frames_stay_as_stored(
             assert new["a"].record.clipped_fraction == pytest.approx(clipped / flow.size)
 
 
-def test_what_cannot_be_recoded_is_told(make_store: MakeStore, tmp_path: Path) -> None:
+def test_what_cannot_be_recoded_is_reported(make_store: MakeStore, tmp_path: Path) -> None:
     path, out = make_store("a", "b", shard_bytes=1), tmp_path / "new.h5"
     with pytest.raises(InputError, match="nothing would change"):
         recode(path, out, flow_codec="i8")
