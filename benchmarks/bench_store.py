@@ -196,7 +196,7 @@ def sizes(path: Path, folders: Path) -> JsonObject:
         flow_bytes, components = 0, 0
         for clip in store.values():
             field = store.stored_video(clip.id).field("flow")
-            flow_bytes += sum(len(piece) for k in range(clip.n_flow) for piece in field.pieces(k))
+            flow_bytes += sum(len(chunk) for k in range(clip.n_flow) for chunk in field.chunks(k))
             components += clip.n_flow * clip.width * clip.height
         largest = max(store.column("flow_max_px"))
     files = [file for file in folders.rglob("*.jpg")]
@@ -217,10 +217,13 @@ def errors(readers: dict[str, Reader], store: Store) -> dict[str, float]:
     for name, read in readers.items():
         differences = []
         for request in requests:
-            codes, scales = store[request.video_id].flow_codes_at(request.fields)
-            expected = codes * scales[:, None, None, None]
+            (stored,) = store.read_many(
+                [ClipRequest(video_id=request.video_id, flow=request.fields)], threads=1
+            )
+            scales = stored.scales[:, None, None, None]
+            expected = stored.codes * scales
             flow = read(request)[1]
-            got = flow * (40 / 255) - 20 if flow.dtype == np.uint8 else flow * scales[:, None, None, None]
+            got = flow * (40 / 255) - 20 if flow.dtype == np.uint8 else flow * scales
             differences.append(float(np.abs(got - expected).mean()))
         found[name] = round(float(np.mean(differences)), 4)
     return found

@@ -26,7 +26,7 @@ from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import ClipRequest, Store, open_store
 
 STACK = 5
-Array: TypeAlias = NDArray[np.integer]
+Array: TypeAlias = NDArray[np.number]
 Decode: TypeAlias = Callable[[bytes], Array]
 
 
@@ -67,7 +67,7 @@ def opencv_grey(data: bytes) -> Array:
 def read_flowkit(store: Store) -> Reader:
     def read(request: Request) -> tuple[Array, Array]:
         wanted = ClipRequest(video_id=request.video_id, frames=request.starts, flow=request.fields)
-        data = store[request.video_id].read(wanted)
+        (data,) = store.read_many([wanted], threads=1)
         assert data.frames is not None
         return data.frames, data.codes
 
@@ -121,11 +121,11 @@ def jpegs_of(store: Store, video_id: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each JPEG of a clip, as TSN keeps it."""
     clip = store[video_id]
     flow = clip.flow()
-    for k, frame in enumerate(clip.each_frame(range(clip.n_frames))):
+    for k, frame in enumerate(clip.iter_frames()):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         yield f"img_{k:05d}.jpg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     for k, field in enumerate(flow):
-        planes = flow_codec("jpeg").encode(field).pieces
+        planes = flow_codec("jpeg").encode(field).chunks
         yield f"flow_x_{k:05d}.jpg", bytes(planes[0])
         yield f"flow_y_{k:05d}.jpg", bytes(planes[1])
 
@@ -192,18 +192,18 @@ def make_zarr(store: Store, root: Path) -> Reader:
     zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
     top = zarr.open_group(str(root), mode="w")
     for video_id in store:
-        video, codes = store.stored_video(video_id), store[video_id].flow_codes()[0]
-        pieces = [video.frames[k] for k in range(video.record.n_frames)]
+        video, codes = store.stored_video(video_id), store[video_id].codes()[0]
+        chunks = [video.frames[k] for k in range(video.record.n_frames)]
         group = top.create_group(video_id)
         compressor = zarr.codecs.ZstdCodec(level=3)
         flow = group.create_array(
             "flow", shape=codes.shape, chunks=(1, *codes.shape[1:]), dtype="i1", compressors=compressor
         )
         flow[:] = codes
-        data = np.frombuffer(b"".join(pieces), np.uint8)
+        data = np.frombuffer(b"".join(chunks), np.uint8)
         frames = group.create_array("frames", shape=data.shape, chunks=(32768,), dtype="u1", compressors=None)
         frames[:] = data
-        offsets = np.cumsum([0, *map(len, pieces)])
+        offsets = np.cumsum([0, *map(len, chunks)])
         group.create_array("frames_offset", shape=offsets.shape, chunks=offsets.shape, dtype="i8")[:] = (
             offsets
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 import click
 
-from flowkit.errors import InputError, InvalidParameterError
+from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, Border, Pyramid, TVL1Params, resolve_params
 
 if TYPE_CHECKING:
@@ -166,21 +166,6 @@ def compute_options(function: Function) -> Function:
     return function
 
 
-_SOURCES = {
-    "split": "--split",
-    "ucf101": "--ucf101",
-    "hmdb51": "--hmdb51",
-    "folds": "--folds",
-    "leave_one_out": "--leave-one-out",
-}
-_WAYS = "--split FILE.csv, --ucf101 DIR, --hmdb51 DIR, --folds N or --leave-one-out --group REGEX"
-# Options that mean something with some of the sources alone.
-_COMPANIONS = {
-    "official_lists": ("--list", ("ucf101", "hmdb51")),
-    "allow_missing": ("--allow-missing", ("split", "ucf101", "hmdb51")),
-}
-
-
 def parse_lists(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...]:
     """Return the numbers of `1,2,3`, () without any (a click callback)."""
     if value is None:
@@ -209,7 +194,6 @@ def split_options(function: Function) -> Function:
         ),
         click.option(
             "--list",
-            "official_lists",
             callback=parse_lists,
             metavar="N,...",
             help="Which splits of --ucf101 or --hmdb51, such as 1,2,3.  [default: 1]",
@@ -237,101 +221,18 @@ def take_splits(store: Store, options: Options) -> list[Split]:
 
     Raises
     ------
-    InvalidParameterError
-        Options that exclude one another or lack their companion.
-    InputError
-        No split, several, or one that the store does not bear: a listed video is absent or has no
-        label, a group lies on both sides, a class has no video to train on.
+    InvalidParameterError, InputError
+        As `SplitRequest` and `resolve_splits`.
     """
-    from flowkit.datasets import check_split
+    from flowkit.datasets import SplitRequest, resolve_splits
 
-    labels = dict(zip(store, store.column("label"), strict=True))
-    taken = {name: options.pop(name) for name in (*_SOURCES, *_COMPANIONS, "group")}
-    _check_companions(taken)
-    splits = [_grouped(split, taken["group"]) for split in _made(store, labels, taken)]
-    for split in splits:
-        check_split(split, labels)
-    names = [split.name for split in splits]
-    if len(set(names)) < len(names):
-        raise InvalidParameterError(f"two splits have one name, got {names}; rename one of the files")
-    if options.get("fold") and not any(split.kind == "fold" for split in splits):
-        raise InvalidParameterError(f"--fold chooses among folds, and {names} have none: leave it out")
-    return splits
+    chosen = {field.name: options[field.name] for field in dataclasses.fields(SplitRequest)}
+    for name in chosen.keys() - {"fold"}:
+        del options[name]
+    return list(resolve_splits(store, SplitRequest(**chosen)))
 
 
 def take_folds(options: Options) -> tuple[str, ...] | None:
     """Take --fold out of a command's options: the folds to test, None for all."""
     folds: tuple[str, ...] = options.pop("fold")
     return tuple(dict.fromkeys(folds)) or None
-
-
-def _check_companions(taken: Mapping[str, Any]) -> None:
-    given = [name for name in _SOURCES if taken[name]]
-    if len(given) > 1:
-        flags = [_SOURCES[name] for name in given]
-        raise InvalidParameterError(f"{' and '.join(flags)} exclude one another; give one")
-    for name, (flag, sources) in _COMPANIONS.items():
-        if taken[name] and not set(given) & set(sources):
-            wanted = " or ".join(_SOURCES[source] for source in sources)
-            raise InvalidParameterError(f"{flag} goes with {wanted}, and none was given")
-    if taken["leave_one_out"] and taken["group"] is None:
-        raise InvalidParameterError(
-            r"--leave-one-out needs --group REGEX, such as 's(\d+)_': it leaves out one group at a time"
-        )
-
-
-def _made(store: Store, labels: Mapping[str, str], taken: Mapping[str, Any]) -> Iterator[Split]:
-    """Yield the splits of the one source that was given, or the only one beside the store."""
-    from flowkit import datasets
-
-    official = {"ucf101": datasets.split_from_ucf101, "hmdb51": datasets.split_from_hmdb51}
-    for name, read in official.items():
-        for number in (taken["official_lists"] or (1,)) if taken[name] else ():
-            yield read(taken[name], number, labels, allow_missing=taken["allow_missing"])
-    for name in taken["split"]:
-        yield _named(store, name, labels, allow_missing=taken["allow_missing"])
-    if taken["folds"] or taken["leave_one_out"]:
-        groups = datasets.groups_by_pattern(labels, taken["group"]) if taken["group"] else None
-        if taken["folds"]:
-            yield datasets.k_fold(labels, taken["folds"], groups=groups)
-        else:
-            yield datasets.leave_one_out(groups or {})
-    elif not any(taken[name] for name in _SOURCES):
-        yield _only(store)
-
-
-def _named(store: Store, name: str, labels: Mapping[str, str], *, allow_missing: bool) -> Split:
-    """Return the split of this name beside the store, else that of a CSV file."""
-    from flowkit.datasets import list_splits, split_from_csv
-    from flowkit.datasets.splits import splits_path
-
-    there = list_splits(store.path)
-    path = splits_path(store.path) / f"{name}.csv" if name in there else Path(name)
-    if name not in there and (path.suffix != ".csv" or not path.is_file()):
-        listed = ", ".join(there) or "none"
-        raise InputError(
-            f"--split {name}: no such split beside {store.path} (there: {listed}) and no such .csv file"
-        )
-    return split_from_csv(path, path.stem, labels, allow_missing=allow_missing)
-
-
-def _only(store: Store) -> Split:
-    from flowkit.datasets import list_splits, read_split
-
-    there = list_splits(store.path)
-    if not there:
-        raise InputError(f"there is no split beside {store.path}; give {_WAYS}")
-    if len(there) > 1:
-        raise InputError(
-            f"there are several splits beside {store.path}: {', '.join(there)}; choose by --split"
-        )
-    return read_split(store.path, there[0])
-
-
-def _grouped(split: Split, pattern: str | None) -> Split:
-    """Return the split with the groups that a pattern captures, in place of its own."""
-    from flowkit.datasets import groups_by_pattern
-
-    if pattern is None:
-        return split
-    return dataclasses.replace(split, groups=groups_by_pattern(split.parts, pattern))

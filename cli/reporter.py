@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport
     from flowkit.rawframes.export_plan import ExportSetup
-    from flowkit.rawframes.export_worker import UnitOutcome
+    from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportReport, ImportSetup
     from flowkit.store.record import Failure
     from gating.events import Event
@@ -125,7 +125,7 @@ class Reporter:
         finally:
             self._bar.close()
 
-    def progress(self, now: Progress[VideoOutcome] | Progress[UnitOutcome]) -> None:
+    def progress(self, now: Progress[VideoOutcome] | Progress[ExportOutcome]) -> None:
         """Move the bar; report the outcome that has ended, if any."""
         pace = now.frames / max(time.monotonic() - self._began, 1e-9)
         counts = f"{now.done}/{now.total} {self._noun}, {pace:.1f} frames/s, {now.failed} failed"
@@ -135,7 +135,7 @@ class Reporter:
         if now.outcome is not None:
             self._report(now.outcome)
 
-    def _report(self, outcome: VideoOutcome | UnitOutcome) -> None:
+    def _report(self, outcome: VideoOutcome | ExportOutcome) -> None:
         """Print the JSON line, warnings and failure of one video, clip or shard."""
         self._reported.add(outcome.name)
         speeds = self._stage_speeds(getattr(outcome, "stages", {}), outcome.n_frames)

@@ -17,5 +17,8 @@ Float64: TypeAlias = NDArray[np.float64]
 Flow: TypeAlias = NDArray[np.float32]
 """Flow (..., 2, H, W): u to the right, then v down, px per frame step; NaN where it is unknown."""
 
+Codes: TypeAlias = NDArray[np.number]
+"""Stored flow (..., 2, H, W), of a codec's dtype: px = codes * scale + offset."""
+
 FrameCodec: TypeAlias = Literal["jpeg", "none"]
 """Whether a store keeps the frames beside their flow."""

@@ -1,1 +1,1 @@
-"""Two sources of flow against each other: end-point errors, field by field and video by video."""
+"""Comparison of two sources of flow: end-point errors by field and by video."""

@@ -1,4 +1,4 @@
-"""One flow field against another: the end-point error of each pixel, and the codes it changes.
+"""Comparison of two flow fields: end-point error of each pixel, and changed codes.
 
 Source: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 92, 2011,
 section 4.1, for the end-point error.
@@ -31,11 +31,11 @@ class Difference:
     epe_p95_px: float
     epe_max_px: float
     codes_changed: float
-    """Share of the components of flow whose code in the default codec differs, on the grid of a's field."""
+    """Fraction of the flow components whose code in the default codec differs, on the grid of a's field."""
 
 
 class Tally:
-    """Errors of some fields, added up."""
+    """Sums of the errors of several fields."""
 
     def __init__(self) -> None:
         self.errors = Distribution()
@@ -92,8 +92,8 @@ def codes_changed(a: Flow, b: Flow) -> int:
 
     Notes
     -----
-    Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec lies
-    on that very grid, so that its stored codes are what is compared.
+    Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec is
+    on that very grid, so that its stored codes are compared.
     """
     largest = float(np.abs(a).max(initial=0.0))
     per_px = np.float32(1.0 / flow_codec(DEFAULT_FLOW_CODEC).quantizer.scale_px(largest))

@@ -1,4 +1,4 @@
-"""Flow from anywhere, by video and field: a store, a folder of .flo or JPEG files, one .flo file."""
+"""Sources of flow, by video and field: a store, a folder of .flo or JPEG files, one .flo file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FlowSource(Protocol):
         """Return the names of the videos."""
 
     def count(self, video_id: str) -> int:
-        """Return how many fields a video has."""
+        """Return the number of fields of a video."""
 
     def flow(self, video_id: str, index: int) -> Flow:
         """Return one field, float32 (2, H, W), px; NaN where unknown.
@@ -64,23 +64,19 @@ class StoreSource:
         return self.store.keys()
 
     def count(self, video_id: str) -> int:
-        """Return how many fields a video has."""
+        """Return the number of fields of a video."""
         return self.store[video_id].n_flow
 
     def flow(self, video_id: str, index: int) -> Flow:
         """Return one field."""
-        flow: Flow = self.store[video_id].flow(index, index + 1, self._field)[0]
-        return flow
+        return next(self.store[video_id].iter_flow([index], field=self._field))
 
     def frame(self, video_id: str, index: int) -> NDArray[np.uint8] | None:
         """Return the frame that a field leads from, uint8 (H, W, 3) RGB; None where none are kept."""
         options = self.store.options
         if options.frame_codec == "none":
             return None
-        frame: NDArray[np.uint8] = self.store[video_id].frames(
-            [first_frame(self._field, index, options.step)]
-        )[0]
-        return frame
+        return next(self.store[video_id].iter_frames([first_frame(self._field, index, options.step)]))
 
 
 def first_frame(field: str, index: int, step: int) -> int:
@@ -102,7 +98,7 @@ class FolderSource:
     folder
         The folder to search, with all below it.
     bound_px
-        What the JPEGs' bytes stand for: 0 to 255 over [-bound, bound].
+        Range of the JPEGs, px: 0 to 255 over [-bound, bound].
 
     Raises
     ------
@@ -129,7 +125,7 @@ class FolderSource:
         return self._files.keys()
 
     def count(self, video_id: str) -> int:
-        """Return how many fields a video has."""
+        """Return the number of fields of a video."""
         return len(self._files[video_id])
 
     def flow(self, video_id: str, index: int) -> Flow:
@@ -159,14 +155,14 @@ class FileSource:
 
 
 def open_source(path: Path | str, *, field: str = "flow", bound_px: float = TSN_BOUND_PX) -> FlowSource:
-    """Open what is there: a folder, a .flo file, or else a store.
+    """Open a folder, a .flo file, or else a store.
 
     Parameters
     ----------
     field
-        Of a store, which flow field.
+        Name of a store's flow field.
     bound_px
-        Of a folder of JPEGs, the flow that their bytes reach to.
+        Half the range of a folder's JPEGs, px.
 
     Raises
     ------
@@ -210,7 +206,7 @@ def _fields_of(folder: Path, names: list[str]) -> list[tuple[Path, ...]]:
 
 
 def _axis_and_number(name: str) -> tuple[int, int] | None:
-    """Return which part of which field a file is, or None if it is no flow."""
+    """Return the axis (u 0, v 1, both -1) and field number of a file, or None if it is no flow."""
     if (plane := _PLANE.fullmatch(name)) is not None:
         return _AXES[plane[1].lower()], int(plane[2])
     stem, dot, suffix = name.rpartition(".")

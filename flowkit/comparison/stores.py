@@ -1,4 +1,4 @@
-"""How far two sources of flow are apart: end-point errors and changed codes, by video and in all."""
+"""Differences between two sources of flow: end-point errors and changed codes, by video and in all."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Pair = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CompareConfig:
-    """What is compared.
+    """The two sources and the fields to compare.
 
     Parameters
     ----------
     a, b
-        A store, a folder of .flo or JPEG files, or a .flo file each; `b` is held against `a`.
+        A store, a folder of .flo or JPEG files, or a .flo file each; `b` is compared with `a`.
     field
-        Of stores, which flow field.
+        Name of the stores' flow field.
     bound_px
-        Of folders of JPEGs, the flow that their bytes reach to, px.
+        Half the range of folders of JPEGs, px.
     most_fields
-        Compare so many fields of each video, evenly spread; None: all.
+        Most fields compared of each video, evenly spread; None: all.
     """
 
     a: Path
@@ -54,21 +54,21 @@ class VideoDifference:
     """One video of both sources."""
 
     video_id: str
-    """As a has it."""
+    """Its id in a."""
     partner: str
-    """As b has it."""
+    """Its id in b."""
     difference: Difference | None
     worst_field: int = -1
     """The field with the largest mean error; -1 where there is none."""
     worst_epe_px: float = math.nan
     """Its mean error."""
     problem: str = ""
-    """Why not all of it could be compared; empty where it could."""
+    """Reason why not all of it could be compared; empty where it could."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Two sources of flow."""
+    """The differences between two sources of flow."""
 
     a: str
     b: str
@@ -80,7 +80,7 @@ class Comparison:
     """Of two stores, the options that differ."""
 
     def failings(self, *, max_epe_px: float | None = None, common: bool = False) -> list[str]:
-        """Return why the two cannot pass for the same, a line each; empty if they can.
+        """Return the reasons why the two differ, a line each; empty if there are none.
 
         Parameters
         ----------
@@ -105,21 +105,21 @@ class Comparison:
 def compare(
     config: CompareConfig, *, jobs: int = 1, on_video: Callable[[int, int], object] | None = None
 ) -> Comparison:
-    """Compare all videos that two sources share.
+    """Compare all videos that two sources have in common.
 
     Parameters
     ----------
     config
         The sources. Where each of them has one video only, these are compared whatever their ids.
     jobs
-        Worker processes; 1 works in this one.
+        Worker processes; 1 uses this one.
     on_video
         Called with (videos done, videos in all).
 
     Raises
     ------
     InputError, StoreError
-        A source cannot be opened, or the two share no video.
+        A source cannot be opened, or the two have no video in common.
     """
     a, b = open_pair(config)
     pairs, only_a, only_b = _pairs(a, b)

@@ -1,8 +1,8 @@
-"""Splits of a store and the clips that a training loop asks for.
+"""Splits of a store, and its clips for a training loop.
 
-`splits` and `split_sources` say which video is trained on and which is tested; `sampling` draws
-segments as TSN does; `reader` reads them as NumPy arrays; `torch` hands them to PyTorch,
-which is imported only when one of its names is asked for.
+`splits`, `split_sources` and `resolve` assign videos to training and test; `sampling` draws segments as
+TSN does; `reader` reads them as NumPy arrays; `torch` is for PyTorch, which is imported only when
+one of its names is used.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowkit._lazy import lazy_names
-from flowkit.datasets.reader import ClipBatch, ClipSample, ClipSamples
-from flowkit.datasets.sampling import Sampling
+from flowkit.datasets.reader import ArraySpec, ClipBatch, ClipSample, ClipSamples, SampleKey
+from flowkit.datasets.resolve import SplitRequest, resolve_splits
+from flowkit.datasets.sampling import Sampling, Short
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
     k_fold,
@@ -24,25 +25,33 @@ from flowkit.datasets.split_sources import (
 from flowkit.datasets.splits import (
     BalanceRow,
     Split,
+    SplitKind,
     check_split,
     class_balance,
     list_splits,
     read_split,
     write_split,
 )
+from flowkit.store.codecs.codec import FlowForm
 
 if TYPE_CHECKING:
     from flowkit.datasets.torch import ClipDataset, ClipSampler, collate_clips
 
 __all__ = [
+    "ArraySpec",
     "BalanceRow",
     "ClipBatch",
     "ClipDataset",
     "ClipSample",
     "ClipSampler",
     "ClipSamples",
+    "FlowForm",
+    "SampleKey",
     "Sampling",
+    "Short",
     "Split",
+    "SplitKind",
+    "SplitRequest",
     "check_split",
     "class_balance",
     "collate_clips",
@@ -52,6 +61,7 @@ __all__ = [
     "list_splits",
     "parse_classes",
     "read_split",
+    "resolve_splits",
     "split_from_csv",
     "split_from_hmdb51",
     "split_from_ucf101",

@@ -1,7 +1,7 @@
-"""Clips as NumPy arrays, by index and epoch: what a training loop reads, with or without PyTorch.
+"""Clips as NumPy arrays, by index and epoch, for a training loop with or without PyTorch.
 
-Which segments are drawn depends on the seed, the epoch and the video alone, never on who reads it or
-in which order; so a run that goes on from (epoch, position) sees what it would have seen.
+The segments depend on seed, epoch and video alone, never on the reading process or the order; so a run
+that resumes at (epoch, position) sees the same segments as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
 from flowkit.validate import check_at_least, check_choice, check_range
 
-Key: TypeAlias = tuple[int, int]
-"""Epoch and index."""
+SampleKey: TypeAlias = tuple[int, int]
+"""(epoch, index) of a sample."""
 _NAMED = 5
 _SEGMENTS, _ORDER = 1, 2  # keep the random numbers of one apart from those of the other
 
@@ -34,9 +34,9 @@ class ClipSample:
 
     video_id: str
     label: int
-    """Its class, counted from 0; -1 without a label."""
+    """Class of the video, counted from 0; -1 without a label."""
     rgb: NDArray[np.uint8] | None
-    """uint8 (K, 3, H, W), red first: a view of images that lie channels-last. None without frames."""
+    """uint8 (K, 3, H, W), red first: a view of channels-last images. None without frames."""
     flow: NDArray[Any]
     """(K, 2 L, H, W): u and v of each field in turn, as TSN stacks them."""
     flow_scale: NDArray[np.float32]
@@ -54,6 +54,22 @@ class ClipBatch:
     flow_scale: NDArray[np.float32]
 
 
+class ArraySpec(NamedTuple):
+    """Shape and dtype of an array that `ClipSamples.read_into` fills."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.number]
+
+
+class _IndexRow(NamedTuple):
+    """The index columns of a video that sampling needs."""
+
+    n_flow: int
+    label: str
+    width: int
+    height: int
+
+
 class ClipSamples:
     """The videos of a store, or of one side of a split, as samples.
 
@@ -62,27 +78,26 @@ class ClipSamples:
     store
         A store or its path.
     ids
-        Which videos, in order; without it all of the store.
+        Ids of the videos, in order; without it all of the store.
     sampling
-        How segments are drawn.
+        The rule of drawing segments.
     training
         Segments, crops and order are random; otherwise centred and in order.
     frames
-        Whether RGB frames are read.
+        Read RGB frames.
     flow
-        Whether flow is read; without it `flow` and `flow_scale` have no channels, and segments lie
-        where they lie with it.
+        Read flow; without it `flow` and `flow_scale` have no channels, and segments stay the same.
     field
         The flow field that is read.
     flow_form
-        `codes`: as stored, int8 of most stores; least to read and to move about. `px`: float32, px per
+        `codes`: as stored, int8 of most stores; the fewest bytes to read and to copy. `px`: float32, px per
         frame step, five times as much. `tsn`: uint8, round(255 (v + 20) / 40), where 20 is the
         store's bound. Whatever the form, px = flow * flow_scale + flow_offset_px.
     crop
         (height, width) that is cut out of frames and flow alike: anywhere in training, else from the
         middle. Without it, samples have their videos' sizes.
     seed
-        Of everything random.
+        Seed of everything random.
 
     Raises
     ------
@@ -117,11 +132,11 @@ class ClipSamples:
         self._frames, self._flow = frames, flow
         self._check_options()
         self.ids: tuple[str, ...] = tuple(self.store if ids is None else ids)
-        rows = self._described()
+        rows = self._index_rows()
         numbers = {label: number for number, label in enumerate(self.classes)}
-        self.labels = [numbers.get(row["label"], -1) for row in rows]
-        self._n_flow: list[int] = [row["n_flow"] for row in rows]
-        self._sizes: list[tuple[int, int]] = [(row["height"], row["width"]) for row in rows]
+        self.labels = [numbers.get(row.label, -1) for row in rows]
+        self._n_flow: list[int] = [row.n_flow for row in rows]
+        self._sizes: list[tuple[int, int]] = [(row.height, row.width) for row in rows]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -130,7 +145,7 @@ class ClipSamples:
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale to have px: minus the bound of form `tsn`, else the codec's."""
+        """Offset, px: flow * flow_scale + flow_offset_px; minus the bound in form `tsn`, else the codec's."""
         options = self.store.options
         return options.codec.form_offset_px(self._flow_form, bound_px=options.bound_px)
 
@@ -138,7 +153,7 @@ class ClipSamples:
         return len(self.ids)
 
     def sample(self, index: int, epoch: int = 0) -> ClipSample:
-        """Return the sample that video `index` gives in an epoch."""
+        """Return the sample of video `index` in an epoch."""
         one = self.read([(epoch, index)])
         return ClipSample(
             video_id=one.video_ids[0],
@@ -148,7 +163,7 @@ class ClipSamples:
             flow_scale=one.flow_scale[0],
         )
 
-    def read(self, keys: Sequence[Key], *, threads: int = 1) -> ClipBatch:
+    def read(self, keys: Sequence[SampleKey], *, threads: int = 1) -> ClipBatch:
         """Return the samples of several keys (epoch, index); parameters and errors as `read_into`'s."""
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.layout(keys).items()}
         self.read_into(keys, arrays, threads=threads)
@@ -160,13 +175,13 @@ class ClipSamples:
             flow_scale=arrays["flow_scale"],
         )
 
-    def layout(self, keys: Sequence[Key]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Return shape and type of the arrays that `read_into` fills.
+    def layout(self, keys: Sequence[SampleKey]) -> dict[str, ArraySpec]:
+        """Return shape and dtype of the arrays that `read_into` fills, by name.
 
         Returns
         -------
         dict
-            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 in place of 2 L
+            `flow` (n, K, 2 L, H, W), `flow_scale` float32 (n, K, 2 L, 1, 1), with 0 instead of 2 L
             where flow is off, and, unless frames are off, `images` uint8 (n, K, H, W, 3).
 
         Raises
@@ -183,23 +198,25 @@ class ClipSamples:
         count, segments = len(keys), self.sampling.segments
         planes = 2 * self.sampling.stack if self._flow else 0
         dtype = self.store.options.codec.form_dtype(self._flow_form)
-        found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-            "flow": ((count, segments, planes, height, width), dtype),
-            "flow_scale": ((count, segments, planes, 1, 1), np.dtype(np.float32)),
+        found = {
+            "flow": ArraySpec((count, segments, planes, height, width), dtype),
+            "flow_scale": ArraySpec((count, segments, planes, 1, 1), np.dtype(np.float32)),
         }
         if self._frames:
-            found["images"] = ((count, segments, height, width, 3), np.dtype(np.uint8))
+            found["images"] = ArraySpec((count, segments, height, width, 3), np.dtype(np.uint8))
         return found
 
-    def read_into(self, keys: Sequence[Key], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
+    def read_into(
+        self, keys: Sequence[SampleKey], arrays: Mapping[str, NDArray[Any]], *, threads: int = 1
+    ) -> None:
         """Read the samples of several keys (epoch, index) into arrays of `layout`.
 
-        Each image and field is copied once, from where it was decoded to where it is wanted.
+        Each image and field is copied once, from the decoder's output to its destination.
 
         Parameters
         ----------
         threads
-            How many videos are read at once.
+            Number of videos read at once.
         """
         rows = [{name: values[k] for name, values in arrays.items()} for k in range(len(keys))]
         if min(threads, len(keys)) <= 1:
@@ -210,14 +227,14 @@ class ClipSamples:
         with ThreadPoolExecutor(threads, thread_name_prefix="flowkit-sample") as pool:
             list(pool.map(self._read_one, keys, rows))
 
-    def _read_one(self, key: Key, row: Mapping[str, NDArray[Any]]) -> None:
+    def _read_one(self, key: SampleKey, row: Mapping[str, NDArray[Any]]) -> None:
         epoch, index = key
         clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
         rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
         starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
         top, left = self._window(self._sizes[index], rng)
         if "images" in row:
-            for image, frame in zip(row["images"], clip.each_frame(starts.tolist()), strict=True):
+            for image, frame in zip(row["images"], clip.iter_frames(starts.tolist()), strict=True):
                 image[...] = frame[top, left]
         if not self._flow:
             return
@@ -225,7 +242,7 @@ class ClipSamples:
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
         form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
-        for k, (codes, scale) in enumerate(clip.each_flow(fields, self._field)):
+        for k, (codes, scale) in enumerate(clip.iter_codes(fields, field=self._field)):
             scales[k] = codec.put(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
@@ -260,11 +277,11 @@ class ClipSamples:
         Parameters
         ----------
         start
-            Position in this process's partition to go on from, in videos.
+            First position in this process's partition, in videos.
         rank, world_size
-            Which of how many processes this is.
+            This process and the number of processes.
         threads
-            How many videos are read at once; batches are made ahead by one.
+            Number of videos read at once; batches are read ahead by one.
         """
         keys = [
             (epoch, index)
@@ -290,18 +307,18 @@ class ClipSamples:
                 "this store keeps no frames (it was made with --frames none); pass frames=False"
             )
 
-    def _described(self) -> list[dict[str, Any]]:
-        """Return what the index says of each video, and check that all can be sampled."""
+    def _index_rows(self) -> list[_IndexRow]:
+        """Return the index rows of the videos; check that all can be sampled."""
         rows = {k: row for row, k in enumerate(self.store)}
         if unknown := [k for k in self.ids if k not in rows]:
             raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")
-        columns = {name: self.store.column(name) for name in ("n_flow", "label", "width", "height")}
-        own = [{name: columns[name][rows[k]] for name in columns} for k in self.ids]
+        columns = [self.store.column(name) for name in _IndexRow._fields]
+        own = [_IndexRow(*(column[rows[k]] for column in columns)) for k in self.ids]
         height, width = self.crop or (1, 1)
         small = [
-            f"{k} ({row['width']}x{row['height']}, {row['n_flow']} fields)"
+            f"{k} ({row.width}x{row.height}, {row.n_flow} fields)"
             for k, row in zip(self.ids, own, strict=True)
-            if row["n_flow"] < 1 or row["height"] < height or row["width"] < width
+            if row.n_flow < 1 or row.height < height or row.width < width
         ]
         if small:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Which frames and flow fields of a video a training step sees: TSN's segments.
+"""Sampling of frames and flow fields for a training step: TSN's segments.
 
 A video is cut into K segments of equal length; each gives one RGB frame and a stack of L flow
 fields in a row, which starts at that frame. Of N fields, N - L + 1 can start a stack; with
@@ -25,14 +25,14 @@ Short: TypeAlias = Literal["clamp", "wrap"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How segments are drawn."""
+    """The rule of drawing segments."""
 
     segments: int = 3
     """K: frames and stacks a video."""
     stack: int = 5
     """L: flow fields of a stack."""
     short: Short = "clamp"
-    """What stands for fields beyond the end of a video with fewer than L: `clamp` repeats the last
+    """Substitute for fields beyond the end of a video with fewer than L: `clamp` repeats the last
     field, `wrap` starts again from the first."""
 
     def __post_init__(self) -> None:
@@ -41,11 +41,11 @@ class Sampling:
         check_choice("short", self.short, get_args(Short))
 
     def random(self, n_flow: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return where each segment starts, int64 (K,), drawn evenly from its own part."""
+        """Draw the start of each segment, int64 (K,), evenly from its own part."""
         return self._starts(n_flow, rng.random(self.segments))
 
     def centred(self, n_flow: int) -> NDArray[np.int64]:
-        """Return where each segment starts, int64 (K,): the middle of its part."""
+        """Return the start of each segment, int64 (K,): the middle of its part."""
         return self._starts(n_flow, np.full(self.segments, 0.5))
 
     def fields(self, starts: NDArray[np.int64], n_flow: int) -> NDArray[np.int64]:

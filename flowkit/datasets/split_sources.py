@@ -1,4 +1,4 @@
-"""Where splits come from: the lists of UCF101 and HMDB51, a CSV file, or groups of the ids.
+"""Sources of splits: the lists of UCF101 and HMDB51, a CSV file, or groups of the ids.
 
 Sources: UCF101's `ucfTrainTestlist` (classes from 1 in `classInd.txt`; `trainlist0N.txt` has
 ``class/video.avi label``, `testlist0N.txt` has no label) and HMDB51's `testTrainMulti_7030_splits`
@@ -132,6 +132,22 @@ def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_mis
     """Return the split of a CSV file with the columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Ids may be paths of files: the part below the store's input folder, with or without suffix.
+
+    Parameters
+    ----------
+    path
+        The CSV file.
+    name
+        Name of the split.
+    ids
+        Ids of the store's videos.
+    allow_missing
+        Leave out, with a warning, videos that the store lacks.
+
+    Raises
+    ------
+    InputError
+        The file is malformed, a video is not in the store, or one is named twice.
     """
     given = parse_split(Path(path), name)
     matched = _match(name, given.parts, ids, allow_missing)
@@ -141,7 +157,7 @@ def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_mis
 
 
 def groups_by_pattern(ids: Iterable[str], pattern: str) -> dict[str, str]:
-    r"""Return the group of each id: what `pattern` captures in it, as ``g(\d+)`` or ``s(\d+)_``.
+    r"""Return the group of each id: the text that `pattern` captures, as ``g(\d+)`` or ``s(\d+)_``.
 
     Raises
     ------
@@ -170,11 +186,16 @@ def k_fold(
     labels
         Label of each id.
     folds
-        How many, from 2 to the number of groups.
+        Number of folds, from 2 to the number of groups.
     groups
         Group of each id; without them each video is its own.
     seed
         Decides between equal choices.
+
+    Raises
+    ------
+    InvalidParameterError
+        `folds` is below 2 or above the number of groups.
     """
     by_group: dict[str, list[str]] = defaultdict(list)
     for video_id in labels:
@@ -196,15 +217,26 @@ def k_fold(
 
 
 def leave_one_out(groups: Mapping[str, str]) -> Split:
-    """Return the split in which each group is a fold, as `leave-one-out`."""
+    """Make each group a fold, as `leave-one-out`.
+
+    Parameters
+    ----------
+    groups
+        Group of each id.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is one group only.
+    """
     if len(set(groups.values())) < 2:
         raise InvalidParameterError(f"leave-one-out needs 2 groups or more, got {set(groups.values())}")
     return Split(name="leave-one-out", kind="fold", parts=dict(groups), groups=dict(groups))
 
 
-def _unevenness(there: Counter[str], added: Counter[str]) -> int:
-    """Return how much the sum of squared class counts grows: least for classes that a fold lacks."""
-    return sum((there[label] + n) ** 2 - there[label] ** 2 for label, n in added.items())
+def _unevenness(counts: Counter[str], added: Counter[str]) -> int:
+    """Return the growth of the sum of squared class counts: least for classes that a fold lacks."""
+    return sum((counts[label] + n) ** 2 - counts[label] ** 2 for label, n in added.items())
 
 
 def _lines(path: Path) -> Sequence[str]:
@@ -221,7 +253,7 @@ def _add(listed: dict[str, str], path: str, part: str, where: str) -> None:
 
 
 def _matched(name: str, listed: Mapping[str, str], labels: Mapping[str, str], allow_missing: bool) -> Split:
-    """Return the split of listed `class/file` paths, held to the store's labels."""
+    """Return the split of listed `class/file` paths, checked against the store's labels."""
     matched = _match(name, listed, labels, allow_missing)
     for path, video_id in matched.items():
         expected = path.split("/")[0]
@@ -237,12 +269,12 @@ def _match(name: str, listed: Mapping[str, str], ids: Iterable[str], allow_missi
     lookup = _Lookup(ids)
     found = {path: lookup.find(path) for path in listed}
     if missing := [path for path, video_id in found.items() if video_id is None]:
-        told = (
+        message = (
             f"{len(missing)} of {len(found)} videos of split {name} are not in the store: {missing[:_NAMED]}"
         )
         if not allow_missing:
-            raise InputError(f"{told}; extract them, or leave them out with allow_missing")
-        warnings.warn(f"{told}; they are left out", RuntimeWarning, stacklevel=3)
+            raise InputError(f"{message}; extract them, or leave them out with allow_missing")
+        warnings.warn(f"{message}; they are left out", RuntimeWarning, stacklevel=3)
     matched = {path: video_id for path, video_id in found.items() if video_id is not None}
     if len(set(matched.values())) < len(matched):
         raise InputError(f"the lists of split {name} name a video twice, under different paths")

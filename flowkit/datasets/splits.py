@@ -1,8 +1,8 @@
-"""Splits: which video is in which subset or fold, and which videos belong together.
+"""Splits: the subset or fold of each video, and groups of videos that stay together.
 
 They are plain CSV beside the store, ``<store>.splits/<name>.csv``, with the columns `id`, `subset`
 (train, test, …) or `fold` (each fold is the test set once), and `group`: videos of one group, of one
-person or one source film, must not lie on both sides. A finished store itself is never changed.
+person or one source film, must not be on both sides. A finished store itself is never changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
-Kind: TypeAlias = Literal["subset", "fold"]
+SplitKind: TypeAlias = Literal["subset", "fold"]
 TRAIN, TEST = "train", "test"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Ids that a message names.
@@ -31,7 +31,7 @@ class Split:
     """An assignment of videos to subsets or to folds."""
 
     name: str
-    kind: Kind
+    kind: SplitKind
     parts: Mapping[str, str]
     """The subset or fold of each id."""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -42,7 +42,7 @@ class Split:
             raise InvalidParameterError(
                 f"Invalid split name ({self.name!r}). It names a file: letters, digits, '.', '_' and '-'"
             )
-        check_choice("kind", self.kind, get_args(Kind))
+        check_choice("kind", self.kind, get_args(SplitKind))
         if not self.parts:
             raise InputError(f"the split {self.name!r} has no videos")
         if strays := sorted(self.groups.keys() - self.parts.keys()):
@@ -70,12 +70,12 @@ class Split:
         Parameters
         ----------
         fold
-            The fold that is tested on, the others being trained on; None for a split of subsets.
+            The fold to test on, the others being trained on; None for a split of subsets.
         """
         if (self.kind == "fold") != (fold is not None):
             raise InvalidParameterError(
                 f"the split {self.name!r} is one of {self.kind}s: "
-                + ("say which fold is tested on" if self.kind == "fold" else "it has no folds")
+                + ("give the fold to test on" if self.kind == "fold" else "it has no folds")
             )
         if fold is None:
             return self.ids(TRAIN), self.ids(TEST)
@@ -97,7 +97,7 @@ def list_splits(store_path: Path | str) -> tuple[str, ...]:
 
 
 def read_split(store_path: Path | str, name: str) -> Split:
-    """Return a split that lies beside a store.
+    """Read a split beside a store.
 
     Raises
     ------
@@ -113,17 +113,17 @@ def read_split(store_path: Path | str, name: str) -> Split:
 
 
 def parse_split(path: Path, name: str) -> Split:
-    """Return the split that a CSV file holds: columns `id`, `subset` or `fold`, and perhaps `group`.
+    """Read a split from a CSV file: columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Raises
     ------
     InputError
-        A column is missing, a cell of it empty, or an id there twice.
+        A column is missing, a cell of it empty, or an id occurs twice.
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or []
-        kind: Kind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
+        kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
         if "id" not in columns or kind is None:
             raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
         parts: dict[str, str] = {}
@@ -139,7 +139,7 @@ def parse_split(path: Path, name: str) -> Split:
 
 
 def write_split(store_path: Path | str, split: Split) -> Path:
-    """Write a split beside a store, in place of one of its name; return its file."""
+    """Write a split beside a store, over one of the same name; return its file."""
     path = splits_path(store_path) / f"{split.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -161,7 +161,7 @@ class BalanceRow:
 
 
 def check_split(split: Split, labels: Mapping[str, str]) -> None:
-    """Check that a split can be trained and tested on the store that it is of.
+    """Check that a split can be trained and tested on its store.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def check_split(split: Split, labels: Mapping[str, str]) -> None:
     Raises
     ------
     InputError
-        A listed video is not in the store or has no label, a group lies on both sides, or a
+        A listed video is not in the store or has no label, a group is on both sides, or a
         class is in no training set.
     """
     if missing := [k for k in split.parts if k not in labels]:
@@ -187,7 +187,7 @@ def check_split(split: Split, labels: Mapping[str, str]) -> None:
 
 
 def class_balance(split: Split, labels: Mapping[str, str]) -> list[BalanceRow]:
-    """Return how many videos of each class each subset or fold has, by class name."""
+    """Count the videos of each class in each subset or fold, by class name."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for video_id, part in split.parts.items():
         counts[labels[video_id]][part] += 1
@@ -204,7 +204,7 @@ def _check_groups(split: Split) -> None:
     if leaks := {group: sorted(parts) for group, parts in sides.items() if len(parts) > 1}:
         group, parts = next(iter(leaks.items()))
         raise InputError(
-            f"the split {split.name!r} leaks: {len(leaks)} groups lie on several sides, as {group!r} in "
+            f"the split {split.name!r} leaks: {len(leaks)} groups are on several sides, as {group!r} in "
             f"{' and '.join(parts)}; a group's videos must stay together"
         )
 
@@ -215,6 +215,6 @@ def _check_classes(split: Split, labels: Mapping[str, str]) -> None:
             raise InputError(f"class {row.label!r} of split {split.name!r} has no video to train on")
         if split.kind == "fold" and sum(n > 0 for n in row.counts.values()) < 2:
             raise InputError(
-                f"class {row.label!r} of split {split.name!r} lies in one fold: when that is tested on, "
+                f"class {row.label!r} of split {split.name!r} is in one fold only: when that is tested on, "
                 "there is no video of it to train on"
             )

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
-from flowkit.datasets.reader import ClipSamples, Key
+from flowkit.datasets.reader import ClipSamples, SampleKey
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.codecs.codec import FlowForm
@@ -46,12 +46,12 @@ class ClipDataset(Dataset[Any]):
     transform
         Called with each item in the process that reads it.
     threads
-        How many items of a batch a process reads at once.
+        Number of items of a batch that a process reads at once.
 
     Notes
     -----
-    With `collate_fn=collate_clips` a batch is read straight into place; any other collating works,
-    with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
+    With `collate_fn=collate_clips` a batch is read straight into its tensors; any other collating
+    works, with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
     stands for epoch 0: then every epoch draws the same segments. Workers may be forked or spawned;
     each has its own handles.
     """
@@ -96,17 +96,17 @@ class ClipDataset(Dataset[Any]):
 
     @property
     def flow_offset_px(self) -> float:
-        """What to add to flow * flow_scale to have px."""
+        """Offset, px: flow * flow_scale + flow_offset_px."""
         return self.samples.flow_offset_px
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key | int) -> Any:
+    def __getitem__(self, key: SampleKey | int) -> Any:
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key | int]) -> list[Any]:
-        """Return the items of a batch; DataLoader asks for them at once."""
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[Any]:
+        """Return the items of a batch, which DataLoader reads in one call."""
         wanted = [self._key(key) for key in keys]
         if self._one_size(wanted):
             items = self._read(wanted)
@@ -114,20 +114,20 @@ class ClipDataset(Dataset[Any]):
             items = [item for key in wanted for item in self._read([key])]
         return items if self._transform is None else [self._transform(item) for item in items]
 
-    def _key(self, key: Key | int) -> Key:
+    def _key(self, key: SampleKey | int) -> SampleKey:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
         return epoch, index % len(self)
 
-    def _one_size(self, keys: Sequence[Key]) -> bool:
+    def _one_size(self, keys: Sequence[SampleKey]) -> bool:
         try:
             self.samples.layout(keys)
         except InputError:  # a transform may still make them of one size
             return False
         return True
 
-    def _read(self, keys: Sequence[Key]) -> list[Item]:
+    def _read(self, keys: Sequence[SampleKey]) -> list[Item]:
         """Read a batch into tensors of its own, of which the items are views."""
         samples = self.samples
         tensors = {name: _allocated(*layout) for name, layout in samples.layout(keys).items()}
@@ -149,7 +149,7 @@ class ClipDataset(Dataset[Any]):
 
 
 class ClipItem(dict[str, Any]):
-    """An item that knows the batch that it is a view of."""
+    """An item with a reference to the batch that it is a view of."""
 
     def __init__(self, values: Item, *, whole: Item, position: int) -> None:
         super().__init__(values)
@@ -172,13 +172,13 @@ def collate_clips(items: Sequence[Any]) -> Any:
     return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
 
 
-def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """Return an empty tensor; in a worker in shared memory, where it would otherwise be copied to."""
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tensor:
+    """Return an empty tensor; in a worker in shared memory, which saves a copy."""
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     if get_worker_info() is None:
         return torch.empty(shape, dtype=kind)
     nbytes = math.prod(shape) * dtype.itemsize
-    # What torch's own collating does; there is no public way without a copy.
+    # As torch's own collating; there is no public way without a copy.
     storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
     tensor = torch.empty(0, dtype=kind)
     tensor.set_(storage)
@@ -193,14 +193,14 @@ class ClipSampler(Sampler[tuple[int, int]]):
     dataset
         Its `training` decides whether the order is shuffled and divided evenly.
     rank, world_size
-        Which of how many processes this is; without them those of torch.distributed, or of the
+        This process and the number of processes; without them those of torch.distributed, or of the
         environment that torchrun sets.
 
     Notes
     -----
-    Each pass goes on to the next epoch. `position` counts what was handed out, which is ahead of
-    what was trained on where workers prefetch; a training loop that resumes says itself where
-    (`seek`). What follows is then what would have followed, whatever the number of workers.
+    Each pass continues with the next epoch. `position` counts the keys yielded, which is ahead of the
+    clips trained on where workers prefetch; a training loop that resumes calls `seek` with its own
+    position. The keys are then those of an uninterrupted run, for any number of workers.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class ClipSampler(Sampler[tuple[int, int]]):
         self.epoch, self.position = 0, 0
 
     def seek(self, epoch: int, position: int = 0) -> None:
-        """Go on from a position of an epoch, counted in videos of this process."""
+        """Continue from a position of an epoch, counted in videos of this process."""
         check_at_least("epoch", epoch, 0)
         check_range("position", position, 0, self._count(epoch))
         self.epoch, self.position = epoch, position
@@ -221,7 +221,7 @@ class ClipSampler(Sampler[tuple[int, int]]):
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         self.seek(state["epoch"], state["position"])
 
     def __len__(self) -> int:

@@ -1,1 +1,1 @@
-"""Folders of raw frames: stores out to TSN, denseflow, mmaction2, .flo, .npy and webdataset, and in."""
+"""Raw frames of TSN, denseflow, mmaction2, .flo, .npy and webdataset: export and import."""

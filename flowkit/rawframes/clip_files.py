@@ -1,4 +1,4 @@
-"""One stored clip as the files of a layout: JPEG bytes where the store has them, made where not."""
+"""One stored clip as the files of a layout: JPEG bytes copied from the store, or encoded."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from flowkit.store.read.store import Store
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """The files that are made of each clip.
+    """The files to make of each clip.
 
     Parameters
     ----------
     layout : Layout
         Names and form.
     frames, flow : bool
-        Whether images, and whether flow, are written.
+        Write images, write flow.
     field : str
         Name of the flow field.
     bound_px : float
@@ -43,7 +43,7 @@ class Recipe:
 
 @dataclasses.dataclass(slots=True)
 class ExportTally:
-    """Sums over what was made: frames, flow fields, and how many of `values` components were clipped."""
+    """Counts of written frames and flow fields, and of clipped components among `values`."""
 
     n_frames: int = 0
     n_flow: int = 0
@@ -74,7 +74,7 @@ class ExportedClip:
         self.record = self._video.record
 
     def files(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bytes]]:
-        """Yield name and bytes of each file, frame by frame; each is read when it is asked for.
+        """Yield name and bytes of each file, frame by frame; each is read on demand.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class ExportedClip:
     def _flow_files(self, index: int) -> Iterator[tuple[str, bytes]]:
         layout = self._recipe.layout
         if layout.form == "flo":
-            field = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            field = next(self._clip.iter_flow([index], field=self._recipe.field))
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
             x, y = self._flow_images(index)
@@ -110,7 +110,7 @@ class ExportedClip:
         with checked_hdf5.contained(self._where):
             field = self._video.field(recipe.field)
             if field.codec.stores_planes:
-                x, y = field.pieces(index)
+                x, y = field.chunks(index)
                 return x, y
             codes, scale = field.codes(index), float(field.scales[index])
         planes, clipped = field.codec.to_planes(codes, scale, bound_px=recipe.bound_px)
@@ -134,6 +134,6 @@ class ExportedClip:
             flow = np.lib.format.open_memmap(
                 folder / "flow.npy", "w+", dtype=np.float32, shape=(record.n_flow, 2, *size)
             )
-            for index in range(record.n_flow):
-                flow[index] = self._clip.flow(index, index + 1, self._recipe.field)[0]
+            for index, field in enumerate(self._clip.iter_flow(field=self._recipe.field)):
+                flow[index] = field
             self._tally.n_flow += record.n_flow

@@ -1,12 +1,12 @@
-"""The folder that an export fills: nothing outside it is touched, and what is there is whole.
+"""The folder that an export fills: nothing outside it is touched, and its files are whole.
 
 Each unit (a clip's folder, a tar shard) is written below `.flowkit-export/partial` and renamed to its
-own path, so that what has that path is complete. A marker in `.flowkit-export/done`, written just
-before the rename, says of what it was made: a repeated export passes over a unit whose marker and
-sizes still fit, and redoes the others. A folder without a marker is somebody else's and is left alone.
+own path, so that a unit at its path is complete. A marker in `.flowkit-export/done`, written just
+before the rename, identifies its sources: a repeated export skips a unit whose marker and sizes still
+fit, and redoes the others. A folder without a marker is not the export's and is left alone.
 
-A kill loses the units in work. Single images are not synced to the disk, which would take longer than
-to make them: after a power cut the sizes no longer fit, and the same command redoes what is short.
+A kill loses the unfinished units. Single images are not synced to the disk, which would take longer than
+making them: after a power cut the sizes no longer fit, and the same command redoes short units.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ class Marker:
     files, bytes : int
         Number of its files, and their size in all.
     facts : mapping
-        For its outcome: counts of frames, fields, clipped components.
+        Counts for its outcome: frames, fields, clipped components.
     """
 
     name: str
-    made_of: Mapping[str, Any]
+    made_of: Mapping[str, object]
     files: int
     bytes: int
-    facts: Mapping[str, Any]
+    facts: Mapping[str, int]
 
 
 class Destination:
-    """The folder at `path`; it is made when first needed.
+    """The folder at `path`; created on first use.
 
     Parameters
     ----------
     path : Path
-        Folder to fill; may exist and hold other things.
+        Folder to fill; may exist and have other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class Destination:
             finally:
                 shutil.rmtree(self.control / "partial", ignore_errors=True)
 
-    def check_options(self, options: Mapping[str, Any]) -> None:
+    def check_options(self, options: Mapping[str, object]) -> None:
         """Refuse to continue an export that was made with other options.
 
         Raises
@@ -106,8 +106,8 @@ class Destination:
                 "repeat its options, or export into another folder"
             )
 
-    def write_options(self, options: Mapping[str, Any]) -> None:
-        """Note the options of this export."""
+    def write_options(self, options: Mapping[str, object]) -> None:
+        """Write the options of this export."""
         _write_json(self.control / "options.json", options)
 
     def target(self, name: str) -> Path:
@@ -117,35 +117,35 @@ class Destination:
         ------
         InputError
             The name is no relative path of plain segments, is one of the folder's own names, or
-            leads out of the folder over a symbolic link.
+            leads out of the folder through a symbolic link.
         """
         try:
             check_video_id(name)
         except ValueError as error:
             raise InputError(f"cannot be a path below {self.path}: {error}") from error
         if name.split("/")[0] in RESERVED:
-            raise InputError(f"{name!r} lies in {name.split('/')[0]!r}, which the export needs for itself")
+            raise InputError(f"{name!r} is in {name.split('/')[0]!r}, which is reserved for the export")
         target = self.path / name
         root = self.path.resolve()
         if target.is_symlink() or not target.parent.resolve().is_relative_to(root):
-            raise InputError(f"{target} is, or lies behind, a symbolic link that leads out of {self.path}")
+            raise InputError(f"{target} is, or is behind, a symbolic link that leads out of {self.path}")
         return target
 
     def write_own(self, name: str, text: str) -> None:
-        """Write a file that the export itself keeps: a list, an index.
+        """Write a file of the export itself: a list, an index.
 
         Raises
         ------
         InputError
-            It lies behind a symbolic link that leads out of the folder.
+            It is behind a symbolic link that leads out of the folder.
         """
         path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise InputError(f"{path} lies behind a symbolic link that leads out of {self.path}; remove it")
+            raise InputError(f"{path} is behind a symbolic link that leads out of {self.path}; remove it")
         _write_text(path, text)
 
     def done(self, name: str) -> Marker | None:
-        """Return the marker of a unit that is there, whole; None if it is not."""
+        """Return the marker of a complete unit; None if there is none."""
         marker = self._marker(name)
         if marker is None:
             return None
@@ -156,7 +156,7 @@ class Destination:
         return marker if (len(sizes), sum(sizes)) == (marker.files, marker.bytes) else None
 
     def drop_others(self, names: Collection[str]) -> list[str]:
-        """Remove finished units that are not among `names`, and return theirs."""
+        """Remove finished units that are not among `names`; return the names of the removed."""
         dropped = []
         for path in sorted((self.control / "done").glob("*.json")):
             marker = _marker_of(path)
@@ -169,7 +169,7 @@ class Destination:
     @contextlib.contextmanager
     def partial(self, name: str) -> Iterator[Path]:
         """Yield a path to write a unit at; it is removed at the end, unless `commit` has moved it."""
-        # A worker outlives a killed coordinator by a moment: it must not meet its successor's files.
+        # A worker may outlive a killed coordinator: its path must differ from its successor's.
         path = self.control / "partial" / f"{part_key(name)}.{os.getpid()}"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -179,16 +179,16 @@ class Destination:
             _remove(path)
 
     def commit(self, name: str, partial: Path, marker: Marker) -> None:
-        """Move a written unit to its path, over what an earlier export put there.
+        """Move a written unit to its path, over one of an earlier export.
 
         Raises
         ------
         InputError
-            Something stands there that no export has put there.
+            The path exists and was not written by an export.
         """
         target = self.target(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Again: a link may have been put into the path since it was looked at.
+        # Again: a link may have been put into the path since it was checked.
         self.target(name)
         if os.path.lexists(target):
             if self._marker(name) is None:
@@ -246,11 +246,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write_json(path: Path, value: Mapping[str, object]) -> None:
     _write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not synced: nothing is lost with it that the next run does not redo.
+    # Not synced: the next run redoes all that is lost with it.
     atomic.write_text(path, text, durable=False)

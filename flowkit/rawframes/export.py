@@ -1,17 +1,18 @@
-"""A store → folders of raw frames, or tar shards: run, annotation lists. `export_plan` has the choices."""
+"""Export of a store to folders of raw frames or tar shards, with annotation lists."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from flowkit.errors import FlowkitError, InputError, StoreError
 from flowkit.executor import Executor
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.destination import ANNOTATIONS
-from flowkit.rawframes.export_plan import ExportSetup
-from flowkit.rawframes.export_worker import UnitOutcome, failed_unit, write_unit
+from flowkit.rawframes.export_plan import ExportConfig, ExportSetup, prepare
+from flowkit.rawframes.export_worker import ExportOutcome, failed_unit, write_unit
 from flowkit.rawframes.lists import list_files
 from flowkit.rawframes.tar import index_json
 
@@ -26,18 +27,18 @@ REASONS: Final[Reasons] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """The outcome of a run; `outcomes` has every unit, those that were there before too.
+    """The outcome of a run; `outcomes` has every unit, those of earlier runs too.
 
-    `not_tried` counts units that were left when a full disk ended the run; `notes` names what the
+    `not_tried` counts units left when a full disk ended the run; `notes` lists what the annotation
     lists leave out.
     """
 
-    outcomes: tuple[UnitOutcome, ...]
+    outcomes: tuple[ExportOutcome, ...]
     not_tried: int
     notes: tuple[str, ...]
 
     @property
-    def failures(self) -> tuple[UnitOutcome, ...]:
+    def failures(self) -> tuple[ExportOutcome, ...]:
         """The units that failed."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
 
@@ -48,13 +49,49 @@ class ExportReport:
         return sum(outcome.clipped for outcome in self.outcomes) / max(1, values)
 
 
+def export(
+    store: Path | str,
+    dest: Path | str,
+    *,
+    config: ExportConfig | None = None,
+    on_progress: Callable[[Progress[ExportOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ExportReport:
+    """Write the clips of a store as other projects lay them out; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    store : Path or str
+        The store's file.
+    dest : Path or str
+        The folder to fill; may exist.
+    config : ExportConfig, optional
+        Every choice; its defaults (TSN's layout) without it.
+    on_progress : callable
+        Called with a `Progress` when a clip or shard ends and about five times a second between.
+    executor : Executor, optional
+        Runs the clips; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InvalidParameterError
+        A choice does not fit the store.
+    StoreOptionsError
+        The destination was exported with other options.
+    StoreError
+        The store cannot be read, or another export is writing into the destination.
+    """
+    setup = prepare(store, dest, config or ExportConfig())
+    return run(setup, on_progress=on_progress, executor=executor)
+
+
 def run(
     setup: ExportSetup,
     *,
-    on_progress: Callable[[Progress[UnitOutcome]], None] = lambda _: None,
+    on_progress: Callable[[Progress[ExportOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ExportReport:
-    """Do what a setup plans, then write the annotation lists of everything that is there.
+    """Carry out a setup, then write the annotation lists of all exported clips.
 
     Parameters
     ----------
@@ -70,7 +107,7 @@ def run(
     StoreBusyError
         Another export is writing into the destination.
     KeyboardInterrupt
-        Workers are ended first; what has its name is whole, a repeated run goes on.
+        Workers are ended first; finished units are whole, a repeated run continues.
     """
     destination = setup.destination
     with destination.lock():
@@ -90,8 +127,8 @@ def run(
     return ExportReport(outcomes=outcomes, not_tried=not_tried, notes=tuple(notes))
 
 
-def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[str]:
-    """Write the lists, or the shards' indexes; return what was left out."""
+def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> list[str]:
+    """Write the lists, or the shards' indexes; return notes on what they leave out."""
     notes: list[str] = []
     whole = [outcome for outcome in outcomes if outcome.status != "failed"]
     entries = {
@@ -99,7 +136,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
         for video_id in sorted(video_id for outcome in whole for video_id in outcome.video_ids)
     }
     if setup.recipe.layout.form == "tar":
-        # Who reads `<subset>-*.tar` must not meet shards of an earlier division of the clips.
+        # A reader of `<subset>-*.tar` must not find shards of an earlier division of the clips.
         planned = {unit.name for unit in setup.todo} | {outcome.name for outcome in whole}
         notes += [f"removed {name}, of an earlier export" for name in setup.destination.drop_others(planned)]
         texts = _shard_indexes(whole)
@@ -115,7 +152,7 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[UnitOutcome]) -> list[st
     return notes
 
 
-def _shard_indexes(whole: Sequence[UnitOutcome]) -> dict[str, str]:
+def _shard_indexes(whole: Sequence[ExportOutcome]) -> dict[str, str]:
     """Return an index for the shards of each subset, `<subset>.json`."""
     subsets: dict[str, dict[str, tuple[int, int]]] = {}
     for outcome in whole:

@@ -1,4 +1,4 @@
-"""The choices of an export, compared with the store and with what is there already."""
+"""The choices of an export, checked against the store and against an earlier export."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import check_bound
 from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import Destination
-from flowkit.rawframes.export_worker import Member, Unit, UnitOutcome, failed_unit, from_marker
+from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker
 from flowkit.rawframes.layouts import make_layout
 from flowkit.rawframes.lists import ListSplit, file_word, read_splits
 from flowkit.rawframes.tar import DEFAULT_CLIPS, plan_shards
@@ -34,7 +34,7 @@ class ExportConfig:
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
-        Number of the first frame in place of the layout's.
+        Number of the first frame instead of the layout's.
     content : {"both", "frames", "flow"}
         Frames, flow or both.
     field : str
@@ -48,7 +48,7 @@ class ExportConfig:
     clips_per_shard : int
         For webdataset, >= 1.
     list_prefix : str, optional
-        Put before each id in the annotation lists; without it the destination for tsn, whose
+        Prefix of each id in the annotation lists; without it the destination for tsn, whose
         lists are read from any folder, and nothing for the others, whose readers have a root.
     jobs : int
         Worker processes, >= 1.
@@ -79,28 +79,28 @@ class ExportConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportSetup:
-    """An export ready to run: units to write, units that are there already, units that cannot be."""
+    """An export ready to run: units to write, units of an earlier run, units that cannot be written."""
 
     store: Path
     destination: Destination
     config: ExportConfig
     recipe: Recipe
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     members: Mapping[str, Member]
     classes: tuple[str, ...]
     splits: tuple[ListSplit, ...]
     todo: tuple[Unit, ...]
-    there: tuple[UnitOutcome, ...]
-    refused: tuple[UnitOutcome, ...]
+    there: tuple[ExportOutcome, ...]
+    refused: tuple[ExportOutcome, ...]
 
 
 def prepare(store_path: Path | str, destination: Path | str, config: ExportConfig) -> ExportSetup:
-    """Compare a store with what an earlier run has exported; writes nothing.
+    """Compare a store with an earlier export; writes nothing.
 
     Raises
     ------
     InvalidParameterError
-        A choice does not go with the store.
+        A choice does not fit the store.
     StoreOptionsError
         The destination was exported with other options.
     StoreError
@@ -180,7 +180,7 @@ def _members(store: Store) -> dict[str, Member]:
     }
 
 
-def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, Any]:
+def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, object]:
     """Return the options that two exports into one folder must have in common."""
     layout = recipe.layout
     own = {

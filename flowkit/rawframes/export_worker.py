@@ -6,9 +6,8 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flowkit.executor import Worker
 from flowkit.rawframes.clip_files import ExportedClip, ExportTally, Recipe
@@ -19,7 +18,7 @@ from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import Failure, VideoRecord
 
 CLIPPED_WARNING = 0.01
-"""Fraction of flow components beyond the bound above which a unit is warned of."""
+"""Fraction of flow components beyond the bound above which a unit has a warning."""
 
 _FRAMES_A_REPORT = 16
 _FACTS = tuple(field.name for field in dataclasses.fields(ExportTally))
@@ -33,14 +32,14 @@ class Member:
     label: int | None
 
     def entry(self) -> ListedClip:
-        """Return the clip as annotation lists name it."""
+        """Return the clip's entry for annotation lists."""
         record = self.record
         return ListedClip(
             video_id=record.video_id, n_frames=record.n_frames, n_flow=record.n_flow, label=self.label
         )
 
-    def made_of(self) -> list[Any]:
-        """Return the values that identify the contents, beside the class and the options of its store."""
+    def made_of(self) -> list[str | int]:
+        """Return the values that identify the contents, apart from class and store options."""
         record, source = self.record, self.record.fingerprint
         counts = [record.n_frames, record.n_flow, record.width, record.height]
         return [source.bytes, source.mtime_ns, source.sha256, *counts, record.backend]
@@ -48,7 +47,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """One thing that an export writes whole: the clips in it, and everything a worker must know.
+    """One clip's folder or one tar shard, written whole: its clips, and all that a worker needs.
 
     `name` is its path below the destination.
     """
@@ -59,7 +58,7 @@ class Unit:
     destination: Path
     recipe: Recipe
 
-    def made_of(self) -> dict[str, Any]:
+    def made_of(self) -> dict[str, Sequence[str | int | None]]:
         """Return the values that identify the unit's contents."""
         # Only a shard holds the numbers of classes, in its samples.
         tar = self.recipe.layout.form == "tar"
@@ -70,10 +69,10 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class UnitOutcome:
-    """The end of one unit of a run.
+class ExportOutcome:
+    """Outcome of one unit of a run.
 
-    `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components lay
+    `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components were
     outside the bound; `reason` is one word, `detail` a sentence.
     """
 
@@ -97,10 +96,10 @@ class UnitOutcome:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences of what its user should know."""
+        """Warnings for the user, a sentence each."""
         if self.clipped_fraction <= CLIPPED_WARNING:
             return ()
-        return (f"{self.clipped_fraction:.1%} of the flow lies beyond the bound",)
+        return (f"{self.clipped_fraction:.1%} of the flow is beyond the bound",)
 
     @property
     def failure(self) -> Failure | None:
@@ -110,17 +109,17 @@ class UnitOutcome:
         return Failure(source=self.name, reason=self.reason, detail=self.detail)
 
 
-def failed_unit(unit: Unit, reason: str, detail: str) -> UnitOutcome:
-    """Return the outcome of a unit that did not make it."""
-    return UnitOutcome(
+def failed_unit(unit: Unit, reason: str, detail: str) -> ExportOutcome:
+    """Return the outcome of a failed unit."""
+    return ExportOutcome(
         name=unit.name, video_ids=tuple(unit.members), status="failed", reason=reason, detail=detail
     )
 
 
-def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
-    """Return the outcome of a unit that is there, whole."""
+def from_marker(unit: Unit, marker: Marker, status: str) -> ExportOutcome:
+    """Return the outcome of a complete unit."""
     facts = {name: int(marker.facts.get(name, 0)) for name in _FACTS}
-    return UnitOutcome(
+    return ExportOutcome(
         name=unit.name,
         video_ids=tuple(unit.members),
         status=status,
@@ -133,13 +132,13 @@ def from_marker(unit: Unit, marker: Marker, status: str) -> UnitOutcome:
     )
 
 
-def write_unit(unit: Unit, worker: Worker) -> UnitOutcome:
-    """Write one unit under another name, whole, and give it its own.
+def write_unit(unit: Unit, worker: Worker) -> ExportOutcome:
+    """Write one unit under a temporary name, then rename it.
 
     Raises
     ------
     InputError
-        Something stands there that no export has put there, or the name leads out of the destination.
+        The path exists and was not written by an export, or it leads out of the destination.
     StoreError
         The store cannot be read.
     OSError
@@ -227,7 +226,7 @@ def _write_shard(
                 tar.add(video_id, name, data)
 
 
-def _sample_facts(unit: Unit, record: VideoRecord, store: Store) -> dict[str, Any]:
+def _sample_facts(unit: Unit, record: VideoRecord, store: Store) -> dict[str, object]:
     """Return the facts of a clip that its sample's json has."""
     return {
         "id": record.video_id,

@@ -1,4 +1,4 @@
-"""Find the folders of raw frames below a folder, and check whether one is complete."""
+"""Find the folders of raw frames below a folder, and check that each is complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: tuple[Kind, ...] = ("img", "x", "y")
 
 
 class FolderError(VideoError, ValueError):
-    """A folder is not what its layout says; `reason` is its word in the failure ledger."""
+    """A folder does not fit its layout; `reason` is its word in the failure ledger."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -30,7 +30,7 @@ class FolderError(VideoError, ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Folders:
-    """The clips below a folder, and the folders that should be some and are not."""
+    """The clips below a folder, and the folders that look like clips and are none."""
 
     sources: tuple[VideoSource, ...]
     failures: tuple[Failure, ...]
@@ -41,7 +41,7 @@ class ClipFiles:
     """The files of one clip, in order.
 
     Flow field k, a pair of files x and y, leads from frame k to frame k + step; `frames` is empty
-    where they are not wanted. `note` says what of the folder is left out.
+    where they are not wanted. `note` names what of the folder is left out.
     """
 
     frames: tuple[Path, ...]
@@ -52,11 +52,11 @@ class ClipFiles:
 def readings(
     name: str, *, templates: Sequence[str] = (), first_index: int | None = None, step: int = 1
 ) -> tuple[Layout, ...]:
-    """Return the forms of a layout that a folder may have, the first that fits counts.
+    """Return the variants of a layout that a folder may have; the first that fits is taken.
 
     mmaction2 has two sets of names for flow, its loader's and its guides', and numbers start from
     0 or 1 as the tools that made them did: denseflow from 0, its own script's frames from 1. The
-    other layouts have one form.
+    other layouts have one variant.
     """
     plain = make_layout(name, templates=templates, first_index=first_index, step=step)
     if name != "mmaction2":
@@ -71,10 +71,10 @@ def readings(
 
 
 def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
-    """Return every folder below `root` that holds files of a layout, and those that look wrong.
+    """Return every folder below `root` with files of a layout, and those that look wrong.
 
     An id is the path below `root`; the label is the name of the folder above. Folders whose name
-    starts with a dot are passed over.
+    starts with a dot are skipped.
 
     Raises
     ------
@@ -88,13 +88,13 @@ def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
         if any(template.numbers(names) for template in templates):
             name = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
             sources.append(VideoSource(path=folder, video_id=name, label=encode_video_id(shown.parent.name)))
-        elif not below and (wrong := _what_is_wrong(names, templates)):
+        elif not below and (wrong := _misfit(names, templates)):
             failures.append(Failure(source=str(folder), reason=wrong[0], detail=wrong[1]))
     return Folders(sources=tuple(check_ids(sources)), failures=tuple(failures))
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield folders; one that is reached twice over links is entered once."""
+    """Yield folders; one that is reached twice through links is entered once."""
     seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -106,8 +106,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(folder), below, names
 
 
-def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
-    """Return why a folder without folders is no clip; None where it does not look like one."""
+def _misfit(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
+    """Return reason and detail of a folder that looks like a clip and is none; else None."""
     if not names:
         return "empty_folder", "the folder is empty"
     images = sorted(name for name in names if name.lower().endswith(_IMAGE_SUFFIXES))
@@ -115,7 +115,7 @@ def _what_is_wrong(names: Sequence[str], templates: Iterable[NameTemplate]) -> t
         return None
     expected = ", ".join(sorted({template.name(1) for template in templates}))
     return "unknown_names", (
-        f"{len(images)} pictures such as {images[0]}, none called as {expected}; "
+        f"{len(images)} images such as {images[0]}, none called as {expected}; "
         "choose another --layout or give --template"
     )
 
@@ -134,14 +134,14 @@ def inspect(
     step : int
         Frames between the two of a pair.
     frames : bool
-        Whether frames are wanted; without them any number of flow fields is complete.
+        Frames are wanted; without them any number of flow fields is complete.
     pairing : {"first", "second"}
-        Whether frame k is the first or the second one of the pair of flow field k.
+        Frame k is the first or the second one of the pair of flow field k.
 
     Raises
     ------
     FolderError
-        Files are missing: numbers left out, as many x as y not there, counts that do not fit.
+        Files are missing: gaps in the numbers, unequal counts of x and y, counts that do not fit.
     OSError
         The folder cannot be read.
 
@@ -159,7 +159,7 @@ def inspect(
     if not x and not y:
         raise FolderError("no_flow", f"no flow, expected {layout.file_name('x', 0)} and on")
     if len(x) != len(y):
-        raise FolderError("uneven_flow", f"{len(x)} flow pictures of x and {len(y)} of y")
+        raise FolderError("uneven_flow", f"{len(x)} flow images of x and {len(y)} of y")
     flow = tuple((folder / a, folder / b) for a, b in zip(x, y, strict=True))
     if not frames:
         return ClipFiles(frames=(), flow=flow)
@@ -186,7 +186,7 @@ def _uneven(images: int, flow: int, step: int, pairing: Pairing) -> tuple[str, s
 
 
 def _reading(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
-    """Return the layout that fits the first files of most kinds, the earliest of equals."""
+    """Return the layout that fits the first files of most kinds, the earliest among equals."""
 
     def fit(layout: Layout) -> int:
         first = {kind: min(layout.templates[kind].numbers(names), default=None) for kind in _KINDS}
@@ -208,10 +208,10 @@ def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
     if missing or before:
         shown = [layout.templates[kind].name(number) for number in (missing or before)[:_NAMED]]
         more = " and more" if len(missing or before) > _NAMED else ""
-        what = "lacks" if missing else f"starts before {first} with"
+        verb = "lacks" if missing else f"starts before {first} with"
         raise FolderError(
             "missing_files",
-            f"{what} {', '.join(shown)}{more} ({len(numbers)} {kind} pictures, {min(numbers)} to "
-            f"{max(numbers)}); a layout that starts elsewhere needs --first-index",
+            f"{verb} {', '.join(shown)}{more} ({len(numbers)} {kind} images, {min(numbers)} to "
+            f"{max(numbers)}); a layout that starts at another number needs --first-index",
         )
     return list(numbers.values())

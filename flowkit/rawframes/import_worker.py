@@ -33,7 +33,7 @@ from flowkit.store.schema import StoreOptions
 from flowkit.store.write.part import PartWriter
 
 IMPORTED = "imported"
-"""Stands where a store names the preset, the engine and the resize rule of its own work."""
+"""Preset, engine and resize rule of an imported store."""
 
 _UNKNOWN = (
     "imported from folders of layout {layout}: solver, its parameters and version, size of the source, and "
@@ -43,7 +43,7 @@ _UNKNOWN = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ImportTask:
-    """One folder to import, with everything a worker must know."""
+    """One folder to import, with all that a worker needs."""
 
     source: VideoSource
     store: Path
@@ -125,8 +125,8 @@ def _checked(path: Path, size: tuple[int, int]) -> bytes:
 
 
 def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions, seen: _Seen) -> EncodedFlow:
-    """Return the two images of a flow field as they are stored; note how far they reach."""
-    pieces = []
+    """Return the two images of a flow field as they are stored; add their range to `seen`."""
+    chunks = []
     for path in pair:
         data = _read(path, size)
         try:
@@ -137,8 +137,8 @@ def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions
         seen.largest_px = max(seen.largest_px, float(np.abs(ends).max()))
         seen.saturated += int(np.count_nonzero((codes == 0) | (codes == U8_LEVELS)))
         seen.values += codes.size
-        pieces.append(data)
-    x, y = pieces
+        chunks.append(data)
+    x, y = chunks
     return options.codec.packed((x, y), largest_px=seen.largest_px, clipped=0)
 
 
@@ -149,14 +149,14 @@ def _read(path: Path, size: tuple[int, int]) -> bytes:
     if found != size:
         raise FolderError(
             "size_mismatch",
-            f"{path} is {found[1]}x{found[0]}, the first flow picture {size[1]}x{size[0]}; "
+            f"{path} is {found[1]}x{found[0]}, the first flow image {size[1]}x{size[0]}; "
             "frames and flow of a clip must have one size",
         )
     return data
 
 
 def _size(path: Path, data: bytes) -> tuple[int, int]:
-    """Return the (height, width) that a JPEG file claims."""
+    """Return the (height, width) in a JPEG file's header."""
     try:
         return jpeg_size(data)
     except StoreCorruptError as error:

@@ -1,4 +1,4 @@
-"""Folders of raw frames → a store: their JPEGs are kept as they are, byte for byte."""
+"""Import of folders of raw frames into a store; their JPEGs are kept byte for byte."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class ImportConfig:
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
-        Number of the first frame in place of the layout's.
+        Number of the first frame instead of the layout's.
     step : int
         Frames between the two of a pair, >= 1.
     bound_px : float
-        Half the range that the flow images were quantised to, px; no file has it.
+        Half the range that the flow images were quantised to, px; no file records it.
     fps : float
-        Frames per second that times are made of, > 0; no file has that either.
+        Frames per second, for the times, > 0; no file records that either.
     frame_codec : {"jpeg", "none"}
-        Whether frames are imported.
+        Import frames, or flow alone.
     pairing : {"first", "second"}
         The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
         own extractor, the second, at step 1 only.
@@ -81,16 +81,16 @@ class ImportConfig:
         check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
         check_at_least("jobs", self.jobs, 1)
         check_at_least("shard_bytes", self.shard_bytes, 1 << 20)
-        # They check the rest.
+        # These check the rest.
         self.layouts()
         self.options()
 
     def layouts(self) -> tuple[Layout, ...]:
-        """Return the forms that a folder may have."""
+        """Return the variants of the layout that a folder may have."""
         return readings(self.layout, templates=self.templates, first_index=self.first_index, step=self.step)
 
     def options(self) -> StoreOptions:
-        """Return the options of the store: all that is unknown of such folders is called imported."""
+        """Return the options of the store: all that is unknown of such folders is named imported."""
         field = FieldOptions(tvl1_preset=IMPORTED, tvl1_params="{}")
         return StoreOptions(
             fields=(field,),
@@ -98,7 +98,7 @@ class ImportConfig:
             flow_codec=PLANE_CODEC,
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
-            # OpenCV's default; the bytes are kept, so it says nothing more.
+            # OpenCV's default; the bytes are kept, so it has no effect.
             jpeg_quality=95,
             resize=json.dumps({"mode": IMPORTED}),
             sampling=json.dumps({"assumed_fps": self.fps, "pairing": self.pairing}),
@@ -121,7 +121,7 @@ class ImportReport:
     """The outcome of a run.
 
     `outcomes` has this run's clips; `failures` those of them that failed and the folders that are no
-    clips; `not_tried` counts what was left when a full disk ended the run.
+    clips; `not_tried` counts clips left when a full disk ended the run.
     """
 
     outcomes: tuple[VideoOutcome, ...]
@@ -133,6 +133,44 @@ class ImportReport:
     def stored(self) -> int:
         """Number of clips that this run stored."""
         return sum(outcome.status == "stored" for outcome in self.outcomes)
+
+
+def import_rawframes(
+    folder: Path | str,
+    store: Path | str,
+    *,
+    config: ImportConfig | None = None,
+    entries: Iterable[ListEntry] | None = None,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    executor: Executor | None = None,
+) -> ImportReport:
+    """Bring folders of JPEGs into a store, byte for byte; a repeated call does only what is missing.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Searched recursively.
+    store : Path or str
+        The store's file; may exist.
+    config : ImportConfig, optional
+        Every choice; its defaults (TSN's layout) without it.
+    entries, labels
+        As in `prepare` and in `run`.
+    on_progress : callable
+        Called with a `Progress` when a clip ends and about five times a second between.
+    executor : Executor, optional
+        Runs the clips; `config.jobs` processes of this machine without it.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or holds no clip; two clips have one id.
+    StoreError
+        The store was made with other options, cannot be read or written, or is being written.
+    """
+    setup = prepare(folder, store, config or ImportConfig(), entries=entries)
+    return run(setup, labels=labels, on_progress=on_progress, executor=executor)
 
 
 def prepare(
@@ -153,7 +191,7 @@ def prepare(
     config : ImportConfig
         Every choice.
     entries : iterable of ListEntry, optional
-        The clips that are wanted and their labels, from `parse_list`; paths count from `folder`, or
+        The wanted clips and their labels, from `parse_list`; paths count from `folder`, or
         have it in front. Without it all that is found, labelled by the folder above each.
 
     Raises
@@ -205,7 +243,7 @@ def run(
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ImportReport:
-    """Import what a setup plans, then pack the finished clips into the store.
+    """Carry out a setup, then pack the finished clips into the store.
 
     Parameters
     ----------
@@ -225,7 +263,7 @@ def run(
     NoSpaceError
         The disk filled up while packing; finished clips stay as parts.
     KeyboardInterrupt
-        Workers are ended first; finished clips stay as parts, a repeated run goes on.
+        Workers are ended first; finished clips stay as parts, a repeated run continues.
     """
     outcomes = fill_store(
         setup,

@@ -6,7 +6,7 @@ shards instead.
 ``tsn``         img_00001.jpg, flow_x_00001.jpg, flow_y_00001.jpg, from 1
 ``denseflow``   img_00000.jpg, flow_x_00000.jpg, flow_y_00000.jpg, from 0; of step 3 flow_x_p3_00000.jpg,
                 of backward flow flow_x_m1_00001.jpg, which has the number of the frame it starts from
-``mmaction2``   img_00001.jpg, x_00001.jpg, y_00001.jpg, from 1: what its loader asks for by default
+``mmaction2``   img_00001.jpg, x_00001.jpg, y_00001.jpg, from 1: its loader's defaults
 ``flo``         img_00000.jpg and flow_00000.flo, from 0
 ``npy``         frames.npy, uint8 (n, H, W, 3), and flow.npy, float32 (n, 2, H, W)
 ``webdataset``  a sample `<id>` with img_00000.jpg, flow_x_00000.jpg, flow_y_00000.jpg, json and cls
@@ -46,7 +46,7 @@ class NameTemplate:
     Raises
     ------
     InvalidParameterError
-        There is not exactly one number, or the name could lie outside a clip's folder.
+        There is not exactly one number, or the name could be outside a clip's folder.
     """
 
     pattern: str
@@ -153,7 +153,7 @@ def make_layout(
     step: int = 1,
     backward: bool = False,
 ) -> Layout:
-    """Return a layout, with names and numbers changed where asked.
+    """Return a layout, with other names and numbers where given.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def make_layout(
     templates : iterable of str
         `KIND=NAME`, such as `x=flow_x_%05d.jpg`; kinds are img, x, y and flo.
     first_index : int, optional
-        In place of the layout's own.
+        Instead of the layout's own.
     step : int
         Frames between the two of a pair; denseflow writes it into its names.
     backward : bool

@@ -1,15 +1,15 @@
-"""Splits of a store → the annotation lists that trainers read: `dir nframes label` a line.
+"""Annotation lists of a store's splits, as trainers read them: `dir nframes label` a line.
 
 Splits are CSV files beside the store, `<store>.splits/<name>.csv`, with an `id` and a `subset` (train,
 test, …) or a `fold` (each fold is the test set once). Lists go to `annotations/<split>/`:
 
 ``rgb_<subset>.txt``   with the number of frames
-``flow_<subset>.txt``  with the number of flow fields, one less: a loader that is given the number of
-                       frames would ask for a flow image that does not exist
+``flow_<subset>.txt``  with the number of flow fields, one less: with the number of frames a loader would
+                       open a flow image that does not exist
 ``classes.txt``        the class names in order, the first is label 0
 
-The split `all` has every clip in one list. Only folders lie directly in `annotations`, because the
-scripts that count files take every entry two levels down for a folder of images.
+The split `all` has every clip in one list. There are only folders directly in `annotations`,
+because scripts that count files take every entry two levels down for a folder of images.
 
 Source: TSN's `tools/build_file_list.py` and mmaction2's `RawframeDataset`: fields divided by spaces,
 labels from 0; both have a list for frames and one for flow.
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from flowkit.datasets.splits import splits_path
 from flowkit.errors import InputError
 
 ALL = "all"
@@ -31,7 +32,7 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ListedClip:
-    """A clip as lists name it; `label` counts from 0, None where the clip has no class."""
+    """The entry of a clip in lists; `label` counts from 0, None where the clip has no class."""
 
     video_id: str
     n_frames: int
@@ -47,13 +48,8 @@ class ListSplit:
     subsets: Mapping[str, tuple[str, ...]]
 
 
-def splits_path(store_path: Path) -> Path:
-    """Return the folder of a store's splits."""
-    return store_path.with_name(f"{store_path.name}.splits")
-
-
 def read_splits(store_path: Path) -> list[ListSplit]:
-    """Return the splits that lie beside a store, by name; none where there is no folder.
+    """Read the splits beside a store, by name; none where there is no folder.
 
     Raises
     ------
@@ -87,7 +83,7 @@ def _fold(stem: str, fold: str, groups: Mapping[str, Sequence[str]]) -> ListSpli
 
 
 def file_word(name: str) -> str:
-    """Return a name of a split or a subset as part of a file name, which it cannot lead out of."""
+    """Return the name of a split or a subset, quoted so that a path cannot leave its folder."""
     word = quote(name, safe=" ")
     return f"%2E{word[1:]}" if word.startswith(".") else word
 
@@ -95,18 +91,18 @@ def file_word(name: str) -> str:
 def list_files(
     splits: Iterable[ListSplit], entries: Mapping[str, ListedClip], classes: Sequence[str], *, prefix: str
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the texts of all list files by their path below `annotations`, and what was left out.
+    """Return the texts of all list files by their path below `annotations`, and notes on omissions.
 
     Parameters
     ----------
     splits : iterable of ListSplit
         The split `all` is added.
     entries : mapping of str to ListedClip
-        The clips that are there, by id.
+        The exported clips, by id.
     classes : sequence of str
         Class names in order.
     prefix : str
-        Put before each id, with a slash between; "" for ids alone.
+        Prefix of each id, with a slash between; "" for ids alone.
     """
     texts: dict[str, str] = {}
     notes = _unlisted(entries.values())
@@ -114,13 +110,13 @@ def list_files(
         folder = file_word(split.name)
         texts[f"{folder}/classes.txt"] = "".join(f"{name}\n" for name in classes)
         for subset, ids in split.subsets.items():
-            there = [entries[video_id] for video_id in ids if video_id in entries]
-            if len(there) < len(ids):
+            exported = [entries[video_id] for video_id in ids if video_id in entries]
+            if len(exported) < len(ids):
                 notes.append(
-                    f"{len(ids) - len(there)} of {len(ids)} clips of split {split.name}, subset {subset}, "
+                    f"{len(ids) - len(exported)} of {len(ids)} clips of split {split.name}, subset {subset}, "
                     "are not among the exported ones"
                 )
-            listed = [entry for entry in there if _can_be_listed(entry)]
+            listed = [entry for entry in exported if _can_be_listed(entry)]
             name = file_word(subset)
             texts[f"{folder}/rgb_{name}.txt"] = _lines(listed, prefix, "n_frames")
             texts[f"{folder}/flow_{name}.txt"] = _lines(listed, prefix, "n_flow")

@@ -5,7 +5,7 @@ that dot is the field: `<id>.json`, `<id>.cls`, `<id>.img_00000.jpg`, `<id>.flow
 the last segment of an id are written `%2E` (and `%` as `%25`).
 
 Clips go to shards in the order of a hash of their ids, because training reads shards front to back:
-sorted by class they would come a class at a time. Each subset of a split has shards of its own, and an
+sorted by id they would come a class at a time. Each subset of a split has shards of its own, and an
 index that `wids.ShardListDataset` opens.
 
 Source: the WebDataset file format's specification; wids's shard index, version 1.
@@ -19,7 +19,6 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flowkit.validate import check_at_least
 
@@ -85,8 +84,8 @@ def index_json(name: str, shards: Mapping[str, tuple[int, int]]) -> str:
     return json.dumps(index, indent=1) + "\n"
 
 
-def head_fields(facts: Mapping[str, Any], label: int | None) -> Iterator[tuple[str, bytes]]:
-    """Yield the fields that come before a sample's images: json, and cls where there is a class."""
+def head_fields(facts: Mapping[str, object], label: int | None) -> Iterator[tuple[str, bytes]]:
+    """Yield the fields before a sample's images: json, and cls where there is a class."""
     yield "json", json.dumps(facts, ensure_ascii=False).encode()
     if label is not None:
         yield "cls", str(label).encode()

@@ -1,24 +1,24 @@
-"""Where each stored piece of a file lies, as arrays of its index: enough to read it without HDF5.
+"""Addresses of the stored chunks of a file, as arrays of its index: enough to read it without HDF5.
 
-For each flow field, and for `frame`, arrays go over all videos in the order of `/index/videos`::
+For each flow field, and for `frame`, arrays over all videos in the order of `/index/videos`::
 
     /index/<name>_addr     int64: byte offset in the file
     /index/<name>_nbytes   uint32: size as stored
     /index/<name>_crc32    uint32: of the stored bytes
     /index/<name>_scale    float32: px a code (not for codecs with one scale, nor for frames)
-    /index/rows_crc32      uint32, one a video: of its id and its stretch of each array, in this order
+    /index/rows_crc32      uint32, one a video: of its id and its slice of each array, in this order
 
 A codec that stores u and v apart has two entries a field. All are contiguous, so that a reader
-fetches just the stretch of one video. They are advisory: they hold while the file has `file_bytes` bytes.
+fetches just the slices of one video. They are advisory: they hold while the file has `file_bytes` bytes.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import h5py
 import numpy as np
@@ -32,13 +32,12 @@ from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"
+Numbers: TypeAlias = NDArray[np.number]
 DTYPES = {"addr": "<i8", "nbytes": "<u4", "crc32": "<u4", "scale": "<f4"}
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def address_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
-    """Return which arrays there are for each flow field and for `frame`."""
+    """Return the kinds of arrays of each flow field and of `frame`."""
     names = dict.fromkeys(field_names(options), options.codec.storage.index_arrays)
     if options.frame_codec != "none":
         names[FRAME] = FRAMES.index_arrays
@@ -46,20 +45,20 @@ def address_names(options: StoreOptions) -> dict[str, tuple[str, ...]]:
 
 
 def storage_of(name: str, options: StoreOptions) -> Storage:
-    """Return how a flow field, or `frame`, is stored."""
+    """Return the storage of a flow field, or of `frame`."""
     return FRAMES if name == FRAME else options.codec.storage
 
 
-def row_crc(video_id: str, stretches: Iterable[NDArray[Any]]) -> int:
-    """Return the checksum of one video's stretches, given in the order of `address_names`."""
+def row_crc(video_id: str, slices: Iterable[Numbers]) -> int:
+    """Return the checksum of one video's slices of the arrays, in the order of `address_names`."""
     value = zlib.crc32(video_id.encode())
-    for stretch in stretches:
-        value = zlib.crc32(stretch.tobytes(), value)
+    for values in slices:
+        value = zlib.crc32(values.tobytes(), value)
     return value
 
 
 def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
-    """Write where each flow field and frame of a file lies, and how it is checked."""
+    """Write address, size and checksum of each chunk of a file into its index."""
     index = file.require_group(INDEX)
     for name, values in _gathered(file, video_ids, options).items():
         index.create_dataset(name, data=values)
@@ -67,7 +66,7 @@ def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOpt
 
 
 def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
-    """Return the names of the arrays that do not say what the videos' groups do."""
+    """Return the names of the arrays that differ from the videos' groups."""
     return [
         name
         for name, values in _gathered(file, video_ids, options).items()
@@ -86,7 +85,7 @@ def stamp_file_bytes(path: Path) -> None:
         raise StoreCorruptError(f"{path} changed its size while its index was finished")
 
 
-def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> dict[str, NDArray[Any]]:
+def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> dict[str, Numbers]:
     """Return all arrays of a file, from the groups of its videos."""
     names = address_names(options)
     arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
@@ -102,6 +101,6 @@ def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) 
     return {**joined, ROWS_CRC: np.array(crcs, "<u4")}
 
 
-def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
+def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, Numbers]:
     found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
     return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}

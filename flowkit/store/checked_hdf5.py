@@ -1,7 +1,7 @@
-"""The one door through which files are read: whatever a file holds, only FlowkitError comes out.
+"""Reading of untrusted HDF5: whatever a file holds, only FlowkitError is raised.
 
-A store may come from anywhere. Links are followed only where they are hard, every dataset is
-held to its dtype, its storage inside the file and its size to the bytes that are there, before
+A store may come from anywhere. Only hard links are followed; every dataset is
+checked for its dtype, for storage inside the file and for a size that its stored bytes can have, before
 anything of that size is allocated.
 """
 
@@ -27,8 +27,8 @@ _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 _MAX_ATTRIBUTE_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What h5py and NumPy raise over a malformed file; a bug of ours among them is reported as damage,
-# with its words, and chained.
+# Raised by h5py and NumPy over a malformed file; a bug of ours among them is reported as damage, with
+# its message, and chained.
 _FOREIGN = (
     OSError,
     RuntimeError,
@@ -44,7 +44,7 @@ _FOREIGN = (
 
 @contextlib.contextmanager
 def contained(path: Path | str) -> Iterator[None]:
-    """Turn whatever reading a malformed file raises into StoreCorruptError."""
+    """Turn any error of reading a malformed file into StoreCorruptError."""
     try:
         yield
     except FlowkitError:
@@ -108,7 +108,7 @@ def open_object(source: BinaryIO) -> h5py.File:
 
 
 def object_name(source: BinaryIO) -> str:
-    """Return what to call a file object: its name or path, or its kind."""
+    """Return the name of a file object for messages: its name or path, or its kind."""
     for attribute in ("full_name", "path", "name"):
         name = getattr(source, attribute, None)
         if isinstance(name, str):
@@ -123,7 +123,7 @@ def file_bytes(file: h5py.File) -> int:
 
 
 def check_format(file: h5py.File, path: Path | str) -> None:
-    """Raise StoreFormatError unless the root says that this flowkit can read the file."""
+    """Raise StoreFormatError unless the root names a format that this flowkit reads."""
     attrs = read_attrs(file, {"format": str, "format_version": str})
     if attrs.get("format") != FORMAT:
         raise StoreFormatError(
@@ -144,7 +144,7 @@ def read_options(file: h5py.File) -> StoreOptions:
 
 
 def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
-    """Return those of the wanted attributes that are there and of the wanted type."""
+    """Return the wanted attributes that exist and have the wanted type."""
     found: Attributes = {}
     for name, kind in wanted.items():
         encoded = name.encode()
@@ -162,8 +162,8 @@ def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
 
 
 def child(parent: h5py.Group, name: str) -> Node:
-    """Return what lies at `name` below `parent`, going through hard links only."""
-    node: Any = parent
+    """Return the object `name` below `parent`, following hard links only."""
+    node: Node | h5py.Datatype = parent
     file = parent.file.filename
     for segment in name.split("/"):
         if not isinstance(node, h5py.Group):
@@ -175,7 +175,7 @@ def child(parent: h5py.Group, name: str) -> Node:
             target = getattr(link, "filename", "") + ":" + getattr(link, "path", "")
             raise StoreFormatError(
                 f"{node.name.rstrip('/')}/{segment} of {file} is a link to {target}; "
-                "a store's data must lie in its own files"
+                "a store's data must be in its own files"
             )
         node = node[segment]
     if not isinstance(node, h5py.Group | h5py.Dataset):
@@ -192,7 +192,7 @@ def group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def check_link(master: h5py.File, video_id: str, shard: Path) -> None:
-    """Hold a master's link, which plain h5py would follow, to the shard that the index names."""
+    """Check that a master's link, which plain h5py would follow, leads to the shard that the index names."""
     parent, _, name = f"{VIDEOS}/{video_id}".rpartition("/")
     link = group(master, parent).get(name, getlink=True)
     expected = f"*.shards/{shard.name}:/{VIDEOS}/{video_id}"
@@ -209,7 +209,7 @@ def check_link(master: h5py.File, video_id: str, shard: Path) -> None:
 def dataset(
     parent: h5py.Group, name: str, *, dtype: str | None, shape: tuple[int | None, ...]
 ) -> h5py.Dataset:
-    """Return the dataset `name` below `parent`, held to its type, storage and size.
+    """Return the dataset `name` below `parent`; its type, storage and size are checked.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _check_storage(node: h5py.Dataset, where: str) -> None:
         return
     stored, size = node.id.get_storage_size(), node.size * node.dtype.itemsize
     ratio = MAX_DEFLATE_RATIO if h5py.h5z.FILTER_DEFLATE in filters else 1
-    # A picture may be smaller than a compressed chunk's fixed cost.
+    # An image may be smaller than a compressed chunk's fixed cost.
     if stored > file_bytes(node.file) or size > ratio * (stored + 64):
         raise StoreCorruptError(f"{where} claims {size} bytes, but {stored} are stored")
     if layout == h5py.h5d.CHUNKED:
@@ -259,7 +259,7 @@ def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | 
 
 
 def read_record(file: h5py.File, video_id: str) -> VideoRecord:
-    """Return what the group of a video says of it."""
+    """Return the record that the attributes of a video's group hold."""
     attrs = read_attrs(group(file, f"{VIDEOS}/{video_id}"), RECORD_TYPES)
     return VideoRecord.from_attrs(video_id, attrs)
 

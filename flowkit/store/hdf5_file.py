@@ -1,9 +1,9 @@
-"""HDF5 files being written: their failed writes are reported by us, their attributes spelled one way.
+"""HDF5 files being written: failed writes raise here, attributes have one form.
 
 HDF5 itself may crash over a failed write: a flush that fails while HDF5 closes a file ends in a
 segmentation fault (HDF5 2.0 with h5py 3.16: a full disk kills the process). So HDF5 writes through
-`OutFile`, which remembers the first failure and takes everything else as if it were written; who
-writes asks for that failure before the file is committed.
+`OutFile`, which remembers the first failure and accepts everything after it; the writer checks for
+that failure before the file is committed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -24,9 +24,12 @@ from flowkit._version import __version__
 from flowkit.store.record import Attributes
 from flowkit.store.schema import FORMAT, LIBVER, VERSION, StoreOptions
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
 
 class OutFile(io.RawIOBase):
-    """A file for HDF5 to write to, which never fails; `check` raises what went wrong."""
+    """A file for HDF5 whose writes never fail; `check` raises the first failure."""
 
     def __init__(self, path: Path, mode: str) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class OutFile(io.RawIOBase):
             raise OSError(self.error.errno, self.error.strerror, str(self._path)) from self.error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position; offsets from the end are those of what was written."""
+        """Set the position; the end is that of the file on disk."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: os.fstat(self._descriptor).st_size}
         self._at = base[whence] + offset
         return self._at
@@ -51,8 +54,8 @@ class OutFile(io.RawIOBase):
         """Return the position."""
         return self._at
 
-    def write(self, data: Any) -> int:
-        """Write all of `data`, or note why not."""
+    def write(self, data: ReadableBuffer) -> int:
+        """Write all of `data`, or remember the failure."""
         view = memoryview(data)
         done = 0
         with self._noted():
@@ -61,8 +64,8 @@ class OutFile(io.RawIOBase):
         self._at += len(view)
         return len(view)
 
-    def readinto(self, buffer: Any) -> int:
-        """Read back; what was never written is zero."""
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read back; bytes that were never written are zero."""
         view = memoryview(buffer)
         found = b""
         with self._noted():
@@ -72,7 +75,7 @@ class OutFile(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the size, or note why not."""
+        """Set the size, or remember the failure."""
         size = self._at if size is None else size
         with self._noted():
             if self.error is None:
@@ -80,7 +83,7 @@ class OutFile(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Close the file; what a network file system reports only now is noted too."""
+        """Close the file; a failure that a network file system reports only now is remembered too."""
         if not self.closed:
             with self._noted():
                 os.close(self._descriptor)
@@ -110,17 +113,17 @@ class Hdf5Writer:
         self.file: h5py.File = h5py.File(self._out, mode, libver=LIBVER)
 
     def check(self) -> None:
-        """Raise what has gone wrong below HDF5 so far."""
+        """Raise the first failure below HDF5 so far, if any."""
         self._out.check()
 
     def finish(self) -> None:
-        """Close the file and raise what went wrong at any time."""
+        """Close the file and raise the first failure of all, if any."""
         self.file.close()
         self._out.close()
         self._out.check()
 
     def abandon(self) -> None:
-        """Close a file that is not to be kept."""
+        """Close a file that will not be kept."""
         self._out.error = self._out.error or OSError("abandoned")
         # The failure that brought us here is the one to report.
         with contextlib.suppress(OSError, RuntimeError):
@@ -130,13 +133,13 @@ class Hdf5Writer:
 
 @contextlib.contextmanager
 def hdf5_writer(path: Path, mode: str = "w") -> Iterator[h5py.File]:
-    """Yield an HDF5 file to write; at the end it is closed and all of it is there, or it raises."""
+    """Yield an HDF5 file to write; at the end it is closed and whole, or an error is raised."""
     writer = Hdf5Writer(path, mode)
     try:
         try:
             yield writer.file
         finally:
-            writer.check()  # before what HDF5 made of a failed write, if that raised too
+            writer.check()  # before HDF5's own error over the failed write, if it raised one
         writer.finish()
     except BaseException:
         writer.abandon()

@@ -1,9 +1,9 @@
 """The tables of a file of a store: one row a video, the class names, the failures; and their sums.
 
 They make a look-up independent of the number of groups. A table is a compound dataset whose text has
-a fixed length, the longest's: variable-length text would need one heap look-up a cell and may be
-shared by cells, so that a small hostile file could unfold to any size. So a table is as large as it
-says, and 200,000 rows are read at once.
+a fixed length, the longest's: variable-length text would need one heap look-up a cell, and cells may
+point to one text, so that a small hostile file could unfold to any size. So a table is no larger than
+its bytes, and 200,000 rows are read at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import h5py
 import numpy as np
@@ -33,14 +33,14 @@ from flowkit.store.schema import (
 )
 
 NO_SHARD = -1
-"""Shard column of a file that is no master."""
+"""Shard number in the index of a file that is no master."""
 
 _NUMBERS = {int: "<i8", float: "<f8"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoreInfo:
-    """A store in a few numbers."""
+    """Summary of a store: options, counts, sizes."""
 
     path: str
     format_version: str
@@ -57,6 +57,18 @@ class StoreInfo:
     """Of all its files."""
     shards: tuple[str, ...]
     missing_shards: tuple[str, ...]
+    per_label: Mapping[str, int]
+    per_status: Mapping[str, int]
+    per_backend: Mapping[str, int]
+    flow_max_px: float
+
+
+class TableSums(TypedDict):
+    """The fields of `StoreInfo` that are sums over the rows of the index."""
+
+    n_videos: int
+    n_frames: int
+    n_flow: int
     per_label: Mapping[str, int]
     per_status: Mapping[str, int]
     per_backend: Mapping[str, int]
@@ -84,7 +96,7 @@ def write_index(file: h5py.File, records: Mapping[str, VideoRecord], shards: Map
 
 
 def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]:
-    """Return what `write_index` wrote: the records in order, and each video's shard.
+    """Read `/index/videos`: the records in order, and each video's shard.
 
     Raises
     ------
@@ -102,13 +114,13 @@ def read_index(file: h5py.File) -> tuple[dict[str, VideoRecord], dict[str, int]]
     return records, shards
 
 
-def row_record(row: Any) -> VideoRecord:
+def row_record(row: np.void) -> VideoRecord:
     """Return the record that a row of the index holds.
 
     Raises
     ------
     StoreFormatError
-        It holds none that is possible.
+        A value is out of range or of another type.
     """
     values = row_values(row, INDEX_COLUMNS)
     return VideoRecord.from_attrs(values["id"], values)
@@ -128,13 +140,13 @@ def read_labels(file: h5py.File) -> tuple[str, ...]:
 
 
 def read_failures(file: h5py.File) -> tuple[Failure, ...]:
-    """Return what did not make it."""
+    """Return the failures."""
     table = read_table(file, FAILURES, FAILURE_COLUMNS)
     return tuple(Failure(**row) for row in all_rows(table, FAILURE_COLUMNS))
 
 
-def sums(table: NDArray[Any]) -> dict[str, Any]:
-    """Return what of `StoreInfo` follows from the rows of `/index/videos`."""
+def sums(table: NDArray[np.void]) -> TableSums:
+    """Return the fields of `StoreInfo` that are sums over the rows of `/index/videos`."""
     return {
         "n_videos": len(table),
         "n_frames": int(table["n_frames"].sum()),
@@ -158,7 +170,7 @@ def write_table(
     return parent.create_dataset(name, data=np.array([tuple(row) for row in encoded], dtype=np.dtype(types)))
 
 
-def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[Any]:
+def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.void]:
     """Return a table as a structured array; text columns are bytes.
 
     Raises
@@ -176,11 +188,11 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[Any]:
             raise StoreFormatError(
                 f"{node.name} of {parent.file.filename} has no column {column!r} of type {kind.__name__}"
             )
-    table: NDArray[Any] = node[()]
+    table: NDArray[np.void] = node[()]
     return table
 
 
-def all_rows(table: NDArray[Any], columns: Columns) -> Iterator[dict[str, Any]]:
+def all_rows(table: NDArray[np.void], columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table as Python values, faster than `row_values` of each.
 
     Raises
@@ -199,7 +211,7 @@ def all_rows(table: NDArray[Any], columns: Columns) -> Iterator[dict[str, Any]]:
         yield dict(zip(columns, values, strict=True))
 
 
-def row_values(row: Any, columns: Columns) -> dict[str, Any]:
+def row_values(row: np.void, columns: Columns) -> dict[str, Any]:
     """Return one row of a table as Python values.
 
     Raises
@@ -207,7 +219,7 @@ def row_values(row: Any, columns: Columns) -> dict[str, Any]:
     StoreFormatError
         A text is not UTF-8.
     """
-    values = dict(zip(row.dtype.names, row.item(), strict=True))  # all at once: many times faster
+    values = dict(zip(row.dtype.names or (), row.item(), strict=True))  # all at once: many times faster
     try:
         return {
             column: values[column].decode() if kind is str else values[column]
@@ -221,10 +233,10 @@ def _encoded(value: Scalar) -> bytes | int | float:
     return value.encode() if isinstance(value, str) else value
 
 
-def _text_type(cells: Iterable[Any]) -> np.dtype[Any]:
-    width = max((len(cell) for cell in cells), default=0)
+def _text_type(cells: Iterable[bytes | int | float]) -> np.dtype[np.bytes_]:
+    width = max((len(cell) for cell in cells if isinstance(cell, bytes)), default=0)
     return h5py.string_dtype("utf-8", max(1, width))  # type: ignore[no-any-return]
 
 
-def _counts(column: NDArray[Any]) -> dict[str, int]:
+def _counts(column: NDArray[np.bytes_]) -> dict[str, int]:
     return {raw.decode(errors="replace"): n for raw, n in sorted(Counter(column.tolist()).items())}

@@ -1,9 +1,9 @@
-"""Inventory of a store: its files, in whatever state a run left them, and what they hold.
+"""Inventory of a store: its files, in whatever state a run left them, and their videos.
 
 A shard is committed before the master that names it, and its parts are removed in between; so
-after a kill there may be shards that no master names. Their numbers show which count: they only
-grow, and a master knows the next one. A shard of that number or above is newer than the master
-and counts; one below that is not in the table was replaced, and is a leftover.
+after a kill there may be shards that no master names. Their numbers decide which are valid: they only
+grow, and a master has the next one. A shard of that number or above is newer than the master
+and valid; one below that is not in the table was replaced, and is a leftover.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shard:
 
     @property
     def number(self) -> int:
-        """Its number, which its name is made of."""
+        """Its number, from its name."""
         return shard_number(self.name)
 
 
@@ -58,7 +58,7 @@ class Files:
 
     store_path: Path
     exists: bool
-    """There is a file at `store_path`; the shards may be there before it."""
+    """True if `store_path` exists; shards may exist before it."""
     single: bool
     """The store's file holds the videos itself."""
     table: tuple[Shard, ...]
@@ -96,15 +96,15 @@ class Inventory:
     labels: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     repeated: Mapping[str, Path]
-    """Parts of videos that the store holds too; the store's count."""
+    """Parts of videos that the store holds too, where the store's are valid."""
     superseded: frozenset[Path]
     """Files with a video that a newer shard holds too."""
     damaged: Mapping[Path, str]
-    """Parts that cannot be read, and why: their videos count as not there."""
+    """Parts that cannot be read, and why; their videos count as missing."""
 
 
 def survey(store_path: Path) -> Files:
-    """Look which files a store has.
+    """Find the files of a store.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
 
 
 def inventory(store_path: Path | str) -> Inventory:
-    """Return what a store and its parts hold, in whatever state a run left them.
+    """Return the videos of a store and of its parts, in whatever state a run left them.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def inventory(store_path: Path | str) -> Inventory:
 
 
 def take_inventory(files: Files) -> Inventory:
-    """Return what the files of a store and its parts hold; see `inventory`."""
+    """Return the videos in the files of a store and of its parts; see `inventory`."""
     if files.missing:
         raise StoreCorruptError(
             f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
@@ -166,7 +166,7 @@ def take_inventory(files: Files) -> Inventory:
     gathering = _Gathering()
     if files.exists:
         gathering.add_head(files)
-    # Shards newer than the master or the single file win: they were written to replace it.
+    # Shards newer than the master or the single file take precedence: they were written to replace it.
     for path in files.pending:
         gathering.add_file(path)
     gathering.add_parts(PartsFolder(files.store_path))
@@ -183,7 +183,7 @@ def take_inventory(files: Files) -> Inventory:
 
 
 class _Gathering:
-    """An inventory in the making."""
+    """Collects an inventory, file by file."""
 
     def __init__(self) -> None:
         self.records: dict[str, VideoRecord] = {}

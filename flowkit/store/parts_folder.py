@@ -1,4 +1,4 @@
-"""The folder of parts beside a store in the making: what is committed, and by whom it is written.
+"""The folder of parts beside an unfinished store: committed parts, segments, and the lock.
 
 Each finished video is one file there, `<key>.h5`; a long one is first committed in segments,
 `<key>~s00000.h5`, which are joined when all are there.
@@ -21,8 +21,8 @@ _SEGMENT = re.compile(r"(?P<key>.+)~s(?P<index>\d{5})\.h5")
 
 
 def part_key(video_id: str) -> str:
-    """Return the file name, without its suffix, that stands for a video: one for each id."""
-    # `~` is left to the endings, so that no id can look like another's segment.
+    """Return the file name of a video, without suffix: one for each id."""
+    # `~` is reserved for the endings, so that no id can look like another's segment.
     key = quote(check_video_id(video_id), safe="").replace("~", "%7E")
     if len(key) <= MAX_KEY_BYTES:
         return key
@@ -40,18 +40,18 @@ def shards_path(store_path: Path) -> Path:
 
 
 class PartsFolder:
-    """The folder of parts of the store at `store_path`; it is made when first needed."""
+    """The folder of parts of the store at `store_path`; created on first use."""
 
     def __init__(self, store_path: Path | str) -> None:
         self.store_path = Path(store_path)
         self.path = parts_path(self.store_path)
 
     def part_path(self, video_id: str) -> Path:
-        """Return where the part of a video goes."""
+        """Return the path of a video's part."""
         return self.path / f"{part_key(video_id)}.h5"
 
     def segment_path(self, video_id: str, index: int) -> Path:
-        """Return where segment `index`, counted from 0, of a long video goes."""
+        """Return the path of segment `index`, counted from 0, of a long video."""
         return self.path / f"{part_key(video_id)}~s{index:05d}.h5"
 
     def lock(self) -> AbstractContextManager[None]:
@@ -65,7 +65,7 @@ class PartsFolder:
         return atomic.folder_lock(self.path, self.store_path)
 
     def remove_dead_temporaries(self) -> atomic.Sweep:
-        """Remove what dead processes of this host left half-written, here, of shards and of the store."""
+        """Remove temporaries that dead processes of this host left, of parts, of shards and of the store."""
         return atomic.sweep_temporaries(
             {self.path: "", shards_path(self.store_path): "", self.store_path.parent: self.store_path.name}
         )

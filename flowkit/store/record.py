@@ -1,7 +1,6 @@
-"""The record of one video: its id, its source, its numbers; and of a source that failed.
+"""The record of one video: id, source, counts, solver; and of a source that failed.
 
-Makers of a record pass groups of what belongs together; in a file it is flat, one attribute or column
-for each field.
+It is made of groups of related fields; in a file it is flat, one attribute or column for each field.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def check_id_set(ids: Mapping[str, str]) -> None:
     Parameters
     ----------
     ids
-        Each id and what to call it in the message, such as its source's path.
+        Each id and its name in the message, such as its source's path.
     """
     for video_id, name in ids.items():
         segments = video_id.split("/")
@@ -96,7 +95,7 @@ def check_id_set(ids: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFingerprint:
-    """State of a source: whether it is still the one that was extracted."""
+    """State of a source: size, time and digest, to recognise a changed one."""
 
     name: str
     """Name of the source; bytes that are not UTF-8 become `%XX`."""
@@ -109,7 +108,7 @@ class SourceFingerprint:
         object.__setattr__(self, "name", _storable(self.name))
 
     def matches(self, other: SourceFingerprint) -> bool:
-        """Return whether both are the same contents: size and time agree, or else the digests do."""
+        """Return True if both have the same contents: equal size and time, or else equal digests."""
         if self.bytes != other.bytes:
             return False
         return self.mtime_ns == other.mtime_ns or (bool(self.sha256) and self.sha256 == other.sha256)
@@ -117,7 +116,7 @@ class SourceFingerprint:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVideoShape:
-    """Size, count and speed of what is stored."""
+    """Size, counts and frame rate of the stored frames and flow."""
 
     width: int
     height: int
@@ -147,7 +146,7 @@ class SolverRecord:
     device: str = ""
     opencv_version: str = ""
     deviations: str = ""
-    """Where the backend departs from the parameters, in words."""
+    """Departures of the backend from the parameters, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +158,12 @@ class DecodeStatus:
     status_reason: str = ""
     skipped_frames: int = 0
     pts_repaired: int = 0
-    """Whether, or how many, timestamps were missing or ran backwards and were repaired."""
+    """Timestamps that were missing or ran backwards and were repaired: their number, or 1 for any."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRange:
-    """Reach of the flow, and the fraction of it that the codec could not hold."""
+    """Largest flow component, and the fraction that the codec clipped."""
 
     clipped_fraction: float = 0.0
     """Fraction of the flow components that the codec clipped, in [0, 1]."""
@@ -174,7 +173,7 @@ class FlowRange:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeRange:
-    """The range of the source that a list asked for; None: from its start, to its end."""
+    """The time range that a list asked for, seconds; None: from the source's start, to its end."""
 
     start_seconds: float | None = None
     end_seconds: float | None = None
@@ -185,10 +184,10 @@ UNKNOWN_RANGE = FlowRange()
 WHOLE_SOURCE = TimeRange()
 
 
-# The groups have no slots: a class cannot inherit them from several others. Its own serve all fields.
+# The groups have no slots: a class cannot inherit them from several others. Its own cover all fields.
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, FlowRange, TimeRange):
-    """Everything a store says of one video besides its frames and its flow: the fields of all groups."""
+    """Metadata of one video in a store: the fields of all groups."""
 
     video_id: str
     label: str = ""
@@ -222,7 +221,7 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
         flow_range: FlowRange = UNKNOWN_RANGE,
         times: TimeRange = WHOLE_SOURCE,
     ) -> Self:
-        """Return the record of a video from the groups that its makers know."""
+        """Return the record made of these groups of fields."""
         groups = (stored, source_shape, solver, decoding, flow_range, times)
         values = {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
         values |= {f"source_{field.name}": getattr(source, field.name) for field in fields(source)}
@@ -284,11 +283,11 @@ RECORD_TYPES: Columns = dict(sorted(_TYPES.items(), key=lambda item: _ORDER.inde
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """One source that did not make it into the store."""
+    """A source that failed, and why."""
 
     source: str
     reason: str
-    """One word of the ledger: `unopenable`, `too_short`, `worker_died`, ..."""
+    """One of the ledger's reasons: `unopenable`, `too_short`, `worker_died`, ..."""
     detail: str = ""
 
     def __post_init__(self) -> None:
@@ -301,7 +300,7 @@ class Failure:
 
 
 def _storable(text: str) -> str:
-    """Return text that HDF5 can hold: names and messages of others may hold any byte."""
+    """Return text that HDF5 can hold: file names and foreign messages may have any byte."""
     if text.isascii() and "\0" not in text:
         return text
     return encode_video_id(text).replace("\0", " ")

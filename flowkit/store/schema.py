@@ -1,22 +1,22 @@
-"""The store's format 1.0: the one place that knows its names, dtypes and attributes.
+"""The store's format 1.0: its names, dtypes and attributes, defined here only.
 
-A shard, a single-file store, a part and a segment share one layout::
+A shard, a single-file store, a part and a segment have one layout::
 
     /                     attrs: format, format_version, ..., one for each field of `StoreOptions`
     /videos/<id>/flow     int8 or int16 (n_flow, 2, H, W), one gzip chunk a field, and
         flow_scale        float32 (n_flow,): px = flow * flow_scale
         flow_crc32        uint32 (n_flow,): of each stored chunk
-        flow_jpeg         with codec `jpeg`, in place of flow and flow_scale: uint8 (nbytes,), with
+        flow_jpeg         with codec `jpeg`, instead of flow and flow_scale: uint8 (nbytes,), with
         flow_offset       int64 (2 n_flow + 1,): u then v of each field, and flow_crc32 (2 n_flow,)
         frames            uint8 (nbytes,): JPEGs end to end, with frames_offset int64 (n_frames + 1,)
         frames_crc32      uint32 (n_frames,)
         pts               float64 (n_frames,) seconds
         (attributes)      one for each field of `VideoRecord`
     /index/videos         one row a video: `VideoRecord` as a table, with id, label, shard, path
-    /index/<field>_addr, frame_addr, ...   where each piece lies and how it is checked: addresses.py
-    /labels /failures     class names in order; what did not make it, and why
+    /index/<field>_addr, frame_addr, ...   address, size and checksum of each chunk: addresses.py
+    /labels /failures     class names in order; sources that failed, with reason
 
-Further flow fields have the same datasets under their own name in place of `flow`.
+Further flow fields have the same datasets under their own name instead of `flow`.
 A master has `/shard_table`, `/shards/<number>` and `/videos/<id>` (external links) besides.
 """
 
@@ -58,12 +58,12 @@ ENGINE_FAMILIES = ("flowkit", "opencv")
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-def _canonical_json(text: str, what: str) -> str:
+def _canonical_json(text: str, name: str) -> str:
     """Return JSON text in its one form, so that equal settings are equal text."""
     try:
         value = json.loads(text)
     except (TypeError, ValueError):
-        raise InvalidParameterError(f"{what} must be JSON text, got {text!r}") from None
+        raise InvalidParameterError(f"{name} must be JSON text, got {text!r}") from None
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
@@ -95,7 +95,7 @@ class StoreOptions:
     """Frames from the first to the second of a pair."""
     flow_codec: str = DEFAULT_FLOW_CODEC
     bound_px: float = DEFAULT_BOUND_PX
-    """Half the range of a bounded codec, px; it says nothing about the others."""
+    """Half the range of a bounded codec, px; without effect on the others."""
     frame_codec: str = "jpeg"
     jpeg_quality: int = 95
     resize: str = "{}"

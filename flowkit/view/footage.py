@@ -94,7 +94,7 @@ class Footage:
             index=index,
             seconds=float(self.clip.pts[begin]),
             frame=self.clip.frames([begin])[0] if self._has_frames else None,
-            flow=self.clip.flow(index, index + 1, self._field)[0],
+            flow=self.clip.flow(index, index + 1, field=self._field)[0],
         )
 
     def samples(self, indices: Sequence[int]) -> Iterator[Sample]:
@@ -104,6 +104,7 @@ class Footage:
     def _scale(self) -> float:
         skip = _SCALE_PIXEL_STEP
         fields = [
-            self.clip.flow(k, k + 1, self._field)[0, :, ::skip, ::skip] for k in self.spread(_SCALE_FIELDS)
+            flow[:, ::skip, ::skip]
+            for flow in self.clip.iter_flow(self.spread(_SCALE_FIELDS), field=self._field)
         ]
         return fitting_scale(np.stack([np.hypot(*flow) for flow in fields]))

@@ -85,7 +85,7 @@ def measure_motions(
     fields = spread(everything, most_fields) if most_fields and clip.n_flow else list(everything)
     speeds, wide, means = Distribution(), 0, []
     for first, stop in _runs(fields):
-        flow = clip.flow(first, stop, field)
+        flow = clip.flow(first, stop, field=field)
         speed = np.sqrt(np.square(flow[:, 0]) + np.square(flow[:, 1]))
         speeds.add(speed)
         means += speed.mean(axis=(1, 2), dtype=np.float64).tolist()

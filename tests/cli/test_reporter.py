@@ -13,7 +13,7 @@ from flowkit.extraction.run import ExtractReport
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.rawframes.export import ExportReport
-from flowkit.rawframes.export_worker import UnitOutcome
+from flowkit.rawframes.export_worker import ExportOutcome
 from flowkit_cli.extract import command as extract_command
 from flowkit_cli.import_ import command as import_command
 from flowkit_cli.reporter import Reporter
@@ -96,13 +96,13 @@ def test_every_failure_is_reported_once(tmp_path: Path, store: Path) -> None:
 
 
 def test_clipped_flow_of_an_export_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = UnitOutcome(name="a", video_ids=("a",), status="exported", n_frames=3, clipped=5, values=100)
+    outcome = ExportOutcome(name="a", video_ids=("a",), status="exported", n_frames=3, clipped=5, values=100)
     reporter = Reporter(as_json=False, quiet=True)
     with reporter.running("done", kept="nothing"):
         reporter.progress(Progress(done=1, total=1, failed=0, frames=3, fraction=1.0, outcome=outcome))
     reporter.export_summary(Path("out"), ExportReport(outcomes=(outcome,), not_tried=0, notes=("a note",)))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "a: 5.0% of the flow lies beyond the bound"
+    assert lines[0] == "a: 5.0% of the flow is beyond the bound"
     assert lines[1].startswith("out: 1 exported; 3 frames in ")
     assert lines[2:] == ["5.000% of the flow was clipped to the bound", "a note"]
 

@@ -144,7 +144,7 @@ def test_sources_without_a_common_video_are_refused(tmp_path: Path) -> None:
         compare(config(a, b))
 
 
-def test_worst_cases_are_pictured_worst_first_and_inside_the_folder(tmp_path: Path) -> None:
+def test_worst_cases_are_drawn_worst_first_and_inside_the_folder(tmp_path: Path) -> None:
     truth = {"dots..and/sla sh": stores.steady(2, 1, 0), "b": stores.steady(2, 1, 0)}
     off = {"dots..and/sla sh": stores.steady(2, 3, 0), "b": stores.steady(2, 2, 0)}
     a = stores.write_store(tmp_path / "a.h5", truth)
@@ -163,7 +163,7 @@ def test_contrast_is_dark_where_fields_agree() -> None:
     b = a.copy()
     b[0, :, 40:] += 4
     a[:, :4] = np.nan
-    picture = contrast(a, b, title="x")
-    error = picture[50 + 60 : 50 + 150, 6 + 2 * 326 : 6 + 2 * 326 + 320].astype(int).sum(axis=2)
+    image = contrast(a, b, title="x")
+    error = image[50 + 60 : 50 + 150, 6 + 2 * 326 : 6 + 2 * 326 + 320].astype(int).sum(axis=2)
     assert error[:, :150].max() < 20
     assert error[:, 170:].min() > 500

@@ -51,9 +51,9 @@ def write_clip(
     columns = np.arange(width, dtype=np.float32) / 8  # a window shows where it was cut
     with PartWriter(path, video_id=video_id, options=options, width=width, height=height) as writer:
         for k in range(n_frames):
-            picture = np.full((height, width, 3), min(10 * k, 255), np.uint8)
+            image = np.full((height, width, 3), min(10 * k, 255), np.uint8)
             kept = options.frame_codec == "jpeg"
-            writer.add_frame(k / 25, jpeg.encode(picture) if kept else None)
+            writer.add_frame(k / 25, jpeg.encode(image) if kept else None)
         for k in range(n_frames - 1):
             flow = np.stack([np.full((height, width), k, np.float32), np.tile(columns, (height, 1))])
             coded = options.codec.encode(flow)

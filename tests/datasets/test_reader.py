@@ -25,9 +25,9 @@ def test_a_sample_has_its_segments(make_store: MakeStore) -> None:
     assert sample.rgb is not None
     assert (sample.rgb.dtype.name, sample.rgb.shape) == ("uint8", (3, 3, HEIGHT, WIDTH))
     assert (sample.flow.dtype.name, sample.flow.shape) == ("float32", (3, 10, HEIGHT, WIDTH))
-    # 12 fields: starts of 5 lie in [0, 8); the middles of three parts are 1, 4 and 6.
+    # 12 fields: starts of 5 are in [0, 8); the middles of three parts are 1, 4 and 6.
     for segment, start in enumerate([1, 4, 6]):
-        # 1 level: what JPEG does to a grey picture.
+        # 1 level: what JPEG does to a grey image.
         assert np.abs(sample.rgb[segment].astype(int) - 10 * start).max() <= 1
         assert sample.flow[segment, 0::2, 0, 0].tolist() == [start + k for k in range(5)]
         assert np.array_equal(sample.flow[segment, 1, 0], np.arange(WIDTH) / 8)
@@ -48,11 +48,11 @@ def test_forms_of_flow_agree(make_store: MakeStore, flow_codec: str) -> None:
     for form, sample in (("px", px), ("codes", codes), ("tsn", tsn)):
         assert sample.flow_scale.shape == (3, 10, 1, 1)
         back = sample.flow * sample.flow_scale + made[form].flow_offset_px
-        # Half a step of TSN's pictures; float32 at 20 px otherwise.
+        # Half a step of TSN's images; float32 at 20 px otherwise.
         assert np.abs(back - px.flow).max() <= (20 / 255 + 1e-5 if form == "tsn" else 1e-5)
     assert tsn.flow.dtype == np.uint8
     expected = quantize_u8(px.flow, bound_px=20.0)[0].astype(int)
-    # A JPEG's own codes are kept: 20 px in float32 may lie on either side of a half.
+    # A JPEG's own codes are kept: 20 px in float32 may be on either side of a half.
     assert np.abs(tsn.flow.astype(int) - expected).max() <= (flow_codec == "jpeg")
 
 

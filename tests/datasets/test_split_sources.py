@@ -41,7 +41,7 @@ def test_ucf101_lists_become_a_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["UCF-101/", ""])
-def test_ids_may_lie_deeper_or_keep_their_suffix(tmp_path: Path, prefix: str) -> None:
+def test_ids_may_be_deeper_or_keep_their_suffix(tmp_path: Path, prefix: str) -> None:
     labels = {f"{prefix}{k}.avi": label for k, label in ucf101(tmp_path).items()}
     assert split_from_ucf101(tmp_path, 1, labels).parts.keys() == labels.keys()
 
@@ -62,7 +62,7 @@ def test_missing_videos_are_named_or_left_out(tmp_path: Path) -> None:
     assert len(split.parts) == 5
 
 
-def test_labels_that_contradict_the_classes_are_told(tmp_path: Path) -> None:
+def test_labels_that_contradict_the_classes_are_reported(tmp_path: Path) -> None:
     labels = ucf101(tmp_path)
     with pytest.raises(InputError, match="the store's label is 'x'"):
         split_from_ucf101(tmp_path, 1, dict.fromkeys(labels, "x"))

@@ -23,7 +23,7 @@ def test_each_fold_is_tested_once() -> None:
     split = Split(name="f", kind="fold", parts={"a": "10", "b": "2", "c": "0", "d": "2"})
     assert split.names == ("0", "2", "10")
     assert split.train_test("2") == (("a", "c"), ("b", "d"))
-    with pytest.raises(InvalidParameterError, match="which fold"):
+    with pytest.raises(InvalidParameterError, match="the fold to test on"):
         split.train_test()
     with pytest.raises(InvalidParameterError, match="Invalid fold"):
         split.train_test("3")
@@ -45,7 +45,7 @@ def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("id,side\na,train\n", "expected columns"),
         ("id,subset\na,train\na,test\n", "2.*there twice|3: .*twice"),
@@ -53,11 +53,11 @@ def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> 
         ("id,fold\n", "no videos"),
     ],
 )
-def test_files_that_are_no_split_are_told(tmp_path: Path, text: str, told: str) -> None:
+def test_files_that_are_no_split_are_reported(tmp_path: Path, text: str, message: str) -> None:
     folder = tmp_path / "out.h5.splits"
     folder.mkdir()
     (folder / "x.csv").write_text(text)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_split(tmp_path / "out.h5", "x")
 
 

@@ -119,7 +119,7 @@ def test_a_batch_is_read_into_place_and_collated_without_a_copy(path: Path) -> N
         )
 
 
-def test_items_of_several_sizes_are_told_apart(make_store: MakeStore) -> None:
+def test_items_of_several_sizes_are_read_one_by_one(make_store: MakeStore) -> None:
     path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
     items = ClipDataset(path).__getitems__([0, 5])
     assert {tuple(item["flow"].shape[2:]) for item in items} == {(HEIGHT, WIDTH), (20, 40)}

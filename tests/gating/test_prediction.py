@@ -135,14 +135,14 @@ def test_stores_and_videos_may_be_mixed(run: FinishedRun, tmp_path: Path) -> Non
 
 def test_a_damaged_clip_costs_only_itself(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "square-down/square-down_g01_c001"
-    each_flow = Clip.each_flow
+    iter_codes = Clip.iter_codes
 
-    def harmed(self: Clip, *words: Any) -> Any:
+    def harmed(self: Clip, *words: Any, **named: Any) -> Any:
         if self.id == broken:
             raise StoreCorruptError(f"{self.id}: a checksum does not hold")
-        return each_flow(self, *words)
+        return iter_codes(self, *words, **named)
 
-    monkeypatch.setattr(Clip, "each_flow", harmed)
+    monkeypatch.setattr(Clip, "iter_codes", harmed)
     found = list(predict([run.store], run.out, options()))
     assert [(one.source, one.reason) for one in found if isinstance(one, Failure)] == [(broken, "corrupt")]
     assert sum(isinstance(one, Prediction) for one in found) == 19

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.rawframes import export, importer
-from flowkit.rawframes.export_plan import ExportConfig, prepare
+from flowkit.rawframes.export_plan import ExportConfig
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
@@ -30,7 +30,7 @@ def smooth(seed: int, count: int, channels: int) -> NDArray[np.float32]:
     """Smooth noise float32 (count, HEIGHT, WIDTH, channels) of mean 0 and deviation 1."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, (count, HEIGHT, WIDTH, channels)).astype(np.float32)
-    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), 2) for picture in noise])
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in noise])
     scaled: NDArray[np.float32] = blurred.reshape(count, HEIGHT, WIDTH, channels) / blurred.std()
     return scaled
 
@@ -105,18 +105,17 @@ def make_store(tmp_path: Path) -> MakeStore:
 
 
 def run_export(store: Path, dest: Path, layout: str = "tsn", **choices: object) -> export.ExportReport:
-    setup = prepare(store, dest, ExportConfig(layout=layout, **choices))  # type: ignore[arg-type]
+    config = ExportConfig(layout=layout, **choices)  # type: ignore[arg-type]
     with InlineExecutor() as executor:
-        return export.run(setup, executor=executor)
+        return export.export(store, dest, config=config, executor=executor)
 
 
 def run_import(
     folder: Path, store: Path, layout: str = "tsn", *, entries: object = None, **choices: object
 ) -> importer.ImportReport:
     config = importer.ImportConfig(layout=layout, **choices)  # type: ignore[arg-type]
-    setup = importer.prepare(folder, store, config, entries=entries)  # type: ignore[arg-type]
     with InlineExecutor() as executor:
-        return importer.run(setup, executor=executor)
+        return importer.import_rawframes(folder, store, config=config, entries=entries, executor=executor)  # type: ignore[arg-type]
 
 
 def names_in(folder: Path) -> list[str]:

@@ -18,12 +18,12 @@ from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, export_worker
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
-from flowkit.rawframes.export_worker import Unit, UnitOutcome, write_unit
+from flowkit.rawframes.export_worker import ExportOutcome, Unit, write_unit
 from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
 
-def test_a_clip_of_n_frames_becomes_n_pictures_and_one_flow_pair_less(
+def test_a_clip_of_n_frames_becomes_n_images_and_one_flow_pair_less(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
     report = run_export(make_store({"walk/a": 4}), tmp_path / "out")
@@ -54,7 +54,7 @@ def test_flow_of_a_jpeg_store_is_the_stored_bytes(make_store: MakeStore, tmp_pat
             written = tuple(
                 (tmp_path / f"out/walk/a/flow_{axis}_{index:05d}.jpg").read_bytes() for axis in "xy"
             )
-            assert written == field.pieces(index)
+            assert written == field.chunks(index)
 
 
 @pytest.mark.parametrize("codec", ["i8", "i16"])
@@ -119,7 +119,7 @@ def test_backward_flow_gets_denseflows_names(make_store: MakeStore, tmp_path: Pa
     run_export(store, tmp_path / "out", "denseflow", field="flow_backward", content="flow")
     assert names_in(tmp_path / "out/a")[:2] == ["flow_x_m1_00001.jpg", "flow_x_m1_00002.jpg"]
     with flowkit.open(store) as opened:
-        codes, _ = quantize_u8(opened["a"].flow(0, 1, "flow_backward")[0], bound_px=20)
+        codes, _ = quantize_u8(opened["a"].flow(0, 1, field="flow_backward")[0], bound_px=20)
     assert (tmp_path / "out/a/flow_x_m1_00001.jpg").read_bytes() == jpeg.encode_grey(codes[0], 95)
 
 
@@ -262,9 +262,9 @@ def test_two_exports_do_not_fill_one_folder_at_once(make_store: MakeStore, tmp_p
 def test_a_damaged_clip_costs_only_itself(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store({"a": 3, "b": 3})
     with flowkit.open(store) as opened:
-        piece = opened.stored_video("a").frames[1]
+        chunk = opened.stored_video("a").frames[1]
     data = store.read_bytes()
-    at = data.index(piece)
+    at = data.index(chunk)
     store.write_bytes(data[: at + 30] + bytes([data[at + 30] ^ 1]) + data[at + 31 :])
     report = run_export(store, tmp_path / "out")
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "store_error")]
@@ -303,7 +303,7 @@ def test_a_fault_that_one_clip_brings_to_light_costs_only_that(
 class _DyingOnce:
     """Writes units, but dies at the first."""
 
-    def __call__(self, unit: Unit, worker: object) -> UnitOutcome:
+    def __call__(self, unit: Unit, worker: object) -> ExportOutcome:
         if unit.name == "a":
             os._exit(9)
         return write_unit(unit, worker)  # type: ignore[arg-type]
@@ -315,7 +315,7 @@ def test_workers_share_the_clips_and_a_dead_one_is_named(
     store = make_store({"a": 3, "b": 3, "c": 3})
     monkeypatch.setattr(export, "write_unit", _DyingOnce())
     setup = prepare(store, tmp_path / "out", ExportConfig(layout="tsn"))
-    seen: list[Progress[UnitOutcome]] = []
+    seen: list[Progress[ExportOutcome]] = []
     with LocalExecutor(2) as executor:
         report = export.run(setup, executor=executor, on_progress=seen.append)
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "worker_died")]

@@ -86,7 +86,7 @@ def test_flow_alone_is_complete_where_frames_are_not_wanted(tmp_path: Path) -> N
 def test_tsns_own_folders_have_the_second_frame_of_each_pair(tmp_path: Path) -> None:
     files = look(clip(tmp_path, img=range(1, 5), flow=range(1, 5)), pairing="second")
     assert len(files.frames) == 4
-    # Flow 2 leads from picture 1 to picture 2; flow 1 from a frame that was never written.
+    # Flow 2 leads from image 1 to image 2; flow 1 from a frame that was never written.
     assert [x.name for x, _ in files.flow] == [f"flow_x_{k:05d}.jpg" for k in (2, 3, 4)]
     assert "flow_x_00001.jpg" in files.note
 

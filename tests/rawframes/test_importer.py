@@ -38,9 +38,9 @@ def opencv_folder(folder: Path, n_frames: int, *, seed: int = 0, n_flow: int | N
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 @pytest.mark.parametrize("layout", ["tsn", "denseflow", "mmaction2"])
@@ -91,7 +91,7 @@ def test_folders_written_by_opencv_are_stored_byte_for_byte(tmp_path: Path) -> N
         for k in range(4):
             assert video.frames[k] == (folder / f"img_{k + 1:05d}.jpg").read_bytes()
         for k in range(3):
-            assert video.field("flow").pieces(k) == tuple(
+            assert video.field("flow").chunks(k) == tuple(
                 (folder / f"flow_{axis}_{k + 1:05d}.jpg").read_bytes() for axis in "xy"
             )
         planes = [read_grey(folder / f"flow_{axis}_00001.jpg") for axis in "xy"]
@@ -201,7 +201,7 @@ def test_flow_alone_is_imported_where_frames_are_left_out(tmp_path: Path) -> Non
     assert flowkit.verify(tmp_path / "out.h5").sound
 
 
-def test_saturated_codes_are_told_as_clipped(tmp_path: Path) -> None:
+def test_saturated_codes_are_reported_as_clipped(tmp_path: Path) -> None:
     folder = opencv_folder(tmp_path / "in" / "a", 2)
     for axis, value in (("x", 255), ("y", 0)):
         plane = np.full((HEIGHT, WIDTH), value, np.uint8)
@@ -231,7 +231,7 @@ def test_a_clip_that_a_list_names_and_that_is_not_there_fails_alone(tmp_path: Pa
     assert [failure.reason for failure in report.failures] == ["unopenable"]
 
 
-def test_a_changed_folder_is_told_and_redone_when_asked(tmp_path: Path) -> None:
+def test_a_changed_folder_is_reported_and_redone_when_asked(tmp_path: Path) -> None:
     root, store = tmp_path / "in", tmp_path / "out.h5"
     opencv_folder(root / "a", 3)
     run_import(root, store)
@@ -252,7 +252,7 @@ def test_another_bound_on_an_existing_store_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_clips_is_an_error_that_names_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "in" / "walk").mkdir(parents=True)
-    (tmp_path / "in" / "walk" / "notes.txt").write_text("no pictures")
+    (tmp_path / "in" / "walk" / "notes.txt").write_text("no images")
     with pytest.raises(InputError, match=r"img_00001\.jpg"):
         run_import(tmp_path / "in", tmp_path / "out.h5")
     with pytest.raises(InputError, match="no such folder"):

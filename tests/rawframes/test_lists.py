@@ -93,8 +93,8 @@ def test_a_hostile_split_name_is_passed_over(tmp_path: Path) -> None:
     assert read_splits(store) == []
 
 
-def test_only_folders_lie_two_levels_down(make_store: MakeStore, tmp_path: Path) -> None:
-    # mmaction2's parse_directory lists every entry of `*/*` as a folder of pictures.
+def test_there_are_only_folders_two_levels_down(make_store: MakeStore, tmp_path: Path) -> None:
+    # mmaction2's parse_directory lists every entry of `*/*` as a folder of images.
     run_export(make_store({"walk/a": 3}), tmp_path / "out", "mmaction2")
     found = glob.glob(f"{tmp_path}/out/*/*")
     assert f"{tmp_path}/out/walk/a" in found

@@ -1,12 +1,12 @@
 """Exported folders read by the rules of the projects they are for.
 
 The loaders below are written from those projects' documentation, know nothing of flowkit, and read
-pictures with OpenCV: what they return is held against what the store returns.
+images with OpenCV: what they return is compared with what the store returns.
 
 TSN: "Each line of the list file will contain a tuple of extracted video frame path, video frame number,
 and video groundtruth class"; its PyTorch version asks for img_{:05d}.jpg and flow_{}_{:05d}.jpg with x
 and y, numbers 1 to the list's count. mmaction2: RawframeDataset joins a line's folder to data_prefix,
-numbers start at start_index (1), pictures are img_{:05}.jpg, flow {}_{:05d}.jpg with x and y.
+numbers start at start_index (1), images are img_{:05}.jpg, flow {}_{:05d}.jpg with x and y.
 denseflow's README and source: img_%05d.jpg and flow_x_%05d.jpg from 0, below class folders with -cf.
 """
 
@@ -48,15 +48,15 @@ def read_list(path: Path, *, root: str = "") -> list[Record]:
 
 
 def load(record: Record, template: str, numbers: range, *words: str) -> UInt8:
-    """Load the pictures of a template, colour ones as RGB; one plane for each of `words`."""
-    pictures = []
+    """Load the images of a template, colour ones as RGB; one plane for each of `words`."""
+    images = []
     for number in numbers:
         for word in words or ("",):
             path = os.path.join(record.folder, template.format(*([word] if word else []), number))
-            picture = cv2.imread(path, cv2.IMREAD_GRAYSCALE if word else cv2.IMREAD_COLOR)
-            assert picture is not None, f"the loader asked for {path}"
-            pictures.append(picture if word else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    return np.asarray(pictures, np.uint8)
+            image = cv2.imread(path, cv2.IMREAD_GRAYSCALE if word else cv2.IMREAD_COLOR)
+            assert image is not None, f"the loader asked for {path}"
+            images.append(image if word else cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return np.asarray(images, np.uint8)
 
 
 def check_frames(store: Path, video_id: str, frames: UInt8) -> None:

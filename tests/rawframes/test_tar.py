@@ -31,7 +31,7 @@ def read_samples(path: Path) -> dict[str, dict[str, bytes]]:
     return samples
 
 
-def test_each_clip_is_one_sample_with_its_pictures_class_and_facts(
+def test_each_clip_is_one_sample_with_its_images_class_and_facts(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
     store = make_store({"run/a": 3, "walk/b.01": 4})
@@ -43,8 +43,8 @@ def test_each_clip_is_one_sample_with_its_pictures_class_and_facts(
     assert sample["cls"] == b"1"
     facts = json.loads(sample["json"])
     assert (facts["id"], facts["label"], facts["n_frames"], facts["n_flow"]) == ("walk/b.01", "walk", 4, 3)
-    pictures = {name: data for name, data in sample.items() if name.endswith(".jpg")}
-    assert pictures == {
+    images = {name: data for name, data in sample.items() if name.endswith(".jpg")}
+    assert images == {
         name.rpartition("/")[2]: data
         for name, data in contents(tmp_path / "folders").items()
         if name.startswith("walk/b.01/")

@@ -164,7 +164,7 @@ def test_hostile_stores_are_refused_and_allocate_nothing_big(make_store: MakeSto
         # By address, much of this is never met: what is read is then what was stored.
         with contextlib.suppress(FlowkitError):
             read_by_address(path)
-        # Told as a finding, or raised where not even the groups can be walked.
+        # Reported as a finding, or raised where not even the groups can be walked.
         try:
             assert not verify(path).sound
         except FlowkitError:
@@ -174,7 +174,7 @@ def test_hostile_stores_are_refused_and_allocate_nothing_big(make_store: MakeSto
         tracemalloc.stop()
 
 
-def test_groups_that_form_a_cycle_are_told(make_store: MakeStore) -> None:
+def test_groups_that_form_a_cycle_are_reported(make_store: MakeStore) -> None:
     path = make_store("a")
     with h5py.File(path, "r+") as file:
         cycle(file)
@@ -226,19 +226,19 @@ def heap_bytes(raw: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_damage_anywhere_is_told_as_such(make_store: MakeStore, seed: int) -> None:
+def test_damage_anywhere_is_reported_as_such(make_store: MakeStore, seed: int) -> None:
     path = make_store("a", "b/c")
     raw, rng = path.read_bytes(), random.Random(seed)
     spared = heap_bytes(raw)
-    told = 0
+    reported = 0
     for _ in range(25):
         path.write_bytes(damaged(raw, rng, spared))
         for use in (read_all, read_by_address, verify, inventory):
             try:
                 use(path)
             except FlowkitError:
-                told += 1
-    assert told > 10
+                reported += 1
+    assert reported > 10
     path.write_bytes(jpeg.encode(np.zeros((4, 4, 3), np.uint8)))
     with pytest.raises(StoreFormatError):
         read_all(path)

@@ -21,7 +21,7 @@ def test_file_written_through_is_plain_hdf5(tmp_path: Path) -> None:
         assert file["x"][()].tolist() == [0, 1, 9, 3, 4]
 
 
-def test_failed_write_is_told_once_everything_is_closed(
+def test_failed_write_is_reported_once_everything_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
@@ -41,7 +41,7 @@ def test_failed_write_is_told_once_everything_is_closed(
     assert not files[0]  # closed, not left to the end of the process
 
 
-def test_error_inside_is_told_rather_than_what_follows_from_it(tmp_path: Path) -> None:
+def test_error_inside_is_reported_rather_than_what_follows_from_it(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="mine"), hdf5_writer(tmp_path / "a.h5"):
         raise KeyError("mine")
 

@@ -37,7 +37,7 @@ def test_no_id_looks_like_the_segment_of_another(store_path: Path) -> None:
     assert parts.part_path("a~s00000") != parts.segment_path("a", 0)
 
 
-def test_second_writer_is_told_who_writes(store_path: Path) -> None:
+def test_a_second_writer_is_refused_with_the_first_ones_process(store_path: Path) -> None:
     first, second = PartsFolder(store_path), PartsFolder(store_path)
     with first.lock(), pytest.raises(StoreBusyError, match=f"process {os.getpid()}"), second.lock():
         pass
@@ -55,7 +55,7 @@ def test_lock_stays_with_parts_that_are_there(store_path: Path, make_part: MakeP
         pass
 
 
-def test_file_systems_without_locks_are_told_of(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_systems_without_locks_give_a_warning(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 

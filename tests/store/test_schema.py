@@ -28,7 +28,7 @@ def test_equal_json_in_another_order_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"step": 2}, "step: stored 1, asked 2"),
         ({"flow_codec": "i16"}, "flow_codec: stored 'i8', asked 'i16'"),
@@ -37,8 +37,8 @@ def test_equal_json_in_another_order_is_no_difference() -> None:
         ({"jpeg_quality": 80}, "jpeg_quality: stored 95, asked 80"),
     ],
 )
-def test_differences_name_option_stored_and_asked(change: dict[str, Any], told: str) -> None:
-    assert make_options().differences(make_options(**change)) == [told]
+def test_differences_name_option_stored_and_asked(change: dict[str, Any], message: str) -> None:
+    assert make_options().differences(make_options(**change)) == [message]
 
 
 def test_settings_that_decide_nothing_are_no_difference() -> None:

@@ -1,4 +1,4 @@
-"""Flow codecs: how flow fields become stored bytes, and flow again.
+"""Flow codecs: flow fields to stored bytes and back.
 
 A codec is a `FlowCodec` in a file of this folder and its line in `FLOW_CODECS`; everything else,
 from the engines to the command line, asks the codec. Codecs load on first use, so that their
@@ -24,9 +24,9 @@ class CodecEntry(NamedTuple):
     home: str
     """`module:class` of its `FlowCodec`."""
     help: str
-    """In a few words, for the command line."""
+    """Short description, for the command line."""
     bounded: bool = False
-    """Whether it holds flow within the `bound_px` of a store's options; to others that says nothing."""
+    """True if it holds flow within the `bound_px` of a store's options, which others ignore."""
 
 
 FLOW_CODECS: dict[str, CodecEntry] = {
@@ -38,9 +38,9 @@ FLOW_CODECS: dict[str, CodecEntry] = {
 
 DEFAULT_FLOW_CODEC = next(iter(FLOW_CODECS))
 PLANE_CODEC = "jpeg"
-"""The codec that keeps flow pictures of TSN and denseflow as they are: an import's."""
+"""The codec that keeps flow images of TSN and denseflow byte for byte: that of an import."""
 DEFAULT_BOUND_PX = 20.0
-"""TSN's."""
+"""TSN's bound, px."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The base of flow codecs: from a float32 field to stored bytes, back to codes and px, and to networks."""
+"""The base of flow codecs: a float32 field to stored bytes, back to codes and px, and to network inputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.quantize import U8_LEVELS, Quantizer, quantize_u8
 from flowkit.store.codecs.deflate import decode_chunk, encode_chunk
-from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, piece_crcs
-from flowkit.typing import Flow
+from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, chunk_crcs
+from flowkit.typing import Codes, Flow
 
 FlowForm: TypeAlias = Literal["codes", "px", "tsn"]
-"""The form in which a network gets flow: as stored, in px, or as the pixels of TSN's images."""
+"""Form of flow for a network: as stored, in px, or as the pixels of TSN's images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class FlowCodec(abc.ABC):
 
     storage: ClassVar[Storage]
     stores_planes: ClassVar[bool] = False
-    """Whether a field's pieces are grey JPEGs of u and v over [-bound, bound]: the files of TSN and
+    """True if a field's chunks are grey JPEGs of u and v over [-bound, bound]: the files of TSN and
     denseflow, which an export can copy and an import keep."""
 
     name: str
@@ -47,14 +47,14 @@ class FlowCodec(abc.ABC):
     @property
     @abc.abstractmethod
     def quantizer(self) -> Quantizer:
-        """What makes the codes, on the host or on an engine's device."""
+        """The rule of the codes, for the host and for an engine's device."""
 
     @abc.abstractmethod
-    def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
+    def pack(self, codes: Codes) -> tuple[bytes, ...]:
         """Return the byte strings of one field's codes, (2, H, W)."""
 
     @abc.abstractmethod
-    def unpack(self, pieces: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+    def unpack(self, chunks: Sequence[bytes | memoryview], size: tuple[int, int]) -> Codes:
         """Return the codes, (2, H, W), of one field of (height, width).
 
         Raises
@@ -65,17 +65,17 @@ class FlowCodec(abc.ABC):
 
     @property
     def bounded(self) -> bool:
-        """Whether the store's `bound_px` says how far flow reaches."""
+        """True if the store's `bound_px` is the range of its flow."""
         return math.isfinite(self.bound_px)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the codes."""
+    def dtype(self) -> np.dtype[np.number]:
+        """Dtype of the codes."""
         return self.quantizer.dtype
 
     @property
     def offset_px(self) -> float:
-        """What to add to codes * scale to have px."""
+        """Offset, px: flow = codes * scale + offset_px."""
         return self.quantizer.offset_px
 
     def encode(self, flow: Flow) -> EncodedFlow:
@@ -96,16 +96,16 @@ class FlowCodec(abc.ABC):
         made = self.quantizer.quantize(flow)
         return self.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
 
-    def encode_codes(self, codes: NDArray[Any], *, largest_px: float, clipped: int) -> EncodedFlow:
+    def encode_codes(self, codes: Codes, *, largest_px: float, clipped: int) -> EncodedFlow:
         """Pack one field that `quantizer` has quantised already; parameters as `Quantized`'s."""
         return self.packed(self.pack(codes), largest_px=largest_px, clipped=clipped)
 
-    def packed(self, pieces: tuple[bytes, ...], *, largest_px: float, clipped: int) -> EncodedFlow:
-        """Return a field of which these are the byte strings, whoever made them."""
+    def packed(self, chunks: tuple[bytes, ...], *, largest_px: float, clipped: int) -> EncodedFlow:
+        """Return a field with these byte strings, made here or elsewhere."""
         return EncodedFlow(
             codec=self.name,
-            pieces=pieces,
-            crcs=piece_crcs(pieces),
+            chunks=chunks,
+            crcs=chunk_crcs(chunks),
             scale=self.quantizer.scale_px(largest_px),
             max_px=largest_px,
             clipped=clipped,
@@ -117,7 +117,7 @@ class FlowCodec(abc.ABC):
         Raises
         ------
         StoreCorruptError
-            A stored scale is none that the codec can have.
+            A stored scale is impossible for the codec.
         """
         if stored is None:
             return np.full(count, self.quantizer.scale_px(0.0), np.float32)
@@ -125,19 +125,17 @@ class FlowCodec(abc.ABC):
             raise StoreCorruptError("a flow field has a scale that its codec cannot have")
         return stored
 
-    def check_codes(self, codes: NDArray[Any]) -> None:
-        """Raise StoreCorruptError if there is the code that marks a chunk that is not there."""
+    def check_codes(self, codes: Codes) -> None:
+        """Raise StoreCorruptError for the code that marks a missing chunk."""
         fill = self.storage.fill
         if fill is not None and np.any(codes == fill):
             raise StoreCorruptError(f"has the code {fill:g}, which no codec writes")
 
-    def to_px(self, codes: NDArray[Any], scale: float | NDArray[np.float32], out: Flow | None = None) -> Flow:
+    def to_px(self, codes: Codes, scale: float | NDArray[np.float32], out: Flow | None = None) -> Flow:
         """Return the flow of codes, float32 px; `scale` is one number or broadcasts."""
         return self.quantizer.dequantize(codes, scale, out=out)
 
-    def to_planes(
-        self, codes: NDArray[Any], scale: float, *, bound_px: float
-    ) -> tuple[NDArray[np.uint8], int]:
+    def to_planes(self, codes: Codes, scale: float, *, bound_px: float) -> tuple[NDArray[np.uint8], int]:
         """Requantise one field to uint8 over [-bound, bound], as TSN and denseflow do.
 
         Parameters
@@ -157,21 +155,19 @@ class FlowCodec(abc.ABC):
         """
         return quantize_u8(self.to_px(codes, scale), bound_px=bound_px)
 
-    def form_dtype(self, form: FlowForm) -> np.dtype[Any]:
+    def form_dtype(self, form: FlowForm) -> np.dtype[np.number]:
         """Return the dtype of flow in a form."""
         if form == "codes":
             return self.dtype
         return np.dtype(np.float32 if form == "px" else np.uint8)
 
     def form_offset_px(self, form: FlowForm, *, bound_px: float) -> float:
-        """Return what to add to flow * scale to have px; `bound_px` is half the range of form `tsn`."""
+        """Return the offset of a form, px: flow * scale + offset; `bound_px` is half the range of `tsn`."""
         if form == "codes":
             return self.offset_px
         return -bound_px if form == "tsn" else 0.0
 
-    def put(
-        self, form: FlowForm, codes: NDArray[Any], scale: float, *, bound_px: float, out: NDArray[Any]
-    ) -> float:
+    def put(self, form: FlowForm, codes: Codes, scale: float, *, bound_px: float, out: NDArray[Any]) -> float:
         """Write one field's codes in a form into `out`; return its scale, px a unit.
 
         Parameters
@@ -196,15 +192,15 @@ class FlowCodec(abc.ABC):
 
 
 class ChunkCodec(FlowCodec):
-    """A codec whose codes lie in one HDF5 dataset, a deflated chunk a field, so that h5py reads them."""
+    """A codec whose codes are one HDF5 dataset, a deflated chunk a field, so that h5py reads them."""
 
     storage: ClassVar[ChunkStorage]
 
-    def pack(self, codes: NDArray[Any]) -> tuple[bytes, ...]:
+    def pack(self, codes: Codes) -> tuple[bytes, ...]:
         """Return the chunk of one field."""
         return (encode_chunk(codes, shuffled=self.storage.shuffled),)
 
-    def unpack(self, pieces: Sequence[bytes | memoryview], size: tuple[int, int]) -> NDArray[Any]:
+    def unpack(self, chunks: Sequence[bytes | memoryview], size: tuple[int, int]) -> Codes:
         """Return the codes of one chunk."""
         storage = self.storage
-        return decode_chunk(pieces[0], dtype=storage.dtype, shape=size, shuffled=storage.shuffled)
+        return decode_chunk(chunks[0], dtype=storage.dtype, shape=size, shuffled=storage.shuffled)

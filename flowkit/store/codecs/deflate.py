@@ -7,32 +7,32 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from typing import Any
+from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
+from flowkit.typing import Codes
 
 DEFLATE_LEVEL = 6
-# Deflate cannot shrink further than 1032 to 1: what claims more is not what it claims.
+# Deflate cannot shrink further than 1032 to 1: a larger ratio is a false claim.
 MAX_DEFLATE_RATIO = 1032
 
 
-def _load_deflate() -> Any:
-    """Return libdeflate's binding, or None: a machine without it still works, more slowly."""
+def _load_deflate() -> ModuleType | None:
+    """Return libdeflate's binding, or None: without it zlib serves, more slowly."""
     try:
         return importlib.import_module("deflate")
     except ImportError:
         return None
 
 
-_deflate: Any = _load_deflate()
+_deflate = _load_deflate()
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, *((_deflate.DeflateError,) if _deflate else ()))
 
 
 def has_libdeflate() -> bool:
-    """Return whether libdeflate inflates; zlib takes about twice as long."""
+    """Return True if libdeflate is installed; zlib takes about twice as long to inflate."""
     return _deflate is not None
 
 
@@ -42,11 +42,11 @@ def crc32(data: bytes | memoryview) -> int:
 
 
 def deflate_library() -> str:
-    """Return which library deflates: `deflate 0.9.0` (libdeflate) or `zlib 1.3`."""
+    """Return name and version of the deflate library: `deflate 0.9.0` (libdeflate) or `zlib 1.3`."""
     return f"deflate {_deflate.__version__}" if _deflate else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
 
 
-def encode_chunk(codes: NDArray[Any], *, shuffled: bool) -> bytes:
+def encode_chunk(codes: Codes, *, shuffled: bool) -> bytes:
     """Return an array as HDF5's filters store it: deflated, its bytes shuffled before if asked."""
     raw = shuffle(codes) if shuffled else codes.tobytes()
     return (
@@ -55,8 +55,8 @@ def encode_chunk(codes: NDArray[Any], *, shuffled: bool) -> bytes:
 
 
 def decode_chunk(
-    data: bytes | memoryview, *, dtype: np.dtype[Any], shape: tuple[int, int], shuffled: bool
-) -> NDArray[Any]:
+    data: bytes | memoryview, *, dtype: np.dtype[np.number], shape: tuple[int, int], shuffled: bool
+) -> Codes:
     """Return the codes of one stored chunk.
 
     Parameters
@@ -87,12 +87,12 @@ def decode_chunk(
     return codes.reshape(2, *shape)
 
 
-def shuffle(codes: NDArray[Any]) -> bytes:
+def shuffle(codes: Codes) -> bytes:
     """Return the bytes of `codes` as HDF5's shuffle filter orders them: all first bytes, then all second."""
     return codes.view(np.uint8).reshape(-1, codes.itemsize).T.tobytes()
 
 
-def unshuffle(raw: bytes | bytearray, dtype: np.dtype[Any]) -> NDArray[Any]:
+def unshuffle(raw: bytes | bytearray, dtype: np.dtype[np.number]) -> Codes:
     """Return the flat array whose shuffled bytes are `raw`."""
     planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
     values = np.empty(planes.shape[1], dtype)

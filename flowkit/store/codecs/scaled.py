@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flowkit.quantize import FieldScale, FixedStep, Quantizer, quantize_u8
 from flowkit.store.codecs.codec import ChunkCodec
 from flowkit.store.codecs.storage import ChunkStorage
+from flowkit.typing import Codes
 
 # The least integer of a type is never a code.
 FIELD_SCALE = FieldScale(dtype=np.dtype("i1"), unit_px=1 / 8, limit=127)
@@ -18,18 +19,16 @@ FIXED_STEP = FixedStep(dtype=np.dtype("<i2"), step_px=1 / 64, limit=32767)
 
 
 class ScaledCodec(ChunkCodec):
-    """Integer codes, of which there are few: what is made of each is looked up."""
+    """Integer codes, few enough for look-up tables."""
 
     rule: ClassVar[Quantizer]
 
     @property
     def quantizer(self) -> Quantizer:
-        """What makes the codes."""
+        """The rule of the codes."""
         return self.rule
 
-    def to_planes(
-        self, codes: NDArray[Any], scale: float, *, bound_px: float
-    ) -> tuple[NDArray[np.uint8], int]:
+    def to_planes(self, codes: Codes, scale: float, *, bound_px: float) -> tuple[NDArray[np.uint8], int]:
         """Requantise one field to uint8 over [-bound, bound], each code once, not once a pixel."""
         table, limit = _plane_table(codes.dtype.str, float(scale), float(bound_px))
         clipped = 0

@@ -1,9 +1,9 @@
-"""The two ways in which stored byte strings lie in HDF5, and in the index.
+"""The two ways to store byte strings in HDF5, and their arrays in the index.
 
 `ChunkStorage`  one deflated chunk a field: what plain h5py reads as one array of codes.
 `FlatStorage`   byte strings end to end, with offsets: JPEGs, of flow or of frames.
 
-Nothing here imports h5py: groups are given, and readers hand out what they hold as a `FieldSource`.
+Nothing here imports h5py: groups are arguments, and readers implement `FieldSource`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EncodedFlow:
 
     codec: str
     """Name of the codec that encoded it."""
-    pieces: tuple[bytes, ...]
+    chunks: tuple[bytes, ...]
     """The byte strings that are stored: one, or one for each of u and v."""
     crcs: tuple[int, ...]
     """CRC-32 of each."""
@@ -48,84 +48,84 @@ class EncodedFlow:
     """Components that the codec clipped."""
 
 
-class Pieces(Protocol):
-    """Stored byte strings of a flow field or of the frames, in order."""
+class Chunks(Protocol):
+    """Stored byte strings of a flow field or of the frames, in order: HDF5 chunks, or JPEGs."""
 
     crcs: NDArray[np.uint32]
 
     def __getitem__(self, index: int) -> bytes:
-        """Return one, held to its CRC."""
+        """Return one, its CRC checked."""
 
     def each(self, indices: Sequence[int]) -> Iterator[bytes | memoryview]:
-        """Yield several in the order asked, each held to its CRC."""
+        """Yield several in the order given, the CRC of each checked."""
 
 
 class FieldSource(Protocol):
-    """One flow field of a video, or its frames, as a reader finds it."""
+    """One flow field of a video, or its frames, as a reader has it."""
 
-    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
+    def dataset_chunks(self, dtype: np.dtype[np.number], shape: tuple[int, ...]) -> Chunks:
         """Return the chunks of a dataset of this type and shape, one chunk an entry."""
 
-    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
-        """Return `count` byte strings that lie end to end; each stands for `raw_bytes` raw ones."""
+    def flat_chunks(self, suffix: str, count: int, raw_bytes: int) -> Chunks:
+        """Return `count` byte strings stored end to end, each of `raw_bytes` bytes before encoding."""
 
     def scales(self, count: int) -> NDArray[np.float32]:
         """Return the scale of each of `count` fields."""
 
 
 class Opened(NamedTuple):
-    """What a storage finds of a flow field."""
+    """The chunks and scales of a flow field."""
 
-    pieces: Pieces
+    chunks: Chunks
     scales: NDArray[np.float32] | None
     """float32 (n,), px a code; None where none are stored."""
 
 
-class PieceWriter(Protocol):
-    """Takes the byte strings of a field, or of the frames, in order."""
+class ItemWriter(Protocol):
+    """Writes the byte strings of a field, or of the frames, item by item."""
 
     @property
     def count(self) -> int:
-        """How many items were added."""
+        """Number of items added so far."""
 
-    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
-        """Append the pieces of one item."""
+    def add(self, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        """Append the chunks of one item."""
 
     def finish(self) -> None:
-        """Write what belongs to all items."""
+        """Write the datasets that cover all items."""
 
     def close(self) -> None:
-        """Free what is held, finished or not."""
+        """Free spools, finished or not."""
 
 
 class Storage(abc.ABC):
-    """How the byte strings of an item (a flow field, a frame) lie in HDF5."""
+    """A way to store the byte strings of an item (a flow field, a frame) in HDF5."""
 
     __slots__ = ()
 
-    pieces_per_item: int
+    chunks_per_item: int
     deflated: bool
-    """Whether reading takes an inflater."""
+    """True if reading inflates."""
     fill: float | None
-    """A code that no field has: it marks a chunk that is not there. None where nothing can be missing."""
+    """A code that no field has: it marks a missing chunk. None where none can be missing."""
     index_arrays: tuple[str, ...]
     """Kinds of the arrays in the index; see `flowkit.store.addresses`."""
 
     @abc.abstractmethod
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Create the datasets of items of (height, width) in a video's group; `folder` is for spools."""
 
     @abc.abstractmethod
     def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
-        """Return the pieces of `count` items of (height, width)."""
+        """Return the chunks of `count` items of (height, width)."""
 
     @abc.abstractmethod
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
         """Return the arrays of `index_arrays` for the items in a video's group."""
 
     @abc.abstractmethod
     def count_stored(self, group: h5py.Group, name: str) -> int:
-        """Return how many items have bytes; fewer than there should be after a write that failed."""
+        """Return the number of items with stored bytes; too few after a write that failed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,16 +142,16 @@ class ChunkStorage(Storage):
         A code that no field has.
     """
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.number]
     shuffled: bool
     fill: float | None
-    pieces_per_item: int = dataclasses.field(default=1, init=False)
+    chunks_per_item: int = dataclasses.field(default=1, init=False)
     deflated: bool = dataclasses.field(default=True, init=False)
     index_arrays: tuple[str, ...] = dataclasses.field(
         default=("addr", "nbytes", "crc32", "scale"), init=False
     )
 
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Create the datasets; chunks go straight into the file."""
         shape = (2, *size)
         dataset = group.create_dataset(
@@ -169,20 +169,20 @@ class ChunkStorage(Storage):
 
     def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the chunks and the scales of a field."""
-        return Opened(source.chunks(self.dtype, (count, 2, *size)), source.scales(count))
+        return Opened(source.dataset_chunks(self.dtype, (count, 2, *size)), source.scales(count))
 
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
         """Return address, size, checksum and scale of each chunk."""
         dataset = group[name]
-        lying = np.zeros((len(dataset), 2), np.int64)
+        found = np.zeros((len(dataset), 2), np.int64)
 
         def note(chunk: Any) -> None:
-            lying[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
+            found[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
 
         dataset.id.chunk_iter(note)
         return {
-            "addr": lying[:, 0],
-            "nbytes": lying[:, 1],
+            "addr": found[:, 0],
+            "nbytes": found[:, 1],
             "crc32": group[f"{name}_crc32"][()],
             "scale": group[f"{name}_scale"][()],
         }
@@ -200,29 +200,29 @@ class FlatStorage(Storage):
     ----------
     suffix
         Of the name of the dataset with the bytes.
-    pieces_per_item
+    chunks_per_item
         How many strings make one item.
     bytes_a_pixel
-        Of what one string stands for, before it was encoded.
+        Of the image that one string encodes.
     """
 
     suffix: str
-    pieces_per_item: int
+    chunks_per_item: int
     bytes_a_pixel: int
     deflated: bool = dataclasses.field(default=False, init=False)
     fill: float | None = dataclasses.field(default=None, init=False)
     index_arrays: tuple[str, ...] = dataclasses.field(default=("addr", "nbytes", "crc32"), init=False)
 
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> PieceWriter:
+    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Open a spool in `folder`; the datasets are written at the end."""
         return _FlatWriter(group, name, self, folder)
 
     def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the byte strings."""
         raw_bytes = self.bytes_a_pixel * size[0] * size[1]
-        return Opened(source.flat(self.suffix, self.pieces_per_item * count, raw_bytes), None)
+        return Opened(source.flat_chunks(self.suffix, self.chunks_per_item * count, raw_bytes), None)
 
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
         """Return address, size and checksum of each byte string."""
         offsets = group[f"{name}_offset"][()]
         start = group[f"{name}{self.suffix}"].id.get_offset() or 0
@@ -233,15 +233,17 @@ class FlatStorage(Storage):
         }
 
     def count_stored(self, group: h5py.Group, name: str) -> int:
-        """Return the number of whole items that the offsets tell apart."""
-        return (len(group[f"{name}_offset"]) - 1) // self.pieces_per_item
+        """Return the number of whole items that the offsets delimit."""
+        return (len(group[f"{name}_offset"]) - 1) // self.chunks_per_item
 
 
-FRAMES = FlatStorage(suffix="", pieces_per_item=1, bytes_a_pixel=3)
-"""Of a video's RGB frames, one JPEG each."""
+FRAMES = FlatStorage(suffix="", chunks_per_item=1, bytes_a_pixel=3)
+"""Storage of a video's RGB frames, one JPEG each."""
 
 
-def write_checked(group: h5py.Group, name: str, values: NDArray[Any], fill: float | None = None) -> None:
+def write_checked(
+    group: h5py.Group, name: str, values: NDArray[np.number], fill: float | None = None
+) -> None:
     """Write a 1-D dataset with a checksum of its own (fletcher32)."""
     if values.size == 0:
         group.create_dataset(name, data=values)
@@ -262,8 +264,8 @@ class _ChunkWriter:
     def count(self) -> int:
         return len(self._crcs)
 
-    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
-        (chunk,), (crc32,), index = pieces, crcs, self.count
+    def add(self, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        (chunk,), (crc32,), index = chunks, crcs, self.count
         self._dataset.resize(index + 1, axis=0)
         self._dataset.id.write_direct_chunk((index, 0, 0, 0), chunk)
         self._scales.append(scale)
@@ -290,12 +292,12 @@ class _FlatWriter:
 
     @property
     def count(self) -> int:
-        return len(self._crcs) // self._storage.pieces_per_item
+        return len(self._crcs) // self._storage.chunks_per_item
 
-    def add(self, pieces: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
-        for piece, crc32 in zip(pieces, crcs, strict=True):
-            self._file.write(piece)
-            self._offsets.append(self._offsets[-1] + len(piece))
+    def add(self, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
+        for chunk, crc32 in zip(chunks, crcs, strict=True):
+            self._file.write(chunk)
+            self._offsets.append(self._offsets[-1] + len(chunk))
             self._crcs.append(crc32)
 
     def finish(self) -> None:
@@ -315,6 +317,6 @@ class _FlatWriter:
         self._file.close()
 
 
-def piece_crcs(pieces: Sequence[bytes]) -> tuple[int, ...]:
-    """Return the CRC-32 of each piece."""
-    return tuple(map(zlib.crc32, pieces))
+def chunk_crcs(chunks: Sequence[bytes]) -> tuple[int, ...]:
+    """Return the CRC-32 of each chunk."""
+    return tuple(map(zlib.crc32, chunks))

@@ -1,4 +1,4 @@
-"""One video of an open store: frames and flow by their indices."""
+"""One video of an open store: frames and flow by index."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 import operator
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from flowkit.errors import ClipRangeError
 from flowkit.store import checked_hdf5
 from flowkit.store.read.video import StoredVideo
-from flowkit.store.record import Attributes, VideoRecord
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
+from flowkit.typing import Codes, Flow
+
+Indices: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
+"""Indices of frames or flow fields, each counted from 0, in any order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRequest:
-    """What to read of one clip."""
+    """One request of `Store.read_many`: frames and flow fields of a clip, by index."""
 
     video_id: str
     frames: Sequence[int] = ()
@@ -33,19 +38,19 @@ class ClipRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipData:
-    """What was read of one clip, in the order asked."""
+    """Frames and flow of one `ClipRequest`, in the order asked."""
 
     video_id: str
     frames: NDArray[np.uint8] | None
     """uint8 (n, H, W, 3), RGB; None where no frames were asked for."""
-    codes: NDArray[Any]
-    """Flow as it is stored, (m, 2, H, W); see `Clip.flow_codes`."""
+    codes: Codes
+    """Flow as it is stored, (m, 2, H, W); see `Clip.codes`."""
     scales: NDArray[np.float32]
     """float32 (m,), px a code."""
 
 
 class ClipSource(Protocol):
-    """What a clip needs of its store."""
+    """The part of a store that a clip needs."""
 
     path: Path
     options: StoreOptions
@@ -65,7 +70,7 @@ class Clip:
     def __repr__(self) -> str:
         return f"<flowkit clip {self.id!r} of {str(self._store.path)!r}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Clip], tuple[ClipSource, str]]:
         return Clip, (self._store, self.id)
 
     @property
@@ -76,13 +81,8 @@ class Clip:
 
     @property
     def record(self) -> VideoRecord:
-        """Everything that the store says of the video."""
+        """The video's record: id, label, source, counts, solver."""
         return self._video.record
-
-    @property
-    def attrs(self) -> Attributes:
-        """The attributes of the video as they are stored."""
-        return self.record.to_attrs()
 
     @property
     def label(self) -> str:
@@ -91,12 +91,12 @@ class Clip:
 
     @property
     def n_frames(self) -> int:
-        """How many frames the video has."""
+        """Number of frames."""
         return self._video.extent.n_frames
 
     @property
     def n_flow(self) -> int:
-        """How many flow fields it has: field k leads from frame k to frame k + step."""
+        """Number of flow fields: field k leads from frame k to frame k + step."""
         return self._video.extent.n_flow
 
     @property
@@ -120,7 +120,7 @@ class Clip:
         with self._contained():
             return self._video.pts
 
-    def flow(self, start: int = 0, stop: int | None = None, field: str = "flow") -> NDArray[np.float32]:
+    def flow(self, start: int = 0, stop: int | None = None, *, field: str = "flow") -> Flow:
         """Return flow fields start to stop - 1.
 
         Parameters
@@ -138,17 +138,17 @@ class Clip:
         Raises
         ------
         ClipRangeError
-            The range or the field lies outside the clip.
+            The range or the field is outside the clip.
         StoreCorruptError
             A stored field fails its CRC.
         """
-        codes, scales = self.flow_codes(start, stop, field)
+        codes, scales = self.codes(start, stop, field=field)
         return self._store.options.codec.to_px(codes, scales[:, None, None, None])
 
-    def flow_codes(
-        self, start: int = 0, stop: int | None = None, field: str = "flow"
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return flow fields as they are stored; parameters as `flow`'s.
+    def codes(
+        self, start: int = 0, stop: int | None = None, *, field: str = "flow"
+    ) -> tuple[Codes, NDArray[np.float32]]:
+        """Return flow fields as they are stored; parameters and errors as `flow`'s.
 
         Returns
         -------
@@ -162,83 +162,92 @@ class Clip:
             stop = n_flow if stop is None else stop
             if not 0 <= start <= stop <= n_flow:
                 raise ClipRangeError(
-                    f"flow fields [{start}, {stop}) lie outside {self.id!r}: "
+                    f"flow fields [{start}, {stop}) are outside {self.id!r}: "
                     f"expected 0 <= start <= stop <= {n_flow}"
                 )
             return self._codes(range(start, stop), field)
 
-    def flow_codes_at(
-        self, indices: Sequence[int] | NDArray[np.integer[Any]], field: str = "flow"
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return flow fields by their indices, each in [0, n_flow), as `flow_codes` does.
-
-        Raises
-        ------
-        ClipRangeError
-            An index or the field lies outside the clip.
-        StoreCorruptError
-            A stored field fails its CRC.
-        """
-        wanted = [operator.index(k) for k in indices]
-        with self._contained():
-            self._check_inside("flow fields", wanted, self._video.extent.n_flow)
-            return self._codes(wanted, field)
-
-    def _codes(self, indices: Sequence[int], field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        codes = self._video.codes(field, indices)
-        return codes, self._video.field(field).scales[np.asarray(indices, np.intp)]
-
-    def frames(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    def frames(self, indices: Indices | None = None) -> NDArray[np.uint8]:
         """Return frames by their indices, in the order given.
 
         Parameters
         ----------
         indices
-            Each in [0, n_frames).
+            Each in [0, n_frames); all frames without it.
 
         Returns
         -------
-        uint8 array (len(indices), H, W, 3), RGB
+        uint8 array (n, H, W, 3), RGB
 
         Raises
         ------
         ClipRangeError
-            An index lies outside the clip, or the store keeps no frames.
+            An index is outside the clip, or the store keeps no frames.
         StoreCorruptError
             A stored frame fails its CRC.
         """
-        wanted = [operator.index(k) for k in indices]
         with self._contained():
-            self._check_inside("frames", wanted, self._video.extent.n_frames)
-            return self._video.pictures(wanted)
+            return self._video.images(self._inside("frames", indices, self._video.extent.n_frames))
 
-    def each_frame(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield frames one by one, uint8 (H, W, 3), to be put where they are wanted; as `frames`."""
-        with self._contained():
-            video = self._video
-            self._check_inside("frames", indices, video.extent.n_frames)
-            yield from video.each_frame(indices)
+    def iter_flow(self, indices: Indices | None = None, *, field: str = "flow") -> Iterator[Flow]:
+        """Yield flow fields one by one, float32 (2, H, W), px per step: those of `indices`, or all.
 
-    def each_flow(self, indices: Sequence[int], field: str = "flow") -> Iterator[tuple[NDArray[Any], float]]:
-        """Yield flow fields one by one, codes (2, H, W) and scale; as `flow_codes_at`."""
+        Raises
+        ------
+        ClipRangeError, StoreCorruptError
+            As `flow`.
+        """
+        codec = self._store.options.codec
+        for codes, scale in self.iter_codes(indices, field=field):
+            yield codec.to_px(codes, scale)
+
+    def iter_codes(
+        self, indices: Indices | None = None, *, field: str = "flow"
+    ) -> Iterator[tuple[Codes, float]]:
+        """Yield flow fields as they are stored, one by one: codes (2, H, W) and scale, px a code.
+
+        Raises
+        ------
+        ClipRangeError, StoreCorruptError
+            As `flow`.
+        """
         with self._contained():
-            self._check_inside("flow fields", indices, self._video.extent.n_flow)
+            wanted = self._inside("flow fields", indices, self._video.extent.n_flow)
             stored = self._video.field(field)
-            for k, codes in zip(indices, stored.each(indices), strict=True):
+            for k, codes in zip(wanted, stored.each(wanted), strict=True):
                 yield codes, float(stored.scales[k])
 
-    def read(self, request: ClipRequest) -> ClipData:
-        """Return what is asked of this clip; see `Store.read_many`."""
-        codes, scales = self.flow_codes_at(request.flow, request.field)
+    def iter_frames(self, indices: Indices | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Yield frames one by one, uint8 RGB (H, W, 3); parameters and errors as `frames`'.
+
+        For a caller with an array of its own: each is copied once, to its destination.
+        """
+        with self._contained():
+            video = self._video
+            yield from video.each_frame(self._inside("frames", indices, video.extent.n_frames))
+
+    def _read(self, request: ClipRequest) -> ClipData:
+        """Read one request of `Store.read_many`."""
+        with self._contained():
+            wanted = self._inside("flow fields", request.flow, self._video.extent.n_flow)
+            codes, scales = self._codes(wanted, request.field)
         frames = self.frames(request.frames) if request.frames else None
         return ClipData(video_id=self.id, frames=frames, codes=codes, scales=scales)
 
-    def _check_inside(self, what: str, indices: Sequence[int], count: int) -> None:
-        outside = [k for k in indices if not 0 <= k < count]
-        if outside:
-            raise ClipRangeError(
-                f"{what} {outside[:5]} lie outside {self.id!r}: expected 0 <= index < {count}"
-            )
+    def _codes(self, indices: Sequence[int], field: str) -> tuple[Codes, NDArray[np.float32]]:
+        codes = self._video.codes(field, indices)
+        return codes, self._video.field(field).scales[np.asarray(indices, np.intp)]
 
-    def _contained(self) -> Any:
+    def _inside(self, noun: str, indices: Indices | None, count: int) -> Sequence[int]:
+        """Return indices as a sequence of int, all of [0, count) for None; raise for one outside it."""
+        if indices is None:
+            return range(count)
+        wanted = [operator.index(k) for k in indices]
+        if outside := [k for k in wanted if not 0 <= k < count]:
+            raise ClipRangeError(
+                f"{noun} {outside[:5]} are outside {self.id!r}: expected 0 <= index < {count}"
+            )
+        return wanted
+
+    def _contained(self) -> AbstractContextManager[None]:
         return checked_hdf5.contained(f"{self.id!r} of {self._store.path}")

@@ -2,8 +2,8 @@
 
 Threads then read at once, and a descriptor may be used on both sides of a fork, since each read
 names its position. The addresses come from the file's index (`flowkit.store.addresses`) and are no
-more trusted than anything else in a file: they are held to the file's size, and sizes to what an image
-can take.
+more trusted than anything else in a file: they are checked against the file's size, and sizes against
+the largest that an image can take.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store import checked_hdf5
 from flowkit.store.addresses import DTYPES, FRAME, ROWS_CRC, address_names, row_crc, storage_of
 from flowkit.store.codecs.deflate import has_libdeflate
-from flowkit.store.codecs.storage import FieldSource, Pieces
+from flowkit.store.codecs.storage import Chunks, FieldSource
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
 
 _HEADROOM_BYTES = 1 << 16
 _RUN_BYTES = 1 << 20
-"""Of neighbours read at once; a clip's pieces pass through memory in stretches of this."""
+"""Largest read of adjacent chunks; a clip passes through memory in reads of this size."""
 
 
 class CannotRead(Exception):
-    """A file cannot be read by address; the text says why. It is no error: HDF5 reads it."""
+    """A file cannot be read by address; the text gives the reason. It is no error: HDF5 reads it."""
 
 
 class DirectFile:
@@ -50,16 +50,16 @@ class DirectFile:
     Raises
     ------
     CannotRead
-        It lies in no plain file, was repacked, lacks addresses, or libdeflate is absent.
+        It is no plain file, was repacked, lacks addresses, or libdeflate is absent.
     """
 
-    def __init__(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+    def __init__(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
         if file.driver != "sec2":
             raise CannotRead(f"it is read through HDF5's driver {file.driver!r}")
         if options.codec.storage.deflated and not has_libdeflate():
             raise CannotRead("the package `deflate` (libdeflate) is not installed")
         self.name = os.fspath(file.filename)
-        # The very file that HDF5 has open, even if another takes its name meanwhile.
+        # The file that HDF5 has open, even if another has its name by now.
         self._descriptor = os.dup(file.id.get_vfd_handle())
         self._finalizer = weakref.finalize(self, os.close, self._descriptor)
         try:
@@ -69,7 +69,7 @@ class DirectFile:
             self.close()
             raise
 
-    def _locate(self, file: h5py.File, table: NDArray[Any], options: StoreOptions) -> None:
+    def _locate(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
         stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
@@ -78,7 +78,7 @@ class DirectFile:
         self._starts = {"n_frames": _starts(table["n_frames"]), "n_flow": _starts(table["n_flow"])}
         self._offsets = {ROWS_CRC: _offset(file, ROWS_CRC, "<u4", len(table))}
         for name, kinds in self._names.items():
-            count = int(self._starts[_count_name(name)][-1]) * storage_of(name, options).pieces_per_item
+            count = int(self._starts[_count_name(name)][-1]) * storage_of(name, options).chunks_per_item
             for kind in kinds:
                 self._offsets[f"{name}_{kind}"] = _offset(file, f"{name}_{kind}", DTYPES[kind], count)
 
@@ -87,11 +87,11 @@ class DirectFile:
         self._finalizer()
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Return stored bytes; a stretch that leaves the file raises StoreCorruptError."""
+        """Return stored bytes; a range outside the file raises StoreCorruptError."""
         if not self._finalizer.alive:  # the number of a closed descriptor may be another file's now
             raise StoreError(f"{self.name} is closed; open the store again to read from it")
         if not 0 <= offset <= self._size - nbytes:
-            raise StoreCorruptError(f"{nbytes} bytes at {offset} lie outside {self.name}")
+            raise StoreCorruptError(f"{nbytes} bytes at {offset} are outside {self.name}")
         data = os.pread(self._descriptor, nbytes, offset)
         while len(data) < nbytes:  # Linux reads 2 GiB at most, network file systems less
             more = os.pread(self._descriptor, nbytes - len(data), offset + len(data))
@@ -100,39 +100,39 @@ class DirectFile:
             data += more
         return data
 
-    def stretches(self, video_id: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
-        """Return one video's stretch of each array of the index.
+    def index_slices(self, video_id: str, options: StoreOptions) -> dict[str, NDArray[Any]]:
+        """Return one video's slice of each array of the index.
 
         Raises
         ------
         StoreCorruptError
-            The index does not hold its own checksum, or addresses leave the file.
+            The index fails its own checksum, or addresses are outside the file.
         """
         row = self._rows[video_id.encode()]
         found: dict[str, NDArray[Any]] = {}
         for name, kinds in self._names.items():
-            starts, each = self._starts[_count_name(name)], storage_of(name, options).pieces_per_item
+            starts, each = self._starts[_count_name(name)], storage_of(name, options).chunks_per_item
             first, stop = int(starts[row]) * each, int(starts[row + 1]) * each
             for kind in kinds:
-                found[f"{name}_{kind}"] = self._stretch(f"{name}_{kind}", DTYPES[kind], first, stop)
-        crc32 = int(self._stretch(ROWS_CRC, "<u4", row, row + 1)[0])
+                found[f"{name}_{kind}"] = self._slice(f"{name}_{kind}", DTYPES[kind], first, stop)
+        crc32 = int(self._slice(ROWS_CRC, "<u4", row, row + 1)[0])
         if row_crc(video_id, found.values()) != crc32:
             raise StoreCorruptError(f"the addresses of {video_id!r} in {self.name} fail their CRC")
         return found
 
-    def _stretch(self, name: str, dtype: str, first: int, stop: int) -> NDArray[Any]:
+    def _slice(self, name: str, dtype: str, first: int, stop: int) -> NDArray[Any]:
         kind = np.dtype(dtype)
         raw = self.read(self._offsets[name] + first * kind.itemsize, (stop - first) * kind.itemsize)
         return np.frombuffer(raw, kind)
 
 
-class DirectPieces:
+class DirectChunks:
     """Byte strings of a file by their addresses.
 
     Parameters
     ----------
     limit
-        More bytes than this can no piece have.
+        Largest size of a chunk, bytes.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class DirectPieces:
         return bytes(next(self.each([index])))
 
     def each(self, indices: Sequence[int]) -> Iterator[memoryview]:
-        """Yield several; neighbours come in one read: fewer calls, and fewer turns of threads at the GIL."""
+        """Yield several; adjacent ones in one read: fewer calls, and fewer switches of threads at the GIL."""
         chosen = np.asarray(indices, np.intp)
         addresses, sizes = self._addresses[chosen].tolist(), self._sizes[chosen].tolist()
         for first, stop in _runs(addresses, sizes):
@@ -159,15 +159,15 @@ class DirectPieces:
             run = memoryview(self._file.read(start, sum(sizes[first:stop])))
             for position in range(first, stop):
                 begin = addresses[position] - start
-                piece = run[begin : begin + sizes[position]]
+                chunk = run[begin : begin + sizes[position]]
                 if self._check:
-                    check_crc(piece, self.crcs[indices[position]], indices[position], self._where)
-                yield piece
+                    check_crc(chunk, self.crcs[indices[position]], indices[position], self._where)
+                yield chunk
 
     def _check_size(self, index: int, nbytes: int) -> None:
         if nbytes > self._limit:
             raise StoreCorruptError(
-                f"piece {index} of {self._where} has {nbytes} bytes, more than {self._limit}"
+                f"chunk {index} of {self._where} has {nbytes} bytes, more than {self._limit}"
             )
 
 
@@ -177,19 +177,19 @@ class _DirectSource:
     def __init__(self, file: DirectFile, where: str, arrays: dict[str, NDArray[Any]], *, check: bool) -> None:
         self._file, self._where, self._arrays, self._check = file, where, arrays, check
 
-    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
-        return self._pieces(raw_bytes=dtype.itemsize * math.prod(shape[1:]))
+    def dataset_chunks(self, dtype: np.dtype[np.number], shape: tuple[int, ...]) -> Chunks:
+        return self._chunks(raw_bytes=dtype.itemsize * math.prod(shape[1:]))
 
-    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
-        return self._pieces(raw_bytes=raw_bytes)
+    def flat_chunks(self, suffix: str, count: int, raw_bytes: int) -> Chunks:
+        return self._chunks(raw_bytes=raw_bytes)
 
     def scales(self, count: int) -> NDArray[np.float32]:
         return self._arrays["scale"]
 
-    def _pieces(self, *, raw_bytes: int) -> Pieces:
+    def _chunks(self, *, raw_bytes: int) -> Chunks:
         # Incompressible pixels grow a little, be it as deflate or as JPEG; twice is never reached.
         limit = 2 * raw_bytes + _HEADROOM_BYTES
-        return DirectPieces(self._file, self._where, self._arrays, limit=limit, check=self._check)
+        return DirectChunks(self._file, self._where, self._arrays, limit=limit, check=self._check)
 
 
 class DirectVideo(StoredVideo):
@@ -198,11 +198,11 @@ class DirectVideo(StoredVideo):
     Parameters
     ----------
     read_record
-        Gives the record from the index, which few readers ask for.
+        Returns the record from the index, which few readers need.
     through_hdf5
-        Opens the video through HDF5, for what has no address: its times.
+        Opens the video through HDF5, for its times, which have no address.
     check
-        Whether each piece is held to its CRC.
+        Check the CRC of each chunk.
     """
 
     def __init__(
@@ -220,11 +220,11 @@ class DirectVideo(StoredVideo):
         self._read_record = read_record
         self._through_hdf5 = through_hdf5
         self._check = check
-        self._ranges = file.stretches(extent.video_id, options)
+        self._ranges = file.index_slices(extent.video_id, options)
 
     @functools.cached_property
     def record(self) -> VideoRecord:
-        """What the index says of the video."""
+        """The record, from the index."""
         return self._read_record()
 
     @functools.cached_property
@@ -243,7 +243,7 @@ class DirectVideo(StoredVideo):
 
 
 def _runs(addresses: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, stop) of the pieces that lie end to end, up to `_RUN_BYTES` or one piece."""
+    """Yield (first, stop) of the chunks stored end to end, up to `_RUN_BYTES` or one chunk."""
     first = 0
     for position in range(1, len(addresses) + 1):
         if position < len(addresses):
@@ -259,14 +259,14 @@ def _count_name(name: str) -> str:
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each row's entries start, int64 (rows + 1,), by exact sums."""
+    """Return the first entry of each row, int64 (rows + 1,), by exact sums."""
     if len(counts) and (counts.min() < 0 or counts.max() >= 1 << 31):
         raise StoreFormatError(f"the index has counts from {counts.min()} to {counts.max()}")
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
 def _offset(file: h5py.File, name: str, dtype: str, count: int) -> int:
-    """Return where an array of the index starts."""
+    """Return the byte offset of an array of the index."""
     if name not in file[INDEX]:
         raise CannotRead(f"its index has no {name}")
     node = checked_hdf5.dataset(file, f"{INDEX}/{name}", dtype=dtype, shape=(count,))

@@ -1,6 +1,6 @@
-"""What reading a store holds in this process: its open files, and memory that is used again.
+"""Resources of reading in one process: open files, and memory that is reused.
 
-Handles of HDF5 are opened anew after a fork; descriptors of `direct` are good on both sides.
+HDF5 handles are opened anew after a fork; descriptors of `direct_video` stay valid on both sides.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
@@ -35,12 +36,12 @@ _all_handles: weakref.WeakSet[Handles] = weakref.WeakSet()
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """How a store is read."""
+    """The access method of a store, and the reason for the slower one."""
 
     method: Literal["pread", "h5py"]
     """`pread`: by address and libdeflate; `h5py`: through HDF5, slower and under its lock."""
     reason: str = ""
-    """Why it is read through HDF5."""
+    """Reason for reading through HDF5; empty for `pread`."""
 
     def __str__(self) -> str:
         return f"{self.method} ({self.reason})" if self.reason else self.method
@@ -67,7 +68,7 @@ class Handles:
         _all_handles.add(self)
 
     def renew(self) -> None:
-        """Let a forked process open its own HDF5 handles: the parent's share their state with it."""
+        """Let a forked process open its own HDF5 handles: the parent's have common state with it."""
         # Another thread may have held the lock when this process was forked.
         self._lock = threading.RLock()
         self._inherited.append(self._hdf5)  # closing them here could wait for HDF5's own lock
@@ -75,7 +76,7 @@ class Handles:
         self._forked = True
 
     def hdf5(self, shard: Path | None = None) -> h5py.File:
-        """Return a shard, or with None the store's own file, as HDF5 has it open."""
+        """Return the open HDF5 file of a shard, or with None of the store itself."""
         with self._lock:
             self._check_open()
             if self._forked and not isinstance(self.source, Path):
@@ -86,9 +87,9 @@ class Handles:
             return self._hdf5[shard]
 
     def direct(
-        self, shard: Path | None, table: Callable[[h5py.File], NDArray[Any]], options: StoreOptions
+        self, shard: Path | None, table: Callable[[h5py.File], NDArray[np.void]], options: StoreOptions
     ) -> DirectFile | CannotRead:
-        """Return a file to read by address, or why it cannot be; `table` gives its `/index/videos`."""
+        """Return a file to read by address, or the reason why not; `table` reads its `/index/videos`."""
         found = self._direct.get(shard)
         if found is not None and not self._closed:
             return found
@@ -98,8 +99,8 @@ class Handles:
                 try:
                     self._direct[shard] = DirectFile(file, table(file), options)
                 except CannotRead as reason:
-                    # Without its frames, which hold h5py's objects and this in a circle: collecting
-                    # one on fsspec's thread, while HDF5's lock waits for that thread, never ends.
+                    # Without its stack frames, which form a reference cycle with h5py's objects: collecting
+                    # one on fsspec's thread, while HDF5's lock waits for that thread, deadlocks.
                     self._direct[shard] = reason.with_traceback(None)
             return self._direct[shard]
 
@@ -143,7 +144,7 @@ def keep_freed_memory() -> bool:
 
 
 def _copied(source: BinaryIO, name: str) -> BinaryIO:
-    """Return a file object of this process's own: with the parent's it would share its position."""
+    """Copy a file object for this process: the parent's has the same position in both."""
     try:
         copy: BinaryIO = pickle.loads(pickle.dumps(source))
     except (TypeError, AttributeError, pickle.PicklingError) as error:

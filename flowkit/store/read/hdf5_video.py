@@ -1,13 +1,12 @@
-"""One video read through HDF5: how files are verified and repacked, and how anything else is read.
+"""One video read through HDF5: to verify and repack, and where reading by address is impossible.
 
-It needs no address to be right and works on any file that HDF5 can open.
+It depends on no address and works on any file that HDF5 can open.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import h5py
 import numpy as np
@@ -15,23 +14,23 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
 from flowkit.store import checked_hdf5
-from flowkit.store.codecs.storage import FieldSource, Pieces
+from flowkit.store.codecs.storage import Chunks, FieldSource
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
 
 
-class _FlatPieces:
-    """Byte strings that lie end to end in one dataset: frames, or flow as JPEG.
+class _FlatChunks:
+    """Byte strings stored end to end in one dataset: frames, or flow as JPEG.
 
     Parameters
     ----------
     name
         Dataset of the bytes; offsets and checksums are `<prefix>_offset` and `<prefix>_crc32`.
     count
-        How many pieces there must be.
+        Number of chunks.
     check
-        Whether each is held to its CRC.
+        Check the CRC of each.
     """
 
     def __init__(self, group: h5py.Group, name: str, *, prefix: str, count: int, check: bool) -> None:
@@ -56,7 +55,7 @@ class _FlatPieces:
         return map(self.__getitem__, indices)
 
 
-class _ChunkPieces:
+class _DatasetChunks:
     """The deflated chunks of a flow field."""
 
     def __init__(
@@ -73,7 +72,7 @@ class _ChunkPieces:
     def __getitem__(self, index: int) -> bytes:
         offset = (index, 0, 0, 0)
         found = self._data.id.get_chunk_info_by_coord(offset)
-        # Held to the file before h5py allocates what the chunk's index claims.
+        # Checked against the file before h5py allocates the size that the chunk's index claims.
         if found.byte_offset is None or found.byte_offset + found.size > self._file_bytes:
             raise StoreCorruptError(f"chunk {index} of {self._where} is missing or ends beyond the file")
         mask, data = self._data.id.read_direct_chunk(offset)
@@ -94,12 +93,12 @@ class _Hdf5Source:
     def __init__(self, group: h5py.Group, name: str, *, check: bool) -> None:
         self._group, self._name, self._check = group, name, check
 
-    def chunks(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Pieces:
-        return _ChunkPieces(self._group, self._name, shape=shape, dtype=dtype.str, check=self._check)
+    def dataset_chunks(self, dtype: np.dtype[np.number], shape: tuple[int, ...]) -> Chunks:
+        return _DatasetChunks(self._group, self._name, shape=shape, dtype=dtype.str, check=self._check)
 
-    def flat(self, suffix: str, count: int, raw_bytes: int) -> Pieces:
+    def flat_chunks(self, suffix: str, count: int, raw_bytes: int) -> Chunks:
         name = self._name
-        return _FlatPieces(self._group, f"{name}{suffix}", prefix=name, count=count, check=self._check)
+        return _FlatChunks(self._group, f"{name}{suffix}", prefix=name, count=count, check=self._check)
 
     def scales(self, count: int) -> NDArray[np.float32]:
         return checked_hdf5.read_array(self._group, f"{self._name}_scale", dtype="<f4", shape=(count,))
@@ -111,7 +110,7 @@ class Hdf5Video(StoredVideo):
     Parameters
     ----------
     check
-        Whether each piece is held to its CRC.
+        Check the CRC of each chunk.
     """
 
     def __init__(
@@ -128,12 +127,12 @@ class Hdf5Video(StoredVideo):
         self._record = record
         self.group = checked_hdf5.group(file, f"{VIDEOS}/{record.video_id}")
         self._check = check
-        # Counts go into ranges and sizes; they are held to bytes that are there before anything.
+        # Counts become ranges and sizes: first of all they are checked against stored bytes.
         self._pts = checked_hdf5.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
 
     @property
     def record(self) -> VideoRecord:
-        """What the index or the group's attributes say of the video."""
+        """The record, from the index or the group's attributes."""
         return self._record
 
     @functools.cached_property
@@ -143,7 +142,7 @@ class Hdf5Video(StoredVideo):
         return times
 
     def count_stored(self, name: str) -> int:
-        """Return how many pairs of a flow field have bytes; fewer after a write that failed."""
+        """Return the number of pairs of a flow field with stored bytes; too few after a write that failed."""
         return self.options.codec.storage.count_stored(self.group, name)
 
     def _frame_source(self) -> FieldSource:

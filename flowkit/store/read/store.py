@@ -1,9 +1,9 @@
 """Read a store: a mapping of ids to clips.
 
-Pieces are read by address (`direct_video`) where the index has addresses that hold, else through HDF5;
-`Store.access` tells which. Files open on first use in each process and a store pickles by its path,
-so that it can go to the workers of a data loader. HDF5's file locking is off: stores lie on
-read-only and network file systems.
+Chunks are read by address (`direct_video`) where the index has addresses that hold, else through HDF5;
+`Store.access` names the method. Files open on first use in each process and a store pickles by its
+path, so that it can go to the workers of a data loader. HDF5's file locking is off: a store may be on
+a read-only or a network file system.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import functools
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, get_args
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import (
@@ -46,13 +47,13 @@ from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, Store
 from flowkit.validate import check_choice
 
 _MATCHED_IDS = 5000
-_OUT_EACH = 3
-"""Clips asked for at once, for each reading thread. Where threads fill all cores, the caller may get the
-processor a scheduler's slice after its clip is done, and asks for the next only then: enough must wait
+_IN_FLIGHT = 3
+"""Clips in flight for each reading thread. Where threads fill all cores, the caller may get the processor
+a scheduler's slice after its clip is done, and submits the next only then: enough must be queued
 meanwhile. By a simulation with the times of real clips and a caller 1.5 ms late, two threads gain 1.69
-over one with three clips out, 1.98 with four and 1.99 with six; 3 ms late, 1.23, 1.62 and 1.99."""
+over one with three clips in flight, 1.98 with four and 1.99 with six; 3 ms late, 1.23, 1.62 and 1.99."""
 _REMEMBERED_FRAMES = 1 << 19
-"""Of the videos that are kept open; each takes some 40 bytes."""
+"""Frames of the videos that are kept open; each takes some 40 bytes."""
 _EXTENT = ("n_frames", "n_flow", "height", "width")
 _INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
 _ROOT_ATTRS = {"format_version": str, "flowkit_version": str, "uuid": str, "created": str}
@@ -67,9 +68,9 @@ def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: Acces
         The store's file, or a binary file object that can seek, such as fsspec opens: it is read
         through HDF5.
     check
-        Whether each piece that is read is held to its CRC.
+        Check the CRC of each chunk that is read.
     access
-        `auto` reads by address where it can (`Store.access` tells), `h5py` always through HDF5.
+        `auto` reads by address where it can (see `Store.access`), `h5py` always through HDF5.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: Acces
     StoreNotFoundError
         There is no such file.
     StoreFormatError
-        It is no store, of a newer format, or holds what no flowkit writes.
+        It is no store, of a newer format, or has content that no flowkit writes.
     StoreCorruptError
         It is damaged.
 
@@ -100,9 +101,9 @@ class Store(Mapping[str, Clip]):
     labels : tuple of str
         Class names in order.
     failures : tuple of Failure
-        What did not make it, and why.
+        Sources that are not in the store, and why.
     missing_shards : tuple of str
-        Shards that are not there; their videos are left out of the mapping.
+        Missing shards; their videos are left out of the mapping.
 
     Notes
     -----
@@ -155,7 +156,7 @@ class Store(Mapping[str, Clip]):
         self._rows = self._checked_rows(absent)
 
     def _checked_rows(self, absent: set[int]) -> dict[str, int]:
-        """Return the row of each id whose shard is there."""
+        """Return the row of each id whose shard exists."""
         try:
             ids = [check_video_id(raw.decode()) for raw in self._table["id"]]
         except ValueError as error:
@@ -171,6 +172,9 @@ class Store(Mapping[str, Clip]):
         if video_id not in self._rows:
             raise self._not_found(video_id)
         return Clip(self, video_id)
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._rows
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -189,7 +193,7 @@ class Store(Mapping[str, Clip]):
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Source, bool, AccessMethod]]:
         return _reopened, (self._handles.source, self._check, self._access)
 
     def close(self) -> None:
@@ -198,7 +202,7 @@ class Store(Mapping[str, Clip]):
 
     @property
     def access(self) -> Access:
-        """How the store is read: `pread`, or `h5py` with the reason; all of its files are asked."""
+        """Access method: `pread` if all of its files allow it, else `h5py` with the reason."""
         for shard in [None] if self._shards is None else self._present_shards():
             with checked_hdf5.contained(shard or self.path):
                 direct = self._direct(shard)
@@ -207,14 +211,14 @@ class Store(Mapping[str, Clip]):
         return Access(method="pread")
 
     def read_many(self, requests: Iterable[ClipRequest], *, threads: int | None = None) -> Iterator[ClipData]:
-        """Yield what is asked of many clips, read several at once.
+        """Read frames and flow of many clips, several at once.
 
         Parameters
         ----------
         requests
-            What to read of each clip; drawn as they are needed, so that they may be without end.
+            Frames and flow fields to read; drawn as they are needed, so that they may be endless.
         threads
-            How many read at a time; without it, one for each core that this process may use.
+            Number of reading threads; without it, one for each core that this process may use.
 
         Yields
         ------
@@ -236,7 +240,7 @@ class Store(Mapping[str, Clip]):
             try:
                 for request in requests:
                     waiting.append(pool.submit(self._read_one, request))
-                    if len(waiting) >= _OUT_EACH * workers:  # bounded: what nobody has taken yet takes memory
+                    if len(waiting) >= _IN_FLIGHT * workers:  # bounded: results wait in memory
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
@@ -245,10 +249,10 @@ class Store(Mapping[str, Clip]):
                     future.cancel()
 
     def _read_one(self, request: ClipRequest) -> ClipData:
-        return self[request.video_id].read(request)
+        return self[request.video_id]._read(request)
 
     def column(self, name: str) -> list[Any]:
-        """Return what the index says of all videos, in their order.
+        """Return a column of the index, one value a video, in their order.
 
         Parameters
         ----------
@@ -266,13 +270,15 @@ class Store(Mapping[str, Clip]):
             return [cell.decode() for cell in cells] if INDEX_COLUMNS[name] is str else cells
 
     def info(self) -> StoreInfo:
-        """Return the store in a few numbers."""
+        """Return a summary of the store."""
         shards = list((self._shards or {}).values())
         files = [None, *self._present_shards()]
-        said: dict[str, Any] = {name: str(self._root.get(name, "")) for name in _ROOT_ATTRS}
         return StoreInfo(
             path=str(self.path),
-            **said,
+            format_version=str(self._root.get("format_version", "")),
+            flowkit_version=str(self._root.get("flowkit_version", "")),
+            uuid=str(self._root.get("uuid", "")),
+            created=str(self._root.get("created", "")),
             options=self.options,
             n_failures=len(self.failures),
             bytes=sum(checked_hdf5.file_bytes(self._handles.hdf5(path)) for path in files),
@@ -282,7 +288,7 @@ class Store(Mapping[str, Clip]):
         )
 
     def stored_video(self, video_id: str) -> StoredVideo:
-        """Open one video, in the file that the index names; links are checked, never followed."""
+        """Open one video in the file that the index names; links are checked, never followed."""
         recent = self._recent.get(video_id)
         if recent is not None:
             return recent
@@ -311,14 +317,14 @@ class Store(Mapping[str, Clip]):
         return video
 
     def _remember(self, video_id: str, video: DirectVideo) -> None:
-        """Keep a video that was opened: by address, it is good in threads and after a fork."""
+        """Cache an open video: read by address, it is valid in threads and after a fork."""
         self._recent_frames += video.extent.n_frames
         if self._recent_frames > _REMEMBERED_FRAMES:
-            # A new dict, not an emptied one: other threads may be looking into the old.
+            # A new dict, not an emptied one: other threads may be reading the old.
             self._recent, self._recent_frames = {}, video.extent.n_frames
         self._recent[video_id] = video
 
-    def _through_hdf5(self, shard: Path | None, row: Any) -> StoredVideo:
+    def _through_hdf5(self, shard: Path | None, row: np.void) -> StoredVideo:
         record = index.row_record(row)
         return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
 
@@ -327,7 +333,7 @@ class Store(Mapping[str, Clip]):
             return CannotRead("it was asked for")
         return self._handles.direct(shard, self._index_of, self.options)
 
-    def _index_of(self, file: h5py.File) -> NDArray[Any]:
+    def _index_of(self, file: h5py.File) -> NDArray[np.void]:
         if self._shards is None:
             return self._table
         return read_table(file, INDEX_VIDEOS, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})

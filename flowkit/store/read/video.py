@@ -1,7 +1,7 @@
-"""One video of a store: its record and its stored pieces, each held to its checksum as it is read.
+"""One video of a store: its record and its stored chunks, the checksum of each checked on reading.
 
-This is the seam between the store's meaning and the way its bytes are fetched: `hdf5_video` goes
-through HDF5, `direct` reads by address. Both hand over byte strings; here they get their meaning.
+The interface between the store's contents and the two ways to read its bytes: `hdf5_video` goes
+through HDF5, `direct_video` reads by address. Both return byte strings, which are decoded here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,64 +19,67 @@ from flowkit.errors import ClipRangeError, StoreCorruptError, StoreFormatError
 from flowkit.store.codecs import deflate
 from flowkit.store.codecs.codec import FlowCodec
 from flowkit.store.codecs.jpeg import decode_sized
-from flowkit.store.codecs.storage import FRAMES, EncodedFlow, FieldSource, Pieces
+from flowkit.store.codecs.storage import FRAMES, Chunks, EncodedFlow, FieldSource
 from flowkit.store.record import MAX_SIDE, VideoRecord
 from flowkit.store.schema import StoreOptions, field_names
+from flowkit.typing import Codes
+
+Number = TypeVar("Number", bound=np.number)
 
 
 def check_crc(data: bytes | memoryview, crc32: int, index: int, where: str) -> None:
     """Raise StoreCorruptError unless the data have this CRC."""
     if deflate.crc32(data) != crc32:
-        raise StoreCorruptError(f"piece {index} of {where} fails its CRC")
+        raise StoreCorruptError(f"chunk {index} of {where} fails its CRC")
 
 
 class FlowField:
-    """A flow field of a video: its stored pieces, and what its codec makes of them.
+    """A flow field of a video: its stored chunks, and their codes by its codec.
 
     Parameters
     ----------
     source
-        What the reader holds of the field.
+        The field as the reader has it.
     count
-        How many pairs it has.
+        Number of pairs.
     size
         (height, width) of the field.
     """
 
     def __init__(self, codec: FlowCodec, source: FieldSource, *, count: int, size: tuple[int, int]) -> None:
         self.codec = codec
-        self._pieces, scales = codec.storage.open(source, count=count, size=size)
-        self._per_pair = codec.storage.pieces_per_item
+        self._chunks, scales = codec.storage.open(source, count=count, size=size)
+        self._per_pair = codec.storage.chunks_per_item
         self._size = size
         self.scales = codec.checked_scales(scales, count)
 
-    def pieces(self, index: int) -> tuple[bytes, ...]:
+    def chunks(self, index: int) -> tuple[bytes, ...]:
         """Return the byte strings of a pair."""
-        return tuple(self._pieces[k] for k in self._numbers([index]))
+        return tuple(self._chunks[k] for k in self._numbers([index]))
 
-    def codes(self, index: int) -> NDArray[Any]:
+    def codes(self, index: int) -> Codes:
         """Return the codes of a pair, (2, H, W)."""
         return next(self.each([index]))
 
-    def each(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Codes]:
         """Yield the codes of several pairs, as `codes`."""
-        pieces = self._pieces.each(self._numbers(indices))
-        for own in zip(*[pieces] * self._per_pair, strict=True):
+        chunks = self._chunks.each(self._numbers(indices))
+        for own in zip(*[chunks] * self._per_pair, strict=True):
             yield self.codec.unpack(own, self._size)
 
     def encoded(self, index: int) -> EncodedFlow:
-        """Return a pair as it was stored, for another file."""
+        """Return a pair as it is stored, for another file."""
         return EncodedFlow(
             codec=self.codec.name,
-            pieces=self.pieces(index),
-            crcs=tuple(int(self._pieces.crcs[k]) for k in self._numbers([index])),
+            chunks=self.chunks(index),
+            crcs=tuple(int(self._chunks.crcs[k]) for k in self._numbers([index])),
             scale=float(self.scales[index]),
             max_px=math.nan,
             clipped=0,
         )
 
     def _numbers(self, indices: Sequence[int]) -> Sequence[int]:
-        """Return the numbers of the pieces of several pairs."""
+        """Return the numbers of the chunks of several pairs."""
         if self._per_pair == 1:
             return indices
         return [self._per_pair * index + k for index in indices for k in range(self._per_pair)]
@@ -84,7 +87,7 @@ class FlowField:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """How much a video holds: what reading it needs of its record."""
+    """Counts and size of a video: the part of its record that reading needs."""
 
     video_id: str
     n_frames: int
@@ -102,13 +105,13 @@ class Extent:
 
 
 class StoredVideo(abc.ABC):
-    """One video, whichever way its bytes are fetched."""
+    """One video, read through HDF5 or by address."""
 
     def __init__(self, extent: Extent, options: StoreOptions) -> None:
         self.extent = extent
         self.options = options
         self._fields: dict[str, FlowField] = {}
-        self._frames: Pieces | None = None
+        self._frames: Chunks | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,7 +121,7 @@ class StoredVideo(abc.ABC):
     @property
     @abc.abstractmethod
     def record(self) -> VideoRecord:
-        """What the index or the group's attributes say of the video."""
+        """The record, from the index or the group's attributes."""
 
     @property
     @abc.abstractmethod
@@ -127,14 +130,14 @@ class StoredVideo(abc.ABC):
 
     @abc.abstractmethod
     def _frame_source(self) -> FieldSource:
-        """Return what there is of the frames."""
+        """Return the source of the frames' chunks."""
 
     @abc.abstractmethod
     def _field_source(self, name: str) -> FieldSource:
-        """Return what there is of a flow field that the store has."""
+        """Return the source of the chunks of a flow field that the store has."""
 
     @property
-    def frames(self) -> Pieces:
+    def frames(self) -> Chunks:
         """The JPEGs of the frames.
 
         Raises
@@ -146,7 +149,7 @@ class StoredVideo(abc.ABC):
             raise ClipRangeError("this store keeps no frames: it was made with --frames none")
         if self._frames is None:
             opened = FRAMES.open(self._frame_source(), count=self.extent.n_frames, size=self.size)
-            self._frames = opened.pieces
+            self._frames = opened.chunks
         return self._frames
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -176,24 +179,24 @@ class StoredVideo(abc.ABC):
             )
         return self._fields[name]
 
-    def codes(self, name: str, indices: Sequence[int]) -> NDArray[Any]:
+    def codes(self, name: str, indices: Sequence[int]) -> Codes:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
         stored = self.field(name)
         return _gathered(stored.each(indices), len(indices), np.empty((0, 2, *self.size), stored.codec.dtype))
 
-    def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return several frames, uint8 RGB (n, H, W, 3)."""
         return _gathered(self.each_frame(indices), len(indices), np.empty((0, *self.size, 3), np.uint8))
 
 
-def _gathered(each: Iterable[NDArray[Any]], count: int, none: NDArray[Any]) -> NDArray[Any]:
-    """Stack what is read, each copied while the processor's cache still has it; `none` is for none."""
+def _gathered(each: Iterable[NDArray[Number]], count: int, none: NDArray[Number]) -> NDArray[Number]:
+    """Stack arrays, each copied while the processor's cache still has it; `none` if there are none."""
     found = none
     for position, one in enumerate(each):
         if count == 1:
             return one[None]
         if not position:
-            # Only now: what was read holds the size to the bytes that are there.
+            # Only now: the first array proves that the size fits the stored bytes.
             found = np.empty((count, *one.shape), one.dtype)
         found[position] = one
     return found

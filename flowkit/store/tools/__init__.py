@@ -1,1 +1,1 @@
-"""Work on finished stores: check, repair, merge, cut, relabel and recode them."""
+"""Tools for finished stores: verify, repair, merge, subset, relabel, recode."""

@@ -1,7 +1,7 @@
-"""Make a store of stores: merged, a part of one, or with other labels.
+"""Make a new store from finished ones: merged, a subset, or with other labels.
 
-Frames and flow are moved as they are stored, never decoded. The sources stay as they are, and the new store
-comes to be as any other: under temporary names, with a rename as the last step.
+Frames and flow are copied as they are stored, never decoded. The sources stay as they are, and the new
+store is written as any other: under temporary names, with a rename as the last step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class StoreContents:
     """The videos of a store, and their files."""
 
     options: StoreOptions
@@ -35,11 +35,11 @@ class Contents:
     paths: Mapping[str, Path]
     """The file of each video."""
     relabelled: frozenset[str] = frozenset()
-    """Videos whose record is not what their file says."""
+    """Videos whose record differs from the one in their file."""
 
 
-def contents(store_path: Path | str) -> Contents:
-    """Return what a finished store holds.
+def contents(store_path: Path | str) -> StoreContents:
+    """Return the videos of a finished store.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def contents(store_path: Path | str) -> Contents:
     inventory = take_inventory(survey(path))
     if inventory.options is None:
         raise StoreNotFoundError(f"the store at {path} holds nothing")
-    return Contents(
+    return StoreContents(
         options=inventory.options,
         labels=inventory.labels,
         failures=inventory.failures,
@@ -65,18 +65,27 @@ def contents(store_path: Path | str) -> Contents:
 
 def merge(
     stores: Sequence[Path | str], out: Path | str, *, shard_bytes: int = DEFAULT_SHARD_BYTES
-) -> Contents:
-    """Write the videos of several stores of equal options as one; return what it holds.
+) -> StoreContents:
+    """Write the videos of several stores of equal options as one; return its contents.
 
     Class names keep the first store's order, new ones follow (or all are sorted, where all were).
     A video that several stores have from the same source is taken from the first.
+
+    Parameters
+    ----------
+    stores
+        Paths of the stores, one at least.
+    out
+        The new store's file.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
 
     Raises
     ------
     StoreOptionsError
         The stores were made with different options.
     InputError
-        Two stores have one id for different sources, or `out` is there already.
+        Two stores have one id for different sources, or `out` exists.
     """
     merged = contents(stores[0])
     for path in stores[1:]:
@@ -87,15 +96,24 @@ def merge(
 
 def subset(
     store: Path | str, out: Path | str, ids: Sequence[str], *, shard_bytes: int = DEFAULT_SHARD_BYTES
-) -> Contents:
-    """Write some videos of a store as a store of its own; return what it holds.
+) -> StoreContents:
+    """Write some videos of a store as a store of its own; return its contents.
 
-    Class names stay, so that a label keeps its number; failures are left behind.
+    Class names stay, so that a label keeps its number; failures are left out.
+
+    Parameters
+    ----------
+    store, out
+        The store's file, and the new one's.
+    ids
+        The videos to take.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
 
     Raises
     ------
     InputError
-        The store has no video of an id, none is asked for, or `out` is there already.
+        The store has no video of an id, no id is given, or `out` exists.
     """
     whole = contents(store)
     if not ids:
@@ -119,20 +137,24 @@ def relabel(
     *,
     classes: Sequence[str] | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
-) -> Contents:
-    """Write a store with other labels; return what it holds.
+) -> StoreContents:
+    """Write a store with other labels; return its contents.
 
     Parameters
     ----------
+    store, out
+        The store's file, and the new one's.
     labels
         The new label of each id that gets one; the others keep theirs.
     classes
         Class names in order; without them, the labels in use, sorted.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
 
     Raises
     ------
     InputError
-        The store has no video of an id, a label is not among `classes`, or `out` is there already.
+        The store has no video of an id, a label is not among `classes`, or `out` exists.
     """
     whole = contents(store)
     _check_known(list(labels), whole, store)
@@ -151,17 +173,15 @@ def relabel(
 
 
 def check_new(out: Path) -> None:
-    """Raise InputError if a store, or what a run left of one, is at `out`."""
+    """Raise InputError if a store, or parts of one, exist at `out`."""
     left = [
         folder for folder in (shards_path(out), parts_path(out)) if folder.is_dir() and any(folder.iterdir())
     ]
     if out.exists() or left:
-        raise InputError(
-            f"{left[0] if left else out} is there already; name a store that is not, or remove it first"
-        )
+        raise InputError(f"{left[0] if left else out} is there already; name a new store, or remove it first")
 
 
-def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
+def _joined(first: StoreContents, second: StoreContents, path: Path | str) -> StoreContents:
     if differences := first.options.differences(second.options):
         raise StoreOptionsError(f"{path} was made with other options: {'; '.join(differences)}")
     both = first.records.keys() & second.records.keys()
@@ -183,12 +203,12 @@ def _joined(first: Contents, second: Contents, path: Path | str) -> Contents:
     )
 
 
-def _check_known(ids: Sequence[str], whole: Contents, store: Path | str) -> None:
+def _check_known(ids: Sequence[str], whole: StoreContents, store: Path | str) -> None:
     if unknown := [k for k in ids if k not in whole.records]:
         raise InputError(f"{len(unknown)} ids are not in {store}: {unknown[:_NAMED]}")
 
 
-def _write(out: Path, held: Contents, shard_bytes: int) -> None:
+def _write(out: Path, held: StoreContents, shard_bytes: int) -> None:
     """Write and commit a store: one file, or shards and then their master."""
     check_new(out)
     check_id_set({k: str(path) for k, path in held.paths.items()})
@@ -200,7 +220,7 @@ def _write(out: Path, held: Contents, shard_bytes: int) -> None:
         write_ledger(out, held.failures)
 
 
-def _plan(held: Contents, shard_bytes: int) -> PackPlan:
+def _plan(held: StoreContents, shard_bytes: int) -> PackPlan:
     """Divide the videos among files, in order of their ids."""
     groups = divided(_sizes(held), shard_bytes) or [()]
     sharded = len(groups) > 1
@@ -213,7 +233,7 @@ def _plan(held: Contents, shard_bytes: int) -> PackPlan:
     return PackPlan(changed=True, sharded=sharded, files=tuple(files))
 
 
-def _sizes(held: Contents) -> dict[str, float]:
+def _sizes(held: StoreContents) -> dict[str, float]:
     """Estimate the bytes of each video, by sorted id: its fraction of the pixels of the file it is in."""
     pixels = {k: record.n_frames * record.width * record.height for k, record in held.records.items()}
     per_file: dict[Path, int] = {}

@@ -1,7 +1,7 @@
 """Write a store anew with another flow codec, or without its frames.
 
-Only what changes is decoded: frames are moved as they are stored, and flow too where its codec
-stays. A coarser code cannot be made finer again: a finer codec keeps the errors of the first.
+Only what changes is decoded: frames are copied as they are stored, and flow too where its codec
+stays. A coarser code cannot become finer again: a finer codec keeps the errors of the first.
 """
 
 from __future__ import annotations
@@ -31,27 +31,31 @@ def recode(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     on_video: Callable[[str], None] = lambda _: None,
 ) -> StoreOptions:
-    """Write a store anew; return the options that it has then.
+    """Write a store anew; return its new options.
 
     Parameters
     ----------
+    store, out
+        The store's file, and the new one's.
     flow_codec
         One of `flowkit.store.codecs.FLOW_CODECS`; without it the codec stays.
     bound_px
         Half the range of a bounded codec, px; without it the store's.
     drop_frames
         Leave the RGB frames out.
+    shard_bytes
+        Size of the new store's shards, bytes; up to it the store is one file.
     on_video
         Called with the id of each video when it is written.
 
     Raises
     ------
     InputError
-        Nothing would change, or `out` is there already.
+        Nothing would change, or `out` exists.
     InvalidParameterError
-        There is no such codec, or the bound is no range.
+        There is no such codec, or the bound is not finite and > 0.
     StoreCorruptError
-        A stored piece fails its CRC.
+        A stored chunk fails its CRC.
     """
     path = Path(out)
     check_new(path)
@@ -119,6 +123,4 @@ def _flow(store: Store, video_id: str, options: StoreOptions, name: str) -> Iter
             for k in range(clip.n_flow):
                 yield field.encoded(k)
         return
-    for k in range(clip.n_flow):
-        flow = clip.flow(k, k + 1, name)[0]
-        yield options.codec.encode(flow)
+    yield from map(options.codec.encode, clip.iter_flow(field=name))

@@ -1,4 +1,4 @@
-"""Drop from a store what does not hold, so that the next extraction redoes it."""
+"""Drop unsound videos from a store, so that the next extraction redoes them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ class RepairReport:
     """Result of `repair`."""
 
     dropped: tuple[str, ...]
-    """Videos that are no longer in the store; of a shard that cannot be read, those of the index."""
+    """Ids of removed videos; of a shard that cannot be read, those of the index."""
     kept: int
-    """Videos that are."""
+    """Number of videos that remain."""
     rewritten: bool
-    """Whether there was anything to do."""
+    """True if anything was unsound."""
 
 
 def repair(path: Path | str) -> RepairReport:
-    """Rewrite a store without what is broken, by temporary and rename as ever.
+    """Rewrite a store without its unsound videos, under temporary names, then renamed.
+
+    Parameters
+    ----------
+    path
+        The store's file.
 
     Raises
     ------
     StoreBusyError
         Another process is writing the store.
     StoreNotFoundError, StoreFormatError, StoreCorruptError
-        The store's file cannot be opened: there is nothing to keep of a single file; a master
-        may be removed, and the next extraction makes another from its shards.
+        The store's file cannot be opened: of a single file nothing can be kept; a master may be
+        removed, and the next extraction makes another from its shards.
     """
     path = Path(path)
     with PartsFolder(path).lock():
@@ -69,7 +74,7 @@ def _rewrite_shards(files: Files, indexed: dict[str, int]) -> dict[str, VideoRec
     shards: dict[str, int] = {}
     for number, report in reports.items():
         for video_id, record in report.records.items():
-            # Of two, the one that the master names, or else the newer.
+            # Of two shards, the one that the master names, or else the newer.
             if video_id not in records or indexed.get(video_id, number) == number:
                 records[video_id], shards[video_id] = record, number
     plan = PackPlan(changed=True, sharded=True, files=tuple(_planned(files, reports, shards)))
@@ -121,6 +126,6 @@ def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
             with checked_hdf5.contained(path):
                 labels, failures = index.read_labels(file), index.read_failures(file)
         except StoreError:
-            # What remains gives the labels; failures come back when they fail again.
+            # The remaining records give the labels; failures return when they fail again.
             pass
     return Lists(options=options, labels=labels, failures=failures)

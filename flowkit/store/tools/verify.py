@@ -1,4 +1,4 @@
-"""Hold every stored byte to what the store says of it."""
+"""Check every stored byte against checksums, counts and index."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class VerifyReport:
     Attributes
     ----------
     n_videos, n_frames, n_flow
-        How many were checked; `n_flow` counts the fields of every kind.
+        Numbers checked; `n_flow` counts fields of every name.
     videos
         Problems of each unsound video.
     store
-        Problems of the store's files that are no video's.
+        Problems of the store's files that concern no single video.
     """
 
     n_videos: int
@@ -43,7 +43,7 @@ class VerifyReport:
 
     @property
     def sound(self) -> bool:
-        """Whether there is no problem at all."""
+        """True without any problem."""
         return not self.videos and not self.store
 
 
@@ -52,16 +52,16 @@ class FileReport:
     """Findings in one file of videos."""
 
     records: Mapping[str, VideoRecord]
-    """Of the sound videos."""
+    """Records of the sound videos."""
     videos: Mapping[str, tuple[str, ...]]
     """Problems of the others."""
     problems: tuple[str, ...]
-    """Of the file itself."""
+    """Problems of the file itself."""
     n_flow: int
 
     @property
     def sound(self) -> bool:
-        """Whether the file can stay as it is."""
+        """True if the file can stay as it is."""
         return not self.videos and not self.problems
 
 
@@ -94,10 +94,10 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
     problems: list[str] = []
     reports: dict[int, FileReport] = {}
     for shard in shards:
-        there, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
+        report, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
         problems += broken
-        if there is not None:
-            reports[shard.number] = there
+        if report is not None:
+            reports[shard.number] = report
     videos: Problems = {}
     for report in reports.values():
         videos |= report.videos
@@ -113,27 +113,27 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
 def check_shard(
     path: Path, shard: Shard, on_video: Callable[[str], None] = lambda _: None
 ) -> tuple[FileReport | None, list[str]]:
-    """Return the findings in a shard (None: not readable), and what is wrong with its digest."""
+    """Return the findings in a shard (None: not readable), and problems of its digest."""
     try:
         report = check_file(path, on_video)
         digest = file_sha256(path)
     except (StoreError, OSError) as error:
         return None, [f"shard {shard.name}: {error}"]
     if (path.stat().st_size, digest) != (shard.bytes, shard.sha256):
-        return report, [f"shard {shard.name} has another SHA-256 or size than the master's table says"]
+        return report, [f"shard {shard.name} has another SHA-256 or size than in the master's table"]
     return report, []
 
 
 def _check_master(head: h5py.File, reports: Mapping[int, FileReport]) -> Problems:
-    """Return the videos whose row or link in the master does not fit their shard."""
+    """Return the problems of videos whose row or link in the master does not fit their shard."""
     records, shards = index.read_index(head)
     found: Problems = {}
     for video_id, record in records.items():
         report = reports.get(shards[video_id])
         if report is None or video_id not in report.records:
-            found[video_id] = (f"not to be had from shard {shard_name(shards[video_id])}",)
+            found[video_id] = (f"missing or unsound in shard {shard_name(shards[video_id])}",)
         elif report.records[video_id] != record:
-            found[video_id] = ("its row in the master's index is not what its shard says",)
+            found[video_id] = ("its row in the master's index differs from its shard",)
         else:
             try:
                 checked_hdf5.check_link(head, video_id, Path(shard_name(shards[video_id])))
@@ -190,7 +190,7 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
 
 
 def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Iterator[str]:
-    """Yield what is wrong with a video; what cannot even be read raises."""
+    """Yield the problems of a video; raise for one that cannot be read at all."""
     with checked_hdf5.contained(f"{video_id!r} of {file.filename}"):
         record = checked_hdf5.read_record(file, video_id)
         video = Hdf5Video(file, record, options)
@@ -202,7 +202,7 @@ def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Itera
             yield from _check_field(video, name)
         if options.frame_codec != "none":
             for k in range(record.n_frames):
-                yield from _complaint(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
+                yield from _problem(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
 
 
 def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
@@ -214,22 +214,22 @@ def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
         field.codec.check_codes(field.codes(index))
 
     for k in range(video.record.n_flow):
-        yield from _complaint(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]
+        yield from _problem(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]
 
 
-def _complaint(read: Callable[[], object], what: str) -> Iterator[str]:
-    """Yield why a piece cannot be read, so that the others are still looked at."""
+def _problem(read: Callable[[], object], name: str) -> Iterator[str]:
+    """Yield the reason why a chunk cannot be read, so that the others are still checked."""
     try:
-        with checked_hdf5.contained(what):
+        with checked_hdf5.contained(name):
             read()
     except StoreError as error:
-        yield f"{what}: {error}"
+        yield f"{name}: {error}"
 
 
 def _check_index(
     file: h5py.File, records: Mapping[str, VideoRecord], broken: Problems, options: StoreOptions
 ) -> Iterator[str]:
-    """Yield where the index and the lists disagree with the groups."""
+    """Yield the differences of the index and the lists from the groups."""
     rows, _ = index.read_index(file)
     index.read_labels(file)
     index.read_failures(file)
@@ -238,8 +238,8 @@ def _check_index(
         yield f"the index of {file.filename} and its groups differ in {odd[:5]}"
     for video_id, record in records.items():
         if rows.get(video_id, record) != record:
-            yield f"the index of {file.filename} says something else of {video_id!r} than its group"
+            yield f"the index of {file.filename} and the group of {video_id!r} differ"
     stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
     if stamp == Path(file.filename).stat().st_size and not broken:
         for name in addresses.wrong_addresses(file, list(rows), options):
-            yield f"the index of {file.filename} says something else in {name}"
+            yield f"{name} in the index of {file.filename} differs from the groups"

@@ -1,8 +1,8 @@
-"""Parts become a store: one file while they fit a shard, a master with shards beyond that.
+"""Pack parts into a store: one file up to the size of a shard, a master with shards beyond that.
 
-`pack_plan` says which files there will be; here the plan is carried out. Every file is written under
-a temporary name and renamed; what it replaces goes only after that. So a kill at any moment leaves
-each committed video in some file that counts.
+`pack_plan` decides the files; this module carries the plan out. Every file is written under a
+temporary name and renamed; the files that it replaces are removed only after that. So a kill at any
+moment leaves each committed video in some valid file.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def finalize(
     shard_bytes
         The size beyond which a store is split; existing shards stay as they are.
     replace
-        Ids whose part, where there is one, takes the place of the stored video.
+        Ids whose part, where there is one, replaces the stored video.
     drop
         Ids to leave out of the store.
 
     Returns
     -------
     bool
-        Whether anything was written: nothing is when nothing is new.
+        True if anything was written; nothing is where nothing is new.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def finalize(
     InputError
         One id is a folder of another.
     NoSpaceError
-        The disk is full; what was committed stays.
+        The disk is full; committed files stay.
     """
     store_path = Path(store_path)
     files = survey(store_path)
@@ -93,7 +93,7 @@ def finalize(
 
 
 def holdings(files: Files, inventory: Inventory) -> Holdings:
-    """Return what a plan of packing starts from."""
+    """Return the input of a plan: files, videos, sizes."""
     in_parts = parts_path(files.store_path)
     parts = {k: path for k, path in inventory.paths.items() if path.parent == in_parts}
     paths = {*parts.values(), *inventory.repeated.values(), *([files.store_path] if files.exists else [])}
@@ -120,9 +120,9 @@ def carry_out(
     Parameters
     ----------
     records
-        Of all videos of the plan, by sorted id.
+        Records of all videos of the plan, by sorted id.
     relabelled
-        Videos whose groups hold other records than these, which they get now.
+        Videos whose groups hold other records; these overwrite them.
     """
     files.store_path.parent.mkdir(parents=True, exist_ok=True)
     if plan.sharded:
@@ -149,8 +149,8 @@ def _write(
     relabelled: Collection[str],
 ) -> None:
     own = {video_id: records[video_id] for video_id in planned.video_ids}
-    restated = [video_id for video_id in own if video_id in relabelled]
-    write_container(path, planned.sources, own, lists, number=planned.number, relabelled=restated)
+    changed = [video_id for video_id in own if video_id in relabelled]
+    write_container(path, planned.sources, own, lists, number=planned.number, relabelled=changed)
 
 
 def _records(inventory: Inventory, held: Holdings, rules: PackRules) -> dict[str, VideoRecord]:
@@ -161,7 +161,7 @@ def _records(inventory: Inventory, held: Holdings, rules: PackRules) -> dict[str
 
 
 def _clean_up(plan: PackPlan, parts: PartsFolder) -> None:
-    """Remove what the committed files made superfluous."""
+    """Remove the files that the committed ones made superfluous."""
     for path in plan.removed:
         path.unlink(missing_ok=True)
     parts.remove_segments(plan.paths)

@@ -1,8 +1,8 @@
-"""The plan of packing: the files that a store will have, and where the videos of each come from.
+"""The plan of packing: the files that a store will have, and the sources of the videos of each.
 
 Pure: plain values in, plain values out, nothing is read or written. `flowkit.store.write.pack`
-carries a plan out file by file. A kill between any two of its steps leaves each video in some file
-that counts: what is removed at the end is held by what was committed before.
+carries a plan out file by file. A kill between any two of its steps leaves each video in some
+valid file: the videos of files removed at the end are in files committed before.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ class Holdings:
     parts: Mapping[str, Path]
     """Parts of videos that no committed file holds."""
     repeated: Mapping[str, Path]
-    """Parts of videos that are held already."""
+    """Parts of videos that a committed file holds too."""
     superseded: Set[Path]
-    """Committed files with a video that a newer shard holds too; the newer one counts."""
+    """Committed files with a video that a newer shard holds too; the newer one is valid."""
     sizes: Mapping[Path, int]
     """Bytes of the parts and of the store's own file."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PackRules:
-    """Demands of a run on the store that is to be."""
+    """Rules of a run for the store that it makes."""
 
     shard_bytes: int
     """The size beyond which a store is split, and of its new shards."""
     replace: Set[str] = frozenset()
-    """Ids whose repeated part, where there is one, takes the place of the stored video."""
+    """Ids whose repeated part, where there is one, replaces the stored video."""
     drop: Set[str] = frozenset()
     """Ids to leave out."""
 
     def replaced(self, held: Holdings) -> Set[str]:
-        """Return the ids whose part takes the place of the stored video."""
+        """Return the ids whose part replaces the stored video."""
         return (self.replace & held.repeated.keys()) - self.drop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedFile:
-    """One file with videos that the store will consist of.
+    """One file of the planned store, with its videos.
 
     `packed` is written from parts, which are superfluous once it is committed; `rewritten` is
     written from committed files, of which not all stays; `linked` is the single file as it is, under
@@ -79,12 +79,12 @@ class PackPlan:
     """The files that a store will consist of, in the order in which they are made."""
 
     changed: bool
-    """Whether anything is to be written."""
+    """True if anything is to be written."""
     sharded: bool
     """The videos are in shards, which a master names once all are there; or else in one file."""
     files: tuple[PlannedFile, ...]
     removed: tuple[Path, ...] = ()
-    """What is superfluous when all is committed, in the order of removal."""
+    """Files that are superfluous when all is committed, in the order of removal."""
 
     @property
     def shards(self) -> dict[str, int]:
@@ -99,12 +99,12 @@ class PackPlan:
 
 
 def plan_pack(held: Holdings, rules: PackRules, *, lists_changed: bool) -> PackPlan:
-    """Return which files the store will have; existing shards stay where all of their videos do.
+    """Plan the files of a store; existing shards stay where all of their videos do.
 
     Parameters
     ----------
     lists_changed
-        Whether the class names or the failures are others than those stored.
+        True if the class names or the failures differ from those stored.
     """
     replaced = rules.replaced(held)
     outdated = replaced | (rules.drop & held.stored.keys())
@@ -149,7 +149,7 @@ def divided(sizes: Mapping[str, float], shard_bytes: int) -> list[tuple[str, ...
 
 
 def sources_of(video_ids: Iterable[str], paths: Mapping[str, Path]) -> dict[Path, list[str]]:
-    """Return the files that hold these videos, and which each holds."""
+    """Group videos by the file that holds them."""
     sources: dict[Path, list[str]] = {}
     for video_id in video_ids:
         sources.setdefault(paths[video_id], []).append(video_id)
@@ -169,7 +169,7 @@ def _single(paths: Mapping[str, Path], *, changed: bool) -> PlannedFile:
 
 
 def _packed(fresh: Mapping[str, Path], held: Holdings, shard_bytes: int) -> list[PlannedFile]:
-    """Return shards of the parts: first of all, so that these are soon superfluous."""
+    """Return shards of the parts: first of all, so that parts can be removed early."""
     groups = divided({k: held.sizes[path] for k, path in fresh.items()}, shard_bytes)
     return [
         PlannedFile(action="packed", number=number, sources=sources_of(group, fresh))
@@ -180,7 +180,7 @@ def _packed(fresh: Mapping[str, Path], held: Holdings, shard_bytes: int) -> list
 def _remaining(
     paths: Mapping[str, Path], outdated: Set[str], held: Holdings, number: int
 ) -> Iterator[PlannedFile]:
-    """Yield what becomes of the committed files; those to write are numbered from `number` on."""
+    """Yield the plan of each committed file; those to write are numbered from `number` on."""
     stay = sources_of(paths, paths)
     spoiled = {held.stored[k] for k in outdated if k in held.stored}
     for path in sorted(set(held.stored.values())):
@@ -197,8 +197,8 @@ def _remaining(
 
 
 def _unnamed_shards(files: Files, planned: Sequence[PlannedFile]) -> tuple[Path, ...]:
-    """Return the shards that are there and that the store will not consist of, by number."""
+    """Return the existing shards that the store will not consist of, by number."""
     named = {file.number for file in planned}
-    there = {*(files.shards / shard.name for shard in files.table), *files.pending, *files.leftover}
-    found = [path for path in there if shard_number(path.name) not in named]
+    existing = {*(files.shards / shard.name for shard in files.table), *files.pending, *files.leftover}
+    found = [path for path in existing if shard_number(path.name) not in named]
     return tuple(sorted(found, key=lambda path: shard_number(path.name)))

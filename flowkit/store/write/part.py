@@ -1,6 +1,6 @@
 """Write one video to a file of its own: a part, or a segment of a long one.
 
-Chunks of flow go straight into the file. Pictures must lie end to end in one dataset, whose size
+Chunks of flow go straight into the file. Images are stored end to end in one dataset, whose size
 is known only at the end, so that they wait in a spool: memory stays bounded.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
-from flowkit.store.codecs.storage import FRAMES, EncodedFlow, PieceWriter, piece_crcs, write_checked
+from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
 from flowkit.store.hdf5_file import Hdf5Writer, write_attrs, write_root
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, field_names
@@ -32,13 +32,13 @@ class PartWriter:
     ----------
     path
         The file it becomes, `<key>.h5` in the parts folder, which must exist. The attribute may be
-        changed until `commit`: a long video learns late that this is but a segment.
+        changed until `commit`: that this is only a segment of a long video is known late.
     video_id
         Id of the video.
     options
         Options of the store.
     width, height
-        Size of the stored pictures and flow, px.
+        Size of the stored frames and flow, px.
 
     Notes
     -----
@@ -53,8 +53,8 @@ class PartWriter:
         self._temporary = atomic.claim(self.path)
         self._pts = array.array("d")
         self._out: Hdf5Writer | None = None
-        self._frames: PieceWriter | None = None
-        self._fields: dict[str, PieceWriter] = {}
+        self._frames: ItemWriter | None = None
+        self._fields: dict[str, ItemWriter] = {}
         try:
             with atomic.no_space_translated(self.path):
                 self._open()
@@ -96,7 +96,7 @@ class PartWriter:
             )
         if self._frames is not None and jpeg is not None:
             with self._guarded():
-                self._frames.add((jpeg,), piece_crcs((jpeg,)), math.nan)
+                self._frames.add((jpeg,), chunk_crcs((jpeg,)), math.nan)
         self._pts.append(pts_seconds)
 
     def add_flow(self, field_name: str, flow: EncodedFlow) -> None:
@@ -115,15 +115,15 @@ class PartWriter:
                 f"a field of codec {flow.codec!r} was given to a store of codec {self.options.flow_codec!r}"
             )
         with self._guarded():
-            self._fields[field_name].add(flow.pieces, flow.crcs, flow.scale)
+            self._fields[field_name].add(flow.chunks, flow.crcs, flow.scale)
 
     def commit(self, record: VideoRecord) -> None:
-        """Write what belongs to the whole video and make it durable: the rename is the commit.
+        """Write the datasets of the whole video and make it durable: the rename is the commit.
 
         Raises
         ------
         StoreCorruptError
-            The record's counts or sizes are not what was added.
+            The record's counts or sizes differ from what was added.
         NoSpaceError
             The disk is full; nothing is committed.
         """
@@ -137,7 +137,7 @@ class PartWriter:
         self.abort()
 
     def abort(self) -> None:
-        """Remove what is not committed; of a committed part this changes nothing."""
+        """Remove an uncommitted file; a committed part stays."""
         for field in self._fields.values():
             field.close()
         if self._frames is not None:
@@ -170,20 +170,20 @@ class PartWriter:
         asked = (record.video_id, record.width, record.height, record.n_frames)
         if found != (*asked, *[record.n_flow] * len(flows)):
             raise StoreCorruptError(
-                f"the record of {self.video_id!r} does not fit what was written: it says {record.video_id!r} "
+                f"the record of {self.video_id!r} does not fit what was written: it has {record.video_id!r} "
                 f"{record.width}x{record.height}, {record.n_frames} frames, {record.n_flow} fields; written "
                 f"{self._size[0]}x{self._size[1]}, {self.n_frames} frames, {flows}"
             )
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Give up the part on any failure: a file that missed one write is not to be trusted."""
+        """Abandon the part on any failure: a file that missed one write cannot be trusted."""
         try:
             with atomic.no_space_translated(self.path):
                 try:
                     yield
                 finally:
-                    # Before what HDF5 made of a failed write, if that raised too.
+                    # Before HDF5's own error over the failed write, if it raised one.
                     if self._out is not None:
                         self._out.check()
         except BaseException:

@@ -21,11 +21,11 @@ def committed_segments(
 ) -> dict[int, VideoRecord]:
     """Return the committed segments of a video and their records, by index in order.
 
-    Only those count that were made with the same options from the same source, up to the
-    first that is missing; others are removed, as nothing can go on from them.
+    Valid are those made with the same options from the same source, up to the first that is
+    missing; others are removed, as nothing can continue from them.
     """
     found: dict[int, VideoRecord] = {}
-    # Asked for by name: listing the folder for each video would take a time of its square.
+    # Looked up by name: listing the folder for each video would take quadratic time.
     index = -1
     while (path := parts.segment_path(video_id, index := index + 1)).exists():
         record = _trusted_record(path, video_id, options, fingerprint)
@@ -44,8 +44,8 @@ def assemble(parts: PartsFolder, video_id: str, n_segments: int, record: VideoRe
     Parameters
     ----------
     record
-        Record of the whole; its counts, `flow_max_px` and `clipped_fraction` are taken
-        from the segments.
+        Record of the whole; its counts, `flow_max_px` and `clipped_fraction` come from the
+        segments.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
 
 
 def _append(writer: PartWriter, path: Path) -> None:
-    """Add what a segment holds to the whole."""
+    """Add the frames and flow of a segment to the whole."""
     try:
         with checked_hdf5.open_file(path) as file:
             with checked_hdf5.contained(path):
@@ -123,7 +123,7 @@ def _append(writer: PartWriter, path: Path) -> None:
         raise
 
 
-# Generators, so that what goes wrong while writing is not taken for damage of what is read.
+# Generators, so that errors of writing are not taken for damage of the segment.
 def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]]:
     with checked_hdf5.contained(path):
         stored = None if video.options.frame_codec == "none" else video.frames

@@ -47,7 +47,7 @@ def write_container(
     Parameters
     ----------
     relabelled
-        Videos whose groups hold other records than `records`, which they get now.
+        Videos whose groups hold other records; those of `records` overwrite them.
     """
     with atomic.replacement(path) as temporary:
         with hdf5_writer(temporary) as file:
@@ -106,7 +106,7 @@ def _shard_row(files: Files, number: int, known: Mapping[str, Shard]) -> Shard:
     path = files.shard_path(number)
     size = os.path.getsize(path)
     shard = known.get(path.name)
-    # A committed shard never changes, so that its digest holds.
+    # A committed shard never changes: its digest stays valid.
     if shard is not None and shard.bytes == size:
         return shard
     return Shard(name=path.name, bytes=size, sha256=file_sha256(path))
@@ -119,7 +119,7 @@ def file_sha256(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a committed file a second name; where links cannot be, commit a copy."""
+    """Link a committed file to a second name; where hard links are impossible, commit a copy."""
     with atomic.no_space_translated(target):
         try:
             os.link(source, target)
@@ -137,7 +137,7 @@ def ledger_path(store_path: Path) -> Path:
 
 
 def write_ledger(store_path: Path, failures: Sequence[Failure]) -> None:
-    """Write the failures beside a store; without any, remove what is there."""
+    """Write the failures beside a store; without any, remove the ledger."""
     path = ledger_path(store_path)
     text = "".join(failure.to_json() + "\n" for failure in failures)
     if not text:

@@ -24,27 +24,27 @@ SMALL = arrays(np.float32, (2, 5, 7), elements=st.floats(-500, 500, width=32))
 @given(FIELDS)
 def test_i8_decodes_to_within_half_a_scale(flow: Flow) -> None:
     coded = flow_codec("i8").encode(flow)
-    codes = flow_codec("i8").unpack(coded.pieces, (5, 7))
+    codes = flow_codec("i8").unpack(coded.chunks, (5, 7))
     assert codes.dtype == np.int8
     assert np.abs(codes * coded.scale - flow.astype(np.float64)).max() <= coded.scale / 2
     assert coded.max_px == np.abs(flow).max()
     assert coded.clipped == 0
-    assert coded.crcs == (zlib.crc32(coded.pieces[0]),)
+    assert coded.crcs == (zlib.crc32(coded.chunks[0]),)
 
 
 @given(SMALL)
 def test_i16_decodes_to_within_half_a_step(flow: Flow) -> None:
     coded = flow_codec("i16").encode(flow)
-    codes = flow_codec("i16").unpack(coded.pieces, (5, 7))
+    codes = flow_codec("i16").unpack(coded.chunks, (5, 7))
     assert codes.dtype == np.int16
     assert np.abs(codes / 64 - flow).max() <= 1 / 128
 
 
 def test_without_libdeflate_zlib_reads_and_writes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = np.random.default_rng(0).normal(0, 3, (2, 9, 9)).astype(np.float32)
-    (there,) = flow_codec("i8").encode(flow).pieces
+    (there,) = flow_codec("i8").encode(flow).chunks
     monkeypatch.setattr(deflate, "_deflate", None)
-    (here,) = flow_codec("i8").encode(flow).pieces
+    (here,) = flow_codec("i8").encode(flow).chunks
     assert deflate.deflate_library().startswith("zlib")
     codes = flow_codec("i8").unpack([there], (9, 9))
     assert np.array_equal(codes, flow_codec("i8").unpack([here], (9, 9)))
@@ -57,9 +57,9 @@ def test_jpeg_pair_is_the_grey_jpeg_of_each_plane() -> None:
     flow = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 50, (32, 40, 2)), (0, 0), 5)
     planes = np.ascontiguousarray(flow.transpose(2, 0, 1).astype(np.float32))
     coded = flow_codec("jpeg", bound_px=20.0).encode(planes)
-    assert len(coded.pieces) == 2
-    assert coded.crcs == tuple(zlib.crc32(data) for data in coded.pieces)
-    decoded = np.stack([jpeg.decode_grey(data) for data in coded.pieces]) * (40 / 255) - 20
+    assert len(coded.chunks) == 2
+    assert coded.crcs == tuple(zlib.crc32(data) for data in coded.chunks)
+    decoded = np.stack([jpeg.decode_grey(data) for data in coded.chunks]) * (40 / 255) - 20
     # Quality 95 on a smooth field: a few of the 255 steps of .157 px.
     assert np.abs(decoded - planes).max() < 0.6
 

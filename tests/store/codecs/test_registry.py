@@ -93,7 +93,7 @@ def test_codes_survive_packing_and_hold_the_error_bound(name: str) -> None:
     assert np.abs(codec.to_px(made.codes, scale) - flow).max() <= bound
     packed = codec.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
     assert packed == codec.encode(flow)
-    back = codec.unpack(packed.pieces, (16, 24))
+    back = codec.unpack(packed.chunks, (16, 24))
     assert back.dtype == codec.dtype
     assert codec.stores_planes or np.array_equal(back, made.codes)
 

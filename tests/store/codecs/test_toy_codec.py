@@ -152,7 +152,7 @@ def test_both_readers_and_plain_h5py_read_it(store: Path, flow: Flow) -> None:
         assert read.dtype == np.float32
         assert np.array_equal(read, flow.astype(np.float16))
         assert np.array_equal(through_hdf5[CLIP].flow(), read)
-        assert direct[CLIP].flow_codes()[0].dtype == np.float16
+        assert direct[CLIP].codes()[0].dtype == np.float16
     with h5py.File(store) as file:
         group = file[f"videos/{CLIP}"]
         assert file.attrs["flow_codec"] == NAME
@@ -190,7 +190,7 @@ def test_dropping_frames_keeps_its_bytes(store: Path, tmp_path: Path) -> None:
     recode(store, tmp_path / "flow.h5", drop_frames=True)
     with open_store(store) as old, open_store(tmp_path / "flow.h5") as new:
         fields = [one.stored_video(CLIP).field("flow_backward") for one in (old, new)]
-        assert fields[0].pieces(2) == fields[1].pieces(2)
+        assert fields[0].chunks(2) == fields[1].chunks(2)
 
 
 def test_a_store_of_another_codec_is_not_gone_on_with(store: Path, videos: Path) -> None:
@@ -208,7 +208,7 @@ def test_networks_get_it_in_every_form(store: Path) -> None:
         assert np.array_equal(tsn.flow, quantize_u8(px.flow, bound_px=20.0)[0])
 
 
-def test_it_is_exported_as_tsns_pictures(store: Path, tmp_path: Path) -> None:
+def test_it_is_exported_as_tsns_images(store: Path, tmp_path: Path) -> None:
     with Processes(1) as executor:
         report = run(prepare(store, tmp_path / "out", ExportConfig(layout="tsn")), executor=executor)
     assert not report.failures

@@ -40,7 +40,7 @@ ALLOWED_BYTES = 5_000_000
 
 def everything(store: Store) -> dict[str, list[Any]]:
     return {
-        video_id: [*clip.flow_codes(), clip.frames(range(clip.n_frames)), clip.pts]
+        video_id: [*clip.codes(), clip.frames(range(clip.n_frames)), clip.pts]
         for video_id, clip in store.items()
     }
 
@@ -64,13 +64,29 @@ def test_both_ways_read_the_same(make_store: MakeStore, flow_codec: str, shard_b
 
 def test_indices_may_come_in_any_order_and_twice(make_store: MakeStore) -> None:
     with open_store(make_store("a")) as store:
-        codes, scales = store["a"].flow_codes_at([2, 0, 2])
-        whole, all_scales = store["a"].flow_codes()
-        assert np.array_equal(codes, whole[[2, 0, 2]])
-        assert np.array_equal(scales, all_scales[[2, 0, 2]])
-        assert store["a"].flow_codes_at([])[0].shape == (0, *whole.shape[1:])
-        with pytest.raises(ClipRangeError, match=r"\[3, -1\].*< 3"):
-            store["a"].flow_codes_at([0, 3, -1])
+        (found,) = store.read_many([ClipRequest(video_id="a", flow=[2, 0, 2])], threads=1)
+        whole, all_scales = store["a"].codes()
+        assert np.array_equal(found.codes, whole[[2, 0, 2]])
+        assert np.array_equal(found.scales, all_scales[[2, 0, 2]])
+        assert np.array_equal([*store["a"].iter_flow([2, 0, 2])], store["a"].flow()[[2, 0, 2]])
+        (none,) = store.read_many([ClipRequest(video_id="a")], threads=1)
+        assert none.codes.shape == (0, *whole.shape[1:])
+        for outside in (ClipRequest(video_id="a", flow=[0, 3, -1]), ClipRequest(video_id="a", frames=[4])):
+            with pytest.raises(ClipRangeError, match=r"\[3, -1\].*< 3|\[4\].*< 4"):
+                next(store.read_many([outside], threads=1))
+
+
+def test_without_indices_all_is_read(make_store: MakeStore) -> None:
+    with open_store(make_store("a")) as store:
+        clip = store["a"]
+        assert np.array_equal(clip.frames(), clip.frames(range(clip.n_frames)))
+        assert np.array_equal([*clip.iter_frames()], clip.frames())
+        assert np.array_equal([*clip.iter_flow()], clip.flow())
+        codes, scales = clip.codes()
+        assert all(
+            np.array_equal(one, codes[k]) and scale == scales[k]
+            for k, (one, scale) in enumerate(clip.iter_codes())
+        )
 
 
 def test_neighbours_come_in_one_read(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +128,7 @@ def test_a_damaged_piece_among_neighbours_is_named(make_store: MakeStore) -> Non
         file.write(bytes([byte ^ 4]))
     with open_store(path) as store:
         assert len(store["a"].flow(0, 1)) == 1
-        with pytest.raises(StoreCorruptError, match="piece 1 of flow of 'a'"):
+        with pytest.raises(StoreCorruptError, match="chunk 1 of flow of 'a'"):
             store["a"].flow()
 
 
@@ -198,7 +214,7 @@ def test_any_file_object_that_seeks_is_read(make_store: MakeStore, flow_codec: s
         assert same(everything(store), everything(pickle.loads(pickle.dumps(other))))
 
 
-def test_a_file_object_that_is_no_store_is_told() -> None:
+def test_a_file_object_that_is_no_store_is_reported() -> None:
     for content in (b"", b"text" * 100, b"\x89HDF\r\n\x1a\n" + bytes(500)):
         with pytest.raises(StoreError):
             open_store(io.BytesIO(content))
@@ -228,10 +244,10 @@ def in_a_fork(call: Callable[[], object]) -> str:
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            told = str(call())
+            text = str(call())
         except FlowkitError as error:
-            told = str(error)
-        os.write(writing, told.encode())
+            text = str(error)
+        os.write(writing, text.encode())
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
@@ -264,10 +280,10 @@ def test_a_fork_while_threads_read_does_not_hang(make_store: MakeStore) -> None:
 def test_clips_are_read_from_the_file_that_was_opened(make_store: MakeStore) -> None:
     path = make_store("a")
     with open_store(path) as store:
-        expected = store["a"].flow_codes()[0]
+        expected = store["a"].codes()[0]
         path.rename(path.with_name("old.h5"))
         path.write_bytes(b"something else")
-        assert np.array_equal(store["a"].flow_codes()[0], expected)
+        assert np.array_equal(store["a"].codes()[0], expected)
 
 
 def resealed(file: h5py.File) -> None:
@@ -276,11 +292,11 @@ def resealed(file: h5py.File) -> None:
     rows, start = file["index/videos"][()], {"flow": 0, "frame": 0}
     for k, row in enumerate(rows):
         counts = {"flow": int(row["n_flow"]), "frame": int(row["n_frames"])}
-        stretches = []
+        slices = []
         for name in names:
             kind = name.split("_")[0]
-            stretches.append(file[f"index/{name}"][start[kind] : start[kind] + counts[kind]])
-        file["index/rows_crc32"][k] = row_crc(row["id"].decode(), stretches)
+            slices.append(file[f"index/{name}"][start[kind] : start[kind] + counts[kind]])
+        file["index/rows_crc32"][k] = row_crc(row["id"].decode(), slices)
         start = {kind: start[kind] + counts[kind] for kind in start}
 
 
@@ -298,7 +314,7 @@ ATTACKS = {
     "a size of 4 GB": put("flow_nbytes", 1, (1 << 32) - 1),
     "a frame of 100 kB": put("frame_nbytes", 1, 100_000),
     "nothing": put("flow_nbytes", 0, 0),
-    "another piece": lambda file: put("flow_addr", 0, file["index/flow_addr"][1])(file),
+    "another chunk": lambda file: put("flow_addr", 0, file["index/flow_addr"][1])(file),
     "a scale of NaN": put("flow_scale", 0, np.nan),
     "an infinite scale": put("flow_scale", 0, np.inf),
     "a scale that is no power of two": put("flow_scale", 2, 0.3),

@@ -65,14 +65,14 @@ def test_flow_comes_back_within_the_error_of_its_codec(
 
 def test_codes_times_scale_are_the_flow(make_store: MakeStore) -> None:
     with open_store(make_store("a")) as store:
-        codes, scales = store["a"].flow_codes(0, 2)
+        codes, scales = store["a"].codes(0, 2)
         assert (codes.dtype.name, scales.dtype.name, scales.shape) == ("int8", "float32", (2,))
         assert np.array_equal(codes * scales[:, None, None, None], store["a"].flow(0, 2))
 
 
 def test_jpeg_codes_are_uint8_over_the_bound(make_store: MakeStore) -> None:
     with open_store(make_store("a", options=make_options(flow_codec="jpeg"))) as store:
-        codes, scales = store["a"].flow_codes()
+        codes, scales = store["a"].codes()
         assert codes.dtype == np.uint8
         expected = codes * scales[:, None, None, None] - 20
         assert np.allclose(expected, store["a"].flow(), atol=1e-5)  # float32 at 20 px
@@ -94,7 +94,7 @@ def test_clip_tells_everything_of_its_video(make_store: MakeStore) -> None:
         assert (clip.width, clip.height, clip.fields) == (WIDTH, HEIGHT, ("flow",))
         assert clip.pts.tolist() == [0.0, 0.04, 0.08, 0.12]
         assert clip.record == make_record("HandStand/clip_07")
-        assert clip.attrs["source_sha256"] == "0" * 64
+        assert clip.record.source_sha256 == "0" * 64
         assert "HandStand/clip_07" in repr(clip)
 
 
@@ -200,6 +200,7 @@ def test_missing_shard_is_named_and_the_rest_served(make_store: MakeStore) -> No
         store = open_store(path)
     with store:
         assert list(store) == ["a", "c"]
+        assert [video_id in store for video_id in "abc"] == [True, False, True]
         assert store["c"].flow().any()
         assert store.missing_shards == ("00001.h5",)
         with pytest.raises(StoreNotFoundError, match=r"00001\.h5"):
@@ -214,7 +215,7 @@ def test_master_and_its_shards_can_be_renamed_together(make_store: MakeStore) ->
         assert store["b"].flow().any()
 
 
-def test_what_is_no_store_is_told(tmp_path: Path) -> None:
+def test_what_is_no_store_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="no store at"):
         open_store(tmp_path / "none.h5")
     with pytest.raises(StoreFormatError, match="no HDF5 file"):
@@ -254,17 +255,17 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize(("field", "piece"), [("flow", 1), ("frame", 2)])
-def test_a_flipped_bit_is_found_as_it_is_read(make_store: MakeStore, field: str, piece: int) -> None:
+@pytest.mark.parametrize(("field", "chunk"), [("flow", 1), ("frame", 2)])
+def test_a_flipped_bit_is_found_as_it_is_read(make_store: MakeStore, field: str, chunk: int) -> None:
     path = make_store("a")
     with h5py.File(path) as file:
-        start, size = file[f"index/{field}_addr"][piece], file[f"index/{field}_nbytes"][piece]
+        start, size = file[f"index/{field}_addr"][chunk], file[f"index/{field}_nbytes"][chunk]
     flip(path, int(start + size * 3 // 4))
     with open_store(path) as store:
         clip = store["a"]
-        with pytest.raises(StoreCorruptError, match=f"{piece} of .* fails its CRC"):
+        with pytest.raises(StoreCorruptError, match=f"{chunk} of .* fails its CRC"):
             clip.flow() if field == "flow" else clip.frames(range(4))
-        # The pieces beside it are whole.
+        # The chunks beside it are whole.
         assert clip.flow(2, 3).any()
         assert clip.frames([0, 1, 3]).any()
 

@@ -29,14 +29,14 @@ def make(path: Path, videos: Videos, *, options: StoreOptions | None = None, **s
     return path
 
 
-def pieces(path: Path) -> dict[str, list[bytes]]:
+def chunks(path: Path) -> dict[str, list[bytes]]:
     """Return each video's stored bytes."""
     with open_store(path) as store:
         videos = {k: store.stored_video(k) for k in store}
         return {
             k: [
                 *(video.frames[n] for n in range(video.record.n_frames)),
-                *(b"".join(video.field("flow").pieces(n)) for n in range(video.record.n_flow)),
+                *(b"".join(video.field("flow").chunks(n)) for n in range(video.record.n_flow)),
                 video.pts.tobytes(),
             ]
             for k, video in videos.items()
@@ -50,7 +50,7 @@ def test_merged_stores_hold_the_same_bytes(tmp_path: Path, shard_bytes: int) -> 
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5") if path.is_file()}
     out = tmp_path / "new" / "out.h5"
     merge([first, second], out, shard_bytes=shard_bytes)
-    assert pieces(out) == pieces(first) | pieces(second)
+    assert chunks(out) == chunks(first) | chunks(second)
     assert verify(out).sound
     assert shards_path(out).is_dir() == (shard_bytes == 1)
     assert not parts_path(out).exists()
@@ -68,7 +68,7 @@ def test_class_names_keep_the_first_stores_order(tmp_path: Path) -> None:
     assert merge([first, second], tmp_path / "out.h5").labels == ("z", "c", "a")
 
 
-def test_stores_that_cannot_be_merged_are_told(tmp_path: Path) -> None:
+def test_stores_that_cannot_be_merged_are_reported(tmp_path: Path) -> None:
     first, second = make(tmp_path / "1.h5", {"a": 0}), make(tmp_path / "2.h5", {"a": 1})
     with pytest.raises(InputError, match="'a' from different sources"):
         merge([first, second], tmp_path / "out.h5")
@@ -103,8 +103,8 @@ def test_a_subset_keeps_its_classes(tmp_path: Path) -> None:
     store = make(tmp_path / "1.h5", {"a/1": 0, "b/1": 1, "b/2": 2}, shard_bytes=1)
     out = tmp_path / "out.h5"
     subset(store, out, ["b/2", "b/1"])
-    whole = pieces(store)
-    assert pieces(out) == {k: whole[k] for k in ("b/1", "b/2")}
+    whole = chunks(store)
+    assert chunks(out) == {k: whole[k] for k in ("b/1", "b/2")}
     assert verify(out).sound
     with open_store(out) as opened:
         assert opened.labels == ("a", "b")
@@ -119,12 +119,12 @@ def test_labels_change_in_the_groups_and_in_the_index(tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
     done = relabel(store, out, {"a/1": "run", "b/1": "b"})
     assert done.relabelled == {"a/1"}
-    assert pieces(out) == pieces(store)
+    assert chunks(out) == chunks(store)
     assert verify(out).sound
     with open_store(out) as opened, open_store(out, access="h5py") as slow:
         assert opened.labels == ("b", "run")
         assert [clip.label for clip in opened.values()] == ["run", "b"]
-        assert slow["a/1"].attrs["label"] == "run"
+        assert slow["a/1"].record.label == "run"
         assert np.array_equal(opened["a/1"].flow(), slow["a/1"].flow())
     ordered = relabel(store, tmp_path / "2.h5", {"a/1": "run"}, classes=["run", "x", "b"])
     assert ordered.labels == ("run", "x", "b")

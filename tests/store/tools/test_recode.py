@@ -27,8 +27,8 @@ def test_frames_are_dropped_and_flow_stays_as_stored(make_store: MakeStore, tmp_
             assert new[video_id].record == old[video_id].record
             assert np.array_equal(new[video_id].pts, old[video_id].pts)
             for k in range(old[video_id].n_flow):
-                pieces = new.stored_video(video_id).field("flow").pieces(k)
-                assert pieces == old.stored_video(video_id).field("flow").pieces(k)
+                chunks = new.stored_video(video_id).field("flow").chunks(k)
+                assert chunks == old.stored_video(video_id).field("flow").chunks(k)
 
 
 @pytest.mark.parametrize(("before", "after"), [("i16", "i8"), ("i8", "i16"), ("i8", "jpeg"), ("jpeg", "i8")])
@@ -55,7 +55,7 @@ def test_flow_gets_another_codec_and_frames_stay_as_stored(
             assert new["a"].record.clipped_fraction == pytest.approx(clipped / flow.size)
 
 
-def test_what_cannot_be_recoded_is_told(make_store: MakeStore, tmp_path: Path) -> None:
+def test_what_cannot_be_recoded_is_reported(make_store: MakeStore, tmp_path: Path) -> None:
     path, out = make_store("a", "b", shard_bytes=1), tmp_path / "new.h5"
     with pytest.raises(InputError, match="nothing would change"):
         recode(path, out, flow_codec="i8")

@@ -263,7 +263,7 @@ class Killed(BaseException):
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, when: int, work: Callable[[], object]) -> bool:
-    """Run `work` up to its `when`-th sync, rename, link or removal; tell whether it was stopped."""
+    """Run `work` up to its `when`-th sync, rename, link or removal; return whether it was stopped."""
     calls = 0
     dead = False
 

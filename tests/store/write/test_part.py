@@ -82,7 +82,7 @@ def test_i16_is_shuffled_with_a_constant_scale(tmp_path: Path) -> None:
         assert np.abs(group["flow"][()] / 64 - make_flow(0, N_FRAMES - 1)).max() <= 1 / 128
 
 
-def test_jpeg_flow_lies_end_to_end(tmp_path: Path) -> None:
+def test_jpeg_flow_is_stored_end_to_end(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_part(path, make_record("a/b"), make_options(flow_codec="jpeg"))
     with h5py.File(path) as file:
@@ -132,7 +132,7 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_pictures_that_exceed_the_spool_memory_are_kept_in_order(
+def test_images_that_exceed_the_spool_memory_are_kept_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "SPOOL_BYTES", 100)
@@ -158,7 +158,7 @@ def test_record_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, A
     assert os.listdir(tmp_path) == []
 
 
-def test_wrong_pieces_are_refused(tmp_path: Path) -> None:
+def test_wrong_chunks_are_refused(tmp_path: Path) -> None:
     flow = make_flow(0, 1)[0]
     with open_writer(tmp_path / "a.h5", make_options()) as part:
         with pytest.raises(InvalidParameterError, match="no JPEG"):
@@ -177,7 +177,7 @@ sys.path.insert(0, sys.argv[2])
 from conftest import make_options, make_record, write_part
 from flowkit.errors import NoSpaceError
 folder, unlimited = Path(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-told = 0
+reported = 0
 for limit in range(1, 100_000, 1009):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited))
     try:
@@ -185,8 +185,8 @@ for limit in range(1, 100_000, 1009):
     except NoSpaceError as error:
         assert "no space left to write" in str(error)
         assert os.listdir(folder) == []
-        told += 1
-print(told, os.listdir(folder))
+        reported += 1
+print(reported, os.listdir(folder))
 """
 
 
@@ -197,8 +197,8 @@ def test_full_disk_at_any_size_is_one_clear_error_and_leaves_nothing(tmp_path: P
         [sys.executable, "-c", FILL_DISK, str(tmp_path), here], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told, left = done.stdout.split(maxsplit=1)
-    assert 10 < int(told) < 90
+    reported, left = done.stdout.split(maxsplit=1)
+    assert 10 < int(reported) < 90
     assert left == "['a.h5']\n"
 
 

@@ -82,7 +82,7 @@ def test_damaged_segment_is_removed_so_that_it_is_redone(store_path: Path) -> No
     assert list(committed_segments(parts, "a/b", options, record.fingerprint)) == [0]
 
 
-def test_missing_segment_is_told(store_path: Path) -> None:
+def test_missing_segment_is_reported(store_path: Path) -> None:
     parts = PartsFolder(store_path)
     record = write_segments(parts, make_options(), [3, 2])
     with pytest.raises(StoreError, match="s00002"):

@@ -1,0 +1,154 @@
+"""Resolve a choice of splits: beside the store, from a file or a data set's lists, or made from the ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from flowkit.datasets.split_sources import (
+    groups_by_pattern,
+    k_fold,
+    leave_one_out,
+    split_from_csv,
+    split_from_hmdb51,
+    split_from_ucf101,
+)
+from flowkit.datasets.splits import Split, check_split, list_splits, read_split, splits_path
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.store.read.store import Store
+
+_SOURCES = ("split", "ucf101", "hmdb51", "folds", "leave_one_out")
+_WAYS = "--split FILE.csv, --ucf101 DIR, --hmdb51 DIR, --folds N or --leave-one-out --group REGEX"
+# Fields that go with some of the sources only.
+_COMPANIONS = {"list": ("ucf101", "hmdb51"), "allow_missing": ("split", "ucf101", "hmdb51")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRequest:
+    """A choice of splits: one source at most; without any, the only split beside the store.
+
+    Parameters
+    ----------
+    split
+        Names of splits beside the store, or paths of CSV files as `split_from_csv` reads them.
+    ucf101, hmdb51
+        Folder of the data set's lists.
+    list
+        Numbers of the splits of `ucf101` or `hmdb51`, from 1; the first without it.
+    folds
+        Make so many folds of all videos, >= 2.
+    leave_one_out
+        Make each group a fold.
+    group
+        Regular expression: videos of which it captures the same in the id are a group. It replaces
+        a split's own groups.
+    fold
+        Folds to test alone; all without it.
+    allow_missing
+        Leave out, with a warning, listed videos that the store lacks.
+
+    Raises
+    ------
+    InvalidParameterError
+        Several sources, or a choice without the source that it goes with. Messages name the options
+        of the command line, which are the fields' names.
+    """
+
+    split: tuple[str, ...] = ()
+    ucf101: Path | None = None
+    hmdb51: Path | None = None
+    list: tuple[int, ...] = ()
+    folds: int | None = None
+    leave_one_out: bool = False
+    group: str | None = None
+    fold: tuple[str, ...] = ()
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        given = [name for name in _SOURCES if getattr(self, name)]
+        if len(given) > 1:
+            raise InvalidParameterError(f"{' and '.join(map(_flag, given))} exclude one another; give one")
+        for name, sources in _COMPANIONS.items():
+            if getattr(self, name) and not set(given) & set(sources):
+                wanted = " or ".join(map(_flag, sources))
+                raise InvalidParameterError(f"{_flag(name)} goes with {wanted}, and none was given")
+        if self.leave_one_out and self.group is None:
+            raise InvalidParameterError(
+                r"--leave-one-out needs --group REGEX, such as 's(\d+)_': it leaves out one group at a time"
+            )
+
+
+def resolve_splits(store: Store, request: SplitRequest | None = None) -> tuple[Split, ...]:
+    """Return the splits of a request, each checked against the store.
+
+    Raises
+    ------
+    InvalidParameterError
+        Two splits have one name, or a fold is asked for and none of them has folds.
+    InputError
+        There is no such split, none or several beside the store, or one that the store cannot serve:
+        a listed video is absent or has no label, a group is on both sides, a class has no video to
+        train on.
+    """
+    request = request or SplitRequest()
+    labels = dict(zip(store, store.column("label"), strict=True))
+    splits = tuple(_regrouped(split, request.group) for split in _requested(store.path, labels, request))
+    for split in splits:
+        check_split(split, labels)
+    names = [split.name for split in splits]
+    if len(set(names)) < len(names):
+        raise InvalidParameterError(f"two splits have one name, got {names}; rename one of the files")
+    if request.fold and not any(split.kind == "fold" for split in splits):
+        raise InvalidParameterError(f"--fold chooses among folds, and {names} have none: leave it out")
+    return splits
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _requested(store_path: Path, labels: Mapping[str, str], request: SplitRequest) -> Iterator[Split]:
+    """Yield the splits of the one source that is given, or the only one beside the store."""
+    lenient = request.allow_missing
+    for folder, read in ((request.ucf101, split_from_ucf101), (request.hmdb51, split_from_hmdb51)):
+        if folder is not None:
+            for number in request.list or (1,):
+                yield read(folder, number, labels, allow_missing=lenient)
+    for name in request.split:
+        yield _named(store_path, name, labels, allow_missing=lenient)
+    if request.folds or request.leave_one_out:
+        groups = groups_by_pattern(labels, request.group) if request.group else None
+        yield k_fold(labels, request.folds, groups=groups) if request.folds else leave_one_out(groups or {})
+    elif not any(getattr(request, name) for name in _SOURCES):
+        yield _only(store_path)
+
+
+def _named(store_path: Path, name: str, labels: Mapping[str, str], *, allow_missing: bool) -> Split:
+    """Return the split of this name beside the store, else that of a CSV file."""
+    present = list_splits(store_path)
+    path = splits_path(store_path) / f"{name}.csv" if name in present else Path(name)
+    if name not in present and (path.suffix != ".csv" or not path.is_file()):
+        listed = ", ".join(present) or "none"
+        raise InputError(
+            f"--split {name}: no such split beside {store_path} (there: {listed}) and no such .csv file"
+        )
+    return split_from_csv(path, path.stem, labels, allow_missing=allow_missing)
+
+
+def _only(store_path: Path) -> Split:
+    present = list_splits(store_path)
+    if not present:
+        raise InputError(f"there is no split beside {store_path}; give {_WAYS}")
+    if len(present) > 1:
+        raise InputError(
+            f"there are several splits beside {store_path}: {', '.join(present)}; choose by --split"
+        )
+    return read_split(store_path, present[0])
+
+
+def _regrouped(split: Split, pattern: str | None) -> Split:
+    """Return a split with the groups that a pattern captures, instead of its own."""
+    if pattern is None:
+        return split
+    return dataclasses.replace(split, groups=groups_by_pattern(split.parts, pattern))
