@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowkit.extraction.run import ExtractReport, Setup
+    from flowkit.extraction.run import ExtractReport, ExtractSetup
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport
@@ -43,7 +43,7 @@ class Reporter:
         self._cores, self._gpu_lanes = 1, 0
         self._reported: set[str] = set()
 
-    def plan_extraction(self, setup: Setup, *, dry_run: bool) -> None:
+    def plan_extraction(self, setup: ExtractSetup, *, dry_run: bool) -> None:
         """Print what will be done, and with which engine and decoder; in a dry run each video too."""
         from flowkit.extraction.run import server_configs
         from flowkit.tvl1.server.server import LANES
@@ -66,7 +66,7 @@ class Reporter:
         if dry_run:
             self._print_sources(setup)
 
-    def _print_sources(self, setup: Setup) -> None:
+    def _print_sources(self, setup: ExtractSetup) -> None:
         for name in ("todo", "stored", "changed"):
             for source in getattr(setup.plan, name):
                 word = {"todo": "extract", "stored": "stored"}.get(name, name)

@@ -92,7 +92,7 @@ def run_tasks(
     *,
     jobs: int,
     executor: Executor | None = None,
-    on_progress: Callable[[Progress[Result]], None] = lambda _: None,
+    on_progress: Callable[[Progress[Result]], None] | None = None,
     weights: Sequence[int] | None = None,
     failed: int = 0,
     fail_fast: bool = False,
@@ -112,7 +112,7 @@ def run_tasks(
         Processes of this machine to run them, where no `executor` does.
     executor : Executor, optional
         Runs the tasks.
-    on_progress : callable
+    on_progress : callable, optional
         Called with a `Progress` when a task ends and about five times a second between.
     weights : sequence of int, optional
         The fraction of the work that each task is, in any unit, > 0; without it all are equal.
@@ -181,7 +181,7 @@ class _Meter(Generic[Result]):
         self,
         weights: Sequence[int],
         executor: Executor,
-        on_progress: Callable[[Progress[Result]], None],
+        on_progress: Callable[[Progress[Result]], None] | None,
         failed: int,
     ) -> None:
         self._executor, self._on_progress = executor, on_progress
@@ -201,6 +201,8 @@ class _Meter(Generic[Result]):
         self._report(outcome)
 
     def _report(self, outcome: Result | None) -> None:
+        if self._on_progress is None:
+            return
         board = self._executor.board
         in_flight = [board.progress(slot) for slot in range(self._executor.jobs)]
         mean = self._whole / self._total

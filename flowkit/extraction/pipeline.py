@@ -26,7 +26,7 @@ from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.engine import Solver, codes_solver
-from flowkit.typing import UInt8
+from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
 MAX_CALL_PIXELS = 16_000_000
@@ -44,7 +44,7 @@ class PipelineConfig:
     options: StoreOptions
     resize: ResizeRule
     solver: Solver
-    decoder: str = "av"
+    decoder: Decoder = "auto"
     fps: float | None = None
     solver_elsewhere: bool = False
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
@@ -45,12 +46,32 @@ class VideoSource:
         return (self.start_seconds, self.end_seconds)
 
 
-def find_sources(inputs: Sequence[str | Path], *, keep_suffix: bool = False) -> list[VideoSource]:
+Sources: TypeAlias = str | Path | VideoSource | Iterable[str | Path | VideoSource]
+"""Videos to extract: files and folders, or sources with ids of their own; one or many."""
+
+
+def as_sources(sources: Sources) -> list[VideoSource]:
+    """Return videos as sources, those of paths found as `find_sources` does.
+
+    Raises
+    ------
+    InputError
+        A path does not exist or holds no video; two videos have one id.
+    """
+    given = [sources] if isinstance(sources, str | Path | VideoSource) else list(sources)
+    ready = [source for source in given if isinstance(source, VideoSource)]
+    paths = [source for source in given if not isinstance(source, VideoSource)]
+    return check_ids([*ready, *find_sources(paths)]) if paths else ready
+
+
+def find_sources(
+    inputs: str | Path | Iterable[str | Path], *, keep_suffix: bool = False
+) -> list[VideoSource]:
     """Return the videos that files and folders hold, sorted by id.
 
     Parameters
     ----------
-    inputs : sequence of str or Path
+    inputs : str or Path, or an iterable of them
         Files (whatever their suffix) and folders. A folder is searched recursively for the
         suffixes of `flowkit.video.reader.VIDEO_SUFFIXES` and for folders of numbered images;
         symbolic links are followed, each real folder once.
@@ -62,7 +83,8 @@ def find_sources(inputs: Sequence[str | Path], *, keep_suffix: bool = False) -> 
     InputError
         An input does not exist or holds no video; two inputs have one id.
     """
-    sources = [source for name in inputs for source in _sources_of(Path(name), keep_suffix)]
+    names = [inputs] if isinstance(inputs, str | Path) else inputs
+    sources = [source for name in names for source in _sources_of(Path(name), keep_suffix)]
     return check_ids(sources)
 
 
@@ -108,7 +130,7 @@ def check_ids(sources: Iterable[VideoSource]) -> list[VideoSource]:
     Raises
     ------
     InputError
-        Two sources share one id, or one id would be a folder of the other.
+        Two sources have one id, or one id would be a folder of the other.
     """
     by_id: dict[str, VideoSource] = {}
     for source in sources:

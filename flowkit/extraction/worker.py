@@ -28,10 +28,11 @@ from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.parts_folder import PartsFolder
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.backend import BackendName, choose_backend
 from flowkit.tvl1.engine import Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
+from flowkit.typing import Decoder
 
 CLIPPED_WARNING = 0.01
 """Fraction of flow values outside a bounded codec's range above which a video is warned of."""
@@ -48,9 +49,9 @@ class VideoTask:
     store: Path
     options: StoreOptions
     params: TVL1Params
-    backend: str
+    backend: BackendName
     resize: ResizeRule
-    decoder: str
+    decoder: Decoder
     fps: float | None
     segment_frames: int
     servers: tuple[str, ...] = ()
@@ -115,7 +116,7 @@ def _engine(task: VideoTask, slot: int) -> Solver:
 
 
 @functools.lru_cache(maxsize=2)
-def _solver(backend: str, params: TVL1Params) -> Solver:
+def _solver(backend: BackendName, params: TVL1Params) -> Solver:
     return choose_backend(backend, params).solver
 
 

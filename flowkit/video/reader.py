@@ -15,10 +15,11 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
 from flowkit.frames import Frame
+from flowkit.typing import Decoder
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
 from flowkit.video.image_folder import is_image_folder
@@ -36,8 +37,6 @@ __all__ = [
     "open_video",
     "probe",
 ]
-
-Decoder = Literal["av", "opencv"]
 
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg "
@@ -206,7 +205,7 @@ class VideoReader:
 def open_video(
     path: str | Path,
     *,
-    decoder: str = "av",
+    decoder: Decoder = "auto",
     fps: float | None = None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
@@ -219,7 +218,8 @@ def open_video(
     path
         The file or folder.
     decoder
-        `av` (PyAV) or `opencv`; both give the same pixels. A folder of images needs neither.
+        `av` (PyAV), `opencv`, or `auto`: PyAV where it imports, else OpenCV. Both give the same
+        pixels; `info.decoder` names the one that reads. A folder of images needs neither.
     fps
         Frames per second of a folder of images, 25 if None; files have their own.
     start_seconds, end_seconds
@@ -241,7 +241,7 @@ def open_video(
     DecodeError
         It has a video stream, and no frame of it decodes.
     BackendUnavailableError
-        The decoder is not installed.
+        The decoder named is not installed.
     InvalidParameterError
         On an unknown decoder, or numbers out of range.
     """
@@ -259,19 +259,25 @@ def open_video(
     return VideoReader(source, start_seconds=start_seconds, end_seconds=end_seconds)
 
 
-def probe(path: str | Path, *, decoder: str = "av", fps: float | None = None) -> VideoInfo:
-    """Tell what a video is; its first frame is decoded, because headers lie.
+def probe(path: str | Path, *, decoder: Decoder = "auto", fps: float | None = None) -> VideoInfo:
+    """Return the facts of a video; its first frame is decoded, because headers are often wrong.
+
+    Parameters
+    ----------
+    path, decoder, fps
+        As for `open_video`.
 
     Raises
     ------
-    As `open_video`, whose `path`, `decoder` and `fps` these are.
+    VideoError, BackendUnavailableError, InvalidParameterError
+        As `open_video`.
     """
     with open_video(path, decoder=decoder, fps=fps) as reader:
         return reader.info
 
 
 def default_decoder() -> tuple[Decoder, str]:
-    """Name the decoder for this machine, and why: `av` where PyAV imports, else `opencv`."""
+    """Return the decoder that "auto" takes here, and why: `av` where PyAV imports, else `opencv`."""
     try:
         importlib.import_module("flowkit.video.pyav")
     except ImportError as error:
@@ -279,12 +285,14 @@ def default_decoder() -> tuple[Decoder, str]:
     return "av", "PyAV is installed: exact times, faults counted packet by packet"
 
 
-def _source(path: Path, decoder: str, fps: float | None, threads: int) -> Source:
+def _source(path: Path, decoder: Decoder, fps: float | None, threads: int) -> Source:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return images.ImageSource(path, fps)
     if not stat.S_ISREG(mode):
         raise UnopenableError(f"{path}: neither a file nor a folder")
+    if decoder == "auto":
+        decoder, _ = default_decoder()
     if decoder == "opencv":
         return CvSource(path, threads)
     try:

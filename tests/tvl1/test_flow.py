@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 import flowkit.tvl1
 from flowkit.errors import BackendError, InvalidParameterError
 from flowkit.tvl1 import tvl1_flow, tvl1_flow_batch
-from flowkit.tvl1.backend import BackendChoice
+from flowkit.tvl1.backend import BackendChoice, BackendName
 
 Waves = Callable[..., NDArray[np.float32]]
 
 
 @pytest.mark.parametrize("backend", ["opencv", "reference"])
-def test_one_pair(backend: str, waves: Waves) -> None:
+def test_one_pair(backend: BackendName, waves: Waves) -> None:
     flow = tvl1_flow(waves((40, 50)), waves((40, 50), (1.5, -0.5)), params="accurate", backend=backend)
     assert flow.dtype == np.float32
     assert flow.shape == (2, 40, 50)
@@ -26,7 +26,7 @@ def test_one_pair(backend: str, waves: Waves) -> None:
 
 
 @pytest.mark.parametrize("backend", ["opencv", "reference"])
-def test_a_batch_equals_its_pairs(backend: str) -> None:
+def test_a_batch_equals_its_pairs(backend: BackendName) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 20, 24), dtype=np.uint8)
     batch = tvl1_flow_batch(frames, [[0, 1], [2, 1]], params="fast", backend=backend)
     for flow, (first, second) in zip(batch, ((0, 1), (2, 1)), strict=True):
@@ -83,7 +83,7 @@ def test_device_frames_go_to_the_cuda_engine_as_they_are(monkeypatch: pytest.Mon
 
     def choose(name: str, params: object) -> BackendChoice:
         asked.append((name, params))
-        return BackendChoice(solver=Engine(), reason="a test")  # type: ignore[arg-type]
+        return BackendChoice(name="cpu", solver=Engine(), reason="a test")  # type: ignore[arg-type]
 
     monkeypatch.setattr("flowkit.tvl1.flow.choose_backend", choose)
     frames = OnDevice()

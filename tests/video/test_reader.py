@@ -1,4 +1,4 @@
-"""What `flowkit.video.reader` promises whatever the decoder, and what only PyAV can keep."""
+"""Promises of `flowkit.video.reader` whatever the decoder, and those that only PyAV can keep."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from flowkit.errors import (
     NoVideoStreamError,
     UnopenableError,
 )
+from flowkit.typing import Decoder
 from flowkit.video import reader as video
 from flowkit.video.reader import DecodeReport, VideoInfo
 from tests.make import clips
@@ -32,11 +33,12 @@ def read(path: Path, **options: object) -> tuple[UInt8, list[float], VideoInfo, 
 
 
 @pytest.fixture(params=["av", "opencv"])
-def decoder(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    name: Decoder = request.param
+    return name
 
 
-def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: str) -> None:
+def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: Decoder) -> None:
     pictures, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
     np.testing.assert_array_equal(pictures, FRAMES)
     np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
@@ -64,7 +66,7 @@ def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: str) ->
     ],
 )
 def test_codecs_and_containers_give_their_frames(
-    tmp_path: Path, decoder: str, name: str, codec: str, pixel_format: str, size: tuple[int, int]
+    tmp_path: Path, decoder: Decoder, name: str, codec: str, pixel_format: str, size: tuple[int, int]
 ) -> None:
     flashes = clips.numbered_flashes(12, height=size[0], width=size[1])
     path = clips.write_video(tmp_path / name, flashes, codec=codec, pixel_format=pixel_format)
@@ -83,7 +85,7 @@ def test_both_decoders_give_the_same_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(path, decoder="av")[0], read(path, decoder="opencv")[0])
 
 
-def test_frames_are_the_readers_gift(tmp_path: Path, decoder: str) -> None:
+def test_frames_are_the_readers_gift(tmp_path: Path, decoder: Decoder) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     kept, copies = [], []
     with video.open_video(path, decoder=decoder) as reader:
@@ -97,7 +99,7 @@ def test_frames_are_the_readers_gift(tmp_path: Path, decoder: str) -> None:
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_rotated_video_stands_upright(tmp_path: Path, decoder: str, rotation: int) -> None:
+def test_rotated_video_stands_upright(tmp_path: Path, decoder: Decoder, rotation: int) -> None:
     upright = np.zeros((4, 48, 80, 3), np.uint8)
     upright[:, :24, :40] = (220, 30, 30)  # red above left
     upright[:, 24:, 40:] = (30, 30, 220)  # blue below right
@@ -109,7 +111,7 @@ def test_rotated_video_stands_upright(tmp_path: Path, decoder: str, rotation: in
     assert np.abs(pictures[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
 
 
-def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: str) -> None:
+def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: Decoder) -> None:
     at = [0, 40, 80, 400, 410, 1000]
     pictures, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
     np.testing.assert_array_equal(pictures, FRAMES[:6])
@@ -176,7 +178,9 @@ def test_broken_start_keeps_later_times(tmp_path: Path) -> None:
     assert report.skipped_frames == 2
 
 
-def test_decoders_keep_stderr_clean(tmp_path: Path, decoder: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_decoders_keep_stderr_clean(
+    tmp_path: Path, decoder: Decoder, capfd: pytest.CaptureFixture[str]
+) -> None:
     whole = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     read(clips.with_broken_packets(tmp_path / "b.mp4", whole, [3]), decoder=decoder)
     (tmp_path / "c.mp4").write_bytes(b"no video" * 100)
@@ -186,7 +190,7 @@ def test_decoders_keep_stderr_clean(tmp_path: Path, decoder: str, capfd: pytest.
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
-def test_video_cut_short_is_truncated(tmp_path: Path, decoder: str, name: str) -> None:
+def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: str) -> None:
     frames = clips.moving_texture(40)
     whole = clips.write_video(tmp_path / f"whole_{name}", frames, codec="mjpeg", pixel_format="yuvj420p")
     cut = clips.truncated(tmp_path / name, whole, 0.5)
@@ -227,7 +231,7 @@ def test_window_ignores_faults_outside(tmp_path: Path) -> None:
     assert read(broken, start_seconds=0.2)[3].skipped_frames == 1
 
 
-def test_window_behind_the_end_is_empty_and_no_error(tmp_path: Path, decoder: str) -> None:
+def test_window_behind_the_end_is_empty_and_no_error(tmp_path: Path, decoder: Decoder) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     _, times, _, report = read(path, start_seconds=60, decoder=decoder)
     assert times == []
@@ -251,19 +255,19 @@ def test_probe_decodes_the_first_frame_only(tmp_path: Path) -> None:
     ("content", "words"),
     [(b"", "file is empty"), (b"these are words, no video " * 40, "not a video|cannot open")],
 )
-def test_what_is_no_video_is_unopenable(tmp_path: Path, decoder: str, content: bytes, words: str) -> None:
+def test_what_is_no_video_is_unopenable(tmp_path: Path, decoder: Decoder, content: bytes, words: str) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(UnopenableError, match=words):
         video.open_video(path, decoder=decoder)
 
 
-def test_missing_file_is_unopenable(tmp_path: Path, decoder: str) -> None:
+def test_missing_file_is_unopenable(tmp_path: Path, decoder: Decoder) -> None:
     with pytest.raises(UnopenableError, match="No such file"):
         video.open_video(tmp_path / "none.mp4", decoder=decoder)
 
 
-def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: str) -> None:
+def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: Decoder) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(UnopenableError, match="neither a file nor a folder"):
         video.open_video(tmp_path / "pipe.mp4", decoder=decoder)
@@ -296,7 +300,7 @@ def test_playlist_that_poses_as_video_opens_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "sp ace.mp4", "ünï.mp4", "%03d.mp4", "-x.mp4"])
-def test_odd_names_open(tmp_path: Path, decoder: str, name: str) -> None:
+def test_odd_names_open(tmp_path: Path, decoder: Decoder, name: str) -> None:
     plain = clips.h264_mp4(tmp_path / "plain.mp4", FRAMES[:3])
     plain.rename(tmp_path / name)
     assert read(tmp_path / name, decoder=decoder)[3].frames == 3
@@ -327,7 +331,7 @@ def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, obj
         video.open_video(path, **options)  # type: ignore[arg-type]
 
 
-def test_missing_pyav_is_told_and_opencv_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyav_is_named_and_opencv_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert video.default_decoder()[0] == "av"
     monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
     decoder, reason = video.default_decoder()
@@ -336,6 +340,11 @@ def test_missing_pyav_is_told_and_opencv_is_offered(tmp_path: Path, monkeypatch:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])
     with pytest.raises(BackendUnavailableError, match="install `av` or choose 'opencv'"):
         video.open_video(path, decoder="av")
+    assert (video.probe(path).decoder, video.probe(path, decoder="opencv").decoder) == ("opencv", "opencv")
+
+
+def test_auto_reads_with_pyav_where_it_imports(tmp_path: Path) -> None:
+    assert video.probe(clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])).decoder == "av"
 
 
 def test_suffixes_are_lower_case_with_a_dot() -> None:

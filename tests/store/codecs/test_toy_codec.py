@@ -120,7 +120,7 @@ def store(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos, extracted by two worker processes."""
     path = tmp_path_factory.mktemp("store") / "clips.h5"
     config = dataclasses.replace(SMALL, flow_codec=NAME, backward=True)
-    setup = prepare_extraction(find_sources([videos]), path, config)
+    setup = prepare_extraction(find_sources([videos]), path, config=config)
     with Processes(2) as executor:
         report = run_extraction(setup, executor=executor)
     assert not report.failures
@@ -195,7 +195,7 @@ def test_dropping_frames_keeps_its_bytes(store: Path, tmp_path: Path) -> None:
 
 def test_a_store_of_another_codec_is_not_gone_on_with(store: Path, videos: Path) -> None:
     with pytest.raises(StoreOptionsError, match="flow_codec: stored 'half', asked 'i8'"):
-        prepare_extraction(find_sources([videos]), store, dataclasses.replace(SMALL, backward=True))
+        prepare_extraction(find_sources([videos]), store, config=dataclasses.replace(SMALL, backward=True))
 
 
 def test_networks_get_it_in_every_form(store: Path) -> None:
