@@ -184,9 +184,9 @@ class Reporter:
 
     def _rates(self, stages: Mapping[str, float], frames: int) -> dict[str, Any]:
         """Return the frames per second of each stage's own work, and the stage that limits."""
-        from flowkit.extraction.timing import limiting_stage, stage_rates
+        from flowkit.extraction.timing import limiting_stage, stage_fps
 
-        rates = stage_rates(stages, frames) if frames else {}
+        rates = stage_fps(stages, frames) if frames else {}
         if not rates:
             return {}
         limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)

@@ -114,7 +114,7 @@ def test_resize_is_opencvs_with_the_method_told(
     assert resized.shape == (size[1], size[0], 3)
 
 
-def test_resize_to_the_same_size_gives_the_picture_itself() -> None:
+def test_resize_to_the_same_size_gives_the_image_itself() -> None:
     assert resize(PICTURE, (83, 61)) is PICTURE
 
 

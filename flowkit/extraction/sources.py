@@ -31,7 +31,7 @@ class VideoSource:
     label : str
         Its class, "" where none is known.
     start_seconds, end_seconds : float or None
-        The part of the video that is wanted; None is from its start, to its end.
+        The part of the video, seconds; None is from its start, to its end.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class VideoSource:
 
     @property
     def times(self) -> tuple[float | None, float | None]:
-        """Start and end in seconds, as they identify the wanted part."""
+        """Start and end in seconds, which identify the part."""
         return (self.start_seconds, self.end_seconds)
 
 
@@ -93,8 +93,8 @@ def sources_of_list(
 ) -> list[VideoSource]:
     """Return the videos that a list names, sorted by id.
 
-    A relative path counts from `root`. A path that does not exist stays in the list: it fails
-    alone, in the ledger, not the whole run. A path without its suffix finds the one video of
+    A relative path counts from `root`. A path that does not exist stays in the list: it alone
+    fails, in the ledger, not the whole run. A path without its suffix finds the one video of
     that name. Two parts of one file get ids with their times, as in Kinetics
     (`name_000010_000020`).
 
@@ -201,7 +201,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _with_suffix(path: Path) -> Path:
-    """Return the one video that a path without its suffix means (Kinetics ids, frame folders)."""
+    """Return the one video of a path without its suffix (Kinetics ids, frame folders)."""
     if path.exists() or path.suffix.lower() in VIDEO_SUFFIXES:
         return path
     found = [path.with_name(path.name + suffix) for suffix in sorted(VIDEO_SUFFIXES)]

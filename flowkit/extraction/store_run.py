@@ -1,4 +1,4 @@
-"""A run that adds videos to a store, wherever they come from: plan, lock, sweep, work, pack."""
+"""A run that adds videos to a store, extracted or imported: plan, lock, sweep, work, pack."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from flowkit.errors import StoreOptionsError
 from flowkit.extraction.sources import VideoSource
@@ -21,9 +22,16 @@ from flowkit.store.write.parts_folder import PartsFolder
 class Plan:
     """The sources of a run, by what is to be done with them.
 
-    `todo` is to be extracted; `stored` is in the store already, from the same file; `changed`
-    is in the store from another state of its file, and is left alone; `replaced` are the ids of
-    `todo` that stand in the store now (asked for with `update`).
+    Attributes
+    ----------
+    todo : tuple of VideoSource
+        To be extracted.
+    stored : tuple of VideoSource
+        In the store already, from the same file.
+    changed : tuple of VideoSource
+        In the store from another state of its file; left alone.
+    replaced : frozenset of str
+        Ids of `todo` that are in the store now (asked for with `update`).
     """
 
     todo: tuple[VideoSource, ...]
@@ -118,13 +126,27 @@ def _is_same(source: VideoSource, record: VideoRecord) -> bool:
 class VideoOutcome:
     """The end of one video of a run.
 
-    `status` is "stored", "already_stored" or "failed"; `stages` are seconds of work (summed over
-    threads) per stage; `seconds` is elapsed time.
+    Attributes
+    ----------
+    video_id, source, label : str
+        Id, path and class of the video.
+    status : {"stored", "already_stored", "failed"}
+    n_frames, n_flow : int
+        Frames and flow fields stored.
+    truncated : bool
+        The source is cut short or damaged; what decodes is stored.
+    seconds : float
+        Elapsed time.
+    stages : dict
+        Seconds of work per stage, summed over threads.
+    warnings : tuple of str
+    failure : Failure or None
+        Its line of the ledger, if it failed.
     """
 
     video_id: str
     source: str
-    status: str
+    status: Literal["stored", "already_stored", "failed"]
     label: str = ""
     n_frames: int = 0
     n_flow: int = 0
@@ -146,7 +168,7 @@ class VideoOutcome:
 
 
 def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
-    """Return the outcome of a video that did not make it."""
+    """Return the outcome of a video that failed."""
     return VideoOutcome(
         video_id=source.video_id,
         source=str(source.path),
@@ -158,7 +180,7 @@ def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoreSetup:
-    """A store as it was found, and the videos that a run is to add to it."""
+    """A store as it was found, and the plan of the videos to add."""
 
     store: Path
     options: StoreOptions

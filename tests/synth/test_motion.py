@@ -65,7 +65,7 @@ def test_sizes_of_single_frames_do_not_tell_the_pulse() -> None:
     assert abs(spreads[0].std() - spreads[1].std()) < 0.03
 
 
-def test_offsets_grow_with_the_picture() -> None:
+def test_offsets_grow_with_the_image() -> None:
     np.testing.assert_allclose(poses("circle", unit=6.0).offsets, 3 * poses("circle").offsets)
 
 

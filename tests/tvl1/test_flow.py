@@ -35,8 +35,8 @@ def test_a_batch_equals_its_pairs(backend: BackendName) -> None:
 
 
 def test_auto_gives_zero_for_identical_frames() -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (20, 24), dtype=np.uint8)
-    assert not tvl1_flow(picture, picture).any()
+    image = np.random.default_rng(1).integers(0, 256, (20, 24), dtype=np.uint8)
+    assert not tvl1_flow(image, image).any()
 
 
 def test_no_threads_are_refused() -> None:

@@ -28,8 +28,8 @@ FRAMES = clips.moving_texture(12)
 def read(path: Path, **options: object) -> tuple[UInt8, list[float], VideoInfo, DecodeReport]:
     with video.open_video(path, **options) as reader:  # type: ignore[arg-type]
         frames = list(reader)
-    pictures = np.stack([frame.rgb for frame in frames]) if frames else np.empty((0,), np.uint8)
-    return pictures, [frame.pts_seconds for frame in frames], reader.info, reader.report
+    images = np.stack([frame.rgb for frame in frames]) if frames else np.empty((0,), np.uint8)
+    return images, [frame.pts_seconds for frame in frames], reader.info, reader.report
 
 
 @pytest.fixture(params=["av", "opencv"])
@@ -39,8 +39,8 @@ def decoder(request: pytest.FixtureRequest) -> Decoder:
 
 
 def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: Decoder) -> None:
-    pictures, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
-    np.testing.assert_array_equal(pictures, FRAMES)
+    images, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
+    np.testing.assert_array_equal(images, FRAMES)
     np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
     assert (info.width, info.height, info.fps, info.rotation, info.decoder) == (64, 48, 25, 0, decoder)
     assert report == DecodeReport(frames=12, finished=True)
@@ -70,9 +70,9 @@ def test_codecs_and_containers_give_their_frames(
 ) -> None:
     flashes = clips.numbered_flashes(12, height=size[0], width=size[1])
     path = clips.write_video(tmp_path / name, flashes, codec=codec, pixel_format=pixel_format)
-    pictures, times, info, report = read(path, decoder=decoder)
-    assert pictures.shape == flashes.shape
-    assert clips.flash_numbers(list(pictures)) == list(range(12))
+    images, times, info, report = read(path, decoder=decoder)
+    assert images.shape == flashes.shape
+    assert clips.flash_numbers(list(images)) == list(range(12))
     assert (np.diff(times) > 0).all()
     assert (info.height, info.width) == size
     assert not report.truncated
@@ -103,18 +103,18 @@ def test_rotated_video_stands_upright(tmp_path: Path, decoder: Decoder, rotation
     upright = np.zeros((4, 48, 80, 3), np.uint8)
     upright[:, :24, :40] = (220, 30, 30)  # red above left
     upright[:, 24:, 40:] = (30, 30, 220)  # blue below right
-    pictures, _, info, _ = read(clips.rotated_mp4(tmp_path / "a.mp4", upright, rotation), decoder=decoder)
-    assert pictures.shape == upright.shape
+    images, _, info, _ = read(clips.rotated_mp4(tmp_path / "a.mp4", upright, rotation), decoder=decoder)
+    assert images.shape == upright.shape
     assert (info.width, info.height, info.rotation) == (80, 48, rotation)
     # In the middle of each quarter, the level that h264 leaves of a flat colour.
-    assert np.abs(pictures[:, 6:18, 8:32].astype(int) - upright[:, 6:18, 8:32]).max() < 12
-    assert np.abs(pictures[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
+    assert np.abs(images[:, 6:18, 8:32].astype(int) - upright[:, 6:18, 8:32]).max() < 12
+    assert np.abs(images[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
 
 
 def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: Decoder) -> None:
     at = [0, 40, 80, 400, 410, 1000]
-    pictures, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
-    np.testing.assert_array_equal(pictures, FRAMES[:6])
+    images, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
+    np.testing.assert_array_equal(images, FRAMES[:6])
     np.testing.assert_allclose(times, np.array(at) / 1000, atol=1e-9)
     assert report.pts_repaired == 0
 
@@ -129,8 +129,8 @@ def test_time_starts_with_the_video(tmp_path: Path) -> None:
 def test_clock_that_is_set_back_runs_on(tmp_path: Path) -> None:
     part = clips.write_video(tmp_path / "a.ts", clips.numbered_flashes(10)).read_bytes()
     (tmp_path / "twice.ts").write_bytes(part + part)
-    pictures, times, _, report = read(tmp_path / "twice.ts")
-    assert clips.flash_numbers(list(pictures)) == [*range(10), *range(10)]
+    images, times, _, report = read(tmp_path / "twice.ts")
+    assert clips.flash_numbers(list(images)) == [*range(10), *range(10)]
     np.testing.assert_allclose(times, np.arange(20) / 25, atol=1e-6)
     assert report.pts_repaired == 10
 
@@ -155,16 +155,16 @@ def test_size_that_changes_midway_comes_as_it_is(tmp_path: Path) -> None:
 
 def test_larger_of_two_streams_is_taken(tmp_path: Path) -> None:
     large = clips.moving_texture(5, height=96, width=128)
-    pictures, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
-    np.testing.assert_array_equal(pictures, large)
+    images, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
+    np.testing.assert_array_equal(images, large)
     assert info.stream_index == 1
 
 
 def test_broken_packets_are_skipped_counted_and_passed(tmp_path: Path) -> None:
     whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
-    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [4, 7]))
+    images, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [4, 7]))
     alive = [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]
-    assert clips.flash_numbers(list(pictures)) == alive
+    assert clips.flash_numbers(list(images)) == alive
     np.testing.assert_allclose(times, np.array(alive) / 25, atol=1e-9)
     assert (report.frames, report.skipped_frames, report.truncated) == (10, 2, True)
     assert "at 0.16 s" in report.truncated_reason
@@ -172,8 +172,8 @@ def test_broken_packets_are_skipped_counted_and_passed(tmp_path: Path) -> None:
 
 def test_broken_start_keeps_later_times(tmp_path: Path) -> None:
     whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
-    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [0, 1]))
-    assert clips.flash_numbers(list(pictures)) == list(range(2, 12))
+    images, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [0, 1]))
+    assert clips.flash_numbers(list(images)) == list(range(2, 12))
     assert times[0] == pytest.approx(2 / 25)
     assert report.skipped_frames == 2
 
@@ -194,10 +194,10 @@ def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: st
     frames = clips.moving_texture(40)
     whole = clips.write_video(tmp_path / f"whole_{name}", frames, codec="mjpeg", pixel_format="yuvj420p")
     cut = clips.truncated(tmp_path / name, whole, 0.5)
-    pictures, _, _, report = read(cut, decoder=decoder)
-    assert 10 < len(pictures) < 30
+    images, _, _, report = read(cut, decoder=decoder)
+    assert 10 < len(images) < 30
     assert report.truncated
-    assert report.frames == len(pictures)
+    assert report.frames == len(images)
     assert "header" in report.truncated_reason
 
 
@@ -216,10 +216,10 @@ def test_window_gives_the_frames_of_its_time(
 ) -> None:
     codec = {"a.mpg": "mpeg1video", "a.avi": "mpeg4"}.get(name, "libx264")
     path = clips.write_video(tmp_path / name, clips.moving_texture(50), codec=codec, options={"g": "12"})
-    pictures, times, _, _ = read(path)
+    images, times, _, _ = read(path)
     inside = [k for k, time in enumerate(times) if (start or 0) <= time < (end or 99)]
     window, window_times, _, report = read(path, start_seconds=start, end_seconds=end)
-    np.testing.assert_array_equal(window, pictures[inside])
+    np.testing.assert_array_equal(window, images[inside])
     np.testing.assert_allclose(window_times, np.array(times)[inside], atol=1e-9)
     assert (report.frames, report.truncated) == (len(inside), False)
 

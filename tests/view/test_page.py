@@ -98,7 +98,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     html = (tmp_path / "p.html").read_text()
     elements = Elements(html)
     assert not [tag for tag, _ in elements.found if tag in ("img", "iframe", "object", "link", "base")]
-    assert [tag for tag, _ in elements.found].count("script") == 3  # data, one block of pictures, the script
+    assert [tag for tag, _ in elements.found].count("script") == 3  # data, one block of images, the script
     assert not [attrs for _, attrs in elements.found if any(name.startswith("on") for name in attrs)]
     data = data_of(html)
     assert videos_of(data)[0]["id"] == name
@@ -125,13 +125,13 @@ def test_page_may_run_its_own_script_and_load_nothing(tmp_path: Path) -> None:
 
 def test_thumbnails_lie_in_blocks_in_the_order_of_the_rows(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
-    rows = [VideoSummary(video_id=f"v{k:03}", thumbnail=b"picture %d" % k) for k in range(120)]
+    rows = [VideoSummary(video_id=f"v{k:03}", thumbnail=b"image %d" % k) for k in range(120)]
     with flowkit.open(path) as store:
         write_page(tmp_path / "p.html", store, rows, speeds=Distribution(), config=SummaryConfig())
     blocks = re.findall(r'id="thumbnails-(\d+)">([^<]*)<', (tmp_path / "p.html").read_text())
     assert [int(number) for number, _ in blocks] == [0, 1, 2]
     assert [len(text.split(",")) for _, text in blocks] == [50, 50, 20]
-    assert base64.b64decode(blocks[1][1].split(",")[7]) == b"picture 57"
+    assert base64.b64decode(blocks[1][1].split(",")[7]) == b"image 57"
 
 
 def test_many_videos_stay_within_the_budget_of_each(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_many_videos_stay_within_the_budget_of_each(tmp_path: Path) -> None:
             for k in range(1000)
         ]
         size = write_page(tmp_path / "p.html", store, rows, speeds=Distribution(), config=config)
-    # bytes a video without its picture, which adds about 1.2 kB: 20 MB for 10,000 videos at most
+    # bytes a video without its image, which adds about 1.2 kB: 20 MB for 10,000 videos at most
     assert size < 40_000 + 600 * len(rows)
 
 

@@ -1,4 +1,4 @@
-"""One GPU through cupy: memory, streams, kernels. Nothing of cupy is imported before it is asked for."""
+"""One GPU through cupy: memory, streams, kernels. cupy is imported on first use."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class CudaDevice:
             try:
                 yield
             finally:
-                # Whatever went wrong: memory must not be used again before the work with it is done.
+                # Also after an error: memory must not be used again before the work with it is done.
                 wait_politely(self.event())
         # Kept, since cupy's pool keeps memory by stream.
         self._idle_streams.append(stream)
@@ -130,14 +130,14 @@ class CudaDevice:
         """Return an array of zeros, of the current stream."""
         return self.cupy.zeros(shape, dtype)
 
-    def upload(self, values: NDArray[Any]) -> DeviceArray:
+    def upload(self, values: NDArray[np.generic]) -> DeviceArray:
         """Copy an array to the device, after what the current stream has to do."""
         array = self.cupy.empty(values.shape, values.dtype)
         # Without a stream, set() would copy at once, before earlier work that still uses the memory.
         array.set(np.ascontiguousarray(values), stream=self.cupy.cuda.get_current_stream())
         return array
 
-    def download_into(self, host: NDArray[Any], array: DeviceArray) -> None:
+    def download_into(self, host: NDArray[np.generic], array: DeviceArray) -> None:
         """Enqueue a copy to pinned host memory on the current stream."""
         array.get(stream=self.cupy.cuda.get_current_stream(), out=host, blocking=False)
 
@@ -145,14 +145,14 @@ class CudaDevice:
         """Return a copy of some entries along the first axis."""
         return self.cupy.take(array, self.upload(indices), axis=0)
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return a host array that copies to and from the device can run beside the host."""
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """Return a pinned host array, for copies to and from the device beside the host's work."""
         count = int(np.prod(shape))
         memory = self.cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
         return np.frombuffer(memory, dtype, count).reshape(shape)
 
     def free_bytes(self) -> int:
-        """Return the memory that can still be had, what cupy's pool keeps unused included."""
+        """Return the free memory in bytes, that which cupy's pool keeps unused included."""
         with self.using():
             free, _ = self.cupy.cuda.runtime.memGetInfo()
             return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
@@ -164,7 +164,7 @@ class CudaDevice:
 
     @property
     def out_of_memory(self) -> type[BaseException]:
-        """What is raised where memory runs out."""
+        """The exception of memory that runs out."""
         kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
         return kind
 
@@ -219,12 +219,12 @@ class CudaDevice:
 
 
 def blocks(count: int, threads: int = THREADS) -> int:
-    """Return how many blocks cover `count` threads."""
+    """Return the number of blocks that cover `count` threads."""
     return -(-count // threads)
 
 
 def wait_politely(event: Any) -> None:
-    """Return once an event has happened, leaving the processor to others meanwhile."""
+    """Wait for an event, with the core free for other threads."""
     while not event.done:
         time.sleep(_POLL_SECONDS)
 
@@ -236,7 +236,7 @@ def open_device(index: int) -> CudaDevice:
     Raises
     ------
     BackendUnavailableError
-        No cupy, no driver, no such GPU, one too old, or no compiler; the message says which.
+        No cupy, no driver, no such GPU, one too old, or no compiler; the message names it.
     """
     try:
         cupy = importlib.import_module("cupy")

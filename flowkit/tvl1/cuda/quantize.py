@@ -1,4 +1,4 @@
-"""Quantisation on the device: codes come back instead of floats, a quarter of the bytes or half.
+"""Quantisation on the device: codes are copied instead of floats, a quarter of the bytes or half.
 
 The codes are those of flowkit.quantize, bit for bit.
 """
@@ -21,7 +21,7 @@ _RULES = (FieldScale, FixedStep, BoundedRange)
 
 
 def has_kernel(quantizer: Quantizer) -> bool:
-    """Return whether `enqueue_codes` can do a quantiser's work."""
+    """Return whether `enqueue_codes` takes a quantiser."""
     return type(quantizer) in _RULES and quantizer.dtype.itemsize <= _MOST_CODE_BYTES
 
 
@@ -77,7 +77,7 @@ def checked_largest(bits: NDArray[np.int32]) -> NDArray[np.float32]:
     Raises
     ------
     InvalidParameterError
-        A flow is not finite: no code can stand for it.
+        A flow is not finite, for which there is no code.
     """
     largest = bits.view(np.float32)
     if not np.isfinite(largest).all():

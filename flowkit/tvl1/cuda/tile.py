@@ -1,8 +1,8 @@
 """The tile solver's side of a batch: one launch after the other until no pair iterates.
 
-The host only enqueues. How far the pairs are it learns from a counter that is copied to pinned
+The host only enqueues. It reads the number of active pairs from a counter that is copied to pinned
 memory after each test, some launches late: pairs that have stopped skip the launches in between,
-so that nothing depends on when the host looks.
+so that the result does not depend on when the host reads.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from flowkit.tvl1.params import TVL1Params
 _FILE = KernelFile(source="level.cu")
 
 TESTS_AHEAD = 3
-"""Tests whose outcome the host may still be waiting for when it enqueues more launches."""
+"""Tests without an outcome yet when the host enqueues more launches."""
 
 
 class TileProgress:
-    """How many pairs still iterate, learnt without stopping the device."""
+    """Number of pairs that still iterate, read without stopping the device."""
 
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
@@ -44,7 +44,7 @@ class TileProgress:
         self._waiting.append((self._device.event(), slot))
 
     def finished(self) -> bool:
-        """Tell whether a report says that no pair iterates; waits where too many are open."""
+        """Return whether a report shows that no pair iterates; wait if too many are open."""
         while self._waiting:
             event, slot = self._waiting[0]
             if len(self._waiting) > TESTS_AHEAD:
@@ -108,9 +108,9 @@ class TileSolver:
         level : int
         frames : float32 device array, (planes, height, width)
         flows : (device array or None, device array), (m, 2, height, width)
-            Where the flow starts, None being zero, and where it goes.
+            The start, None being zero, and the result.
         counts : int32 device array
-            Where the first pair's iterations go, one for each warp.
+            Receives the first pair's iterations, one for each warp.
         work : TileWorkspace
         """
         height, width = self._sizes[level]

@@ -61,9 +61,6 @@ class HalfFloats(Quantizer):
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
         return bool(np.all(scales == 1))
 
-    def error_bound_px(self, largest_px: float) -> float:
-        return largest_px / 2048
-
 
 class HalfCodec(ChunkCodec):
     """float16, deflated."""
@@ -181,7 +178,7 @@ def test_it_is_recoded_to_every_codec_and_back(store: Path, tmp_path: Path, othe
             if codec.stores_planes:  # JPEG adds its own error to the rule's
                 assert error.mean() < 0.5
             else:
-                assert error.max() <= codec.quantizer.error_bound_px(float(np.abs(field).max()))
+                assert error.max() <= codec.quantizer.scale_px(float(np.abs(field).max())) / 2
         assert np.array_equal(third[CLIP].flow(), coded.astype(np.float16))
     assert flowkit.verify(back).sound
 

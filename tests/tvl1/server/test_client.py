@@ -18,7 +18,7 @@ from flowkit.tvl1.engine import FlowCodes, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
 from flowkit.tvl1.server.server import Mixer, Request, mixed
-from flowkit.tvl1.server.shared_memory import FLOATS, Wanted
+from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm
 from tests.make.codes import rules
 
 PARAMS = TVL1Params(warps=2, iterations=20)
@@ -154,11 +154,11 @@ SPOILED = 77
 """A grey value whose flow the engine cannot code."""
 
 
-def request(value: int, n: int = 3, height: int = 4, wanted: Wanted = FLOATS) -> Request:
+def request(value: int, n: int = 3, height: int = 4, form: OutputForm = FLOATS) -> Request:
     frames = np.full((n, height, 5), value, np.uint8)
-    dtype = wanted.quantizer.dtype if wanted.quantizer else np.float32
+    dtype = form.quantizer.dtype if form.quantizer else np.float32
     fields = np.zeros((n - 1, 2, height, 5), dtype)
-    return Request(frames=frames, pairs=forward(n), fields=fields, wanted=wanted)
+    return Request(frames=frames, pairs=forward(n), fields=fields, form=form)
 
 
 def submit_all(mixer: Mixer, requests: list[Request]) -> list[threading.Thread]:
@@ -189,8 +189,8 @@ def test_a_failing_engine_answers_every_request_of_its_batch() -> None:
         solver.go.set()
         one = request(1)
         Mixer(solver).submit(one)  # type: ignore[arg-type]
-        assert one.answer.error
-        assert one.answer.refused is refused
+        assert one.response.error
+        assert one.response.refused is refused
 
 
 def run_together(solver: Recording, requests: list[Request]) -> None:
@@ -211,32 +211,32 @@ def run_together(solver: Recording, requests: list[Request]) -> None:
 def test_requests_are_mixed_only_with_those_that_want_the_same() -> None:
     solver = Recording()
     wide, narrow = BoundedRange(bound_px=2.0), BoundedRange(bound_px=1.0)
-    wishes = [FLOATS, *(Wanted(quantizer=rule) for rule in (FIELD_SCALE, narrow, wide))]
-    requests = [request(10 + k, wanted=wishes[k % 4]) for k in range(8)]
+    wishes = [FLOATS, *(OutputForm(quantizer=rule) for rule in (FIELD_SCALE, narrow, wide))]
+    requests = [request(10 + k, form=wishes[k % 4]) for k in range(8)]
     run_together(solver, requests)
     assert sorted(solver.coded, key=str) == [(4, narrow), (4, wide), (4, FIELD_SCALE)]
     assert all(np.all(r.fields == 10 + k) for k, r in enumerate(requests))
 
 
 def test_each_request_gets_its_own_of_what_belongs_to_codes() -> None:
-    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
-    requests = [request(1, n=2, wanted=wanted), request(2, n=4, wanted=wanted)]
+    solver, form = Recording(), OutputForm(quantizer=FIELD_SCALE)
+    requests = [request(1, n=2, form=form), request(2, n=4, form=form)]
     run_together(solver, requests)
     assert solver.coded == [(4, FIELD_SCALE)]
     for one, value, pairs in zip(requests, (1, 2), (1, 3), strict=True):
-        assert one.answer.largest_px is not None
-        assert one.answer.clipped is not None
-        assert one.answer.largest_px.tolist() == [value] * pairs
-        assert one.answer.clipped.tolist() == [2 * value] * pairs
-        assert one.answer.seconds == {"upload": 1.0 * pairs, "solve": 4.0 * pairs}
+        assert one.response.largest_px is not None
+        assert one.response.clipped is not None
+        assert one.response.largest_px.tolist() == [value] * pairs
+        assert one.response.clipped.tolist() == [2 * value] * pairs
+        assert one.response.seconds == {"upload": 1.0 * pairs, "solve": 4.0 * pairs}
 
 
 def test_a_request_at_fault_costs_only_itself() -> None:
-    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
-    requests = [request(value, n=2, wanted=wanted) for value in (1, SPOILED, 2)]
+    solver, form = Recording(), OutputForm(quantizer=FIELD_SCALE)
+    requests = [request(value, n=2, form=form) for value in (1, SPOILED, 2)]
     run_together(solver, requests)
-    assert [bool(one.answer.error) for one in requests] == [False, True, False]
-    assert requests[1].answer.refused
+    assert [bool(one.response.error) for one in requests] == [False, True, False]
+    assert requests[1].response.refused
     assert [int(one.fields.max()) for one in requests] == [1, 0, 2]
 
 
