@@ -171,7 +171,7 @@ class Sweep:
 
     removed: tuple[Path, ...]
     kept: tuple[Path, ...]
-    """Of living processes, or of other hosts, whose processes cannot be asked for."""
+    """Of living processes, or of other hosts, whose processes cannot be tested."""
 
 
 def sweep_temporaries(folders: Mapping[Path, str]) -> Sweep:
@@ -215,7 +215,7 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
     Warns
     -----
     RuntimeWarning
-        The file system knows no locks: two runs at once would not notice each other.
+        The file system has no locks: two runs at once would not notice each other.
     """
     with no_space_translated(folder):
         descriptor = _locked_descriptor(folder, target)
@@ -229,7 +229,7 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
 
 
 def _locked_descriptor(folder: Path, target: Path) -> int:
-    """Open the lock file and lock it, whoever removes it meanwhile."""
+    """Open the lock file and lock it, also if another process removes it meanwhile."""
     name = folder / LOCK_NAME
     while True:
         folder.mkdir(parents=True, exist_ok=True)

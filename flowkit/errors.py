@@ -123,4 +123,4 @@ class ClipNotFoundError(StoreError, KeyError):
 
 
 class ClipRangeError(StoreError, IndexError):
-    """Frames or flow fields outside the clip were asked for."""
+    """The frames or flow fields are outside the clip."""

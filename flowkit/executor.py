@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Generic[Task, Result]):
-    """The end of one task: a result, or the exit of its worker in words."""
+    """The end of one task: a result, or the exit of its worker."""
 
     task: Task
     result: Result | None = None

@@ -111,7 +111,7 @@ def _opencv_encode(image: UInt8, quality: int, settings: list[int]) -> bytes:
 
 
 def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
-    # OpenCV fills the missing end of a cut image in silence, so the end marker is asked for.
+    # OpenCV fills the missing end of a cut image in silence, so the end marker is required.
     if bytes(data[:2]) != b"\xff\xd8" or bytes(data[-2:]) != b"\xff\xd9":
         raise _damaged(data, "start or end marker missing")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -32,6 +32,13 @@ def test_every_type_of_a_signature_is_public(function: Callable[..., object]) ->
     assert words - elsewhere <= set(flowkit.__all__)
 
 
+def test_the_package_offers_what_it_lists() -> None:
+    assert all(getattr(flowkit, name) is not None for name in flowkit.__all__)
+    assert flowkit.tvl1_flow.__name__ == "tvl1_flow"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = flowkit.nothing
+
+
 def test_names_and_homes_are_sorted_and_the_same() -> None:
     assert set(flowkit.__all__) == set(flowkit._HOMES)
     assert list(flowkit._HOMES) == sorted(flowkit._HOMES)

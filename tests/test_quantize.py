@@ -59,7 +59,7 @@ def test_i8_scale_at_its_steps(px: float, scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0625, 0.2, math.nan, math.inf, -0.125, 0.0])
-def test_scales_that_no_field_can_have_are_told(scale: float) -> None:
+def test_scales_that_no_field_can_have_are_recognised(scale: float) -> None:
     assert not FIELD_SCALE.are_scales(np.array([0.125, scale], np.float32))
 
 

@@ -28,7 +28,7 @@ class ExtractConfig:
     params : TVL1Params
         Of TV-L1; `resolve_params("tsn")` gives a preset.
     backend : {"auto", "cpu", "cuda", "opencv", "reference"}
-        Engine of TV-L1. Only "auto" falls back, and says so.
+        Engine of TV-L1. Only "auto" falls back; `ExtractSetup.backend` has the reason.
     resize : ResizeRule
         Size of the stored frames; flow is computed at that size, in its pixels.
     step : int

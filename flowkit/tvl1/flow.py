@@ -31,7 +31,7 @@ def tvl1_flow(
     params : TVL1Params or the name of a preset
     backend : {"auto", "cuda", "cpu", "opencv", "reference"}
         "auto" is the first of cuda, cpu and opencv that runs here and honours `params`;
-        `flowkit.tvl1.choose_backend` gives its choice and the reason.
+        `flowkit.available_backends` gives the state of each.
 
     Returns
     -------

@@ -135,7 +135,7 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
 
 
 def _beyond(flow: NDArray[np.float32], speed: NDArray[np.float32]) -> int:
-    # Rare, so that the magnitudes decide whether the components need to be looked at.
+    # Rare, so that the magnitudes decide whether the components are tested.
     return int(np.count_nonzero(np.abs(flow) > WIDE_PX)) if float(speed.max(initial=0.0)) > WIDE_PX else 0
 
 

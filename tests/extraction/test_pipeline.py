@@ -244,7 +244,7 @@ def test_an_engine_that_fails_ends_the_video_and_leaves_no_thread(tmp_path: Path
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
-    """What is in flight is bounded: the decoder waits for the solver."""
+    """The work in flight is bounded: the decoder waits for the solver."""
     threads = threading.active_count()
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
     setup = prepare([VideoSource(path=video, video_id="x")], store, config=SMALL)

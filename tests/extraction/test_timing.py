@@ -5,7 +5,7 @@ import pytest
 from flowkit.extraction.timing import StageClock, limiting_stage, stage_fps
 
 
-def test_a_clock_sums_what_it_times_and_what_it_is_told() -> None:
+def test_a_clock_sums_what_it_times_and_what_is_added() -> None:
     clock = StageClock()
     with clock.stage("decode"):
         pass

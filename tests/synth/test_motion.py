@@ -55,7 +55,7 @@ def test_motion_in_place_does_not_travel(motion: str) -> None:
     assert (np.ptp(run.scales) > 0.2) == (motion == "pulse")
 
 
-def test_sizes_of_single_frames_do_not_tell_the_pulse() -> None:
+def test_sizes_of_single_frames_do_not_show_the_pulse() -> None:
     spreads = [
         np.array([poses(motion, seed).scales[7] for seed in seeds])
         for motion, seeds in (("pulse", range(400)), ("down", range(400, 800)))

@@ -201,7 +201,7 @@ def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: st
     assert "header" in report.truncated_reason
 
 
-def test_report_tells_whether_the_end_was_reached(tmp_path: Path) -> None:
+def test_report_has_whether_the_end_was_reached(tmp_path: Path) -> None:
     with video.open_video(clips.h264_mp4(tmp_path / "a.mp4", FRAMES)) as reader:
         next(reader)
         assert (reader.report.frames, reader.report.finished) == (1, False)

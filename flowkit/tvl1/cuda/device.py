@@ -82,7 +82,7 @@ class CudaDevice:
 
     @contextlib.contextmanager
     def own_stream(self) -> Iterator[None]:
-        """Work on a stream that nobody else uses meanwhile; all is done when the context ends."""
+        """Work on a stream of this caller alone; all is done when the context ends."""
         try:
             stream = self._idle_streams.pop()
         except IndexError:
@@ -100,7 +100,7 @@ class CudaDevice:
     def keep_until_done(self, resource: object) -> None:
         """Keep host memory that work on the current stream still writes to.
 
-        cupy's pool gives pinned memory away as soon as nobody in Python refers to it.
+        cupy's pool reuses pinned memory as soon as no Python object refers to it.
         """
         with self._lock:
             self._kept = [kept for kept in self._kept if not kept[0].done]

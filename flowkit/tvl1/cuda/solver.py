@@ -27,7 +27,7 @@ from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.validate import check_at_least, check_choice
 
 VERSION = 1
-"""Raised whenever the kernels may give other bits."""
+"""Increased whenever the kernels may return other bits."""
 
 DEFAULT_METHOD: Method = "tile"
 """Until the cluster solver has run on a GPU: a hang there would take the whole device."""

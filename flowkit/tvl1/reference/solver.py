@@ -188,7 +188,7 @@ class ReferenceSolver:
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Compute the flow of each pair, one after the other whatever `threads` says.
 
-        Parameters and errors as in `flowkit.tvl1.tvl1_flow_batch`.
+        Parameters and errors as in `flowkit.tvl1_flow_batch`.
         """
         grey, rows = check_batch(frames, pairs)
         out = np.empty((len(rows), 2, *grey.shape[1:]), np.float32)

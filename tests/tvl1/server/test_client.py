@@ -131,7 +131,7 @@ class Recording:
         self.batches.append(len(pairs))
         if self.fault is not None:
             raise self.fault
-        # Each pair's flow tells which frames it was given.
+        # Each pair's flow encodes the frames it was given.
         return np.stack([np.full((2, *frames.shape[1:]), frames[to, 0, 0], np.float32) for _, to in pairs])
 
     def codes_batch(
