@@ -9,7 +9,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -33,6 +33,14 @@ DeviceArray = Any
 
 NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
+
+
+class Event(Protocol):
+    """A CUDA event of cupy."""
+
+    @property
+    def done(self) -> bool:
+        """True once all work before it is done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +78,7 @@ class CudaDevice:
         self._functions: dict[tuple[KernelFile, str, int], Any] = {}
         self._modules: dict[KernelFile, Any] = {}
         self._idle_streams: list[Any] = []
-        self._kept: list[tuple[Any, object]] = []
+        self._kept: list[tuple[Event, object]] = []
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
@@ -106,19 +114,21 @@ class CudaDevice:
             self._kept = [kept for kept in self._kept if not kept[0].done]
             self._kept.append((self.event(), resource))
 
-    def event(self, stream: Any = None) -> Any:
-        """Return an event recorded now on a stream (default: the current one)."""
+    def event(self) -> Event:
+        """Return an event recorded now on the current stream."""
         event = self.cupy.cuda.Event(disable_timing=True)
-        event.record(stream)
-        return event
+        event.record()
+        recorded: Event = event
+        return recorded
 
-    def mark(self) -> Any:
+    def mark(self) -> Event:
         """Return an event recorded now on the current stream, to measure time with."""
         event = self.cupy.cuda.Event(disable_timing=False)
         event.record()
-        return event
+        recorded: Event = event
+        return recorded
 
-    def seconds_between(self, first: Any, second: Any) -> float:
+    def seconds_between(self, first: Event, second: Event) -> float:
         """Return the time between two marks of one stream; both must have happened."""
         return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
 
@@ -173,7 +183,7 @@ class CudaDevice:
         kernel: tuple[KernelFile, str],
         grid: tuple[int, ...],
         threads: int,
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         *,
         shared_bytes: int = 0,
     ) -> None:
@@ -223,7 +233,7 @@ def blocks(count: int, threads: int = THREADS) -> int:
     return -(-count // threads)
 
 
-def wait_politely(event: Any) -> None:
+def wait_politely(event: Event) -> None:
     """Wait for an event, with the core free for other threads."""
     while not event.done:
         time.sleep(_POLL_SECONDS)

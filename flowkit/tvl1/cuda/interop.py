@@ -35,8 +35,8 @@ class Adopted:
     """
 
     array: DeviceArray
-    stream: Any
-    give_back: Callable[[DeviceArray], Any]
+    stream: contextlib.AbstractContextManager[object] | None
+    give_back: Callable[[DeviceArray], object]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +106,6 @@ def as_grey(cupy: Any, array: DeviceArray) -> DeviceArray:
     return cupy.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
 
 
-def on_stream(adopted: Adopted) -> contextlib.AbstractContextManager[Any]:
+def on_stream(adopted: Adopted) -> contextlib.AbstractContextManager[object]:
     """Return a context in which the owner's stream is the current one."""
-    context: contextlib.AbstractContextManager[Any] = adopted.stream or contextlib.nullcontext()
-    return context
+    return adopted.stream or contextlib.nullcontext()

@@ -5,8 +5,6 @@ The codes are those of flowkit.quantize, bit for bit.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,7 +57,7 @@ def enqueue_codes(
 
 def _kernel(
     quantizer: Quantizer, largest: DeviceArray, codes: DeviceArray, clipped: DeviceArray
-) -> tuple[str, tuple[DeviceArray, DeviceArray], tuple[Any, ...]]:
+) -> tuple[str, tuple[DeviceArray, DeviceArray], tuple[object, ...]]:
     """Return a quantiser's kernel, its arrays after the flow, and its own parameters, of its types."""
     match quantizer:
         case FieldScale(unit_px=unit_px, limit=limit):

@@ -191,7 +191,7 @@ class CudaSolver:
             solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs
         )
 
-    def _most_pairs(self, device: CudaDevice, grey: Any, *, lanes: int = LANES) -> int:
+    def _most_pairs(self, device: CudaDevice, grey: DeviceArray, *, lanes: int = LANES) -> int:
         """Return the largest number of pairs of a batch, with `lanes` batches on the device."""
         budget = self.memory_bytes or int(_FRACTION_OF_FREE * device.free_bytes())
         each = bytes_per_pair(grey.shape[1:], self.params, frame_bytes=grey.itemsize)

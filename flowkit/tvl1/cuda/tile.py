@@ -8,11 +8,19 @@ so that the result does not depend on when the host reads.
 from __future__ import annotations
 
 import collections
-from typing import Any
 
 import numpy as np
 
-from flowkit.tvl1.cuda.device import NULL, THREADS, CudaDevice, DeviceArray, KernelFile, blocks, wait_politely
+from flowkit.tvl1.cuda.device import (
+    NULL,
+    THREADS,
+    CudaDevice,
+    DeviceArray,
+    Event,
+    KernelFile,
+    blocks,
+    wait_politely,
+)
 from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
 
@@ -29,7 +37,7 @@ class TileProgress:
         self._device = device
         # A report is read before more than TESTS_AHEAD newer ones exist: no slot is overwritten.
         self._slots = device.pinned((TESTS_AHEAD + 2,), np.int32)
-        self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
+        self._waiting: collections.deque[tuple[Event, int]] = collections.deque()
         self._count = 0
 
     def start(self) -> None:
@@ -158,7 +166,7 @@ class TileSolver:
         grid = (work.pairs * tiling.count,)
         self._device.launch(kernel, grid, 32 * self._tile.warps, (*arrays, *ints, *floats))
 
-    def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[Any, ...]) -> None:
+    def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[object, ...]) -> None:
         """Launch a kernel of level.cu with a thread for each pixel of each pair."""
         height, width = self._sizes[level]
         self._device.launch((_FILE, name), (blocks(height * width), work.pairs), THREADS, args)
