@@ -207,7 +207,7 @@ def _pan(clip: SynthClip, frames: int, unit: float, rng: Generator) -> Float64:
 
 
 def _scroll(frames: int, unit: float, rng: Generator, *, moving: bool) -> Float64:
-    """There two frames, back two frames: of mean zero; aslant, it is like no class's motion."""
+    """Two frames there, two frames back: of mean zero; oblique, unlike every class's motion."""
     phase, start = rng.integers(4), rng.uniform(0, NOISE_PERIOD_PX)
     if not moving:
         return np.full(frames, start)
@@ -224,7 +224,7 @@ def _patches(config: SynthConfig, unit: float) -> tuple[Patch, Patch]:
 
 
 def _mark_image(patch: Patch, marked: bool) -> Float32:
-    """Black and white checks where something is wrong, grey grain where nothing is."""
+    """Black and white checks for an unreliable modality, grey grain otherwise."""
     x, y = _grid(patch.side, patch.side)
     if not marked:
         return colour(120 + 42 * noise(x, y)[..., 0], 0.0, 0.0)

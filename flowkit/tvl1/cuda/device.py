@@ -101,7 +101,7 @@ class CudaDevice:
                 yield
             finally:
                 # Also after an error: memory must not be used again before the work with it is done.
-                wait_politely(self.event())
+                poll_until_done(self.event())
         # Kept, since cupy's pool keeps memory by stream.
         self._idle_streams.append(stream)
 
@@ -174,7 +174,7 @@ class CudaDevice:
 
     @property
     def out_of_memory(self) -> type[BaseException]:
-        """The exception of memory that runs out."""
+        """The exception that cupy raises when device memory runs out."""
         kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
         return kind
 
@@ -233,7 +233,7 @@ def blocks(count: int, threads: int = THREADS) -> int:
     return -(-count // threads)
 
 
-def wait_politely(event: Event) -> None:
+def poll_until_done(event: Event) -> None:
     """Wait for an event, with the core free for other threads."""
     while not event.done:
         time.sleep(_POLL_SECONDS)

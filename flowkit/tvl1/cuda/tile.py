@@ -19,7 +19,7 @@ from flowkit.tvl1.cuda.device import (
     Event,
     KernelFile,
     blocks,
-    wait_politely,
+    poll_until_done,
 )
 from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
@@ -41,7 +41,7 @@ class TileProgress:
         self._count = 0
 
     def start(self) -> None:
-        """Forget the reports of the warp before."""
+        """Discard the reports of the warp before."""
         self._waiting.clear()
 
     def report(self, active_pairs: DeviceArray) -> None:
@@ -56,7 +56,7 @@ class TileProgress:
         while self._waiting:
             event, slot = self._waiting[0]
             if len(self._waiting) > TESTS_AHEAD:
-                wait_politely(event)
+                poll_until_done(event)
             elif not event.done:
                 return False
             self._waiting.popleft()

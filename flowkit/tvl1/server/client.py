@@ -29,7 +29,7 @@ from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, Shar
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _START += "from flowkit.tvl1.server.server import main; main(sys.argv[1:])"
 PAIRS_PER_CALL = 16
-"""Small enough that a few calls in flight bound a worker's memory; the server mixes them."""
+"""Small enough that a few calls in flight bound a worker's memory; the server batches them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,13 +190,13 @@ class RemoteSolver:
             try:
                 fields, response = self._ask(connection, checked, checked_pairs, form)
             except (EOFError, OSError) as broken:
-                self._give_up(str(broken) or "the server's process ended")
+                self._drop_server(str(broken) or "the server's process ended")
                 continue
             if response.refused:
                 raise BackendError(response.error)
             if not response.error:
                 return fields, response
-            self._give_up(response.error)
+            self._drop_server(response.error)
 
     def _ask(
         self, connection: Connection, frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
@@ -226,7 +226,7 @@ class RemoteSolver:
             if line.connection is not None:
                 if line.address in addresses:
                     return line.connection
-                self._hang_up()
+                self._disconnect()
             if not addresses:
                 raise BackendError(f"no engine is left: {'; '.join(self._said)}")
             line.address = addresses[0]
@@ -234,17 +234,17 @@ class RemoteSolver:
                 line.connection, line.memory = connect(line.address), SharedMemory()
                 self.name, self.device, self.version, self.deviations = line.connection.recv()
             except (EOFError, OSError) as error:
-                self._give_up(str(error) or "the server's process ended")
+                self._drop_server(str(error) or "the server's process ended")
 
-    def _give_up(self, why: str) -> None:
+    def _drop_server(self, why: str) -> None:
         """Remove this thread's server for all threads."""
         with self._lock:
             if self._line.address in self._addresses:
                 self._addresses.remove(self._line.address)
                 self._said.append(f"{self.device or self._line.address}: {why}")
-        self._hang_up()
+        self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         line = self._line
         if line.connection is not None:
             line.connection.close()

@@ -1,4 +1,4 @@
-"""The process that owns one engine: it mixes the pairs of many videos into full batches.
+"""The process that owns one engine: it joins the pairs of many videos into full batches.
 
 Worker processes decode and encode; each sends its pairs here (`client.RemoteSolver`). While the
 engine computes one batch, requests of the same frame size gather and become the next one, so
@@ -52,7 +52,7 @@ class Request:
         return (*self.frames.shape[1:], self.frames.dtype, self.form)
 
 
-class Mixer:
+class Batcher:
     """Runs requests on one solver, as many of one kind at once as are waiting.
 
     Parameters
@@ -118,7 +118,7 @@ class Mixer:
 
     def _compute(self, batch: Sequence[Request]) -> None:
         """Fill the fields of each request and, for codes, its response."""
-        frames, pairs = mixed(batch)
+        frames, pairs = concatenated(batch)
         form, made = batch[0].form, None
         if form.quantizer is None:
             fields: NDArray[np.number] = self._solver.flow_batch(frames, pairs)
@@ -143,7 +143,7 @@ def _response_of(made: FlowCodes, rows: slice) -> Response:
     )
 
 
-def mixed(batch: Sequence[Request]) -> tuple[NDArray[np.number], NDArray[np.int32]]:
+def concatenated(batch: Sequence[Request]) -> tuple[NDArray[np.number], NDArray[np.int32]]:
     """Return the frames of all requests end to end, and the pairs among them."""
     if len(batch) == 1:
         return batch[0].frames, batch[0].pairs
@@ -152,7 +152,7 @@ def mixed(batch: Sequence[Request]) -> tuple[NDArray[np.number], NDArray[np.int3
     return np.concatenate([request.frames for request in batch]), np.concatenate(pairs).astype(np.int32)
 
 
-def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
+def serve_client(connection: Connection, batcher: Batcher, solver: Solver) -> None:
     """Serve one client until it closes the connection."""
     memory = MappedMemory()
     with connection:
@@ -167,7 +167,7 @@ def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
             frames = memory.view(0, message["shape"], message["dtype"])
             fields = memory.view(message["fields_at"], *message["fields"])
             request = Request(frames=frames, pairs=message["pairs"], fields=fields, form=message["form"])
-            mixer.submit(request)
+            batcher.submit(request)
             connection.send(request.response)
 
 
@@ -202,7 +202,7 @@ def main(words: Sequence[str]) -> None:
     except FlowkitError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
-    mixer = Mixer(solver)
+    batcher = Batcher(solver)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(256)
@@ -210,4 +210,4 @@ def main(words: Sequence[str]) -> None:
         while True:
             client, _ = listener.accept()
             connection = Connection(client.detach())
-            threading.Thread(target=serve_client, args=(connection, mixer, solver), daemon=True).start()
+            threading.Thread(target=serve_client, args=(connection, batcher, solver), daemon=True).start()

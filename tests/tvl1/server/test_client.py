@@ -17,7 +17,7 @@ from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.engine import FlowCodes, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
-from flowkit.tvl1.server.server import Mixer, Request, mixed
+from flowkit.tvl1.server.server import Batcher, Request, concatenated
 from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm
 from tests.make.codes import rules
 
@@ -161,8 +161,8 @@ def request(value: int, n: int = 3, height: int = 4, form: OutputForm = FLOATS) 
     return Request(frames=frames, pairs=forward(n), fields=fields, form=form)
 
 
-def submit_all(mixer: Mixer, requests: list[Request]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=mixer.submit, args=(r,)) for r in requests]
+def submit_all(batcher: Batcher, requests: list[Request]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=batcher.submit, args=(r,)) for r in requests]
     for thread in threads:
         thread.start()
     return threads
@@ -170,9 +170,9 @@ def submit_all(mixer: Mixer, requests: list[Request]) -> list[threading.Thread]:
 
 def test_waiting_requests_of_one_size_become_one_batch_within_the_limit() -> None:
     solver = Recording()
-    mixer = Mixer(solver)  # type: ignore[arg-type]
+    batcher = Batcher(solver)  # type: ignore[arg-type]
     requests = [request(10 + k, height=4 if k != 3 else 7) for k in range(10)]
-    threads = submit_all(mixer, requests)
+    threads = submit_all(batcher, requests)
     solver.go.set()
     for thread in threads:
         thread.join(timeout=10)
@@ -188,20 +188,20 @@ def test_a_failing_engine_answers_every_request_of_its_batch() -> None:
         solver = Recording(fault)
         solver.go.set()
         one = request(1)
-        Mixer(solver).submit(one)  # type: ignore[arg-type]
+        Batcher(solver).submit(one)  # type: ignore[arg-type]
         assert one.response.error
         assert one.response.refused is refused
 
 
 def run_together(solver: Recording, requests: list[Request]) -> None:
-    """Let the requests wait for a mixer until all of them are there."""
-    mixer = Mixer(solver)  # type: ignore[arg-type]
+    """Let the requests wait for a batcher until all of them are there."""
+    batcher = Batcher(solver)  # type: ignore[arg-type]
     # Both lanes are busy while the others gather.
-    busy = submit_all(mixer, [request(0, n=2, height=9), request(0, n=2, height=10)])
-    while mixer.waiting:
+    busy = submit_all(batcher, [request(0, n=2, height=9), request(0, n=2, height=10)])
+    while batcher.waiting:
         time.sleep(0.001)
-    threads = submit_all(mixer, requests)
-    while mixer.waiting < len(requests):
+    threads = submit_all(batcher, requests)
+    while batcher.waiting < len(requests):
         time.sleep(0.001)
     solver.go.set()
     for thread in busy + threads:
@@ -241,6 +241,6 @@ def test_a_request_at_fault_costs_only_itself() -> None:
 
 
 def test_mixed_pairs_point_at_their_own_frames() -> None:
-    frames, pairs = mixed([request(1), request(2, n=4)])
+    frames, pairs = concatenated([request(1), request(2, n=4)])
     assert frames.shape[0] == 7
     assert pairs.tolist() == [[0, 1], [1, 2], [3, 4], [4, 5], [5, 6]]
