@@ -26,6 +26,7 @@ from flowkit.extraction.sources import find_sources
 from flowkit.extraction.timing import limiting_stage
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
+from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.device import open_device
@@ -254,7 +255,7 @@ def write_clips(folder: Path, *, clips: int, frames: int, copies: int) -> None:
         shutil.copytree(folder / "0", folder / str(k))
 
 
-def extraction(quick: bool, backend: str = "cuda") -> Iterator[JsonObject]:
+def extraction(quick: bool, backend: BackendName = "cuda") -> Iterator[JsonObject]:
     """Extract clips from files, frames and i8 flow, with all cores: end to end."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -266,7 +267,7 @@ def extraction(quick: bool, backend: str = "cuda") -> Iterator[JsonObject]:
         config = ExtractConfig(backend=backend)
         for turn in ("first, kernels compiled or cached", "second"):
             busy: list[float] = []
-            setup = prepare(sources, folder / f"{turn[:5]}.h5", config)
+            setup = prepare(sources, folder / f"{turn[:5]}.h5", config=config)
             began = time.perf_counter()
             with gpu_busy(busy):
                 report = run(setup)

@@ -141,7 +141,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     if options["jobs"] is None:
         del options["jobs"]
     config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
-    setup = prepare(sources, store, config)
+    setup = prepare(sources, store, config=config)
     reporter.plan_extraction(setup, dry_run=dry_run)
     if not dry_run:
         with reporter.running("videos", kept=f"finished videos are kept in {store}.parts"):

@@ -12,9 +12,12 @@ import click
 from .options import take_tvl1_params, tvl1_options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from flowkit.tvl1.backend import BackendChoice
     from flowkit.tvl1.engine import Solver
-    from flowkit.typing import Float32, Flow, UInt8
+    from flowkit.typing import Flow, UInt8
 
 _LEAST_PANEL_PX = 160
 
@@ -62,7 +65,7 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
         click.echo("\n".join([*_lines(measured, choice), *([str(out)] if out else [])]))
 
 
-def _solve(solver: Solver, grey: Sequence[UInt8 | Float32]) -> Flow:
+def _solve(solver: Solver, grey: Sequence[NDArray[np.generic]]) -> Flow:
     import numpy as np
 
     flow: Flow = solver.flow_batch(np.stack(grey), np.array([[0, 1]]))[0]

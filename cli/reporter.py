@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from flowkit.extraction.run import ExtractReport, Setup
+    from flowkit.extraction.run import ExtractReport, ExtractSetup
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport
@@ -53,7 +53,7 @@ class Reporter:
         self._cores, self._gpu_lanes = 1, 0
         self._reported: set[str] = set()
 
-    def plan_extraction(self, setup: Setup, *, dry_run: bool) -> None:
+    def plan_extraction(self, setup: ExtractSetup, *, dry_run: bool) -> None:
         """Print the plan, the engine and the decoder; in a dry run each video too."""
         from flowkit.extraction.run import server_configs
         from flowkit.tvl1.server.server import LANES
@@ -76,7 +76,7 @@ class Reporter:
         if dry_run:
             self._print_sources(setup)
 
-    def _print_sources(self, setup: Setup) -> None:
+    def _print_sources(self, setup: ExtractSetup) -> None:
         for name in ("todo", "stored", "changed"):
             for source in getattr(setup.plan, name):
                 word = {"todo": "extract", "stored": "stored"}.get(name, name)
@@ -204,9 +204,9 @@ class Reporter:
 
     def _stage_speeds(self, stages: Mapping[str, float], frames: int) -> _StageSpeeds | None:
         """Return the frames per second of each stage's own work, and the stage that limits."""
-        from flowkit.extraction.timing import limiting_stage, stage_rates
+        from flowkit.extraction.timing import limiting_stage, stage_fps
 
-        speeds = stage_rates(stages, frames) if frames else {}
+        speeds = stage_fps(stages, frames) if frames else {}
         if not speeds:
             return None
         limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)

@@ -1,6 +1,30 @@
-"""flowkit: raw video to TV-L1 optical flow in one HDF5 store.
+"""flowkit: raw videos to TV-L1 optical flow in one HDF5 store.
 
-Names load on first use, so that `import flowkit` stays light.
+Videos to a store, and back to arrays::
+
+    report = flowkit.extract("videos/", "out.h5")       # ExtractConfig, Progress → ExtractReport
+    setup = flowkit.prepare("videos/", "out.h5")        # the plan alone: ExtractSetup
+    sources = flowkit.find_sources(["videos/"])         # VideoSource: path, id, label, times
+    flowkit.verify("out.h5").sound
+    with flowkit.open("out.h5") as store:               # Store: clips by their ids
+        flow = store["clip"].flow(0, 8)                 # Clip; float32 (8, 2, H, W), px
+
+Flow of arrays in memory::
+
+    flow = flowkit.tvl1_flow(I0, I1)                    # TVL1Params or a name of PRESETS
+    flows = flowkit.tvl1_flow_batch(frames, pairs)      # BackendName: "auto", "cuda", "cpu" …
+    flowkit.available_backends()                        # BackendStatus of each engine
+
+Frames of a video::
+
+    with flowkit.open_video("a.mp4") as reader:         # VideoReader; Decoder: "auto", "av", "opencv"
+        for frame in reader: ...                        # Frame: rgb, pts_seconds
+    reader.info, reader.report                          # VideoInfo, DecodeReport
+    flowkit.probe("a.mp4")                              # VideoInfo
+
+Flow is float32 (…, 2, H, W), u to the right, then v down, px per frame step; frames are uint8 RGB
+(n, H, W, 3). Errors are `FlowkitError`s of `flowkit.errors`. Names load on first use, so that
+`import flowkit` stays light.
 """
 
 from __future__ import annotations
@@ -12,11 +36,15 @@ from flowkit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
+    from flowkit.executor import Executor, InlineExecutor, LocalExecutor
     from flowkit.extraction.config import ExtractConfig
     from flowkit.extraction.lists import ListEntry
-    from flowkit.extraction.run import extract, prepare
-    from flowkit.extraction.sources import find_sources
-    from flowkit.frames import ResizeRule
+    from flowkit.extraction.plan import Plan
+    from flowkit.extraction.run import ExtractReport, ExtractSetup, extract, prepare
+    from flowkit.extraction.sources import VideoSource, find_sources
+    from flowkit.extraction.store_run import VideoOutcome
+    from flowkit.frames import Frame, ResizeRule
+    from flowkit.jobs import Progress
     from flowkit.rawframes.export import ExportReport, export
     from flowkit.rawframes.export_plan import ExportConfig
     from flowkit.rawframes.export_worker import ExportOutcome
@@ -33,41 +61,62 @@ if TYPE_CHECKING:
     from flowkit.store.tools.recode import recode
     from flowkit.store.tools.repair import RepairReport, repair
     from flowkit.store.tools.verify import VerifyReport, verify
-    from flowkit.tvl1.backend import available_backends
+    from flowkit.tvl1.backend import BackendChoice, BackendName, BackendStatus, available_backends
+    from flowkit.tvl1.engine import Solver
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
-    from flowkit.typing import Codes, FrameCodec
-    from flowkit.video.reader import open_video, probe
+    from flowkit.typing import Codes, Decoder, Flow, FrameCodec
+    from flowkit.video.reader import DecodeReport, VideoReader, open_video, probe
+    from flowkit.video.source import VideoInfo
 
 __all__ = [
     "PRESETS",
     "Access",
     "AccessMethod",
+    "BackendChoice",
+    "BackendName",
+    "BackendStatus",
     "Clip",
     "ClipData",
     "ClipRequest",
     "Codes",
+    "DecodeReport",
+    "Decoder",
+    "Executor",
     "ExportConfig",
     "ExportOutcome",
     "ExportReport",
     "ExtractConfig",
+    "ExtractReport",
+    "ExtractSetup",
     "Failure",
     "FieldOptions",
+    "Flow",
     "FlowCodec",
     "FlowkitError",
+    "Frame",
     "FrameCodec",
     "ImportConfig",
     "ImportReport",
+    "InlineExecutor",
     "ListEntry",
+    "LocalExecutor",
+    "Plan",
+    "Progress",
     "RepairReport",
     "ResizeRule",
+    "Solver",
     "Store",
     "StoreContents",
     "StoreInfo",
     "StoreOptions",
     "TVL1Params",
     "VerifyReport",
+    "VideoInfo",
+    "VideoOutcome",
+    "VideoReader",
     "VideoRecord",
+    "VideoSource",
     "available_backends",
     "export",
     "extract",
@@ -90,32 +139,51 @@ __all__ = [
 _HOMES = {
     "Access": "flowkit.store.read.handles",
     "AccessMethod": "flowkit.store.read.handles",
+    "BackendChoice": "flowkit.tvl1.backend",
+    "BackendName": "flowkit.tvl1.backend",
+    "BackendStatus": "flowkit.tvl1.backend",
     "Clip": "flowkit.store.read.clip",
     "ClipData": "flowkit.store.read.clip",
     "ClipRequest": "flowkit.store.read.clip",
     "Codes": "flowkit.typing",
+    "DecodeReport": "flowkit.video.reader",
+    "Decoder": "flowkit.typing",
+    "Executor": "flowkit.executor",
     "ExportConfig": "flowkit.rawframes.export_plan",
     "ExportOutcome": "flowkit.rawframes.export_worker",
     "ExportReport": "flowkit.rawframes.export",
     "ExtractConfig": "flowkit.extraction.config",
+    "ExtractReport": "flowkit.extraction.run",
+    "ExtractSetup": "flowkit.extraction.run",
     "Failure": "flowkit.store.record",
     "FieldOptions": "flowkit.store.schema",
+    "Flow": "flowkit.typing",
     "FlowCodec": "flowkit.store.codecs.codec",
     "FlowkitError": "flowkit.errors",
+    "Frame": "flowkit.frames",
     "FrameCodec": "flowkit.typing",
     "ImportConfig": "flowkit.rawframes.importer",
     "ImportReport": "flowkit.rawframes.importer",
+    "InlineExecutor": "flowkit.executor",
     "ListEntry": "flowkit.extraction.lists",
+    "LocalExecutor": "flowkit.executor",
     "PRESETS": "flowkit.tvl1.params",
+    "Plan": "flowkit.extraction.plan",
+    "Progress": "flowkit.jobs",
     "RepairReport": "flowkit.store.tools.repair",
     "ResizeRule": "flowkit.frames",
+    "Solver": "flowkit.tvl1.engine",
     "Store": "flowkit.store.read.store",
     "StoreContents": "flowkit.store.tools.combine",
     "StoreInfo": "flowkit.store.index",
     "StoreOptions": "flowkit.store.schema",
     "TVL1Params": "flowkit.tvl1.params",
     "VerifyReport": "flowkit.store.tools.verify",
+    "VideoInfo": "flowkit.video.source",
+    "VideoOutcome": "flowkit.extraction.store_run",
+    "VideoReader": "flowkit.video.reader",
     "VideoRecord": "flowkit.store.record",
+    "VideoSource": "flowkit.extraction.sources",
     "available_backends": "flowkit.tvl1.backend",
     "export": "flowkit.rawframes.export",
     "extract": "flowkit.extraction.run",

@@ -1,7 +1,7 @@
-"""The one way to write a file whole, to hold a folder, and to sweep what dead processes left.
+"""Write a file whole, hold a folder's lock, sweep the temporaries of dead processes.
 
 A file is written under a temporary name, synced and renamed: the rename is the commit. A process
-that dies before it leaves a temporary and nothing else, whose name says whose it was:
+that dies before it leaves a temporary and nothing else, whose name has its host and process:
 ``<final name>.<host>.<pid>.tmp``.
 """
 
@@ -26,11 +26,11 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SPACE_TEXT = re.compile(rf"errno = ({'|'.join(map(str, NO_SPACE))})\b")
 _TEMPORARY = re.compile(r"(?P<final>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
-# What file systems answer that know no flock: some network and FUSE mounts.
+# Errors of file systems without flock: some network and FUSE mounts.
 _NO_FLOCK = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 
-# Temporaries that this process is writing now: its own id alone would not tell them from those
-# of a dead process that had the same one, as the first process of a container always has.
+# Temporaries that this process is writing now: a dead process may have had the same id, as the
+# first process of a container always has.
 _mine: set[Path] = set()
 _mine_lock = threading.Lock()
 
@@ -45,7 +45,7 @@ class Temporary:
 
     @property
     def owner_is_dead(self) -> bool:
-        """Whether its process ran on this host and is gone."""
+        """True if its process ran on this host and is gone."""
         if self.host != host_name():
             return False
         if self.pid == os.getpid():
@@ -132,10 +132,10 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The final name, in a folder that exists; what is there is replaced.
+        The final name, in a folder that exists; a file of that name is replaced.
     durable
-        Whether the contents outlive a power cut once this returns. False spares two syncs, and is
-        for what is made by thousands or can be made again: a power cut may then leave a torn file.
+        The contents outlive a power cut once this returns. False spares two syncs, for files that
+        are made by thousands or can be made again: a power cut may then leave a torn file.
 
     Raises
     ------
@@ -171,11 +171,11 @@ class Sweep:
 
     removed: tuple[Path, ...]
     kept: tuple[Path, ...]
-    """Of living processes, or of other hosts, whose processes cannot be asked for."""
+    """Of living processes, or of other hosts, whose processes cannot be tested."""
 
 
 def sweep_temporaries(folders: Mapping[Path, str]) -> Sweep:
-    """Remove what dead processes of this host left half-written; keep and name the rest.
+    """Remove half-written files of dead processes of this host; keep and name the rest.
 
     Parameters
     ----------
@@ -203,9 +203,9 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
     Parameters
     ----------
     folder
-        Where the lock file lies, which names the process that holds it.
+        Folder of the lock file, which names the process that holds it.
     target
-        What the folder stands for, as messages name it.
+        The path that the folder stands for, as messages name it.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
     Warns
     -----
     RuntimeWarning
-        The file system knows no locks: two runs at once would not notice each other.
+        The file system has no locks: two runs at once would not notice each other.
     """
     with no_space_translated(folder):
         descriptor = _locked_descriptor(folder, target)
@@ -229,7 +229,7 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
 
 
 def _locked_descriptor(folder: Path, target: Path) -> int:
-    """Open the lock file and lock it, whoever removes it meanwhile."""
+    """Open the lock file and lock it, also if another process removes it meanwhile."""
     name = folder / LOCK_NAME
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ def _flock(descriptor: int, folder: Path, target: Path) -> None:
         if error.errno not in _NO_FLOCK:
             raise
         warnings.warn(
-            f"{folder} lies on a file system without locks ({error.strerror}): make sure that no "
+            f"{folder} is on a file system without locks ({error.strerror}): make sure that no "
             f"other process writes {target}",
             RuntimeWarning,
             stacklevel=5,  # the `with` of the caller
@@ -277,7 +277,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def no_space_translated(path: Path) -> Iterator[None]:
-    """Turn what a full disk raises, here or inside HDF5, into NoSpaceError."""
+    """Raise NoSpaceError for the errors of a full disk, of this code or of HDF5."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -290,7 +290,7 @@ def no_space_translated(path: Path) -> Iterator[None]:
 
 
 def is_no_space(error: BaseException) -> bool:
-    """Tell whether an error means a full disk, quota or file size limit.
+    """Return whether an error means a full disk, quota or file size limit.
 
     HDF5 often hides the number: h5py then raises a plain RuntimeError with it in the text.
     """

@@ -1,4 +1,4 @@
-"""Measure magnitudes: a few of many, or means and quantiles of any number in fixed memory.
+"""Statistics of magnitudes: evenly spread samples; means and quantiles in fixed memory.
 
 The bits of a float32 that is not negative rise with its value, so its leading 17 bits are a bin:
 1/512 of the value wide, whatever the value. Counts of bins add up over videos and processes.
@@ -32,7 +32,7 @@ def spread(among: range, count: int) -> list[int]:
 
 
 class Distribution:
-    """Counts of magnitudes; `add` them, then ask."""
+    """Histogram of magnitudes, of any number, in fixed memory."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS, np.int64)
@@ -41,7 +41,7 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """How many values were added."""
+        """Number of values added."""
         return int(self._counts.sum())
 
     @property
@@ -68,17 +68,20 @@ class Distribution:
         self.max = max(self.max, other.max)
         return self
 
-    def quantile(self, share: float) -> float:
-        """Return the least value that `share` of all do not exceed, within RELATIVE_ERROR; NaN of none."""
+    def quantile(self, q: float) -> float:
+        """Return the least value that the fraction `q` of all do not exceed; NaN of none.
+
+        Its relative error is at most RELATIVE_ERROR.
+        """
         counts = np.cumsum(self._counts)
         if not counts[-1]:
             return float("nan")
-        rank = max(1, int(np.ceil(share * counts[-1])))
+        rank = max(1, int(np.ceil(q * counts[-1])))
         found = int(np.searchsorted(counts, rank))
         return min(self.max, _edge(found))
 
-    def shares(self, edges: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the shares of values below the first edge, between edges, and from the last edge on.
+    def fractions(self, edges: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the fractions of values below the first edge, between edges, and from the last edge on.
 
         Edges must rise; they are met exactly if they are powers of two or multiples of one with up to
         9 bits, otherwise within RELATIVE_ERROR.

@@ -1,4 +1,4 @@
-"""What is installed, what would be chosen, and why: the facts behind a bug report."""
+"""The installation: versions, the choices of "auto" and their reasons, problems."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from typing import Literal
 
 from flowkit.jpeg import library as jpeg_library
 from flowkit.store.codecs.deflate import deflate_library
@@ -23,15 +24,15 @@ _OPTIONAL = ("av", "deflate", "simplejpeg", "torch", "torchvision", "cupy", "dis
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One line of the report: `level` is "ok", "note" (works, with less) or "problem"."""
+    """One line of the report; "note" is that it works, with less."""
 
     topic: str
-    level: str
+    level: Literal["ok", "note", "problem"]
     text: str
 
 
 def examine() -> list[Finding]:
-    """Return what there is to know of this installation, problems included."""
+    """Return the facts of this installation, problems included."""
     return [
         *_platform(),
         *_packages(),
@@ -63,7 +64,7 @@ def _packages() -> Iterable[Finding]:
     yield _ok("deflate", deflate_library())
 
 
-def _package(name: str, *, missing: str) -> Finding:
+def _package(name: str, *, missing: Literal["note", "problem"]) -> Finding:
     version = _version(name)
     if version:
         return _ok("package", f"{name} {version}")

@@ -1,14 +1,14 @@
-"""What can go wrong, as one tree.
+"""The errors of flowkit, as one tree.
 
 ::
 
     FlowkitError
     ├── InvalidParameterError (ValueError)       an option or argument outside its range
-    ├── InputError (ValueError)                  what was named as input cannot be planned
-    ├── BackendError (RuntimeError)              a TV-L1 backend cannot do what was asked
+    ├── InputError (ValueError)                  the named inputs cannot be planned
+    ├── BackendError (RuntimeError)              a TV-L1 backend cannot meet the request
     │   └── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
-    ├── JpegError (ValueError)                   bytes that are no picture, or damaged
-    ├── VideoError                               one video did not make it; carries a ledger reason
+    ├── JpegError (ValueError)                   bytes that are no JPEG, or damaged
+    ├── VideoError                               one video failed; has a ledger reason
     │   ├── UnopenableError (OSError)            `unopenable`
     │   ├── NoVideoStreamError (ValueError)      `no_video_stream`
     │   ├── TooShortError (ValueError)           `too_short`
@@ -23,9 +23,8 @@
         ├── ClipNotFoundError (KeyError)         no such video id
         └── ClipRangeError (IndexError)          frames or fields outside the clip
 
-Each error also subclasses the builtin that fits, so that code which knows nothing of
-flowkit can catch it. Messages say what was wrong, what came, what was expected and the
-remedy.
+Each error also subclasses the builtin that fits, so that code without flowkit's names can
+catch it. Messages have the name of the value, what was got, what was expected and the remedy.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class FlowkitError(Exception):
 
 
 class InvalidParameterError(FlowkitError, ValueError):
-    """An option or argument lies outside its range."""
+    """An option or argument is outside its range."""
 
 
 class InputError(FlowkitError, ValueError):
@@ -48,7 +47,7 @@ class InputError(FlowkitError, ValueError):
 
 
 class BackendError(FlowkitError, RuntimeError):
-    """A TV-L1 backend cannot do what was asked of it."""
+    """A TV-L1 backend cannot meet the request."""
 
 
 class BackendUnavailableError(BackendError):
@@ -56,17 +55,17 @@ class BackendUnavailableError(BackendError):
 
 
 class JpegError(FlowkitError, ValueError):
-    """Bytes that are no JPEG picture, or damaged ones."""
+    """Bytes that are no JPEG, or a damaged one."""
 
 
 class VideoError(FlowkitError):
-    """One video did not make it; `reason` is its word in the failure ledger."""
+    """One video failed; `reason` is its word in the failure ledger."""
 
     reason = "error"
 
 
 class UnopenableError(VideoError, OSError):
-    """The file cannot be opened as a video at all."""
+    """The file cannot be opened as a video."""
 
     reason = "unopenable"
 
@@ -90,7 +89,7 @@ class DecodeError(VideoError, OSError):
 
 
 class StoreError(FlowkitError):
-    """Something about a store."""
+    """A store cannot be read, written or found."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
@@ -124,4 +123,4 @@ class ClipNotFoundError(StoreError, KeyError):
 
 
 class ClipRangeError(StoreError, IndexError):
-    """Frames or flow fields outside the clip were asked for."""
+    """The frames or flow fields are outside the clip."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Generic[Task, Result]):
-    """The end of one task: a result, or how its worker died."""
+    """The end of one task: a result, or the exit of its worker."""
 
     task: Task
     result: Result | None = None
@@ -41,7 +41,7 @@ class Outcome(Generic[Task, Result]):
 
 
 class Blackboard:
-    """A few numbers that all processes of one run see: active workers, progress of each.
+    """Numbers that all processes of a run share: active workers, progress of each.
 
     Backed by a file that every process maps, because loky's workers are started afresh and
     inherit nothing. Each value has one writer; torn reads of an aligned 8-byte word do not
@@ -78,16 +78,16 @@ class Blackboard:
         struct.pack_into("<q", self._memory, 0, count)
 
     def report(self, slot: int, frames: int, fraction: float) -> None:
-        """Note how far a slot's task is: frames done, and its fraction in [0, 1]."""
+        """Set the progress of a slot's task: frames done, and its fraction in [0, 1]."""
         struct.pack_into("<qd", self._memory, self._HEADER + self._SLOT * slot, frames, fraction)
 
     def progress(self, slot: int) -> tuple[int, float]:
-        """Return the frames and the fraction that `report` last noted for this slot."""
+        """Return the frames and the fraction that `report` last set for this slot."""
         frames, fraction = struct.unpack_from("<qd", self._memory, self._HEADER + self._SLOT * slot)
         return int(frames), float(fraction)
 
     def sign_in(self, slot: int, pid: int) -> None:
-        """Note which process serves this slot; 0 is none."""
+        """Set the process that serves this slot; 0 is none."""
         struct.pack_into("<q", self._memory, self._HEADER + self._SLOT * slot + 16, pid)
 
     def pid(self, slot: int) -> int:
@@ -101,7 +101,7 @@ class Blackboard:
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere; `board` has how far each of its `jobs` slots is."""
+    """Runs tasks in `jobs` slots; `board` has the progress of each."""
 
     jobs: int
     board: Blackboard
@@ -214,7 +214,7 @@ class LocalExecutor:
                 yield outcome
 
     def close(self) -> None:
-        """Kill the workers, at once, whatever they do; they are gone when this returns."""
+        """Kill the workers at once; they are gone when this returns."""
         for slot in self._slots:
             slot.kill()
         for slot in self._slots:
@@ -230,7 +230,7 @@ class LocalExecutor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """The process that runs a task, as the task sees it."""
+    """The process that runs a task: its slot, the slots in all, the board of the run."""
 
     slot: int
     jobs: int
@@ -246,7 +246,7 @@ class Worker:
         return max(1, self.jobs // active + (1 if self.slot < self.jobs % active else 0))
 
     def report(self, frames: int, fraction: float) -> None:
-        """Report to the coordinator how far the task is."""
+        """Report the task's progress to the coordinator: frames done, fraction in [0, 1]."""
         self.board.report(self.slot, frames, fraction)
 
 
@@ -260,9 +260,9 @@ class _Slot:
         self._number = number
         self._jobs = jobs
         self._board = board
-        self._pool: Any = None
+        self._pool: ProcessPoolExecutor | None = None
 
-    def submit(self, function: Callable[[Any, Worker], Result], task: Any) -> Future[Result]:
+    def submit(self, function: Callable[[Task, Worker], Result], task: Task) -> Future[Result]:
         if self._pool is None:
             self._board.sign_in(self._number, 0)
             self._pool = ProcessPoolExecutor(
@@ -307,14 +307,14 @@ def _cause_of_death(error: BrokenProcessPool) -> str:
     return f"the worker process ended with {exit_code or text}{hint}"
 
 
-def _call(function: Callable[[Any, Worker], Result], task: Any) -> Result:
+def _call(function: Callable[[Task, Worker], Result], task: Task) -> Result:
     assert _worker is not None, "the pool's initializer has not run"
     return function(task, _worker)
 
 
 def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:
     global _worker
-    # Ctrl-C reaches the whole process group; the coordinator decides what becomes of workers.
+    # Ctrl-C reaches the whole process group; the coordinator ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = Worker(slot=slot, jobs=jobs, board=Blackboard(board))
     _worker.board.sign_in(slot, os.getpid())
@@ -322,7 +322,7 @@ def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process soon after its coordinator was killed, whatever it computes."""
+    """End this process soon after its coordinator was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Middlebury's .flo files: one flow field in float32, in the one place that knows the format.
+"""Middlebury's .flo files: one flow field in float32.
 
 A tag, width and height as int32, then u and v of each pixel row by row, all little-endian; the
 tag is the float 202021.25, whose bytes spell PIEH. Pixels without a known flow hold values beyond

@@ -25,7 +25,7 @@ TICK_SLACK_SECONDS = 0.002
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Frame:
-    """One upright picture and when it is shown.
+    """One upright image and its presentation time.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResizeRule:
-    """How large frames become before their flow is computed.
+    """Size of frames before their flow is computed.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class ResizeRule:
     width, height
         Pixels, given for mode `size` and for no other.
     interpolation
-        `auto`: area averaging where the picture shrinks, linear where it grows. `linear`: always
+        `auto`: area averaging where the image shrinks, linear where it grows. `linear`: always
         linear, the way TSN's tools resize.
 
     Raises
@@ -82,7 +82,7 @@ class ResizeRule:
                 check_integer(name, pixels, 1, unit="px")
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:
-        """Give (width, height) in pixels of a frame that comes as `width` x `height`.
+        """Return (width, height) in px of a frame of `width` x `height` px, resized.
 
         The longer side rounds to the nearest pixel, halves up, and is at least 1.
         """
@@ -98,7 +98,7 @@ class ResizeRule:
         )
 
     def to_json(self) -> str:
-        """Write the rule as one line of JSON with sorted keys; only what the mode uses."""
+        """Return the rule as one line of JSON, keys sorted; only those that the mode uses."""
         fields = asdict(self)
         if self.mode != "short_side":
             del fields["short_side"]
@@ -108,12 +108,12 @@ class ResizeRule:
 
     @classmethod
     def from_json(cls, text: str) -> ResizeRule:
-        """Read what `to_json` wrote.
+        """Return the rule of `to_json`'s text.
 
         Raises
         ------
         InvalidParameterError
-            When the text is no such rule.
+            The text is no such rule.
         """
         try:
             fields = json.loads(text)
@@ -123,7 +123,7 @@ class ResizeRule:
 
 
 def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "auto") -> UInt8:
-    """Resize a picture in colour, before it turns grey.
+    """Resize an image in colour, before it becomes grey.
 
     Parameters
     ----------
@@ -149,21 +149,21 @@ def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "au
 
 
 def to_grey(rgb: UInt8) -> UInt8:
-    """Turn uint8 (H, W, 3) RGB into uint8 (H, W) grey, by OpenCV's fixed-point BT.601 weights.
+    """Convert uint8 (H, W, 3) RGB to uint8 (H, W) grey, by OpenCV's fixed-point BT.601 weights.
 
-    Equal to `cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)` of the same picture, which TSN's and
+    Equal to `cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)` of the same image, which TSN's and
     denseflow's flow saw; FFmpeg's own grey differs from it by up to tens of levels.
     """
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def pair_indices(n: int, step: int = 1) -> NDArray[np.int64]:
-    """List the frame pairs (k, k + step) of a video of `n` frames, int64 (max(n - step, 0), 2).
+    """Return the frame pairs (k, k + step) of `n` frames, int64 (max(n - step, 0), 2).
 
     Raises
     ------
     InvalidParameterError
-        When `n` is negative or `step` below 1.
+        `n` is negative or `step` below 1.
     """
     check_at_least("n", n, 0)
     check_at_least("step", step, 1)
@@ -172,11 +172,11 @@ def pair_indices(n: int, step: int = 1) -> NDArray[np.int64]:
 
 
 def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
-    """Show frames at a steady rate: at each tick the frame on screen then.
+    """Resample frames to constant fps: at each tick the frame on screen then.
 
-    Ticks lie at t0 + k / fps, where t0 is the first frame's time, and end with the last frame's
+    Ticks are at t0 + k / fps, where t0 is the first frame's time, and end with the last frame's
     time. On screen is the last frame that began by the tick, or up to 2 ms after it, because
-    containers round. A frame is repeated where `fps` exceeds the video's rate. One frame is held
+    containers round. A frame is repeated where `fps` exceeds the video's. One frame is held
     at a time.
 
     Parameters
@@ -193,7 +193,7 @@ def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
     Raises
     ------
     InvalidParameterError
-        When `fps` is not a positive finite number.
+        `fps` is not a positive finite number.
     """
     check_positive("fps", fps)
     return _at_ticks(iter(frames), fps)

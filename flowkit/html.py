@@ -1,7 +1,7 @@
-"""Pages of one HTML file that needs nothing else: templates, and a policy that holds them to it.
+"""Self-contained HTML pages: templates, and the content security policy that enforces it.
 
 A page may run its own script and style and load nothing: its content security policy names their
-hashes. Whatever a template puts in is text unless this module made it markup, so that the names of
+hashes. Values in a template are escaped unless this module made them markup, so that the names of
 videos, labels and stores may hold anything.
 """
 
@@ -34,7 +34,7 @@ class Page:
     Attributes
     ----------
     template
-        It gets `policy`, `style` and `script` beside what the page is about.
+        It gets `policy`, `style` and `script` beside the context.
     styles
         Style sheets, joined in this order.
     script
@@ -55,9 +55,8 @@ def write_page(path: Path, page: Page, context: Mapping[str, object]) -> int:
     page
         Its kind.
     context
-        What the template speaks of. Iterators are consumed as they are written, so that the page is
-        never in memory as a whole. Of what is not here the template may not speak
-        (jinja2.UndefinedError).
+        Values of the template's names. Iterators are consumed as they are written, so that the page
+        is never in memory as a whole. A name that is absent raises jinja2.UndefinedError.
 
     Returns
     -------
@@ -110,7 +109,7 @@ def json_for_script(value: object) -> Markup:
 
 
 def data_uri(data: bytes, media_type: str) -> str:
-    """Return bytes as an address that holds them, for the `src` of an image."""
+    """Return bytes as a data URI, for the `src` of an image."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
@@ -121,7 +120,7 @@ def five_digits(number: float) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    """Return the environment, which compiles each template once."""
+    """Return the jinja2 environment, which compiles each template once."""
     # Imported here, so that commands without a page start without it.
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

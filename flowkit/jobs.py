@@ -1,7 +1,7 @@
-"""Tasks over an executor: one table of errors and reasons, one progress meter, one rule when to stop.
+"""Tasks over an executor: error to reason, progress, when to stop.
 
-Nothing here knows of videos or stores. A `TaskKind` names the work and the outcome of a failed task;
-whatever a worker raises costs its own task, with a reason of one word, and no other.
+Nothing here depends on videos or stores. A `TaskKind` names the work and the outcome of a failed task;
+an error of a worker fails its own task, with a reason of one word, and no other.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ REASONS: Final[Reasons] = (
 )
 """The reason that each error gives a failed task; the first row that fits counts.
 
-A `VideoError` carries the word of its own class. The rows of a kind follow, then "internal_error" for all
-that nobody foresaw, with the traceback; "worker_died" is for what raised nothing any more.
+A `VideoError` carries the word of its own class. The rows of a kind follow, then "internal_error" for any
+other error, with the traceback; "worker_died" is for a worker that ended without one.
 """
 
 
@@ -58,7 +58,7 @@ class TaskKind(Generic[Task, Result]):
     Parameters
     ----------
     work : callable
-        Called as `work(task, worker)` in a worker process; may raise whatever it likes.
+        Called as `work(task, worker)` in a worker process; may raise any exception.
     fail : callable
         Called as `fail(task, reason, detail)`: returns the outcome of a task that failed.
     reasons : tuple of (type, str)
@@ -72,10 +72,20 @@ class TaskKind(Generic[Task, Result]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Progress(Generic[Result]):
-    """The progress of a run; `outcome` is of the task that has just ended, if one has.
+    """The progress of a run.
 
-    `done` of `total` tasks ended, `failed` of them (and of what failed before the run) badly; `frames` counts
-    frames so far; `fraction` is the fraction of the work that is done, by the tasks' weights, in [0, 1].
+    Attributes
+    ----------
+    done, total : int
+        Tasks that ended, and all.
+    failed : int
+        Tasks that failed, those before the run included.
+    frames : int
+        Frames so far.
+    fraction : float
+        Of the work that is done, by the tasks' weights, in [0, 1].
+    outcome : optional
+        Of the task that has just ended; None between two.
     """
 
     done: int
@@ -92,7 +102,7 @@ def run_tasks(
     *,
     jobs: int,
     executor: Executor | None = None,
-    on_progress: Callable[[Progress[Result]], None] = lambda _: None,
+    on_progress: Callable[[Progress[Result]], None] | None = None,
     weights: Sequence[int] | None = None,
     failed: int = 0,
     fail_fast: bool = False,
@@ -112,7 +122,7 @@ def run_tasks(
         Processes of this machine to run them, where no `executor` does.
     executor : Executor, optional
         Runs the tasks.
-    on_progress : callable
+    on_progress : callable, optional
         Called with a `Progress` when a task ends and about five times a second between.
     weights : sequence of int, optional
         The fraction of the work that each task is, in any unit, > 0; without it all are equal.
@@ -166,7 +176,7 @@ def explain(error: Exception, reasons: Reasons = ()) -> tuple[str, str]:
 
 
 def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: Worker) -> Result:
-    """Do one task in a worker; what goes wrong with it becomes its outcome."""
+    """Do one task in a worker; an error becomes its outcome."""
     _, task = numbered
     try:
         return kind.work(task, worker)
@@ -175,13 +185,13 @@ def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: W
 
 
 class _Meter(Generic[Result]):
-    """Adds up what ended and what the workers report between."""
+    """Sums the outcomes, and the progress of tasks in flight."""
 
     def __init__(
         self,
         weights: Sequence[int],
         executor: Executor,
-        on_progress: Callable[[Progress[Result]], None],
+        on_progress: Callable[[Progress[Result]], None] | None,
         failed: int,
     ) -> None:
         self._executor, self._on_progress = executor, on_progress
@@ -189,7 +199,7 @@ class _Meter(Generic[Result]):
         self._done, self._failed, self._frames, self._worked = 0, failed, 0, 0
 
     def tick(self) -> None:
-        """Report how far the run is, between two tasks."""
+        """Report the progress between two tasks."""
         self._report(None)
 
     def count(self, weight: int, outcome: Result) -> None:
@@ -201,6 +211,8 @@ class _Meter(Generic[Result]):
         self._report(outcome)
 
     def _report(self, outcome: Result | None) -> None:
+        if self._on_progress is None:
+            return
         board = self._executor.board
         in_flight = [board.progress(slot) for slot in range(self._executor.jobs)]
         mean = self._whole / self._total

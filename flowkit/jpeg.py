@@ -1,14 +1,12 @@
 """JPEG to and from arrays: OpenCV encodes, simplejpeg decodes (OpenCV where it is absent).
 
 Both are libjpeg-turbo and decode to the same pixels. simplejpeg's encoder takes the fast DCT
-below quality 96, whatever it is told (5 % more error on real frames, 40 % on flow planes, for 11 %
+below quality 96, whatever its options (5 % more error on real frames, 40 % on flow planes, for 11 %
 of the time). OpenCV's bytes of a plane are those that cv2.imwrite, and so denseflow and TSN, would
-write; a colour picture's differ from theirs in the Huffman codes alone.
+write; a colour image's differ from theirs in the Huffman codes alone.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,14 +24,14 @@ DEFAULT_QUALITY = 95
 
 
 def library() -> str:
-    """Name the library that decodes JPEG, with its version."""
+    """Return the library that decodes JPEG, with its version."""
     if simplejpeg is None:
         return f"opencv {cv2.__version__}"
     return f"simplejpeg {simplejpeg.__version__}"
 
 
 def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Encode a colour picture as a 4:2:0 JPEG, its Huffman codes made for it.
+    """Encode a colour image as a 4:2:0 JPEG, its Huffman codes made for it.
 
     Against the standard's codes: the same pixels in 5 % fewer bytes, decoded 2 to 5 % faster; encoding
     takes .7 instead of .3 ms (340x256, quality 95).
@@ -48,13 +46,13 @@ def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     Raises
     ------
     InvalidParameterError
-        On another shape or dtype, or a quality out of range.
+        Another shape or dtype, or a quality out of range.
     """
-    check_array("a picture", rgb, ("H", "W", 3), dtype=np.uint8, allow_empty=False)
+    check_array("an image", rgb, ("H", "W", 3), dtype=np.uint8, allow_empty=False)
     check_range("quality", quality, 1, 100)
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     settings = [*sampling, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    return _opencv_encode(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality, settings)
+    return _opencv_encode(np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8), quality, settings)
 
 
 def decode(data: bytes | memoryview) -> UInt8:
@@ -76,7 +74,7 @@ def encode_grey(plane: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     Raises
     ------
     InvalidParameterError
-        On another shape or dtype, or a quality out of range.
+        Another shape or dtype, or a quality out of range.
     """
     check_array("a plane", plane, ("H", "W"), dtype=np.uint8, allow_empty=False)
     check_range("quality", quality, 1, 100)
@@ -105,21 +103,21 @@ def _turbo_decode(data: bytes | memoryview, colorspace: str) -> UInt8:
     return decoded
 
 
-def _opencv_encode(picture: Any, quality: int, settings: list[int]) -> bytes:
-    done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality, *settings])
+def _opencv_encode(image: UInt8, quality: int, settings: list[int]) -> bytes:
+    done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *settings])
     if not done:
-        raise JpegError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+        raise JpegError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
     return encoded.tobytes()
 
 
 def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
-    # OpenCV fills the missing end of a cut picture in silence, so the end marker is asked for.
+    # OpenCV fills the missing end of a cut image in silence, so the end marker is required.
     if bytes(data[:2]) != b"\xff\xd8" or bytes(data[-2:]) != b"\xff\xd9":
         raise _damaged(data, "start or end marker missing")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
         raise _damaged(data, "OpenCV cannot decode it")
-    return np.asarray(picture, np.uint8)
+    return np.asarray(image, np.uint8)
 
 
 def _damaged(data: bytes | memoryview, cause: str) -> JpegError:

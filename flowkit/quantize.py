@@ -1,6 +1,7 @@
 """Flow in pixels and the integer codes that stand for it, with the error of each code.
 
-Three rules, each with its inverse and a bound of its error; a flow codec packs the codes of one:
+Three rules, each with its inverse; the largest error of a code that was not clipped is half a step,
+`scale_px / 2`. A flow codec packs the codes of one:
 
 `FieldScale`    one scale a field, a power of two: nothing clipped, zero exact.
 `FixedStep`     one step for all fields: a small error whatever the motion, saturating at a limit.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def largest_px(flow: Flow) -> float:
     Raises
     ------
     InvalidParameterError
-        A component is NaN or infinite: no code can stand for it.
+        A component is NaN or infinite, for which there is no code.
     """
     # Two reductions without a temporary; NaN goes through both of them.
     largest = max(float(flow.max()), -float(flow.min())) if flow.size else 0.0
@@ -51,14 +52,14 @@ def largest_px(flow: Flow) -> float:
 
 
 class Quantized(NamedTuple):
-    """The codes of a flow field, and what belongs to them."""
+    """The codes of a flow field, its largest component and the number clipped."""
 
-    codes: NDArray[Any]
+    codes: NDArray[np.number]
     """Of the field's shape."""
     largest_px: float
     """Largest absolute component of the field, px."""
     clipped: int
-    """Components that no code can stand for."""
+    """Number of components beyond the largest code."""
 
 
 class Quantizer(abc.ABC):
@@ -66,7 +67,7 @@ class Quantizer(abc.ABC):
 
     __slots__ = ()
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.number]
     """Of the codes."""
 
     @abc.abstractmethod
@@ -81,7 +82,7 @@ class Quantizer(abc.ABC):
 
     @abc.abstractmethod
     def scale_px(self, largest_px: float) -> float:
-        """Return the px a code of a field whose largest absolute component is `largest_px`."""
+        """Return the px per code of a field whose largest absolute component is `largest_px`."""
 
     @abc.abstractmethod
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
@@ -93,15 +94,11 @@ class Quantizer(abc.ABC):
         return 0.0
 
     def dequantize(
-        self, codes: NDArray[Any], scale: float | NDArray[np.float32], *, out: Flow | None = None
+        self, codes: NDArray[np.number], scale: float | NDArray[np.float32], *, out: Flow | None = None
     ) -> Flow:
         """Return the flow of codes, float32 px; `scale` is one number or broadcasts."""
         flow: Flow = np.multiply(codes, np.asarray(scale, np.float32), out=out, dtype=np.float32)
         return flow
-
-    def error_bound_px(self, largest_px: float) -> float:
-        """Return the largest error of a code of such a field that was not clipped: half a step, px."""
-        return self.scale_px(largest_px) / 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +115,7 @@ class FieldScale(Quantizer):
         The largest code.
     """
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.integer]
     unit_px: float
     limit: int
 
@@ -136,12 +133,12 @@ class FieldScale(Quantizer):
         return Quantized(codes=codes, largest_px=largest, clipped=0)
 
     def scale_px(self, largest_px: float) -> float:
-        """Return the px a code of a field whose largest absolute component, u and v together, this is.
+        """Return the px per code of a field of this largest absolute component, u and v together.
 
         Raises
         ------
         InvalidParameterError
-            It is negative, infinite or NaN.
+            `largest_px` is negative, infinite or NaN.
         """
         check_range("largest_px", largest_px, 0, math.inf, bounds="[)")
         steps = largest_px / (self.limit * self.unit_px)
@@ -170,7 +167,7 @@ class FixedStep(Quantizer):
         The largest code.
     """
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.integer]
     step_px: float
     limit: int
 
@@ -180,7 +177,7 @@ class FixedStep(Quantizer):
             raise InvalidParameterError(f"step_px must be finite and > 0, got {self.step_px}")
 
     def quantize(self, flow: Flow) -> Quantized:
-        """Return the codes of one flow field, and how many components saturated."""
+        """Return the codes of one flow field, and the number of components that saturated."""
         largest = largest_px(flow)
         scaled = flow * np.float32(1.0 / self.step_px)
         np.rint(scaled, out=scaled)
@@ -209,19 +206,19 @@ class BoundedRange(Quantizer):
         Half the range, px, > 0.
     """
 
-    dtype: np.dtype[Any] = dataclasses.field(default=np.dtype(np.uint8), init=False)
+    dtype: np.dtype[np.uint8] = dataclasses.field(default=np.dtype(np.uint8), init=False)
     bound_px: float
 
     def __post_init__(self) -> None:
         check_bound(self.bound_px)
 
     def quantize(self, flow: Flow) -> Quantized:
-        """Return the codes of one flow field, and how many components lay outside the range."""
+        """Return the codes of one flow field, and the number of components outside the range."""
         codes, clipped = quantize_u8(flow, bound_px=self.bound_px)
         return Quantized(codes=codes, largest_px=largest_px(flow), clipped=clipped)
 
     def scale_px(self, largest_px: float) -> float:
-        """Return the px a code."""
+        """Return the px per code, whatever the field."""
         return 2 * self.bound_px / U8_LEVELS
 
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
@@ -234,10 +231,10 @@ class BoundedRange(Quantizer):
         return -self.bound_px
 
     def dequantize(
-        self, codes: NDArray[Any], scale: float | NDArray[np.float32], *, out: Flow | None = None
+        self, codes: NDArray[np.number], scale: float | NDArray[np.float32], *, out: Flow | None = None
     ) -> Flow:
         """Return the flow of codes, float32 px; the bound alone decides the scale."""
-        flow = dequantize_u8(codes, bound_px=self.bound_px)
+        flow = dequantize_u8(codes.astype(np.uint8, copy=False), bound_px=self.bound_px)
         if out is None:
             return flow
         out[...] = flow
@@ -258,17 +255,17 @@ def quantize_u8(flow: Flow, *, bound_px: float) -> tuple[NDArray[np.uint8], int]
     -------
     codes : uint8 array of the same shape
     clipped : int
-        How many components lay outside [-bound, bound].
+        Number of components outside [-bound, bound].
 
     Notes
     -----
     Source: dense_flow, `convertFlowToImage`: 0 below -bound, 255 above bound, otherwise
     ``cvRound(255 * (v - L) / (H - L))`` in double precision, which rounds half to even.
-    Zero lies half way between two codes, 127.5, and so decodes to bound / 255 px.
+    Zero is half way between two codes, 127.5, and so decodes to bound / 255 px.
     """
     check_bound(bound_px)
     largest = largest_px(flow)
-    # The peers' own order of operations, in double: another order moves codes at the halves.
+    # dense_flow's own order of operations, in double: another order moves codes at the halves.
     scaled = flow.astype(np.float64)
     scaled += bound_px
     scaled *= U8_LEVELS
@@ -286,13 +283,13 @@ def dequantize_u8(codes: NDArray[np.uint8], *, bound_px: float) -> Flow:
     return flow
 
 
-def check_bound(bound_px: Any) -> None:
+def check_bound(bound_px: object) -> None:
     """Raise InvalidParameterError unless `bound_px` is a finite number above zero."""
     ok = isinstance(bound_px, int | float) and 0 < bound_px < math.inf
     check_that("bound_px", bound_px, ok, "finite and > 0", remedy="TSN uses 20")
 
 
-def _check_codes(dtype: np.dtype[Any], limit: int) -> None:
+def _check_codes(dtype: np.dtype[np.integer], limit: int) -> None:
     """Raise InvalidParameterError unless codes up to `limit` are integers that float32 holds exactly."""
     check_that("dtype", dtype.name, dtype.kind == "i", "a signed integer")
     most = min(int(np.iinfo(dtype).max), _EXACT_IN_FLOAT32)

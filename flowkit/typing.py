@@ -1,4 +1,4 @@
-"""Types that several packages share: arrays by what they hold, and names of choices."""
+"""Types of several packages: arrays by their contents, and names of choices."""
 
 from __future__ import annotations
 
@@ -21,4 +21,7 @@ Codes: TypeAlias = NDArray[np.number]
 """Stored flow (..., 2, H, W), of a codec's dtype: px = codes * scale + offset."""
 
 FrameCodec: TypeAlias = Literal["jpeg", "none"]
-"""Whether a store keeps the frames beside their flow."""
+"""The RGB frames that a store keeps beside their flow: JPEGs, or none."""
+
+Decoder: TypeAlias = Literal["auto", "av", "opencv"]
+"""Reader of video files: PyAV, OpenCV, or PyAV where it imports and else OpenCV."""

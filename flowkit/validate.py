@@ -1,7 +1,7 @@
 """Checks of arguments and options, and the one form of the message where a value is wrong.
 
-Each raises `InvalidParameterError` and returns nothing. A message says the name, what was expected,
-what came and, where there is one, the remedy: "scale_step must be in (0, 1), got 1.2". NaN passes
+Each raises `InvalidParameterError` and returns nothing. A message has the name, what was expected,
+what was got and, where there is one, the remedy: "scale_step must be in (0, 1), got 1.2". NaN passes
 no check of a number.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from flowkit.errors import InvalidParameterError
 
@@ -23,7 +23,7 @@ class Shaped(Protocol):
     """An array of NumPy or of another library that has its dtypes."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type of the elements."""
 
     @property
@@ -32,7 +32,7 @@ class Shaped(Protocol):
 
 
 def check_that(name: str, value: object, ok: bool, expected: str, *, remedy: str = "") -> None:
-    """Raise unless `ok`: for what no other check says; `expected` follows "must be"."""
+    """Raise unless `ok`, for conditions without a check of their own; `expected` follows "must be"."""
     if not ok:
         raise _wrong(name, value, expected, remedy=remedy)
 
@@ -43,7 +43,7 @@ def check_choice(name: str, value: object, supported: Collection[object], *, whe
     Parameters
     ----------
     where
-        What has these values and no others, such as "on this machine".
+        Scope of these values, such as "on this machine".
     """
     if value not in supported:
         values = ", ".join(map(str, supported)) or "none"
@@ -72,7 +72,7 @@ def check_positive(name: str, value: float, *, unit: str = "") -> None:
 def check_range(
     name: str, value: float, low: float, high: float, *, bounds: Bounds = "[]", unit: str = ""
 ) -> None:
-    """Raise unless `value` lies between `low` and `high`.
+    """Raise unless `value` is between `low` and `high`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def check_array(
         A dtype in the machine's byte order, a family of them in any (`np.floating`), or several;
         None: any.
     allow_empty
-        Whether an axis may have the length 0.
+        An axis may have the length 0.
     """
     kinds = dtype if isinstance(dtype, tuple) else () if dtype is None else (dtype,)
     fits = len(array.shape) == len(shape) and all(
@@ -121,7 +121,7 @@ def check_array(
     )
 
 
-def _is_a(dtype: np.dtype[Any], kind: type[np.generic]) -> bool:
+def _is_a(dtype: np.dtype[np.generic], kind: type[np.generic]) -> bool:
     import numpy as np  # options are checked before any command needs it
 
     return np.issubdtype(dtype, kind) and (dtype.isnative or dtype.type is not kind)

@@ -91,7 +91,7 @@ def test_commit_syncs_file_then_renames_then_syncs_folder(
     assert order == ["sync t", "rename", f"sync {tmp_path.name}"]
 
 
-def test_a_temporary_tells_its_owner(tmp_path: Path) -> None:
+def test_a_temporary_names_its_owner(tmp_path: Path) -> None:
     path = atomic.temporary_path(tmp_path / "a.b.h5")
     found = atomic.parse_temporary(path)
     assert found is not None
@@ -202,7 +202,7 @@ def test_a_sweep_takes_only_dead_temporaries_of_its_folders_and_names(tmp_path: 
         OSError("Can't write data (file write failed: ..., errno = 28, error message = 'No space')"),
     ],
 )
-def test_full_disks_are_told_however_they_come(tmp_path: Path, error: Exception) -> None:
+def test_full_disks_are_recognised_in_every_error(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(NoSpaceError, match="no space left to write"), atomic.no_space_translated(tmp_path):
         raise error
 

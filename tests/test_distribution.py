@@ -32,9 +32,9 @@ def test_spread_keeps_the_ends_and_never_repeats() -> None:
 
 
 @given(VALUES, st.floats(0, 1))
-def test_quantiles_are_those_of_the_values(values: NDArray[np.float32], share: float) -> None:
-    exact = float(np.quantile(values, share, method="inverted_cdf"))
-    found = filled(values).quantile(share)
+def test_quantiles_are_those_of_the_values(values: NDArray[np.float32], q: float) -> None:
+    exact = float(np.quantile(values, q, method="inverted_cdf"))
+    found = filled(values).quantile(q)
     # Denormals share bins with zero: 2^-117 px and below.
     assert found == pytest.approx(exact, rel=RELATIVE_ERROR, abs=1e-35)
 
@@ -48,10 +48,10 @@ def test_merging_is_adding(first: NDArray[np.float32], second: NDArray[np.float3
 
 
 @given(VALUES)
-def test_shares_at_powers_of_two_are_exact(values: NDArray[np.float32]) -> None:
-    shares = filled(values).shares((0.125, 1.0, 64.0))
+def test_fractions_at_powers_of_two_are_exact(values: NDArray[np.float32]) -> None:
+    fractions = filled(values).fractions((0.125, 1.0, 64.0))
     expected = np.histogram(values, [0, 0.125, 1, 64, np.inf])[0] / len(values)
-    assert shares == pytest.approx(tuple(expected), abs=1e-12)
+    assert fractions == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_mean_max_and_count_are_exact() -> None:
@@ -60,7 +60,7 @@ def test_mean_max_and_count_are_exact() -> None:
 
 
 def test_negative_zero_counts_as_zero() -> None:
-    assert filled(np.array([-0.0, 0.0], np.float32)).shares((0.125,)) == (1.0, 0.0)
+    assert filled(np.array([-0.0, 0.0], np.float32)).fractions((0.125,)) == (1.0, 0.0)
 
 
 def test_nothing_has_no_mean_and_no_quantile() -> None:
@@ -68,4 +68,4 @@ def test_nothing_has_no_mean_and_no_quantile() -> None:
     assert (empty.count, empty.max) == (0, 0.0)
     assert math.isnan(empty.mean)
     assert math.isnan(empty.quantile(0.5))
-    assert empty.shares((1.0,)) == (0.0, 0.0)
+    assert empty.fractions((1.0,)) == (0.0, 0.0)

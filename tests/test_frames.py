@@ -67,7 +67,7 @@ def test_rule_survives_json(rule: ResizeRule) -> None:
     assert ResizeRule.from_json(rule.to_json()) == rule
 
 
-def test_json_tells_only_what_the_mode_uses() -> None:
+def test_json_has_only_what_the_mode_uses() -> None:
     assert ResizeRule().to_json() == '{"interpolation": "auto", "mode": "short_side", "short_side": 256}'
     assert ResizeRule(mode="native").to_json() == '{"interpolation": "auto", "mode": "native"}'
 
@@ -106,7 +106,7 @@ def test_rule_that_fits_no_mode_is_refused(rule: dict[str, object], word: str) -
         ((40, 30), "linear", cv2.INTER_LINEAR),
     ],
 )
-def test_resize_is_opencvs_with_the_method_told(
+def test_resize_is_opencvs_with_the_method_named(
     size: tuple[int, int], interpolation: str, method: int
 ) -> None:
     resized = resize(PICTURE, size, interpolation)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_resize_is_opencvs_with_the_method_told(
     assert resized.shape == (size[1], size[0], 3)
 
 
-def test_resize_to_the_same_size_gives_the_picture_itself() -> None:
+def test_resize_to_the_same_size_gives_the_image_itself() -> None:
     assert resize(PICTURE, (83, 61)) is PICTURE
 
 

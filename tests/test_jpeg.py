@@ -63,7 +63,7 @@ def test_chroma_is_halved_both_ways(library: str) -> None:
     assert data[start_of_frame + 14] == 0x11
 
 
-def test_strided_pictures_encode_like_contiguous_ones(library: str) -> None:
+def test_strided_images_encode_like_contiguous_ones(library: str) -> None:
     flipped = PICTURE[:, ::-1]
     assert jpeg.encode(flipped) == jpeg.encode(np.ascontiguousarray(flipped))
     plane = PICTURE[..., 2]
@@ -97,7 +97,7 @@ def test_memoryview_decodes_without_a_copy(library: str) -> None:
 @pytest.mark.parametrize("decode", [jpeg.decode, jpeg.decode_grey])
 def test_damaged_bytes_are_an_error(library: str, decode: object) -> None:
     data = jpeg.encode(PICTURE)
-    for damaged in (b"", b"no picture at all", data[: len(data) // 2], data[:-2], data[:20] + bytes(400)):
+    for damaged in (b"", b"no image at all", data[: len(data) // 2], data[:-2], data[:20] + bytes(400)):
         with pytest.raises(JpegError, match="not a sound JPEG"):
             decode(damaged)  # type: ignore[operator]
 

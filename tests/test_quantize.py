@@ -28,7 +28,7 @@ def flows(limit: float) -> st.SearchStrategy[Flow]:
 def test_i8_error_stays_within_half_a_scale(flow: Flow) -> None:
     codes, scale = field_codes(flow)
     error = np.abs(FIELD_SCALE.dequantize(codes, scale).astype(np.float64) - flow)
-    assert error.max() <= FIELD_SCALE.error_bound_px(quantize.largest_px(flow)) == scale / 2
+    assert error.max() <= scale / 2 == FIELD_SCALE.scale_px(quantize.largest_px(flow)) / 2
 
 
 @given(flows(2.0**100))
@@ -59,7 +59,7 @@ def test_i8_scale_at_its_steps(px: float, scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0625, 0.2, math.nan, math.inf, -0.125, 0.0])
-def test_scales_that_no_field_can_have_are_told(scale: float) -> None:
+def test_scales_that_no_field_can_have_are_recognised(scale: float) -> None:
     assert not FIELD_SCALE.are_scales(np.array([0.125, scale], np.float32))
 
 
@@ -72,8 +72,8 @@ def test_i8_rounds_half_to_even() -> None:
 def test_i16_error_stays_within_its_bound(flow: Flow) -> None:
     codes, largest, clipped = FIXED_STEP.quantize(flow)
     assert clipped == 0
-    assert np.abs(FIXED_STEP.dequantize(codes, 1 / 64) - flow).max() <= FIXED_STEP.error_bound_px(largest)
-    assert FIXED_STEP.error_bound_px(largest) == 1 / 128
+    assert np.abs(FIXED_STEP.dequantize(codes, 1 / 64) - flow).max() <= FIXED_STEP.scale_px(largest) / 2
+    assert FIXED_STEP.scale_px(largest) / 2 == 1 / 128
 
 
 def test_i16_saturates_and_counts_what_it_clips() -> None:
@@ -90,7 +90,7 @@ def test_u8_error_stays_within_its_bound_unless_clipped(flow: Flow, bound: float
     assert clipped == outside.sum()
     error = np.abs(quantize.dequantize_u8(codes, bound_px=bound) - flow)
     # The table of decoded values is float32: half a unit in the last place of 20 px.
-    assert np.all(error[~outside] <= BoundedRange(bound_px=bound).error_bound_px(25.0) + 2e-6)
+    assert np.all(error[~outside] <= BoundedRange(bound_px=bound).scale_px(25.0) / 2 + 2e-6)
 
 
 def test_u8_is_the_mapping_of_tsn_and_denseflow() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from typing import Literal
 
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
 from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
-from flowkit.typing import FrameCodec
+from flowkit.typing import Decoder, FrameCodec
 from flowkit.validate import check_at_least, check_range, check_that
 
 DEFAULT_SHARD_BYTES = 4 << 30
@@ -27,23 +27,23 @@ class ExtractConfig:
     ----------
     params : TVL1Params
         Of TV-L1; `resolve_params("tsn")` gives a preset.
-    backend : str
-        "auto", "cpu", "cuda", "opencv" or "reference". Only "auto" falls back, and says so.
+    backend : {"auto", "cpu", "cuda", "opencv", "reference"}
+        Engine of TV-L1. Only "auto" falls back; `ExtractSetup.backend` has the reason.
     resize : ResizeRule
         Size of the stored frames; flow is computed at that size, in its pixels.
     step : int
         Frame k is paired with frame k + step, >= 1.
     fps : float or None
-        Resample by time to this rate, > 0; the rate of a folder of images (25 without it).
+        Resample by time to so many frames per second, > 0; those of a folder of images (25 without it).
     backward : bool
         Also store the flow from frame k + step to k, as the field `flow_backward`.
     flow_codec : str
-        How flow is stored: one of `flowkit.store.codecs.FLOW_CODECS`; `bound_px` is the range of a
-        bounded one.
+        Name of a codec of `flowkit.store.codecs.FLOW_CODECS`; `bound_px` is the range of a bounded
+        one, px, > 0.
     frame_codec : {"jpeg", "none"}
-        Whether RGB frames are stored; `jpeg_quality` in [1, 100].
+        Codec of the stored RGB frames, or none stored; `jpeg_quality` in [1, 100].
     decoder : {"auto", "av", "opencv"}
-        Reader of the videos; "auto" is PyAV where it is installed.
+        Reader of the videos; "auto" is PyAV where it imports, else OpenCV.
     gpus : tuple of int
         With backend "cuda": the GPUs to use, one process each; empty is all of them.
     gpu_memory_bytes : int
@@ -51,15 +51,22 @@ class ExtractConfig:
     jobs : int
         Worker processes, >= 1.
     shard_bytes : int
-        Beyond this size the store is a master file and shards.
+        Beyond this size the store is a master file and shards; at least 1 MiB.
     fail_fast : bool
         Stop at the first video that fails.
     update : bool
         Redo videos whose source has changed since.
+    segment_frames : int
+        Frames after which a long video's part is committed and goes on in another, >= 1.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value outside its range; `StoreOptions` checks the codecs, bound, quality and step.
     """
 
     params: TVL1Params = dataclasses.field(default_factory=lambda: resolve_params(DEFAULT_PRESET))
-    backend: str = "auto"
+    backend: BackendName = "auto"
     resize: ResizeRule = dataclasses.field(default_factory=ResizeRule)
     step: int = 1
     fps: float | None = None
@@ -68,7 +75,7 @@ class ExtractConfig:
     bound_px: float = DEFAULT_BOUND_PX
     frame_codec: FrameCodec = "jpeg"
     jpeg_quality: int = 95
-    decoder: Literal["auto", "av", "opencv"] = "auto"
+    decoder: Decoder = "auto"
     gpus: tuple[int, ...] = ()
     gpu_memory_bytes: int = 0
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))

@@ -22,7 +22,7 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ListEntry:
-    """One line of a list: a path, and what the list says of it (None: nothing)."""
+    """One line of a list: a path, and the list's facts of it (None: absent)."""
 
     path: str
     label: str | None = None
@@ -49,7 +49,7 @@ def parse_list(
         Either TSN's form, `path`, `path label` or `path nframes label` a line (the path may
         hold spaces if a frame count and a label follow), or CSV with a header that has a
         `path` column and may have `label`, `start`, `end` (seconds) and `id`. Blank lines
-        and lines that start with `#` are passed over.
+        and lines that start with `#` are skipped.
     source : str
         The list's name, for messages.
     classes : mapping of int to str, optional

@@ -26,7 +26,7 @@ from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.engine import Solver, codes_solver
-from flowkit.typing import UInt8
+from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
 MAX_CALL_PIXELS = 16_000_000
@@ -35,16 +35,16 @@ MAX_CALL_PIXELS = 16_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
-    """Everything that decides the contents of a video's part, and the engine that makes it.
+    """The choices that decide a video's part, and the engine.
 
-    `fps` resamples by time (frames per second; for a folder of images it is their rate).
+    `fps` resamples by time (frames per second; those of a folder of images).
     With `solver_elsewhere` the solver computes in another process, on no core of this one.
     """
 
     options: StoreOptions
     resize: ResizeRule
     solver: Solver
-    decoder: str = "av"
+    decoder: Decoder = "auto"
     fps: float | None = None
     solver_elsewhere: bool = False
 
@@ -56,7 +56,7 @@ class PipelineConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """Facts of a video that are known once the decoder is at its end."""
+    """Facts of a video, known once the decoder is at its end."""
 
     info: VideoInfo
     report: DecodeReport
@@ -104,7 +104,7 @@ class _ThreadLimit:
     def __enter__(self) -> None:
         with self._changed:
             while self._inside >= self._limit():
-                # Cores that another worker gave up are seen at the next look.
+                # Cores that another worker freed are noticed at the next test.
                 self._changed.wait(timeout=0.2)
             self._inside += 1
 
@@ -238,7 +238,7 @@ class Pipeline:
         return self._size
 
     def _pairs_per_call(self) -> int:
-        """Return the engine's wish, less for frames so large that a call would hold gigabytes."""
+        """Return the engine's own number, less for frames so large that a call would hold gigabytes."""
         width, height = self._size or (1, 1)
         return max(1, min(self.config.solver.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
 
@@ -249,7 +249,7 @@ class Pipeline:
             return jpeg.encode(rgb, self.config.options.jpeg_quality)
 
     def _submit(self, pairs: int) -> None:
-        """Hand the first `pairs` pairs to the pool; frames that later pairs need stay."""
+        """Submit the first `pairs` pairs to the pool; keep the frames that later pairs need."""
         greys = np.stack(self._greys)
         chunk = _Chunk(self._open.pts[:pairs], self._open.jpegs[:pairs])
         chunk.flows = self._pool.submit(self._solve, greys, pairs)

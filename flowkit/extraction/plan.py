@@ -19,9 +19,16 @@ from flowkit.store.schema import StoreOptions
 class Plan:
     """The sources of a run, by what is to be done with them.
 
-    `todo` is to be extracted; `stored` is in the store already, from the same file; `changed`
-    is in the store from another state of its file, and is left alone; `replaced` are the ids of
-    `todo` that stand in the store now (asked for with `update`).
+    Attributes
+    ----------
+    todo : tuple of VideoSource
+        To be extracted.
+    stored : tuple of VideoSource
+        In the store already, from the same file.
+    changed : tuple of VideoSource
+        In the store from another state of its file; left alone.
+    replaced : frozenset of str
+        Ids of `todo` that are in the store now (asked for with `update`).
     """
 
     todo: tuple[VideoSource, ...]

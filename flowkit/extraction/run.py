@@ -8,12 +8,13 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from flowkit.errors import InvalidParameterError
 from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
-from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.sources import Sources, VideoSource, as_sources
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, TaskKind, run_tasks
@@ -22,16 +23,37 @@ from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, choose_backend
 from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.server.client import ServerConfig, Servers
+from flowkit.typing import Decoder
 from flowkit.video.reader import default_decoder
+
+OnProgress: TypeAlias = Callable[[Progress[VideoOutcome]], None]
+"""Called with the progress of a run when a video ends and about five times a second between."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Setup(StoreSetup):
-    """An extraction ready to run: the plan, the chosen engine and decoder, and why."""
+class ExtractSetup(StoreSetup):
+    """An extraction ready to run: the plan, the chosen engine and decoder, and why.
+
+    Attributes
+    ----------
+    store : Path
+        The store's file.
+    options : StoreOptions
+        The options that the store has or gets.
+    plan : Plan
+        The sources by what is to be done with them.
+    found : Inventory
+        Contents of the store and of its parts before the run.
+    config : ExtractConfig
+    backend : BackendChoice
+        The engine, and the reason for it.
+    decoder : {"av", "opencv"}
+    decoder_reason : str
+    """
 
     config: ExtractConfig
     backend: BackendChoice
-    decoder: str
+    decoder: Decoder
     decoder_reason: str
 
 
@@ -39,8 +61,16 @@ class Setup(StoreSetup):
 class ExtractReport:
     """The outcome of a run.
 
-    `outcomes` has this run's videos; `not_tried` counts those that were left when a full disk or
-    `fail_fast` ended it; `stages` sums seconds of work per stage.
+    Attributes
+    ----------
+    outcomes : tuple of VideoOutcome
+        This run's videos, those left alone because their source has changed first.
+    already_stored : int
+        Videos that were in the store before.
+    not_tried : int
+        Videos that were left when a full disk or `fail_fast` ended the run.
+    stages : dict
+        Seconds of work per stage of `flowkit.extraction.timing.STAGES`, summed over threads.
     """
 
     outcomes: tuple[VideoOutcome, ...]
@@ -60,68 +90,89 @@ class ExtractReport:
 
 
 def extract(
-    sources: Sequence[VideoSource],
+    sources: Sources,
     store: Path | str,
     *,
     config: ExtractConfig | None = None,
     labels: Sequence[str] | None = None,
-    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    on_progress: OnProgress | None = None,
     executor: Executor | None = None,
 ) -> ExtractReport:
     """Extract frames and flow of videos into a store; a repeated call does only what is missing.
 
     Parameters
     ----------
-    sources : sequence of VideoSource
-        The videos, from `flowkit.find_sources`.
+    sources : str, Path or VideoSource, or an iterable of them
+        The videos. Paths are files and folders as `find_sources` takes them; a `VideoSource` gives
+        a video's id, label and times as well.
     store : Path or str
         The store's file; may exist.
     config : ExtractConfig, optional
-        Every choice; its defaults without it.
+        Every choice; default: `ExtractConfig()`.
     labels : sequence of str, optional
-        Class names in their order; sorted labels of the videos without it.
-    on_progress : callable
+        Class names in their order; default: the labels of the videos, sorted.
+    on_progress : callable, optional
         Called with a `Progress` when a video ends and about five times a second between.
     executor : Executor, optional
-        Runs the videos; `config.jobs` processes of this machine without it.
+        Runs the videos; default: `config.jobs` processes of this machine.
+
+    Returns
+    -------
+    ExtractReport
 
     Raises
     ------
+    InputError
+        A path does not exist or holds no video; two videos have one id.
     InvalidParameterError, BackendError
         A choice cannot be met on this machine.
     StoreError
         The store was made with other options, cannot be read or written, or is being written.
     """
-    setup = prepare(sources, Path(store), config or ExtractConfig())
+    setup = prepare(sources, store, config=config)
     return run(setup, labels=labels, on_progress=on_progress, executor=executor)
 
 
-def prepare(sources: Sequence[VideoSource], store: Path, config: ExtractConfig) -> Setup:
-    """Choose engine and decoder and compare the sources with the store; writes nothing.
+def prepare(sources: Sources, store: Path | str, *, config: ExtractConfig | None = None) -> ExtractSetup:
+    """Choose engine and decoder and compare the sources with the store; write nothing.
+
+    Parameters
+    ----------
+    sources, store, config
+        As for `extract`.
+
+    Returns
+    -------
+    ExtractSetup
+        The plan of `extract`; `flowkit.extraction.run.run` carries it out.
 
     Raises
     ------
+    InputError
+        A path does not exist or holds no video; two videos have one id.
     InvalidParameterError, BackendError
         A choice cannot be met on this machine.
     StoreError
         The store exists and was made with other options, or cannot be read.
     """
+    store, config = Path(store), config or ExtractConfig()
+    videos = as_sources(sources)
     backend = choose_backend(config.backend, config.params)
     if config.gpus and backend.solver.name != "cuda":
         raise InvalidParameterError(
             f"gpus {list(config.gpus)} were asked for, but the backend is {backend.reason}"
         )
-    decoder, reason = (config.decoder, "asked for")
+    decoder, reason = config.decoder, "asked for"
     if config.decoder == "auto":
         decoder, reason = default_decoder()
     options = store_options(config, backend=backend.solver.name)
     found = inventory(store)
     check_options(options, found.options, store)
-    return Setup(
+    return ExtractSetup(
         store=store,
         config=config,
         options=options,
-        plan=make_plan(sources, found, update=config.update),
+        plan=make_plan(videos, found, update=config.update),
         backend=backend,
         decoder=decoder,
         decoder_reason=reason,
@@ -130,17 +181,17 @@ def prepare(sources: Sequence[VideoSource], store: Path, config: ExtractConfig) 
 
 
 def run(
-    setup: Setup,
+    setup: ExtractSetup,
     *,
     labels: Sequence[str] | None = None,
-    on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
+    on_progress: OnProgress | None = None,
     executor: Executor | None = None,
 ) -> ExtractReport:
-    """Do what a setup plans, then pack the finished videos into the store.
+    """Carry out a setup's plan, then pack the finished videos into the store.
 
     Parameters
     ----------
-    setup : Setup
+    setup : ExtractSetup
         From `prepare`.
     labels, on_progress, executor
         As in `extract`.
@@ -174,7 +225,7 @@ def run(
 
 
 def _extract_all(
-    setup: Setup, on_progress: Callable[[Progress[VideoOutcome]], None], executor: Executor | None
+    setup: ExtractSetup, on_progress: OnProgress | None, executor: Executor | None
 ) -> list[VideoOutcome]:
     todo = setup.plan.todo
     if not todo:
@@ -206,18 +257,18 @@ def _bytes(path: Path) -> int:
         return 1
 
 
-def _start_servers(setup: Setup, stack: contextlib.ExitStack) -> tuple[str, ...]:
+def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[str, ...]:
     """Start one process per GPU and return their addresses; engines of the CPU live in the workers."""
     configs = server_configs(setup)
     if not configs:
         return ()
     servers = stack.enter_context(Servers(configs, setup.config.params))
     for cause in servers.failed:
-        warnings.warn(f"{cause}; the other GPUs do its share", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{cause}; the other GPUs do its work", RuntimeWarning, stacklevel=2)
     return tuple(servers.addresses)
 
 
-def server_configs(setup: Setup) -> list[ServerConfig]:
+def server_configs(setup: ExtractSetup) -> list[ServerConfig]:
     """Return the servers that an extraction needs: with backend "cuda" one for each GPU."""
     if setup.backend.solver.name != "cuda":
         return []
@@ -225,14 +276,14 @@ def server_configs(setup: Setup) -> list[ServerConfig]:
     return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
 
 
-def _task(setup: Setup, source: VideoSource, servers: tuple[str, ...]) -> VideoTask:
+def _task(setup: ExtractSetup, source: VideoSource, servers: tuple[str, ...]) -> VideoTask:
     config = setup.config
     return VideoTask(
         source=source,
         store=setup.store,
         options=setup.options,
         params=config.params,
-        backend=setup.backend.solver.name,
+        backend=setup.backend.name,
         resize=config.resize,
         decoder=setup.decoder,
         fps=config.fps,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
@@ -30,7 +31,7 @@ class VideoSource:
     label : str
         Its class, "" where none is known.
     start_seconds, end_seconds : float or None
-        The part of the video that is wanted; None is from its start, to its end.
+        The part of the video, seconds; None is from its start, to its end.
     """
 
     path: Path
@@ -41,16 +42,36 @@ class VideoSource:
 
     @property
     def times(self) -> tuple[float | None, float | None]:
-        """Start and end in seconds, as they identify the wanted part."""
+        """Start and end in seconds, which identify the part."""
         return (self.start_seconds, self.end_seconds)
 
 
-def find_sources(inputs: Sequence[str | Path], *, keep_suffix: bool = False) -> list[VideoSource]:
+Sources: TypeAlias = str | Path | VideoSource | Iterable[str | Path | VideoSource]
+"""Videos to extract: files and folders, or sources with ids of their own; one or many."""
+
+
+def as_sources(sources: Sources) -> list[VideoSource]:
+    """Return videos as sources, those of paths found as `find_sources` does.
+
+    Raises
+    ------
+    InputError
+        A path does not exist or holds no video; two videos have one id.
+    """
+    given = [sources] if isinstance(sources, str | Path | VideoSource) else list(sources)
+    ready = [source for source in given if isinstance(source, VideoSource)]
+    paths = [source for source in given if not isinstance(source, VideoSource)]
+    return check_ids([*ready, *find_sources(paths)]) if paths else ready
+
+
+def find_sources(
+    inputs: str | Path | Iterable[str | Path], *, keep_suffix: bool = False
+) -> list[VideoSource]:
     """Return the videos that files and folders hold, sorted by id.
 
     Parameters
     ----------
-    inputs : sequence of str or Path
+    inputs : str or Path, or an iterable of them
         Files (whatever their suffix) and folders. A folder is searched recursively for the
         suffixes of `flowkit.video.reader.VIDEO_SUFFIXES` and for folders of numbered images;
         symbolic links are followed, each real folder once.
@@ -62,7 +83,8 @@ def find_sources(inputs: Sequence[str | Path], *, keep_suffix: bool = False) -> 
     InputError
         An input does not exist or holds no video; two inputs have one id.
     """
-    sources = [source for name in inputs for source in _sources_of(Path(name), keep_suffix)]
+    names = [inputs] if isinstance(inputs, str | Path) else inputs
+    sources = [source for name in names for source in _sources_of(Path(name), keep_suffix)]
     return check_ids(sources)
 
 
@@ -71,8 +93,8 @@ def sources_of_list(
 ) -> list[VideoSource]:
     """Return the videos that a list names, sorted by id.
 
-    A relative path counts from `root`. A path that does not exist stays in the list: it fails
-    alone, in the ledger, not the whole run. A path without its suffix finds the one video of
+    A relative path counts from `root`. A path that does not exist stays in the list: it alone
+    fails, in the ledger, not the whole run. A path without its suffix finds the one video of
     that name. Two parts of one file get ids with their times, as in Kinetics
     (`name_000010_000020`).
 
@@ -108,7 +130,7 @@ def check_ids(sources: Iterable[VideoSource]) -> list[VideoSource]:
     Raises
     ------
     InputError
-        Two sources share one id, or one id would be a folder of the other.
+        Two sources have one id, or one id would be a folder of the other.
     """
     by_id: dict[str, VideoSource] = {}
     for source in sources:
@@ -179,7 +201,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _with_suffix(path: Path) -> Path:
-    """Return the one video that a path without its suffix means (Kinetics ids, frame folders)."""
+    """Return the one video of a path without its suffix (Kinetics ids, frame folders)."""
     if path.exists() or path.suffix.lower() in VIDEO_SUFFIXES:
         return path
     found = [path.with_name(path.name + suffix) for suffix in sorted(VIDEO_SUFFIXES)]

@@ -1,10 +1,11 @@
-"""A run that adds videos to a store, wherever they come from: lock, sweep, work, pack."""
+"""A run that adds videos to a store, extracted or imported: lock, sweep, work, pack."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
@@ -19,13 +20,27 @@ from flowkit.store.write.pack import finalize
 class VideoOutcome:
     """The end of one video of a run.
 
-    `status` is "stored", "already_stored" or "failed"; `stages` are seconds of work (summed over
-    threads) per stage; `seconds` is elapsed time.
+    Attributes
+    ----------
+    video_id, source, label : str
+        Id, path and class of the video.
+    status : {"stored", "already_stored", "failed"}
+    n_frames, n_flow : int
+        Frames and flow fields stored.
+    truncated : bool
+        The source is cut short or damaged; what decodes is stored.
+    seconds : float
+        Elapsed time.
+    stages : dict
+        Seconds of work per stage, summed over threads.
+    warnings : tuple of str
+    failure : Failure or None
+        Its line of the ledger, if it failed.
     """
 
     video_id: str
     source: str
-    status: str
+    status: Literal["stored", "already_stored", "failed"]
     label: str = ""
     n_frames: int = 0
     n_flow: int = 0
@@ -47,7 +62,7 @@ class VideoOutcome:
 
 
 def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
-    """Return the outcome of a video that did not make it."""
+    """Return the outcome of a video that failed."""
     return VideoOutcome(
         video_id=source.video_id,
         source=str(source.path),
@@ -59,7 +74,7 @@ def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoreSetup:
-    """A store as it was found, and the videos that a run is to add to it."""
+    """A store as it was found, and the plan of the videos to add."""
 
     store: Path
     options: StoreOptions

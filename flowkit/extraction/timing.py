@@ -1,4 +1,4 @@
-"""The stages of an extraction: how long each took, and which one limits the others."""
+"""The stages of an extraction: the seconds of each, and the one that limits the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ STAGES = ("decode", "resize", "jpeg", "upload", "solve", "download", "encode", "
 """In the order of the work. "encode" is that of flow, "jpeg" that of frames."""
 
 GPU_STAGES = ("upload", "solve", "download")
-"""Stages of a GPU where there is one; an engine of the CPU solves on the cores, and copies nothing."""
+"""Stages of a GPU where there is one; an engine of the CPU solves on the cores and copies nothing."""
 
 
 class StageClock:
-    """Seconds of work per stage, summed over threads; what was waited for is no work."""
+    """Seconds of work per stage, summed over threads; waiting is no work."""
 
     def __init__(self) -> None:
         self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
@@ -38,8 +38,8 @@ class StageClock:
                 self.seconds[name] += each
 
 
-def stage_rates(seconds: Mapping[str, float], frames: int) -> dict[str, float]:
-    """Return how many frames each stage did per second of its own work; stages without any are absent."""
+def stage_fps(seconds: Mapping[str, float], frames: int) -> dict[str, float]:
+    """Return the frames of each stage per second of its own work; stages without any are absent."""
     return {stage: frames / seconds[stage] for stage in STAGES if seconds.get(stage, 0.0) > 0}
 
 

@@ -29,18 +29,19 @@ from flowkit.store.record import (
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.backend import BackendName, choose_backend
 from flowkit.tvl1.engine import Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
+from flowkit.typing import Decoder
 
 CLIPPED_WARNING = 0.01
-"""Fraction of flow values outside a bounded codec's range above which a video is warned of."""
+"""Fraction of flow values outside a bounded codec's range from which on a video has a warning."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class VideoTask:
-    """One video to extract, with everything a worker must know.
+    """One video to extract, with all settings of its worker.
 
     `servers` are the sockets of the processes that compute; without any, the worker does.
     """
@@ -49,9 +50,9 @@ class VideoTask:
     store: Path
     options: StoreOptions
     params: TVL1Params
-    backend: str
+    backend: BackendName
     resize: ResizeRule
-    decoder: str
+    decoder: Decoder
     fps: float | None
     segment_frames: int
     servers: tuple[str, ...] = ()
@@ -116,7 +117,7 @@ def _engine(task: VideoTask, slot: int) -> Solver:
 
 
 @functools.lru_cache(maxsize=2)
-def _solver(backend: str, params: TVL1Params) -> Solver:
+def _solver(backend: BackendName, params: TVL1Params) -> Solver:
     return choose_backend(backend, params).solver
 
 
@@ -129,7 +130,7 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
     try:
         return fingerprint(source.path)
     except OSError:
-        # The decoder gives the better word for a file that is missing or unreadable.
+        # The decoder has the better reason for a file that is missing or unreadable.
         return SourceFingerprint(name=source.path.name, bytes=0, mtime_ns=0, sha256="")
 
 
@@ -169,7 +170,7 @@ def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> t
         found.append(f"truncated: {decoded.report.truncated_reason}")
     if record.clipped_fraction > CLIPPED_WARNING:
         found.append(
-            f"{record.clipped_fraction:.1%} of the flow lies outside the range of --flow-codec "
+            f"{record.clipped_fraction:.1%} of the flow is outside the range of --flow-codec "
             f"{options.flow_codec} and was clipped (largest {record.flow_max_px:.1f} px); "
             f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
         )
@@ -178,7 +179,7 @@ def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> t
 
 @dataclasses.dataclass(slots=True)
 class _Totals:
-    """Sums over some flow fields: their number, and how far they reach."""
+    """Sums over some flow fields: their number, largest component and clipped values."""
 
     n_flow: int = 0
     max_px: float = 0.0
@@ -211,7 +212,7 @@ class PartSink:
     options : StoreOptions
         Options of the store.
     state : SourceFingerprint
-        State of the source: segments of another one are not trusted.
+        State of the source: segments of another state are not used.
     segment_frames : int
         Frames of a segment.
     """

@@ -1,7 +1,7 @@
 """Procedural labelled clips with true flow: the project's own test and demo data.
 
-`config` says what a set is made of, `plan` lists its clips, `motion` and `texture` say how classes
-move and look, `scene` renders frames and flow, `dataset` writes the files.
+`config` has the settings of a set, `plan` lists its clips, `motion` and `texture` define the motion and
+the appearance of the classes, `scene` renders frames and flow, `dataset` writes the files.
 """
 
 from __future__ import annotations

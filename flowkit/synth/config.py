@@ -1,4 +1,4 @@
-"""What a synthetic set is made of: one validated record."""
+"""Settings of a synthetic set: one validated record."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class SynthConfig:
     classes
         Number k of appearances and of motions in use, 2 to 8.
     classes_from
-        "both": k labels, each told by its appearance and by its motion alike. "product": k * k
-        labels, one for each pair, so that neither modality alone tells the label.
+        "both": k labels, each determined by its appearance and by its motion alike. "product":
+        k * k labels, one for each pair, so that neither modality alone determines the label.
     reliability
-        What an unreliable modality shows. "none": every clip is clean. "noise": a scrambled
+        Content of an unreliable modality. "none": every clip is clean. "noise": a scrambled
         appearance, or jolts instead of the motion. "conflict": the signal of another class.
     fractions
-        Shares of clips that are clean, have an unreliable appearance, an unreliable motion; sum 1.
+        Of clips that are clean, have an unreliable appearance, an unreliable motion; sum 1.
     cue
-        Where something tells which modality is unreliable: "cross", in the other stream (a patch
-        that moves when the appearance is wrong, a mark when the motion is); "own", in the
-        unreliable stream itself; "none". With a cue, both patches are drawn in every clip and
-        only light up where they have something to tell.
+        Stream that shows which modality is unreliable: "cross", the other one (a patch that moves
+        when the appearance is wrong, a mark when the motion is); "own", the unreliable stream
+        itself; "none". With a cue, both patches are drawn in every clip, and change only in clips
+        with an unreliable modality.
     width, height
         Frame size in pixels, even, 64 to 4096.
     frames
@@ -48,7 +48,7 @@ class SynthConfig:
     groups
         Number of groups for k-fold splits; clip ids carry g01, g02, …
     seed
-        Everything follows from it: equal settings give equal frames, whatever the order.
+        Of all random numbers: equal settings give equal frames, whatever the order.
     codec
         "mpeg4" (XviD) or "mjpeg", both in .avi and by OpenCV, or "h264" in .mp4 by PyAV.
     ground_truth
@@ -57,7 +57,7 @@ class SynthConfig:
     Raises
     ------
     InvalidParameterError
-        A value lies outside its range.
+        A value outside its range.
     """
 
     clips: int = 20
@@ -119,8 +119,8 @@ def _check_choices(config: SynthConfig) -> None:
 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
-    # NaN fails `>= 0`, so that it cannot pass as a share.
-    shares = len(fractions) == 3 and all(share >= 0 for share in fractions)
-    check_that("fractions", fractions, shares, "three shares of at least 0")
+    # NaN fails `>= 0`.
+    valid = len(fractions) == 3 and all(fraction >= 0 for fraction in fractions)
+    check_that("fractions", fractions, valid, "three numbers of at least 0")
     if abs(sum(fractions) - 1) > 1e-3:
         raise InvalidParameterError(f"fractions must sum to 1 (within 0.001), got {sum(fractions)}")

@@ -105,28 +105,28 @@ def write_clip(folder: Path, config: SynthConfig, clip: SynthClip) -> None:
     """
     scene = build_scene(clip, config)
     path = folder / clip.path
-    pictures = (scene.frame(index) for index in range(len(scene)))
+    images = (scene.frame(index) for index in range(len(scene)))
     if config.codec == "h264":
-        _write_h264(path, pictures, config)
+        _write_h264(path, images, config)
     else:
-        _write_opencv(path, pictures, config)
+        _write_opencv(path, images, config)
     if config.ground_truth:
         _write_ground_truth(path.with_suffix(".flow"), scene)
 
 
-def _write_opencv(path: Path, pictures: Frames, config: SynthConfig) -> None:
+def _write_opencv(path: Path, images: Frames, config: SynthConfig) -> None:
     fourcc = cv2.VideoWriter.fourcc(*_FOURCC[config.codec])
     writer = cv2.VideoWriter(str(path), fourcc, config.fps, (config.width, config.height))
     if not writer.isOpened():
         raise VideoError(f"cannot write {path} as {config.codec}: is the folder writable? try codec h264")
     try:
-        for picture in pictures:
-            writer.write(picture[..., ::-1])
+        for image in images:
+            writer.write(image[..., ::-1])
     finally:
         writer.release()
 
 
-def _write_h264(path: Path, pictures: Frames, config: SynthConfig) -> None:
+def _write_h264(path: Path, images: Frames, config: SynthConfig) -> None:
     try:
         with av.open(str(path), "w") as container:
             rate = Fraction(config.fps).limit_denominator(1001)
@@ -134,8 +134,8 @@ def _write_h264(path: Path, pictures: Frames, config: SynthConfig) -> None:
             stream.width, stream.height, stream.pix_fmt = config.width, config.height, "yuv420p"
             # One thread: the same file on every machine, and tiny frames gain nothing from more.
             stream.thread_count = 1
-            for picture in pictures:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode(None))
     except av.FFmpegError as error:
         raise VideoError(f"cannot write {path} as h264: {error}; try codec mpeg4") from error

@@ -1,7 +1,7 @@
-"""Where a sprite is at each frame: the trajectories that tell the motion classes apart.
+"""Trajectories of a sprite: its pose at each frame, by the class of motion.
 
-Every class is its own mirror image, so that a trainer may flip clips sideways. Sizes and turns
-are spread alike in all classes, and places by `Scene`, so that a single frame tells no motion.
+Every class is its own mirror image, so that a trainer may flip clips sideways. Sizes and angles
+are distributed alike in all classes, positions by `Scene`, so that a single frame shows no class.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Poses:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Beat:
-    """What varies between clips of one class: pace in units per frame, phase, which way."""
+    """Variation between clips of one class: pace in units per frame, phase, direction."""
 
     times: Float64
     pace: float
@@ -107,19 +107,19 @@ _TRAJECTORIES: dict[str, Callable[[Poses, _Beat], Poses]] = {
 
 
 def trajectory(motion: str, frames: int, *, unit: float, rng: Generator) -> Poses:
-    """Give the poses of a sprite over a clip.
+    """Return the poses of a sprite over a clip.
 
     Parameters
     ----------
     motion
-        A name of `MOTIONS`, or "jolts": an independent random place at each frame, which tells
+        A name of `MOTIONS`, or "jolts": an independent random position at each frame, which shows
         no class.
     frames
         Number of frames n.
     unit
-        Px per 1/64 of the frame's short side: paces grow with the picture.
+        Px per 1/64 of the frame's short side: paces grow with the image.
     rng
-        Draws pace (1.2 to 1.8 units per frame), phase, turn and way.
+        Draws pace (1.2 to 1.8 units per frame), phase, angle and direction.
 
     Returns
     -------
@@ -145,5 +145,5 @@ def trajectory(motion: str, frames: int, *, unit: float, rng: Generator) -> Pose
 
 
 def jolts(frames: int, *, unit: float, rng: Generator) -> Float64:
-    """Give independent places, float64 (frames, 2) in px, within 1.8 units of the origin."""
+    """Return independent positions, float64 (frames, 2) in px, within 1.8 units of the origin."""
     return unit * rng.uniform(-1.8, 1.8, (frames, 2))

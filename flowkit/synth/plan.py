@@ -1,4 +1,4 @@
-"""Which clips a set has: label, what is shown, mode, group and seed of each, before any pixel."""
+"""The clips of a set, before any pixel: label, content, mode, group and seed of each."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class SynthClip:
     label
         True class, "<appearance>-<motion>".
     appearance, motion
-        What the label stands for.
+        The label's two parts.
     shown_appearance, shown_motion
-        What is seen: the same in a clean clip, another class's in a conflict, "scrambled" or
+        The content: the same in a clean clip, another class's in a conflict, "scrambled" or
         "jolts" in noise.
     mode
         "clean", "rgb_unreliable" or "flow_unreliable".
     cue
-        What tells the mode: "mark" (to be seen in a single frame), "motion" (to be seen in the
-        flow) or "" (nothing).
+        Sign of the mode: "mark" (visible in a single frame), "motion" (visible in the flow) or ""
+        (none).
     group
         "g01", "g02", …
     seed
@@ -55,9 +55,9 @@ class SynthClip:
 
 
 def plan_clips(config: SynthConfig) -> list[SynthClip]:
-    """List the clips of a set, label by label.
+    """Return the clips of a set, label by label.
 
-    Each label has the modes in the shares of `config.fractions` (by largest remainder).
+    Each label has the modes in the fractions of `config.fractions` (by largest remainder).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def plan_clips(config: SynthConfig) -> list[SynthClip]:
 
 
 def _modes(config: SynthConfig, number: int) -> list[str]:
-    """Modes of one label's clips, in random order so that every group gets its share."""
+    """Modes of one label's clips, in random order so that every group gets its part."""
     if config.reliability == "none":
         return ["clean"] * config.clips
     wanted = config.clips * np.array(config.fractions) / sum(config.fractions)

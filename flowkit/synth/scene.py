@@ -1,8 +1,8 @@
 """A clip's scene: three layers with known motion, rendered at any frame together with true flow.
 
 The backdrop pans. The sprite moves on a torus: what leaves the frame on one side comes in on the
-other, so that a sprite's position tells nothing of where it is going and it can go on for ever. Two
-patches lie on the screen itself, above both, where a cue is asked for.
+other, so that a sprite's position says nothing of its motion and it can go on for ever. Two patches
+are on the screen itself, above both, where a cue is asked for.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Scene:
     poses
         The sprite's transform at each frame.
     mark
-        Patch whose look is the cue in a single frame, or None; it never moves.
+        Patch whose appearance is the cue in a single frame, or None; it never moves.
     marked
-        Whether it says so.
+        The patch shows the cue.
     beacon
-        Patch whose motion is the cue in the flow, or None; it looks the same either way.
+        Patch whose motion is the cue in the flow, or None; a single frame looks the same either way.
     scroll
-        float64 (n,), how far the texture in the beacon has moved, both right and down, px.
+        float64 (n,), displacement of the texture in the beacon, both right and down, px.
     """
 
     width: int
@@ -82,17 +82,17 @@ class Scene:
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Render a frame, uint8 RGB (H, W, 3)."""
-        picture = self._backdrop(index)
+        image = self._backdrop(index)
         painted = self._painted_sprite(index)
-        picture += painted[..., 3:] * (painted[..., :3] - picture)
+        image += painted[..., 3:] * (painted[..., :3] - image)
         if self.mark is not None:
-            picture[self.mark.window] = _mark_picture(self.mark, self.marked)
+            image[self.mark.window] = _mark_image(self.mark, self.marked)
         if self.beacon is not None:
-            picture[self.beacon.window] = self._beacon_picture(self.beacon, index)
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+            image[self.beacon.window] = self._beacon_image(self.beacon, index)
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
     def layers(self, index: int) -> NDArray[np.uint8]:
-        """Tell which layer is seen at each pixel (H, W): BACKDROP, SPRITE, MARK or BEACON."""
+        """Return the layer seen at each pixel, uint8 (H, W): BACKDROP, SPRITE, MARK or BEACON."""
         seen = np.where(self._painted_sprite(index)[..., 3] > 0.5, SPRITE, BACKDROP).astype(np.uint8)
         for patch, layer in ((self.mark, MARK), (self.beacon, BEACON)):
             if patch is not None:
@@ -100,7 +100,7 @@ class Scene:
         return seen
 
     def flow(self, index: int) -> Float32:
-        """Give the motion of each pixel of a frame to the next one.
+        """Return the motion of each pixel of a frame to the next one.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Scene:
         u, v = cos * dx - sin * dy - dx + step[0], sin * dx + cos * dy - dy + step[1]
         return np.stack([u, v]).astype(np.float32)
 
-    def _beacon_picture(self, patch: Patch, index: int) -> Float32:
+    def _beacon_image(self, patch: Patch, index: int) -> Float32:
         x, y = _grid(patch.side, patch.side)
         shift = np.float32(np.mod(self.scroll[index], NOISE_PERIOD_PX))
         grain = noise(x + 40 - shift, y + 90 - shift)[..., 0]
@@ -168,7 +168,7 @@ def build_scene(clip: SynthClip, config: SynthConfig) -> Scene:
     Parameters
     ----------
     clip
-        What it shows, and its seed.
+        Its content and seed.
     config
         Settings of its set: size, number of frames, whether patches are drawn.
 
@@ -207,7 +207,7 @@ def _pan(clip: SynthClip, frames: int, unit: float, rng: Generator) -> Float64:
 
 
 def _scroll(frames: int, unit: float, rng: Generator, *, moving: bool) -> Float64:
-    """There two frames, back two frames: of mean zero; aslant, it is like no class's motion."""
+    """Two frames there, two frames back: of mean zero; oblique, unlike every class's motion."""
     phase, start = rng.integers(4), rng.uniform(0, NOISE_PERIOD_PX)
     if not moving:
         return np.full(frames, start)
@@ -223,8 +223,8 @@ def _patches(config: SynthConfig, unit: float) -> tuple[Patch, Patch]:
     )
 
 
-def _mark_picture(patch: Patch, marked: bool) -> Float32:
-    """Black and white checks where something is wrong, grey grain where nothing is."""
+def _mark_image(patch: Patch, marked: bool) -> Float32:
+    """Black and white checks for an unreliable modality, grey grain otherwise."""
     x, y = _grid(patch.side, patch.side)
     if not marked:
         return colour(120 + 42 * noise(x, y)[..., 0], 0.0, 0.0)
@@ -234,7 +234,7 @@ def _mark_picture(patch: Patch, marked: bool) -> Float32:
 
 
 def _grid(width: int, height: int) -> tuple[Float32, Float32]:
-    """Give x as (1, W) and y as (H, 1), px."""
+    """Return x as (1, W) and y as (H, 1), px."""
     return np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
 
 

@@ -40,7 +40,7 @@ def noise(x: Float32, y: Float32) -> Float32:
     Parameters
     ----------
     x, y
-        float32, shapes that broadcast to (H, W): places on the plane in px, within 16,000 of the
+        float32, shapes that broadcast to (H, W): positions on the plane in px, within 16,000 of the
         origin (cv2 keeps texels in 16 bits); the plane repeats after `NOISE_PERIOD_PX`.
 
     Returns
@@ -55,9 +55,9 @@ def noise(x: Float32, y: Float32) -> Float32:
 
 
 def colour(luma: Float32, blue: Float32 | float, red: Float32 | float) -> Float32:
-    """Give RGB float32 (H, W, 3) of a luma (H, W) and two colour differences.
+    """Return RGB float32 (H, W, 3) of a luma (H, W) and two colour differences.
 
-    Equal luma gives equal grey, so that colour, which tells the appearance, is not seen by flow.
+    Equal luma gives equal grey, so that colour, which shows the appearance, does not enter the flow.
     Source: ITU-R BT.601, full range.
     """
     return np.stack([luma + 1.402 * red, luma - 0.344 * blue - 0.714 * red, luma + 1.772 * blue], axis=-1)
@@ -66,8 +66,8 @@ def colour(luma: Float32, blue: Float32 | float, red: Float32 | float) -> Float3
 def sprite_image(appearance: str, radius: float, rng: Generator) -> Float32:
     """Paint a sprite: a patterned body with an emblem.
 
-    Emblem, colour and pattern tell the appearance. The body's outline is drawn at random, because
-    an outline is seen by the flow as well and would tell the appearance there.
+    Emblem, colour and pattern show the appearance. The body's outline is drawn at random, because
+    an outline enters the flow as well and would show the appearance there.
 
     Parameters
     ----------

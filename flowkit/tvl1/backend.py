@@ -1,4 +1,4 @@
-"""The choice of the engine that computes TV-L1, and why it was taken.
+"""The choice of the engine that computes TV-L1, and the reason for it.
 
 An engine is a module with a function ``load(params) -> Solver`` that raises
 BackendUnavailableError where the engine cannot run here, and BackendError where it cannot
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.tvl1.engine import Solver
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.validate import check_choice
 
-BackendName = Literal["auto", "cuda", "cpu", "opencv", "reference"]
+BackendName: TypeAlias = Literal["auto", "cuda", "cpu", "opencv", "reference"]
+"""The name of an engine, or "auto": the first of `AUTO_ORDER` that runs here."""
 
 ENGINES: dict[str, str] = {
     "cuda": "flowkit.tvl1.cuda.solver",
@@ -26,23 +27,24 @@ ENGINES: dict[str, str] = {
 }
 """The module of each engine, by the backend's name."""
 
-AUTO_ORDER = ("cuda", "cpu", "opencv")
-"""What "auto" tries, the fastest first; the reference twin is never a fallback."""
+AUTO_ORDER: tuple[BackendName, ...] = ("cuda", "cpu", "opencv")
+"""The engines that "auto" tries, the fastest first; the reference twin is never a fallback."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BackendChoice:
-    """The engine taken, and the sentence that says why it was this one."""
+    """The engine taken, and the reason in one sentence."""
 
+    name: BackendName
     solver: Solver
     reason: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BackendStatus:
-    """Whether one engine can run here; `reason` is its version or what is missing."""
+    """State of one engine on this machine; `reason` is its version and device, or what is missing."""
 
-    name: str
+    name: BackendName
     available: bool
     reason: str
 
@@ -69,7 +71,7 @@ def load_backend(name: str, params: TVL1Params) -> Solver:
     return solver
 
 
-def choose_backend(name: str = "auto", params: TVL1Params | str = DEFAULT_PRESET) -> BackendChoice:
+def choose_backend(name: BackendName = "auto", params: TVL1Params | str = DEFAULT_PRESET) -> BackendChoice:
     """Return the engine to use, and why.
 
     Parameters
@@ -96,7 +98,8 @@ def choose_backend(name: str = "auto", params: TVL1Params | str = DEFAULT_PRESET
     resolved = resolve_params(params)
     if name == "auto":
         return _choose_automatically(resolved)
-    return BackendChoice(solver=load_backend(name, resolved), reason=f"{name}: asked for by name")
+    solver = load_backend(name, resolved)
+    return BackendChoice(name=name, solver=solver, reason=f"{name}: asked for by name")
 
 
 def _choose_automatically(params: TVL1Params) -> BackendChoice:
@@ -108,7 +111,7 @@ def _choose_automatically(params: TVL1Params) -> BackendChoice:
             skipped.append(str(error))
             continue
         why = "; ".join(skipped) if skipped else "the first of " + ", ".join(AUTO_ORDER)
-        return BackendChoice(solver=solver, reason=f"{name}: {why}")
+        return BackendChoice(name=name, solver=solver, reason=f"{name}: {why}")
     raise BackendUnavailableError(
         f"no TV-L1 backend can be used: {'; '.join(skipped)}; run `flowkit doctor` to see what is missing, "
         "or name backend 'reference', which is slow and always runs"
@@ -121,13 +124,18 @@ def available_backends(params: TVL1Params | str = DEFAULT_PRESET) -> tuple[Backe
     Parameters
     ----------
     params : TVL1Params or the name of a preset
-        What they would have to honour.
+        The parameters that they would have to honour.
+
+    Raises
+    ------
+    InvalidParameterError
+        No preset has this name.
     """
     resolved = resolve_params(params)
-    return tuple(_status(name, resolved) for name in ENGINES)
+    return tuple(_status(name, resolved) for name in get_args(BackendName) if name in ENGINES)
 
 
-def _status(name: str, params: TVL1Params) -> BackendStatus:
+def _status(name: BackendName, params: TVL1Params) -> BackendStatus:
     try:
         solver = load_backend(name, params)
     except BackendError as error:

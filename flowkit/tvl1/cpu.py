@@ -127,7 +127,7 @@ class CpuSolver:
 
     @property
     def device(self) -> str:
-        """The processor's part that does the work, such as "cpu/avx2"."""
+        """The instruction set in use, such as "cpu/avx2"."""
         return f"cpu/{self.isa}"
 
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
@@ -159,7 +159,7 @@ class CpuSolver:
     def flow_and_iterations(
         self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Compute as `flow_batch` does, and tell what it took.
+        """Compute as `flow_batch` does, and count the iterations.
 
         Returns
         -------

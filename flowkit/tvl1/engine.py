@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,19 +28,19 @@ class Solver(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes: "cpu", or the name of the GPU."""
+        """The device that computes: "cpu", or the name of the GPU."""
 
     @property
     def version(self) -> str:
-        """Version of what does the work, as the store keeps it."""
+        """Version of the library or kernels, as the store keeps it."""
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """Where it departs from the parameters it was given; empty where it honours all."""
+        """Departures from the parameters, one phrase each; empty if it honours all."""
 
     @property
     def pairs_per_call(self) -> int:
-        """How many pairs of consecutive frames one `flow_batch` is best given."""
+        """Number of pairs of consecutive frames that suits one `flow_batch` best."""
 
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Compute the flow of many pairs among the frames.
@@ -62,7 +62,7 @@ class Solver(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FlowCodes:
-    """The codes of many flows, and what belongs to each.
+    """The codes of many flows, with largest component and number clipped of each.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ class FlowCodes:
     clipped : int32 array, (m,)
         Components of each flow that the code cannot hold.
     seconds : mapping
-        Seconds that each stage took, all pairs together; only stages that the engine can tell
-        apart. "upload", "solve" and "download" of batches that a GPU has in work side by side
+        Seconds of each stage, all pairs together; only stages that the engine can distinguish.
+        "upload", "solve" and "download" of batches that a GPU has in work side by side
         overlap.
     """
 
-    codes: NDArray[Any]
+    codes: NDArray[np.number]
     largest_px: NDArray[np.float32]
     clipped: NDArray[np.int32]
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -108,7 +108,7 @@ def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCode
 
 @runtime_checkable
 class CodesSolver(Protocol):
-    """An engine that quantises what it computes."""
+    """An engine that quantises its flow."""
 
     def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute as `Solver.flow_batch` does, and return codes instead of floats.
@@ -150,5 +150,5 @@ class HostCodes:
 
 
 def codes_solver(solver: Solver) -> CodesSolver:
-    """Return what gives a solver's flow as codes: the solver itself where it can."""
+    """Return a `CodesSolver` for a solver: the solver itself if it is one, else a `HostCodes`."""
     return solver if isinstance(solver, CodesSolver) else HostCodes(solver)

@@ -1,23 +1,28 @@
-"""TV-L1 flow of one pair or of many, by whichever engine was chosen."""
+"""TV-L1 flow of one pair or of many, by the engine that is chosen."""
 
 from __future__ import annotations
 
 import os
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from flowkit.tvl1.backend import choose_backend
+from flowkit.tvl1.backend import BackendName, choose_backend
 from flowkit.tvl1.cuda.interop import device_index
 from flowkit.tvl1.pairs import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params
+from flowkit.typing import Flow
 from flowkit.validate import check_at_least
 
 
 def tvl1_flow(
-    I0: ArrayLike, I1: ArrayLike, *, params: TVL1Params | str = DEFAULT_PRESET, backend: str = "auto"
-) -> NDArray[np.float32]:
-    """Compute the optical flow from one grey picture to another.
+    I0: ArrayLike,
+    I1: ArrayLike,
+    *,
+    params: TVL1Params | str = DEFAULT_PRESET,
+    backend: BackendName = "auto",
+) -> Flow:
+    """Compute the optical flow from one grey image to another.
 
     Parameters
     ----------
@@ -25,7 +30,8 @@ def tvl1_flow(
         Grey values, of one shape.
     params : TVL1Params or the name of a preset
     backend : {"auto", "cuda", "cpu", "opencv", "reference"}
-        `flowkit.tvl1.choose_backend` tells what "auto" takes and why.
+        "auto" is the first of cuda, cpu and opencv that runs here and honours `params`;
+        `flowkit.available_backends` gives the state of each.
 
     Returns
     -------
@@ -35,19 +41,19 @@ def tvl1_flow(
     Raises
     ------
     InvalidParameterError
-        Pictures that cannot be a pair, no such preset or backend.
+        Images that cannot be a pair, no such preset or backend.
     BackendError
         The backend cannot run here or cannot honour the parameters.
 
     Examples
     --------
     >>> import numpy as np
-    >>> picture = np.zeros((20, 30), np.uint8)
-    >>> tvl1_flow(picture, picture).shape
+    >>> image = np.zeros((20, 30), np.uint8)
+    >>> tvl1_flow(image, image).shape
     (2, 20, 30)
     """
     solver = choose_backend(backend, params).solver
-    flow: NDArray[np.float32] = solver.flow_batch(np.stack(check_pair(I0, I1)), np.array([[0, 1]]))[0]
+    flow: Flow = solver.flow_batch(np.stack(check_pair(I0, I1)), np.array([[0, 1]]))[0]
     return flow
 
 
@@ -56,9 +62,9 @@ def tvl1_flow_batch(
     pairs: ArrayLike,
     *,
     params: TVL1Params | str = DEFAULT_PRESET,
-    backend: str = "auto",
+    backend: BackendName = "auto",
     threads: int | None = None,
-) -> NDArray[np.float32]:
+) -> Flow:
     """Compute the optical flow of many pairs among the same frames.
 
     Parameters

@@ -1,7 +1,7 @@
 """OpenCV's DualTVL1 on the CPU behind the engines' interface: fallback, and peer to compare with.
 
-cv2 fixes much that TVL1Params leaves free; what differs from the parameters given is listed
-in `deviations`, and what cannot be approximated is refused.
+cv2 fixes much that TVL1Params leaves free; departures from the parameters are listed in
+`deviations`, and parameters that cannot be approximated are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIN_SIDE_PX = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class OpenCVSolver:
-    """cv2.optflow's DualTVL1 with the parameters mapped onto it."""
+    """cv2.optflow's DualTVL1 for one set of parameters."""
 
     name: ClassVar[str] = "opencv"
     device: ClassVar[str] = "cpu"
@@ -43,7 +43,7 @@ class OpenCVSolver:
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """Where cv2 departs from the parameters."""
+        """Departures of cv2 from the parameters, one phrase each."""
         return deviations_of(self.params)
 
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class OpenCVSolver:
                 f"got {width}x{height}; use backend 'cpu' or 'reference'"
             )
         if grey.dtype != np.uint8:
-            grey = grey / np.float32(255)  # cv2 takes floating pictures as [0, 1]
+            grey = grey / np.float32(255)  # cv2 takes floating images as [0, 1]
         out = np.empty((len(rows), 2, height, width), np.float32)
 
         def solve(index: int) -> None:
@@ -80,7 +80,7 @@ class OpenCVSolver:
         return out
 
 
-def _solve_pair(params: TVL1Params, I0: NDArray[Any], I1: NDArray[Any]) -> NDArray[np.float32]:
+def _solve_pair(params: TVL1Params, I0: NDArray[np.generic], I1: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return the flow of one pair, float32 (2, H, W), px."""
     try:
         # cv2's None-typed argument is the initial flow, which we never give.
@@ -117,7 +117,7 @@ def make_dual_tvl1(params: TVL1Params, shape: tuple[int, int]) -> Any:
 
 @functools.cache
 def rounds_positions() -> bool:
-    """Tell whether cv2.remap INTER_CUBIC rounds positions to 1/32 px, as OpenCV 4 does and 5 does not."""
+    """Return whether cv2.remap INTER_CUBIC rounds positions to 1/32 px, as OpenCV 4 does and 5 does not."""
     ramp = np.tile(np.arange(8, dtype=np.float32), (8, 1))
     at = np.full((1, 1), 3, np.float32)
     sample = cv2.remap(ramp, at + np.float32(0.01), at, cv2.INTER_CUBIC)
@@ -125,7 +125,7 @@ def rounds_positions() -> bool:
 
 
 def deviations_of(params: TVL1Params) -> tuple[str, ...]:
-    """Return one phrase for each thing that cv2 does otherwise than `params` say."""
+    """Return one phrase for each departure of cv2 from `params`."""
     found = ["warped positions are rounded to 1/32 px"] if rounds_positions() else []
     if params.pyramid == "pyrdown":
         found.append("pyramid: bilinear resize by 0.5 with half-pixel centres, not pyrdown")
@@ -164,7 +164,7 @@ _threads_before = 1
 
 @contextlib.contextmanager
 def _one_cv2_thread() -> Iterator[None]:
-    """Keep cv2 to one thread of its own while pairs are in work, whoever else calls.
+    """Limit cv2 to one thread of its own while pairs are in work.
 
     cv2's setting is one for the whole process, so the first caller in sets it and the last
     one out restores it. Its own threads inside a pair gain little (a serial sum is left)

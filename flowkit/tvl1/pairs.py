@@ -1,8 +1,8 @@
-"""What every engine takes: grey pictures, and batches of frames with a list of pairs."""
+"""Checks of an engine's input: grey images, and batches of frames with a list of pairs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.validate import check_array
 
+Grey: TypeAlias = NDArray[np.uint8 | np.float32]
+"""Grey values in [0, 255]."""
 
-def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return two grey pictures as arrays, after checking that they can be a pair.
+
+def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return two grey images as arrays, after checking that they can be a pair.
 
     Parameters
     ----------
@@ -29,8 +32,8 @@ def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]
         A wrong shape or dtype, or a value that is not finite or outside [0, 255].
     """
     first, second = np.asarray(I0), np.asarray(I1)
-    for name, picture in (("I0", first), ("I1", second)):
-        _check_grey(name, picture, ("H", "W"))
+    for name, image in (("I0", first), ("I1", second)):
+        _check_grey(name, image, ("H", "W"))
     if first.shape != second.shape:
         raise InvalidParameterError(
             f"I0 and I1 must have one shape, got {first.shape} and {second.shape}; resize one of them"
@@ -38,7 +41,7 @@ def check_pair(I0: ArrayLike, I1: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]
     return first, second
 
 
-def check_batch(frames: ArrayLike, pairs: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def check_batch(frames: ArrayLike, pairs: ArrayLike) -> tuple[Grey, NDArray[np.int32]]:
     """Return a batch as contiguous arrays, after checking that its pairs exist.
 
     Parameters
@@ -67,11 +70,11 @@ def check_batch(frames: ArrayLike, pairs: ArrayLike) -> tuple[NDArray[Any], NDAr
         raise InvalidParameterError(
             f"pairs must hold indices in [0, {len(grey)}), got {rows.min()} to {rows.max()}"
         )
-    dtype = np.uint8 if grey.dtype == np.uint8 else np.float32
-    return np.ascontiguousarray(grey, dtype), np.ascontiguousarray(rows, np.int32)
+    contiguous: Grey = np.ascontiguousarray(grey, np.uint8 if grey.dtype == np.uint8 else np.float32)
+    return contiguous, np.ascontiguousarray(rows, np.int32)
 
 
-def _check_grey(name: str, grey: NDArray[Any], shape: tuple[str, ...]) -> None:
+def _check_grey(name: str, grey: NDArray[np.generic], shape: tuple[str, ...]) -> None:
     check_array(
         name,
         grey,

@@ -31,7 +31,7 @@ MIN_LEVEL_SIDE_PX = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TVL1Params:
-    """Every number that decides what TV-L1 computes.
+    """Parameters of TV-L1.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class TVL1Params:
     presmooth_sigma : float
         Gaussian blur of the input, px; 0 is none.
     normalize : bool
-        Stretch both frames jointly to [0, 255] first (IPOL section 4).
+        Scale both frames jointly to [0, 255] first (IPOL section 4).
 
     Raises
     ------
@@ -135,7 +135,7 @@ _OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off")
 
 PRESETS = MappingProxyType(
     {
-        # OpenCV >= 3, cudaoptflow/src/tvl1flow.cpp: what denseflow and mmaction2 call.
+        # OpenCV >= 3, cudaoptflow/src/tvl1flow.cpp: denseflow and mmaction2 call it.
         "opencv-cuda": _OPENCV_CUDA,
         # OpenCV 2.4 gpu/src/tvl1flow.cpp, which TSN's own build pins: pyrDown levels.
         "tsn": dataclasses.replace(_OPENCV_CUDA, pyramid="pyrdown", scale_step=0.5),
@@ -162,7 +162,7 @@ DEFAULT_PRESET = "opencv-cuda"
 
 
 def resolve_params(params: TVL1Params | str) -> TVL1Params:
-    """Return the parameters that a preset's name stands for, or `params` itself.
+    """Return the parameters of a preset's name, or `params` itself.
 
     Raises
     ------

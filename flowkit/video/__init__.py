@@ -1,1 +1,1 @@
-"""A file or a folder of frames: what it is, then its frames with their times."""
+"""A file or a folder of frames: its facts, then its frames with their times."""

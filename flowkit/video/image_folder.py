@@ -1,7 +1,7 @@
 """A folder of numbered images, read as a video.
 
 The number is the last group of digits in a name: `img_00007.jpg` is frame 7. Numbers may start
-anywhere and go in steps (0, 5, 10, ...); a number left out keeps its place in time and counts as
+anywhere and go in steps (0, 5, 10, ...); a number left out keeps its time and counts as
 a fault, as does an image that does not decode.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.errors import DecodeError, JpegError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
@@ -39,14 +39,14 @@ class ImageSource:
     folder
         An existing folder.
     fps
-        Frames per second, 25 if None: images tell no rate.
+        Frames per second, 25 if None: images have none of their own.
 
     Raises
     ------
     UnopenableError
-        When it holds no numbered image, several sequences, or one number twice.
+        No numbered image, several sequences, or one number twice.
     DecodeError
-        When not one image decodes.
+        Not one image decodes.
     """
 
     hidden_frames = 0
@@ -54,9 +54,7 @@ class ImageSource:
     def __init__(self, folder: Path, fps: float | None) -> None:
         self._fps = DEFAULT_FPS if fps is None else fps
         self._slots = _slots(_numbered_images(folder))
-        first = next(
-            (picture for picture in map(_try_read, self._slots.values()) if picture is not None), None
-        )
+        first = next((image for image in map(_try_read, self._slots.values()) if image is not None), None)
         if first is None:
             raise DecodeError(f"{folder}: none of its {len(self._slots)} images decodes")
         slot_count = max(self._slots) + 1
@@ -75,7 +73,7 @@ class ImageSource:
             decoder="images",
         )
 
-    def events(self, start_seconds: float | None) -> Iterator[Picture | Fault]:
+    def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Read from the last image at or before `start_seconds`, or from the first one."""
         first = max(0, math.floor((start_seconds or 0.0) * self._fps))
         for slot in range(first, max(self._slots) + 1):
@@ -84,19 +82,19 @@ class ImageSource:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _event(self, slot: int) -> Picture | Fault:
+    def _event(self, slot: int) -> DecodedFrame | Fault:
         seconds = slot / self._fps
         path = self._slots.get(slot)
         if path is None:
             return Fault(seconds=seconds, reason=f"image {slot + 1} of the sequence is missing")
-        picture = _try_read(path)
-        if picture is None:
+        image = _try_read(path)
+        if image is None:
             return Fault(seconds=seconds, reason=f"{path.name} does not decode")
-        return Picture(seconds=seconds, to_rgb=partial(np.asarray, picture))
+        return DecodedFrame(seconds=seconds, to_rgb=partial(np.asarray, image))
 
 
 def is_image_folder(path: Path) -> bool:
-    """Tell whether a path is a folder that directly holds a numbered image."""
+    """Return whether a path is a folder that directly holds a numbered image."""
     if not path.is_dir():
         return False
     return any(_NUMBERED.fullmatch(entry.stem) for entry in path.iterdir() if _is_image(entry))
@@ -107,7 +105,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _numbered_images(folder: Path) -> dict[int, Path]:
-    """Find the images by their numbers, which must be those of one sequence."""
+    """Return the images by their numbers, which must be those of one sequence."""
     numbered: dict[int, Path] = {}
     names: set[str] = set()
     for path in sorted(filter(_is_image, folder.iterdir())):
@@ -129,7 +127,7 @@ def _numbered_images(folder: Path) -> dict[int, Path]:
 
 
 def _slots(numbered: dict[int, Path]) -> dict[int, Path]:
-    """Turn file numbers into places in time, 0 first: (number - first) / common step."""
+    """Return the images by their index in time, from 0: (number - first) / common step."""
     numbers = list(numbered)
     stride = math.gcd(*(later - sooner for sooner, later in itertools.pairwise(numbers))) or 1
     span = (numbers[-1] - numbers[0]) // stride + 1

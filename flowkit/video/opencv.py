@@ -1,7 +1,7 @@
 """OpenCV's side of `flowkit.video.reader`: the fallback where PyAV is not installed.
 
-OpenCV tells neither which packets failed nor whether a frame is damaged, reads past errors in
-silence or stops at them, scales frames whose size changes midway to the first size, and reads no
+OpenCV reports neither failed packets nor damaged frames, reads past errors in silence or stops at
+them, scales frames whose size changes midway to the first size, and reads no
 AV1 without a GPU. The pixels it gives are PyAV's.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo, right_angle
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo, right_angle
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -36,9 +36,9 @@ class CvSource:
     Raises
     ------
     UnopenableError
-        Also when the file has no video stream: OpenCV does not tell the two apart.
+        The file does not open, or has no video stream: OpenCV does not distinguish the two.
     DecodeError
-        When not one frame decodes.
+        Not one frame decodes.
     """
 
     hidden_frames = 0
@@ -62,14 +62,14 @@ class CvSource:
         self._first = self._rgb()
         self.info = self._describe()
 
-    def events(self, start_seconds: float | None) -> Iterator[Picture | Fault]:
+    def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode from the beginning: OpenCV does not seek exactly."""
-        yield Picture(seconds=self._seconds(), to_rgb=partial(_same, self._first))
+        yield DecodedFrame(seconds=self._seconds(), to_rgb=partial(_same, self._first))
         while self._capture.grab():
-            yield Picture(seconds=self._seconds(), to_rgb=self._rgb)
+            yield DecodedFrame(seconds=self._seconds(), to_rgb=self._rgb)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._capture.release()
 
     def _seconds(self) -> float:
@@ -111,7 +111,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _capture(path: Path, threads: int) -> cv2.VideoCapture:
-    """Open without the warning that OpenCV logs for every file it cannot read: an error tells it."""
+    """Open without OpenCV's warning for every file that it cannot read: an error is raised for it."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:

@@ -1,6 +1,6 @@
 """PyAV's side of `flowkit.video.reader`: streams, packets, times and colours by FFmpeg.
 
-FFmpeg's messages stay silent: PyAV drops them unless its own `av.logging` is told otherwise.
+FFmpeg's messages stay silent: PyAV drops them unless `av.logging` is set otherwise.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from av.video.stream import VideoStream
 
 from flowkit.errors import DecodeError, NoVideoStreamError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.source import DEFAULT_FPS, Fault, Picture, VideoInfo, right_angle, turn
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo, right_angle, turn
 
-T = TypeVar("T", VideoFrame, Picture)
+T = TypeVar("T", VideoFrame, DecodedFrame)
 
 # A demuxer that fails this often in a row without giving a packet is stuck.
 MAX_READ_FAULTS = 32
 
-# Behind a seek these tell the same times as from the beginning. MPEG program streams are a frame
+# Behind a seek these give the same times as from the beginning. MPEG program streams are a frame
 # off there, since one packet of theirs holds several frames and one time.
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "avi"})
 
-# How far before the wished start to aim, in seconds, until a key frame lies before it.
+# Seconds before the start asked for to seek to, in turn, until a key frame is before it.
 SEEK_MARGINS = (0.0, 5.0, 30.0)
 
 
@@ -53,7 +53,7 @@ class AvSource:
     Raises
     ------
     UnopenableError, NoVideoStreamError, DecodeError
-        With the cause in words; the last when not one frame decodes.
+        The message has the cause; the last if not one frame decodes.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -68,14 +68,14 @@ class AvSource:
             self.close()
             raise
 
-    def events(self, start_seconds: float | None) -> Iterator[Picture | Fault]:
+    def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode from a key frame at or before `start_seconds`, or from the beginning."""
         if start_seconds is not None and start_seconds > 0:
             return self._events_from(start_seconds)
-        return self._told(itertools.chain(self._primed, self._decoding))
+        return self._decoded_frames(itertools.chain(self._primed, self._decoding))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._primed: list[VideoFrame | Fault] = []
         self._container.close()
 
@@ -92,7 +92,7 @@ class AvSource:
         self.hidden_frames = 0
 
     def _prime(self) -> None:
-        """Decode up to the first frame: only it tells the true size and the rotation."""
+        """Decode up to the first frame: only it has the true size and the rotation."""
         self._tick = float(self._stream.time_base or 1 / DEFAULT_FPS)
         self._origin = self._stream.start_time or 0
         self._decoding = self._decode()
@@ -107,18 +107,18 @@ class AvSource:
             self._origin = next((ticks for ticks in (first.pts, first.dts) if ticks is not None), 0)
         self.info = self._describe(first)
 
-    def _events_from(self, start_seconds: float) -> Iterator[Picture | Fault]:
+    def _events_from(self, start_seconds: float) -> Iterator[DecodedFrame | Fault]:
         for aim in (start_seconds - margin for margin in SEEK_MARGINS):
             if aim <= 0 or self._kinds.isdisjoint(SEEKABLE_CONTAINERS) or not self._seek(aim):
                 break
-            events = self._told(self._decode())
-            head, first = _up_to(Picture, events)
+            events = self._decoded_frames(self._decode())
+            head, first = _up_to(DecodedFrame, events)
             if first is not None and first.seconds is not None and first.seconds <= start_seconds:
                 return itertools.chain(head, events)
-        # A file that cannot be sought, or not that exactly, is decoded from its beginning.
+        # A file without an exact seek is decoded from its beginning.
         self.close()
         self._open()
-        return self._told(self._decode())
+        return self._decoded_frames(self._decode())
 
     @property
     def _kinds(self) -> set[str]:
@@ -145,11 +145,11 @@ class AvSource:
                 continue  # emptied before
             except av.error.FFmpegError as error:
                 yield Fault(
-                    seconds=self._seconds(None if packet is None else packet.pts), reason=_words(error)
+                    seconds=self._seconds(None if packet is None else packet.pts), reason=_message(error)
                 )
 
     def _packets(self) -> Iterator[Packet[VideoStream] | Fault]:
-        """Read this stream's packets; a fault on the way is told, and reading goes on behind it."""
+        """Yield this stream's packets, and a fault for each that cannot be read."""
         faults = 0
         demuxing = self._container.demux(self._stream)
         while faults < MAX_READ_FAULTS:
@@ -159,20 +159,20 @@ class AvSource:
                 return
             except av.error.FFmpegError as error:
                 faults += 1
-                yield Fault(seconds=None, reason=f"reading: {_words(error)}")
+                yield Fault(seconds=None, reason=f"reading: {_message(error)}")
                 demuxing = self._container.demux(self._stream)  # a generator that raised is spent
             else:
                 faults = 0
                 yield packet
 
-    def _told(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[Picture | Fault]:
+    def _decoded_frames(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[DecodedFrame | Fault]:
         times = _BestTimes(prefer_dts="avi" in self._kinds)
         for event in decoding:
             if isinstance(event, Fault):
                 yield event
                 continue
             ticks = times.choose(event.pts, event.dts)
-            yield Picture(
+            yield DecodedFrame(
                 seconds=self._seconds(ticks),
                 to_rgb=partial(self._to_rgb, event),
                 repaired=ticks is None or ticks != event.pts,
@@ -216,7 +216,7 @@ class AvSource:
 
 
 class _BestTimes:
-    """Chooses between a frame's presentation and decoding time: the one that ran backwards less.
+    """Choice between a frame's presentation and decoding time: the one that ran backwards less.
 
     Source: FFmpeg's documented meaning of `AVFrame.best_effort_timestamp`, with one deviation:
     on a draw AVI takes the decoding time, since it stores no other and what FFmpeg derives from
@@ -250,11 +250,11 @@ def _open_container(path: Path) -> InputContainer:
         # playlist that poses as a video from opening addresses.
         return av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
-        raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_words(error)}") from error
+        raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
 
 
 def _best_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Take the default stream, of several the largest, of equals FFmpeg's choice; a song's cover is none."""
+    """Return the default stream, of several the largest, of equals FFmpeg's choice; no cover art."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = sorted({stream.type for stream in container.streams})
@@ -275,7 +275,7 @@ def _header_frames(stream: VideoStream) -> int | None:
 
 
 def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """Read what the header says of this stream; of the container only if there is no other stream."""
+    """Return the stream's duration by the header; the container's only if there is no other stream."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     clock = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))  # Matroska's
@@ -288,7 +288,7 @@ def _header_seconds(container: InputContainer, stream: VideoStream) -> float | N
 
 
 def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault], T | None]:
-    """Take events up to the first that is no fault; None where none comes."""
+    """Return the events up to the first that is no fault, and that one; None where none comes."""
     head: list[T | Fault] = []
     for event in events:
         head.append(event)
@@ -297,5 +297,5 @@ def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault],
     return head, None
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -1,8 +1,8 @@
 """A video file, or a folder of numbered images, as upright RGB frames with their times.
 
 Times are seconds from the video's own start (the stream's start time in the container, which
-`VideoInfo.origin_seconds` keeps), rise strictly, and are the file's where it tells them. What
-does not decode is skipped and counted; a frame that the decoder gives although parts of it are
+`VideoInfo.origin_seconds` keeps), rise strictly, and are the file's where it has them. Packets
+that do not decode are skipped and counted; a frame that the decoder gives although parts of it are
 lost is kept, as every player keeps it, and counted too.
 """
 
@@ -15,15 +15,16 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
 from flowkit.frames import Frame
+from flowkit.typing import Decoder
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
-from flowkit.video.source import Fault, Picture, Source, VideoInfo
+from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -37,34 +38,32 @@ __all__ = [
     "probe",
 ]
 
-Decoder = Literal["av", "opencv"]
-
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg "
     ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
 
-# Fewer than this of what the header promises is a video cut short: less is common in sound files.
+# A smaller fraction of the header's frames is a video cut short; sound files come close to it.
 COMPLETE_FRACTION = 0.95
 
 
 @dataclass(kw_only=True, slots=True)
 class DecodeReport:
-    """What happened while decoding so far; final once `finished`.
+    """Counts of a decoding so far; final once `finished`.
 
     Attributes
     ----------
     frames
-        Frames handed out.
+        Frames returned.
     skipped_frames
-        Packets or images that did not decode, or are missing. Decoder `opencv` never tells: 0.
+        Packets or images that did not decode, or are missing; 0 with decoder `opencv`.
     damaged_frames
-        Frames handed out although the decoder says that parts of them are lost.
+        Frames returned although the decoder reports that parts of them are lost.
     pts_repaired
         Frames whose time in the file was missing or ran backwards, and was replaced.
     truncated, truncated_reason
         The decoder reported an error, or, where the whole video was asked for, fewer than 95 % of
-        the frames (or of the seconds) came that its header promises; and which of it, in words.
+        the header's frames (or seconds) came; and the reason, "" if neither.
     finished
         The video was read to its end, or to the end asked for.
     """
@@ -77,13 +76,13 @@ class DecodeReport:
     truncated_reason: str = ""
     finished: bool = False
 
-    def _cut(self, reason: str) -> None:
+    def _mark_truncated(self, reason: str) -> None:
         self.truncated = True
         self.truncated_reason = "; ".join(filter(None, (self.truncated_reason, reason)))
 
 
 class Clock:
-    """Makes times rise strictly, and changes no time that already does.
+    """Makes times rise strictly, and changes none that already does.
 
     A time that stutters (repeats, or is up to a frame and a half late) is put half a frame behind
     its forerunner, so that the next good time stands. A clock that was set back runs on from the
@@ -127,7 +126,7 @@ class VideoReader:
     Attributes
     ----------
     info
-        `VideoInfo`, known at once.
+        `VideoInfo`, from the start on.
     report
         `DecodeReport`, live: final when the iterator is exhausted.
     """
@@ -157,11 +156,11 @@ class VideoReader:
         return next(self._frames)
 
     def close(self) -> None:
-        """Let go of the file; the iterator ends, and `report.finished` stays as it is."""
+        """Close the file; the iterator ends, and `report.finished` stays as it is."""
         self._frames.close()
         self._source.close()
 
-    def _read(self, events: Iterator[Picture | Fault]) -> Generator[Frame, None, None]:
+    def _read(self, events: Iterator[DecodedFrame | Fault]) -> Generator[Frame, None, None]:
         for event in events:
             if isinstance(event, Fault):
                 self._note_fault(event)
@@ -175,38 +174,40 @@ class VideoReader:
             self.report.damaged_frames += event.damaged
             self.report.frames += 1
             yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
-        self._judge()
+        self._check_completeness()
         self.report.finished = True
 
     def _note_fault(self, fault: Fault) -> None:
         when = self._clock.last if fault.seconds is None else fault.seconds
-        # Behind a seek the decoder may stumble before the wished start; nobody asked for that part.
+        # Behind a seek the decoder may fail before the start asked for: that part does not count.
         if self._start <= (-math.inf if when is None else when) < self._end:
             self._first_fault = self._first_fault or _at(when, fault.reason)
             self.report.skipped_frames += 1
 
-    def _judge(self) -> None:
+    def _check_completeness(self) -> None:
         report, info = self.report, self.info
         if report.skipped_frames:
-            report._cut(f"{report.skipped_frames} did not decode, the first {self._first_fault}")
+            report._mark_truncated(f"{report.skipped_frames} did not decode, the first {self._first_fault}")
         if report.damaged_frames:
-            report._cut(f"{report.damaged_frames} decoded with parts lost")
+            report._mark_truncated(f"{report.damaged_frames} decoded with parts lost")
         if math.isfinite(self._start) or math.isfinite(self._end):
             return
         if info.header_frames is not None:
-            promised = info.header_frames - self._source.hidden_frames
-            if report.frames < COMPLETE_FRACTION * promised:
-                report._cut(f"{report.frames} of the {promised} frames that its header counts")
+            counted = info.header_frames - self._source.hidden_frames
+            if report.frames < COMPLETE_FRACTION * counted:
+                report._mark_truncated(f"{report.frames} of the {counted} frames that its header counts")
         elif info.header_seconds is not None and self._clock.last is not None:
             covered = self._clock.last + 1 / info.fps
             if covered < COMPLETE_FRACTION * info.header_seconds:
-                report._cut(f"{covered:.2f} of the {info.header_seconds:.2f} s that its header promises")
+                report._mark_truncated(
+                    f"{covered:.2f} of the {info.header_seconds:.2f} s that its header promises"
+                )
 
 
 def open_video(
     path: str | Path,
     *,
-    decoder: str = "av",
+    decoder: Decoder = "auto",
     fps: float | None = None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
@@ -219,14 +220,15 @@ def open_video(
     path
         The file or folder.
     decoder
-        `av` (PyAV) or `opencv`; both give the same pixels. A folder of images needs neither.
+        `av` (PyAV), `opencv`, or `auto`: PyAV where it imports, else OpenCV. Both give the same
+        pixels; `info.decoder` names the one that reads. A folder of images needs neither.
     fps
         Frames per second of a folder of images, 25 if None; files have their own.
     start_seconds, end_seconds
         Take frames shown at start <= time < end only; None: from the first, to the last.
     threads
-        Decoding threads, 0 for as many as FFmpeg likes. One is right where videos run in parallel.
-        More give the same frames, but those that follow a fault may be patched up differently.
+        Decoding threads; 0 lets FFmpeg choose. One is right where videos run in parallel. More give
+        the same frames, but those that follow a fault may be concealed differently.
 
     Returns
     -------
@@ -237,13 +239,13 @@ def open_video(
     UnopenableError
         No such file, an empty one, or none that opens as a video.
     NoVideoStreamError
-        It opens and has no moving picture.
+        It opens and has no video stream.
     DecodeError
         It has a video stream, and no frame of it decodes.
     BackendUnavailableError
-        The decoder is not installed.
+        The decoder named is not installed.
     InvalidParameterError
-        On an unknown decoder, or numbers out of range.
+        An unknown decoder, or numbers out of range.
     """
     check_choice("decoder", decoder, get_args(Decoder))
     if fps is not None:
@@ -259,19 +261,25 @@ def open_video(
     return VideoReader(source, start_seconds=start_seconds, end_seconds=end_seconds)
 
 
-def probe(path: str | Path, *, decoder: str = "av", fps: float | None = None) -> VideoInfo:
-    """Tell what a video is; its first frame is decoded, because headers lie.
+def probe(path: str | Path, *, decoder: Decoder = "auto", fps: float | None = None) -> VideoInfo:
+    """Return the facts of a video; its first frame is decoded, because headers are often wrong.
+
+    Parameters
+    ----------
+    path, decoder, fps
+        As for `open_video`.
 
     Raises
     ------
-    As `open_video`, whose `path`, `decoder` and `fps` these are.
+    VideoError, BackendUnavailableError, InvalidParameterError
+        As `open_video`.
     """
     with open_video(path, decoder=decoder, fps=fps) as reader:
         return reader.info
 
 
 def default_decoder() -> tuple[Decoder, str]:
-    """Name the decoder for this machine, and why: `av` where PyAV imports, else `opencv`."""
+    """Return the decoder that "auto" takes here, and why: `av` where PyAV imports, else `opencv`."""
     try:
         importlib.import_module("flowkit.video.pyav")
     except ImportError as error:
@@ -279,12 +287,14 @@ def default_decoder() -> tuple[Decoder, str]:
     return "av", "PyAV is installed: exact times, faults counted packet by packet"
 
 
-def _source(path: Path, decoder: str, fps: float | None, threads: int) -> Source:
+def _source(path: Path, decoder: Decoder, fps: float | None, threads: int) -> Source:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return images.ImageSource(path, fps)
     if not stat.S_ISREG(mode):
         raise UnopenableError(f"{path}: neither a file nor a folder")
+    if decoder == "auto":
+        decoder, _ = default_decoder()
     if decoder == "opencv":
         return CvSource(path, threads)
     try:
@@ -301,7 +311,7 @@ def _check_window(start: float | None, end: float | None) -> None:
         if seconds is not None:
             check_range(name, seconds, 0, math.inf, bounds="[)", unit="s")
     if start is not None and end is not None and end <= start:
-        raise InvalidParameterError(f"end_seconds must lie behind start_seconds, got {start} to {end}")
+        raise InvalidParameterError(f"end_seconds must be after start_seconds, got {start} to {end}")
 
 
 def _at(seconds: float | None, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""What every decoder gives to `flowkit.video.reader`: facts about a video, then pictures and faults."""
+"""The interface of a decoder to `flowkit.video.reader`: a video's facts, then frames and faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_positive
 
-# Used where a file names no rate: PAL's, and most action data sets' own.
+# Used where a file names none: PAL's, and that of most action data sets.
 DEFAULT_FPS = 25.0
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -20,25 +20,25 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """What is known of a video once its first frame has been decoded.
+    """Facts of a video, known once its first frame has been decoded.
 
     Attributes
     ----------
     codec, pixel_format, container
         FFmpeg's names (OpenCV's four letters with decoder `opencv`; `images` for a folder).
     width, height
-        Pixels of the first frame as it is handed out: upright, after `rotation`.
+        Size of the first frame, upright (after `rotation`), px.
     rotation
         Degrees clockwise by which stored frames are turned to stand upright: 0, 90, 180 or 270.
     fps
         Average frames per second; 25 where the file names none.
     header_frames, header_seconds
-        What the header claims of this stream, None where it claims nothing. Headers lie: no
-        frame is ever counted by them.
+        Of this stream by the header, None where it has none. Headers are often wrong: no frame is
+        ever counted by them.
     stream_index
-        Which stream of the container this is; -1 where the decoder does not tell (`opencv`).
+        Index of the stream in the container; -1 where the decoder has none (`opencv`).
     origin_seconds
-        The container's name for the moment that flowkit calls 0.
+        The container's time of flowkit's time 0.
     decoder
         `av`, `opencv` or `images`.
     """
@@ -64,19 +64,19 @@ class VideoInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """One decoded frame, converted only when asked.
+class DecodedFrame:
+    """One decoded frame, converted to RGB only on call.
 
     Attributes
     ----------
     seconds
-        Its time from the video's start, None where the file tells none.
+        Its time from the video's start, None where the file has none.
     to_rgb
-        Gives the upright frame as uint8 (H, W, 3).
+        Returns the upright frame as uint8 (H, W, 3).
     repaired
         `seconds` is not the presentation time that the file gives.
     damaged
-        The decoder itself says that parts of it are missing.
+        The decoder reports that parts of it are missing.
     """
 
     seconds: float | None
@@ -87,7 +87,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Something that should have been a frame: when (None: unknown) and what went wrong."""
+    """A frame that is missing: its time in seconds (None: unknown) and the reason."""
 
     seconds: float | None
     reason: str
@@ -99,20 +99,20 @@ class Source(Protocol):
     info: VideoInfo
     hidden_frames: int  # counted by the header, withheld on purpose (edit lists)
 
-    def events(self, start_seconds: float | None) -> Iterator[Picture | Fault]:
+    def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode, once, from `start_seconds` or earlier; from the very beginning if None."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def turn(rgb: UInt8, rotation: int) -> UInt8:
-    """Turn a picture clockwise by 0, 90, 180 or 270 degrees."""
+    """Rotate an image clockwise by 0, 90, 180 or 270 degrees."""
     if rotation == 0:
         return rgb
     return np.asarray(cv2.rotate(rgb, _TURNS[rotation]), np.uint8)
 
 
 def right_angle(degrees_clockwise: float) -> int:
-    """Round an angle to the nearest quarter turn, in [0, 360): only those keep a picture a picture."""
+    """Round an angle to the nearest quarter turn, in [0, 360): others would need resampling."""
     return round(degrees_clockwise / 90) * 90 % 360

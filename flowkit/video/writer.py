@@ -1,4 +1,4 @@
-"""Pictures to a film: h264 in MP4, or a GIF with a palette of its own."""
+"""Images to a film: h264 in MP4, or a GIF with a palette of its own."""
 
 from __future__ import annotations
 
@@ -32,52 +32,52 @@ _MP4 = _Kind("libx264", "yuv420p", {"crf": "18", "preset": "fast"}, {"movflags":
 _GIF = _Kind("gif", "pal8", {}, {})
 
 
-def write_film(path: Path | str, pictures: Iterable[UInt8], *, fps: float) -> int:
-    """Write pictures as a film.
+def write_film(path: Path | str, images: Iterable[UInt8], *, fps: float) -> int:
+    """Write images as a film.
 
     Parameters
     ----------
     path
         The file; its suffix is .mp4 or .gif. A file that is there is replaced.
-    pictures
+    images
         uint8 (H, W, 3) RGB, all of one size; both sides even for .mp4. A .gif is held in memory.
     fps
-        Pictures a second, > 0.
+        Images per second, > 0.
 
     Returns
     -------
     int
-        How many pictures were written.
+        Number of images written.
 
     Raises
     ------
     InvalidParameterError
-        Another suffix, no picture, or a rate that is not above zero.
+        Another suffix, no image, or `fps` not above zero.
     VideoError
         The film cannot be written.
     """
     path = Path(path)
     check_choice("suffix of a film", path.suffix.lower(), FILM_SUFFIXES)
     check_positive("fps", fps)
-    rest = iter(pictures)
+    rest = iter(images)
     first = next(rest, None)
     if first is None:
-        raise InvalidParameterError(f"no picture to write to {path}")
-    rate = Fraction(fps).limit_denominator(1001)
-    frames = _frames(itertools.chain([first], rest), rate)
+        raise InvalidParameterError(f"no image to write to {path}")
+    exact_fps = Fraction(fps).limit_denominator(1001)
+    frames = _frames(itertools.chain([first], rest), exact_fps)
     try:
         if path.suffix.lower() == ".gif":
-            return _encode(path, _with_palette(frames, first, rate), rate, _GIF)
-        return _encode(path, frames, rate, _MP4)
+            return _encode(path, _with_palette(frames, first, exact_fps), exact_fps, _GIF)
+        return _encode(path, frames, exact_fps, _MP4)
     except av.FFmpegError as error:
         raise VideoError(f"cannot write {path}: {error}") from error
 
 
-def _encode(path: Path, frames: Iterator[VideoFrame], rate: Fraction, kind: _Kind) -> int:
+def _encode(path: Path, frames: Iterator[VideoFrame], fps: Fraction, kind: _Kind) -> int:
     count = 0
     head = next(frames)
     with av.open(str(path), "w", options=kind.container) as film:
-        stream = film.add_stream(kind.codec, rate=rate, options=kind.encoder)
+        stream = film.add_stream(kind.codec, rate=fps, options=kind.encoder)
         assert isinstance(stream, VideoStream)  # what a video codec makes
         stream.height, stream.width = head.height, head.width
         stream.pix_fmt = kind.pixel_format
@@ -88,18 +88,18 @@ def _encode(path: Path, frames: Iterator[VideoFrame], rate: Fraction, kind: _Kin
     return count
 
 
-def _frames(pictures: Iterable[UInt8], rate: Fraction) -> Iterator[VideoFrame]:
-    for k, picture in enumerate(pictures):
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame.pts, frame.time_base = k, 1 / rate
+def _frames(images: Iterable[UInt8], fps: Fraction) -> Iterator[VideoFrame]:
+    for k, image in enumerate(images):
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame.pts, frame.time_base = k, 1 / fps
         yield frame
 
 
-def _with_palette(frames: Iterator[VideoFrame], first: UInt8, rate: Fraction) -> Iterator[VideoFrame]:
+def _with_palette(frames: Iterator[VideoFrame], first: UInt8, fps: Fraction) -> Iterator[VideoFrame]:
     """Yield frames in the 256 colours that suit all of them best."""
     graph = Graph()
     height, width = first.shape[:2]
-    source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / rate)
+    source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=1 / fps)
     split = graph.add("split")
     generate = graph.add("palettegen", "stats_mode=full")
     # Error diffusion crawls from frame to frame and triples the file; an ordered pattern does neither.

@@ -1,6 +1,6 @@
-"""Flow for the eye: colour coding, strips, side-by-side films, a report page of a whole store.
+"""Flow as images: colour coding, strips, side-by-side films, a report page of a whole store.
 
-`wheel` turns flow into colours and explains them; `footage` samples one video and `panels` shows it,
-with `canvas` to draw on; `motion` measures how a video moves, `summary` does so for a whole store
-and `page` makes it one HTML file.
+`wheel` maps flow to colours and draws their legend; `footage` samples one video and `panels` shows it,
+with `canvas` to draw on; `motion` measures the motion of a video, `summary` that of a whole store, and
+`page` makes it one HTML file.
 """

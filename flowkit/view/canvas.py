@@ -38,13 +38,13 @@ def fit(image: UInt8, width: int, height: int) -> UInt8:
     if image.shape[:2] == (height, width):
         return image
     shrinks = width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
 def write_text(
     canvas: UInt8,
-    words: str,
+    text: str,
     at: tuple[int, int],
     *,
     size: int = 9,
@@ -55,32 +55,32 @@ def write_text(
 
     Parameters
     ----------
-    words
+    text
         Text; what the font lacks (it knows ASCII only) becomes `?`.
     at
         x and y of the baseline's left end, or of its right end with `right`.
     size
         Height of a capital letter, px.
     """
-    plain = words.encode("ascii", "replace").decode()
+    plain = text.encode("ascii", "replace").decode()
     x, y = at
     x -= text_width(plain, size=size) if right else 0
     cv2.putText(canvas, plain, (x, y), _FONT, size / _CAP_HEIGHT_PX, colour, 1, cv2.LINE_AA)
 
 
-def text_width(words: str, *, size: int = 9) -> int:
+def text_width(text: str, *, size: int = 9) -> int:
     """Return the width of a line of text, px."""
-    return int(cv2.getTextSize(words, _FONT, size / _CAP_HEIGHT_PX, 1)[0][0])
+    return int(cv2.getTextSize(text, _FONT, size / _CAP_HEIGHT_PX, 1)[0][0])
 
 
-def shortened(words: str, width: int, *, size: int = 9) -> str:
-    """Return text cut in its middle until it fits `width` px."""
-    kept = len(words)
-    text = words
-    while kept > 4 and text_width(text, size=size) > width:
+def shortened(text: str, width: int, *, size: int = 9) -> str:
+    """Return the text, its middle cut out until it fits `width` px."""
+    kept = len(text)
+    cut = text
+    while kept > 4 and text_width(cut, size=size) > width:
         kept -= 1
-        text = f"{words[: (kept - 3) // 2]}...{words[len(words) - (kept - 3 - (kept - 3) // 2) :]}"
-    return text
+        cut = f"{text[: (kept - 3) // 2]}...{text[len(text) - (kept - 3 - (kept - 3) // 2) :]}"
+    return cut
 
 
 def read_rgb(path: Path | str) -> UInt8:
@@ -101,7 +101,7 @@ def read_rgb(path: Path | str) -> UInt8:
 
 
 def write_image(path: Path | str, rgb: UInt8) -> None:
-    """Write uint8 (H, W, 3) RGB as the kind of file that the suffix says, `.png` mostly.
+    """Write uint8 (H, W, 3) RGB in the format of the suffix, mostly `.png`.
 
     Raises
     ------
@@ -136,9 +136,9 @@ def encoded(rgb: UInt8, suffix: str = ".png", settings: tuple[int, ...] = ()) ->
 
 
 def file_name(video_id: str) -> str:
-    """Return a name for a file about a video: plain characters only, and short enough for any disk.
+    """Return a file name for a video: plain characters only, and short enough for any disk.
 
-    Ids are anyone's; what this returns holds no separator and so stays in the folder it is put in.
+    Ids may hold anything; the name has no separator and so stays in its folder.
     """
     return re.sub(r"[^\w.-]+", "_", video_id).encode()[:_NAME_BYTES].decode(errors="ignore")
 

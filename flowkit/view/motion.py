@@ -15,10 +15,10 @@ EDGES_PX = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Edges between the bars of the histogram of |flow|, px."""
 
 STATIC_PX = 0.1875
-"""Pixels that move less are static: up to the finest code of the default codec in u and in v, 1/8 px each."""
+"""|flow| below which a pixel is static: up to one code of the default codec, 1/8 px, in u and in v."""
 
 WIDE_PX = 20.0
-"""The bound of TSN's and denseflow's codes, which clip what is beyond."""
+"""The bound of TSN's and denseflow's codes, which clip larger components."""
 
 # A cut: a field that moves this many times as much as the few before and the few after it do, and
 # as the very next ones, and at least this fraction of the image's width.
@@ -55,8 +55,8 @@ class Motion:
 
 def measure_motion(
     clip: Clip, *, field: str = "flow", step: int = 1, most_fields: int | None = None
-) -> Motion:
-    """Measure how a video moves.
+) -> tuple[Motion, Distribution]:
+    """Measure the motion of a video, and the distribution of |flow| for sums over videos.
 
     Parameters
     ----------
@@ -67,20 +67,13 @@ def measure_motion(
     step
         Frames from the first to the second of a pair: a cut spoils this many fields.
     most_fields
-        Measure so many, evenly spread; cuts are then not looked for. None: all.
+        Measure so many, evenly spread, without cuts; None: all.
 
     Raises
     ------
     StoreCorruptError
         A stored field fails its CRC.
     """
-    return measure_motions(clip, field=field, step=step, most_fields=most_fields)[0]
-
-
-def measure_motions(
-    clip: Clip, *, field: str = "flow", step: int = 1, most_fields: int | None = None
-) -> tuple[Motion, Distribution]:
-    """Measure as `measure_motion`, and return the distribution of |flow| too, for sums over videos."""
     everything = range(clip.n_flow)
     fields = spread(everything, most_fields) if most_fields and clip.n_flow else list(everything)
     speeds, wide, means = Distribution(), 0, []
@@ -97,8 +90,8 @@ def measure_motions(
         median_px=speeds.quantile(0.5) if fields else 0.0,
         p95_px=speeds.quantile(0.95) if fields else 0.0,
         max_px=speeds.max,
-        histogram=speeds.shares(EDGES_PX),
-        static_fraction=speeds.shares((STATIC_PX,))[0],
+        histogram=speeds.fractions(EDGES_PX),
+        static_fraction=speeds.fractions((STATIC_PX,))[0],
         wide_fraction=wide / max(1, 2 * speeds.count),
         field_means_px=tuple(means),
         fields=tuple(fields),
@@ -108,7 +101,7 @@ def measure_motions(
 
 
 def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[int, ...]:
-    """Return the fields where flow explodes for as long as a shot cut lasts, the largest of each.
+    """Return the fields with sudden large flow, as of a shot cut; of each cut the largest.
 
     Parameters
     ----------
@@ -117,12 +110,12 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
     width
         Of the image, px.
     step
-        How many fields in turn lead over one cut.
+        Number of consecutive fields that lead over one cut.
 
     Notes
     -----
-    No solver finds flow between two scenes, so what it returns there is large and lasts for `step`
-    fields, while a fast movement grows and fades. So a field counts that exceeds the medians of the
+    There is no flow between two scenes: a solver's result there is large and lasts for `step` fields,
+    while a fast movement grows and fades. So a field counts that exceeds the medians of the
     fields before and after by far, and its nearest neighbours too. Near the ends of a video one side is
     missing and nothing is called a cut.
     """
@@ -142,7 +135,7 @@ def find_cuts(means_px: Sequence[float], *, width: int, step: int = 1) -> tuple[
 
 
 def _beyond(flow: NDArray[np.float32], speed: NDArray[np.float32]) -> int:
-    # Rare, so that the magnitudes decide whether the components need to be looked at.
+    # Rare, so that the magnitudes decide whether the components are tested.
     return int(np.count_nonzero(np.abs(flow) > WIDE_PX)) if float(speed.max(initial=0.0)) > WIDE_PX else 0
 
 

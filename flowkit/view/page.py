@@ -1,8 +1,8 @@
-"""A report of a whole store as one HTML file that needs nothing else.
+"""A report of a whole store as one self-contained HTML file.
 
-The page's form, style and script are in `templates/`; what is said of the store goes in as JSON,
-and thumbnails as blocks of base64 that a browser does not parse before they are shown. The script
-puts every text in as text: ids and labels may hold anything.
+The page's template, style and script are in `templates/`; the store's facts go in as JSON, thumbnails
+as blocks of base64 that a browser does not parse before they are shown. The script inserts every
+text as text: ids and labels may hold anything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ _PAGE = html.Page(
     template="flowkit.view/page.html", styles=("flowkit.view/page.css",), script="flowkit.view/page.js"
 )
 
-# What a card or a filter needs of each video; the rest is in its `facts`.
+# Columns for the cards and filters of each video; the rest is in its `facts`.
 _COLUMNS = (
     "id label width height n_frames n_flow seconds status clipped_fraction mean_px median_px p95_px max_px "
     "static_fraction wide_fraction cuts histogram timeline problem facts"
@@ -64,7 +63,7 @@ def write_page(
     speeds
         Distribution of |flow| over all of them.
     config
-        How they were made.
+        Settings of the summaries.
 
     Returns
     -------
@@ -94,7 +93,7 @@ def _thumbnail_blocks(rows: Sequence[VideoSummary]) -> Iterator[str]:
 
 def _data(
     store: Store, rows: Sequence[VideoSummary], speeds: Distribution, config: SummaryConfig
-) -> dict[str, Any]:
+) -> dict[str, object]:
     info = store.info()
     lost = f"Shards are missing: {', '.join(info.missing_shards)}; their videos are not shown."
     return {
@@ -103,7 +102,7 @@ def _data(
         "tiles": _tiles(store, rows),
         "options": _options(store),
         "edges_px": EDGES_PX,
-        "histogram": [round(value, 5) for value in speeds.shares(EDGES_PX)],
+        "histogram": [round(value, 5) for value in speeds.fractions(EDGES_PX)],
         "motion_note": _motion_note(speeds, config),
         "static_px": STATIC_PX,
         "nearly_static": NEARLY_STATIC,
@@ -117,7 +116,7 @@ def _data(
 
 
 def _tiles(store: Store, rows: Sequence[VideoSummary]) -> list[tuple[str, float, str, bool]]:
-    """Return the numbers at the top: name, value, what it is, whether it asks for attention."""
+    """Return the numbers at the top: name, value, unit, whether it is marked."""
     info = store.info()
     truncated = info.per_status.get("truncated", 0)
     unreadable = sum(bool(row.problem) for row in rows)
@@ -135,7 +134,7 @@ def _tiles(store: Store, rows: Sequence[VideoSummary]) -> list[tuple[str, float,
 
 
 def _options(store: Store) -> list[tuple[str, str]]:
-    """Return how the store was made, a name and a value each."""
+    """Return the options of the store, a name and a value each."""
     options, info = store.options, store.info()
     params: list[tuple[str, str]] = []
     for field in options.fields:
@@ -163,14 +162,14 @@ def _motion_note(speeds: Distribution, config: SummaryConfig) -> str:
     return (
         f"mean {speeds.mean:.2f} px, median {speeds.quantile(0.5):.2f} px, "
         f"95th percentile {speeds.quantile(0.95):.2f} px; "
-        f"{speeds.shares((STATIC_PX,))[0]:.1%} of all pixels are static (below {STATIC_PX:g} px).{sampled}"
+        f"{speeds.fractions((STATIC_PX,))[0]:.1%} of all pixels are static (below {STATIC_PX:g} px).{sampled}"
     )
 
 
-def _row(summary: VideoSummary) -> list[Any]:
+def _row(summary: VideoSummary) -> list[object]:
     record, motion = summary.record, summary.motion
     facts = [_plain(getattr(record, name)) for name in _FACTS] if record else []
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "id": summary.video_id,
         "label": record.label if record else "",
         "seconds": round(_seconds(summary), 2),
@@ -183,7 +182,7 @@ def _row(summary: VideoSummary) -> list[Any]:
     return [_plain(about.get(name)) for name in _COLUMNS]
 
 
-def _motion_columns(motion: Motion) -> dict[str, Any]:
+def _motion_columns(motion: Motion) -> dict[str, object]:
     numbers = ("mean_px", "median_px", "p95_px", "max_px", "static_fraction", "wide_fraction")
     return {
         **{name: getattr(motion, name) for name in numbers},
@@ -209,8 +208,8 @@ def _seconds(summary: VideoSummary) -> float:
     return record.n_frames / record.fps if record and record.fps > 0 else 0.0
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: five digits are plenty, and it knows no NaN."""
+def _plain(value: object) -> object:
+    """Return a value for JSON: floats with five digits, None for NaN and infinities."""
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value

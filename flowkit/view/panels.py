@@ -131,7 +131,7 @@ def strip(footage: Footage, *, columns: int = 6, tile_width: int = 240) -> UInt8
     footage
         The video and its scale.
     columns
-        How many fields, evenly spread; all where there are fewer.
+        Number of fields, evenly spread; all where there are fewer.
     tile_width
         Width of each panel, px.
 
@@ -153,8 +153,8 @@ def strip(footage: Footage, *, columns: int = 6, tile_width: int = 240) -> UInt8
     top = _STRIP_HEAD + _CAPTION
     for column, sample in enumerate(samples):
         x = _GAP + column * (tile_width + _GAP)
-        words = shortened(f"#{sample.index}  {sample.seconds:.2f} s", tile_width, size=8)
-        write_text(canvas, words, (x, top - 7), size=8, colour=FAINT)
+        text = shortened(f"#{sample.index}  {sample.seconds:.2f} s", tile_width, size=8)
+        write_text(canvas, text, (x, top - 7), size=8, colour=FAINT)
         for row, images in enumerate(rows):
             tile = fit(images[column], tile_width, tile_height)
             paste(canvas, tile, x, top + row * (tile_height + _GAP))
@@ -184,7 +184,7 @@ def contrast(a: Flow, b: Flow, *, title: str, frame: UInt8 | None = None) -> UIn
     a, b
         float32 (2, H, W) of one size, px; NaN where unknown.
     title
-        What they are.
+        Names of the two, for the head.
     frame
         uint8 (H, W, 3) RGB: the frame they lead from, if there is one.
 
@@ -215,11 +215,11 @@ def write_worst(
     Parameters
     ----------
     folder
-        Where they go; it is made.
+        The folder for them; made if absent.
     config, comparison
-        What was compared, and what came of it.
+        The comparison's settings and result.
     most
-        Videos drawn.
+        Largest number of videos.
 
     Yields
     ------
@@ -248,4 +248,4 @@ def _frame(source: FlowSource, video_id: str, index: int) -> UInt8 | None:
     try:
         return source.frame(video_id, index) if isinstance(source, StoreSource) else None
     except FlowkitError:
-        return None  # a damaged frame must not hide the flow that is to be looked at
+        return None  # a damaged frame must not hide the flow

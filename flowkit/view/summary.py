@@ -19,7 +19,7 @@ from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_choice, check_range
 from flowkit.view.canvas import fit, thumbnail_webp
 from flowkit.view.footage import Footage, Sample
-from flowkit.view.motion import Motion, measure_motions
+from flowkit.view.motion import Motion, measure_motion
 from flowkit.view.wheel import fitting_scale, flow_to_rgb
 
 _THUMBNAIL_MOTION = 0.75
@@ -70,12 +70,12 @@ class VideoSummary:
 
     video_id: str
     record: VideoRecord | None = None
-    """None where not even that can be read."""
+    """None if it cannot be read."""
     motion: Motion | None = None
     thumbnail: bytes = b""
-    """WebP: a frame, where there are any, and the flow from it."""
+    """WebP: a frame, where the store has them, and the flow from it."""
     problem: str = ""
-    """Reason why something is missing here; empty where all is well."""
+    """Reason why something is missing; empty if nothing is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -140,7 +140,7 @@ def _summarise_video(store: Store, video_id: str, config: SummaryConfig, total: 
     try:
         clip = store[video_id]
         record = clip.record
-        motion, speeds = measure_motions(
+        motion, speeds = measure_motion(
             clip, field=config.field, step=store.options.step, most_fields=config.most_fields
         )
         total.merge(speeds)

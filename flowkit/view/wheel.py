@@ -17,7 +17,7 @@ from flowkit.typing import Flow, UInt8
 from flowkit.validate import check_array, check_positive
 from flowkit.view.canvas import FAINT, INK, PAPER, Colour, blank, fit, paste, text_width, write_text
 
-# Steps from one hue to the next; fewer where the eye tells hues apart less well.
+# Steps from one hue to the next; fewer where the eye distinguishes hues less well.
 _STEPS = (
     ((255, 0, 0), (255, 255, 0), 15),
     ((255, 255, 0), (0, 255, 0), 6),
@@ -128,7 +128,7 @@ def legend(height: int, *, max_px: float, unit: str = "px/frame") -> UInt8:
     max_px
         The scale of the images: magnitude of full saturation, px.
     unit
-        What a px is counted per.
+        Unit of flow.
 
     Returns
     -------
@@ -176,8 +176,8 @@ def _draw_ramp(canvas: UInt8, top: int, height: int, max_px: float) -> None:
         write_text(canvas, f"{fraction * max_px:g}", (left + _BAR_WIDTH + 8, y))
 
 
-def _write_centred(canvas: UInt8, words: str, y: int, *, colour: Colour = INK) -> None:
-    write_text(canvas, words, ((LEGEND_WIDTH - text_width(words)) // 2, y), colour=colour)
+def _write_centred(canvas: UInt8, text: str, y: int, *, colour: Colour = INK) -> None:
+    write_text(canvas, text, ((LEGEND_WIDTH - text_width(text)) // 2, y), colour=colour)
 
 
 def _checked(flow: Flow, max_px: float) -> Flow:

@@ -14,8 +14,7 @@ from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS
 from flowkit.store.codecs import FLOW_CODECS
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import PRESETS
-from flowkit.typing import FrameCodec
-from flowkit.video.reader import Decoder
+from flowkit.typing import Decoder, FrameCodec
 from gating.train_config import PRESETS as TRAIN_PRESETS
 
 REGISTRIES: dict[tuple[str, str], Collection[str]] = {
@@ -23,7 +22,7 @@ REGISTRIES: dict[tuple[str, str], Collection[str]] = {
     ("extract", "--flow-codec"): FLOW_CODECS,
     ("extract", "--frames"): get_args(FrameCodec),
     ("extract", "--backend"): get_args(BackendName),
-    ("extract", "--decoder"): ("auto", *get_args(Decoder)),
+    ("extract", "--decoder"): get_args(Decoder),
     ("flow", "--preset"): PRESETS,
     ("flow", "--backend"): get_args(BackendName),
     ("recode", "--flow-codec"): FLOW_CODECS,

@@ -161,7 +161,7 @@ class Collected:
 def extracted(video: Path, store: Path, solver: Solver, codec: str) -> tuple[list[EncodedFlow], set[str]]:
     """Return the packed flow of a video, and the stages that were timed."""
     config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=0.5)
-    options = prepare([], store, config).options
+    options = prepare([], store, config=config).options
     source = VideoSource(path=video, video_id="x")
     pipeline = Pipeline(source, PipelineConfig(options=options, resize=NATIVE, solver=solver))
     sink = Collected()
@@ -208,7 +208,7 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(90, height=16, width=16))
     params = TVL1Params(warps=1, iterations=5)
     engine = choose_backend("auto", params).solver
-    options = prepare([], store, SMALL).options
+    options = prepare([], store, config=SMALL).options
     sink, engines = Collected(), [ServerConfig(backend=engine.name)]
     with Servers(engines, params) as doomed, Servers(engines, params) as other:
         solver = RemoteSolver([*doomed.addresses, *other.addresses])
@@ -245,10 +245,10 @@ def test_an_engine_that_fails_ends_the_video_and_leaves_no_thread(tmp_path: Path
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> None:
-    """What is in flight is bounded: the decoder waits for the solver."""
+    """The work in flight is bounded: the decoder waits for the solver."""
     threads = threading.active_count()
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
-    setup = prepare([VideoSource(path=video, video_id="x")], store, SMALL)
+    setup = prepare([VideoSource(path=video, video_id="x")], store, config=SMALL)
     config = PipelineConfig(
         options=setup.options, resize=NATIVE, solver=choose_backend("auto").solver, decoder="av"
     )

@@ -52,6 +52,13 @@ def test_a_folder_becomes_one_self_contained_file(videos: Path, store: Path) -> 
     assert flowkit.verify(store).sound
 
 
+def test_paths_are_sources(videos: Path, tmp_path: Path) -> None:
+    for name, sources in (("one.h5", str(videos)), ("two.h5", [videos / "drift", videos / "two.avi"])):
+        with InlineExecutor() as executor:
+            report = flowkit.extract(sources, tmp_path / name, config=SMALL, executor=executor)
+        assert report.stored == 2
+
+
 def test_bad_videos_cost_only_themselves_and_stand_in_the_ledger(videos: Path, store: Path) -> None:
     (videos / "empty.mp4").write_bytes(b"")
     (videos / "text.avi").write_text("not a video")
@@ -106,7 +113,7 @@ def test_changed_options_are_refused_each_by_name(videos: Path, store: Path) -> 
     run(videos, store)
     other = dataclasses.replace(SMALL, step=2, flow_codec="i16", resize=ResizeRule(short_side=32))
     with pytest.raises(StoreOptionsError, match=r"step: stored 1, asked 2.*flow_codec.*resize|resize.*"):
-        extraction.prepare(find_sources([videos]), store, other)
+        extraction.prepare(find_sources([videos]), store, config=other)
 
 
 def test_a_changed_source_is_reported_and_redone_on_request(videos: Path, store: Path) -> None:
@@ -158,7 +165,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
 
     real = worker._solver
     monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
-    setup = extraction.prepare(find_sources([videos])[:1], store, config)
+    setup = extraction.prepare(find_sources([videos])[:1], store, config=config)
     with InlineExecutor() as executor:
         extraction.run(setup, executor=executor)
     assert not solved
@@ -170,7 +177,7 @@ def test_a_worker_that_dies_costs_its_video_and_is_named(
     videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "extract_video", _die_on_two)
-    setup = extraction.prepare(find_sources([videos]), store, dataclasses.replace(SMALL, jobs=2))
+    setup = extraction.prepare(find_sources([videos]), store, config=dataclasses.replace(SMALL, jobs=2))
     report = extraction.run(setup)
     (failure,) = report.failures
     assert failure.reason == "worker_died"
@@ -188,7 +195,7 @@ def _die_on_two(task: VideoTask, process: Worker) -> VideoOutcome:
 def test_threads_and_processes_do_not_change_a_bit(videos: Path, store: Path, tmp_path: Path) -> None:
     run(videos, store)
     setup = extraction.prepare(
-        find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=3)
+        find_sources([videos]), tmp_path / "other.h5", config=dataclasses.replace(SMALL, jobs=3)
     )
     with LocalExecutor(3) as executor:
         assert extraction.run(setup, executor=executor).stored == 2
@@ -233,7 +240,7 @@ def test_servers_give_the_same_store_as_the_workers(
     servers = [ServerConfig(backend=engine)] * 2
     monkeypatch.setattr(extraction, "server_configs", lambda _: servers)
     setup = extraction.prepare(
-        find_sources([videos]), tmp_path / "other.h5", dataclasses.replace(SMALL, jobs=2)
+        find_sources([videos]), tmp_path / "other.h5", config=dataclasses.replace(SMALL, jobs=2)
     )
     assert extraction.run(setup).stored == 2
     with flowkit.open(store) as one, flowkit.open(tmp_path / "other.h5") as two:
@@ -245,7 +252,7 @@ def test_servers_give_the_same_store_as_the_workers(
 def test_gpus_without_the_cuda_backend_are_refused(videos: Path, store: Path) -> None:
     config = dataclasses.replace(SMALL, gpus=(0,), backend="reference")
     with pytest.raises(InvalidParameterError, match="gpus"):
-        extraction.prepare(find_sources([videos]), store, config)
+        extraction.prepare(find_sources([videos]), store, config=config)
 
 
 def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> None:
@@ -269,7 +276,7 @@ def test_an_interrupted_run_keeps_finished_videos_and_goes_on(videos: Path, stor
         run(videos, store, on_progress=interrupt)
     assert not store.exists()
     assert len(PartsFolder(store).committed_parts()) == 1
-    setup = extraction.prepare(find_sources([videos]), store, SMALL)
+    setup = extraction.prepare(find_sources([videos]), store, config=SMALL)
     assert [source.video_id for source in setup.plan.todo] == ["two"]
     assert run(videos, store).stored == 1
     assert not PartsFolder(store).path.exists()
@@ -306,7 +313,7 @@ def test_real_and_odd_files_end_as_their_readme_says(shared_data: Path, tmp_path
         "one_frame": "too_short",
     }
     config = dataclasses.replace(SMALL, resize=ResizeRule(short_side=32), frame_codec="none")
-    setup = extraction.prepare(find_sources(names), tmp_path / "out.h5", config)
+    setup = extraction.prepare(find_sources(names), tmp_path / "out.h5", config=config)
     with InlineExecutor() as executor:
         report = extraction.run(setup, executor=executor)
     assert {Path(f.source).stem: f.reason for f in report.failures} == expected

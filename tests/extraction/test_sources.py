@@ -7,7 +7,7 @@ import pytest
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
-from flowkit.extraction.sources import VideoSource, check_ids, find_sources, sources_of_list
+from flowkit.extraction.sources import VideoSource, as_sources, check_ids, find_sources, sources_of_list
 
 
 def touch(path: Path) -> Path:
@@ -86,6 +86,21 @@ def test_an_id_that_is_a_folder_of_another_is_refused(tmp_path: Path) -> None:
 def test_one_file_named_twice_is_one_video(tmp_path: Path) -> None:
     video = touch(tmp_path / "a.mp4")
     assert ids(find_sources([video, video])) == ["a"]
+
+
+def test_one_path_needs_no_list(tmp_path: Path) -> None:
+    video = touch(tmp_path / "a.mp4")
+    assert find_sources(video) == find_sources(str(video)) == find_sources([video])
+
+
+def test_paths_and_sources_may_be_mixed(tmp_path: Path) -> None:
+    ready = VideoSource(path=tmp_path / "b.mp4", video_id="own", label="wave")
+    touch(tmp_path / "in" / "x.mp4")
+    assert ids(as_sources([str(tmp_path / "in"), ready])) == ["own", "x"]
+    assert as_sources(ready) == [ready]
+    assert ids(as_sources(tmp_path / "in")) == ["x"]
+    with pytest.raises(InputError, match="two inputs have the id 'x'"):
+        as_sources([tmp_path / "in", VideoSource(path=tmp_path / "other.mp4", video_id="x")])
 
 
 def test_bytes_that_are_not_utf8_are_percent_encoded(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from flowkit.extraction.timing import StageClock, limiting_stage, stage_rates
+from flowkit.extraction.timing import StageClock, limiting_stage, stage_fps
 
 
-def test_a_clock_sums_what_it_times_and_what_it_is_told() -> None:
+def test_a_clock_sums_what_it_times_and_what_is_added() -> None:
     clock = StageClock()
     with clock.stage("decode"):
         pass
@@ -23,7 +23,7 @@ def test_a_stage_that_fails_is_timed_too() -> None:
 
 
 def test_rates_are_those_of_the_stages_there_are_in_the_order_of_the_work() -> None:
-    rates = stage_rates({"write": 2.0, "fingerprint": 1.0, "decode": 4.0, "upload": 0.0}, 8)
+    rates = stage_fps({"write": 2.0, "fingerprint": 1.0, "decode": 4.0, "upload": 0.0}, 8)
     assert list(rates.items()) == [("decode", 2.0), ("write", 4.0)]
 
 

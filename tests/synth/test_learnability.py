@@ -25,7 +25,7 @@ def look(scene: Scene) -> Array:
 
 
 def course(scene: Scene) -> Array:
-    """How the sprite's true flow (against the backdrop's) goes over the clip, 5 numbers."""
+    """Course of the sprite's true flow (against the backdrop's) over the clip, 5 numbers."""
     steps = []
     for index in range(len(scene) - 1):
         flow = scene.flow(index).astype(np.float64)
@@ -86,7 +86,7 @@ def learned() -> tuple[Learned, Learned]:
     # Of the unreliable third, noise leaves chance (one in four) and a conflict leaves nothing.
     [("none", 0.9, 1.0), ("noise", 0.62, 0.9), ("conflict", 0.58, 0.68)],
 )
-def test_either_modality_alone_tells_the_clips_where_it_is_reliable(
+def test_either_modality_alone_labels_the_clips_where_it_is_reliable(
     learned: tuple[Learned, Learned], reliability: str, low: float, high: float
 ) -> None:
     clips, looks, courses = seen(replace(CLEAN, reliability=reliability, seed=2))
@@ -96,7 +96,7 @@ def test_either_modality_alone_tells_the_clips_where_it_is_reliable(
     assert low <= by_course.accuracy(courses, labels) <= high
 
 
-def test_in_a_product_each_modality_tells_its_own_half_and_nothing_of_the_other() -> None:
+def test_in_a_product_each_modality_has_its_own_half_and_nothing_of_the_other() -> None:
     train, test = (replace(CLEAN, classes_from="product", clips=4, seed=seed) for seed in (3, 4))
     clips, looks, courses = seen(train)
     others, new_looks, new_courses = seen(test)

@@ -55,7 +55,7 @@ def test_motion_in_place_does_not_travel(motion: str) -> None:
     assert (np.ptp(run.scales) > 0.2) == (motion == "pulse")
 
 
-def test_sizes_of_single_frames_do_not_tell_the_pulse() -> None:
+def test_sizes_of_single_frames_do_not_show_the_pulse() -> None:
     spreads = [
         np.array([poses(motion, seed).scales[7] for seed in seeds])
         for motion, seeds in (("pulse", range(400)), ("down", range(400, 800)))
@@ -65,7 +65,7 @@ def test_sizes_of_single_frames_do_not_tell_the_pulse() -> None:
     assert abs(spreads[0].std() - spreads[1].std()) < 0.03
 
 
-def test_offsets_grow_with_the_picture() -> None:
+def test_offsets_grow_with_the_image() -> None:
     np.testing.assert_allclose(poses("circle", unit=6.0).offsets, 3 * poses("circle").offsets)
 
 

@@ -29,16 +29,16 @@ def grey(scene: Scene, index: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(scene.frame(index), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def warped(picture: NDArray[np.generic], flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Picture at p + flow(p)."""
+def warped(image: NDArray[np.generic], flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Image at p + flow(p)."""
     y, x = np.mgrid[: flow.shape[1], : flow.shape[2]].astype(np.float32)
     return np.asarray(
-        cv2.remap(picture.astype(np.float32), x + flow[0], y + flow[1], cv2.INTER_CUBIC), dtype=np.float32
+        cv2.remap(image.astype(np.float32), x + flow[0], y + flow[1], cv2.INTER_CUBIC), dtype=np.float32
     )
 
 
 def away_from_edges(scene: Scene, index: int) -> Mask:
-    """Pixels of one layer all around, in this frame and where they go, inside the picture."""
+    """Pixels of one layer all around, in this frame and where they go, inside the image."""
 
     def within(at: int) -> NDArray[np.uint8]:
         seen, around = scene.layers(at), np.ones((7, 7), np.uint8)

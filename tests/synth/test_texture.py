@@ -37,13 +37,13 @@ def test_half_a_pixel_twice_is_a_pixel() -> None:
 @pytest.mark.parametrize(("blue", "red"), [(60.0, 0.0), (-40.0, 40.0), (0.0, -60.0)])
 def test_colour_does_not_change_the_grey_that_flow_sees(blue: float, red: float) -> None:
     luma = np.full((4, 4), 120, np.float32)
-    picture = np.clip(np.rint(colour(luma, blue, red)), 0, 255).astype(np.uint8)
-    grey = cv2.cvtColor(np.ascontiguousarray(picture[..., ::-1]), cv2.COLOR_BGR2GRAY)
+    image = np.clip(np.rint(colour(luma, blue, red)), 0, 255).astype(np.uint8)
+    grey = cv2.cvtColor(np.ascontiguousarray(image[..., ::-1]), cv2.COLOR_BGR2GRAY)
     assert np.abs(grey.astype(int) - 120).max() <= 1
 
 
 def test_every_appearance_has_its_own_emblem() -> None:
-    """Emblem and pattern, not only colour: the grey pictures of one seed differ."""
+    """Emblem and pattern, not only colour: the grey images of one seed differ."""
     greys = [
         sprite_image(name, 13, np.random.default_rng(5))[..., :3].mean(axis=2)
         for name in (*APPEARANCES, "scrambled")

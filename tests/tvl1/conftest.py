@@ -1,4 +1,4 @@
-"""Pictures with a known motion, for every engine's tests."""
+"""Images with a known motion, for every engine's tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 GroundTruth = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 
 
-def wave_picture(
+def wave_image(
     shape: tuple[int, int], flow: tuple[float, float] = (0.0, 0.0), seed: int = 0
 ) -> NDArray[np.float32]:
     """A texture given by a formula, moved by (u, v) px: exact at sub-pixel shifts, no resampling.
@@ -23,18 +23,18 @@ def wave_picture(
     rng = np.random.default_rng(seed)
     y, x = np.indices(shape, dtype=np.float64)
     x, y = x - flow[0], y - flow[1]
-    picture = np.zeros(shape)
+    image = np.zeros(shape)
     for angle, length, phase in zip(
         rng.uniform(0, 2 * np.pi, 12), rng.uniform(8, 40, 12), rng.uniform(0, 2 * np.pi, 12), strict=True
     ):
-        picture += np.sin(2 * np.pi / length * (np.cos(angle) * x + np.sin(angle) * y) + phase)
-    return (127.5 + 107.5 / 12 * picture).astype(np.float32)
+        image += np.sin(2 * np.pi / length * (np.cos(angle) * x + np.sin(angle) * y) + phase)
+    return (127.5 + 107.5 / 12 * image).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
 def waves() -> Callable[..., NDArray[np.float32]]:
-    """`wave_picture`, for tests that cannot import this file."""
-    return wave_picture
+    """`wave_image`, for tests that cannot import this file."""
+    return wave_image
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_auto_with_nothing_left_names_every_cause(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["cuda", "cpu", "opencv"])
-def test_a_named_backend_never_falls_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_backend_never_falls_back(name: BackendName, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in AUTO_ORDER:
         install(monkeypatch, other, None)
     install(monkeypatch, name, BackendUnavailableError(f"no {name} here"))
@@ -100,10 +100,11 @@ def test_a_missing_third_party_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_unknown_backend_is_refused_with_the_names() -> None:
+    unknown: Any = "gpu"
     with pytest.raises(
         InvalidParameterError, match=r"Invalid backend \('gpu'\)\. Supported values are auto, cuda, cpu"
     ):
-        choose_backend("gpu")
+        choose_backend(unknown)
 
 
 def test_available_backends_reports_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,8 @@ def assert_agrees_with_twin(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (15, 15), (48, 64), (61, 83)])
 def test_identical_frames_give_zero_flow(preset: str, shape: tuple[int, int], isa: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert not flow_of(picture, picture, PRESETS[preset], isa).any()
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert not flow_of(image, image, PRESETS[preset], isa).any()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

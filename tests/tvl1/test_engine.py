@@ -51,7 +51,7 @@ def test_host_codes_are_the_quantisers(code: str) -> None:
         assert clipped == expected.clipped
 
 
-def test_stages_that_the_host_cannot_tell_apart_are_absent() -> None:
+def test_stages_that_the_host_cannot_distinguish_are_absent() -> None:
     assert set(made("i8").seconds) == {"solve", "encode"}
 
 

@@ -31,16 +31,16 @@ def textured_pair(waves: Waves, shape: tuple[int, int], true: tuple[float, float
 
 @pytest.mark.parametrize("preset", EXPRESSIBLE)
 def test_identical_frames_give_zero_flow(preset: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (1, 30, 40), dtype=np.uint8)
-    assert not load(PRESETS[preset]).flow_batch(picture, np.array([[0, 0]])).any()
+    image = np.random.default_rng(0).integers(0, 256, (1, 30, 40), dtype=np.uint8)
+    assert not load(PRESETS[preset]).flow_batch(image, np.array([[0, 0]])).any()
 
 
-def sample_as_cv2_does(pictures: Float64, x: Float64, y: Float64, a: float) -> Float64:
+def sample_as_cv2_does(images: Float64, x: Float64, y: Float64, a: float) -> Float64:
     """Sample with zeros outside the frame, and at the positions that this OpenCV uses."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if rounds_positions():
         x, y = np.rint(x * 32) / 32, np.rint(y * 32) / 32
-    padded = np.pad(pictures, ((0, 0), (4, 4), (4, 4)))
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4)))
     return sample_bicubic(padded, np.clip(x, -3, width + 2) + 4, np.clip(y, -3, height + 2) + 4, a)
 
 

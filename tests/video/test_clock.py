@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from flowkit.video.reader import Clock
 
 
-def read(told: list[float | None], period: float = 0.1) -> tuple[list[float], list[bool]]:
+def read(stored: list[float | None], period: float = 0.1) -> tuple[list[float], list[bool]]:
     clock = Clock(period)
-    times, repaired = zip(*map(clock.read, told), strict=True)
+    times, repaired = zip(*map(clock.read, stored), strict=True)
     return list(times), list(repaired)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, unique=True).map(sorted))
-def test_rising_times_are_left_alone(told: list[float]) -> None:
-    assert read(list(told)) == (told, [False] * len(told))
+def test_rising_times_are_left_alone(stored: list[float]) -> None:
+    assert read(list(stored)) == (stored, [False] * len(stored))
 
 
 # Ticks of a millisecond, as files have them: below, floating point could lose a step.

@@ -24,8 +24,8 @@ def read(folder: Path, **options: object) -> tuple[list[UInt8], list[float], Dec
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".tif"])
 def test_lossless_images_come_back_to_the_pixel(tmp_path: Path, suffix: str) -> None:
-    pictures, times, report = read(clips.image_folder(tmp_path / "a", FRAMES, suffix=suffix))
-    np.testing.assert_array_equal(pictures, FRAMES)
+    images, times, report = read(clips.image_folder(tmp_path / "a", FRAMES, suffix=suffix))
+    np.testing.assert_array_equal(images, FRAMES)
     np.testing.assert_allclose(times, np.arange(12) / 25)
     assert report == DecodeReport(frames=12, finished=True)
 
@@ -33,8 +33,8 @@ def test_lossless_images_come_back_to_the_pixel(tmp_path: Path, suffix: str) -> 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".JPEG"])
 def test_lossy_images_come_in_order(tmp_path: Path, suffix: str) -> None:
     flashes = clips.numbered_flashes(12)
-    pictures, _, _ = read(clips.image_folder(tmp_path / "a", flashes, suffix=suffix))
-    assert clips.flash_numbers(pictures) == list(range(12))
+    images, _, _ = read(clips.image_folder(tmp_path / "a", flashes, suffix=suffix))
+    assert clips.flash_numbers(images) == list(range(12))
 
 
 def test_order_is_that_of_numbers_not_of_letters(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_rate_is_the_callers(tmp_path: Path) -> None:
 
 
 def test_numbers_may_start_anywhere_and_go_in_steps(tmp_path: Path) -> None:
-    pictures, times, report = read(clips.image_folder(tmp_path / "a", FRAMES, start=700, step=5))
-    np.testing.assert_array_equal(pictures, FRAMES)
+    images, times, report = read(clips.image_folder(tmp_path / "a", FRAMES, start=700, step=5))
+    np.testing.assert_array_equal(images, FRAMES)
     np.testing.assert_allclose(times, np.arange(12) / 25)
     assert not report.truncated
 
@@ -63,9 +63,9 @@ def test_numbers_may_start_anywhere_and_go_in_steps(tmp_path: Path) -> None:
 def test_missing_number_keeps_its_place_in_time_and_is_counted(tmp_path: Path) -> None:
     folder = clips.image_folder(tmp_path / "a", FRAMES)
     (folder / "img_00004.png").unlink()
-    pictures, times, report = read(folder)
+    images, times, report = read(folder)
     kept = [k for k in range(12) if k != 3]
-    np.testing.assert_array_equal(pictures, FRAMES[kept])
+    np.testing.assert_array_equal(images, FRAMES[kept])
     np.testing.assert_allclose(times, np.array(kept) / 25)
     assert (report.frames, report.skipped_frames, report.truncated) == (11, 1, True)
     assert "image 4 of the sequence is missing" in report.truncated_reason
@@ -76,8 +76,8 @@ def test_broken_image_is_skipped_and_counted(tmp_path: Path, suffix: str) -> Non
     folder = clips.image_folder(tmp_path / "a", FRAMES, suffix=suffix)
     broken = folder / f"img_00001{suffix}"
     broken.write_bytes(broken.read_bytes()[:300])
-    pictures, times, report = read(folder)
-    assert len(pictures) == 11
+    images, times, report = read(folder)
+    assert len(images) == 11
     assert times[0] == pytest.approx(1 / 25)
     assert (report.skipped_frames, report.truncated) == (1, True)
     assert f"img_00001{suffix} does not decode" in report.truncated_reason
@@ -86,8 +86,8 @@ def test_broken_image_is_skipped_and_counted(tmp_path: Path, suffix: str) -> Non
 def test_window_reads_only_its_images(tmp_path: Path) -> None:
     folder = clips.image_folder(tmp_path / "a", FRAMES)
     (folder / "img_00002.png").write_bytes(b"broken, and outside the window")
-    pictures, times, report = read(folder, start_seconds=0.12, end_seconds=0.2)
-    np.testing.assert_array_equal(pictures, FRAMES[3:5])
+    images, times, report = read(folder, start_seconds=0.12, end_seconds=0.2)
+    np.testing.assert_array_equal(images, FRAMES[3:5])
     np.testing.assert_allclose(times, [0.12, 0.16])
     assert report == DecodeReport(frames=2, finished=True)
 
@@ -98,8 +98,8 @@ def test_grey_and_16_bit_images_become_rgb(tmp_path: Path) -> None:
     grey = FRAMES[0, ..., 0]
     assert cv2.imwrite(str(folder / "1.png"), grey)
     assert cv2.imwrite(str(folder / "2.png"), grey.astype(np.uint16) * 257)
-    pictures, _, _ = read(folder)
-    np.testing.assert_array_equal(pictures, np.stack([grey, grey, grey], -1)[None].repeat(2, 0))
+    images, _, _ = read(folder)
+    np.testing.assert_array_equal(images, np.stack([grey, grey, grey], -1)[None].repeat(2, 0))
 
 
 def test_folder_is_a_video_only_with_numbered_images(tmp_path: Path) -> None:
@@ -139,6 +139,6 @@ def test_folder_of_broken_images_is_a_decode_error(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     for k in range(3):
-        (folder / f"{k}.jpg").write_bytes(b"no picture")
+        (folder / f"{k}.jpg").write_bytes(b"no image")
     with pytest.raises(DecodeError, match="none of its 3 images"):
         video.open_video(folder)

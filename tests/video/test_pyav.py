@@ -28,7 +28,7 @@ def test_presentation_times_are_taken_while_they_rise() -> None:
 
 
 def test_decoding_times_step_in_when_presentation_times_run_backwards() -> None:
-    # What FFmpeg tells of an XviD AVI with packed B-frames, as in UCF101.
+    # FFmpeg's times of an XviD AVI with packed B-frames, as in UCF101.
     packed = [(1, 1), (2, 2), (4, 3), (3, 4), (5, 5), (7, 6), (6, 7)]
     assert chosen(packed) == [1, 2, 4, 4, 5, 6, 7]
     assert chosen(packed, prefer_dts=True) == [1, 2, 3, 4, 5, 6, 7]
@@ -38,7 +38,7 @@ def test_avi_takes_presentation_times_when_decoding_times_are_worse() -> None:
     assert chosen([(0, 5), (1, 5), (2, 4), (3, 3)], prefer_dts=True)[2:] == [2, 3]
 
 
-def test_only_time_told_is_taken() -> None:
+def test_the_only_time_there_is_taken() -> None:
     assert chosen([(None, 3), (4, None), (None, None)]) == [3, 4, None]
 
 

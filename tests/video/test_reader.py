@@ -1,4 +1,4 @@
-"""What `flowkit.video.reader` promises whatever the decoder, and what only PyAV can keep."""
+"""Promises of `flowkit.video.reader` whatever the decoder, and those that only PyAV can keep."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from flowkit.errors import (
     NoVideoStreamError,
     UnopenableError,
 )
+from flowkit.typing import Decoder
 from flowkit.video import reader as video
 from flowkit.video.reader import DecodeReport, VideoInfo
 from tests.make import clips
@@ -27,18 +28,19 @@ FRAMES = clips.moving_texture(12)
 def read(path: Path, **options: object) -> tuple[UInt8, list[float], VideoInfo, DecodeReport]:
     with video.open_video(path, **options) as reader:  # type: ignore[arg-type]
         frames = list(reader)
-    pictures = np.stack([frame.rgb for frame in frames]) if frames else np.empty((0,), np.uint8)
-    return pictures, [frame.pts_seconds for frame in frames], reader.info, reader.report
+    images = np.stack([frame.rgb for frame in frames]) if frames else np.empty((0,), np.uint8)
+    return images, [frame.pts_seconds for frame in frames], reader.info, reader.report
 
 
 @pytest.fixture(params=["av", "opencv"])
-def decoder(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    name: Decoder = request.param
+    return name
 
 
-def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: str) -> None:
-    pictures, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
-    np.testing.assert_array_equal(pictures, FRAMES)
+def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: Decoder) -> None:
+    images, times, info, report = read(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES), decoder=decoder)
+    np.testing.assert_array_equal(images, FRAMES)
     np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
     assert (info.width, info.height, info.fps, info.rotation, info.decoder) == (64, 48, 25, 0, decoder)
     assert report == DecodeReport(frames=12, finished=True)
@@ -64,13 +66,13 @@ def test_lossless_video_comes_back_to_the_pixel(tmp_path: Path, decoder: str) ->
     ],
 )
 def test_codecs_and_containers_give_their_frames(
-    tmp_path: Path, decoder: str, name: str, codec: str, pixel_format: str, size: tuple[int, int]
+    tmp_path: Path, decoder: Decoder, name: str, codec: str, pixel_format: str, size: tuple[int, int]
 ) -> None:
     flashes = clips.numbered_flashes(12, height=size[0], width=size[1])
     path = clips.write_video(tmp_path / name, flashes, codec=codec, pixel_format=pixel_format)
-    pictures, times, info, report = read(path, decoder=decoder)
-    assert pictures.shape == flashes.shape
-    assert clips.flash_numbers(list(pictures)) == list(range(12))
+    images, times, info, report = read(path, decoder=decoder)
+    assert images.shape == flashes.shape
+    assert clips.flash_numbers(list(images)) == list(range(12))
     assert (np.diff(times) > 0).all()
     assert (info.height, info.width) == size
     assert not report.truncated
@@ -83,7 +85,7 @@ def test_both_decoders_give_the_same_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(path, decoder="av")[0], read(path, decoder="opencv")[0])
 
 
-def test_frames_are_the_readers_gift(tmp_path: Path, decoder: str) -> None:
+def test_frames_are_the_readers_gift(tmp_path: Path, decoder: Decoder) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     kept, copies = [], []
     with video.open_video(path, decoder=decoder) as reader:
@@ -97,22 +99,22 @@ def test_frames_are_the_readers_gift(tmp_path: Path, decoder: str) -> None:
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_rotated_video_stands_upright(tmp_path: Path, decoder: str, rotation: int) -> None:
+def test_rotated_video_stands_upright(tmp_path: Path, decoder: Decoder, rotation: int) -> None:
     upright = np.zeros((4, 48, 80, 3), np.uint8)
     upright[:, :24, :40] = (220, 30, 30)  # red above left
     upright[:, 24:, 40:] = (30, 30, 220)  # blue below right
-    pictures, _, info, _ = read(clips.rotated_mp4(tmp_path / "a.mp4", upright, rotation), decoder=decoder)
-    assert pictures.shape == upright.shape
+    images, _, info, _ = read(clips.rotated_mp4(tmp_path / "a.mp4", upright, rotation), decoder=decoder)
+    assert images.shape == upright.shape
     assert (info.width, info.height, info.rotation) == (80, 48, rotation)
     # In the middle of each quarter, the level that h264 leaves of a flat colour.
-    assert np.abs(pictures[:, 6:18, 8:32].astype(int) - upright[:, 6:18, 8:32]).max() < 12
-    assert np.abs(pictures[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
+    assert np.abs(images[:, 6:18, 8:32].astype(int) - upright[:, 6:18, 8:32]).max() < 12
+    assert np.abs(images[:, 30:42, 48:72].astype(int) - upright[:, 30:42, 48:72]).max() < 12
 
 
-def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: str) -> None:
+def test_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: Decoder) -> None:
     at = [0, 40, 80, 400, 410, 1000]
-    pictures, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
-    np.testing.assert_array_equal(pictures, FRAMES[:6])
+    images, times, _, report = read(clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:6], at), decoder=decoder)
+    np.testing.assert_array_equal(images, FRAMES[:6])
     np.testing.assert_allclose(times, np.array(at) / 1000, atol=1e-9)
     assert report.pts_repaired == 0
 
@@ -127,8 +129,8 @@ def test_time_starts_with_the_video(tmp_path: Path) -> None:
 def test_clock_that_is_set_back_runs_on(tmp_path: Path) -> None:
     part = clips.write_video(tmp_path / "a.ts", clips.numbered_flashes(10)).read_bytes()
     (tmp_path / "twice.ts").write_bytes(part + part)
-    pictures, times, _, report = read(tmp_path / "twice.ts")
-    assert clips.flash_numbers(list(pictures)) == [*range(10), *range(10)]
+    images, times, _, report = read(tmp_path / "twice.ts")
+    assert clips.flash_numbers(list(images)) == [*range(10), *range(10)]
     np.testing.assert_allclose(times, np.arange(20) / 25, atol=1e-6)
     assert report.pts_repaired == 10
 
@@ -153,16 +155,16 @@ def test_size_that_changes_midway_comes_as_it_is(tmp_path: Path) -> None:
 
 def test_larger_of_two_streams_is_taken(tmp_path: Path) -> None:
     large = clips.moving_texture(5, height=96, width=128)
-    pictures, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
-    np.testing.assert_array_equal(pictures, large)
+    images, _, info, _ = read(clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:5], large))
+    np.testing.assert_array_equal(images, large)
     assert info.stream_index == 1
 
 
 def test_broken_packets_are_skipped_counted_and_passed(tmp_path: Path) -> None:
     whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
-    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [4, 7]))
+    images, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [4, 7]))
     alive = [0, 1, 2, 3, 5, 6, 8, 9, 10, 11]
-    assert clips.flash_numbers(list(pictures)) == alive
+    assert clips.flash_numbers(list(images)) == alive
     np.testing.assert_allclose(times, np.array(alive) / 25, atol=1e-9)
     assert (report.frames, report.skipped_frames, report.truncated) == (10, 2, True)
     assert "at 0.16 s" in report.truncated_reason
@@ -170,13 +172,15 @@ def test_broken_packets_are_skipped_counted_and_passed(tmp_path: Path) -> None:
 
 def test_broken_start_keeps_later_times(tmp_path: Path) -> None:
     whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(12))
-    pictures, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [0, 1]))
-    assert clips.flash_numbers(list(pictures)) == list(range(2, 12))
+    images, times, _, report = read(clips.with_broken_packets(tmp_path / "b.avi", whole, [0, 1]))
+    assert clips.flash_numbers(list(images)) == list(range(2, 12))
     assert times[0] == pytest.approx(2 / 25)
     assert report.skipped_frames == 2
 
 
-def test_decoders_keep_stderr_clean(tmp_path: Path, decoder: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_decoders_keep_stderr_clean(
+    tmp_path: Path, decoder: Decoder, capfd: pytest.CaptureFixture[str]
+) -> None:
     whole = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     read(clips.with_broken_packets(tmp_path / "b.mp4", whole, [3]), decoder=decoder)
     (tmp_path / "c.mp4").write_bytes(b"no video" * 100)
@@ -186,18 +190,18 @@ def test_decoders_keep_stderr_clean(tmp_path: Path, decoder: str, capfd: pytest.
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
-def test_video_cut_short_is_truncated(tmp_path: Path, decoder: str, name: str) -> None:
+def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: str) -> None:
     frames = clips.moving_texture(40)
     whole = clips.write_video(tmp_path / f"whole_{name}", frames, codec="mjpeg", pixel_format="yuvj420p")
     cut = clips.truncated(tmp_path / name, whole, 0.5)
-    pictures, _, _, report = read(cut, decoder=decoder)
-    assert 10 < len(pictures) < 30
+    images, _, _, report = read(cut, decoder=decoder)
+    assert 10 < len(images) < 30
     assert report.truncated
-    assert report.frames == len(pictures)
+    assert report.frames == len(images)
     assert "header" in report.truncated_reason
 
 
-def test_report_tells_whether_the_end_was_reached(tmp_path: Path) -> None:
+def test_report_has_whether_the_end_was_reached(tmp_path: Path) -> None:
     with video.open_video(clips.h264_mp4(tmp_path / "a.mp4", FRAMES)) as reader:
         next(reader)
         assert (reader.report.frames, reader.report.finished) == (1, False)
@@ -212,10 +216,10 @@ def test_window_gives_the_frames_of_its_time(
 ) -> None:
     codec = {"a.mpg": "mpeg1video", "a.avi": "mpeg4"}.get(name, "libx264")
     path = clips.write_video(tmp_path / name, clips.moving_texture(50), codec=codec, options={"g": "12"})
-    pictures, times, _, _ = read(path)
+    images, times, _, _ = read(path)
     inside = [k for k, time in enumerate(times) if (start or 0) <= time < (end or 99)]
     window, window_times, _, report = read(path, start_seconds=start, end_seconds=end)
-    np.testing.assert_array_equal(window, pictures[inside])
+    np.testing.assert_array_equal(window, images[inside])
     np.testing.assert_allclose(window_times, np.array(times)[inside], atol=1e-9)
     assert (report.frames, report.truncated) == (len(inside), False)
 
@@ -227,7 +231,7 @@ def test_window_ignores_faults_outside(tmp_path: Path) -> None:
     assert read(broken, start_seconds=0.2)[3].skipped_frames == 1
 
 
-def test_window_behind_the_end_is_empty_and_no_error(tmp_path: Path, decoder: str) -> None:
+def test_window_behind_the_end_is_empty_and_no_error(tmp_path: Path, decoder: Decoder) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
     _, times, _, report = read(path, start_seconds=60, decoder=decoder)
     assert times == []
@@ -251,19 +255,19 @@ def test_probe_decodes_the_first_frame_only(tmp_path: Path) -> None:
     ("content", "words"),
     [(b"", "file is empty"), (b"these are words, no video " * 40, "not a video|cannot open")],
 )
-def test_what_is_no_video_is_unopenable(tmp_path: Path, decoder: str, content: bytes, words: str) -> None:
+def test_what_is_no_video_is_unopenable(tmp_path: Path, decoder: Decoder, content: bytes, words: str) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(UnopenableError, match=words):
         video.open_video(path, decoder=decoder)
 
 
-def test_missing_file_is_unopenable(tmp_path: Path, decoder: str) -> None:
+def test_missing_file_is_unopenable(tmp_path: Path, decoder: Decoder) -> None:
     with pytest.raises(UnopenableError, match="No such file"):
         video.open_video(tmp_path / "none.mp4", decoder=decoder)
 
 
-def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: str) -> None:
+def test_pipe_is_unopenable_and_does_not_hang(tmp_path: Path, decoder: Decoder) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(UnopenableError, match="neither a file nor a folder"):
         video.open_video(tmp_path / "pipe.mp4", decoder=decoder)
@@ -296,7 +300,7 @@ def test_playlist_that_poses_as_video_opens_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "sp ace.mp4", "ünï.mp4", "%03d.mp4", "-x.mp4"])
-def test_odd_names_open(tmp_path: Path, decoder: str, name: str) -> None:
+def test_odd_names_open(tmp_path: Path, decoder: Decoder, name: str) -> None:
     plain = clips.h264_mp4(tmp_path / "plain.mp4", FRAMES[:3])
     plain.rename(tmp_path / name)
     assert read(tmp_path / name, decoder=decoder)[3].frames == 3
@@ -327,7 +331,7 @@ def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, obj
         video.open_video(path, **options)  # type: ignore[arg-type]
 
 
-def test_missing_pyav_is_told_and_opencv_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyav_is_named_and_opencv_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert video.default_decoder()[0] == "av"
     monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
     decoder, reason = video.default_decoder()
@@ -336,6 +340,11 @@ def test_missing_pyav_is_told_and_opencv_is_offered(tmp_path: Path, monkeypatch:
     path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])
     with pytest.raises(BackendUnavailableError, match="install `av` or choose 'opencv'"):
         video.open_video(path, decoder="av")
+    assert (video.probe(path).decoder, video.probe(path, decoder="opencv").decoder) == ("opencv", "opencv")
+
+
+def test_auto_reads_with_pyav_where_it_imports(tmp_path: Path) -> None:
+    assert video.probe(clips.h264_mp4(tmp_path / "a.mp4", FRAMES[:2])).decoder == "av"
 
 
 def test_suffixes_are_lower_case_with_a_dot() -> None:

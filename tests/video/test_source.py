@@ -34,8 +34,8 @@ def test_impossible_facts_are_refused(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("quarter", [0, 1, 2, 3])
 def test_turning_is_clockwise(quarter: int) -> None:
-    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    np.testing.assert_array_equal(turn(picture, 90 * quarter), np.rot90(picture, -quarter))
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    np.testing.assert_array_equal(turn(image, 90 * quarter), np.rot90(image, -quarter))
 
 
 @pytest.mark.parametrize(

@@ -15,36 +15,36 @@ from tests.make import clips
 def read_back(path: Path) -> tuple[list[NDArray[np.uint8]], float]:
     with av.open(str(path)) as film:
         stream = film.streams.video[0]
-        pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in film.decode(stream)]
+        images = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in film.decode(stream)]
         assert stream.average_rate is not None
-        return pictures, float(stream.average_rate)
+        return images, float(stream.average_rate)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_every_picture_comes_back_in_order(tmp_path: Path, suffix: str) -> None:
-    pictures = clips.numbered_flashes(9)
+def test_every_image_comes_back_in_order(tmp_path: Path, suffix: str) -> None:
+    images = clips.numbered_flashes(9)
     path = tmp_path / f"film{suffix}"
-    assert write_film(path, pictures, fps=10) == 9
+    assert write_film(path, images, fps=10) == 9
     found, rate = read_back(path)
     assert clips.flash_numbers(found) == list(range(9))
     assert rate == 10
 
 
 def test_gif_keeps_colours_that_fit_a_palette(tmp_path: Path) -> None:
-    picture = np.zeros((16, 16, 3), np.uint8)
-    picture[:8, :8], picture[8:, 8:] = (255, 0, 0), (0, 0, 255)
-    write_film(tmp_path / "a.gif", [picture, picture], fps=5)
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:8, :8], image[8:, 8:] = (255, 0, 0), (0, 0, 255)
+    write_film(tmp_path / "a.gif", [image, image], fps=5)
     found, _ = read_back(tmp_path / "a.gif")
-    assert np.abs(found[0].astype(int) - picture).max() <= 8  # grey levels
+    assert np.abs(found[0].astype(int) - image).max() <= 8  # grey levels
 
 
 def test_what_no_film_can_be_is_refused(tmp_path: Path) -> None:
-    pictures = clips.numbered_flashes(2)
+    images = clips.numbered_flashes(2)
     with pytest.raises(InvalidParameterError, match=r"\.mp4, \.gif"):
-        write_film(tmp_path / "a.avi", pictures, fps=5)
+        write_film(tmp_path / "a.avi", images, fps=5)
     with pytest.raises(InvalidParameterError, match="fps"):
-        write_film(tmp_path / "a.mp4", pictures, fps=0)
-    with pytest.raises(InvalidParameterError, match="no picture"):
+        write_film(tmp_path / "a.mp4", images, fps=0)
+    with pytest.raises(InvalidParameterError, match="no image"):
         write_film(tmp_path / "a.mp4", [], fps=5)
     assert not list(tmp_path.iterdir())
 

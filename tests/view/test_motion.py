@@ -13,7 +13,7 @@ from tests.make import stores
 def test_steady_flow_is_measured_exactly(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(5, 3, 4)}, codec="i16")
     with flowkit.open(path) as store:
-        motion = measure_motion(store["a"])
+        motion = measure_motion(store["a"])[0]
     assert (motion.mean_px, motion.median_px, motion.p95_px, motion.max_px) == (5, 5, 5, 5)
     assert motion.field_means_px == (5,) * 5
     assert motion.histogram[EDGES_PX.index(8.0)] == 1  # 4 to 8 px
@@ -24,7 +24,7 @@ def test_histogram_is_that_of_the_magnitudes(tmp_path: Path) -> None:
     flow = stores.noise(6, seed=1)
     path = stores.write_store(tmp_path / "s.h5", {"a": flow}, codec="i16")
     with flowkit.open(path) as store:
-        motion, stored = measure_motion(store["a"]), store["a"].flow()
+        motion, stored = measure_motion(store["a"])[0], store["a"].flow()
     speed = np.hypot(stored[:, 0], stored[:, 1])
     expected = np.histogram(speed, [0, *EDGES_PX, np.inf])[0] / speed.size
     # sqrt(u² + v²) and hypot may fall on two sides of an edge: a pixel in 1440 each
@@ -37,7 +37,7 @@ def test_stillness_and_reach_beyond_tsns_bound(tmp_path: Path) -> None:
     flow[:, 0, :3] = 25  # a quarter of the rows, u only
     path = stores.write_store(tmp_path / "s.h5", {"a": flow}, codec="i16")
     with flowkit.open(path) as store:
-        motion = measure_motion(store["a"])
+        motion = measure_motion(store["a"])[0]
     assert motion.static_fraction == 0.75
     assert motion.wide_fraction == 0.125
 
@@ -45,14 +45,14 @@ def test_stillness_and_reach_beyond_tsns_bound(tmp_path: Path) -> None:
 def test_sampling_measures_so_many_fields_and_looks_for_no_cut(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.noise(9, seed=2)})
     with flowkit.open(path) as store:
-        motion = measure_motion(store["a"], most_fields=3)
+        motion = measure_motion(store["a"], most_fields=3)[0]
     assert (motion.n_fields, motion.fields, motion.cuts) == (3, (0, 4, 8), None)
 
 
 def test_video_without_flow_has_no_motion(tmp_path: Path) -> None:
     path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(0, 0, 0)})
     with flowkit.open(path) as store:
-        motion = measure_motion(store["a"])
+        motion = measure_motion(store["a"])[0]
     assert (motion.n_fields, motion.mean_px, motion.max_px, motion.cuts) == (0, 0.0, 0.0, ())
 
 
@@ -71,7 +71,7 @@ def test_two_cuts_near_one_another_are_two() -> None:
     [
         [0.0] * 20,
         [5.0] * 20,
-        [1.0] * 10 + [2.0] + [1.0] * 10,  # small against the picture
+        [1.0] * 10 + [2.0] + [1.0] * 10,  # small against the image
         [1.0] * 10 + [40.0] * 10,  # movement begins, and stays
         [1.0, 3, 9, 20, 40, 40, 20, 9, 3, 1],  # a fast movement comes and goes
         [40.0, 1, 1, 1],  # nothing before it to compare with

@@ -20,7 +20,7 @@ Method = Literal["tile", "cluster"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BatchResult:
-    """What a batch gives, on the device.
+    """The result of a batch, on the device.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class BatchResult:
 class BatchSolver:
     """Solves batches of one frame size with one set of parameters.
 
-    Everything runs on the current device and stream of whoever calls, and is only enqueued: the
-    host waits for nothing but the tile solver's counter.
+    Everything runs on the caller's current device and stream, and is only enqueued: the host waits
+    for nothing but the tile solver's counter.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class BatchSolver:
         pairs : int32 array, (m, 2), m >= 1
             On the host; each frame should be named by some pair.
         out : float32 device array, (m, 2, H, W), optional
-            Where the flow is to lie; default: new memory.
+            Memory for the flow; default: new memory.
         """
         pyramid, planes_on_host = self._pyramids.build(frames, pairs)
         planes = self._device.upload(planes_on_host)
@@ -81,7 +81,7 @@ class BatchSolver:
         try:
             return self._solve_levels(pyramid, planes, work, out)
         finally:
-            # Copies of the counter may still be on their way.
+            # Copies of the counter may still be in flight.
             self._device.keep_until_done(work.progress)
 
     def _solve_levels(
@@ -110,6 +110,6 @@ class BatchSolver:
         return BatchResult(flow=flow, iterations=iterations)
 
     def _fits_clusters(self) -> bool:
-        """Tell whether no level needs tiles."""
+        """Return whether no level needs tiles."""
         clusters = self._clusters
         return clusters is not None and all(clusters.fits(level) for level in range(len(self._sizes)))

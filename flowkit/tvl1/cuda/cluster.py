@@ -24,7 +24,7 @@ _BARRIER_BYTES = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterShape:
-    """How the cluster solver is compiled for one size of level.
+    """Sizes that the cluster solver is compiled for, by the size of a level.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class ClusterSolver:
         return shape
 
     def fits(self, level: int) -> bool:
-        """Tell whether this level is one that `solve_level` takes."""
+        """Return whether `solve_level` takes this level."""
         return self._shapes[level] is not None
 
     def solve_level(
@@ -116,9 +116,9 @@ class ClusterSolver:
         level : int
         frames : float32 device array, (planes, height, width)
         flows : (device array or None, device array), (m, 2, height, width)
-            Where the flow starts, None being zero, and where it goes.
+            The start, None being zero, and the result.
         counts : int32 device array
-            Where the first pair's iterations go, one for each warp.
+            Receives the first pair's iterations, one for each warp.
         planes : int32 device array, (m, 2)
             The planes of each pair.
         """

@@ -1,4 +1,4 @@
-"""One GPU through cupy: memory, streams, kernels. Nothing of cupy is imported before it is asked for."""
+"""One GPU through cupy: memory, streams, kernels. cupy is imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -33,6 +33,14 @@ DeviceArray = Any
 
 NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
+
+
+class Event(Protocol):
+    """A CUDA event of cupy."""
+
+    @property
+    def done(self) -> bool:
+        """True once all work before it is done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +78,7 @@ class CudaDevice:
         self._functions: dict[tuple[KernelFile, str, int], Any] = {}
         self._modules: dict[KernelFile, Any] = {}
         self._idle_streams: list[Any] = []
-        self._kept: list[tuple[Any, object]] = []
+        self._kept: list[tuple[Event, object]] = []
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
@@ -82,7 +90,7 @@ class CudaDevice:
 
     @contextlib.contextmanager
     def own_stream(self) -> Iterator[None]:
-        """Work on a stream that nobody else uses meanwhile; all is done when the context ends."""
+        """Work on a stream of this caller alone; all is done when the context ends."""
         try:
             stream = self._idle_streams.pop()
         except IndexError:
@@ -92,33 +100,35 @@ class CudaDevice:
             try:
                 yield
             finally:
-                # Whatever went wrong: memory must not be used again before the work with it is done.
-                wait_politely(self.event())
+                # Also after an error: memory must not be used again before the work with it is done.
+                poll_until_done(self.event())
         # Kept, since cupy's pool keeps memory by stream.
         self._idle_streams.append(stream)
 
     def keep_until_done(self, resource: object) -> None:
         """Keep host memory that work on the current stream still writes to.
 
-        cupy's pool gives pinned memory away as soon as nobody in Python refers to it.
+        cupy's pool reuses pinned memory as soon as no Python object refers to it.
         """
         with self._lock:
             self._kept = [kept for kept in self._kept if not kept[0].done]
             self._kept.append((self.event(), resource))
 
-    def event(self, stream: Any = None) -> Any:
-        """Return an event recorded now on a stream (default: the current one)."""
+    def event(self) -> Event:
+        """Return an event recorded now on the current stream."""
         event = self.cupy.cuda.Event(disable_timing=True)
-        event.record(stream)
-        return event
+        event.record()
+        recorded: Event = event
+        return recorded
 
-    def mark(self) -> Any:
+    def mark(self) -> Event:
         """Return an event recorded now on the current stream, to measure time with."""
         event = self.cupy.cuda.Event(disable_timing=False)
         event.record()
-        return event
+        recorded: Event = event
+        return recorded
 
-    def seconds_between(self, first: Any, second: Any) -> float:
+    def seconds_between(self, first: Event, second: Event) -> float:
         """Return the time between two marks of one stream; both must have happened."""
         return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
 
@@ -130,14 +140,14 @@ class CudaDevice:
         """Return an array of zeros, of the current stream."""
         return self.cupy.zeros(shape, dtype)
 
-    def upload(self, values: NDArray[Any]) -> DeviceArray:
+    def upload(self, values: NDArray[np.generic]) -> DeviceArray:
         """Copy an array to the device, after what the current stream has to do."""
         array = self.cupy.empty(values.shape, values.dtype)
         # Without a stream, set() would copy at once, before earlier work that still uses the memory.
         array.set(np.ascontiguousarray(values), stream=self.cupy.cuda.get_current_stream())
         return array
 
-    def download_into(self, host: NDArray[Any], array: DeviceArray) -> None:
+    def download_into(self, host: NDArray[np.generic], array: DeviceArray) -> None:
         """Enqueue a copy to pinned host memory on the current stream."""
         array.get(stream=self.cupy.cuda.get_current_stream(), out=host, blocking=False)
 
@@ -145,14 +155,14 @@ class CudaDevice:
         """Return a copy of some entries along the first axis."""
         return self.cupy.take(array, self.upload(indices), axis=0)
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return a host array that copies to and from the device can run beside the host."""
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """Return a pinned host array, for copies to and from the device beside the host's work."""
         count = int(np.prod(shape))
         memory = self.cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
         return np.frombuffer(memory, dtype, count).reshape(shape)
 
     def free_bytes(self) -> int:
-        """Return the memory that can still be had, what cupy's pool keeps unused included."""
+        """Return the free memory in bytes, that which cupy's pool keeps unused included."""
         with self.using():
             free, _ = self.cupy.cuda.runtime.memGetInfo()
             return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
@@ -164,7 +174,7 @@ class CudaDevice:
 
     @property
     def out_of_memory(self) -> type[BaseException]:
-        """What is raised where memory runs out."""
+        """The exception that cupy raises when device memory runs out."""
         kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
         return kind
 
@@ -173,7 +183,7 @@ class CudaDevice:
         kernel: tuple[KernelFile, str],
         grid: tuple[int, ...],
         threads: int,
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         *,
         shared_bytes: int = 0,
     ) -> None:
@@ -219,12 +229,12 @@ class CudaDevice:
 
 
 def blocks(count: int, threads: int = THREADS) -> int:
-    """Return how many blocks cover `count` threads."""
+    """Return the number of blocks that cover `count` threads."""
     return -(-count // threads)
 
 
-def wait_politely(event: Any) -> None:
-    """Return once an event has happened, leaving the processor to others meanwhile."""
+def poll_until_done(event: Event) -> None:
+    """Wait for an event, with the core free for other threads."""
     while not event.done:
         time.sleep(_POLL_SECONDS)
 
@@ -245,7 +255,7 @@ def open_device(index: int) -> CudaDevice:
     Raises
     ------
     BackendUnavailableError
-        No cupy, no driver, no such GPU, one too old, or no compiler; the message says which.
+        No cupy, no driver, no such GPU, one too old, or no compiler; the message names it.
     """
     try:
         cupy = importlib.import_module("cupy")

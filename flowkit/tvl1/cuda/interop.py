@@ -1,6 +1,6 @@
-"""Frames that are already on the device: taken without a copy, on their owner's stream.
+"""Frames that are already on the device: used without a copy, on their owner's stream.
 
-cupy arrays, torch CUDA tensors, and whatever else speaks DLPack or the CUDA array interface.
+cupy arrays, torch CUDA tensors, and others with DLPack or the CUDA array interface.
 torch is never imported: a tensor's owner has done that.
 """
 
@@ -22,7 +22,7 @@ _DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Adopted:
-    """Somebody's device array.
+    """A device array of the caller.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class Adopted:
     """
 
     array: DeviceArray
-    stream: Any
-    give_back: Callable[[DeviceArray], Any]
+    stream: contextlib.AbstractContextManager[object] | None
+    give_back: Callable[[DeviceArray], object]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _StreamPointer:
-    """A CUDA stream as the CUDA stream protocol wants it; older torch streams do not speak it."""
+    """A CUDA stream with the CUDA stream protocol, which older torch streams lack."""
 
     pointer: int
 
@@ -62,18 +62,18 @@ def device_index(frames: object) -> int | None:
     if where is not None:
         kind, index = where()
         return int(index) if kind == _DLPACK_CUDA else None
-    # Its owner speaks the older interface alone, which does not tell the device: the current one.
+    # Its owner has the older interface alone, which does not name the device: the current one.
     return 0 if hasattr(frames, "__cuda_array_interface__") else None
 
 
 def adopt(cupy: Any, frames: Any) -> Adopted:
-    """Take over somebody's device array for a while.
+    """Return the caller's device array as a cupy array, and the way back.
 
     Raises
     ------
     InvalidParameterError
-        Not (n, H, W), or neither uint8 nor floating. Values are not looked at: that would make
-        the host wait; what is outside [0, 255] or not finite gives flow without a meaning.
+        Not (n, H, W), or neither uint8 nor floating. Values are not checked: that would make
+        the host wait; those outside [0, 255] or not finite give flow without a meaning.
     """
     if type(frames).__module__.split(".")[0] == "torch":
         torch = sys.modules["torch"]
@@ -106,7 +106,6 @@ def as_grey(cupy: Any, array: DeviceArray) -> DeviceArray:
     return cupy.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
 
 
-def on_stream(adopted: Adopted) -> contextlib.AbstractContextManager[Any]:
+def on_stream(adopted: Adopted) -> contextlib.AbstractContextManager[object]:
     """Return a context in which the owner's stream is the current one."""
-    context: contextlib.AbstractContextManager[Any] = adopted.stream or contextlib.nullcontext()
-    return context
+    return adopted.stream or contextlib.nullcontext()

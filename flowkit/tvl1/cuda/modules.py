@@ -1,7 +1,7 @@
 """The kernel sources, and their machine code: compiled once, then kept on disk.
 
-The cache is a folder of files named after everything that decides their contents: sources,
-macros, architecture, compiler. Nothing in it ever changes, so processes can share it freely.
+The cache is a folder of files named after all that decides their contents: sources, macros,
+architecture, compiler. Its files never change, so processes can share it freely.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sources() -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Return where compiled kernels are kept: $FLOWKIT_CACHE_DIR, or flowkit in the user's cache."""
+    """Return the folder of compiled kernels: $FLOWKIT_CACHE_DIR, or flowkit in the user's cache."""
     chosen = os.environ.get("FLOWKIT_CACHE_DIR")
     if chosen:
         return Path(chosen)

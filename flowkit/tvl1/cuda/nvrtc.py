@@ -19,23 +19,14 @@ _REMEDY = "install nvidia-cuda-nvrtc (CUDA 13) or nvidia-cuda-nvrtc-cu12, or a C
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Compiled:
-    """Machine code for one architecture, and what the assembler said of it."""
+    """Machine code for one architecture, and the assembler's log."""
 
     cubin: bytes
     log: str
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class KernelUsage:
-    """What one kernel takes: registers of a thread, bytes spilled, static shared bytes of a block."""
-
-    registers: int
-    spilled: int
-    shared: int
-
-
 def library_paths(major: int | None = None) -> Iterator[Path]:
-    """Yield where NVRTC may be: wheels, then toolkits; of one major version of CUDA, or any."""
+    """Yield paths where NVRTC may be: wheels, then toolkits; of one major version of CUDA, or any."""
     pattern = f"libnvrtc.so.{major}" if major else "libnvrtc.so.1[0-9]"
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -148,20 +139,3 @@ def load_nvrtc(major: int | None = None) -> Nvrtc:
             failures.append(str(error))
     cause = "; ".join(failures) or f"no libnvrtc of CUDA {major or '10 or later'} found"
     raise BackendUnavailableError(f"NVRTC, the CUDA compiler, is missing: {cause}; {_REMEDY}")
-
-
-def kernel_usage(log: str) -> dict[str, KernelUsage]:
-    """Read registers, spills and shared memory of each kernel from the assembler's words."""
-    usage = {}
-    for part in log.split("Compiling entry function '")[1:]:
-        spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part)
-        registers = re.search(r"Used (\d+) registers", part)
-        shared = re.search(r"(\d+) bytes smem", part)
-        if registers is None:
-            raise BackendError(f"no register count in the compiler's log: {part[:200]}")
-        usage[part.split("'")[0]] = KernelUsage(
-            registers=int(registers[1]),
-            spilled=max(map(int, spills.groups())) if spills else 0,
-            shared=int(shared[1]) if shared else 0,
-        )
-    return usage

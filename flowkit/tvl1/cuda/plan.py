@@ -1,6 +1,6 @@
-"""What a batch will do, worked out before any kernel runs: tables, tiles, iterations per launch.
+"""The plan of a batch, made before any kernel runs: tables, tiles, iterations per launch.
 
-Plain NumPy and arithmetic: nothing here knows of a GPU.
+Plain NumPy and arithmetic, without a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AxisTable:
-    """Which pixels of a line make each pixel of the resampled line.
+    """The taps of each pixel of a resampled line.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AxisTable:
 
     @property
     def taps(self) -> int:
-        """How many pixels make one."""
+        """Number of taps of a pixel."""
         return len(self.index)
 
 
@@ -111,7 +111,7 @@ def _both(size: Size, new_size: Size, table: Callable[[int, int], AxisTable], ga
 
 
 def presmoothing(size: Size, params: TVL1Params) -> tuple[Resampling, ...]:
-    """Return what turns the grey frame into the lowest level: a blur or nothing."""
+    """Return the steps from the grey frame to the lowest level: a blur or none."""
     sigma = params.presmooth_sigma
     return (_both(size, size, lambda side, _: gaussian_table(side, sigma)),) if sigma else ()
 
@@ -141,7 +141,7 @@ def flow_upsampling(size: Size, new_size: Size, params: TVL1Params) -> Resamplin
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TileShape:
-    """How the tile solver is compiled.
+    """Sizes that the tile solver is compiled for.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class TileShape:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Tiling:
-    """The tiles of a level: how many, and how far they overlap (most iterations per launch)."""
+    """The tiles of a level: their number and their overlap (most iterations per launch)."""
 
     down: int
     across: int
@@ -193,9 +193,9 @@ def tile_level(size: Size, shape: TileShape, params: TVL1Params) -> Tiling:
     """Cover a level with tiles.
 
     A level that fits one tile has no cut edges: as many iterations as a test leaves together.
-    Otherwise they are shared out evenly over launches of at most `shape.halo`.
+    Otherwise they are divided evenly over launches of at most `shape.halo`.
     """
-    period = min(stretches(params))
+    period = min(interruption_periods(params))
     if size[0] <= shape.size[0] and size[1] <= shape.size[1]:
         return Tiling(down=1, across=1, halo=period)
     halo = math.ceil(period / math.ceil(period / shape.halo))
@@ -207,8 +207,8 @@ def tile_level(size: Size, shape: TileShape, params: TVL1Params) -> Tiling:
     return Tiling(down=down, across=across, halo=halo)
 
 
-def stretches(params: TVL1Params) -> tuple[int, ...]:
-    """Return the numbers of iterations after which something interrupts them."""
+def interruption_periods(params: TVL1Params) -> tuple[int, ...]:
+    """Return the periods, in iterations, of the end, the tests and the medians."""
     tests = (params.check_every,) if params.epsilon > 0 else ()
     medians = (params.median_every,) if params.median else ()
     return (params.iterations, *tests, *medians)
@@ -225,7 +225,7 @@ class Launch:
 
 def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
     """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`)."""
-    periods, done = stretches(params)[1:], 0
+    periods, done = interruption_periods(params)[1:], 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
         steps = min(ends)

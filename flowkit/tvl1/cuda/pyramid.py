@@ -17,7 +17,7 @@ _FILE = KernelFile(source="pyramid.cu")
 MOST_PLANES = 65535
 """Of CUDA's grid in y: the most planes of one launch, and so the most frames of a batch."""
 
-# What no grey value is above, and what none is below, as the bits of floats.
+# Above and below all grey values, as the bits of floats: the start of a minimum and a maximum.
 _NO_RANGE = np.array([np.float32(np.finfo(np.float32).max).view(np.int32), 0], np.int32)
 
 
@@ -98,7 +98,7 @@ class Pyramids:
         levels : list of float32 device arrays, (planes, height, width)
             The frame itself first (twin: `reference.pyramid.build_pyramid`).
         planes : int32 array, (m, 2)
-            On the host: the planes of each pair. Stretched jointly, a frame's grey values depend
+            On the host: the planes of each pair. Scaled jointly, a frame's grey values depend
             on the pair, so that it needs planes of its own; otherwise pairs share frames.
         """
         if self._normalize:

@@ -1,11 +1,9 @@
-"""Quantisation on the device: codes come back instead of floats, a quarter of the bytes or half.
+"""Quantisation on the device: codes are copied instead of floats, a quarter of the bytes or half.
 
 The codes are those of flowkit.quantize, bit for bit.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ _RULES = (FieldScale, FixedStep, BoundedRange)
 
 
 def has_kernel(quantizer: Quantizer) -> bool:
-    """Return whether `enqueue_codes` can do a quantiser's work."""
+    """Return whether `enqueue_codes` takes a quantiser."""
     return type(quantizer) in _RULES and quantizer.dtype.itemsize <= _MOST_CODE_BYTES
 
 
@@ -59,7 +57,7 @@ def enqueue_codes(
 
 def _kernel(
     quantizer: Quantizer, largest: DeviceArray, codes: DeviceArray, clipped: DeviceArray
-) -> tuple[str, tuple[DeviceArray, DeviceArray], tuple[Any, ...]]:
+) -> tuple[str, tuple[DeviceArray, DeviceArray], tuple[object, ...]]:
     """Return a quantiser's kernel, its arrays after the flow, and its own parameters, of its types."""
     match quantizer:
         case FieldScale(unit_px=unit_px, limit=limit):
@@ -77,7 +75,7 @@ def checked_largest(bits: NDArray[np.int32]) -> NDArray[np.float32]:
     Raises
     ------
     InvalidParameterError
-        A flow is not finite: no code can stand for it.
+        A flow is not finite, for which there is no code.
     """
     largest = bits.view(np.float32)
     if not np.isfinite(largest).all():

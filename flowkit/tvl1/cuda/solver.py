@@ -1,7 +1,7 @@
 """The CUDA engine: CUDA C++ kernels in kernels/, compiled by NVRTC and launched through cupy.
 
-Importing this module loads nothing of cupy; `load` does. docs/cuda.md tells how it works and
-how it is tested where there is no GPU.
+Importing this module loads nothing of cupy; `load` does. docs/cuda.md explains the kernels
+and their tests where there is no GPU.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.validate import check_at_least, check_choice
 
 VERSION = 1
-"""Raised whenever the kernels may give other bits."""
+"""Increased whenever the kernels may return other bits."""
 
 DEFAULT_METHOD: Method = "tile"
 """Until the cluster solver has run on a GPU: a hang there would take the whole device."""
 
-_SHARE_OF_FREE = 0.8
-"""Of the free device memory that one call may take, unless it is told."""
+_FRACTION_OF_FREE = 0.8
+"""Of the free device memory that one call may take without `memory_bytes`."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -56,7 +56,7 @@ class CudaSolver:
     memory_bytes : int, optional
         Most device memory that one call takes; default: four fifths of what is free.
     tile : TileShape
-        How the tile solver is compiled; the result depends on it by rounding alone.
+        Sizes that the tile solver is compiled for; the result depends on them by rounding alone.
     method : {"tile", "cluster"}
         "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
         10; other levels, and parameters with a median, are solved by tiles.
@@ -84,8 +84,8 @@ class CudaSolver:
         Parameters
         ----------
         frames : array, (n, H, W), uint8 or floating
-            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or whatever speaks DLPack
-            is taken where it is, on its owner's stream, and its values are not looked at.
+            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or any array with DLPack
+            is used on its device, on its owner's stream, and its values are not checked.
         pairs : array, (m, 2), integer
             On the host. Rows (k, l): the flow from frame k to frame l.
         threads : int
@@ -124,7 +124,7 @@ class CudaSolver:
     def flow_and_iterations(
         self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Compute as `flow_batch` does, and tell what it took.
+        """Compute as `flow_batch` does, and count the iterations.
 
         Returns
         -------
@@ -176,7 +176,11 @@ class CudaSolver:
         return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
 
     def _run(
-        self, grey: NDArray[Any], rows: NDArray[np.int32], finish: Finish, outputs: tuple[NDArray[Any], ...]
+        self,
+        grey: NDArray[np.generic],
+        rows: NDArray[np.int32],
+        finish: Finish,
+        outputs: tuple[NDArray[np.generic], ...],
     ) -> dict[str, float]:
         if not len(rows):
             return {}
@@ -187,9 +191,9 @@ class CudaSolver:
             solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs
         )
 
-    def _most_pairs(self, device: CudaDevice, grey: Any, *, lanes: int = LANES) -> int:
-        """Return how many pairs one batch may have, with so many batches on the device."""
-        budget = self.memory_bytes or int(_SHARE_OF_FREE * device.free_bytes())
+    def _most_pairs(self, device: CudaDevice, grey: DeviceArray, *, lanes: int = LANES) -> int:
+        """Return the largest number of pairs of a batch, with `lanes` batches on the device."""
+        budget = self.memory_bytes or int(_FRACTION_OF_FREE * device.free_bytes())
         each = bytes_per_pair(grey.shape[1:], self.params, frame_bytes=grey.itemsize)
         return max(1, min(MOST_PAIRS, budget // (lanes * each)))
 

@@ -1,8 +1,7 @@
 """Batches of frames on the host through the device: split, sent, solved and brought back.
 
 Each batch runs on a stream of its own, driven by a thread of its own: while one is being solved,
-another is on its way in or out. Events tell what each stage took; nobody waits for them but with
-the batch's end.
+another is copied in or out. Events time each stage; the host waits only for the batch's end.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
 
 LANES = 3
-"""Batches on the device at once: one on its way in, one in work, one on its way out."""
+"""Batches on the device at once: one copied in, one in work, one copied out."""
 
 MOST_PAIRS = 256
 """Of one batch: enough to fill the largest GPU several times over on the smallest level."""
@@ -35,12 +33,12 @@ _SPARSE = 2
 """Frames for each one that a pair names, from which on copying those is cheaper than a pyramid of all."""
 
 Finish = Callable[[BatchResult], tuple[DeviceArray, ...]]
-"""What makes the arrays that are wanted, pairs along the first axis, out of a solved batch."""
+"""Returns the output arrays of a solved batch, pairs along the first axis."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some of the pairs: which ones, the frames they name, and the pairs counted among those."""
+    """Some of the pairs: their rows, the frames that they name, and the pairs among those frames."""
 
     rows: slice
     frames: NDArray[np.intp]
@@ -59,16 +57,16 @@ def split(pairs: NDArray[np.int32], rows: slice, most: int) -> Iterator[Batch]:
 def run_batches(
     solver: BatchSolver,
     device: CudaDevice,
-    work: tuple[NDArray[Any], NDArray[np.int32]],
+    work: tuple[NDArray[np.generic], NDArray[np.int32]],
     *,
     most_pairs: int,
     finish: Finish,
-    outputs: Sequence[NDArray[Any]],
+    outputs: Sequence[NDArray[np.generic]],
 ) -> dict[str, float]:
-    """Solve all pairs, and copy what `finish` makes of each batch into `outputs`.
+    """Solve all pairs, and copy the arrays of `finish` of each batch into `outputs`.
 
     Where memory runs out, the batches that failed are run again at half the size, one at a time,
-    and a warning says so.
+    with a warning.
 
     Parameters
     ----------
@@ -172,7 +170,7 @@ def run_in_place(
 def _frames_in_place(
     device: CudaDevice, frames: DeviceArray, batch: Batch
 ) -> tuple[DeviceArray, NDArray[np.int32]]:
-    """Return the frames of a batch and its pairs among them: a view where they lie close together."""
+    """Return the frames of a batch and its pairs among them: a view where they are close together."""
     first, last = int(batch.frames[0]), int(batch.frames[-1])
     if last + 1 - first > _SPARSE * len(batch.frames):
         return device.take(frames, batch.frames), batch.pairs
@@ -191,10 +189,10 @@ def _in_threads(
 def _run_one(
     solver: BatchSolver,
     device: CudaDevice,
-    frames: NDArray[Any],
+    frames: NDArray[np.generic],
     batch: Batch,
     finish: Finish,
-    outputs: Sequence[NDArray[Any]],
+    outputs: Sequence[NDArray[np.generic]],
 ) -> dict[str, float] | None:
     """Run a batch and return the seconds of its stages, or None if memory ran out."""
     try:

@@ -1,39 +1,47 @@
 """The tile solver's side of a batch: one launch after the other until no pair iterates.
 
-The host only enqueues. How far the pairs are it learns from a counter that is copied to pinned
+The host only enqueues. It reads the number of active pairs from a counter that is copied to pinned
 memory after each test, some launches late: pairs that have stopped skip the launches in between,
-so that nothing depends on when the host looks.
+so that the result does not depend on when the host reads.
 """
 
 from __future__ import annotations
 
 import collections
-from typing import Any
 
 import numpy as np
 
-from flowkit.tvl1.cuda.device import NULL, THREADS, CudaDevice, DeviceArray, KernelFile, blocks, wait_politely
+from flowkit.tvl1.cuda.device import (
+    NULL,
+    THREADS,
+    CudaDevice,
+    DeviceArray,
+    Event,
+    KernelFile,
+    blocks,
+    poll_until_done,
+)
 from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
 
 _FILE = KernelFile(source="level.cu")
 
 TESTS_AHEAD = 3
-"""Tests whose outcome the host may still be waiting for when it enqueues more launches."""
+"""Tests without an outcome yet when the host enqueues more launches."""
 
 
 class TileProgress:
-    """How many pairs still iterate, learnt without stopping the device."""
+    """Number of pairs that still iterate, read without stopping the device."""
 
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         # A report is read before more than TESTS_AHEAD newer ones exist: no slot is overwritten.
         self._slots = device.pinned((TESTS_AHEAD + 2,), np.int32)
-        self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
+        self._waiting: collections.deque[tuple[Event, int]] = collections.deque()
         self._count = 0
 
     def start(self) -> None:
-        """Forget the reports of the warp before."""
+        """Discard the reports of the warp before."""
         self._waiting.clear()
 
     def report(self, active_pairs: DeviceArray) -> None:
@@ -44,11 +52,11 @@ class TileProgress:
         self._waiting.append((self._device.event(), slot))
 
     def finished(self) -> bool:
-        """Tell whether a report says that no pair iterates; waits where too many are open."""
+        """Return whether a report shows that no pair iterates; wait if too many are open."""
         while self._waiting:
             event, slot = self._waiting[0]
             if len(self._waiting) > TESTS_AHEAD:
-                wait_politely(event)
+                poll_until_done(event)
             elif not event.done:
                 return False
             self._waiting.popleft()
@@ -108,9 +116,9 @@ class TileSolver:
         level : int
         frames : float32 device array, (planes, height, width)
         flows : (device array or None, device array), (m, 2, height, width)
-            Where the flow starts, None being zero, and where it goes.
+            The start, None being zero, and the result.
         counts : int32 device array
-            Where the first pair's iterations go, one for each warp.
+            Receives the first pair's iterations, one for each warp.
         work : TileWorkspace
         """
         height, width = self._sizes[level]
@@ -158,7 +166,7 @@ class TileSolver:
         grid = (work.pairs * tiling.count,)
         self._device.launch(kernel, grid, 32 * self._tile.warps, (*arrays, *ints, *floats))
 
-    def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[Any, ...]) -> None:
+    def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[object, ...]) -> None:
         """Launch a kernel of level.cu with a thread for each pixel of each pair."""
         height, width = self._sizes[level]
         self._device.launch((_FILE, name), (blocks(height * width), work.pairs), THREADS, args)

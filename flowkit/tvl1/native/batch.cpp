@@ -18,7 +18,7 @@ namespace {
 
 using Pyramid = std::vector<Plane>;
 
-// Call make_worker()(i) for every i below `count`, each thread with a worker of its own. Nobody
+// Call make_worker()(i) for every i below `count`, each thread with a worker of its own. No thread
 // waits but for the last item; the first exception ends the work and is thrown here.
 template <typename MakeWorker>
 void parallel_for(int64_t count, int threads, MakeWorker make_worker) {
@@ -30,7 +30,7 @@ void parallel_for(int64_t count, int threads, MakeWorker make_worker) {
     try {
       auto worker = make_worker();
       for (int64_t i = next++; i < count; i = next++) worker(i);
-    } catch (...) {  // whatever it is, it must not leave a thread; thrown on below
+    } catch (...) {  // no exception may leave a thread; rethrown below
       const std::lock_guard<std::mutex> lock(failure_lock);
       if (!failure) failure = std::current_exception();
       next = count;
@@ -72,8 +72,8 @@ void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const Fl
   for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, pyramids[k]);
 }
 
-// What a thread keeps from call to call, so that the system need not hand out and clear the same
-// pages for each: with one 320x240 pair a call that was a tenth of the time.
+// Memory that a thread keeps from call to call, so that the system need not hand out and clear the
+// same pages for each: with one 320x240 pair a call that was a tenth of the time.
 struct Memory {
   std::vector<Pyramid> shared;  // of the frames of this call
   std::array<Pyramid, 2> own;   // of one pair

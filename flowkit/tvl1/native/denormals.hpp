@@ -7,7 +7,7 @@
 
 namespace flowkit {
 
-// Where nothing moves the dual variable fades out geometrically; without this each operation on it
+// In still regions the dual variable fades out geometrically; without this each operation on it
 // costs over a hundred cycles once it is denormal. On x86-64 the flags are the thread's own and are
 // put back; AArch64 has no such penalty.
 class FlushDenormals {

@@ -1,4 +1,4 @@
-// Which instruction sets this machine has.
+// The instruction sets of this machine.
 
 #include <cstring>
 

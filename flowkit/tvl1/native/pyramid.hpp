@@ -33,7 +33,7 @@ struct GreyMap {
   float low = 0, gain = 1;
 };
 
-// The map that stretches the joint range of both frames to [0, 255] (twin:
+// The map of the joint range of both frames to [0, 255] (twin:
 // reference.steps.normalize_jointly).
 GreyMap joint_normalisation(const FrameView& first, const FrameView& second);
 

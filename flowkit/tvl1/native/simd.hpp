@@ -52,7 +52,7 @@ FLOWKIT_INLINE Vec first_lanes(Vec v, int count) {
 #if FLOWKIT_ISA_AVX512
 
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm512_sqrt_ps((__m512)v); }
-// Where either is NaN, min and max give `b` (all x86 sets) or the number (AArch64).
+// If either is NaN, min and max give `b` (all x86 sets) or the number (AArch64).
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
 // The last lane of `before`, then all but the last lane of `v`.

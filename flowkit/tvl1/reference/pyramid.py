@@ -12,13 +12,13 @@ from flowkit.tvl1.reference.sampling import sample_axis_linear, sample_bicubic
 from flowkit.typing import Float64
 
 ZOOM_SIGMA_PX = 0.6
-"""Blur that a picture needs per octave of zoom (IPOL 2013.26, zoom.c)."""
+"""Blur that an image needs per octave of zoom (IPOL 2013.26, zoom.c)."""
 
 ZOOM_BICUBIC_A = -0.5
 """Keys' parameter of IPOL's zoom, whatever the warp uses."""
 
 GAUSSIAN_WINDOW_SIGMAS = 5
-"""Standard deviations after which IPOL's Gaussian is cut (IPOL 2013.26, mask.c)."""
+"""Standard deviations at which IPOL's Gaussian is cut (IPOL 2013.26, mask.c)."""
 
 
 def level_sizes(shape: tuple[int, int], params: TVL1Params) -> list[tuple[int, int]]:
@@ -57,39 +57,39 @@ def _shrink(side: int, params: TVL1Params) -> int:
     return round(side * params.scale_step)
 
 
-def build_pyramid(picture: Float64, params: TVL1Params) -> list[Float64]:
-    """Return the levels of a picture, the picture itself first.
+def build_pyramid(image: Float64, params: TVL1Params) -> list[Float64]:
+    """Return the levels of an image, the image itself first.
 
     Parameters
     ----------
-    picture : float64 array, (H, W)
+    image : float64 array, (H, W)
     params : TVL1Params
 
     Returns
     -------
     list of float64 arrays of the shapes that `level_sizes` gives
     """
-    height, width = picture.shape
-    levels = [picture]
+    height, width = image.shape
+    levels = [image]
     for size in level_sizes((height, width), params)[1:]:
         levels.append(_level_below(levels[-1], size, params))
     return levels
 
 
-def _level_below(picture: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
+def _level_below(image: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
     if params.pyramid == "pyrdown":
-        return pyr_down(picture)
+        return pyr_down(image)
     if params.pyramid == "gaussian":
-        return zoom_out(picture, size, params.scale_step)
-    return resize_bilinear(picture, size, step=params.scale_step)
+        return zoom_out(image, size, params.scale_step)
+    return resize_bilinear(image, size, step=params.scale_step)
 
 
-def resize_bilinear(picture: Float64, size: tuple[int, int], *, step: float | None = None) -> Float64:
+def resize_bilinear(image: Float64, size: tuple[int, int], *, step: float | None = None) -> Float64:
     """Resize with half-pixel centres: (x + 1/2) / step - 1/2, as cv2.resize INTER_LINEAR.
 
     Parameters
     ----------
-    picture : float64 array, (..., H, W)
+    image : float64 array, (..., H, W)
     size : (height, width)
         Of the result, px.
     step : float, optional
@@ -101,20 +101,20 @@ def resize_bilinear(picture: Float64, size: tuple[int, int], *, step: float | No
     float64 array, (..., height, width)
     """
     for axis, length in zip((-2, -1), size, strict=True):
-        stride = picture.shape[axis] / length if step is None else 1 / step
-        picture = sample_axis_linear(picture, (np.arange(length) + 0.5) * stride - 0.5, axis)
-    return picture
+        stride = image.shape[axis] / length if step is None else 1 / step
+        image = sample_axis_linear(image, (np.arange(length) + 0.5) * stride - 0.5, axis)
+    return image
 
 
-def zoom_bilinear(picture: Float64, size: tuple[int, int]) -> Float64:
+def zoom_bilinear(image: Float64, size: tuple[int, int]) -> Float64:
     """Resize with the first samples on each other: x * W / width, bilinear.
 
-    This is the geometry of pyrDown (level pixel x lies on pixel 2x), and of the resize that
+    This is the geometry of pyrDown (level pixel x is at pixel 2x), and of the resize that
     OpenCV's CUDA code brings the flow up with.
 
     Parameters
     ----------
-    picture : float64 array, (..., H, W)
+    image : float64 array, (..., H, W)
     size : (height, width)
         Of the result, px.
 
@@ -123,25 +123,25 @@ def zoom_bilinear(picture: Float64, size: tuple[int, int]) -> Float64:
     float64 array, (..., height, width)
     """
     for axis, length in zip((-2, -1), size, strict=True):
-        picture = sample_axis_linear(picture, np.arange(length) * (picture.shape[axis] / length), axis)
-    return picture
+        image = sample_axis_linear(image, np.arange(length) * (image.shape[axis] / length), axis)
+    return image
 
 
-def pyr_down(picture: Float64) -> Float64:
+def pyr_down(image: Float64) -> Float64:
     """Blur with (1, 4, 6, 4, 1)/16 along each axis and keep every second pixel.
 
     The border mirrors about the edge pixel (BORDER_REFLECT_101), as in cv2.pyrDown.
 
     Parameters
     ----------
-    picture : float64 array, (H, W)
+    image : float64 array, (H, W)
 
     Returns
     -------
     float64 array, ((H + 1) // 2, (W + 1) // 2)
     """
-    padded = np.pad(picture, 2, mode="reflect")
-    height, width = picture.shape
+    padded = np.pad(image, 2, mode="reflect")
+    height, width = image.shape
     kernel = (1, 4, 6, 4, 1)
     rows = np.sum([k * padded[i : i + height : 2] for i, k in enumerate(kernel)], axis=0)
     both = np.sum([k * rows[:, i : i + width : 2] for i, k in enumerate(kernel)], axis=0)
@@ -149,14 +149,14 @@ def pyr_down(picture: Float64) -> Float64:
     return out
 
 
-def gaussian_blur(picture: Float64, sigma: float) -> Float64:
+def gaussian_blur(image: Float64, sigma: float) -> Float64:
     """Blur with a Gaussian cut at five standard deviations.
 
     Parameters
     ----------
-    picture : float64 array, (H, W)
+    image : float64 array, (H, W)
     sigma : float
-        Standard deviation, px; 0 returns the picture.
+        Standard deviation, px; 0 returns the image.
 
     Returns
     -------
@@ -168,19 +168,19 @@ def gaussian_blur(picture: Float64, sigma: float) -> Float64:
     about the outer edge of the last one; kept, since the preset stands for that code.
     """
     if sigma == 0:
-        return picture
+        return image
     radius = int(GAUSSIAN_WINDOW_SIGMAS * sigma)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-(offsets**2) / (2 * sigma**2))
     kernel /= kernel.sum()
     for axis in (1, 0):
-        centres = np.arange(picture.shape[axis])
+        centres = np.arange(image.shape[axis])
         taps = [
-            weight * picture.take(_mirrored(centres + offset, len(centres)), axis)
+            weight * image.take(_mirrored(centres + offset, len(centres)), axis)
             for offset, weight in zip(offsets, kernel, strict=True)
         ]
-        picture = np.sum(taps, axis=0)
-    return picture
+        image = np.sum(taps, axis=0)
+    return image
 
 
 def _mirrored(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
@@ -190,16 +190,16 @@ def _mirrored(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
     return index
 
 
-def zoom_out(picture: Float64, size: tuple[int, int], step: float) -> Float64:
+def zoom_out(image: Float64, size: tuple[int, int], step: float) -> Float64:
     """Blur by the zoom's sigma and sample bicubically at x / step.
 
     Parameters
     ----------
-    picture : float64 array, (H, W)
+    image : float64 array, (H, W)
     size : (height, width)
         Of the result, px.
     step : float
-        In (0, 1): the result's size relative to the picture's.
+        In (0, 1): the result's size relative to the image's.
 
     Returns
     -------
@@ -209,17 +209,17 @@ def zoom_out(picture: Float64, size: tuple[int, int], step: float) -> Float64:
     -----
     Source: IPOL 2013.26, zoom.c: sigma = 0.6 * sqrt(1 / step^2 - 1).
     """
-    blurred = gaussian_blur(picture, ZOOM_SIGMA_PX * math.sqrt(1 / step**2 - 1))
+    blurred = gaussian_blur(image, ZOOM_SIGMA_PX * math.sqrt(1 / step**2 - 1))
     y, x = np.indices(size, dtype=np.float64) / step
     return sample_bicubic(blurred, x, y, ZOOM_BICUBIC_A)
 
 
-def zoom_in(picture: Float64, size: tuple[int, int]) -> Float64:
+def zoom_in(image: Float64, size: tuple[int, int]) -> Float64:
     """Sample bicubically at x * W / width: IPOL's way of bringing the flow up (zoom.c).
 
     Parameters
     ----------
-    picture : float64 array, (..., H, W)
+    image : float64 array, (..., H, W)
     size : (height, width)
         Of the result, px.
 
@@ -228,8 +228,8 @@ def zoom_in(picture: Float64, size: tuple[int, int]) -> Float64:
     float64 array, (..., height, width)
     """
     y, x = np.indices(size, dtype=np.float64)
-    y, x = y * (picture.shape[-2] / size[0]), x * (picture.shape[-1] / size[1])
-    return sample_bicubic(picture, x, y, ZOOM_BICUBIC_A)
+    y, x = y * (image.shape[-2] / size[0]), x * (image.shape[-1] / size[1])
+    return sample_bicubic(image, x, y, ZOOM_BICUBIC_A)
 
 
 def upsample_flow(u: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:

@@ -1,7 +1,7 @@
-"""The twin's interpolation: bilinear and bicubic samples of a picture, in float64.
+"""The twin's interpolation: bilinear and bicubic samples of an image, in float64.
 
-A sample position is in pixels of the picture sampled; pixel (0, 0) has its centre at
-(0, 0). Beyond the frame a picture continues with the values of its edge.
+A sample position is in pixels of the image sampled; pixel (0, 0) has its centre at
+(0, 0). Beyond the frame an image continues with the values of its edge.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import numpy as np
 from flowkit.typing import Float64
 
 
-def sample_axis_linear(picture: Float64, positions: Float64, axis: int) -> Float64:
+def sample_axis_linear(image: Float64, positions: Float64, axis: int) -> Float64:
     """Interpolate linearly along one axis.
 
     Parameters
     ----------
-    picture : float64 array
+    image : float64 array
         Any shape.
     positions : float64 array, (m,)
-        Where to sample `axis`, px; clamped to the picture.
+        Positions along `axis`, px; clamped to the image.
     axis : int
         The axis to resample.
 
     Returns
     -------
     float64 array
-        Shape of `picture`, with m along `axis`.
+        Shape of `image`, with m along `axis`.
     """
-    last = picture.shape[axis] - 1
+    last = image.shape[axis] - 1
     at = np.clip(positions, 0, last)
     left = np.floor(at).astype(np.intp)
     right = np.minimum(left + 1, last)
-    fraction = (at - left).reshape([-1 if k == axis % picture.ndim else 1 for k in range(picture.ndim)])
-    a, b = picture.take(left, axis), picture.take(right, axis)
+    fraction = (at - left).reshape([-1 if k == axis % image.ndim else 1 for k in range(image.ndim)])
+    a, b = image.take(left, axis), image.take(right, axis)
     out: Float64 = a + fraction * (b - a)
     return out
 
@@ -67,12 +67,12 @@ def keys_weights(t: Float64, a: float) -> tuple[Float64, Float64, Float64, Float
     return before, here, after, beyond
 
 
-def sample_bicubic(pictures: Float64, x: Float64, y: Float64, a: float) -> Float64:
-    """Interpolate pictures bicubically at arbitrary positions.
+def sample_bicubic(images: Float64, x: Float64, y: Float64, a: float) -> Float64:
+    """Interpolate images bicubically at arbitrary positions.
 
     Parameters
     ----------
-    pictures : float64 array, (..., H, W)
+    images : float64 array, (..., H, W)
     x, y : float64 array, (h, w)
         Positions, px; anywhere: taps outside take the value of the edge.
     a : float
@@ -82,16 +82,16 @@ def sample_bicubic(pictures: Float64, x: Float64, y: Float64, a: float) -> Float
     -------
     float64 array, (..., h, w)
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     # From 2 px outside on, all four taps are the edge: clamping there changes nothing and
     # keeps a wild flow inside the integers.
     x, y = np.clip(x, -3, width + 2), np.clip(y, -3, height + 2)
     left, top = np.floor(x), np.floor(y)
     weights_x, weights_y = keys_weights(x - left, a), keys_weights(y - top, a)
-    out = np.zeros(pictures.shape[:-2] + x.shape)
+    out = np.zeros(images.shape[:-2] + x.shape)
     for row, wy in enumerate(weights_y, start=-1):
         rows = np.clip(top + row, 0, height - 1).astype(np.intp)
         for column, wx in enumerate(weights_x, start=-1):
             columns = np.clip(left + column, 0, width - 1).astype(np.intp)
-            out += wy * wx * pictures[..., rows, columns]
+            out += wy * wx * images[..., rows, columns]
     return out

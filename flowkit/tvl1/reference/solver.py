@@ -12,14 +12,14 @@ equations are in reference/steps.py. Correct before fast: the engines are held t
 Source: Zach, Pock, Bischof, "A duality based approach for realtime TV-L1 optical flow",
 DAGM 2007; Sánchez, Meinhardt-Llopis, Facciolo, "TV-L1 optical flow estimation", IPOL 2013
 (doi 10.5201/ipol.2013.26); OpenCV's optflow/src/tvl1flow.cpp and cudaoptflow/src/cuda/
-tvl1flow.cu for what the presets stand for. docs/numerics.md lists every deviation.
+tvl1flow.cu for the presets. docs/numerics.md lists every deviation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +43,7 @@ from flowkit.typing import Float64
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LevelTrace:
-    """What one pyramid level took: its size in px and the iterations of each warp."""
+    """Work on one pyramid level: its size in px and the iterations of each warp."""
 
     height: int
     width: int
@@ -52,7 +52,7 @@ class LevelTrace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TVL1Trace:
-    """What one pair took, level by level, the coarsest first (the order of the work)."""
+    """Work on one pair, level by level, the coarsest first (the order of the work)."""
 
     levels: tuple[LevelTrace, ...]
 
@@ -69,7 +69,7 @@ class TVL1Trace:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TVL1Result:
-    """The twin's flow, float64 (2, H, W) in px per frame step, and what it took."""
+    """The twin's flow, float64 (2, H, W) in px per frame step, and its iterations."""
 
     flow: Float64
     trace: TVL1Trace
@@ -79,8 +79,8 @@ def solve_warp(data: DataTerm, u: Float64, p: Float64, params: TVL1Params) -> tu
     """Iterate one linearisation until it has converged or `iterations` are done.
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
-    stopping rule is tested after iterations check_every, 2 check_every, ..., on what that
-    one iteration changed, the median not included.
+    stopping rule is tested after iterations check_every, 2 check_every, ..., on the change of
+    that one iteration, the median not included.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ def solve_level(I0: Float64, I1: Float64, u: Float64, params: TVL1Params) -> tup
     return u, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
 
 
-def prepare(I0: NDArray[Any], I1: NDArray[Any], params: TVL1Params) -> tuple[Float64, Float64]:
-    """Return both pictures in float64, normalised and blurred as the parameters ask."""
+def prepare(I0: NDArray[np.generic], I1: NDArray[np.generic], params: TVL1Params) -> tuple[Float64, Float64]:
+    """Return both images in float64, normalised and blurred as the parameters ask."""
     a, b = I0.astype(np.float64), I1.astype(np.float64)
     if params.normalize:
         a, b = normalize_jointly(a, b)
@@ -157,7 +157,7 @@ def tvl1_flow(I0: ArrayLike, I1: ArrayLike, *, params: TVL1Params | str = DEFAUL
     Raises
     ------
     InvalidParameterError
-        Pictures that cannot be a pair, or no such preset.
+        Images that cannot be a pair, or no such preset.
     """
     params = resolve_params(params)
     a, b = prepare(*check_pair(I0, I1), params)
@@ -175,7 +175,7 @@ def tvl1_flow(I0: ArrayLike, I1: ArrayLike, *, params: TVL1Params | str = DEFAUL
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceSolver:
-    """The twin behind the engines' interface: for tests and for doubt, never for speed."""
+    """The twin behind the engines' interface: for tests and comparisons, never for speed."""
 
     name: ClassVar[str] = "reference"
     device: ClassVar[str] = "cpu"
@@ -188,7 +188,7 @@ class ReferenceSolver:
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Compute the flow of each pair, one after the other whatever `threads` says.
 
-        Parameters and errors as in `flowkit.tvl1.tvl1_flow_batch`.
+        Parameters and errors as in `flowkit.tvl1_flow_batch`.
         """
         grey, rows = check_batch(frames, pairs)
         out = np.empty((len(rows), 2, *grey.shape[1:]), np.float32)

@@ -40,7 +40,7 @@ class DataTerm:
 
 
 def normalize_jointly(I0: Float64, I1: Float64) -> tuple[Float64, Float64]:
-    """Stretch two pictures by one map so that their joint range is [0, 255].
+    """Scale two images by one map so that their joint range is [0, 255].
 
     A pair of one grey value stays as it is. Source: IPOL 2013.26, image_normalization.
     """
@@ -50,7 +50,7 @@ def normalize_jointly(I0: Float64, I1: Float64) -> tuple[Float64, Float64]:
     return 255 * (I0 - low) / (high - low), 255 * (I1 - low) / (high - low)
 
 
-def centered_gradient(picture: Float64) -> Float64:
+def centered_gradient(image: Float64) -> Float64:
     """Return the halved differences of the two neighbours, x then y.
 
     At the border the missing neighbour is the pixel itself (so the difference is one-sided
@@ -58,13 +58,13 @@ def centered_gradient(picture: Float64) -> Float64:
 
     Parameters
     ----------
-    picture : float64 array, (H, W)
+    image : float64 array, (H, W)
 
     Returns
     -------
     float64 array, (2, H, W)
     """
-    padded = np.pad(picture, 1, mode="edge")
+    padded = np.pad(image, 1, mode="edge")
     x = padded[1:-1, 2:] - padded[1:-1, :-2]
     y = padded[2:, 1:-1] - padded[:-2, 1:-1]
     return 0.5 * np.stack([x, y])
@@ -121,7 +121,7 @@ def linearise(I0: Float64, I1_planes: Float64, u: Float64, params: TVL1Params) -
     I1_planes : float64 array, (3, H, W)
         I1 and its centred differences, which are taken before the warp.
     u : float64 array, (2, H, W)
-        Where to linearise, px.
+        The flow to linearise at, px.
     params : TVL1Params
         `bicubic_a`, and `border`: with "clamp" taps outside take the edge's value, with
         "off" a position outside [0, W - 1] x [0, H - 1] has no data term at all.
@@ -237,6 +237,6 @@ def median_5x5(u: Float64) -> Float64:
 
 
 def has_converged(u: Float64, u_before: Float64, epsilon: float) -> bool:
-    """Tell whether sum |u - u_before|^2 <= epsilon^2 area; never with epsilon 0."""
+    """Return whether sum |u - u_before|^2 <= epsilon^2 area; never with epsilon 0."""
     area = u.shape[-2] * u.shape[-1]
     return epsilon > 0 and bool(np.sum((u - u_before) ** 2) <= epsilon**2 * area)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +23,12 @@ from flowkit.quantize import Quantizer
 from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.server.shared_memory import FLOATS, Answer, SharedMemory, Wanted, connect
+from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, SharedMemory, connect
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _START += "from flowkit.tvl1.server.server import main; main(sys.argv[1:])"
 PAIRS_PER_CALL = 16
-"""Small enough that a few calls in flight bound a worker's memory; the server mixes them."""
+"""Small enough that a few calls in flight bound a worker's memory; the server batches them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Servers:
     configs : sequence of ServerConfig
         One process each.
     params : TVL1Params
-        What all of them compute.
+        Of TV-L1, for all of them.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class RemoteSolver:
     """A Solver and CodesSolver that lets one of several servers do the work.
 
     A server that fails is left for the next one, so that a GPU's pairs are taken over by the
-    others; when none is left, a BackendError says what each one said.
+    others; when none is left, a BackendError has the error of each.
 
     Parameters
     ----------
@@ -149,63 +149,64 @@ class RemoteSolver:
         BackendError
             No server is left, or each refuses the request.
         """
-        return self._answered(frames, pairs, FLOATS)[0]
+        return self._request(frames, pairs, FLOATS)[0].astype(np.float32, copy=False)
 
     def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute the flow as codes; as `CodesSolver.codes_batch`.
 
-        The seconds are this request's share of the batches that it was part of; what it waited
-        for its turn is no stage.
+        The seconds are this request's fraction of its batches; the wait for its turn is no stage.
 
         Raises
         ------
         BackendError
             No server is left, or each refuses the request.
         """
-        codes, answer = self._answered(frames, pairs, Wanted(quantizer=quantizer))
-        assert answer.largest_px is not None
-        assert answer.clipped is not None
+        codes, response = self._request(frames, pairs, OutputForm(quantizer=quantizer))
+        assert response.largest_px is not None
+        assert response.clipped is not None
         return FlowCodes(
-            codes=codes, largest_px=answer.largest_px, clipped=answer.clipped, seconds=answer.seconds
+            codes=codes, largest_px=response.largest_px, clipped=response.clipped, seconds=response.seconds
         )
 
-    def _answered(self, frames: ArrayLike, pairs: ArrayLike, wanted: Wanted) -> tuple[NDArray[Any], Answer]:
-        """Return the fields and what goes with them, of the first server that can compute them."""
+    def _request(
+        self, frames: ArrayLike, pairs: ArrayLike, form: OutputForm
+    ) -> tuple[NDArray[np.number], Response]:
+        """Return the fields and the response of the first server that can compute them."""
         checked, checked_pairs = check_batch(frames, pairs)
         while True:
             connection = self._connected()
             try:
-                fields, answer = self._ask(connection, checked, checked_pairs, wanted)
+                fields, response = self._ask(connection, checked, checked_pairs, form)
             except (EOFError, OSError) as broken:
-                self._give_up(str(broken) or "the server's process ended")
+                self._drop_server(str(broken) or "the server's process ended")
                 continue
-            if answer.refused:
-                raise BackendError(answer.error)
-            if not answer.error:
-                return fields, answer
-            self._give_up(answer.error)
+            if response.refused:
+                raise BackendError(response.error)
+            if not response.error:
+                return fields, response
+            self._drop_server(response.error)
 
     def _ask(
-        self, connection: Connection, frames: NDArray[Any], pairs: NDArray[np.int32], wanted: Wanted
-    ) -> tuple[NDArray[Any], Answer]:
+        self, connection: Connection, frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
+    ) -> tuple[NDArray[np.number], Response]:
         memory = self._line.memory
         assert memory is not None
         shape = (len(pairs), 2, *frames.shape[1:])
-        dtype = wanted.quantizer.dtype if wanted.quantizer else np.dtype(np.float32)
+        dtype = form.quantizer.dtype if form.quantizer else np.dtype(np.float32)
         fields_at = -(-frames.nbytes // 64) * 64
         memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
         memory.view(0, frames.shape, frames.dtype)[...] = frames
         size = 0 if memory.announced else memory.size
         message = {"size": size, "shape": frames.shape, "dtype": frames.dtype, "pairs": pairs}
-        message |= {"fields_at": fields_at, "fields": (shape, dtype), "wanted": wanted}
+        message |= {"fields_at": fields_at, "fields": (shape, dtype), "form": form}
         connection.send(message)
         if size:
             memory.announce(connection)
-        answer: Answer = connection.recv()
-        return memory.view(fields_at, shape, dtype).copy(), answer
+        response: Response = connection.recv()
+        return memory.view(fields_at, shape, dtype).copy(), response
 
     def _connected(self) -> Connection:
-        """Return this thread's connection to the first server that answers."""
+        """Return this thread's connection to the first server that accepts one."""
         line = self._line
         while True:
             with self._lock:
@@ -213,7 +214,7 @@ class RemoteSolver:
             if line.connection is not None:
                 if line.address in addresses:
                     return line.connection
-                self._hang_up()
+                self._disconnect()
             if not addresses:
                 raise BackendError(f"no engine is left: {'; '.join(self._said)}")
             line.address = addresses[0]
@@ -221,17 +222,17 @@ class RemoteSolver:
                 line.connection, line.memory = connect(line.address), SharedMemory()
                 self.name, self.device, self.version, self.deviations = line.connection.recv()
             except (EOFError, OSError) as error:
-                self._give_up(str(error) or "the server's process ended")
+                self._drop_server(str(error) or "the server's process ended")
 
-    def _give_up(self, why: str) -> None:
-        """Let no thread ask this thread's server again."""
+    def _drop_server(self, why: str) -> None:
+        """Remove this thread's server for all threads."""
         with self._lock:
             if self._line.address in self._addresses:
                 self._addresses.remove(self._line.address)
                 self._said.append(f"{self.device or self._line.address}: {why}")
-        self._hang_up()
+        self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         line = self._line
         if line.connection is not None:
             line.connection.close()

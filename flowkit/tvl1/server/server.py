@@ -1,8 +1,8 @@
-"""The process that owns one engine: it mixes the pairs of many videos into full batches.
+"""The process that owns one engine: it joins the pairs of many videos into full batches.
 
 Worker processes decode and encode; each sends its pairs here (`client.RemoteSolver`). While the
 engine computes one batch, requests of the same frame size gather and become the next one, so
-the fuller the engine is, the larger its batches get, and no request waits for company.
+the busier the engine is, the larger its batches get, and no request waits for others.
 
 Started by `client.Servers` as `python -c ... socket-path backend gpu memory params`; prints one
 line of JSON when it listens, or when it cannot, and ends when its standard input is closed.
@@ -21,7 +21,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from flowkit.errors import FlowkitError
 from flowkit.tvl1.backend import load_backend
 from flowkit.tvl1.engine import FlowCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.server.shared_memory import FLOATS, Answer, MappedMemory, Wanted
+from flowkit.tvl1.server.shared_memory import FLOATS, MappedMemory, OutputForm, Response
 
 LANES = 2
 """Batches in work at once: one is copied while the other computes."""
@@ -38,22 +37,22 @@ LANES = 2
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Request:
-    """Some pairs of one client; `done` is set when `fields` are filled, or `answer` says why not."""
+    """Some pairs of one client; `done` is set when `fields` are filled, or `response` has the error."""
 
-    frames: NDArray[Any]
+    frames: NDArray[np.number]
     pairs: NDArray[np.int32]
-    fields: NDArray[Any]
-    wanted: Wanted = FLOATS
-    answer: Answer = dataclasses.field(default_factory=Answer)
+    fields: NDArray[np.number]
+    form: OutputForm = FLOATS
+    response: Response = dataclasses.field(default_factory=Response)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     @property
-    def kind(self) -> tuple[Any, ...]:
-        """What requests must share to be computed in one batch."""
-        return (*self.frames.shape[1:], self.frames.dtype, self.wanted)
+    def kind(self) -> tuple[object, ...]:
+        """The frame size, dtype and output that requests of one batch have in common."""
+        return (*self.frames.shape[1:], self.frames.dtype, self.form)
 
 
-class Mixer:
+class Batcher:
     """Runs requests on one solver, as many of one kind at once as are waiting.
 
     Parameters
@@ -71,7 +70,7 @@ class Mixer:
 
     @property
     def waiting(self) -> int:
-        """How many requests no lane has taken yet."""
+        """Number of requests that no lane has taken yet."""
         with self._changed:
             return len(self._waiting)
 
@@ -105,46 +104,46 @@ class Mixer:
     def _solve(self, batch: Sequence[Request]) -> None:
         try:
             self._compute(batch)
-        except Exception as error:  # whatever the engine or its driver raises is the clients' answer
+        except Exception as error:  # any error of the engine or its driver is the clients' response
             refused = isinstance(error, FlowkitError)
             if refused and len(batch) > 1:
-                # One of them is at fault: the others shall not pay for it.
+                # One of them is at fault: the others must not fail with it.
                 for request in batch:
                     self._solve([request])
                 return
             for request in batch:
-                request.answer = Answer(error=str(error) if refused else repr(error), refused=refused)
+                request.response = Response(error=str(error) if refused else repr(error), refused=refused)
         for request in batch:
             request.done.set()
 
     def _compute(self, batch: Sequence[Request]) -> None:
-        """Fill the fields of each request and, where codes are wanted, its answer."""
-        frames, pairs = mixed(batch)
-        wanted, made = batch[0].wanted, None
-        if wanted.quantizer is None:
-            fields: NDArray[Any] = self._solver.flow_batch(frames, pairs)
+        """Fill the fields of each request and, for codes, its response."""
+        frames, pairs = concatenated(batch)
+        form, made = batch[0].form, None
+        if form.quantizer is None:
+            fields: NDArray[np.number] = self._solver.flow_batch(frames, pairs)
         else:
-            made = self._coder.codes_batch(frames, pairs, quantizer=wanted.quantizer)
+            made = self._coder.codes_batch(frames, pairs, quantizer=form.quantizer)
             fields = made.codes
         start = 0
         for request in batch:
             rows = slice(start, start + len(request.pairs))
             request.fields[...] = fields[rows]
-            request.answer = _share(made, rows) if made is not None else Answer()
+            request.response = _response_of(made, rows) if made is not None else Response()
             start = rows.stop
 
 
-def _share(made: FlowCodes, rows: slice) -> Answer:
-    """Return what belongs to some pairs of a batch: of its seconds, their part by number."""
-    part = (rows.stop - rows.start) / max(1, len(made.codes))
-    return Answer(
+def _response_of(made: FlowCodes, rows: slice) -> Response:
+    """Return the response for some pairs of a batch, with their fraction of its seconds."""
+    fraction = (rows.stop - rows.start) / max(1, len(made.codes))
+    return Response(
         largest_px=made.largest_px[rows],
         clipped=made.clipped[rows],
-        seconds={stage: part * seconds for stage, seconds in made.seconds.items()},
+        seconds={stage: fraction * seconds for stage, seconds in made.seconds.items()},
     )
 
 
-def mixed(batch: Sequence[Request]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def concatenated(batch: Sequence[Request]) -> tuple[NDArray[np.number], NDArray[np.int32]]:
     """Return the frames of all requests end to end, and the pairs among them."""
     if len(batch) == 1:
         return batch[0].frames, batch[0].pairs
@@ -153,8 +152,8 @@ def mixed(batch: Sequence[Request]) -> tuple[NDArray[Any], NDArray[np.int32]]:
     return np.concatenate([request.frames for request in batch]), np.concatenate(pairs).astype(np.int32)
 
 
-def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
-    """Answer one client until it hangs up."""
+def serve_client(connection: Connection, batcher: Batcher, solver: Solver) -> None:
+    """Serve one client until it closes the connection."""
     memory = MappedMemory()
     with connection:
         connection.send((solver.name, solver.device, solver.version, solver.deviations))
@@ -167,9 +166,9 @@ def serve_client(connection: Connection, mixer: Mixer, solver: Solver) -> None:
                 return
             frames = memory.view(0, message["shape"], message["dtype"])
             fields = memory.view(message["fields_at"], *message["fields"])
-            request = Request(frames=frames, pairs=message["pairs"], fields=fields, wanted=message["wanted"])
-            mixer.submit(request)
-            connection.send(request.answer)
+            request = Request(frames=frames, pairs=message["pairs"], fields=fields, form=message["form"])
+            batcher.submit(request)
+            connection.send(request.response)
 
 
 def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) -> Solver:
@@ -188,7 +187,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _tell_warnings(message: Warning | str, *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"flowkit: {message}", file=sys.stderr, flush=True)
 
 
@@ -196,14 +195,14 @@ def main(words: Sequence[str]) -> None:
     """Serve until the parent ends."""
     path, backend, gpu, memory_bytes, params = words
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.showwarning = _tell_warnings
+    warnings.showwarning = _print_warning
     try:
         solver = _open_solver(backend, int(gpu), int(memory_bytes), TVL1Params(**json.loads(params)))
         ready = {"device": solver.device}
     except FlowkitError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
-    mixer = Mixer(solver)
+    batcher = Batcher(solver)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(256)
@@ -211,4 +210,4 @@ def main(words: Sequence[str]) -> None:
         while True:
             client, _ = listener.accept()
             connection = Connection(client.detach())
-            threading.Thread(target=serve_client, args=(connection, mixer, solver), daemon=True).start()
+            threading.Thread(target=serve_client, args=(connection, batcher, solver), daemon=True).start()

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,20 +21,20 @@ from flowkit.quantize import Quantizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """What shall be made of the flow: a quantiser's codes (see `codes_solver`), or floats without one."""
+class OutputForm:
+    """Form of the flow: a quantiser's codes (see `codes_solver`), or floats without one."""
 
     quantizer: Quantizer | None = None
 
 
-FLOATS = Wanted()
+FLOATS = OutputForm()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Answer:
-    """What goes back beside the fields themselves, or why there are none.
+class Response:
+    """The response beside the fields themselves, or the error instead of them.
 
-    `refused` tells that the request is at fault, and another engine would say the same.
+    `refused`: the request is at fault, and every engine would refuse it.
     `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
     """
 
@@ -63,17 +62,17 @@ class SharedMemory:
         self._map, self.size, self.announced = mmap.mmap(self._descriptor, size), size, False
 
     def announce(self, connection: Connection) -> None:
-        """Hand the descriptor over, after the message that tells so."""
+        """Send the descriptor, after the message with its size."""
         send_handle(connection, self._descriptor, 0)
         self.announced = True
 
-    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.number]:
         """Return an array in the block."""
         assert self._map is not None, "reserve comes first"
         return np.ndarray(shape, dtype, self._map, offset)
 
     def close(self) -> None:
-        """Give the descriptor back; the memory goes with its last view."""
+        """Close the descriptor; the memory is freed with its last view."""
         os.close(self._descriptor)
 
 
@@ -91,7 +90,7 @@ class MappedMemory:
         finally:
             os.close(descriptor)
 
-    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.number]:
         """Return an array in the block."""
         assert self._map is not None, "the client announces its memory first"
         return np.ndarray(shape, dtype, self._map, offset)

@@ -29,7 +29,7 @@ function draw(tag, attributes, ...children) {
 const byId = (id) => document.getElementById(id);
 const whole = (n) => n.toLocaleString("en");
 const px = (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(1)} px`;
-const share = (value) => value > 0 && value < 0.001 ? "< 0.1 %" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
+const percentage = (value) => value > 0 && value < 0.001 ? "< 0.1 %" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
 const plural = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
 
 function bytes(n) {
@@ -57,44 +57,44 @@ function edgeNames() {
     `≥ ${name(data.edges_px.at(-1))}`];
 }
 
-function histogram(shares, title) {
+function histogram(fractions, title) {
   const width = 360, height = 170, base = height - 34, names = edgeNames();
-  const slot = width / shares.length, top = Math.max(...shares, 1e-9);
-  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img", "aria-label": title });
-  shares.forEach((value, k) => {
+  const slot = width / fractions.length, top = Math.max(...fractions, 1e-9);
+  const chart = draw("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img", "aria-label": title });
+  fractions.forEach((value, k) => {
     const tall = value / top * (base - 18), x = k * slot;
     const bar = draw("rect", { class: "bar", x: x + 2, y: base - tall, width: slot - 4, height: tall, rx: 2 });
-    bar.append(draw("title", {}, `${names[k]} px: ${share(value)}`));
+    bar.append(draw("title", {}, `${names[k]} px: ${percentage(value)}`));
     const percent = draw("text", { x: x + slot / 2, y: base - tall - 4, "text-anchor": "middle" });
     percent.append(value >= 0.005 ? Math.round(100 * value) : "");
     const below = draw("text", { x: x + slot / 2, y: base + 14, "text-anchor": "middle" });
     below.append(names[k]);
-    picture.append(bar, percent, below);
+    chart.append(bar, percent, below);
   });
   const unit = draw("text", { x: width / 2, y: height - 4, "text-anchor": "middle" });
   unit.append(`|flow|, px per step; bars in % of pixels`);
-  picture.append(draw("line", { class: "axis", x1: 0, x2: width, y1: base, y2: base }), unit);
-  return picture;
+  chart.append(draw("line", { class: "axis", x1: 0, x2: width, y1: base, y2: base }), unit);
+  return chart;
 }
 
 const LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 function timeline(video) {
   const levels = [...video.timeline].map((letter) => LEVELS.indexOf(letter) / 63);
-  const picture = draw("svg", { class: "spark", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img",
+  const chart = draw("svg", { class: "spark", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img",
     "aria-label": "mean magnitude of flow over time" });
-  if (!levels.length) return picture;
+  if (!levels.length) return chart;
   const step = 100 / levels.length;
   const points = levels.flatMap((level, k) => [[k * step, 98 - 94 * level], [(k + 1) * step, 98 - 94 * level]]);
-  picture.append(draw("path", { class: "curve", d: `M0 100L${points.map((p) => p.map((x) => x.toFixed(2)).join(" ")).join("L")}L100 100Z` }));
+  chart.append(draw("path", { class: "curve", d: `M0 100L${points.map((p) => p.map((x) => x.toFixed(2)).join(" ")).join("L")}L100 100Z` }));
   for (const cut of video.cuts ?? []) {
     const x = (cut + 0.5) / video.n_flow * 100;
-    picture.append(draw("line", { class: "cut", x1: x, x2: x, y1: 0, y2: 100 }));
+    chart.append(draw("line", { class: "cut", x1: x, x2: x, y1: 0, y2: 100 }));
   }
-  return picture;
+  return chart;
 }
 
-// Thumbnails lie in blocks of text that nothing parses until a card of them is shown.
+// Thumbnails are in blocks of text that nothing parses until a card of them is shown.
 const blocks = new Map();
 
 function thumbnail(video) {
@@ -106,7 +106,7 @@ function thumbnail(video) {
   const coded = blocks.get(number)[video.index % data.thumbnails_per_block];
   const frame = make("span", { className: "shot" });
   frame.append(coded ? make("img", { alt: "", decoding: "async", src: `data:image/webp;base64,${coded}` })
-    : make("span", {}, "no picture"));
+    : make("span", {}, "no image"));
   return frame;
 }
 
@@ -128,8 +128,8 @@ function marks(video) {
   for (const [name, words, applies, alarm] of FLAGS) {
     if (!applies(video)) continue;
     if (name === "cuts") add(plural(video.cuts.length, "shot cut"), alarm);
-    else if (name === "wide") add(`${share(video.wide_fraction)} ${words}`, alarm);
-    else if (name === "clipped") add(`${share(video.clipped_fraction)} clipped`, alarm);
+    else if (name === "wide") add(`${percentage(video.wide_fraction)} ${words}`, alarm);
+    else if (name === "clipped") add(`${percentage(video.clipped_fraction)} clipped`, alarm);
     else add(words, alarm);
   }
   return row;
@@ -151,7 +151,7 @@ function card(video) {
   const about = video.width
     ? `${video.width}×${video.height} · ${plural(video.n_frames, "frame")} · ${duration(video.seconds)}` : "";
   const motion = video.mean_px === null ? video.problem
-    : `mean ${px(video.mean_px)} · 95 % ${px(video.p95_px)} · static ${share(video.static_fraction)}`;
+    : `mean ${px(video.mean_px)} · 95 % ${px(video.p95_px)} · static ${percentage(video.static_fraction)}`;
   const node = make("button", { type: "button", className: "card", title: video.id },
     thumbnail(video),
     make("span", { className: "body" },
@@ -205,8 +205,8 @@ function motionFacts(video) {
     : video.cuts.length ? `at fields ${video.cuts.join(", ")}` : "none";
   return [["mean |flow|", px(video.mean_px)], ["median", px(video.median_px)],
     ["95th percentile", px(video.p95_px)], ["largest", px(video.max_px)],
-    ["static pixels", share(video.static_fraction)], [`beyond ±${data.wide_px} px`, share(video.wide_fraction)],
-    ["clipped", share(video.clipped_fraction)], ["shot cuts", cuts]];
+    ["static pixels", percentage(video.static_fraction)], [`beyond ±${data.wide_px} px`, percentage(video.wide_fraction)],
+    ["clipped", percentage(video.clipped_fraction)], ["shot cuts", cuts]];
 }
 
 function openDetail(video) {

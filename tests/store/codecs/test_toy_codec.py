@@ -61,9 +61,6 @@ class HalfFloats(Quantizer):
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
         return bool(np.all(scales == 1))
 
-    def error_bound_px(self, largest_px: float) -> float:
-        return largest_px / 2048
-
 
 class HalfCodec(ChunkCodec):
     """float16, deflated."""
@@ -120,7 +117,7 @@ def store(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos, extracted by two worker processes."""
     path = tmp_path_factory.mktemp("store") / "clips.h5"
     config = dataclasses.replace(SMALL, flow_codec=NAME, backward=True)
-    setup = prepare_extraction(find_sources([videos]), path, config)
+    setup = prepare_extraction(find_sources([videos]), path, config=config)
     with Processes(2) as executor:
         report = run_extraction(setup, executor=executor)
     assert not report.failures
@@ -181,7 +178,7 @@ def test_it_is_recoded_to_every_codec_and_back(store: Path, tmp_path: Path, othe
             if codec.stores_planes:  # JPEG adds its own error to the rule's
                 assert error.mean() < 0.5
             else:
-                assert error.max() <= codec.quantizer.error_bound_px(float(np.abs(field).max()))
+                assert error.max() <= codec.quantizer.scale_px(float(np.abs(field).max())) / 2
         assert np.array_equal(third[CLIP].flow(), coded.astype(np.float16))
     assert flowkit.verify(back).sound
 
@@ -195,7 +192,7 @@ def test_dropping_frames_keeps_its_bytes(store: Path, tmp_path: Path) -> None:
 
 def test_a_store_of_another_codec_is_not_gone_on_with(store: Path, videos: Path) -> None:
     with pytest.raises(StoreOptionsError, match="flow_codec: stored 'half', asked 'i8'"):
-        prepare_extraction(find_sources([videos]), store, dataclasses.replace(SMALL, backward=True))
+        prepare_extraction(find_sources([videos]), store, config=dataclasses.replace(SMALL, backward=True))
 
 
 def test_networks_get_it_in_every_form(store: Path) -> None:

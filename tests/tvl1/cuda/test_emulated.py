@@ -146,8 +146,8 @@ def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_emulated_identical_frames_give_zero_flow(preset: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (17, 41), dtype=np.uint8)
-    flow = cuda.load(PRESETS[preset], tile=SMALL_TILE).flow_batch(np.stack([picture, picture]), [[0, 1]])
+    image = np.random.default_rng(0).integers(0, 256, (17, 41), dtype=np.uint8)
+    flow = cuda.load(PRESETS[preset], tile=SMALL_TILE).flow_batch(np.stack([image, image]), [[0, 1]])
     assert not flow.any()
 
 
@@ -213,7 +213,7 @@ def test_emulated_linearisation_agrees_with_the_twin(border: str, bicubic_a: flo
         (*twin.gradient, twin.rho_c, norm),
         strict=True,
     ):
-        # Grey levels: a position is known to 4e-6 px, the picture changes by 255 a px, and the
+        # Grey levels: a position is known to 4e-6 px, the image changes by 255 a px, and the
         # error of the gradient counts `scale` times in rho_c.
         np.testing.assert_allclose(got, expected, rtol=0, atol=5e-3 * (1 + scale))
 

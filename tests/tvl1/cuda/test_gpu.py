@@ -166,7 +166,7 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
             writer.write(cv2.cvtColor(waves((60, 80), (0.5 * shift, k)).astype(np.uint8), cv2.COLOR_GRAY2BGR))
         writer.release()
     config = ExtractConfig(backend="cuda", resize=ResizeRule(mode="native"), jobs=2)
-    setup = prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config)
+    setup = prepare(find_sources([tmp_path / "videos"]), tmp_path / "x.h5", config=config)
     report = run(setup)
     assert not report.failures
     assert min(report.stages[stage] for stage in STAGES) > 0

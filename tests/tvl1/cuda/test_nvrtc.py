@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from flowkit.tvl1.cuda import nvrtc as cuda_nvrtc
 from flowkit.tvl1.cuda.cluster import cluster_shape
 from flowkit.tvl1.cuda.device import THREADS
 from flowkit.tvl1.cuda.modules import sources
-from flowkit.tvl1.cuda.nvrtc import KernelUsage, Nvrtc, kernel_usage, library_paths, load_nvrtc
+from flowkit.tvl1.cuda.nvrtc import Nvrtc, library_paths, load_nvrtc
 from flowkit.tvl1.cuda.plan import TileShape
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -33,6 +35,31 @@ REGISTERS_OF_A_PROCESSOR = 65536
 # Outside of the loop over iterations, as far as it is seen: constants of the launch.
 MOST_SPILLED_BYTES = 32
 MOST_STATIC_SHARED_BYTES = 48 * 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KernelUsage:
+    """Resources of one kernel: registers of a thread, bytes spilled, static shared bytes of a block."""
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+def kernel_usage(log: str) -> dict[str, KernelUsage]:
+    """Return registers, spills and shared memory of each kernel by the assembler's log."""
+    usage = {}
+    for part in log.split("Compiling entry function '")[1:]:
+        spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part)
+        registers = re.search(r"Used (\d+) registers", part)
+        shared = re.search(r"(\d+) bytes smem", part)
+        assert registers is not None, part[:200]
+        usage[part.split("'")[0]] = KernelUsage(
+            registers=int(registers[1]),
+            spilled=max(map(int, spills.groups())) if spills else 0,
+            shared=int(shared[1]) if shared else 0,
+        )
+    return usage
 
 
 @pytest.fixture(scope="module")

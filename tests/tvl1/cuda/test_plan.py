@@ -27,23 +27,23 @@ SIZES = [(45, 57), (16, 16), (61, 83), (1, 1), (1, 40), (2, 3)]
 AGREEMENT = 5e-5
 
 
-def resampled(picture: NDArray[np.float64], *steps: Resampling) -> NDArray[np.float64]:
+def resampled(image: NDArray[np.float64], *steps: Resampling) -> NDArray[np.float64]:
     for step in steps:
         across, down = step.horizontal, step.vertical
-        picture = np.sum([w * picture[:, i] for i, w in zip(across.index, across.weights, strict=True)], 0)
+        image = np.sum([w * image[:, i] for i, w in zip(across.index, across.weights, strict=True)], 0)
         taps = zip(down.index, down.weights, strict=True)
-        picture = step.gain * np.sum([w[:, None] * picture[i] for i, w in taps], 0)
-    return picture
+        image = step.gain * np.sum([w[:, None] * image[i] for i, w in taps], 0)
+    return image
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_tables_make_the_twins_pyramid(preset: str, size: tuple[int, int]) -> None:
-    params, picture = PRESETS[preset], np.random.default_rng(0).uniform(0, 255, size)
-    levels = [resampled(picture, *presmoothing(size, params))]
+    params, image = PRESETS[preset], np.random.default_rng(0).uniform(0, 255, size)
+    levels = [resampled(image, *presmoothing(size, params))]
     for before, after in itertools.pairwise(level_sizes(size, params)):
         levels.append(resampled(levels[-1], *shrinking(before, after, params)))
-    twin = build_pyramid(gaussian_blur(picture, params.presmooth_sigma), params)
+    twin = build_pyramid(gaussian_blur(image, params.presmooth_sigma), params)
     for level, expected in zip(levels, twin, strict=True):
         np.testing.assert_allclose(level, expected, rtol=0, atol=AGREEMENT)
 

@@ -272,7 +272,7 @@ def test_an_extraction_starts_one_server_for_each_gpu(
 ) -> None:
     monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 3)
     config = ExtractConfig(backend="cuda", gpus=asked, gpu_memory_bytes=1 << 30, params=QUICK)
-    configs = server_configs(prepare([], tmp_path / "x.h5", config))
+    configs = server_configs(prepare([], tmp_path / "x.h5", config=config))
     assert [server.gpu for server in configs] == expected
     assert {server.memory_bytes for server in configs} == {1 << 30}
 

@@ -269,7 +269,7 @@ class FakeGpu:
         start = backing.ctypes.data
         with self.lock:
             self._pinned[start] = backing
-        # What was freed is never used again: its address stays telling.
+        # What was freed is never used again: its address stays unique.
         weakref.finalize(memory, self._unpinned, start)
         return memory
 

@@ -1,6 +1,6 @@
 """The faults: removed barriers, wrong parities, halos off by one, wrong neighbours, wrong buffers.
 
-Not among them, since the emulation cannot tell: memory fences (its memory is sequentially
+Not among them, since the emulation cannot show them: memory fences (its memory is sequentially
 consistent), and barriers that another one makes redundant there but not on a GPU.
 """
 

@@ -23,7 +23,7 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.quantize import enqueue_codes
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
-from tests.tvl1.conftest import wave_picture
+from tests.tvl1.conftest import wave_image
 from tests.tvl1.emulation.emulator import IN_TURN, LAST_FIRST, RANDOM, Module, read_sources
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -63,7 +63,7 @@ def planted(sources: Sources, schedule: Schedule) -> Iterator[FakeGpu]:
 def check_solver(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
     """Hold two pairs, of different flows, to the twin through the whole driver."""
     shape, pairs = (40, 44), [[2, 1], [0, 1]]
-    frames = np.stack([wave_picture(shape, flow) for flow in ((0, 0), (0.9, -0.6), (0.9, -0.6))])
+    frames = np.stack([wave_image(shape, flow) for flow in ((0, 0), (0.9, -0.6), (0.9, -0.6))])
     # Ranges of their own, should they be stretched; the first pair stops early.
     frames[1, 0, 0], frames[2, 0, 0], frames[2, 0, 1] = 15, 0, 255
     tile = TileShape(columns=2, rows=2, warps=6, halo=5)
@@ -115,7 +115,7 @@ def check_cluster(sources: Sources, schedule: Schedule) -> None:
     shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5)
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
-    frames = np.stack([wave_picture(size), wave_picture(size, (0.9, -0.6))])
+    frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])
     flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, 2), np.int32)
     start = np.zeros_like(flow)
     planes, height, width = np.array([[0, 1]], np.int32), *size

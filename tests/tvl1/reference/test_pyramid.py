@@ -22,7 +22,7 @@ from flowkit.tvl1.reference.pyramid import (
 SHAPES = [(1, 1), (2, 3), (15, 15), (16, 16), (26, 34), (1, 1000), (41, 33)]
 
 
-def picture_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def image_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     return np.random.default_rng(seed).uniform(0, 255, shape)
 
 
@@ -50,7 +50,7 @@ def test_level_sizes_round_half_to_even() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_level_has_its_size_and_stays_in_range(preset: str, shape: tuple[int, int]) -> None:
-    levels = build_pyramid(picture_of(shape), PRESETS[preset])
+    levels = build_pyramid(image_of(shape), PRESETS[preset])
     assert [level.shape for level in levels] == level_sizes(shape, PRESETS[preset])
     # Bicubic zoom overshoots by a few percent; nothing else may.
     assert min(level.min() for level in levels) > -30
@@ -58,7 +58,7 @@ def test_every_level_has_its_size_and_stays_in_range(preset: str, shape: tuple[i
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_flat_picture_stays_flat(preset: str) -> None:
+def test_a_flat_image_stays_flat(preset: str) -> None:
     for level in build_pyramid(np.full((50, 70), 93.0), PRESETS[preset]):
         np.testing.assert_allclose(level, 93, rtol=1e-14)
 
@@ -66,26 +66,26 @@ def test_a_flat_picture_stays_flat(preset: str) -> None:
 @pytest.mark.parametrize("shape", [(31, 47), (205, 17), (64, 64)])
 @pytest.mark.parametrize("step", [0.8, 0.7, 0.5])
 def test_resize_down_matches_cv2_called_with_a_factor(shape: tuple[int, int], step: float) -> None:
-    picture = picture_of(shape).astype(np.float32)
-    expected = cv2.resize(picture, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+    image = image_of(shape).astype(np.float32)
+    expected = cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
     size = (expected.shape[0], expected.shape[1])
-    actual = resize_bilinear(picture.astype(np.float64), size, step=step)
+    actual = resize_bilinear(image.astype(np.float64), size, step=step)
     # cv2 keeps fractions and products in float32: 255 x 2^-24 x a few.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 if step != 0.5 else 1e-4)
 
 
 @pytest.mark.parametrize("size", [(64, 80), (33, 47), (21, 99)])
 def test_resize_to_a_size_matches_cv2(size: tuple[int, int]) -> None:
-    picture = picture_of((30, 41)).astype(np.float32)
-    expected = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
-    actual = resize_bilinear(picture.astype(np.float64), size)
+    image = image_of((30, 41)).astype(np.float32)
+    expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    actual = resize_bilinear(image.astype(np.float64), size)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(32, 40), (33, 41), (5, 4), (16, 17)])
 def test_pyr_down_matches_cv2(shape: tuple[int, int]) -> None:
-    picture = picture_of(shape).astype(np.float32)
-    np.testing.assert_allclose(pyr_down(picture.astype(np.float64)), cv2.pyrDown(picture), rtol=0, atol=1e-4)
+    image = image_of(shape).astype(np.float32)
+    np.testing.assert_allclose(pyr_down(image.astype(np.float64)), cv2.pyrDown(image), rtol=0, atol=1e-4)
 
 
 def test_pyr_down_and_zoom_share_their_geometry() -> None:
@@ -111,11 +111,11 @@ def test_ipol_zoom_out_and_in_share_their_geometry() -> None:
 
 @pytest.mark.parametrize("sigma", [0.8, 1.04])
 def test_gaussian_blur_matches_cv2_inside(sigma: float) -> None:
-    picture = picture_of((40, 50))
+    image = image_of((40, 50))
     radius = int(5 * sigma)
-    expected = cv2.GaussianBlur(picture, (2 * radius + 1, 2 * radius + 1), sigma)
+    expected = cv2.GaussianBlur(image, (2 * radius + 1, 2 * radius + 1), sigma)
     inside = np.s_[radius:-radius, radius:-radius]
-    np.testing.assert_allclose(gaussian_blur(picture, sigma)[inside], expected[inside], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(gaussian_blur(image, sigma)[inside], expected[inside], rtol=0, atol=1e-9)
 
 
 def test_gaussian_blur_mirrors_as_ipol_does() -> None:

@@ -30,28 +30,28 @@ def test_keys_weights_follow_the_piecewise_definition(a: float) -> None:
 
 def test_bicubic_matches_cv2_where_no_tap_leaves_the_frame() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.uniform(0, 255, (20, 24)).astype(np.float32)
+    image = rng.uniform(0, 255, (20, 24)).astype(np.float32)
     # OpenCV 4 rounds positions to 1/32 px; positions that are multiples of it leave float32
     # arithmetic as the only difference.
     x = (rng.integers(2 * 32, 20 * 32, (9, 7)) / 32).astype(np.float32)
     y = (rng.integers(2 * 32, 16 * 32, (9, 7)) / 32).astype(np.float32)
-    expected = cv2.remap(picture, x, y, cv2.INTER_CUBIC)
-    wide = [array.astype(np.float64) for array in (picture, x, y)]
+    expected = cv2.remap(image, x, y, cv2.INTER_CUBIC)
+    wide = [array.astype(np.float64) for array in (image, x, y)]
     actual = sample_bicubic(wide[0], wide[1], wide[2], -0.75)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-3)  # grey levels
 
 
 def test_bicubic_at_pixels_returns_them_exactly() -> None:
-    picture = np.random.default_rng(1).uniform(0, 255, (6, 7))
+    image = np.random.default_rng(1).uniform(0, 255, (6, 7))
     y, x = np.mgrid[:6.0, :7.0]
-    assert np.array_equal(sample_bicubic(picture, x, y, -0.75), picture)
+    assert np.array_equal(sample_bicubic(image, x, y, -0.75), image)
 
 
 def test_bicubic_far_outside_returns_the_edge() -> None:
-    picture = np.random.default_rng(2).uniform(0, 255, (6, 7))
+    image = np.random.default_rng(2).uniform(0, 255, (6, 7))
     x, y = np.array([[-1e9, 1e9, 3.0]]), np.array([[-1e9, 1e9, -1e300]])
-    expected = [[picture[0, 0], picture[-1, -1], picture[0, 3]]]
-    np.testing.assert_allclose(sample_bicubic(picture, x, y, -0.5), expected, rtol=1e-14)
+    expected = [[image[0, 0], image[-1, -1], image[0, 3]]]
+    np.testing.assert_allclose(sample_bicubic(image, x, y, -0.5), expected, rtol=1e-14)
 
 
 def test_bicubic_taps_outside_take_the_edge() -> None:
@@ -63,8 +63,8 @@ def test_bicubic_taps_outside_take_the_edge() -> None:
 
 
 def test_linear_sampling_clamps_and_interpolates() -> None:
-    picture = np.array([[0.0, 10.0, 30.0]])
-    actual = sample_axis_linear(picture, np.array([-5.0, 0.25, 1.5, 9.0]), axis=-1)
+    image = np.array([[0.0, 10.0, 30.0]])
+    actual = sample_axis_linear(image, np.array([-5.0, 0.25, 1.5, 9.0]), axis=-1)
     assert actual.tolist() == [[0.0, 2.5, 20.0, 30.0]]
 
 

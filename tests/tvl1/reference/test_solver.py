@@ -20,8 +20,8 @@ INSIDE = np.s_[:, 8:-8, 8:-8]
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (15, 15), (26, 34)])
 def test_identical_frames_give_zero_flow(preset: str, shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert not tvl1_flow(picture, picture, params=preset).flow.any()
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert not tvl1_flow(image, image, params=preset).flow.any()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

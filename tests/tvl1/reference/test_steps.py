@@ -140,8 +140,8 @@ def test_normalisation_leaves_one_grey_value_alone() -> None:
     assert (b == 7).all()
 
 
-def planes(picture: np.ndarray) -> np.ndarray:
-    return np.concatenate([picture[None], centered_gradient(picture)])
+def planes(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image[None], centered_gradient(image)])
 
 
 def test_the_residual_of_the_true_shift_of_a_ramp_is_zero() -> None:
@@ -158,11 +158,11 @@ def test_the_residual_of_the_true_shift_of_a_ramp_is_zero() -> None:
 
 
 def test_border_off_has_no_data_term_outside() -> None:
-    picture = np.random.default_rng(4).uniform(0, 255, (5, 6))
+    image = np.random.default_rng(4).uniform(0, 255, (5, 6))
     u = np.zeros((2, 5, 6))
     u[0, :, -1], u[1, 0, 0] = 0.01, -0.01  # just outside on the right, just outside above
-    off = linearise(picture, planes(picture), u, TVL1Params(border="off"))
-    clamp = linearise(picture, planes(picture), u, TVL1Params(border="clamp"))
+    off = linearise(image, planes(image), u, TVL1Params(border="off"))
+    clamp = linearise(image, planes(image), u, TVL1Params(border="clamp"))
     outside = np.zeros((5, 6), bool)
     outside[:, -1] = outside[0, 0] = True
     assert not off.grad[outside].any()

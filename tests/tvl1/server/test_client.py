@@ -17,8 +17,8 @@ from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.engine import FlowCodes, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
-from flowkit.tvl1.server.server import Mixer, Request, mixed
-from flowkit.tvl1.server.shared_memory import FLOATS, Wanted
+from flowkit.tvl1.server.server import Batcher, Request, concatenated
+from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm
 from tests.make.codes import rules
 
 PARAMS = TVL1Params(warps=2, iterations=20)
@@ -131,7 +131,7 @@ class Recording:
         self.batches.append(len(pairs))
         if self.fault is not None:
             raise self.fault
-        # Each pair's flow tells which frames it was given.
+        # Each pair's flow encodes the frames it was given.
         return np.stack([np.full((2, *frames.shape[1:]), frames[to, 0, 0], np.float32) for _, to in pairs])
 
     def codes_batch(
@@ -154,15 +154,15 @@ SPOILED = 77
 """A grey value whose flow the engine cannot code."""
 
 
-def request(value: int, n: int = 3, height: int = 4, wanted: Wanted = FLOATS) -> Request:
+def request(value: int, n: int = 3, height: int = 4, form: OutputForm = FLOATS) -> Request:
     frames = np.full((n, height, 5), value, np.uint8)
-    dtype = wanted.quantizer.dtype if wanted.quantizer else np.float32
+    dtype = form.quantizer.dtype if form.quantizer else np.float32
     fields = np.zeros((n - 1, 2, height, 5), dtype)
-    return Request(frames=frames, pairs=forward(n), fields=fields, wanted=wanted)
+    return Request(frames=frames, pairs=forward(n), fields=fields, form=form)
 
 
-def submit_all(mixer: Mixer, requests: list[Request]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=mixer.submit, args=(r,)) for r in requests]
+def submit_all(batcher: Batcher, requests: list[Request]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=batcher.submit, args=(r,)) for r in requests]
     for thread in threads:
         thread.start()
     return threads
@@ -170,9 +170,9 @@ def submit_all(mixer: Mixer, requests: list[Request]) -> list[threading.Thread]:
 
 def test_waiting_requests_of_one_size_become_one_batch_within_the_limit() -> None:
     solver = Recording()
-    mixer = Mixer(solver)  # type: ignore[arg-type]
+    batcher = Batcher(solver)  # type: ignore[arg-type]
     requests = [request(10 + k, height=4 if k != 3 else 7) for k in range(10)]
-    threads = submit_all(mixer, requests)
+    threads = submit_all(batcher, requests)
     solver.go.set()
     for thread in threads:
         thread.join(timeout=10)
@@ -188,20 +188,20 @@ def test_a_failing_engine_answers_every_request_of_its_batch() -> None:
         solver = Recording(fault)
         solver.go.set()
         one = request(1)
-        Mixer(solver).submit(one)  # type: ignore[arg-type]
-        assert one.answer.error
-        assert one.answer.refused is refused
+        Batcher(solver).submit(one)  # type: ignore[arg-type]
+        assert one.response.error
+        assert one.response.refused is refused
 
 
 def run_together(solver: Recording, requests: list[Request]) -> None:
-    """Let the requests wait for a mixer until all of them are there."""
-    mixer = Mixer(solver)  # type: ignore[arg-type]
+    """Let the requests wait for a batcher until all of them are there."""
+    batcher = Batcher(solver)  # type: ignore[arg-type]
     # Both lanes are busy while the others gather.
-    busy = submit_all(mixer, [request(0, n=2, height=9), request(0, n=2, height=10)])
-    while mixer.waiting:
+    busy = submit_all(batcher, [request(0, n=2, height=9), request(0, n=2, height=10)])
+    while batcher.waiting:
         time.sleep(0.001)
-    threads = submit_all(mixer, requests)
-    while mixer.waiting < len(requests):
+    threads = submit_all(batcher, requests)
+    while batcher.waiting < len(requests):
         time.sleep(0.001)
     solver.go.set()
     for thread in busy + threads:
@@ -211,36 +211,36 @@ def run_together(solver: Recording, requests: list[Request]) -> None:
 def test_requests_are_mixed_only_with_those_that_want_the_same() -> None:
     solver = Recording()
     wide, narrow = BoundedRange(bound_px=2.0), BoundedRange(bound_px=1.0)
-    wishes = [FLOATS, *(Wanted(quantizer=rule) for rule in (FIELD_SCALE, narrow, wide))]
-    requests = [request(10 + k, wanted=wishes[k % 4]) for k in range(8)]
+    wishes = [FLOATS, *(OutputForm(quantizer=rule) for rule in (FIELD_SCALE, narrow, wide))]
+    requests = [request(10 + k, form=wishes[k % 4]) for k in range(8)]
     run_together(solver, requests)
     assert sorted(solver.coded, key=str) == [(4, narrow), (4, wide), (4, FIELD_SCALE)]
     assert all(np.all(r.fields == 10 + k) for k, r in enumerate(requests))
 
 
 def test_each_request_gets_its_own_of_what_belongs_to_codes() -> None:
-    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
-    requests = [request(1, n=2, wanted=wanted), request(2, n=4, wanted=wanted)]
+    solver, form = Recording(), OutputForm(quantizer=FIELD_SCALE)
+    requests = [request(1, n=2, form=form), request(2, n=4, form=form)]
     run_together(solver, requests)
     assert solver.coded == [(4, FIELD_SCALE)]
     for one, value, pairs in zip(requests, (1, 2), (1, 3), strict=True):
-        assert one.answer.largest_px is not None
-        assert one.answer.clipped is not None
-        assert one.answer.largest_px.tolist() == [value] * pairs
-        assert one.answer.clipped.tolist() == [2 * value] * pairs
-        assert one.answer.seconds == {"upload": 1.0 * pairs, "solve": 4.0 * pairs}
+        assert one.response.largest_px is not None
+        assert one.response.clipped is not None
+        assert one.response.largest_px.tolist() == [value] * pairs
+        assert one.response.clipped.tolist() == [2 * value] * pairs
+        assert one.response.seconds == {"upload": 1.0 * pairs, "solve": 4.0 * pairs}
 
 
 def test_a_request_at_fault_costs_only_itself() -> None:
-    solver, wanted = Recording(), Wanted(quantizer=FIELD_SCALE)
-    requests = [request(value, n=2, wanted=wanted) for value in (1, SPOILED, 2)]
+    solver, form = Recording(), OutputForm(quantizer=FIELD_SCALE)
+    requests = [request(value, n=2, form=form) for value in (1, SPOILED, 2)]
     run_together(solver, requests)
-    assert [bool(one.answer.error) for one in requests] == [False, True, False]
-    assert requests[1].answer.refused
+    assert [bool(one.response.error) for one in requests] == [False, True, False]
+    assert requests[1].response.refused
     assert [int(one.fields.max()) for one in requests] == [1, 0, 2]
 
 
 def test_mixed_pairs_point_at_their_own_frames() -> None:
-    frames, pairs = mixed([request(1), request(2, n=4)])
+    frames, pairs = concatenated([request(1), request(2, n=4)])
     assert frames.shape[0] == 7
     assert pairs.tolist() == [[0, 1], [1, 2], [3, 4], [4, 5], [5, 6]]

@@ -22,7 +22,7 @@ constexpr int kRowBytes = kRowPixels * (int)sizeof(float2);
 
 using ClusterPatch = Patch<kRows, kColumns>;
 
-// A block's shared memory. Column j of lane l lies at 32 j + l of each row.
+// A block's shared memory. Column j of lane l is at 32 j + l of each row.
 struct Shared {
   float4 data[kWarps * kRows * kRowPixels];
   float2
@@ -40,15 +40,15 @@ struct LevelOptions {
   float enough;                 // a pair stops when an iteration changes no more
 };
 
-// Where this thread is.
-struct Place {
+// Position of a thread.
+struct ThreadPosition {
   int lane, warp, rank;
   int x, y;  // first pixel of its patch
   int width, height;
 };
 
 FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* __restrict__ flow,
-                                const Place& at) {
+                                const ThreadPosition& at) {
   const int64 n = (int64)at.width * at.height;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
@@ -62,7 +62,7 @@ FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* __restrict__ f
 }
 
 FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* __restrict__ flow,
-                                 const Place& at) {
+                                 const ThreadPosition& at) {
   const int64 n = (int64)at.width * at.height;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
@@ -78,7 +78,7 @@ FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* __restrict__ 
 // the long code of the warp is not unrolled for each pixel, and lanes read neighbouring columns.
 FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
                                    const float* __restrict__ I0, const float* __restrict__ I1,
-                                   const Place& at, const WarpOptions& options) {
+                                   const ThreadPosition& at, const WarpOptions& options) {
   float4* const rows = shared.data + at.warp * kRows * kRowPixels;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
@@ -99,7 +99,7 @@ FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
   __syncwarp();
 }
 
-// Put a row where the neighbour reads it: in this block, or in the one of `rank`.
+// Write a row to where the neighbour reads it: in this block, or in the one of `rank`.
 FLOWKIT_DEVICE void publish(const float (&first)[kColumns], const float (&second)[kColumns],
                             float2* row, TransactionBarrier* barrier, bool elsewhere, int rank,
                             int lane) {
@@ -127,9 +127,9 @@ FLOWKIT_DEVICE void arrive_as_warp(TransactionBarrier* barrier, bool awaits, int
 }
 
 // One warp's part of one iteration. `parity` is that of this iteration's phase of both barriers;
-// `q_pending` tells that the rows of q of the iteration before have not been waited for.
+// `q_pending`: the rows of q of the iteration before have not been waited for.
 template <bool kMeasure>
-FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Place& at,
+FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
                                  const Steps& steps, unsigned parity, bool q_pending,
                                  float& change) {
   const bool first_warp = at.warp == 0, last_warp = at.warp == kWarps - 1;
@@ -160,7 +160,8 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Plac
 
 // Sum of what all threads of the cluster changed, in one order, the same in every thread. `slot`
 // takes turns: a slow block may still be reading the sums of the test before.
-FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int slot, const Place& at) {
+FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int slot,
+                                      const ThreadPosition& at) {
   const float of_warp = sum_over_warp(change);
   if (at.lane == 0) shared.changes[slot][at.warp] = of_warp;
   synchronize_cluster();
@@ -171,14 +172,14 @@ FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int slot, co
   return sum_over_warp(total);
 }
 
-// What one linearisation carries to the next.
+// State that one linearisation carries to the next.
 struct Phases {
   unsigned parity;
   int tests;
 };
 
 // Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
-FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const Place& at,
+FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
                               const LevelOptions& options, Phases& phases) {
   bool q_pending = false;
   int done = 0;
@@ -231,7 +232,7 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   using namespace flowkit;
   FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
   Shared& shared = *(Shared*)memory;
-  Place at;
+  ThreadPosition at;
   at.lane = threadIdx.x % kWarpSize;
   at.warp = threadIdx.x / kWarpSize;
   at.rank = cluster_rank();

@@ -2,7 +2,7 @@
 // memory to another's. The host emulation brings its own.
 //
 // A row travels as st.async: each store reports its bytes to an mbarrier in the receiving block, so
-// that whoever waits there has both the arrivals of its own warps and the bytes from the neighbour.
+// that a wait there covers both the arrivals of its own warps and the bytes from the neighbour.
 #pragma once
 
 #include "platform.cuh"
@@ -66,7 +66,7 @@ FLOWKIT_DEVICE void wait(TransactionBarrier* barrier, unsigned parity) {
   }
 }
 
-// The place of `p` in the block of that rank.
+// The address of `p` in the block of that rank.
 FLOWKIT_DEVICE RemoteAddress address_in(const void* p, int rank) {
   RemoteAddress there;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(p)), "r"(rank));

@@ -1,9 +1,9 @@
-// The arithmetic of one TV-L1 iteration on a patch of pixels in registers: what the tile solver and
-// the cluster solver share.
+// The arithmetic of one TV-L1 iteration on a patch of pixels in registers: shared by the tile and
+// the cluster solver.
 //
 // A thread holds kRows x kColumns pixels; the lanes of a warp lie side by side, so that one warp
 // spans 32 * kColumns columns, and warps lie below one another. Columns are exchanged by shuffles,
-// rows by what the caller puts at `above` and `below`.
+// rows by the caller at `above` and `below`.
 //
 // The dual variable is stored as q = theta * p: its divergence then adds straight into u. The
 // linearised residual rho = rho_c + grad . u (twin: reference.steps.DataTerm) is stored divided by

@@ -1,4 +1,4 @@
-// What a pyramid level needs around the tile solver: start, linearise, filter, finish.
+// A pyramid level around the tile solver: start, linearise, filter, finish.
 
 #include "linearise.cuh"
 #include "median.cuh"

@@ -1,4 +1,4 @@
-// What the kernels need beyond CUDA's C++: fast reciprocals and the storage of shared memory. The
+// The kernels' needs beyond CUDA's C++: fast reciprocals and the storage of shared memory. The
 // host emulation (tests/tvl1/emulation) defines FLOWKIT_EMULATED and brings its own.
 #pragma once
 

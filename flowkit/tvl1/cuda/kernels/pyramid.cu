@@ -5,7 +5,7 @@
 
 namespace flowkit {
 
-// Grey values as they come.
+// Grey values of the frames, bytes or floats.
 struct Frames {
   const unsigned char* bytes;  // one of the two is null
   const float* floats;
@@ -39,7 +39,7 @@ extern "C" __global__ void flowkit_grey_range(const unsigned char* bytes, const 
 }
 
 // Planes of grey values. sources [planes]: each plane's frame. With `ranges` planes 2 k and 2 k + 1
-// belong to pair k and are stretched together to [0, 255] (twin:
+// belong to pair k and are scaled together to [0, 255] (twin:
 // reference.steps.normalize_jointly).
 extern "C" __global__ void flowkit_load_grey(const unsigned char* bytes, const float* floats,
                                              const int* __restrict__ sources,

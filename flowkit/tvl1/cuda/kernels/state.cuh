@@ -1,4 +1,4 @@
-// Where each pair of a batch stands, kept on the device: the host never waits for it.
+// State of each pair of a batch, kept on the device: the host never waits for it.
 #pragma once
 
 #include "platform.cuh"

@@ -1,6 +1,7 @@
 // The portable solver: any GPU, any size. One launch does a few iterations of every pair that is
-// still active, on overlapping tiles held in registers (temporal blocking); what a tile cannot know
-// creeps in from its cut edges by one pixel an iteration, so it keeps only pixels `halo` px inside.
+// still active, on overlapping tiles held in registers (temporal blocking). Errors
+// of a tile's cut edges spread inwards by one pixel an iteration, so it keeps only pixels `halo` px
+// inside.
 //
 // Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread's patch) and FLOWKIT_WARPS (of a block).
 
@@ -14,7 +15,7 @@ constexpr int kTileWidth = kWarpSize * kColumns, kTileHeight = kRows * kWarps;
 
 using TilePatch = Patch<kRows, kColumns>;
 
-// Where a tile lies along one axis, and which pixels [from, to) it answers for.
+// Position of a tile along one axis, and the pixels [from, to) that it writes.
 struct Span {
   int origin, from, to;
 };
@@ -77,7 +78,7 @@ FLOWKIT_DEVICE void store_patch(const TilePatch& patch, float2* __restrict__ u,
   }
 }
 
-// Put one row of a patch where the neighbouring warp reads it.
+// Write one row of a patch to where the neighbouring warp reads it.
 FLOWKIT_DEVICE void publish(float2* row, const float (&first)[kColumns],
                             const float (&second)[kColumns]) {
   FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
@@ -89,8 +90,8 @@ FLOWKIT_DEVICE void publish(float2* row, const float (&first)[kColumns],
 }
 
 // One iteration of the whole tile. `u_rows` and `q_rows` are this thread's slots: its first row of
-// u goes to u_rows[0], the next warp's lies at u_rows[kTileWidth]; its last row of q goes to
-// q_rows[kTileWidth], the warp before's lies at q_rows[0].
+// u goes to u_rows[0], the next warp's is at u_rows[kTileWidth]; its last row of q goes to
+// q_rows[kTileWidth], the warp before's is at q_rows[0].
 template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][kColumns],
                                  float2* u_rows, float2* q_rows, int x, int y, int width,
@@ -121,8 +122,8 @@ FLOWKIT_DEVICE float sum_over_block(float value) {
   return total;
 }
 
-// What the last block of a pair does for it: turn the buffers over, count the iterations, and apply
-// the stopping rule (twin: reference.steps.has_converged) to the tiles' sums in a fixed order.
+// Finish a pair in its last block: turn the buffers over, count the iterations, and apply the
+// stopping rule (twin: reference.steps.has_converged) to the tiles' sums in a fixed order.
 FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int tiles, int steps,
                                   int measure, float enough, int* iterations, int* active_pairs) {
   if (threadIdx.x >= kWarpSize) return;
