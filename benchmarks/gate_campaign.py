@@ -30,19 +30,18 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.config import GATING
-from gating.data.loader import LoaderConfig
+from gating.config import GATING, LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.results import read_comparison, results_json
+from gating.evaluation.results import fusion_results, read_comparison
 from gating.events import Event, OnEvent
 from gating.run_folder import trial_folder
 from gating.statistics import correct_predictions
 from gating.train_config import GateData, TrainConfig, train_preset
 from gating.trial import Trial, TrialOptions
 
-# The preset, with the gate's clips held out: the cheapest of the ways that are fair to every rival.
+# The preset, with the gate's clips held out: the cheapest of the ways that are fair to every baseline.
 CONFIG = dataclasses.replace(train_preset("tiny"), gate_data="holdout", test_segments=3, amp=True)
 # Few clips, each seen very often: streams that know their own clips by heart.
 OVERFIT = dataclasses.replace(
@@ -95,7 +94,7 @@ def run_job(job: Job) -> tuple[Path, float]:
         options = TrialOptions(
             folder=folder,
             process_group=ProcessGroup(torch.device("cpu")),
-            loading=LoaderConfig(micro_batch=64),
+            loader=LoaderConfig(micro_batch=64),
             resume=True,
             on_event=_log_of(folder),
         )
@@ -113,27 +112,26 @@ def _log_of(folder: Path) -> OnEvent:
 
 
 def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[TrialComparison], list[float]]:
-    """Run trials, several at once; return their judgements and durations, in order."""
+    """Run trials, several at once; return their comparisons and durations, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         done = list(pool.map(run_job, jobs))
     return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(judgements: Sequence[TrialComparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
-    """Return what a part's raw result says."""
-    found = results_json(judgements, seconds_per_trial=list(seconds), **more)
-    gain = {one["rival"]: one for one in found["gains"]}
-    fusions = {name: round(100 * row["top1"], 2) for name, row in found["fusions"].items()}
+def summary(comparisons: Sequence[TrialComparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+    """Return the raw result of a part, and print its main figures."""
+    results = fusion_results(comparisons)
+    gains = {one.baseline: one for one in results.gains}
+    fusions = {name: round(100 * row.top1, 2) for name, row in results.fusions.items()}
     print(f"  top-1 {fusions}", flush=True)
-    for rival in ("search", "score-gate", "features", "gmu"):
-        each = [round(100 * one, 2) for one in gain[rival]["per_seed"]]
-        low, high = (round(100 * one, 2) for one in gain[rival]["interval"])
-        print(
-            f"  gating - {rival}: {100 * gain[rival]['mean']:+.2f} [{low}, {high}], seeds {each}", flush=True
-        )
-    print(f"  share of the headroom {found['headroom_share']}", flush=True)
-    return found
+    for baseline in ("search", "score-gate", "features", "gmu"):
+        gain = gains[baseline]
+        each = [round(100 * one, 2) for one in gain.per_seed]
+        low, high = (round(100 * one, 2) for one in gain.interval)
+        print(f"  gating - {baseline}: {100 * gain.mean:+.2f} [{low}, {high}], seeds {each}", flush=True)
+    print(f"  fraction of the headroom {results.headroom}", flush=True)
+    return {**results.to_json(), "seconds_per_trial": list(seconds), **more}
 
 
 def seeded(config: TrainConfig, seed: int) -> TrainConfig:
@@ -267,19 +265,19 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         for seed in range(seeds)
         for fold in split.names
     ]
-    judgements, seconds = run_jobs(jobs, processes=processes)
-    originals = right_originals(judgements)
+    comparisons, seconds = run_jobs(jobs, processes=processes)
+    originals = right_originals(comparisons)
     print(
         f"  originals right of {sum(not k.endswith(MIRRORED) for k in groups)}, mean over seeds: {originals}"
     )
-    return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
+    return summary(comparisons, seconds, config=WEIZMANN.to_json(), right_originals=originals)
 
 
-def right_originals(judgements: Sequence[TrialComparison]) -> dict[str, float]:
+def right_originals(comparisons: Sequence[TrialComparison]) -> dict[str, float]:
     """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
-    seeds = len({one.seed for one in judgements})
-    counts = dict.fromkeys(judgements[0].fused, 0)
-    for one in judgements:
+    seeds = len({one.seed for one in comparisons})
+    counts = dict.fromkeys(comparisons[0].fused, 0)
+    for one in comparisons:
         own = np.array([not k.endswith(MIRRORED) for k in one.scores.ids])
         for name, scores in one.fused.items():
             counts[name] += int((correct_predictions(scores, one.scores.labels) & own).sum())

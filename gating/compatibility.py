@@ -40,7 +40,7 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
         raise InputError(
             f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
         )
-    there, here = record.data["flow"], flow_record(store)
+    there, here = record.data["flow"], flow_record(store.options)
     found = differences(_made(there, record), _made(here, record))
     if found:
         raise InputError(

@@ -21,6 +21,10 @@ Normalization = Literal["batch", "frozen"]
 Variant = Literal["A", "B"]
 Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "steps", "cosine"]
+Preset = Literal["tiny", "tsn", "zhu2018"]
+StageKind = Literal["rgb", "flow", "gate"]
+CropCount = Literal[1, 5, 10]
+"""Crops of a clip in testing: the centre, corners and centre, or these and their mirror images."""
 
 BACKBONES: dict[str, str] = {
     "bn_inception": "gating.models.backbones.bn_inception:BNInception",
@@ -263,10 +267,31 @@ class Schedule:
         check_that("milestones", self.milestones, fits, "ascending, and given with decay 'steps' alone")
 
 
-# For each preset: backbone, augmentation and gate, as functions of the number of classes.
-STREAM_PRESETS: dict[str, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """Reading of batches, without effect on what they hold.
 
-AUGMENT_PRESETS: dict[str, AugmentConfig] = {
+    Parameters
+    ----------
+    workers : int
+        Processes that read ahead, >= 0; with 0 this process reads.
+    micro_batch : int
+        Most clips at once in a process, >= 1; a step's clips come in several.
+    """
+
+    workers: int = 0
+    micro_batch: int = 32
+
+    def __post_init__(self) -> None:
+        """Check both numbers."""
+        check_at_least("workers", self.workers, 0)
+        check_at_least("micro_batch", self.micro_batch, 1, unit="clips")
+
+
+# For each preset: backbone, augmentation and gate, as functions of the number of classes.
+STREAM_PRESETS: dict[Preset, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+
+AUGMENT_PRESETS: dict[Preset, AugmentConfig] = {
     # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.
     "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=4.0),
     "tsn": AugmentConfig(),
@@ -274,7 +299,7 @@ AUGMENT_PRESETS: dict[str, AugmentConfig] = {
 }
 
 
-def gate_preset(name: str, num_classes: int) -> GateConfig:
+def gate_preset(name: Preset, num_classes: int) -> GateConfig:
     """Return the gate of the preset `tiny`, `tsn` or `zhu2018` (the released variant A)."""
     check_choice("preset", name, STREAM_PRESETS)
     if name == "zhu2018":

@@ -23,3 +23,7 @@ Event = dict[str, Any]
 
 OnEvent = Callable[[Event], None]
 """Receives each event, in the main process alone."""
+
+
+def ignore(event: Event) -> None:
+    """Do nothing with an event."""

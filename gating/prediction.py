@@ -1,6 +1,6 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=LoaderConfig())):
+for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loader=LoaderConfig())):
     ...  # a Prediction, or the Failure of one video
 """
 
@@ -24,7 +24,8 @@ from flowkit.jobs import Progress
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
 from gating.compatibility import check_store_fits, extract_config
-from gating.data.loader import ClipLoader, LoaderConfig
+from gating.config import CropCount, LoaderConfig
+from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
@@ -80,13 +81,15 @@ class PredictOptions:
         Only these clips; empty is all.
     top : int
         Classes of a prediction, >= 1.
-    segments, crops : int or None
-        Of each clip; None is as the trial was tested.
+    segments : int or None
+        Of each clip, >= 1; None is as the trial was tested.
+    crops : {1, 5, 10} or None
+        Of each segment; None is as the trial was tested.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : LoaderConfig
+    loader : LoaderConfig
         Workers and micro-batches.
     jobs : int or None
         Processes that extract raw videos; None is one a core.
@@ -101,10 +104,10 @@ class PredictOptions:
     ids: tuple[str, ...] = ()
     top: int = 5
     segments: int | None = None
-    crops: int | None = None
+    crops: CropCount | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     jobs: int | None = None
     executor: Executor | None = None
     on_note: Callable[[str], None] = lambda _: None
@@ -280,7 +283,7 @@ class Predictor:
             classes=record.classes,
             labels={},
             groups={},
-            learn=(),
+            train=(),
             gate=(),
             validation=(),
             test=(),
@@ -291,7 +294,7 @@ class Predictor:
             record.config,
             inputs,
             process_group=self._process_group,
-            loader_config=self._options.loading,
+            loader_config=self._options.loader,
         )
 
     def _scored(self, batches: ClipLoader, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:

@@ -27,7 +27,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,35 @@ def tensorboard_folder(trial: Path) -> Path:
     return trial / "tensorboard"
 
 
+class FlowRecord(TypedDict):
+    """How a store's frames and flow were made: its root attributes, but for the engine's name."""
+
+    bound: float
+    fields: str
+    flow_codec: str
+    frame_codec: str
+    jpeg_quality: int
+    resize: str
+    rounding: str
+    sampling: str
+    step: int
+    tvl1_params: str
+    tvl1_preset: str
+
+
+class DataRecord(TypedDict):
+    """The data of a trial as its `trial.json` and its checkpoints keep them.
+
+    `clips` has the number and digest of the ids of each part: "learn", "gate", "validation", "test".
+    """
+
+    classes: list[str]
+    split: str
+    part: str
+    flow: FlowRecord
+    clips: dict[str, str]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
     """The content of a trial's `trial.json`.
@@ -100,14 +129,13 @@ class TrialRecord:
         Of the trial.
     config : TrainConfig
         With which it was trained.
-    data : mapping
-        As `TrialData.record` gives: classes, split, part, how the flow was made, and digests of
-        the clips.
+    data : DataRecord
+        Classes, split, part, how the flow was made, and digests of the clips.
     """
 
     folder: Path
     config: TrainConfig
-    data: Mapping[str, Any]
+    data: DataRecord
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,13 +173,20 @@ def read_trial(folder: Path) -> TrialRecord:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        data = {name: content["data"][name] for name in ("classes", "split", "part", "flow", "clips")}
+        found = content["data"]
+        data = DataRecord(
+            classes=found["classes"],
+            split=found["split"],
+            part=found["part"],
+            flow=found["flow"],
+            clips=found["clips"],
+        )
         return TrialRecord(folder=folder, config=TrainConfig.from_json(content["config"]), data=data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}; was it made by `flowkit train`?") from error
 
 
-def write_trial(folder: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
+def write_trial(folder: Path, config: TrainConfig, data: DataRecord) -> None:
     """Write what `read_trial` reads, in place of what was there."""
     write_json(folder / RECORD, {"config": config.to_json(), "data": data})
 
@@ -171,8 +206,8 @@ def find_trials(out: Path) -> list[TrialRecord]:
 
 
 def _order(record: TrialRecord) -> tuple[str, int, str, int]:
-    part = str(record.data["part"])
-    return str(record.data["split"]), len(part) if part.isdigit() else 0, part, record.config.seed
+    part = record.data["part"]
+    return record.data["split"], len(part) if part.isdigit() else 0, part, record.config.seed
 
 
 def compared_trials(out: Path) -> list[Path]:
@@ -219,14 +254,14 @@ class RunContext:
     ----------
     out : Path
         The run's folder.
-    judged : datetime
+    compared : datetime
         When the newest trial was compared, UTC.
     config, data, versions : mapping
         As in `results.json`; empty where it has none.
     """
 
     out: Path
-    judged: datetime.datetime
+    compared: datetime.datetime
     config: Mapping[str, Any]
     data: Mapping[str, Any]
     versions: Mapping[str, Any]
@@ -264,7 +299,7 @@ def read_context(out: Path) -> RunContext:
     named = {name: content.get(name) for name in ("config", "data", "versions")}
     return RunContext(
         out=out,
-        judged=datetime.datetime.fromtimestamp(_compared_at(out), datetime.UTC),
+        compared=datetime.datetime.fromtimestamp(_compared_at(out), datetime.UTC),
         **{name: value if isinstance(value, dict) else {} for name, value in named.items()},
     )
 

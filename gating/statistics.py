@@ -215,6 +215,6 @@ def calibration(probabilities: Scores, labels: Labels, *, bins: int = 15) -> Cal
     return Calibration(float(gaps.sum() / counts.sum()), confidences, accuracies, counts)
 
 
-def headroom_share(method: float, baseline: float, oracle: float) -> float:
+def headroom_fraction(method: float, baseline: float, oracle: float) -> float:
     """Return the fraction of the way from baseline to oracle that a method went; NaN without headroom."""
     return (method - baseline) / (oracle - baseline) if oracle > baseline else math.nan

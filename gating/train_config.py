@@ -15,16 +15,19 @@ from gating.config import (
     AUGMENT_PRESETS,
     STREAM_PRESETS,
     AugmentConfig,
+    CropCount,
     GateConfig,
     Modality,
+    Preset,
     Schedule,
+    StageKind,
     StreamConfig,
     gate_preset,
 )
 
 GateData = Literal["out-of-fold", "holdout", "same"]
 GATE_DATA: tuple[GateData, ...] = ("out-of-fold", "holdout", "same")
-PRESETS = tuple(STREAM_PRESETS)
+PRESETS: tuple[Preset, ...] = tuple(STREAM_PRESETS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +36,8 @@ class TrainConfig:
 
     Parameters
     ----------
-    preset : str
-        Where the values below came from; a name, without effect.
+    preset : {"tiny", "tsn", "zhu2018"}
+        Origin of the values below; a name, without effect.
     backbone : str
         Of both streams, one of `gating.config.BACKBONES`.
     rgb_weights, flow_weights : str or None
@@ -65,8 +68,10 @@ class TrainConfig:
     holdout_share, validation_share : float
         Shares of the training list that the gate gets for "holdout", and that choose the best
         epoch and are learned from by nothing, (0, .5]; groups stay whole.
-    test_segments, test_crops : int
-        Of scoring: TSN's are 25 and 10.
+    test_segments : int
+        Segments of a clip in scoring, >= 1; TSN's are 25.
+    test_crops : {1, 5, 10}
+        Crops of a segment in scoring; TSN's are 10.
     fusion : str
         "gating", or a fusion of `gating.fusions.FUSIONS`: then no gate is trained.
     field : str
@@ -77,7 +82,7 @@ class TrainConfig:
         Of everything random, >= 0.
     """
 
-    preset: str = "tsn"
+    preset: Preset = "tsn"
     backbone: str = "bn_inception"
     rgb_weights: str | None = "imagenet"
     flow_weights: str | None = "imagenet"
@@ -99,7 +104,7 @@ class TrainConfig:
     holdout_share: float = 0.25
     validation_share: float = 0.1
     test_segments: int = 25
-    test_crops: int = 1
+    test_crops: CropCount = 1
     fusion: str = "gating"
     field: str = "flow"
     amp: bool = False
@@ -140,7 +145,7 @@ class TrainConfig:
             return self.augment
         return dataclasses.replace(self.augment, scales=self.flow_scales)
 
-    def schedule(self, stage: str) -> Schedule:
+    def schedule(self, stage: StageKind) -> Schedule:
         """Return the schedule of "rgb", "flow" or "gate"."""
         schedule: Schedule = getattr(self, stage)
         return schedule
@@ -209,7 +214,7 @@ _SMALL_FLOW = dataclasses.replace(_SMALL, epochs=28, warmup_epochs=2.8)
 _SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002, segments=None)
 
 
-def train_preset(name: str) -> TrainConfig:
+def train_preset(name: Preset) -> TrainConfig:
     """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release)."""
     check_choice("preset", name, PRESETS)
     net = gate_preset(name, 2)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
-from gating.config import AugmentConfig, Modality
+from gating.config import AugmentConfig, LoaderConfig, Modality
 from gating.data.augment import Crops, StepCrops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, precision_of
@@ -24,22 +24,6 @@ from gating.models.backbones import InputSpec
 from gating.train_config import TrainConfig
 
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class LoaderConfig:
-    """How batches are read: without effect on what they hold.
-
-    Parameters
-    ----------
-    workers : int
-        Processes that read ahead, >= 0.
-    micro_batch : int
-        Most clips at once in a process, >= 1; a step's clips come in several.
-    """
-
-    workers: int = 0
-    micro_batch: int = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

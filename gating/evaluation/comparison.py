@@ -46,7 +46,7 @@ class TrialComparison:
         Of the test clips.
     fused : mapping of str to NDArray
         Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
-    search_share : float
+    search_fraction : float
         Flow's fraction of the best fixed weights, [0, 1].
     validation : mapping of str to float
         Top-1 of "search" and "gating" on the validation clips.
@@ -58,7 +58,7 @@ class TrialComparison:
     seed: int
     scores: ClipScores
     fused: Fused
-    search_share: float
+    search_fraction: float
     validation: Mapping[str, float]
 
     @property
@@ -110,9 +110,9 @@ class FusionRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """Top-1 of the gate less another fusion's, the `rival`: mean, 95 % interval, and each seed's."""
+    """Top-1 of the gate less another fusion's, the `baseline`: mean, 95 % interval, and each seed's."""
 
-    rival: str
+    baseline: str
     mean: float
     interval: tuple[float, float]
     per_seed: tuple[float, ...]
@@ -131,14 +131,14 @@ def gains(comparisons: Sequence[TrialComparison]) -> list[Gain]:
     pools = pooled(comparisons)
     own, weights, clips = _right(GATING, pools)
     found = []
-    for rival in comparisons[0].fused:
-        if rival != GATING:
-            difference = own.astype(np.float64) - _right(rival, pools)[0]
+    for baseline in comparisons[0].fused:
+        if baseline != GATING:
+            difference = own.astype(np.float64) - _right(baseline, pools)[0]
             interval = bootstrap_interval(difference * weights, clusters=clips)
             per_seed = tuple((difference * weights).mean(axis=1).tolist())
             found.append(
                 Gain(
-                    rival=rival,
+                    baseline=baseline,
                     mean=interval.estimate,
                     interval=(interval.low, interval.high),
                     per_seed=per_seed,

@@ -21,7 +21,6 @@ __all__ = [
     "Kind",
     "Scores",
     "build_fusion",
-    "fuse_all",
     "in_order",
     "kind_of",
     "probabilities_of",
@@ -78,30 +77,3 @@ def in_order(names: Iterable[str]) -> list[str]:
 def probabilities_of(name: str, scores: Scores) -> Scores:
     """Return probabilities, float64 (N, classes), of scores that a fusion of any name gave."""
     return build_fusion(name).to_probabilities(scores) if name in FUSIONS else softmax(scores)
-
-
-def fuse_all(
-    fit_on: FusionData, apply_to: FusionData, *, seed: int, names: Iterable[str] | None = None
-) -> dict[str, Scores]:
-    """Fit each named fusion on held-out clips and return its scores of others, by name.
-
-    Parameters
-    ----------
-    fit_on
-        Clips that the streams did not learn from: a validation part of the training list, or
-        out-of-fold scores. Never the test list.
-    apply_to
-        Such as the test list.
-    seed
-        Of whatever is random in fitting.
-    names
-        Some of `FUSIONS`; None is all that these clips have the needs of.
-    """
-    if names is None:
-        names = [name for name in FUSIONS if apply_to.offers(build_fusion(name).needs)]
-    scores = {}
-    for name in names:
-        fusion = build_fusion(name)
-        fusion.fit(fit_on, seed=seed)
-        scores[name] = fusion.apply(apply_to)
-    return scores

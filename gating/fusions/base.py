@@ -113,8 +113,6 @@ class Fusion(abc.ABC):
     ----------
     kind : Kind
         Where tables list it.
-    description : str
-        The fused score, in a line.
     sums : {"scores", "probabilities"}
         Terms of its scores. Sums of probabilities are scaled to be its confidence; all
         others go through softmax.
@@ -128,11 +126,6 @@ class Fusion(abc.ABC):
     @property
     @abc.abstractmethod
     def kind(self) -> Kind:
-        """See the class."""
-
-    @property
-    @abc.abstractmethod
-    def description(self) -> str:
         """See the class."""
 
     @property
@@ -174,10 +167,3 @@ def softmax(scores: Scores) -> Scores:
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     probabilities: Scores = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
-
-
-class NotFittedError(InvalidParameterError):
-    """`apply` came before `fit`."""
-
-    def __init__(self, fusion: object) -> None:
-        super().__init__(f"{type(fusion).__name__} must be fitted before it is applied; call fit first")

@@ -23,7 +23,6 @@ class Gating(Fusion):
     """
 
     kind = Kind.GATE
-    description = "weights of each clip by the gating ConvNet, from both streams' feature maps"
     needs = frozenset({"images"})
 
     fixed: tuple[float, float] = FIXED_WEIGHTS

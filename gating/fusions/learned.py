@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Scores
 
 ITERATIONS = 200
 # Keeps the weights of classes with few clips near the fixed ones.
@@ -31,11 +32,6 @@ class LearnedWeights(Fusion):
 
     per_class: bool
     weights: Tensor | None = None
-
-    @property
-    def description(self) -> str:
-        """One pair, or many."""
-        return f"one learned pair of weights{' for each class' if self.per_class else ''}"
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Minimise CE + `PRIOR` * the mean squared distance from the fixed weights (convex)."""

@@ -40,7 +40,7 @@ class ChangedClip:
 
     Attributes
     ----------
-    judgement, row
+    comparison, row
         The trial where the change is plainest, and the clip's index in it.
     saved, lost, seeds : int
         In how many seeds it was saved and lost, of how many.
@@ -48,7 +48,7 @@ class ChangedClip:
         By how much the gate's probability of the label is above (lost: below) the fixed weights'.
     """
 
-    judgement: TrialComparison
+    comparison: TrialComparison
     row: int
     saved: int
     lost: int
@@ -58,7 +58,7 @@ class ChangedClip:
     @property
     def video_id(self) -> str:
         """The clip's."""
-        return self.judgement.scores.ids[self.row]
+        return self.comparison.scores.ids[self.row]
 
     @property
     def is_saved(self) -> bool:
@@ -70,19 +70,19 @@ class ChangedClip:
 class _Change:
     """The change of one clip in one trial: 1 if saved, -1 if lost."""
 
-    judgement: TrialComparison
+    comparison: TrialComparison
     row: int
     change: int
     margin: float
 
 
-def find_changed(judgements: Sequence[TrialComparison]) -> list[ChangedClip]:
+def find_changed(comparisons: Sequence[TrialComparison]) -> list[ChangedClip]:
     """Return the clips that changed, those first that did so in most seeds and by most.
 
-    Every judgement must have a gate.
+    Every comparison must have a gate.
     """
     of_clip: dict[tuple[str, str], list[_Change]] = defaultdict(list)
-    for one in judgements:
+    for one in comparisons:
         for change in _changes(one):
             of_clip[one.split, one.scores.ids[change.row]].append(change)
     found = [_summed(changes) for changes in of_clip.values() if sum(one.change for one in changes)]
@@ -116,7 +116,7 @@ def _summed(changes: Sequence[_Change]) -> ChangedClip:
     way = 1 if saved > lost else -1
     plainest = max((one for one in changes if one.change == way), key=lambda one: one.margin)
     return ChangedClip(
-        judgement=plainest.judgement,
+        comparison=plainest.comparison,
         row=plainest.row,
         saved=saved,
         lost=lost,
@@ -253,10 +253,10 @@ class ChangedClips:
 
 def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedClips:
     """Return the clips where the gate made the difference, up to `count`, the plainest first."""
-    saved, lost = choose(find_changed(evidence.judgements), count)
-    tests = [one.test for one in evidence.judgements if one.test is not None]
+    saved, lost = choose(find_changed(evidence.comparisons), count)
+    tests = [one.test for one in evidence.comparisons if one.test is not None]
     return ChangedClips(
-        total=sum(len(one.scores) for one in evidence.judgements),
+        total=sum(len(one.scores) for one in evidence.comparisons),
         n_saved=sum(one.only_first for one in tests),
         n_lost=sum(one.only_second for one in tests),
         wheel=wheel_image() if gallery.store else None,
@@ -267,8 +267,8 @@ def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedCl
 
 
 def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
-    judgement, row = clip.judgement, clip.row
-    scores = judgement.scores
+    comparison, row = clip.comparison, clip.row
+    scores = comparison.scores
     label = int(scores.labels[row])
     return ClipCard(
         video_id=clip.video_id,
@@ -276,11 +276,11 @@ def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
         seeds=_seeds(clip),
         images=gallery.of(clip.video_id),
         predictions=[
-            (words, _prediction(judgement.fused[name][row], label, scores.classes))
+            (words, _prediction(comparison.fused[name][row], label, scores.classes))
             for name, words in _NAMES.items()
-            if name in judgement.fused
+            if name in comparison.fused
         ],
-        weights=_weights(judgement, row),
+        weights=_weights(comparison, row),
     )
 
 
@@ -292,8 +292,8 @@ def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...
     )
 
 
-def _weights(judgement: TrialComparison, row: int) -> str:
-    gates = judgement.scores.gates
+def _weights(comparison: TrialComparison, row: int) -> str:
+    gates = comparison.scores.gates
     if gates is None:
         return "not kept"
     flow, rgb = gates[row].tolist()

@@ -76,14 +76,14 @@ def verdict(gain: Gain) -> str:
     )
 
 
-def preference(judgements: Sequence[TrialComparison]) -> str:
+def preference(comparisons: Sequence[TrialComparison]) -> str:
     """Return what the validation clips prefer, which is what `predict` follows."""
-    prefer = sum(one.prefers_gate for one in judgements)
-    if prefer == len(judgements):
+    prefer = sum(one.prefers_gate for one in comparisons)
+    if prefer == len(comparisons):
         return "Validation prefers the gate, so predict uses it."
     if prefer == 0:
         return "Validation does not prefer the gate, so predict uses the fixed weights."
     return (
-        f"Validation prefers the gate in {prefer} of {len(judgements)} trials: predict uses it with those, "
+        f"Validation prefers the gate in {prefer} of {len(comparisons)} trials: predict uses it with those, "
         "and the fixed weights with the others."
     )

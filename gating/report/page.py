@@ -22,12 +22,12 @@ _PAGE = html.Page(
 )
 
 
-def write_report(out: Path, *, store: Path | None = None, dest: Path | None = None, clips: int = 12) -> Path:
+def write_report(run: Path, *, store: Path | None = None, dest: Path | None = None, clips: int = 12) -> Path:
     """Write one HTML page about a run: how good its gate is, where it helps and where it harms.
 
     Parameters
     ----------
-    out
+    run
         The run's folder, with finished trials.
     store
         Where the clips' images come from; None is the store that the run names, if it is there.
@@ -53,14 +53,14 @@ def write_report(out: Path, *, store: Path | None = None, dest: Path | None = No
     """
     if clips < 0:
         raise InvalidParameterError(f"clips must be >= 0, got {clips}")
-    evidence = read_evidence(out)
+    evidence = read_evidence(run)
     gallery = open_gallery(store or evidence.context.store)
     try:
-        context = _context(out.resolve().name, evidence, gallery, clips)
+        context = _context(run.resolve().name, evidence, gallery, clips)
     finally:
         if gallery.store is not None:
             gallery.store.close()
-    path = dest or out / NAME
+    path = dest or run / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     html.write_page(path, _PAGE, context)
     return path

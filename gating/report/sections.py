@@ -33,7 +33,7 @@ from gating.report.format import (
     verdict,
 )
 from gating.run_folder import RunContext, flattened
-from gating.statistics import McNemar, calibration, headroom_share, top1
+from gating.statistics import McNemar, calibration, headroom_fraction, top1
 
 Values = NDArray[np.float64]
 Pairs = list[tuple[str, str]]
@@ -63,7 +63,7 @@ def headline(evidence: Evidence) -> Headline:
     gain, rows = evidence.over_baseline(), evidence.rows
     if gain is None:
         return Headline(sizes=_sizes(evidence))
-    tests = paired_tests(evidence.judgements)
+    tests = paired_tests(evidence.comparisons)
     tiles = (
         ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
         ("best fixed weights", f"{percent(rows[BASELINE].top1)} %", span(*rows[BASELINE].interval)),
@@ -71,19 +71,19 @@ def headline(evidence: Evidence) -> Headline:
         ("McNemar's p", span_of_chances([one.p_value for one in tests]), _alone(tests)),
         ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
     )
-    words = f"{verdict(gain)} {preference(evidence.judgements)}"
+    words = f"{verdict(gain)} {preference(evidence.comparisons)}"
     return Headline(sizes=_sizes(evidence), verdict=words, tiles=tiles)
 
 
 def _sizes(evidence: Evidence) -> str:
-    judgements = evidence.judgements
-    clips = len({(one.split, video_id) for one in judgements for video_id in one.scores.ids})
+    comparisons = evidence.comparisons
+    clips = len({(one.split, video_id) for one in comparisons for video_id in one.scores.ids})
     words = [
         counted(clips, "test clip"),
         counted(len(evidence.classes), "class", "classes"),
-        counted(len({one.split for one in judgements}), "split"),
-        counted(len({one.seed for one in judgements}), "seed"),
-        f"judged {evidence.context.judged:%Y-%m-%d %H:%M} UTC",
+        counted(len({one.split for one in comparisons}), "split"),
+        counted(len({one.seed for one in comparisons}), "seed"),
+        f"compared {evidence.context.compared:%Y-%m-%d %H:%M} UTC",
     ]
     return ", ".join(words)
 
@@ -97,7 +97,7 @@ def _alone(tests: Sequence[McNemar]) -> str:
 def _headroom(rows: dict[str, FusionRow]) -> str:
     if ORACLE not in rows:
         return NOTHING
-    text = percent(headroom_share(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1), 0)
+    text = percent(headroom_fraction(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1), 0)
     return text if text == NOTHING else f"{text} %"
 
 
@@ -130,7 +130,7 @@ class Accuracy:
 def accuracy(evidence: Evidence) -> Accuracy:
     """Return the table of all fusions."""
     axis = charts.axis_of(evidence.rows)
-    over = {gain.rival: gain for gain in evidence.gains}
+    over = {gain.baseline: gain for gain in evidence.gains}
     names = in_order(evidence.rows)
     rows = [_accuracy_row(name, evidence.rows[name], over.get(name), axis) for name in names]
     return Accuracy(start=percent(axis[0], 0), end=percent(axis[1], 0), rows=rows)
@@ -222,12 +222,12 @@ class Gates:
 
 def gates(evidence: Evidence) -> Gates | None:
     """Return what the gate does; None where no gates were kept."""
-    known = [one for one in evidence.judgements if one.scores.gates is not None]
+    known = [one for one in evidence.comparisons if one.scores.gates is not None]
     if not known:
         return None
     weights = np.concatenate([one.scores.gates for one in known if one.scores.gates is not None])
     labels = np.concatenate([one.scores.labels for one in known])
-    search = float(np.mean([one.search_share for one in known]))
+    search = float(np.mean([one.search_fraction for one in known]))
     fallbacks = sum(one.fallbacks for one in known)
     sums = weights.sum(axis=1)
     # A few outliers would press all else into the first bins.
@@ -340,8 +340,8 @@ class Trials:
 
 def trials(evidence: Evidence) -> Trials:
     """Return the table of trials by split, part and seed."""
-    judgements = sorted(evidence.judgements, key=lambda one: (one.split, one.part, one.seed))
-    return Trials(rows=[_trial_row(one) for one in judgements], scrolls=len(judgements) > _FEW_TRIALS)
+    comparisons = sorted(evidence.comparisons, key=lambda one: (one.split, one.part, one.seed))
+    return Trials(rows=[_trial_row(one) for one in comparisons], scrolls=len(comparisons) > _FEW_TRIALS)
 
 
 def _trial_row(one: TrialComparison) -> TrialRow:
@@ -354,7 +354,7 @@ def _trial_row(one: TrialComparison) -> TrialRow:
         percent(one.validation.get(BASELINE, math.nan)),
         percent(one.validation.get(GATING, math.nan)),
         "gate" if one.prefers_gate else "fixed weights",
-        f"{one.search_share:.2f}",
+        f"{one.search_fraction:.2f}",
         "" if one.test is None else chance(one.test.p_value),
         one.fallbacks,
     )

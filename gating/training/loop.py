@@ -69,7 +69,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.process_group.device.type, enabled=scales)
         self.checkpoints = StageCheckpoints(stage, self.process_group)
         self.progress = StageProgress()
-        self.steps = loader.steps_per_epoch(stage.learn, self.schedule.batch)
+        self.steps = loader.steps_per_epoch(stage.train_ids, self.schedule.batch)
         self._unchecked: dict[int, Tensor] = {}
         self._on_event = on_event
 
@@ -98,7 +98,7 @@ class Trainer:
                 trained = self._train_epoch(net, stop)
                 if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
-                valid = validate(self.task, self.loader, self.stage.validation, precision=self.precision)
+                valid = validate(self.task, self.loader, self.stage.validation_ids, precision=self.precision)
                 score = (valid["top1"], -valid["loss"])
                 better = score > progress.best
                 if better:
@@ -198,7 +198,7 @@ class Trainer:
 
     def _steps_left(self) -> Iterator[Step]:
         return self.loader.training(
-            self.stage.learn,
+            self.stage.train_ids,
             self.stage.augment,
             self.task.modalities,
             batch=self.schedule.batch,

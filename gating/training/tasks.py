@@ -33,7 +33,7 @@ class Stage:
         Of its checkpoints.
     schedule : Schedule
     augment : AugmentConfig
-    learn, validation : sequence of str
+    train_ids, validation_ids : sequence of str
         Ids to learn from, and ids that pick the best epoch.
     identity : mapping
         Plain values that decide the result; a checkpoint of another identity is refused.
@@ -47,8 +47,8 @@ class Stage:
     folder: Path
     schedule: Schedule
     augment: AugmentConfig
-    learn: Sequence[str]
-    validation: Sequence[str]
+    train_ids: Sequence[str]
+    validation_ids: Sequence[str]
     identity: Mapping[str, Any]
     resume: bool = False
     checkpoint_seconds: float = 300.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from gating.config import (
     gate_preset,
     released_gate,
 )
+
+UNKNOWN: Any = "huge"
 
 
 def test_streams_drop_out_as_tsn_unless_told_otherwise() -> None:
@@ -63,7 +66,7 @@ def test_only_zhu2018_starts_from_zero() -> None:
         (lambda: AugmentConfig(scales=()), "scales must be one or more shares"),
         (lambda: AugmentConfig(bound_px=0), "bound_px must be finite and > 0"),
         (lambda: released_gate(101, "C"), r"Invalid variant \('C'\)\. .* are A, B"),  # type: ignore[arg-type]
-        (lambda: gate_preset("huge", 8), "Invalid preset .* are tiny, tsn, zhu2018"),
+        (lambda: gate_preset(UNKNOWN, 8), "Invalid preset .* are tiny, tsn, zhu2018"),
     ],
 )
 def test_wrong_choices_say_what_is_expected(make: Callable[[], object], message: str) -> None:

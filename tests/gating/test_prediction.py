@@ -22,7 +22,7 @@ from flowkit.frames import ResizeRule
 from flowkit.store.read.store import Clip
 from flowkit.store.record import Failure
 from flowkit.tvl1.params import resolve_params
-from gating.data.loader import LoaderConfig
+from gating.config import LoaderConfig
 from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.scores import load_scores
 from gating.prediction import Prediction, PredictOptions, predict
@@ -44,7 +44,7 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> PredictOptions:
-    return dataclasses.replace(PredictOptions(device="cpu", loading=LoaderConfig()), **changes)
+    return dataclasses.replace(PredictOptions(device="cpu", loader=LoaderConfig()), **changes)
 
 
 def answers(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""What the page says, from judgements whose answer is known."""
+"""What the page says, from comparisons whose answer is known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MINUS = "\N{MINUS SIGN}"
 def answering(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
 ) -> TrialComparison:
-    """A judgement whose gate and best fixed weights are right as given."""
+    """A comparison whose gate and best fixed weights are right as given."""
     one = made_comparison([f"{part}{k}" for k in range(len(gate))], CLASSES, part=part)
     labels = one.scores.labels
 
@@ -44,12 +44,12 @@ def answering(
     )
 
 
-def evidence_of(*judgements: TrialComparison) -> Evidence:
+def evidence_of(*comparisons: TrialComparison) -> Evidence:
     return Evidence(
         context=None,  # type: ignore[arg-type]  # not read by these parts
-        judgements=judgements,
-        rows=fusion_rows(judgements),
-        gains=gains(judgements),
+        comparisons=comparisons,
+        rows=fusion_rows(comparisons),
+        gains=gains(comparisons),
     )
 
 
@@ -62,7 +62,7 @@ def evidence_of(*judgements: TrialComparison) -> Evidence:
     ],
 )
 def test_verdict_follows_the_interval(interval: tuple[float, float], word: str) -> None:
-    gain = Gain(rival="search", mean=sum(interval) / 2, interval=interval, per_seed=(0.0,))
+    gain = Gain(baseline="search", mean=sum(interval) / 2, interval=interval, per_seed=(0.0,))
     assert word in verdict(gain)
 
 
@@ -94,7 +94,7 @@ def test_changed_clips_are_found_by_how_often_and_how_plainly() -> None:
     changed = find_changed(trials)
     # Clip 2 never changed, and clip 3 was saved once and lost once.
     assert [(clip.video_id, clip.saved, clip.lost) for clip in changed] == [("test0", 2, 0), ("test1", 0, 1)]
-    assert changed[0].judgement is trials[1]
+    assert changed[0].comparison is trials[1]
     assert changed[0].margin > changed[1].margin > 0
 
 

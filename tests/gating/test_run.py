@@ -19,10 +19,10 @@ import gating.events
 from flowkit.datasets import read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
-from gating.data.loader import LoaderConfig
+from gating.config import LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
-from gating.evaluation.results import read_comparisons
+from gating.evaluation.results import RunResults, read_comparisons
 from gating.evaluation.scores import load_scores
 from gating.events import Event
 from gating.fusions import FUSIONS
@@ -33,9 +33,9 @@ from gating.trial import Trial, TrialOptions
 from tests.make.labelled import five_folds, quick
 
 
-def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[dict[str, Any], list[Event]]:
+def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[RunResults, list[Event]]:
     events: list[Event] = []
-    given = RunOptions(out=out, folds=("0",), loading=LoaderConfig(), on_event=events.append, **options)
+    given = RunOptions(out=out, folds=("0",), loader=LoaderConfig(), on_event=events.append, **options)
     results = train(store, [five_folds(store)], config, given)
     assert results is not None
     return results, events
@@ -49,15 +49,15 @@ def splits_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
-    assert set(results["fusions"]) == {*FUSIONS, "gating"}
-    assert results["fusions"]["oracle"]["top1"] >= results["fusions"]["rgb"]["top1"]
-    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
-    assert [trial["seed"] for trial in results["trials"]] == [0, 1]
+    assert set(results.fusions) == {*FUSIONS, "gating"}
+    assert results.fusions["oracle"].top1 >= results.fusions["rgb"].top1
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results.to_json()))
+    assert [trial.seed for trial in results.trials] == [0, 1]
     folder = trial_folder(tmp_path, "5-fold", "0", 1)
     logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {event["event"] for event in logged} >= {"trial", "step", "epoch", "finished", "judged"}
     assert {event["event"] for event in logged} <= set(re.findall(r"\w+", gating.events.__doc__ or ""))
-    assert [judgement.seed for judgement in read_comparisons(tmp_path)] == [0, 1]
+    assert [comparison.seed for comparison in read_comparisons(tmp_path)] == [0, 1]
     test, fit = (load_scores(scores_path(folder, part)) for part in ("test", "fit"))
     assert test.gates is not None
     assert set(test.ids).isdisjoint(fit.ids)
@@ -65,7 +65,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     # The same again trains nothing and judges alike.
     again, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
     assert {event["event"] for event in events} == {"trial", "skipped", "judged"}
-    assert again["fusions"] == results["fusions"]
+    assert again.to_json()["fusions"] == results.to_json()["fusions"]
 
 
 def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
@@ -86,9 +86,9 @@ def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
 
 def test_without_a_gate_the_other_fusions_are_compared(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(fusion="search"))
-    assert set(results["fusions"]) == {*FUSIONS} - {"gating"}
+    assert set(results.fusions) == {*FUSIONS} - {"gating"}
     assert [event["stage"] for event in events if event["event"] == "finished"] == ["rgb", "flow"]
-    assert results["gains"] == []
+    assert results.gains == ()
 
 
 def test_equal_runs_are_equal(labelled_store: Store, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_splits_are_kept_beside_the_store(
 
 def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
     options = RunOptions(
-        out=tmp_path / "none", folds=("2",), loading=LoaderConfig(), on_event=lambda event: None
+        out=tmp_path / "none", folds=("2",), loader=LoaderConfig(), on_event=lambda event: None
     )
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     told = "\n".join(event["lines"])
@@ -130,7 +130,7 @@ def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path)
 
 
 def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path, folds=("7",), loading=LoaderConfig(), on_event=lambda event: None)
+    options = RunOptions(out=tmp_path, folds=("7",), loader=LoaderConfig(), on_event=lambda event: None)
     with pytest.raises(InvalidParameterError, match=r"\['7'\]"):
         train(labelled_store, [five_folds(labelled_store)], quick(), options)
 
@@ -154,7 +154,7 @@ def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_pat
     options = TrialOptions(
         folder=tmp_path,
         process_group=ProcessGroup(torch.device("cpu")),
-        loading=LoaderConfig(),
+        loader=LoaderConfig(),
         on_event=events.append,
     )
     Trial(first, config, options).trained()

@@ -14,7 +14,7 @@ from gating.statistics import (
     class_accuracies,
     confusion_matrix,
     correct_predictions,
-    headroom_share,
+    headroom_fraction,
     mcnemar,
     mean_class_accuracy,
     top1,
@@ -164,5 +164,5 @@ def test_calibration_refuses_scores() -> None:
 
 
 def test_headroom_is_the_share_of_the_way_to_the_oracle() -> None:
-    assert headroom_share(0.8, 0.7, 0.9) == pytest.approx(0.5)
-    assert math.isnan(headroom_share(0.8, 0.9, 0.9))
+    assert headroom_fraction(0.8, 0.7, 0.9) == pytest.approx(0.5)
+    assert math.isnan(headroom_fraction(0.8, 0.9, 0.9))

@@ -48,7 +48,7 @@ def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: in
 def test_splits_count_alike_whatever_their_sizes() -> None:
     trials = [answering([True] * 3, split="small"), answering([False] * 9, split="large")]
     assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.5)
-    assert next(gain for gain in gains(trials) if gain.rival == "search").mean == pytest.approx(0.5)
+    assert next(gain for gain in gains(trials) if gain.baseline == "search").mean == pytest.approx(0.5)
 
 
 def test_folds_of_a_split_are_one_test_set() -> None:

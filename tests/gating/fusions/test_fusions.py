@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.errors import InvalidParameterError
-from gating.fusions import FUSIONS, FusionData, build_fusion, fuse_all
+from gating.fusions import FUSIONS, FusionData, Scores, build_fusion
 from gating.fusions.base import Sums, softmax
 from gating.fusions.fixed import Search
 from gating.fusions.learned import LearnedWeights
@@ -44,6 +45,18 @@ def clips(count: int = 240, *, seed: int = 0) -> FusionData:
         gated=gates[:, :1] * flow + gates[:, 1:] * rgb,
         groups=np.arange(count) // 4,
     )
+
+
+def fuse_all(
+    fit_on: FusionData, apply_to: FusionData, *, seed: int, names: Iterable[str] | None = None
+) -> dict[str, Scores]:
+    """Fit each named fusion on held-out clips and return its scores of others; None is all that can be."""
+    if names is None:
+        names = [name for name in FUSIONS if apply_to.offers(build_fusion(name).needs)]
+    fusions = {name: build_fusion(name) for name in names}
+    for fusion in fusions.values():
+        fusion.fit(fit_on, seed=seed)
+    return {name: fusion.apply(apply_to) for name, fusion in fusions.items()}
 
 
 def accuracy(name: str, fit_on: FusionData, apply_to: FusionData, *, seed: int = 0) -> float:

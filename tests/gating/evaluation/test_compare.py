@@ -10,8 +10,8 @@ import pytest
 
 from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
+from gating.evaluation.compare import compare_fusions
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.judge import judge
 from gating.evaluation.scores import ClipScores
 from tests.make.scores import made_scores
 
@@ -26,7 +26,7 @@ def clips(count: int, prefix: str = "c") -> list[str]:
 def judged(
     test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
 ) -> TrialComparison:
-    return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
+    return compare_fusions(test, fit_on=fit_on, validation=validation, split="s", names=names)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_labels_of_the_test_clips_change_the_oracle_alone(
     one, other = (judged(test, held, validation) for test in (test_clips, shuffled(test_clips)))
     changed = {name for name in one.fused if not np.array_equal(one.fused[name], other.fused[name])}
     assert changed == {ORACLE}
-    assert (one.search_share, one.validation) == (other.search_share, other.validation)
+    assert (one.search_fraction, one.validation) == (other.search_fraction, other.validation)
 
 
 def test_baselines_are_fitted_on_the_held_out_clips(

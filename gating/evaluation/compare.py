@@ -17,8 +17,7 @@ from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.infer import Networks, joined_scores, score_clips
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores
-from gating.fusions import FUSIONS, Fusion, FusionData, build_fusion
-from gating.fusions.base import Scores
+from gating.fusions import FUSIONS, Fusion, FusionData, Scores, build_fusion
 from gating.fusions.fixed import Search
 from gating.run_folder import scores_path
 from gating.statistics import top1
@@ -54,7 +53,7 @@ class Evaluation:
         test, validation = (
             self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
         )
-        comparison = judge(
+        comparison = compare_fusions(
             test,
             fit_on=self._kept(self._fit_scores(validation), "fit"),
             validation=validation,
@@ -98,7 +97,7 @@ class Evaluation:
         return scores
 
 
-def judge(
+def compare_fusions(
     test: ClipScores,
     *,
     fit_on: ClipScores,
@@ -150,7 +149,7 @@ def judge(
         seed=seed,
         scores=test,
         fused={name: fusion.apply(tested) for name, fusion in fusions.items()},
-        search_share=search.fraction or 0.0,
+        search_fraction=search.fraction or 0.0,
         validation={name: _top1(fusions[name], held) for name in (BASELINE, GATING) if name in fusions},
     )
 
