@@ -1,4 +1,4 @@
-"""How much the gate gains, on sets that were fixed before anything was trained on them.
+"""Gain of the gate over its baselines, on sets that were fixed before anything was trained on them.
 
     python -m benchmarks.gate_sets DIR
     python -m benchmarks.gate_campaign DIR [PART ...] [--seeds 5] [--jobs 2]
@@ -6,7 +6,7 @@
 PART is a set of benchmarks.gate_sets (each with five seeds, gate data `holdout`), `overfit` (which
 clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`),
 `longer` (those streams trained twice as long), or `weizmann4` (real clips, one subject left out at a
-time; needs shared data). A part that was cut off goes on where it was. Raw results:
+time; needs shared data). An interrupted part resumes. Raw results:
 benchmarks/results/gate-PART-<date>.json.
 """
 
@@ -43,7 +43,7 @@ from gating.trial import Trial, TrialOptions
 
 # The preset, with the gate's clips held out: the cheapest of the ways that are fair to every baseline.
 CONFIG = dataclasses.replace(train_preset("tiny"), gate_data="holdout", test_segments=3, amp=True)
-# Few clips, each seen very often: streams that know their own clips by heart.
+# Few clips, each seen very often: overfitted streams.
 OVERFIT = dataclasses.replace(
     CONFIG,
     rgb=dataclasses.replace(CONFIG.rgb, epochs=80),
@@ -74,11 +74,11 @@ class Job:
     out: Path
     config: TrainConfig
     held_out: bool = False
-    """Whether the gate learns from the split's clips that neither list has."""
+    """True: the gate learns from the split's clips that neither list has."""
 
 
 def run_job(job: Job) -> tuple[Path, float]:
-    """Train and judge one trial; return its folder and the seconds it took."""
+    """Train and compare one trial; return its folder and its duration in seconds."""
     torch.set_num_threads(1)
     began = time.monotonic()
     with flowkit.open(job.store) as store:
@@ -172,7 +172,7 @@ def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
             for seed in range(seeds)
         ]
         for job in jobs:
-            _share_streams(folder / "overfit" / "run-same", job)
+            _copy_streams(folder / "overfit" / "run-same", job)
         print(f"{way}:", flush=True)
         found[way] = summary(*run_jobs(jobs, processes=processes), config=config.to_json())
     accuracy = {way: found[way]["fusions"][GATING]["top1"] for way in found}
@@ -180,7 +180,7 @@ def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
     return {"set": dataclasses.asdict(SETS["overfit"]), "ways": found}
 
 
-def _share_streams(source: Path, job: Job) -> None:
+def _copy_streams(source: Path, job: Job) -> None:
     """Copy the finished streams of another run of the same data and settings."""
     folder = trial_folder(job.out, job.split.name, "test", job.config.seed)
     for stage in ("rgb", "flow"):
@@ -189,7 +189,7 @@ def _share_streams(source: Path, job: Job) -> None:
             shutil.copytree(trained, folder / stage)
 
 
-# What the paper and its successors choose differently; one change at a time.
+# Choices of the paper and its successors; one change at a time.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "no auxiliary task": {"auxiliary_weight": 0.0},
@@ -224,17 +224,17 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         ]
         if _same_streams(config):
             for job in jobs:
-                _share_streams(folder / "conflict" / "run", job)
+                _copy_streams(folder / "conflict" / "run", job)
         print(f"{name}:", flush=True)
         found[name] = summary(*run_jobs(jobs, processes=processes))
-        # What there is so far: the whole takes long.
+        # The results so far: the whole takes long.
         result = {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
         write_result("gate-ablation", result)
     return result
 
 
 def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
-    """Train the streams of the conflict set twice as long, and see what becomes of the gate's gain."""
+    """Train the streams of the conflict set twice as long, for the gate's gain on them."""
     store = folder / "conflict" / "store.h5"
     config = dataclasses.replace(
         CONFIG,
@@ -274,7 +274,7 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
 
 
 def right_originals(comparisons: Sequence[TrialComparison]) -> dict[str, float]:
-    """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
+    """Return the right predictions of each fusion on clips that are no mirror images, a mean over seeds."""
     seeds = len({one.seed for one in comparisons})
     counts = dict.fromkeys(comparisons[0].fused, 0)
     for one in comparisons:

@@ -33,7 +33,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and logs."""
+        """True in the process that writes files and logs."""
         return self.rank == 0
 
     def all_sum(self, values: Sequence[float]) -> list[float]:
@@ -66,7 +66,7 @@ class ProcessGroup:
 
 
 def process_group_from_environment() -> ProcessGroup:
-    """Return rank and world size that torchrun's environment names, on the CPU, without joining."""
+    """Return rank and world size from torchrun's environment, on the CPU, without joining."""
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     return ProcessGroup(torch.device("cpu"), rank, world_size)
 

@@ -39,7 +39,15 @@ from gating.training.checkpoint import check_identity, load_checkpoint
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedTrial:
-    """The networks of a finished trial, in evaluation mode, and its record."""
+    """The networks of a finished trial, in evaluation mode, and its record.
+
+    Attributes
+    ----------
+    record : TrialRecord
+        Configuration and data of the training.
+    networks : Networks
+        Both streams and the gate, on one device.
+    """
 
     record: TrialRecord
     networks: Networks
@@ -140,9 +148,9 @@ class ChosenFusion:
     Attributes
     ----------
     name : str
-        "gating", "search", or what the run was trained for.
+        "gating", "search", or the fusion that the run was trained for.
     reason : str
-        Why it is this one.
+        The reason of the choice.
     fusion : Fusion
         Fitted.
     """
@@ -160,7 +168,7 @@ class ChosenFusion:
         return self.fusion.clip_weights(clips.fusion_data())
 
     def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
-        """Return which clips got the fixed weights since both gates were zero, bool (N,)."""
+        """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
         return self.fusion.fell_back(clips.fusion_data())
 
 

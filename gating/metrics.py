@@ -45,7 +45,7 @@ class RunningMetrics:
             self._gates.append(output.gates.reshape(-1, 2))
 
     def means(self) -> dict[str, Any]:
-        """Return means over this process's clips so far, and the gates' summary; none without clips."""
+        """Return means over this process's clips so far, and the gates' summary; empty without clips."""
         found: dict[str, Any] = {name: total / self.clips for name, total in self._totals().items()}
         if self._gates:
             found["gates"] = dataclasses.asdict(summarise_gates(self._host_gates()))
@@ -79,7 +79,7 @@ class EpochMetrics(RunningMetrics):
         self._waited = 0.0
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Yield batches, and add up the time that each was waited for."""
+        """Yield batches, and add up the time of waiting for each."""
         left = iter(batches)
         while True:
             before = time.monotonic()

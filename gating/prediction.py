@@ -1,6 +1,6 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loader=LoaderConfig())):
+for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions()):
     ...  # a Prediction, or the Failure of one video
 """
 
@@ -50,11 +50,11 @@ class Prediction:
     label : str
         Its label, where that is one of the classes; else "".
     classes : tuple of str
-        The most probable ones, best first.
+        The `PredictOptions.top` most probable ones, best first.
     probabilities : tuple of float
         Of these, [0, 1].
     weights : (float, float) or None
-        Of flow and rgb; None where the fusion has no such pair.
+        Of flow and rgb, >= 0; None where the fusion has no such pair.
     fallback : bool
         Both gates were zero, and the weights are the fixed ones.
     """
@@ -94,9 +94,9 @@ class PredictOptions:
     jobs : int or None
         Processes that extract raw videos; None is one a core.
     executor : Executor or None
-        Extracts them in place of `jobs` processes.
+        Extracts them instead of `jobs` processes.
     on_note : callable
-        Called with notes that stop nothing: the trial, its fusion, how a store differs.
+        Called with notes that stop nothing: the trial, its fusion, differences of a store.
     on_progress : callable
         Called with the progress of an extraction.
     """
@@ -114,7 +114,7 @@ class PredictOptions:
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        """Check the numbers that nothing else checks."""
+        """Check the ranges of numbers."""
         for name, value, ok, expected in (
             ("top", self.top, self.top >= 1, ">= 1"),
             ("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1"),
@@ -137,19 +137,19 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     run
         A trial's folder, or a run's: then its first finished trial predicts.
     options
-        Which clips, how many classes, and where to compute.
+        Clips, number of classes, and device.
 
     Yields
     ------
     Prediction or Failure
-        A video that cannot be extracted, or a clip that cannot be read, costs only itself.
+        A video that cannot be extracted, or a clip that cannot be read, is a Failure; the others go on.
 
     Raises
     ------
     CheckpointError, ScoresError
         The trial has not finished, its fusions have not been compared, or it is damaged.
     InputError
-        An input is not there, has none of the ids, or a store's flow is not what was trained on.
+        An input does not exist, has none of the ids, or a store's flow is not as in training.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -177,12 +177,12 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
 
 
 def find_trial(run: Path) -> TrialRecord:
-    """Return the trial that a folder is, or the first finished one of a run's folder.
+    """Return the trial of a trial's folder, or the first finished one of a run's.
 
     Raises
     ------
     CheckpointError
-        It is neither, or no trial of the run has finished.
+        The folder is neither, or no trial of the run has finished.
     """
     if is_trial(run):
         return read_trial(run)
@@ -191,8 +191,8 @@ def find_trial(run: Path) -> TrialRecord:
         if record.is_compared and not unfinished_stages(record):
             return record
     raise CheckpointError(
-        f"none of the {len(records)} trials of {run} has finished and been judged; go on with "
-        "`flowkit train --resume`, or judge what is trained with `flowkit eval`"
+        f"none of the {len(records)} trials of {run} has finished and been compared; go on with "
+        "`flowkit train --resume`, or compare the trained ones with `flowkit eval`"
     )
 
 
@@ -249,7 +249,7 @@ class Predictor:
                     yield from self._predictions(scores, labels, str(store.path))
 
     def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
-        """Extract videos into a store that is gone afterwards, and yield a prediction for each."""
+        """Extract videos into a temporary store, and yield a prediction for each."""
         config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
@@ -275,7 +275,7 @@ class Predictor:
 
     def _batches(self, store: Store) -> ClipLoader:
         record = self._trial.record
-        # Nothing is learned or compared here: of the trial's data only classes and store are read.
+        # Only classes and store of the trial's data are read: nothing is learned or compared here.
         data = TrialData(
             store=store,
             split=record.data["split"],

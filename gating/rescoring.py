@@ -50,9 +50,9 @@ class EvalOptions:
     amp : bool or None
         Mixed precision; None is as it was trained.
     scores : Path or None
-        Folder that gets scores, comparisons and results.json in place of the run's own.
+        Folder for scores, comparisons and results.json; None is the run's own, which are replaced.
     on_event : callable
-        Gets "unfinished", "scoring" and "note" of `gating.events`, in the main process.
+        Receives "unfinished", "scoring" and "note" of `gating.events`, in the main process.
     """
 
     segments: int = 25
@@ -65,14 +65,14 @@ class EvalOptions:
     on_event: OnEvent = ignore
 
     def __post_init__(self) -> None:
-        """Check what `TrainConfig` would report as a choice of training."""
+        """Check both numbers under their own names, not as choices of `TrainConfig`."""
         if self.segments < 1:
             raise InvalidParameterError(f"segments must be >= 1, got {self.segments}")
         if self.crops not in (1, 5, 10):
             raise InvalidParameterError(f"crops must be 1, 5 or 10, got {self.crops}")
 
     def applied_to(self, config: TrainConfig) -> TrainConfig:
-        """Return a trial's configuration, scored in this way."""
+        """Return a trial's configuration with these segments, crops and precision."""
         amp = config.amp if self.amp is None else self.amp
         return dataclasses.replace(config, test_segments=self.segments, test_crops=self.crops, amp=amp)
 
@@ -88,8 +88,8 @@ class _Planned:
 def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None:
     """Score every finished trial of a run, compare its fusions, and write and return `results.json`.
 
-    All trials are held to the store before the first is scored. Trials that have not finished are
-    left out and reported.
+    All trials are compared with the store before the first is scored. Trials that have not finished
+    are left out and reported.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None
     store
         With the clips, and with the run's splits beside it.
     options
-        Segments, crops, and where to compute.
+        Segments, crops, and device.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None
     CheckpointError
         No trial has finished, one is damaged, or its clips are not those of the store and split.
     InputError
-        The store's flow is not what was trained on, or the split is not beside it.
+        The store's flow is not as in training, or the split is not beside it.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -143,11 +143,11 @@ def _plans(run: Path, store: Store, options: EvalOptions, process_group: Process
 
 
 def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
-    """Divide the split as in training, and hold its clips to those of the training."""
+    """Divide the split as in training, and check that its clips are those of the training."""
     part = record.data["part"]
     data = plan_trial(store, split, record.config, fold=part if split.kind == "fold" else None)
     there, here = dict(record.data), data.record()
-    del there["flow"], here["flow"]  # `check_store_fits` knows what matters of it
+    del there["flow"], here["flow"]  # `check_store_fits` compares it
     if found := differences(there, here):
         raise CheckpointError(
             f"{record.folder} was trained on other clips than {store.path} and its split {split.name!r} "

@@ -37,7 +37,7 @@ _MOST_CLASSES = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Options of a run, without effect on what it learns.
+    """Options of a run, without effect on the trained weights.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class RunOptions:
     seeds : tuple of int
         One trial each, of each split or fold.
     folds : tuple of str or None
-        Which folds are tested, of splits of folds; None is all.
+        Folds to test, of splits of folds; None is all.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
@@ -58,7 +58,7 @@ class RunOptions:
     checkpoint_seconds : float
         Between checkpoints within an epoch, > 0.
     on_event : callable
-        Gets each event of `gating.events`, in the main process.
+        Receives each event of `gating.events`, in the main process.
     """
 
     out: Path
@@ -88,11 +88,11 @@ def train(
     Parameters
     ----------
     store, splits
-        The clips, and how they are divided; the splits are kept beside the store.
+        The clips and their division; the splits are written beside the store.
     config
-        What is learned; its `seed` is replaced by each of the options'.
+        Of the training; its `seed` is replaced by each of the options'.
     options
-        The folder, the seeds, and where to compute.
+        Folder, seeds and device.
 
     Returns
     -------
@@ -103,8 +103,11 @@ def train(
     ------
     InputError
         The store or a split cannot be trained on.
-    GatingError
-        As `gating.training.loop.Trainer.fit`.
+    CheckpointError
+        The folder has checkpoints of another configuration or data, or an unfinished run without
+        `RunOptions.resume`.
+    TrainingError
+        A loss is not finite; the checkpoints before it are kept.
     """
     plans = _plans(store, splits, config, options)
     if options.threads is not None:
@@ -123,7 +126,7 @@ def train(
 
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
-    """Return the events that `train` would report of each trial before it starts, having checked all data."""
+    """Check all data, and return the event "trial" of each trial of `train`."""
     process_group = process_group_from_environment()
     if not process_group.is_main:
         return []
@@ -222,16 +225,16 @@ def _logged(folder: Path, on_event: OnEvent, process_group: ProcessGroup) -> Ite
     board = _tensorboard(folder)
     with open_log(folder) as log:
 
-        def all_of_them(event: Event) -> None:
+        def log_all(event: Event) -> None:
             log(event)
             board(event)
             on_event(event)
 
-        yield all_of_them
+        yield log_all
 
 
 def _tensorboard(folder: Path) -> OnEvent:
-    """Return a writer of each epoch's numbers for TensorBoard; it does nothing where that is absent."""
+    """Return a writer of each epoch's numbers for TensorBoard; without TensorBoard it does nothing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -263,7 +266,7 @@ def _run_data(data: TrialData) -> RunData:
 def _described(
     data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
 ) -> list[str]:
-    """Return lines on what is often wrong unnoticed: flow, batches, parts of the data, balance of classes."""
+    """Return lines on settings that are often wrong unnoticed: flow, batches, parts, balance of classes."""
     return [
         _flow_line(data, config),
         *(_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate")),

@@ -12,9 +12,9 @@
             tensorboard/                where tensorboard is installed
             scores/*.npz                of the test, validation and fit clips
             fused.npz                   one float64 array (N, C) a fusion
-            judgement.json              the trial's few numbers
+            judgement.json              the trial's few numbers: its comparison
 
-Nothing here needs torch, so that what only reads a run stays light.
+Nothing here needs torch, so that readers of a run stay light.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ DAMAGE = (
 
 
 def default_run(store: Path, preset: str) -> Path:
-    """Return the folder of a run that was given none."""
+    """Return the default folder of a run."""
     return RUNS / f"{store.stem}-{preset}"
 
 
@@ -76,22 +76,22 @@ def out_of_fold_stage(fold: int, modality: str) -> str:
 
 
 def best_checkpoint(trial: Path, stage: str) -> Path:
-    """Return where a stage keeps its best epoch."""
+    """Return the path of a stage's best epoch."""
     return trial / stage / BEST
 
 
 def scores_path(trial: Path, part: str) -> Path:
-    """Return where the scores of "test", "validation" or "fit" lie."""
+    """Return the path of the scores of "test", "validation" or "fit"."""
     return trial / "scores" / f"{part}.npz"
 
 
 def tensorboard_folder(trial: Path) -> Path:
-    """Return where TensorBoard's files lie."""
+    """Return the folder of TensorBoard's files."""
     return trial / "tensorboard"
 
 
 class FlowRecord(TypedDict):
-    """How a store's frames and flow were made: its root attributes, but for the engine's name."""
+    """The settings of a store's frames and flow: its root attributes, but for the engine's name."""
 
     bound: float
     fields: str
@@ -130,7 +130,7 @@ class TrialRecord:
     config : TrainConfig
         With which it was trained.
     data : DataRecord
-        Classes, split, part, how the flow was made, and digests of the clips.
+        Classes, split, part, settings of the flow, and digests of the clips.
     """
 
     folder: Path
@@ -149,7 +149,7 @@ class TrialRecord:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the trial's fusions have been compared."""
+        """True once the trial's fusions have been compared."""
         return (self.folder / COMPARISON).is_file()
 
 
@@ -187,7 +187,7 @@ def read_trial(folder: Path) -> TrialRecord:
 
 
 def write_trial(folder: Path, config: TrainConfig, data: DataRecord) -> None:
-    """Write what `read_trial` reads, in place of what was there."""
+    """Write the record that `read_trial` reads, over an earlier one."""
     write_json(folder / RECORD, {"config": config.to_json(), "data": data})
 
 
@@ -255,7 +255,7 @@ class RunContext:
     out : Path
         The run's folder.
     compared : datetime
-        When the newest trial was compared, UTC.
+        Time of the newest trial's comparison, UTC.
     config, data, versions : mapping
         As in `results.json`; empty where it has none.
     """
@@ -326,26 +326,26 @@ def recorded_store(out: Path) -> Path:
 
 
 def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, in place of what was there."""
+    """Write `results.json`, over an earlier one."""
     write_json(out / RESULTS, results, allow_nan=False)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
-    """Write a JSON object, in place of what was there."""
+    """Write a JSON object, over an earlier file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacement(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=allow_nan), encoding="utf-8")
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
+    """Return all arrays of an .npz file, or raise one of `DAMAGE`."""
     # Given a path, numpy would leave a damaged file open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write an .npz file, in place of what was there."""
+    """Write an .npz file, over an earlier one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Given a path, numpy would add its suffix to the temporary's name.
     with replacement(path) as temporary, temporary.open("wb") as file:

@@ -1,7 +1,7 @@
-"""What a training run is: one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
+"""The configuration of a training run, one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
 
 Sources of `tsn` and `zhu2018`: TSN's repository and tsn-pytorch, and the released gating networks;
-docs/gating.md and docs/train.md tell what each comes from.
+docs/gating.md and docs/train.md have the source of each value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PRESETS: tuple[Preset, ...] = tuple(STREAM_PRESETS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """All that decides what is learned; two runs of equal configuration and data are equal.
+    """All choices that decide the result of training; runs of equal configuration and data are equal.
 
     Parameters
     ----------
@@ -51,23 +51,23 @@ class TrainConfig:
     segments, stack : int
         K segments of a clip, each one frame and L flow fields.
     short : {"clamp", "wrap"}
-        What a segment beyond a short clip's end repeats.
+        Fields of a segment beyond a short clip's end: the last one, or the clip from its start.
     augment : AugmentConfig
         Crops, flips and the bound of flow.
     flow_scales : tuple of float or None
-        In place of `augment.scales` while the flow stream learns; TSN leaves out .66.
+        Instead of `augment.scales` while the flow stream learns; TSN leaves out .66.
     rgb, flow, gate : Schedule
         Of the three stages.
     net : GateConfig
         The gate; its `num_classes` and `tap_channels` follow the data and the streams.
     gate_data : {"out-of-fold", "holdout", "same"}
-        What the gate learns from: scores of stream copies that did not see the clip, clips that
-        the streams never see, or the streams' own training clips (the release's way).
+        Training data of the gate: scores of out-of-fold streams, clips that the streams never see, or
+        the streams' own training clips (as released).
     stream_folds : int
-        Pairs of stream copies for "out-of-fold", >= 2.
+        Pairs of out-of-fold streams for "out-of-fold", >= 2.
     holdout_share, validation_share : float
-        Shares of the training list that the gate gets for "holdout", and that choose the best
-        epoch and are learned from by nothing, (0, .5]; groups stay whole.
+        Fractions of the training list, (0, .5], groups whole: the gate's clips for "holdout", and the
+        clips that pick the best epoch, which nothing learns from.
     test_segments : int
         Segments of a clip in scoring, >= 1; TSN's are 25.
     test_crops : {1, 5, 10}
@@ -111,7 +111,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what the pieces do not check themselves."""
+        """Check the choices that are not of a part."""
         check_choice("preset", self.preset, PRESETS)
         check_choice("gate_data", self.gate_data, GATE_DATA)
         for name in ("segments", "stack", "test_segments"):
@@ -196,7 +196,7 @@ def _frozen(value: Any) -> Any:
 TSN_RGB = Schedule(epochs=47, lr=0.001, decay="steps", milestones=(20, 40), clip_norm=40)
 TSN_FLOW = Schedule(epochs=240, lr=0.005, decay="steps", milestones=(133, 213), clip_norm=20)
 TSN_FLOW_SCALES = (1.0, 0.875, 0.75)
-# The released solver: fixed rate, about 47 epochs.
+# The released solver: constant lr, about 47 epochs.
 RELEASED_GATE = Schedule(epochs=47, lr=0.001)
 
 # Chosen on a set of 2,000 clips like benchmarks/gate_sets.py's "conflict", of another seed.

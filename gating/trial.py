@@ -28,10 +28,10 @@ from gating.train_config import TrainConfig
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
-# A stream that has its own clips right so much more often than others is overfitted: 10 points.
+# Difference of top-1 on training and validation clips from which a stream counts as overfitted: 10 points.
 OVERFITTED = 0.1
 _COMPARED = 512
-# Clips that the streams' checkpoints depend on: which the gate learns from is nothing to them.
+# Parts that the streams' checkpoints depend on: not those of the gate.
 _STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 # The choices that decide what a stream learns; the gate's stage depends on all of them.
 _OF_STREAMS = (
@@ -41,7 +41,7 @@ _OF_STREAMS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialOptions:
-    """Options of a trial, without effect on what it learns.
+    """Options of a trial, without effect on the trained weights.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class TrialOptions:
     checkpoint_seconds : float
         Between checkpoints within an epoch.
     on_event : callable
-        Gets each event.
+        Receives each event.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class TrialOptions:
 
 
 class Trial:
-    """Trains and compares; each step that was done before is loaded."""
+    """Training and comparison; each step that was done before is loaded."""
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
@@ -79,11 +79,11 @@ class Trial:
         )
 
     def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
-        """Train what is missing, score the clips, and compare every fusion on the test part."""
+        """Train the missing stages, score the clips, and compare every fusion on the test part."""
         if not is_trial(self.options.folder):
             self._write_record()
         networks = self.trained()
-        # Only now is it sure that the checkpoints are of this configuration and these data.
+        # The checkpoints have now been checked to be of this configuration and these data.
         self._write_record()
         return Evaluation(
             networks=networks,
@@ -138,7 +138,7 @@ class Trial:
         return gate
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
-        """Warn that a stream's own clips, which the gate is to learn from, show it hardly an error."""
+        """Warn where a stream is overfitted to its own clips, from whose errors the gate is to learn."""
         task, precision = StreamTask(stream), self.batches.precision
         own, other = (
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]

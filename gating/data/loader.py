@@ -1,7 +1,7 @@
-"""Read a store's clips as what the networks want: batches on the device, cropped and normalised.
+"""Read a store's clips as the networks' input: batches on the device, cropped and normalised.
 
-What a batch holds depends on the seed, the epoch and the step alone, whatever the number of
-processes, workers and micro-batches; so a run that goes on sees what it would have seen.
+The content of a batch depends on the seed, the epoch and the step alone, whatever the number of
+processes, workers and micro-batches; so a resumed run sees the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Step:
     batches : Iterator of InputBatch
         Micro-batches, read as they are asked for.
     clips : int
-        How many clips they have together.
+        Number of clips of all of them.
     position : int
         Clips of this process's partition of the epoch that are done after the step.
     """
@@ -75,16 +75,16 @@ class Step:
 
 
 class ClipLoader:
-    """Reads a trial's clips for networks that want their pixels in one way.
+    """Reader of a trial's clips for networks of one input specification.
 
     Parameters
     ----------
     data, config
         Of the trial.
     inputs
-        How the backbone wants its pixels.
+        Normalisation and channel order of the backbone's input.
     process_group
-        This process: its device, and which partition of the clips it reads.
+        This process: its device, and its partition of the clips.
     loader_config
         Workers and micro-batches.
     """
@@ -107,7 +107,7 @@ class ClipLoader:
         self._class_of = torch.tensor([numbers.get(name, -1) for name in data.store.labels] or [-1])
 
     def steps_per_epoch(self, ids: Sequence[str], batch: int) -> int:
-        """Return how many steps of `batch` clips, over all processes, an epoch of `ids` has."""
+        """Return the number of steps of `batch` clips, over all processes, in an epoch of `ids`."""
         world_size = self.process_group.world_size
         return -(-(len(ids) // world_size) // max(1, batch // world_size))
 
@@ -129,13 +129,13 @@ class ClipLoader:
         ids
             The clips to learn from.
         augment
-            How crops and flips are drawn.
+            Scales and flips of the crops.
         modalities
-            What is read.
+            Those that are read.
         batch
             Clips of a step over all processes.
         epoch, position
-            Where to go on.
+            Where the steps begin.
         segments
             Of a clip; None is the configuration's.
         """
@@ -209,7 +209,7 @@ class ClipLoader:
         modalities: Sequence[Modality],
         dataset: ClipDataset,
     ) -> Iterator[InputBatch]:
-        """Yield a step's micro-batches, each from the next of what was loaded."""
+        """Yield a step's micro-batches, each from the next loaded batch."""
         start = 0
         for _ in counts:
             parts = []

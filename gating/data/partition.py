@@ -1,7 +1,7 @@
 """Division of a store's clips among the parts of one trial.
 
 The streams learn from some, the gate from others or the same, a validation part picks epochs, and the
-test part is judged once. Groups are never divided: the videos of one person or one source film stay
+test part is evaluated once. Groups are never divided: the videos of one person or one source film stay
 on one side.
 """
 
@@ -38,7 +38,7 @@ class TrialData:
     store : Store
         That the clips are read from.
     split, part : str
-        Name of the split, and what of it is tested: "test" or a fold.
+        Name of the split, and its tested part: "test" or a fold.
     classes : tuple of str
         Those of the split, in the store's order.
     labels : dict of str to int
@@ -47,7 +47,7 @@ class TrialData:
         By id; a clip without a group is its own.
     train, gate, validation, test : tuple of str
         Ids that the streams learn from, that the gate learns from, that pick the best epoch, and
-        that are judged.
+        that are tested.
     folds : tuple of tuple of str
         With gate data "out-of-fold": parts of `train`, each kept from one pair of streams.
     """
@@ -78,7 +78,7 @@ class TrialData:
         ]
 
     def record(self, parts: Sequence[Part] = PARTS) -> DataRecord:
-        """Return plain values that checkpoints keep of the data: how the flow was made, classes, parts."""
+        """Return the plain values that checkpoints keep of the data."""
         return {
             "classes": list(self.classes),
             "split": self.split,
@@ -89,7 +89,7 @@ class TrialData:
 
 
 def flow_record(options: StoreOptions) -> FlowRecord:
-    """Return the record of how a store's frames and flow were made."""
+    """Return the record of the settings of a store's frames and flow."""
     texts = {name: str(value) for name, value in options.to_attrs().items()}
     # Engines of one set of parameters differ by roundings: no other flow to a network.
     return FlowRecord(
@@ -122,14 +122,14 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     split
         Of the store's videos.
     config
-        How the gate's data are made, and the fractions that are kept aside.
+        The source of the gate's data, and the fractions that are kept aside.
     fold
         The fold that is tested, of a split of folds.
 
     Raises
     ------
     InputError
-        The store has no labels or no frames; a listed video is absent; a group lies on both sides;
+        The store has no labels or no frames; a listed video is absent; a group is on both sides;
         or a class would have no clip to learn from.
     """
     named = _labels(store)

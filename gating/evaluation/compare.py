@@ -1,6 +1,6 @@
 """A trial's networks → scores of its clips → every fusion fitted, applied to the test clips, and compared.
 
-The test clips are looked at once. A trial is one split (or one fold of it) and one seed.
+The test clips are used once. A trial is one split (or one fold of it) and one seed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from gating.run_folder import scores_path
 from gating.statistics import top1
 
 OutOfFold = Callable[[], Iterable[Networks]]
-"""Gives the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
+"""Returns the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Scores a trial's clips and compares all fusions; segments, crops and precision are the configuration's.
+    """Scoring of a trial's clips and comparison of all fusions, by the configuration's segments and crops.
 
     Parameters
     ----------
     networks : Networks
         The final ones.
     out_of_fold : callable
-        Gives the streams that were trained without a fold, where gate data are "out-of-fold".
+        Returns the streams that were trained without a fold, where gate data are "out-of-fold".
     batches : ClipLoader
-        Read the trial's clips.
+        Reader of the trial's clips.
     folder : Path
-        Gets scores/*.npz, fused.npz and judgement.json, from the main process.
+        Destination of scores/*.npz, fused.npz and judgement.json, which the main process writes.
     """
 
     networks: Networks
@@ -67,7 +67,7 @@ class Evaluation:
         return comparison
 
     def _fit_scores(self, validation: ClipScores) -> ClipScores:
-        """Return scores that fusions are fitted on: of clips that their networks did not learn from."""
+        """Return scores to fit fusions on: of clips that their networks did not learn from."""
         data, config = self.batches.data, self.batches.config
         if config.gate_data == "holdout":
             return self._scored(dataclasses.replace(self.networks, gate=None), "gate")

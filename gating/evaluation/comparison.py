@@ -1,4 +1,4 @@
-"""All fusions on the same test clips: of one trial, and of several seeds, splits and folds together."""
+"""All fusions on the same test clips: of one trial, and over several seeds, splits and folds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrialComparison:
 
     @property
     def prefers_gate(self) -> bool:
-        """Whether the gate is better than the best fixed weights on the validation clips."""
+        """True if the gate is better than the best fixed weights on the validation clips."""
         return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
 
     @property
@@ -96,7 +96,7 @@ class FusionRow:
     interval : (float, float)
         95 % bootstrap interval of top-1 over seed and clip.
     spread : float
-        Standard deviation of top-1 over seeds; NaN with one.
+        Sample std of top-1 over seeds; NaN with one.
     calibration_error : float
         Mean expected calibration error, [0, 1]; NaN for a bound, whose scores are none.
     """
@@ -110,7 +110,19 @@ class FusionRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """Top-1 of the gate less another fusion's, the `baseline`: mean, 95 % interval, and each seed's."""
+    """Top-1 of the gate less a baseline's, another fusion of the same streams.
+
+    Attributes
+    ----------
+    baseline : str
+        Name of the other fusion.
+    mean : float
+        Over seeds and splits, [-1, 1].
+    interval : (float, float)
+        95 % bootstrap interval of the paired difference over seed and clip.
+    per_seed : tuple of float
+        Of each seed.
+    """
 
     baseline: str
     mean: float
@@ -125,7 +137,7 @@ def fusion_rows(comparisons: Sequence[TrialComparison]) -> dict[str, FusionRow]:
 
 
 def gains(comparisons: Sequence[TrialComparison]) -> list[Gain]:
-    """Return the gate's gain over each other fusion; nothing without a gate."""
+    """Return the gate's gain over each other fusion; empty without a gate."""
     if GATING not in comparisons[0].fused:
         return []
     pools = pooled(comparisons)
@@ -201,7 +213,7 @@ def _pool(parts: Sequence[TrialComparison]) -> Pool:
 def _right(
     name: str, pools: Mapping[str, Sequence[Pool]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.str_]]:
-    """Return which predictions are right (seeds, clips), each clip's weight and its id.
+    """Return a mask of right predictions (seeds, clips), each clip's weight and its id.
 
     The weights make splits count alike.
     """

@@ -36,7 +36,7 @@ _NUMBERS = {
 
 
 def write_comparison(trial: Path, comparison: TrialComparison) -> None:
-    """Write what `read_comparison` reads, but for the scores, which are written as they are made."""
+    """Write the files of `read_comparison`, but for the scores, which are written as they are made."""
     write_arrays(trial / FUSED, comparison.fused)
     write_json(trial / COMPARISON, {key: getattr(comparison, name) for key, name in _NUMBERS.items()})
 
@@ -179,7 +179,7 @@ class RunData:
     classes : tuple of str
         Names, in the order of the scores.
     flow : mapping of str to object
-        How the store's frames and flow were made, as the store records it.
+        Settings of the store's frames and flow, as the store records them.
     clips : mapping of str to int
         Clips of each part ("learn", "gate", "validation", "test") of the first trial.
     fingerprint : mapping of str to str
@@ -205,7 +205,7 @@ class RunData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunResults(FusionResults):
-    """All fusions over all trials of a run, and what they were made of: the content of `results.json`.
+    """All fusions over all trials of a run, with configuration, data and versions: `results.json`.
 
     Attributes
     ----------

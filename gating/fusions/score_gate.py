@@ -1,4 +1,4 @@
-"""A gate that sees scores alone: the strongest cheap baseline of the gating ConvNet.
+"""A gate on scores alone: the strongest cheap baseline of the gating ConvNet.
 
 A small net reads both streams' probabilities and their entropies and gives a pair of weights
 for each clip. Whatever the gating ConvNet gains over it comes from the images.

@@ -43,9 +43,9 @@ class ChangedClip:
     comparison, row
         The trial where the change is plainest, and the clip's index in it.
     saved, lost, seeds : int
-        In how many seeds it was saved and lost, of how many.
+        Numbers of seeds in which it was saved and lost, and of all.
     margin : float
-        By how much the gate's probability of the label is above (lost: below) the fixed weights'.
+        The gate's probability of the label less the fixed weights' (lost: with the other sign).
     """
 
     comparison: TrialComparison
@@ -62,7 +62,7 @@ class ChangedClip:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the gate saved it, in most seeds."""
+        """True if the gate saved it in most seeds."""
         return self.saved > self.lost
 
 
@@ -127,7 +127,7 @@ def _summed(changes: Sequence[_Change]) -> ChangedClip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """An image as data in the page: its address, its size in px and what it shows."""
+    """An image as data in the page: its data URI, its size in px and its description."""
 
     src: str
     width: int
@@ -137,7 +137,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipImages:
-    """A frame of a clip and the flow that leads from it, or why there is neither."""
+    """A frame of a clip and the flow that leads from it, or the reason for neither."""
 
     images: tuple[Image, ...] = ()
     title: str | None = None
@@ -146,20 +146,20 @@ class ClipImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gallery:
-    """Where images come from: an open store, or none and why.
+    """Source of images: an open store, or none and the reason.
 
     Attributes
     ----------
     store : Store or None
     reason : str
-        Why there is none; empty where there is one.
+        The reason for none; empty where there is one.
     """
 
     store: Store | None
     reason: str = ""
 
     def of(self, video_id: str) -> ClipImages | None:
-        """Return a clip's images, or why it has none; None without a store."""
+        """Return a clip's images, or the reason for none; None without a store."""
         if self.store is None:
             return None
         if video_id not in self.store:
@@ -172,16 +172,16 @@ class Gallery:
 
 
 def open_gallery(path: Path | None) -> Gallery:
-    """Open a store for its images; a page can do without."""
+    """Open a store for its images, which a page can do without."""
     if path is None:
         return Gallery(
             store=None,
-            reason="These clips have no pictures: the run names no store that is there. Give one as --store.",
+            reason="These clips have no images: the run names no store that exists. Give one as --store.",
         )
     try:
         return Gallery(store=flowkit.open(path))
     except (FlowkitError, OSError) as error:
-        return Gallery(store=None, reason=f"These clips have no pictures: {error}")
+        return Gallery(store=None, reason=f"These clips have no images: {error}")
 
 
 @functools.cache
@@ -215,7 +215,7 @@ def _image(rgb: UInt8, kind: str, sample: Sample) -> Image:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipPrediction:
-    """A class that something predicts for a clip: its probability in per cent, and is it right."""
+    """A predicted class of a clip: its name, its probability in per cent, and True if it is right."""
 
     name: str
     percent: str
@@ -238,8 +238,8 @@ class ClipCard:
 class ChangedClips:
     """The clips that the gate saved and lost against the best fixed weights.
 
-    `n_saved` and `n_lost` are of all `total` predictions, `wheel` is for images of flow, `notice` says
-    why there are none.
+    `n_saved` and `n_lost` are of all `total` predictions, `wheel` is for images of flow, `notice` has
+    the reason for none.
     """
 
     total: int

@@ -1,4 +1,4 @@
-"""What is computed for the page: every trial's comparison, their sums, and figures by class."""
+"""The figures of the page: every trial's comparison, their sums, and figures by class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gating.run_folder import RunContext, read_context
 from gating.statistics import McNemar, confusion_matrix, correct_predictions, mcnemar
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)
-"""Fusions that are looked at class by class."""
+"""Fusions that are shown class by class."""
 
 _MISTAKES = 10
 
@@ -52,12 +52,12 @@ class Evidence:
 
     @property
     def has_gate(self) -> bool:
-        """Whether a gate was trained."""
+        """True if a gate was trained."""
         return GATING in self.rows
 
     @property
     def shown(self) -> list[str]:
-        """Those of `SHOWN` that there are."""
+        """Those of `SHOWN` that the run has."""
         return [name for name in SHOWN if name in self.rows]
 
     @property
@@ -132,7 +132,7 @@ def flow_fractions(gates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ConfusionData(TypedDict):
-    """What the page's script reads: each matrix is row, column, count, row, ... of its cells above 0."""
+    """Data of the page's script: each matrix is row, column, count, row, ... of its cells above 0."""
 
     classes: tuple[str, ...]
     matrices: dict[str, list[int]]

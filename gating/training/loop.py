@@ -1,11 +1,11 @@
-"""The training loop of one stage, to be read from the top: epochs, steps, micro-batches.
+"""The training loop of one stage, from the top: epochs, steps, micro-batches.
 
 `Trainer.fit` goes through the epochs: train, validate, keep the best, save. `_train_epoch` goes
 through the steps of one: log, save, stop when asked to. `_train_step` goes through the micro-batches
 of one: forward and backward, then the optimiser.
 
-All that is random in a step follows from the seed, the epoch, the step and the rank; so a run that
-was interrupted ends with the weights of one that was not.
+Random numbers of a step follow from the seed, the epoch, the step and the rank; so an interrupted
+run ends with the weights of an uninterrupted one.
 
 Between two logged steps nothing waits for the device: losses and metrics stay there as tensors, and
 a stop is a flag on the host. (Under float16, of GPUs without bfloat16, torch's gradient scaler does
@@ -43,7 +43,7 @@ LOGGED_STEPS = 10
 
 
 class Trainer:
-    """Trains one task; see `fit`.
+    """Training of one task; see `fit`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Trainer:
     loader
         Reads the clips.
     stage
-        The clips, the schedule, and where checkpoints go.
+        The clips, the schedule, and the folder of checkpoints.
     on_event
         Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped" or
         "finished", "stage": its name, ...}, in the main process alone.
@@ -82,7 +82,7 @@ class Trainer:
             There is a checkpoint of another configuration or data, or an unfinished one and the
             stage is not to be resumed.
         TrainingError
-            The loss is not finite; the checkpoints are of before.
+            The loss is not finite; the checkpoints from before it are kept.
         KeyboardInterrupt
             After Ctrl-C, once the stage is saved as it is.
         """
@@ -112,7 +112,7 @@ class Trainer:
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
 
     def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> dict[str, Any] | None:
-        """Take the epoch's steps that are left; return its metrics, or None if it was stopped and saved."""
+        """Take the epoch's remaining steps; return its metrics, or None if it was stopped and saved."""
         progress, metrics, saved = self.progress, EpochMetrics(), time.monotonic()
         for step in self._steps_left():
             self._unchecked[step.number] = self._train_step(net, step, metrics)
@@ -166,8 +166,8 @@ class Trainer:
     def _check_losses(self) -> None:
         """Raise TrainingError if the loss of a step since the last check is not finite.
 
-        Nothing that outlives the error was made from such a step: this is called before all that is
-        logged, saved or validated. In memory the optimiser did take the step, and up to a tenth of an
+        Nothing that outlives the error comes from such a step: this is called before logging, saving
+        and validation. In memory the optimiser did take the step, and up to a tenth of an
         epoch after it; to refuse it there, each step would have to wait for its loss, as torch's
         optimisers cannot skip a step by a flag on the device unless they are fused, which rounds
         otherwise.
@@ -213,7 +213,7 @@ class Trainer:
 
 
 def _gradient_exchange(net: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-    """Return the context of a backward pass: processes exchange gradients with the last micro-batch alone."""
+    """Return the context of a backward pass: processes exchange gradients at the last micro-batch alone."""
     if last or not isinstance(net, DistributedDataParallel):
         return contextlib.nullcontext()
     without: contextlib.AbstractContextManager[None] = net.no_sync()

@@ -1,4 +1,4 @@
-"""Which stores networks may be applied to, and the extraction that would make one."""
+"""Stores that networks may be applied to, and the extraction that would make one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
     config = ExtractConfig(params=resolve_params("fast"), step=2, fps=12.5, resize=ResizeRule(short_side=48))
     with pytest.raises(InputError) as caught:
         check_store_fits(extracted(config), labelled_store)
-    told = str(caught.value)
+    message = str(caught.value)
     for difference in (
         "flow.warps is 2 there and 5 here",
         "step is 2 there and 1 here",
@@ -57,7 +57,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
         "sampling.fps is 12.5 there and None here",
         "flowkit extract --preset fast --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
     ):
-        assert difference in told
+        assert difference in message
 
 
 def test_another_codec_is_noted_and_fits(labelled_path: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_imported_flow_cannot_be_extracted(labelled_store: Store) -> None:
         check_store_fits(record_of(imported), labelled_store)
 
 
-def test_settings_that_a_newer_version_may_add_are_told(labelled_store: Store) -> None:
+def test_settings_that_a_newer_version_may_add_are_named(labelled_store: Store) -> None:
     flow: FlowRecord = {
         **own(labelled_store),
         "tvl1_params": json.dumps({"flow": {"warps": 5, "colours": 3}}),

@@ -67,7 +67,7 @@ def test_batches_come_through_and_time_is_counted() -> None:
     assert 0 <= summary["waiting"] <= 1
 
 
-def test_the_summary_tells_a_dead_branch_from_a_dead_gate() -> None:
+def test_the_summary_separates_a_dead_branch_from_a_dead_gate() -> None:
     summary = summarise_gates(torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0], [3.0, 1.0]]))
     assert (summary.zero_flow, summary.zero_rgb, summary.zero_both) == (0.75, 0.25, 0.25)
     assert (summary.mean_flow, summary.mean_rgb, summary.mean_sum) == (0.75, 1.0, 1.75)

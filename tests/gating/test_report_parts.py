@@ -1,4 +1,4 @@
-"""What the page says, from comparisons whose answer is known."""
+"""Parts of the page, from comparisons whose figures are known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = ("up", "down")
 MINUS = "\N{MINUS SIGN}"
 
 
-def answering(
+def predicting(
     gate: Sequence[bool], fixed: Sequence[bool], *, seed: int = 0, part: str = "test", sure: float = 5.0
 ) -> TrialComparison:
     """A comparison whose gate and best fixed weights are right as given."""
@@ -68,7 +68,7 @@ def test_verdict_follows_the_interval(interval: tuple[float, float], word: str) 
 
 def test_preference_names_what_predict_uses() -> None:
     likes, not_so = (
-        dataclasses.replace(answering([True], [True]), validation={"search": 0.5, "gating": gating})
+        dataclasses.replace(predicting([True], [True]), validation={"search": 0.5, "gating": gating})
         for gating in (0.6, 0.5)
     )
     assert "predict uses it" in preference([likes, likes])
@@ -78,7 +78,7 @@ def test_preference_names_what_predict_uses() -> None:
 
 def test_folds_are_tested_together_and_seeds_apart() -> None:
     trials = [
-        answering([True, True], [False, False], part=part, seed=seed)
+        predicting([True, True], [False, False], part=part, seed=seed)
         for part in ("0", "1")
         for seed in (0, 1)
     ]
@@ -88,8 +88,8 @@ def test_folds_are_tested_together_and_seeds_apart() -> None:
 
 def test_changed_clips_are_found_by_how_often_and_how_plainly() -> None:
     trials = [
-        answering([True, False, True, True], [False, True, True, False], seed=0, sure=2.0),
-        answering([True, True, True, False], [False, True, True, True], seed=1, sure=6.0),
+        predicting([True, False, True, True], [False, True, True, False], seed=0, sure=2.0),
+        predicting([True, True, True, False], [False, True, True, True], seed=1, sure=6.0),
     ]
     changed = find_changed(trials)
     # Clip 2 never changed, and clip 3 was saved once and lost once.
@@ -113,7 +113,7 @@ def test_half_of_the_shown_are_saved(
     n_saved: int, n_lost: int, count: int, expected: tuple[int, int]
 ) -> None:
     saved = [True] * n_saved + [False] * n_lost
-    changed = find_changed([answering(saved, [not one for one in saved])])
+    changed = find_changed([predicting(saved, [not one for one in saved])])
     shown = choose(changed, count)
     assert tuple(map(len, shown)) == expected
     assert all(clip.is_saved for clip in shown[0])
@@ -122,16 +122,16 @@ def test_half_of_the_shown_are_saved(
 
 def test_gain_of_a_class_is_over_all_trials() -> None:
     gate, fixed = [True, True, False, False], [False, True, True, False]
-    gain, clips = class_gains(evidence_of(*(answering(gate, fixed, seed=seed) for seed in (0, 1))))
+    gain, clips = class_gains(evidence_of(*(predicting(gate, fixed, seed=seed) for seed in (0, 1))))
     # Labels alternate: of clips 0 and 2 one is saved and one is lost, of 1 and 3 none.
     assert gain.tolist() == [0.0, 0.0]
     assert clips.tolist() == [4, 4]
-    gain, _ = class_gains(evidence_of(answering([True, True], [False, True])))
+    gain, _ = class_gains(evidence_of(predicting([True, True], [False, True])))
     assert gain.tolist() == [1.0, 0.0]
 
 
 def test_confusion_goes_to_the_script_as_row_column_count() -> None:
-    data = confusion_data(evidence_of(answering([True, False, True], [True, True, True])))
+    data = confusion_data(evidence_of(predicting([True, False, True], [True, True, True])))
     assert data["matrices"]["gating"] == [0, 0, 2, 1, 0, 1]
     assert data["matrices"]["search"] == [0, 0, 2, 1, 1, 1]
 
@@ -167,7 +167,7 @@ def test_reliability_has_a_bar_for_each_filled_bin() -> None:
     (bar,) = drawn.bars
     assert drawn.error == pytest.approx(0.4)
     assert bar.height == pytest.approx(drawn.box.height / 2)
-    assert bar.title == "confidence 90.0 %: 50.0 % of 2 answers are right"
+    assert bar.title == "confidence 90.0 %: 50.0 % of 2 predictions are right"
 
 
 def test_matrix_writes_its_numbers_only_where_a_cell_holds_them() -> None:

@@ -98,7 +98,7 @@ def test_scores_elsewhere_leave_the_run_alone(run: FinishedRun, tmp_path: Path) 
     assert load_scores(scores_path(tmp_path / "elsewhere/5-fold-0/seed0", "fit")).segments == 3
 
 
-def test_unfinished_trials_are_left_out_and_told(run: FinishedRun) -> None:
+def test_unfinished_trials_are_left_out_and_reported(run: FinishedRun) -> None:
     path = run.out / "5-fold-1/seed0/gate" / BEST
     save_checkpoint(path, {**load_checkpoint(path), "finished": False})
     shutil.rmtree(run.out / "5-fold-1/seed0/scores")

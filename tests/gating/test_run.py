@@ -62,7 +62,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
     assert test.gates is not None
     assert set(test.ids).isdisjoint(fit.ids)
     assert fit.flow_features is not None
-    # The same again trains nothing and judges alike.
+    # The same again trains nothing and compares alike.
     again, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
     assert {event["event"] for event in events} == {"trial", "skipped", "judged"}
     assert again.to_json()["fusions"] == results.to_json()["fusions"]
@@ -118,14 +118,14 @@ def test_splits_are_kept_beside_the_store(
         assert read_split(copy, "5-fold").parts == five_folds(store).parts
 
 
-def test_a_plan_tells_what_is_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
+def test_a_plan_shows_settings_that_are_often_wrong(labelled_store: Store, tmp_path: Path) -> None:
     options = RunOptions(
         out=tmp_path / "none", folds=("2",), loader=LoaderConfig(), on_event=lambda event: None
     )
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
-    told = "\n".join(event["lines"])
+    lines = "\n".join(event["lines"])
     for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
-        assert words in told
+        assert words in lines
     assert not (tmp_path / "none").exists()
 
 
@@ -141,9 +141,9 @@ def test_the_same_clips_for_an_overfitted_gate_are_warned_of(
     monkeypatch.setattr("gating.trial.OVERFITTED", -1.1)
     with pytest.warns(RuntimeWarning) as warned:
         run(labelled_store, tmp_path, quick(gate_data="same"))
-    told = [str(one.message) for one in warned]
-    assert [text.split(" stream has")[0] for text in told] == ["the rgb", "the flow"]
-    assert all("--gate-data out-of-fold" in text for text in told)
+    messages = [str(one.message) for one in warned]
+    assert [text.split(" stream has")[0] for text in messages] == ["the rgb", "the flow"]
+    assert all("--gate-data out-of-fold" in text for text in messages)
 
 
 def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_path: Path) -> None:

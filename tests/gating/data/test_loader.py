@@ -28,9 +28,13 @@ CONFIG = quick()
 def batches(
     data: TrialData, *, rank: int = 0, world: int = 1, micro: int = 4, workers: int = 0
 ) -> ClipLoader:
-    loading = LoaderConfig(micro_batch=micro, workers=workers)
+    loader_config = LoaderConfig(micro_batch=micro, workers=workers)
     return ClipLoader(
-        data, CONFIG, IMAGENET_INPUT, process_group=ProcessGroup(CPU, rank, world), loader_config=loading
+        data,
+        CONFIG,
+        IMAGENET_INPUT,
+        process_group=ProcessGroup(CPU, rank, world),
+        loader_config=loader_config,
     )
 
 
@@ -66,7 +70,7 @@ def test_micro_batches_and_workers_change_nothing(data: TrialData, options: dict
     assert all(same(whole[k], other[k]) for k in whole)
 
 
-def test_two_processes_share_the_clips_of_one(data: TrialData) -> None:
+def test_two_processes_divide_the_clips_of_one(data: TrialData) -> None:
     whole = trained_on(batches(data))
     shared = [trained_on(batches(data, rank=rank, world=2)) for rank in range(2)]
     assert not shared[0].keys() & shared[1].keys()
@@ -135,8 +139,8 @@ def test_clips_of_several_sizes_make_one_batch(tmp_path: Path) -> None:
     ):
         path = tmp_path / "videos" / f"{name}.mkv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures = np.random.default_rng(len(name)).integers(0, 255, (5, *size, 3), np.uint8)
-        clips.lossless_mkv(path, pictures)
+        images = np.random.default_rng(len(name)).integers(0, 255, (5, *size, 3), np.uint8)
+        clips.lossless_mkv(path, images)
     small.run(tmp_path / "videos", tmp_path / "out.h5")
     with flowkit.open(tmp_path / "out.h5") as store:
         ids = tuple(sorted(store))

@@ -1,4 +1,4 @@
-"""Which clips serve what: nothing is used twice, and groups stay whole."""
+"""The parts of a trial: no clip is in two, and groups stay whole."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_store_without_frames_is_refused(videos: Path, store: Path) -> None:
             plan_trial(opened, split, quick(), fold="0")
 
 
-def test_the_record_tells_of_other_flow_and_other_clips(labelled_store: Store) -> None:
+def test_the_record_differs_by_other_flow_and_other_clips(labelled_store: Store) -> None:
     here = planned(labelled_store, "holdout").record()
     other = planned(labelled_store, "same").record()
     assert here["flow"] == other["flow"]

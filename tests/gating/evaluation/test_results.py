@@ -40,21 +40,21 @@ def test_what_is_written_is_read(out: Path) -> None:
         np.testing.assert_array_equal(first.fused[name], scores)
 
 
-def test_no_trial_is_told(tmp_path: Path) -> None:
+def test_no_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match="no finished trial"):
         read_comparisons(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["fused.npz", COMPARISON, "scores/test.npz"])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]"])
-def test_a_file_absent_or_damaged_is_told(out: Path, name: str, content: bytes | None) -> None:
+def test_a_file_absent_or_damaged_is_an_error(out: Path, name: str, content: bytes | None) -> None:
     path = trial_of(out) / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ScoresError, match="seed0"):
         read_comparison(trial_of(out))
 
 
-def test_a_judgement_with_a_field_too_many_is_refused(out: Path) -> None:
+def test_a_comparison_with_a_field_too_many_is_refused(out: Path) -> None:
     path = trial_of(out) / COMPARISON
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(ScoresError, match="extra"):

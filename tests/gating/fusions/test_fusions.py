@@ -1,4 +1,4 @@
-"""Every fusion: what it computes, that it learns what it should, and that seeds decide."""
+"""Every fusion: its scores, its learning, and its seeds."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_only_the_oracle_reads_the_labels_of_what_it_is_applied_to(name: str) ->
 
 
 def test_score_gate_learns_to_leave_a_flat_stream() -> None:
-    """Each clip has one stream without a word; its entropy tells which."""
+    """Each clip has one flat stream, which its entropy shows."""
     rng = np.random.default_rng(0)
     labels = rng.integers(CLASSES, size=400)
     truth = 3 * np.eye(CLASSES)[labels] + rng.normal(size=(400, CLASSES))
@@ -194,8 +194,8 @@ def test_score_gate_learns_to_leave_a_flat_stream() -> None:
     gate.fit(data, seed=0)
     weights = gate.gates(data)
     assert (weights >= 0).all()
-    share = weights[:, 0] / weights.sum(axis=1)
-    assert share[flow_flat[:, 0]].mean() < share[~flow_flat[:, 0]].mean()
+    fraction = weights[:, 0] / weights.sum(axis=1)
+    assert fraction[flow_flat[:, 0]].mean() < fraction[~flow_flat[:, 0]].mean()
 
 
 def test_logistic_regression_chooses_a_stronger_penalty_for_noise() -> None:

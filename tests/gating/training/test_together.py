@@ -53,7 +53,7 @@ def test_a_batch_of_a_store_trains_the_gate_alone(videos: Path, store: Path, for
     optimizer = torch.optim.SGD([dict(group) for group in groups], lr=0.1)
     before = {name: value.clone() for name, value in gate.named_parameters()}
     streams = {name: value.clone() for name, value in flow_stream.state_dict().items()}
-    out = gate(flow.tapped, rgb.tapped)
+    out = gate(flow.feature_map, rgb.feature_map)
     fused = fuse(out.gates, flow.scores, rgb.scores)
     loss = gate_loss(out, fused, torch.tensor([0, 2]), config=gate.config)
     loss.total.backward()  # type: ignore[no-untyped-call,unused-ignore]

@@ -30,9 +30,9 @@ def test_forward_pools_the_last_map_and_returns_the_tapped_one(name: str) -> Non
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = dict(backbone.stages(pixels))
-        features, tapped = backbone(pixels, backbone.default_tap)
+        features, feature_map = backbone(pixels, backbone.default_tap)
     torch.testing.assert_close(features, list(maps.values())[-1].mean((2, 3)), rtol=0, atol=0)
-    torch.testing.assert_close(tapped, maps[backbone.default_tap], rtol=0, atol=0)
+    torch.testing.assert_close(feature_map, maps[backbone.default_tap], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,10 @@ def test_bn_inception_keeps_the_names_and_shapes_of_the_caffe_layers() -> None:
 
 def test_bn_inception_taps_7x7_at_224() -> None:
     with torch.no_grad():
-        features, tapped = build_backbone("bn_inception").eval()(torch.zeros(1, 3, 224, 224), "inception_4e")
-    assert tuple(tapped.shape) == (1, 1056, 7, 7)
+        features, feature_map = build_backbone("bn_inception").eval()(
+            torch.zeros(1, 3, 224, 224), "inception_4e"
+        )
+    assert tuple(feature_map.shape) == (1, 1056, 7, 7)
     assert tuple(features.shape) == (1, 1024)
 
 
