@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.config import GATING, LoaderConfig
+from gating.config import GATING, GateConfig, LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import TrialComparison
@@ -119,7 +118,9 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[TrialComparis
     return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(comparisons: Sequence[TrialComparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+def summary(
+    comparisons: Sequence[TrialComparison], seconds: Sequence[float], **more: object
+) -> dict[str, object]:
     """Return the raw result of a part, and print its main figures."""
     results = fusion_results(comparisons)
     gains = {one.baseline: one for one in results.gains}
@@ -139,7 +140,7 @@ def seeded(config: TrainConfig, seed: int) -> TrainConfig:
     return dataclasses.replace(config, seed=seed)
 
 
-def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Train on one of the controlled sets."""
     store = folder / name / "store.h5"
     split = read_split(store, SPLIT)
@@ -152,11 +153,12 @@ def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[s
     return summary(*run_jobs(jobs, processes=processes), set=made, config=CONFIG.to_json())
 
 
-def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Let the gate learn from the same clips, out-of-fold scores, or other clips; streams are shared."""
     store = folder / "overfit" / "store.h5"
     split = read_split(store, SPLIT)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
+    accuracy: dict[str, float] = {}
     for way in ("same", "out-of-fold", "held-out"):
         data: GateData = "out-of-fold" if way == "out-of-fold" else "same"
         config = dataclasses.replace(OVERFIT, gate_data=data)
@@ -174,8 +176,9 @@ def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         for job in jobs:
             _copy_streams(folder / "overfit" / "run-same", job)
         print(f"{way}:", flush=True)
-        found[way] = summary(*run_jobs(jobs, processes=processes), config=config.to_json())
-    accuracy = {way: found[way]["fusions"][GATING]["top1"] for way in found}
+        comparisons, seconds = run_jobs(jobs, processes=processes)
+        found[way] = summary(comparisons, seconds, config=config.to_json())
+        accuracy[way] = fusion_results(comparisons).fusions[GATING].top1
     print(f"  out-of-fold - same {100 * (accuracy['out-of-fold'] - accuracy['same']):+.2f}", flush=True)
     return {"set": dataclasses.asdict(SETS["overfit"]), "ways": found}
 
@@ -190,32 +193,30 @@ def _copy_streams(source: Path, job: Job) -> None:
 
 
 # Choices of the paper and its successors; one change at a time.
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "no auxiliary task": {"auxiliary_weight": 0.0},
-    "auxiliary weight 1": {"auxiliary_weight": 1.0},
-    "softmax": {"activation": "softmax"},
-    "sigmoid": {"activation": "sigmoid"},
-    "height": {"combine": "height"},
-    "sum": {"combine": "sum"},
-    "snippet": {"placement": "snippet"},
-    "prior .1": {"prior": 0.1},
-    "no prior": {"prior": 0.0},
-    "zero start": {"start": "zero", "prior": 0.0},
+ABLATIONS: dict[str, GateConfig] = {
+    "default": CONFIG.net,
+    "no auxiliary task": dataclasses.replace(CONFIG.net, auxiliary_weight=0.0),
+    "auxiliary weight 1": dataclasses.replace(CONFIG.net, auxiliary_weight=1.0),
+    "softmax": dataclasses.replace(CONFIG.net, activation="softmax"),
+    "sigmoid": dataclasses.replace(CONFIG.net, activation="sigmoid"),
+    "height": dataclasses.replace(CONFIG.net, combine="height"),
+    "sum": dataclasses.replace(CONFIG.net, combine="sum"),
+    "snippet": dataclasses.replace(CONFIG.net, placement="snippet"),
+    "prior .1": dataclasses.replace(CONFIG.net, prior=0.1),
+    "no prior": dataclasses.replace(CONFIG.net, prior=0.0),
+    "zero start": dataclasses.replace(CONFIG.net, start="zero", prior=0.0),
 }
 
 
-def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Change one choice of the gate at a time, on the streams of the conflict set."""
     store = folder / "conflict" / "store.h5"
     split = read_split(store, SPLIT)
-    configs = {
-        name: dataclasses.replace(CONFIG, net=dataclasses.replace(CONFIG.net, **changes))
-        for name, changes in ABLATIONS.items()
-    }
+    configs = {name: dataclasses.replace(CONFIG, net=net) for name, net in ABLATIONS.items()}
     configs["gate data: same"] = dataclasses.replace(CONFIG, gate_data="same")
     configs["tap: stage1"] = dataclasses.replace(CONFIG, tap="stage1")
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
+    result: dict[str, object] = {}
     for name, config in configs.items():
         out = folder / "conflict" / f"ablation-{name.replace(' ', '-').replace(':', '')}"
         jobs = [
@@ -228,12 +229,12 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         print(f"{name}:", flush=True)
         found[name] = summary(*run_jobs(jobs, processes=processes))
         # The results so far: the whole takes long.
-        result = {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+        result |= {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
         write_result("gate-ablation", result)
     return result
 
 
-def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Train the streams of the conflict set twice as long, for the gate's gain on them."""
     store = folder / "conflict" / "store.h5"
     config = dataclasses.replace(
@@ -253,7 +254,7 @@ def _same_streams(config: TrainConfig) -> bool:
     return dataclasses.replace(config, net=CONFIG.net, gate=CONFIG.gate, seed=CONFIG.seed) == CONFIG
 
 
-def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Leave out one subject at a time; a mirrored copy stays with its original."""
     store = _weizmann_store(folder / "weizmann4")
     with flowkit.open(store) as opened:
@@ -297,7 +298,7 @@ def _weizmann_store(folder: Path) -> Path:
 
 
 def main() -> None:
-    parts: dict[str, Callable[..., dict[str, Any]]] = {
+    parts: dict[str, Callable[..., dict[str, object]]] = {
         "overfit": overfit,
         "ablation": ablation,
         "longer": longer,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
@@ -15,7 +14,7 @@ from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
-from gating.run_folder import TrialRecord
+from gating.run_folder import FlowRecord, TrialRecord
 from gating.training.checkpoint import differences
 
 
@@ -54,7 +53,7 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     ]
 
 
-def _made(flow: Mapping[str, Any], record: TrialRecord) -> dict[str, Any]:
+def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
     """Return the settings that decide the values that a network sees, but for the rounding of codecs."""
     field = record.config.field
     clipped = flow_codec(flow["flow_codec"], bound_px=float(flow["bound"])).bound_px

@@ -10,13 +10,15 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,11 +53,11 @@ class ProcessGroup:
             dist.all_reduce(tensor)
         return tensor
 
-    def all_gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Item) -> list[Item]:
         """Return each process's value, by rank."""
         if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.world_size
+        found = [value] * self.world_size
         dist.all_gather_object(found, value)
         return found
 

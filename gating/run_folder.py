@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flowkit.atomic import replacement
 from flowkit.errors import InvalidParameterError
@@ -262,9 +262,9 @@ class RunContext:
 
     out: Path
     compared: datetime.datetime
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-    versions: Mapping[str, Any]
+    config: Mapping[str, object]
+    data: Mapping[str, object]
+    versions: Mapping[str, object]
 
     @property
     def named_store(self) -> Path | None:
@@ -287,7 +287,7 @@ def read_context(out: Path) -> RunContext:
     ScoresError
         It is there and is no JSON object.
     """
-    content: Any = {}
+    content: object = {}
     path = out / RESULTS
     if path.is_file():
         try:
@@ -325,12 +325,12 @@ def recorded_store(out: Path) -> Path:
     return named
 
 
-def write_results(out: Path, results: Mapping[str, Any]) -> None:
+def write_results(out: Path, results: Mapping[str, object]) -> None:
     """Write `results.json`, over an earlier one."""
     write_json(out / RESULTS, results, allow_nan=False)
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
+def write_json(path: Path, content: Mapping[str, object], *, allow_nan: bool = True) -> None:
     """Write a JSON object, over an earlier file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacement(path) as temporary:
@@ -344,7 +344,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write an .npz file, over an earlier one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Given a path, numpy would add its suffix to the temporary's name.
@@ -366,7 +366,7 @@ def open_log(trial: Path) -> Iterator[OnEvent]:
         yield append
 
 
-def flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def flattened(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield each value of nested mappings, such as a run's configuration, with its dotted name."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():

@@ -150,10 +150,9 @@ class TrainConfig:
         schedule: Schedule = getattr(self, stage)
         return schedule
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return all choices as plain values, tuples as lists."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
@@ -172,7 +171,7 @@ class TrainConfig:
         return cls(**own)
 
 
-_NESTED: dict[str, Any] = {
+_NESTED: dict[str, type[AugmentConfig | Schedule | GateConfig]] = {
     "augment": AugmentConfig,
     "rgb": Schedule,
     "flow": Schedule,
@@ -181,7 +180,7 @@ _NESTED: dict[str, Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value

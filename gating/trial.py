@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -154,7 +153,13 @@ class Trial:
             )
 
     def _fit(
-        self, task: Task, name: str, kind: StageKind, *, train_ids: Sequence[str], identity: dict[str, Any]
+        self,
+        task: Task,
+        name: str,
+        kind: StageKind,
+        *,
+        train_ids: Sequence[str],
+        identity: Mapping[str, object],
     ) -> None:
         augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)
         stage = Stage(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -24,6 +24,16 @@ from gating.models.backbones import InputSpec
 from gating.train_config import TrainConfig
 
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
+
+
+class ClipArrays(TypedDict, total=False):
+    """A collated batch of a `ClipDataset`, as `flowkit.datasets.torch` has it."""
+
+    rgb: Tensor
+    flow: Tensor
+    flow_scale: Tensor
+    label: Tensor
+    id: list[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +201,9 @@ class ClipLoader:
             seed=self.config.seed,
         )
 
-    def _loader(self, dataset: ClipDataset, batches: list[list[tuple[int, int]]]) -> DataLoader[Any]:
+    def _loader(
+        self, dataset: ClipDataset, batches: list[list[tuple[int, int]]]
+    ) -> Iterable[list[ClipArrays]]:
         return DataLoader(
             dataset,
             batch_sampler=batches,
@@ -203,7 +215,7 @@ class ClipLoader:
 
     def _step_batches(
         self,
-        loaded: Iterator[list[Any]],
+        loaded: Iterator[list[ClipArrays]],
         counts: Sequence[int],
         crops: StepCrops,
         modalities: Sequence[Modality],
@@ -221,7 +233,7 @@ class ClipLoader:
             yield _concatenated(parts)
 
     def _inputs_of(
-        self, raw: Any, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
+        self, raw: ClipArrays, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
     ) -> InputBatch:
         device, augment = self.process_group.device, self.config.augment
         crops = crops.to(device)
@@ -247,12 +259,12 @@ def _micro_batches(position: int, end: int, step: int, *, most: int) -> list[lis
     return [[min(most, clips - at) for at in range(0, clips, most)] for clips in steps]
 
 
-def _size(raw: Any) -> tuple[int, int]:
+def _size(raw: ClipArrays) -> tuple[int, int]:
     height, width = raw["flow"].shape[-2:]
     return height, width
 
 
-def _collated(items: list[Any]) -> list[Any]:
+def _collated(items: list[dict[str, Tensor]]) -> list[ClipArrays]:
     """Return one batch if the clips are of one size, else one of each clip, in order."""
     if len({item["flow"].shape for item in items}) == 1:
         return [collate_clips(items)]

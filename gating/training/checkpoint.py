@@ -145,7 +145,7 @@ class StageCheckpoints:
         epoch: int = content["epoch"]
         return epoch
 
-    def _head(self, network: nn.Module) -> dict[str, Any]:
+    def _head(self, network: nn.Module) -> dict[str, object]:
         return {
             "stage": self._stage.name,
             "identity": dict(self._stage.identity),
@@ -153,7 +153,7 @@ class StageCheckpoints:
         }
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
     """Write a checkpoint over an earlier one; a crash leaves the one or the other whole.
 
     Raises
@@ -183,7 +183,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, source: Path) -> None:
+def check_identity(found: Mapping[str, object], wanted: Mapping[str, object], *, source: Path) -> None:
     """Compare a checkpoint's configuration and data with the present ones.
 
     Raises
@@ -198,7 +198,7 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, sourc
         )
 
 
-def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+def differences(found: object, wanted: object, name: str = "") -> list[str]:
     """Return one line for each value of a nested record that differs: `name: there, here`."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         keys = sorted({*found, *wanted})

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from gating.data.loader import ClipLoader, Step
 from gating.distributed import autocast
 from gating.errors import TrainingError
 from gating.events import OnEvent
-from gating.metrics import EpochMetrics, RunningMetrics
+from gating.metrics import EpochMetrics, Numbers, RunningMetrics, ValidationMeans
 from gating.training.checkpoint import StageCheckpoints, StageProgress
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 from gating.training.tasks import Stage, Task, TaskOutput
@@ -111,7 +111,7 @@ class Trainer:
                 self._save_last()
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
 
-    def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> dict[str, Any] | None:
+    def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> Numbers | None:
         """Take the epoch's remaining steps; return its metrics, or None if it was stopped and saved."""
         progress, metrics, saved = self.progress, EpochMetrics(), time.monotonic()
         for step in self._steps_left():
@@ -207,7 +207,7 @@ class Trainer:
             segments=self.schedule.segments,
         )
 
-    def _log(self, event: str, **values: Any) -> None:
+    def _log(self, event: str, **values: object) -> None:
         if self.process_group.is_main:
             self._on_event({"event": event, "stage": self.stage.name, **values})
 
@@ -223,7 +223,7 @@ def _gradient_exchange(net: torch.nn.Module, *, last: bool) -> contextlib.Abstra
 @torch.inference_mode()
 def validate(
     task: Task, loader: ClipLoader, ids: Sequence[str], *, precision: torch.dtype | None
-) -> dict[str, Any]:
+) -> ValidationMeans:
     """Return top-1, loss and the gates' summary of clips over all processes; one centre crop each."""
     task.eval()
     metrics = RunningMetrics()
@@ -243,19 +243,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._restore = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+                self._restore.callback(signal.signal, number, signal.signal(number, self._request))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore.close()
 
     def _request(self, _: int, __: FrameType | None) -> None:
         if self.requested:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +48,7 @@ class Stage:
     augment: AugmentConfig
     train_ids: Sequence[str]
     validation_ids: Sequence[str]
-    identity: Mapping[str, Any]
+    identity: Mapping[str, object]
     resume: bool = False
     checkpoint_seconds: float = 300.0
 
