@@ -60,7 +60,7 @@ class TrialOptions:
 
     folder: Path
     process_group: ProcessGroup
-    loader: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     resume: bool = False
     checkpoint_seconds: float = 300.0
     on_event: OnEvent

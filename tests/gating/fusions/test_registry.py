@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import math
 import re
@@ -13,7 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from flowkit.errors import InvalidParameterError
+import torch
+
 from flowkit_cli.fusion_table import print_table
 from gating.evaluation.compare import compare_fusions
 from gating.evaluation.results import fusion_results, read_comparison, read_comparisons
@@ -29,9 +31,10 @@ from gating.fusions import (
     probabilities_of,
     softmax,
 )
-from gating.fusions.gating import Gating
 from gating.report import write_report
 from gating.statistics import calibration
+from tests.make import fusion_data
+from tests.make.fusion_data import accuracy, clips, fuse_all
 from tests.make.scores import CHEAP, made_scores, write_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -142,21 +145,6 @@ def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> Non
     np.testing.assert_allclose(probabilities_of("mine", np.log(sums)), [[0.6, 0.4], [0.2, 0.8]])
 
 
-def test_the_gate_gives_its_own_scores_and_the_fixed_weights_where_both_gates_are_zero() -> None:
-    data = made_scores([f"{k}" for k in range(4)], CLASSES).fusion_data()
-    assert data.gates is not None
-    data.gates[:2] = [[0.0, 0.0], [0.0, 2.0]]
-    gate = Gating(fixed=(3.0, 1.0))
-    weights = gate.clip_weights(data)
-    assert weights is not None
-    assert weights[:2].tolist() == [[3.0, 1.0], [0.0, 2.0]]
-    assert gate.fell_back(data)[:2].tolist() == [True, False]
-    assert gate.apply(data) is data.gated
-    without = made_scores(["a", "b", "c"], CLASSES, gate=False).fusion_data()
-    with pytest.raises(InvalidParameterError, match="trained gate's scores"):
-        gate.apply(without)
-
-
 def test_names_of_fusions_stand_in_the_registry_and_the_documentation_alone() -> None:
     own = {"average-probabilities", "weighted-probabilities", "search-probabilities", "score-gate", "gmu"}
     assert own < set(FUSIONS)
@@ -170,3 +158,58 @@ def test_names_of_fusions_stand_in_the_registry_and_the_documentation_alone() ->
     assert listing == {"gating/fusions/__init__.py"}
     documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "gating.md").read_text()))
     assert set(FUSIONS) - {"gating"} <= documented
+
+
+LEARNED = ("global", "per-class", "stack", "score-gate", "features", "gmu")
+
+
+def test_all_of_the_list_give_scores_of_every_clip() -> None:
+    fit_on, test = clips(60), clips(17, seed=1)
+    scores = fuse_all(fit_on, test, seed=0)
+    assert list(scores) == [
+        *("rgb", "flow", "average", "average-probabilities", "weighted", "weighted-probabilities"),
+        *("search", "search-probabilities", "global", "per-class", "stack", "score-gate", "features"),
+        *("gmu", "oracle", "gating"),
+    ]
+    for name, values in scores.items():
+        assert values.shape == (17, fusion_data.CLASSES), name
+        assert values.dtype == np.float64, name
+        assert np.isfinite(values).all(), name
+
+
+def test_without_a_gate_or_features_their_fusions_are_left_out() -> None:
+    bare = dataclasses.replace(clips(20), gates=None, gated=None, flow_features=None, rgb_features=None)
+    assert set(FUSIONS) - set(fuse_all(bare, bare, seed=0)) == {"gating", "features", "gmu"}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_fusions_beat_either_stream_where_they_complement_each_other(name: str) -> None:
+    fit_on, test = clips(400), clips(400, seed=1)
+    alone = max(accuracy("rgb", fit_on, test), accuracy("flow", fit_on, test))
+    assert accuracy(name, fit_on, test) > alone + 0.1
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_seed_decides_and_torchs_generator_is_left_alone(name: str) -> None:
+    fit_on, test = clips(60), clips(20, seed=1)
+    before = torch.get_rng_state()
+    one, two = (fuse_all(fit_on, test, seed=3, names=[name])[name] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["score-gate", "gmu"])
+def test_another_seed_gives_another_net(name: str) -> None:
+    fit_on = clips(60)
+    one, two = (fuse_all(fit_on, fit_on, seed=seed, names=[name])[name] for seed in (0, 1))
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", [name for name in FUSIONS if name != "oracle"])
+def test_only_the_oracle_reads_the_labels_of_what_it_is_applied_to(name: str) -> None:
+    fit_on, test = clips(60), clips(20, seed=1)
+    blind = dataclasses.replace(test, labels=np.zeros_like(test.labels))
+    np.testing.assert_array_equal(
+        fuse_all(fit_on, test, seed=0, names=[name])[name],
+        fuse_all(fit_on, blind, seed=0, names=[name])[name],
+    )
