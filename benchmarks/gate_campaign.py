@@ -1,4 +1,4 @@
-"""How much the gate gains, on sets that were fixed before anything was trained on them.
+"""Gain of the gate over its baselines, on sets that were fixed before anything was trained on them.
 
     python -m benchmarks.gate_sets DIR
     python -m benchmarks.gate_campaign DIR [PART ...] [--seeds 5] [--jobs 2]
@@ -6,7 +6,7 @@
 PART is a set of benchmarks.gate_sets (each with five seeds, gate data `holdout`), `overfit` (which
 clips the gate may learn from), `ablation` (the gate's choices, on the streams of `conflict`),
 `longer` (those streams trained twice as long), or `weizmann4` (real clips, one subject left out at a
-time; needs shared data). A part that was cut off goes on where it was. Raw results:
+time; needs shared data). An interrupted part resumes. Raw results:
 benchmarks/results/gate-PART-<date>.json.
 """
 
@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,21 +29,20 @@ from benchmarks.gate_sets import HELD_OUT, SETS, SPLIT
 from benchmarks.record import ROOT, write_result
 from flowkit.datasets import Split, groups_by_pattern, leave_one_out, read_split
 from flowkit.errors import FlowkitError
-from gating.config import GATING
-from gating.data.loader import LoaderConfig
+from gating.config import GATING, GateConfig, LoaderConfig
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.results import read_comparison, results_json
+from gating.evaluation.results import fusion_results, read_comparison
 from gating.events import Event, OnEvent
 from gating.run_folder import trial_folder
 from gating.statistics import correct_predictions
 from gating.train_config import GateData, TrainConfig, train_preset
 from gating.trial import Trial, TrialOptions
 
-# The preset, with the gate's clips held out: the cheapest of the ways that are fair to every rival.
+# The preset, with the gate's clips held out: the cheapest of the ways that are fair to every baseline.
 CONFIG = dataclasses.replace(train_preset("tiny"), gate_data="holdout", test_segments=3, amp=True)
-# Few clips, each seen very often: streams that know their own clips by heart.
+# Few clips, each seen very often: overfitted streams.
 OVERFIT = dataclasses.replace(
     CONFIG,
     rgb=dataclasses.replace(CONFIG.rgb, epochs=80),
@@ -75,11 +73,11 @@ class Job:
     out: Path
     config: TrainConfig
     held_out: bool = False
-    """Whether the gate learns from the split's clips that neither list has."""
+    """True: the gate learns from the split's clips that neither list has."""
 
 
 def run_job(job: Job) -> tuple[Path, float]:
-    """Train and judge one trial; return its folder and the seconds it took."""
+    """Train and compare one trial; return its folder and its duration in seconds."""
     torch.set_num_threads(1)
     began = time.monotonic()
     with flowkit.open(job.store) as store:
@@ -95,7 +93,7 @@ def run_job(job: Job) -> tuple[Path, float]:
         options = TrialOptions(
             folder=folder,
             process_group=ProcessGroup(torch.device("cpu")),
-            loading=LoaderConfig(micro_batch=64),
+            loader=LoaderConfig(micro_batch=64),
             resume=True,
             on_event=_log_of(folder),
         )
@@ -113,27 +111,28 @@ def _log_of(folder: Path) -> OnEvent:
 
 
 def run_jobs(jobs: Sequence[Job], *, processes: int) -> tuple[list[TrialComparison], list[float]]:
-    """Run trials, several at once; return their judgements and durations, in order."""
+    """Run trials, several at once; return their comparisons and durations, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         done = list(pool.map(run_job, jobs))
     return [read_comparison(folder) for folder, _ in done], [seconds for _, seconds in done]
 
 
-def summary(judgements: Sequence[TrialComparison], seconds: Sequence[float], **more: Any) -> dict[str, Any]:
-    """Return what a part's raw result says."""
-    found = results_json(judgements, seconds_per_trial=list(seconds), **more)
-    gain = {one["rival"]: one for one in found["gains"]}
-    fusions = {name: round(100 * row["top1"], 2) for name, row in found["fusions"].items()}
+def summary(
+    comparisons: Sequence[TrialComparison], seconds: Sequence[float], **more: object
+) -> dict[str, object]:
+    """Return the raw result of a part, and print its main figures."""
+    results = fusion_results(comparisons)
+    gains = {one.baseline: one for one in results.gains}
+    fusions = {name: round(100 * row.top1, 2) for name, row in results.fusions.items()}
     print(f"  top-1 {fusions}", flush=True)
-    for rival in ("search", "score-gate", "features", "gmu"):
-        each = [round(100 * one, 2) for one in gain[rival]["per_seed"]]
-        low, high = (round(100 * one, 2) for one in gain[rival]["interval"])
-        print(
-            f"  gating - {rival}: {100 * gain[rival]['mean']:+.2f} [{low}, {high}], seeds {each}", flush=True
-        )
-    print(f"  share of the headroom {found['headroom_share']}", flush=True)
-    return found
+    for baseline in ("search", "score-gate", "features", "gmu"):
+        gain = gains[baseline]
+        each = [round(100 * one, 2) for one in gain.per_seed]
+        low, high = (round(100 * one, 2) for one in gain.interval)
+        print(f"  gating - {baseline}: {100 * gain.mean:+.2f} [{low}, {high}], seeds {each}", flush=True)
+    print(f"  fraction of the headroom {results.headroom}", flush=True)
+    return {**results.to_json(), "seconds_per_trial": list(seconds), **more}
 
 
 def seeded(config: TrainConfig, seed: int) -> TrainConfig:
@@ -141,7 +140,7 @@ def seeded(config: TrainConfig, seed: int) -> TrainConfig:
     return dataclasses.replace(config, seed=seed)
 
 
-def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Train on one of the controlled sets."""
     store = folder / name / "store.h5"
     split = read_split(store, SPLIT)
@@ -154,11 +153,12 @@ def controlled(name: str, folder: Path, *, seeds: int, processes: int) -> dict[s
     return summary(*run_jobs(jobs, processes=processes), set=made, config=CONFIG.to_json())
 
 
-def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Let the gate learn from the same clips, out-of-fold scores, or other clips; streams are shared."""
     store = folder / "overfit" / "store.h5"
     split = read_split(store, SPLIT)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
+    accuracy: dict[str, float] = {}
     for way in ("same", "out-of-fold", "held-out"):
         data: GateData = "out-of-fold" if way == "out-of-fold" else "same"
         config = dataclasses.replace(OVERFIT, gate_data=data)
@@ -174,15 +174,16 @@ def overfit(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
             for seed in range(seeds)
         ]
         for job in jobs:
-            _share_streams(folder / "overfit" / "run-same", job)
+            _copy_streams(folder / "overfit" / "run-same", job)
         print(f"{way}:", flush=True)
-        found[way] = summary(*run_jobs(jobs, processes=processes), config=config.to_json())
-    accuracy = {way: found[way]["fusions"][GATING]["top1"] for way in found}
+        comparisons, seconds = run_jobs(jobs, processes=processes)
+        found[way] = summary(comparisons, seconds, config=config.to_json())
+        accuracy[way] = fusion_results(comparisons).fusions[GATING].top1
     print(f"  out-of-fold - same {100 * (accuracy['out-of-fold'] - accuracy['same']):+.2f}", flush=True)
     return {"set": dataclasses.asdict(SETS["overfit"]), "ways": found}
 
 
-def _share_streams(source: Path, job: Job) -> None:
+def _copy_streams(source: Path, job: Job) -> None:
     """Copy the finished streams of another run of the same data and settings."""
     folder = trial_folder(job.out, job.split.name, "test", job.config.seed)
     for stage in ("rgb", "flow"):
@@ -191,33 +192,31 @@ def _share_streams(source: Path, job: Job) -> None:
             shutil.copytree(trained, folder / stage)
 
 
-# What the paper and its successors choose differently; one change at a time.
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "no auxiliary task": {"auxiliary_weight": 0.0},
-    "auxiliary weight 1": {"auxiliary_weight": 1.0},
-    "softmax": {"activation": "softmax"},
-    "sigmoid": {"activation": "sigmoid"},
-    "height": {"combine": "height"},
-    "sum": {"combine": "sum"},
-    "snippet": {"placement": "snippet"},
-    "prior .1": {"prior": 0.1},
-    "no prior": {"prior": 0.0},
-    "zero start": {"start": "zero", "prior": 0.0},
+# Choices of the paper and its successors; one change at a time.
+ABLATIONS: dict[str, GateConfig] = {
+    "default": CONFIG.net,
+    "no auxiliary task": dataclasses.replace(CONFIG.net, auxiliary_weight=0.0),
+    "auxiliary weight 1": dataclasses.replace(CONFIG.net, auxiliary_weight=1.0),
+    "softmax": dataclasses.replace(CONFIG.net, activation="softmax"),
+    "sigmoid": dataclasses.replace(CONFIG.net, activation="sigmoid"),
+    "height": dataclasses.replace(CONFIG.net, combine="height"),
+    "sum": dataclasses.replace(CONFIG.net, combine="sum"),
+    "snippet": dataclasses.replace(CONFIG.net, placement="snippet"),
+    "prior .1": dataclasses.replace(CONFIG.net, prior=0.1),
+    "no prior": dataclasses.replace(CONFIG.net, prior=0.0),
+    "zero start": dataclasses.replace(CONFIG.net, start="zero", prior=0.0),
 }
 
 
-def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Change one choice of the gate at a time, on the streams of the conflict set."""
     store = folder / "conflict" / "store.h5"
     split = read_split(store, SPLIT)
-    configs = {
-        name: dataclasses.replace(CONFIG, net=dataclasses.replace(CONFIG.net, **changes))
-        for name, changes in ABLATIONS.items()
-    }
+    configs = {name: dataclasses.replace(CONFIG, net=net) for name, net in ABLATIONS.items()}
     configs["gate data: same"] = dataclasses.replace(CONFIG, gate_data="same")
     configs["tap: stage1"] = dataclasses.replace(CONFIG, tap="stage1")
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
+    result: dict[str, object] = {}
     for name, config in configs.items():
         out = folder / "conflict" / f"ablation-{name.replace(' ', '-').replace(':', '')}"
         jobs = [
@@ -226,17 +225,17 @@ def ablation(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         ]
         if _same_streams(config):
             for job in jobs:
-                _share_streams(folder / "conflict" / "run", job)
+                _copy_streams(folder / "conflict" / "run", job)
         print(f"{name}:", flush=True)
         found[name] = summary(*run_jobs(jobs, processes=processes))
-        # What there is so far: the whole takes long.
-        result = {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
+        # The results so far: the whole takes long.
+        result |= {"set": dataclasses.asdict(SETS["conflict"]), "config": CONFIG.to_json(), "changes": found}
         write_result("gate-ablation", result)
     return result
 
 
-def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
-    """Train the streams of the conflict set twice as long, and see what becomes of the gate's gain."""
+def longer(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
+    """Train the streams of the conflict set twice as long, for the gate's gain on them."""
     store = folder / "conflict" / "store.h5"
     config = dataclasses.replace(
         CONFIG,
@@ -255,7 +254,7 @@ def _same_streams(config: TrainConfig) -> bool:
     return dataclasses.replace(config, net=CONFIG.net, gate=CONFIG.gate, seed=CONFIG.seed) == CONFIG
 
 
-def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
+def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, object]:
     """Leave out one subject at a time; a mirrored copy stays with its original."""
     store = _weizmann_store(folder / "weizmann4")
     with flowkit.open(store) as opened:
@@ -267,19 +266,19 @@ def weizmann4(folder: Path, *, seeds: int, processes: int) -> dict[str, Any]:
         for seed in range(seeds)
         for fold in split.names
     ]
-    judgements, seconds = run_jobs(jobs, processes=processes)
-    originals = right_originals(judgements)
+    comparisons, seconds = run_jobs(jobs, processes=processes)
+    originals = right_originals(comparisons)
     print(
         f"  originals right of {sum(not k.endswith(MIRRORED) for k in groups)}, mean over seeds: {originals}"
     )
-    return summary(judgements, seconds, config=WEIZMANN.to_json(), right_originals=originals)
+    return summary(comparisons, seconds, config=WEIZMANN.to_json(), right_originals=originals)
 
 
-def right_originals(judgements: Sequence[TrialComparison]) -> dict[str, float]:
-    """Return how many of the clips that are no mirror images each fusion has right, a mean over seeds."""
-    seeds = len({one.seed for one in judgements})
-    counts = dict.fromkeys(judgements[0].fused, 0)
-    for one in judgements:
+def right_originals(comparisons: Sequence[TrialComparison]) -> dict[str, float]:
+    """Return the right predictions of each fusion on clips that are no mirror images, a mean over seeds."""
+    seeds = len({one.seed for one in comparisons})
+    counts = dict.fromkeys(comparisons[0].fused, 0)
+    for one in comparisons:
         own = np.array([not k.endswith(MIRRORED) for k in one.scores.ids])
         for name, scores in one.fused.items():
             counts[name] += int((correct_predictions(scores, one.scores.labels) & own).sum())
@@ -299,7 +298,7 @@ def _weizmann_store(folder: Path) -> Path:
 
 
 def main() -> None:
-    parts: dict[str, Callable[..., dict[str, Any]]] = {
+    parts: dict[str, Callable[..., dict[str, object]]] = {
         "overfit": overfit,
         "ablation": ablation,
         "longer": longer,

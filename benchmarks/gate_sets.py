@@ -4,8 +4,7 @@
 
 makes DIR/NAME/videos, extracts them to DIR/NAME/store.h5 with the defaults of `flowkit extract`, and
 writes the split `main` beside the store: its last groups are the test list, and no choice is
-made on those. What exists complete is left as it is. Every set has another seed than those that
-settings were tried out on.
+made on those. Complete sets are left as they are. Settings were tried out on sets of other seeds.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ GROUP = r"_g(\d+)_c\d+"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GateSet:
-    """A set and how its groups are divided.
+    """A set and the division of its groups.
 
     Parameters
     ----------
     config
-        What is made.
+        Of the videos.
     train, test
         Groups of the two lists: the first ones, the last ones.
     purpose
-        What is to be seen on it.
+        The question that it answers.
 
-    What lies between is the subset `held-out`: clips that neither list has.
+    The groups between them are the subset `held-out`: clips that neither list has.
     """
 
     config: SynthConfig
@@ -64,7 +63,7 @@ SETS: Final[Mapping[str, GateSet]] = {
         config=SynthConfig(clips=500, classes=8, reliability="conflict", cue="cross", groups=20, seed=5_001),
         train=15,
         test=5,
-        purpose="a stream is confidently wrong, and the other one's pictures say so: gating must win",
+        purpose="a stream is confidently wrong, and the other one's images show it: gating must win",
     ),
     "noise": GateSet(
         config=SynthConfig(clips=500, classes=8, reliability="noise", groups=20, seed=5_002),
@@ -95,7 +94,7 @@ SETS: Final[Mapping[str, GateSet]] = {
         config=SynthConfig(clips=500, classes=8, reliability="conflict", groups=20, seed=5_005),
         train=15,
         test=5,
-        purpose="a stream is wrong and nothing says so: the gate cannot know",
+        purpose="a stream is wrong and nothing shows it: the gate cannot know",
     ),
     "overfit": GateSet(
         config=SynthConfig(clips=200, classes=8, reliability="conflict", cue="cross", groups=20, seed=5_006),
@@ -107,12 +106,12 @@ SETS: Final[Mapping[str, GateSet]] = {
 
 
 def make_set(folder: Path, chosen: GateSet, *, jobs: int) -> Path:
-    """Make one set in `folder`, or go on where it was left; return its store."""
+    """Make one set in `folder`, or resume making it; return its store."""
     videos, store = folder / "videos", folder / "store.h5"
     if SPLIT in list_splits(store):
         return store
     if not (videos / "index.csv").exists():
-        # The index is written last: a folder without it was left in the middle.
+        # The index is written last: a folder without it is incomplete.
         shutil.rmtree(videos, ignore_errors=True)
         make_dataset(videos, chosen.config, jobs=jobs)
     report = extract(find_sources([videos]), store, config=ExtractConfig(jobs=jobs))

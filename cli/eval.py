@@ -61,11 +61,11 @@ def command(run: Path, store: Path | None, scores: Path | None, **options: Any) 
 
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
-    from gating.data.loader import LoaderConfig
+    from gating.config import LoaderConfig
     from gating.rescoring import EvalOptions
 
-    loading = LoaderConfig(workers=workers, micro_batch=micro_batch)
-    return EvalOptions(loading=loading, on_event=_Reporter(quiet=quiet), **values)
+    loader = LoaderConfig(workers=workers, micro_batch=micro_batch)
+    return EvalOptions(loader=loader, on_event=_Reporter(quiet=quiet), **values)
 
 
 class _Reporter:

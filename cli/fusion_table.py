@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from gating import FusionResults, TrialResults
 
 _HEAD = ("fusion", "top-1 %", "95 % interval", "mean class %", "spread", "gating's gain", "95 % interval")
 _WITHOUT_GATE = 5
 _GAP = "  "
 
 
-def print_table(results: Mapping[str, Any]) -> None:
-    """Print the content of `results.json`: each fusion's accuracy, the gate's gain over it, and tests.
-
-    Parameters
-    ----------
-    results
-        As `gating.evaluation.results.results_json` makes it.
-    """
+def print_table(results: FusionResults) -> None:
+    """Print each fusion's accuracy, the gate's gain over it, and tests."""
     rows = [_HEAD, *_rows(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    if not results["gains"]:
+    if not results.gains:
         widths = widths[:_WITHOUT_GATE]  # `zip` drops the columns of the gate
     for row in rows:
         first, *others = (
@@ -35,55 +33,54 @@ def print_table(results: Mapping[str, Any]) -> None:
         click.echo(line)
 
 
-def _rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _rows(results: FusionResults) -> Iterator[tuple[str, ...]]:
     """Yield a row for each fusion, by kind: the gate and then the bound last."""
     from gating.fusions import Kind, in_order, kind_of
 
-    gains = {gain["rival"]: gain for gain in results["gains"]}
-    for name in in_order(results["fusions"]):
-        row, gain = results["fusions"][name], gains.get(name)
+    gains = {gain.baseline: gain for gain in results.gains}
+    for name in in_order(results.fusions):
+        row, gain = results.fusions[name], gains.get(name)
         yield (
             f"{name} (to read only)" if kind_of(name) == Kind.BOUND else name,
-            _percent(row["top1"]),
-            _interval(row["interval"]),
-            _percent(row["mean_class"]),
-            "" if row["spread"] is None else _percent(row["spread"]),
-            "" if gain is None else _signed(gain["mean"]),
-            "" if gain is None else _interval(gain["interval"], signed=True),
+            _percent(row.top1),
+            _interval(row.interval),
+            _percent(row.mean_class),
+            "" if math.isnan(row.spread) else _percent(row.spread),
+            "" if gain is None else _signed(gain.mean),
+            "" if gain is None else _interval(gain.interval, signed=True),
         )
 
 
-def _notes(results: Mapping[str, Any]) -> Iterator[str]:
+def _notes(results: FusionResults) -> Iterator[str]:
     from gating.config import BASELINE
 
-    trials = results["trials"]
-    parts = sorted({(one["split"], one["part"]) for one in trials})
-    seeds = sorted({one["seed"] for one in trials})
+    trials = results.trials
+    parts = {(one.split, one.part) for one in trials}
+    seeds = {one.seed for one in trials}
     yield (
         f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over "
         "seed and clip; spread: standard deviation over seeds"
     )
-    gain = next((one for one in results["gains"] if one["rival"] == BASELINE), None)
+    gain = next((one for one in results.gains if one.baseline == BASELINE), None)
     if gain is None:
         return
-    taken = results["headroom_share"]
-    # A gate behind the best fixed weights has gone none of the way.
-    headroom = "" if taken is None or taken < 0 else f", {100 * taken:.0f} % of the way to the oracle"
-    each = ", ".join(_signed(one) for one in gain["per_seed"])
-    yield f"gating against the best fixed weights (search): {_signed(gain['mean'])} points ({each}){headroom}"
+    # A gate behind the best fixed weights has gone none of the way; NaN is not above zero either.
+    headroom = f", {100 * results.headroom:.0f} % of the way to the oracle" if results.headroom >= 0 else ""
+    each = ", ".join(_signed(one) for one in gain.per_seed)
+    yield f"gating against the best fixed weights (search): {_signed(gain.mean)} points ({each}){headroom}"
     yield from _mcnemar_lines(trials)
     yield _gates_line(trials)
     yield _preference_line(trials)
 
 
-def _mcnemar_lines(trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _mcnemar_lines(trials: Sequence[TrialResults]) -> Iterator[str]:
     """Yield McNemar's test of each split and seed; the folds of a split hold different clips and add up."""
     first: Counter[tuple[str, int]] = Counter()
     second: Counter[tuple[str, int]] = Counter()
     for one in trials:
-        if one["mcnemar"] is not None:
-            first[one["split"], one["seed"]] += one["mcnemar"]["only_first"]
-            second[one["split"], one["seed"]] += one["mcnemar"]["only_second"]
+        if one.mcnemar is not None:
+            first[one.split, one.seed] += one.mcnemar.only_first
+            second[one.split, one.seed] += one.mcnemar.only_second
     for split, seed in sorted({*first, *second}):
         alone, other = first[split, seed], second[split, seed]
         yield (
@@ -102,10 +99,11 @@ def _chance(alone: int, other: int) -> float:
     return mcnemar(right, ~right).p_value
 
 
-def _gates_line(trials: Sequence[Mapping[str, Any]]) -> str:
-    known = [one["gates"] for one in trials if one["gates"] is not None]
-    means = {name: sum(one[name] for one in known) / len(known) for name in known[0] if name != "ratio"}
-    fallbacks, clips = (sum(one[name] for one in trials) for name in ("fallbacks", "clips"))
+def _gates_line(trials: Sequence[TrialResults]) -> str:
+    known = [one.gates for one in trials if one.gates is not None]
+    names = ("mean_flow", "mean_rgb", "mean_sum", "zero_flow", "zero_rgb", "zero_both")
+    means = {name: sum(getattr(one, name) for one in known) / len(known) for name in names}
+    fallbacks, clips = sum(one.fallbacks for one in trials), sum(one.clips for one in trials)
     return (
         f"gates: flow {means['mean_flow']:.2f} + rgb {means['mean_rgb']:.2f} = {means['mean_sum']:.2f}; "
         f"zero: flow {_percent(means['zero_flow'])} %, rgb {_percent(means['zero_rgb'])} %, both "
@@ -113,8 +111,8 @@ def _gates_line(trials: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _preference_line(trials: Sequence[Mapping[str, Any]]) -> str:
-    preferring = sum(one["prefers_gate"] for one in trials)
+def _preference_line(trials: Sequence[TrialResults]) -> str:
+    preferring = sum(one.prefers_gate for one in trials)
     line = f"validation prefers the gate to the best fixed weights in {preferring} of {len(trials)} trials"
     return line if preferring == len(trials) else f"{line}; `flowkit predict` uses the fixed ones elsewhere"
 

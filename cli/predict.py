@@ -67,13 +67,13 @@ def command(
 
 
 def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
-    from gating.data.loader import LoaderConfig
+    from gating.config import LoaderConfig
     from gating.prediction import PredictOptions
 
     if not quiet:
         values["on_note"] = lambda text: click.echo(text, err=True)
         values["on_progress"] = _show_progress if sys.stderr.isatty() else lambda _: None
-    return PredictOptions(loading=LoaderConfig(workers=workers), **values)
+    return PredictOptions(loader=LoaderConfig(workers=workers), **values)
 
 
 def _json(outcome: Outcome) -> str:

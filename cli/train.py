@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
 from .train_options import config_options, find_store, take_train_config
+
+if TYPE_CHECKING:
+    from gating import RunResults
 
 
 @click.command("train")
@@ -76,15 +79,15 @@ def command(store: Path | None, **options: Any) -> None:
         click.echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
 
 
-def _train(store: Any, splits: Any, config: Any, **options: Any) -> dict[str, Any] | None:
+def _train(store: Any, splits: Any, config: Any, **options: Any) -> RunResults | None:
     """Run, or in a dry run say what would be trained; only the main one of several processes has results."""
-    from gating.data.loader import LoaderConfig
+    from gating.config import LoaderConfig
     from gating.run import RunOptions, plan, train
 
     first, count = options.pop("seed"), options.pop("seeds")
-    loading = LoaderConfig(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
+    loader = LoaderConfig(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
     dry_run, seeds = options.pop("dry_run"), tuple(range(first, first + count))
-    run = RunOptions(seeds=seeds, loading=loading, **options)
+    run = RunOptions(seeds=seeds, loader=loader, **options)
     if not dry_run:
         return train(store, splits, config, run)
     for event in plan(store, splits, config, run):

@@ -124,8 +124,7 @@ def take_train_config(options: Options) -> TrainConfig:
     for stage in ("rgb", "flow"):
         values[(stage, "batch")] = batch
     if factor is not None:
-        for stage in ("rgb", "flow", "gate"):
-            values[(stage, "lr")] = config.schedule(stage).lr * factor
+        values |= {(stage, "lr"): config.schedule(stage).lr * factor for stage in ("rgb", "flow", "gate")}
     return _replaced(config, {path: value for path, value in values.items() if value is not None})
 
 

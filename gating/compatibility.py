@@ -1,11 +1,10 @@
-"""Whether a store's flow is what networks were trained on, and the extraction that makes it so."""
+"""Check that a store's flow is as networks were trained on, and the extraction that makes such flow."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
@@ -15,12 +14,12 @@ from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
-from gating.run_folder import TrialRecord
+from gating.run_folder import FlowRecord, TrialRecord
 from gating.training.checkpoint import differences
 
 
 def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
-    """Hold a store to how the flow was made that a trial learned from.
+    """Check that a store's flow was made as the flow that a trial learned from.
 
     A codec that keeps more or less of the same flow is no obstacle, unless it clips where the
     networks would see more.
@@ -28,19 +27,19 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     Returns
     -------
     list of str
-        What differs without harm, a line each.
+        The harmless differences, a line each.
 
     Raises
     ------
     InputError
-        The store keeps no frames, or its flow was made otherwise; each difference is named, and the
-        options of `flowkit extract` that make such flow.
+        The store keeps no frames, or its flow was made otherwise; the message names each difference and
+        the options of `flowkit extract` that make such flow.
     """
     if store.options.frame_codec == "none":
         raise InputError(
             f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
         )
-    there, here = record.data["flow"], flow_record(store)
+    there, here = record.data["flow"], flow_record(store.options)
     found = differences(_made(there, record), _made(here, record))
     if found:
         raise InputError(
@@ -54,15 +53,15 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     ]
 
 
-def _made(flow: Mapping[str, Any], record: TrialRecord) -> dict[str, Any]:
-    """Return what decides the values that a network sees, but for the rounding of codecs."""
+def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
+    """Return the settings that decide the values that a network sees, but for the rounding of codecs."""
     field = record.config.field
     clipped = flow_codec(flow["flow_codec"], bound_px=float(flow["bound"])).bound_px
     params = json.loads(flow["tvl1_params"])
     presets = json.loads(flow["tvl1_preset"])
     own = params.get(field)
     return {
-        # Of presets of equal parameters the name says nothing, of imported flow it is all there is.
+        # The name of a preset matters only where its parameters are unknown: of imported flow.
         **({f"{field}.preset": presets.get(field)} if not own else {}),
         field: own,
         "step": flow["step"],
@@ -81,7 +80,7 @@ def _remedy(record: TrialRecord) -> str:
 
 
 def extract_config(record: TrialRecord) -> ExtractConfig:
-    """Return the extraction that makes flow as a trial learned from.
+    """Return the extraction that makes flow as that which a trial learned from.
 
     Raises
     ------

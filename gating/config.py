@@ -1,7 +1,7 @@
 """Configurations of streams, gate, augmentation and schedule: frozen choices, without torch.
 
-`gate_preset` and `AUGMENT_PRESETS` hold the presets' pieces; docs/gating.md has the source of each and
-its departures from the release.
+`STREAM_PRESETS`, `AUGMENT_PRESETS` and `gate_preset` hold the presets' parts; docs/gating.md has the
+source of each and its deviations from the release.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ Normalization = Literal["batch", "frozen"]
 Variant = Literal["A", "B"]
 Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "steps", "cosine"]
+Preset = Literal["tiny", "tsn", "zhu2018"]
+StageKind = Literal["rgb", "flow", "gate"]
+CropCount = Literal[1, 5, 10]
+"""Crops of a clip in testing: the centre, corners and centre, or these and their mirror images."""
 
 BACKBONES: dict[str, str] = {
     "bn_inception": "gating.models.backbones.bn_inception:BNInception",
@@ -35,7 +39,7 @@ BACKBONES: dict[str, str] = {
 TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
 # TSN's 1.5 : 1 for flow : rgb. Everywhere in the gate index 0 is flow and 1 is rgb.
 FIXED_WEIGHTS = (1.5, 1.0)
-# Fusions that are spoken of by name: the gate, the best fixed weights that it has to beat, and the bound.
+# Fusions that other modules name: the gate, the best fixed weights that it has to beat, and the bound.
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
 
 
@@ -46,7 +50,7 @@ class StreamConfig:
     Parameters
     ----------
     modality : {"rgb", "flow"}
-        What it sees: one frame, or `stack` consecutive flow fields.
+        Input of a segment: one frame, or `stack` consecutive flow fields.
     num_classes : int
         Classes, >= 2.
     backbone : str
@@ -54,11 +58,11 @@ class StreamConfig:
     stack : int
         Flow fields a segment, >= 1; TSN's 5 give 10 input channels. Without effect on rgb.
     dropout : float or None
-        Share of pooled features dropped in training, [0, 1); None is TSN's .8 (rgb) or .7 (flow).
+        Fraction of pooled features dropped in training, [0, 1); None is TSN's .8 (rgb) or .7 (flow).
     partial_bn : bool
         Keep the statistics and the affine part of every batch norm but the first.
     tap : str or None
-        Layer whose map the gate reads; None is the backbone's own default.
+        Layer whose feature map the gate reads; None is the backbone's own default.
     weights : str or None
         "imagenet" (from an installed package), a file's path, or None for a random start.
     """
@@ -73,7 +77,7 @@ class StreamConfig:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        """Check each choice; the tap's name is checked by the backbone that has it."""
+        """Check each choice; `Stream` checks that its backbone has the layer `tap`."""
         check_choice("modality", self.modality, TSN_DROPOUT)
         check_choice("backbone", self.backbone, BACKBONES)
         check_at_least("num_classes", self.num_classes, 2)
@@ -100,9 +104,9 @@ class GateConfig:
     num_classes : int
         Classes of the auxiliary task, >= 2.
     tap_channels : int
-        Channels of each stream's tapped map; 1056 for BN-Inception's `inception_4e`.
+        Channels of each stream's feature map; 1056 for BN-Inception's `inception_4e`.
     combine : {"concat", "height", "sum"}
-        How the two maps are joined: on channels, along the height, or added.
+        Join of the two maps: on channels, along the height, or by addition.
     activation : {"relu", "softmax", "sigmoid"}
         From pre-activation to gate.
     placement : {"consensus", "snippet"}
@@ -178,9 +182,9 @@ class AugmentConfig:
     size : int
         Side of the network's square input, px.
     scales : tuple of float
-        Sides of the random crops as shares of the shorter side, in (0, 1].
+        Sides of the random crops as fractions of the shorter side, in (0, 1].
     max_distort : int
-        How many steps of `scales` width and height may differ by, >= 0.
+        Most steps of `scales` between width and height, >= 0.
     flip : bool
         Mirror half of the training clips; off where left and right make classes.
     bound_px : float
@@ -197,7 +201,7 @@ class AugmentConfig:
         """Check each choice."""
         check_at_least("size", self.size, 8, unit="px")
         in_range = bool(self.scales) and all(0 < scale <= 1 for scale in self.scales)
-        check_that("scales", self.scales, in_range, "one or more shares in (0, 1]")
+        check_that("scales", self.scales, in_range, "one or more fractions in (0, 1]")
         check_at_least("max_distort", self.max_distort, 0)
         check_positive("bound_px", self.bound_px, unit="px")
 
@@ -215,7 +219,7 @@ class Schedule:
     optimizer : {"sgd", "adamw"}
         SGD with momentum, as TSN and the release, or AdamW.
     decay : {"constant", "steps", "cosine"}
-        Of the learning rate: none, a tenth after each milestone, or half a cosine to zero.
+        Of `lr`: none, a tenth after each milestone, or half a cosine to zero.
     milestones : tuple of float
         Epochs after which it falls to a tenth, ascending; for "steps" alone.
     warmup_epochs : float
@@ -230,7 +234,7 @@ class Schedule:
     weight_decay : float
         >= 0; biases and batch norms have none.
     clip_norm : float or None
-        Longest gradient, > 0; longer ones are shortened to it. TSN's 40 for rgb and 20 for flow.
+        Largest L2 norm of the gradient, > 0; longer ones are scaled to it. TSN's 40 for rgb and 20 for flow.
     """
 
     epochs: int
@@ -263,10 +267,31 @@ class Schedule:
         check_that("milestones", self.milestones, fits, "ascending, and given with decay 'steps' alone")
 
 
-# For each preset: backbone, augmentation and gate, as functions of the number of classes.
-STREAM_PRESETS: dict[str, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """Reading of batches, without effect on what they hold.
 
-AUGMENT_PRESETS: dict[str, AugmentConfig] = {
+    Parameters
+    ----------
+    workers : int
+        Processes that read ahead, >= 0; with 0 this process reads.
+    micro_batch : int
+        Most clips at once in a process, >= 1; a step's clips come in several.
+    """
+
+    workers: int = 0
+    micro_batch: int = 32
+
+    def __post_init__(self) -> None:
+        """Check both numbers."""
+        check_at_least("workers", self.workers, 0)
+        check_at_least("micro_batch", self.micro_batch, 1, unit="clips")
+
+
+# For each preset: backbone, augmentation and gate, as functions of the number of classes.
+STREAM_PRESETS: dict[Preset, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+
+AUGMENT_PRESETS: dict[Preset, AugmentConfig] = {
     # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.
     "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=4.0),
     "tsn": AugmentConfig(),
@@ -274,7 +299,7 @@ AUGMENT_PRESETS: dict[str, AugmentConfig] = {
 }
 
 
-def gate_preset(name: str, num_classes: int) -> GateConfig:
+def gate_preset(name: Preset, num_classes: int) -> GateConfig:
     """Return the gate of the preset `tiny`, `tsn` or `zhu2018` (the released variant A)."""
     check_choice("preset", name, STREAM_PRESETS)
     if name == "zhu2018":

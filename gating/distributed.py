@@ -10,13 +10,15 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and logs."""
+        """True in the process that writes files and logs."""
         return self.rank == 0
 
     def all_sum(self, values: Sequence[float]) -> list[float]:
@@ -51,11 +53,11 @@ class ProcessGroup:
             dist.all_reduce(tensor)
         return tensor
 
-    def all_gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Item) -> list[Item]:
         """Return each process's value, by rank."""
         if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.world_size
+        found = [value] * self.world_size
         dist.all_gather_object(found, value)
         return found
 
@@ -66,7 +68,7 @@ class ProcessGroup:
 
 
 def process_group_from_environment() -> ProcessGroup:
-    """Return rank and world size that torchrun's environment names, on the CPU, without joining."""
+    """Return rank and world size from torchrun's environment, on the CPU, without joining."""
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     return ProcessGroup(torch.device("cpu"), rank, world_size)
 

@@ -1,23 +1,24 @@
-"""What can go wrong in the trainer, below flowkit's own tree of errors.
+"""Errors of the trainer, below flowkit's own tree.
 
 ::
 
     FlowkitError
     └── GatingError
         ├── CheckpointError (ValueError)    a checkpoint that is none, or of another configuration or data
+        ├── NotFittedError (InvalidParameterError)  a fusion that was applied before it was fitted
         ├── ScoresError (ValueError)        a file of scores that is absent, damaged or of other clips
         ├── TrainingError (ArithmeticError) a loss that is not a number
         ├── WeightsError (ValueError)       a file of weights that does not fit, or is none
-        └── WeightsUnavailableError (OSError)   no installed package gives these weights
+        └── WeightsUnavailableError (OSError)   no installed package has these weights
 """
 
 from __future__ import annotations
 
-from flowkit.errors import FlowkitError
+from flowkit.errors import FlowkitError, InvalidParameterError
 
 
 class GatingError(FlowkitError):
-    """Something about networks, fusion or training."""
+    """An error of networks, fusion or training."""
 
 
 class WeightsError(GatingError, ValueError):
@@ -25,7 +26,7 @@ class WeightsError(GatingError, ValueError):
 
 
 class WeightsUnavailableError(GatingError, OSError):
-    """Pretrained weights were asked for that no installed package gives."""
+    """No installed package has the pretrained weights that were asked for."""
 
 
 class CheckpointError(GatingError, ValueError):
@@ -33,7 +34,14 @@ class CheckpointError(GatingError, ValueError):
 
 
 class ScoresError(GatingError, ValueError):
-    """Scores are absent, damaged, or do not speak of the same clips."""
+    """Scores are absent, damaged, or not of the same clips."""
+
+
+class NotFittedError(GatingError, InvalidParameterError):
+    """`apply` came before `fit`."""
+
+    def __init__(self, fusion: object) -> None:
+        super().__init__(f"{type(fusion).__name__} must be fitted before it is applied; call fit first")
 
 
 class TrainingError(GatingError, ArithmeticError):

@@ -1,4 +1,4 @@
-"""Events that a run reports while it goes: plain dictionaries, made for a log of JSON lines.
+"""Events of a run in progress: plain dictionaries, made for a log of JSON lines.
 
 ====================  ==========================================================================
 ``event``             other keys
@@ -7,9 +7,9 @@ trial                 split, part, seed, lines: a trial begins; lines describe i
 step, epoch           stage, epoch, and the losses, accuracies and speeds of training
 paused, resumed       stage, epoch, position: where an unfinished stage was left or is taken up
 skipped, finished     stage, best_epoch
-judged                validation: top-1 of the gate and the baseline on the validation clips
+judged                fusions are compared; validation: top-1 of the gate and the baseline there
 unfinished, scoring   split, part, seed, and stages or clips: an evaluation's trials
-note                  split, part, seed, text: how a store differs without harm
+note                  split, part, seed, text: a harmless difference of a store
 ====================  ==========================================================================
 """
 
@@ -23,3 +23,7 @@ Event = dict[str, Any]
 
 OnEvent = Callable[[Event], None]
 """Receives each event, in the main process alone."""
+
+
+def ignore(event: Event) -> None:
+    """Do nothing with an event."""

@@ -1,6 +1,6 @@
 """A finished trial's networks and the fusion that it predicts with, from its folder.
 
-trial = load_networks(Path("runs/ucf101/split1/seed0"), device=torch.device("cpu"))
+trial = load_networks(Path("runs/ucf101/split1/seed0"))
 trial.networks.rgb, trial.networks.flow, trial.networks.gate
 choose_fusion(trial.record).fusion
 """
@@ -39,7 +39,15 @@ from gating.training.checkpoint import check_identity, load_checkpoint
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedTrial:
-    """The networks of a finished trial, in evaluation mode, and its record."""
+    """The networks of a finished trial, in evaluation mode, and its record.
+
+    Attributes
+    ----------
+    record : TrialRecord
+        Configuration and data of the training.
+    networks : Networks
+        Both streams and the gate, on one device.
+    """
 
     record: TrialRecord
     networks: Networks
@@ -60,8 +68,15 @@ def _is_finished(path: Path) -> bool:
     return path.is_file() and bool(load_checkpoint(path)["finished"])
 
 
-def load_networks(trial: Path | TrialRecord, *, device: torch.device) -> LoadedTrial:
+def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cpu") -> LoadedTrial:
     """Return both streams and the gate of a trial, where it has one, at their best epochs.
+
+    Parameters
+    ----------
+    trial
+        A trial's folder, RUN/SPLIT/seedN, or its record.
+    device
+        Of the networks.
 
     Raises
     ------
@@ -80,7 +95,7 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device) -> LoadedT
     return LoadedTrial(record=record, networks=networks)
 
 
-def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.device) -> Networks:
+def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.device | str) -> Networks:
     """Return the streams that were trained without one fold.
 
     Raises
@@ -94,7 +109,7 @@ def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.de
     return networks
 
 
-def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device) -> Stream:
+def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device | str) -> Stream:
     stream = Stream(record.config.stream(modality, len(record.classes)))
     _load(record, stage, stream)
     return stream.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -133,9 +148,9 @@ class ChosenFusion:
     Attributes
     ----------
     name : str
-        "gating", "search", or what the run was trained for.
+        "gating", "search", or the fusion that the run was trained for.
     reason : str
-        Why it is this one.
+        The reason of the choice.
     fusion : Fusion
         Fitted.
     """
@@ -153,7 +168,7 @@ class ChosenFusion:
         return self.fusion.clip_weights(clips.fusion_data())
 
     def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
-        """Return which clips got the fixed weights since both gates were zero, bool (N,)."""
+        """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
         return self.fusion.fell_back(clips.fusion_data())
 
 
@@ -175,7 +190,7 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
         gate = Gating(fixed=record.config.net.fixed)
         return ChosenFusion(name=GATING, reason=_preference(comparison), fusion=gate)
     reason = _preference(comparison) if asked == GATING else "the run has no gate"
-    return ChosenFusion(name=BASELINE, reason=reason, fusion=Search(fraction=comparison.search_share))
+    return ChosenFusion(name=BASELINE, reason=reason, fusion=Search(fraction=comparison.search_fraction))
 
 
 def _preference(comparison: TrialComparison) -> str:

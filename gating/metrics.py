@@ -11,7 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from gating.training.tasks import TaskOutput
 
 Item = TypeVar("Item")
+
+Numbers = dict[str, float | dict[str, float]]
+"""Means by name; under "gates" those of a `GateSummary`."""
+
+
+class ValidationMeans(TypedDict):
+    """Means over the validation clips of all processes: top-1, [0, 1], loss, and the gates' summary."""
+
+    top1: float
+    loss: float
+    gates: NotRequired[dict[str, float]]
 
 
 class RunningMetrics:
@@ -44,19 +55,19 @@ class RunningMetrics:
         if output.gates is not None:
             self._gates.append(output.gates.reshape(-1, 2))
 
-    def means(self) -> dict[str, Any]:
-        """Return means over this process's clips so far, and the gates' summary; none without clips."""
-        found: dict[str, Any] = {name: total / self.clips for name, total in self._totals().items()}
+    def means(self) -> Numbers:
+        """Return means over this process's clips so far, and the gates' summary; empty without clips."""
+        found: Numbers = {name: total / self.clips for name, total in self._totals().items()}
         if self._gates:
             found["gates"] = dataclasses.asdict(summarise_gates(self._host_gates()))
         return found
 
-    def means_over_all(self, process_group: ProcessGroup) -> dict[str, Any]:
+    def means_over_all(self, process_group: ProcessGroup) -> ValidationMeans:
         """Return top-1, loss and the gates' summary over the clips of all processes."""
         totals = self._totals()
         own = [float(self.clips), totals.get("top1", 0.0), totals.get("loss", 0.0)]
         clips, correct, loss = process_group.all_sum(own)
-        found: dict[str, Any] = {"top1": correct / clips, "loss": loss / clips}
+        found = ValidationMeans(top1=correct / clips, loss=loss / clips)
         if gates := [one for one in process_group.all_gather(self._host_gates()) if len(one)]:
             found["gates"] = dataclasses.asdict(summarise_gates(torch.cat(gates)))
         return found
@@ -79,7 +90,7 @@ class EpochMetrics(RunningMetrics):
         self._waited = 0.0
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Yield batches, and add up the time that each was waited for."""
+        """Yield batches, and add up the time of waiting for each."""
         left = iter(batches)
         while True:
             before = time.monotonic()
@@ -89,7 +100,7 @@ class EpochMetrics(RunningMetrics):
                 return
             yield batch
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Numbers:
         """Return means so far, clips per second, and the fraction of time spent waiting for data."""
         means = self.means()
         # Read after the sums: they wait for the work that is still queued on the device.

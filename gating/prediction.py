@@ -1,6 +1,6 @@
 """Classes of stored clips or raw videos by a finished trial, with the weights that its gate gave.
 
-for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions(loading=LoaderConfig())):
+for outcome in predict([Path("one.mp4")], Path("runs/ucf101"), PredictOptions()):
     ...  # a Prediction, or the Failure of one video
 """
 
@@ -24,7 +24,8 @@ from flowkit.jobs import Progress
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
 from gating.compatibility import check_store_fits, extract_config
-from gating.data.loader import ClipLoader, LoaderConfig
+from gating.config import CropCount, LoaderConfig
+from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
@@ -49,11 +50,11 @@ class Prediction:
     label : str
         Its label, where that is one of the classes; else "".
     classes : tuple of str
-        The most probable ones, best first.
+        The `PredictOptions.top` most probable ones, best first.
     probabilities : tuple of float
         Of these, [0, 1].
     weights : (float, float) or None
-        Of flow and rgb; None where the fusion has no such pair.
+        Of flow and rgb, >= 0; None where the fusion has no such pair.
     fallback : bool
         Both gates were zero, and the weights are the fixed ones.
     """
@@ -80,20 +81,22 @@ class PredictOptions:
         Only these clips; empty is all.
     top : int
         Classes of a prediction, >= 1.
-    segments, crops : int or None
-        Of each clip; None is as the trial was tested.
+    segments : int or None
+        Of each clip, >= 1; None is as the trial was tested.
+    crops : {1, 5, 10} or None
+        Of each segment; None is as the trial was tested.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : LoaderConfig
+    loader : LoaderConfig
         Workers and micro-batches.
     jobs : int or None
         Processes that extract raw videos; None is one a core.
     executor : Executor or None
-        Extracts them in place of `jobs` processes.
+        Extracts them instead of `jobs` processes.
     on_note : callable
-        Called with notes that stop nothing: the trial, its fusion, how a store differs.
+        Called with notes that stop nothing: the trial, its fusion, differences of a store.
     on_progress : callable
         Called with the progress of an extraction.
     """
@@ -101,17 +104,17 @@ class PredictOptions:
     ids: tuple[str, ...] = ()
     top: int = 5
     segments: int | None = None
-    crops: int | None = None
+    crops: CropCount | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     jobs: int | None = None
     executor: Executor | None = None
     on_note: Callable[[str], None] = lambda _: None
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        """Check the numbers that nothing else checks."""
+        """Check the ranges of numbers."""
         for name, value, ok, expected in (
             ("top", self.top, self.top >= 1, ">= 1"),
             ("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1"),
@@ -134,19 +137,19 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     run
         A trial's folder, or a run's: then its first finished trial predicts.
     options
-        Which clips, how many classes, and where to compute.
+        Clips, number of classes, and device.
 
     Yields
     ------
     Prediction or Failure
-        A video that cannot be extracted, or a clip that cannot be read, costs only itself.
+        A video that cannot be extracted, or a clip that cannot be read, is a Failure; the others go on.
 
     Raises
     ------
     CheckpointError, ScoresError
         The trial has not finished, its fusions have not been compared, or it is damaged.
     InputError
-        An input is not there, has none of the ids, or a store's flow is not what was trained on.
+        An input does not exist, has none of the ids, or a store's flow is not as in training.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -174,12 +177,12 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
 
 
 def find_trial(run: Path) -> TrialRecord:
-    """Return the trial that a folder is, or the first finished one of a run's folder.
+    """Return the trial of a trial's folder, or the first finished one of a run's.
 
     Raises
     ------
     CheckpointError
-        It is neither, or no trial of the run has finished.
+        The folder is neither, or no trial of the run has finished.
     """
     if is_trial(run):
         return read_trial(run)
@@ -188,8 +191,8 @@ def find_trial(run: Path) -> TrialRecord:
         if record.is_compared and not unfinished_stages(record):
             return record
     raise CheckpointError(
-        f"none of the {len(records)} trials of {run} has finished and been judged; go on with "
-        "`flowkit train --resume`, or judge what is trained with `flowkit eval`"
+        f"none of the {len(records)} trials of {run} has finished and been compared; go on with "
+        "`flowkit train --resume`, or compare the trained ones with `flowkit eval`"
     )
 
 
@@ -246,7 +249,7 @@ class Predictor:
                     yield from self._predictions(scores, labels, str(store.path))
 
     def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
-        """Extract videos into a store that is gone afterwards, and yield a prediction for each."""
+        """Extract videos into a temporary store, and yield a prediction for each."""
         config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
@@ -272,7 +275,7 @@ class Predictor:
 
     def _batches(self, store: Store) -> ClipLoader:
         record = self._trial.record
-        # Nothing is learned or compared here: of the trial's data only classes and store are read.
+        # Only classes and store of the trial's data are read: nothing is learned or compared here.
         data = TrialData(
             store=store,
             split=record.data["split"],
@@ -280,7 +283,7 @@ class Predictor:
             classes=record.classes,
             labels={},
             groups={},
-            learn=(),
+            train=(),
             gate=(),
             validation=(),
             test=(),
@@ -291,7 +294,7 @@ class Predictor:
             record.config,
             inputs,
             process_group=self._process_group,
-            loader_config=self._options.loading,
+            loader_config=self._options.loader,
         )
 
     def _scored(self, batches: ClipLoader, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,13 +15,15 @@ from flowkit.datasets import Split, read_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
 from gating.compatibility import check_store_fits
-from gating.data.loader import ClipLoader, LoaderConfig
+from gating.config import CropCount, LoaderConfig
+from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
+from gating.evaluation.compare import Evaluation
 from gating.evaluation.infer import Networks
-from gating.evaluation.judge import Evaluation
-from gating.events import OnEvent
+from gating.evaluation.results import RunResults
+from gating.events import OnEvent, ignore
 from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, trial_folder
@@ -44,34 +45,34 @@ class EvalOptions:
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
-    loading : LoaderConfig
+    loader : LoaderConfig
         Workers and micro-batches.
     amp : bool or None
         Mixed precision; None is as it was trained.
     scores : Path or None
-        Folder that gets scores, comparisons and results.json in place of the run's own.
+        Folder for scores, comparisons and results.json; None is the run's own, which are replaced.
     on_event : callable
-        Gets "unfinished", "scoring" and "note" of `gating.events`, in the main process.
+        Receives "unfinished", "scoring" and "note" of `gating.events`, in the main process.
     """
 
     segments: int = 25
-    crops: int = 1
+    crops: CropCount = 1
     device: str = "auto"
     threads: int | None = None
-    loading: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     amp: bool | None = None
     scores: Path | None = None
-    on_event: OnEvent
+    on_event: OnEvent = ignore
 
     def __post_init__(self) -> None:
-        """Check what `TrainConfig` would report as a choice of training."""
+        """Check both numbers under their own names, not as choices of `TrainConfig`."""
         if self.segments < 1:
             raise InvalidParameterError(f"segments must be >= 1, got {self.segments}")
         if self.crops not in (1, 5, 10):
             raise InvalidParameterError(f"crops must be 1, 5 or 10, got {self.crops}")
 
     def applied_to(self, config: TrainConfig) -> TrainConfig:
-        """Return a trial's configuration, scored in this way."""
+        """Return a trial's configuration with these segments, crops and precision."""
         amp = config.amp if self.amp is None else self.amp
         return dataclasses.replace(config, test_segments=self.segments, test_crops=self.crops, amp=amp)
 
@@ -84,24 +85,24 @@ class _Planned:
     config: TrainConfig
 
 
-def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | None:
+def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None:
     """Score every finished trial of a run, compare its fusions, and write and return `results.json`.
 
-    All trials are held to the store before the first is scored. Trials that have not finished are
-    left out and reported.
+    All trials are compared with the store before the first is scored. Trials that have not finished
+    are left out and reported.
 
     Parameters
     ----------
-    out
+    run
         The run's folder.
     store
         With the clips, and with the run's splits beside it.
     options
-        Segments, crops, and where to compute.
+        Segments, crops, and device.
 
     Returns
     -------
-    dict or None
+    RunResults or None
         None in all processes of a torchrun but the main one.
 
     Raises
@@ -109,24 +110,24 @@ def evaluate(out: Path, store: Store, options: EvalOptions) -> dict[str, Any] | 
     CheckpointError
         No trial has finished, one is damaged, or its clips are not those of the store and split.
     InputError
-        The store's flow is not what was trained on, or the split is not beside it.
+        The store's flow is not as in training, or the split is not beside it.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with join_process_group(options.device) as process_group:
-        plans = list(_plans(out, store, options, process_group))
+        plans = list(_plans(run, store, options, process_group))
         if not plans:
-            raise CheckpointError(f"no trial of {out} has finished; go on with `flowkit train --resume`")
-        dest = options.scores or out
+            raise CheckpointError(f"no trial of {run} has finished; go on with `flowkit train --resume`")
+        dest = options.scores or run
         for one in plans:
             _evaluate(one, dest, options, process_group)
         if not process_group.is_main:
             return None
-        return summarise_run(dest, store, plans[0].data, plans[0].config)
+        return summarise_run(dest, plans[0].data, plans[0].config)
 
 
-def _plans(out: Path, store: Store, options: EvalOptions, process_group: ProcessGroup) -> Iterator[_Planned]:
-    for record in find_trials(out):
+def _plans(run: Path, store: Store, options: EvalOptions, process_group: ProcessGroup) -> Iterator[_Planned]:
+    for record in find_trials(run):
         if missing := unfinished_stages(record):
             _report(options, process_group, "unfinished", record, stages=missing)
             continue
@@ -142,11 +143,11 @@ def _plans(out: Path, store: Store, options: EvalOptions, process_group: Process
 
 
 def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
-    """Divide the split as in training, and hold its clips to those of the training."""
+    """Divide the split as in training, and check that its clips are those of the training."""
     part = record.data["part"]
     data = plan_trial(store, split, record.config, fold=part if split.kind == "fold" else None)
     there, here = dict(record.data), data.record()
-    del there["flow"], here["flow"]  # `check_store_fits` knows what matters of it
+    del there["flow"], here["flow"]  # `check_store_fits` compares it
     if found := differences(there, here):
         raise CheckpointError(
             f"{record.folder} was trained on other clips than {store.path} and its split {split.name!r} "
@@ -168,7 +169,7 @@ def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: Pr
         networks=networks,
         out_of_fold=out_of_fold,
         batches=ClipLoader(
-            one.data, one.config, inputs, process_group=process_group, loader_config=options.loading
+            one.data, one.config, inputs, process_group=process_group, loader_config=options.loader
         ),
         folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
     ).run(one.split.kind)

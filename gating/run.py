@@ -11,7 +11,6 @@ import datetime
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,12 @@ from flowkit.datasets import Split, write_split
 from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
 from flowkit.validate import check_choice
-from gating.data.loader import LoaderConfig
-from gating.data.partition import TrialData, flow_record, plan_trial
+from gating.config import LoaderConfig, StageKind
+from gating.data.partition import PARTS, TrialData, flow_record, plan_trial
 from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
 from gating.evaluation.comparison import SplitKind, TrialComparison
-from gating.evaluation.results import read_comparisons, results_json
-from gating.events import Event, OnEvent
+from gating.evaluation.results import RunData, RunResults, fusion_results, read_comparisons
+from gating.events import Event, OnEvent, ignore
 from gating.fusions import FUSIONS
 from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
 from gating.train_config import TrainConfig
@@ -38,7 +37,7 @@ _MOST_CLASSES = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """Options of a run, without effect on what it learns.
+    """Options of a run, without effect on the trained weights.
 
     Parameters
     ----------
@@ -47,19 +46,19 @@ class RunOptions:
     seeds : tuple of int
         One trial each, of each split or fold.
     folds : tuple of str or None
-        Which folds are tested, of splits of folds; None is all.
+        Folds to test, of splits of folds; None is all.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch; None leaves them as they are.
-    loading : LoaderConfig
+    loader : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with an unfinished run.
     checkpoint_seconds : float
         Between checkpoints within an epoch, > 0.
     on_event : callable
-        Gets each event of `gating.events`, in the main process.
+        Receives each event of `gating.events`, in the main process.
     """
 
     out: Path
@@ -67,10 +66,10 @@ class RunOptions:
     folds: tuple[str, ...] | None = None
     device: str = "auto"
     threads: int | None = None
-    loading: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     resume: bool = False
     checkpoint_seconds: float = 300.0
-    on_event: OnEvent
+    on_event: OnEvent = ignore
 
     def __post_init__(self) -> None:
         """Check the seeds."""
@@ -80,7 +79,7 @@ class RunOptions:
 
 def train(
     store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
-) -> dict[str, Any] | None:
+) -> RunResults | None:
     """Train every trial, compare its fusions, write `results.json`, and return its content.
 
     Stages that have finished are loaded. All trials' data are planned, and so checked, before
@@ -89,23 +88,26 @@ def train(
     Parameters
     ----------
     store, splits
-        The clips, and how they are divided; the splits are kept beside the store.
+        The clips and their division; the splits are written beside the store.
     config
-        What is learned; its `seed` is replaced by each of the options'.
+        Of the training; its `seed` is replaced by each of the options'.
     options
-        The folder, the seeds, and where to compute.
+        Folder, seeds and device.
 
     Returns
     -------
-    dict or None
+    RunResults or None
         None in all processes of a torchrun but the main one.
 
     Raises
     ------
     InputError
         The store or a split cannot be trained on.
-    GatingError
-        As `gating.training.loop.Trainer.fit`.
+    CheckpointError
+        The folder has checkpoints of another configuration or data, or an unfinished run without
+        `RunOptions.resume`.
+    TrainingError
+        A loss is not finite; the checkpoints before it are kept.
     """
     plans = _plans(store, splits, config, options)
     if options.threads is not None:
@@ -120,18 +122,16 @@ def train(
         ]
         if not process_group.is_main:
             return None
-        results = results_json(comparisons, **_context(store, plans[0][1], config))
-        write_results(options.out, results)
-        return results
+        return _written(options.out, comparisons, plans[0][1], config)
 
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
-    """Return the events that `train` would report of each trial before it starts, having checked all data."""
+    """Check all data, and return the event "trial" of each trial of `train`."""
     process_group = process_group_from_environment()
     if not process_group.is_main:
         return []
     return [
-        _announced(data, own, process_group=process_group, loading=options.loading)
+        _announced(data, own, process_group=process_group, loader=options.loader)
         for _, data, own in _plans(store, splits, config, options)
     ]
 
@@ -151,17 +151,39 @@ def _plans(
 
 
 def _announced(
-    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loading: LoaderConfig
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
 ) -> Event:
-    lines = _described(data, config, process_group=process_group, loading=loading)
+    lines = _described(data, config, process_group=process_group, loader=loader)
     which = {"split": data.split, "part": data.part, "seed": config.seed}
     return {"event": "trial", **which, "lines": lines}
 
 
-def summarise_run(out: Path, store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
-    """Make `results.json` again from the comparisons of a run's folder, and return its content."""
-    results = results_json(read_comparisons(out), **_context(store, data, config))
-    write_results(out, results)
+def summarise_run(out: Path, data: TrialData, config: TrainConfig) -> RunResults:
+    """Write `results.json` anew from the comparisons of a run's folder, and return its content."""
+    return _written(out, read_comparisons(out), data, config)
+
+
+def _written(
+    out: Path, comparisons: Sequence[TrialComparison], data: TrialData, config: TrainConfig
+) -> RunResults:
+    """Write `results.json` of these comparisons, and return its content."""
+    table = fusion_results(comparisons)
+    results = RunResults(
+        fusions=table.fusions,
+        gains=table.gains,
+        headroom=table.headroom,
+        trials=table.trials,
+        config=config,
+        data=_run_data(data),
+        versions={
+            "flowkit": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_results(out, results.to_json())
     return results
 
 
@@ -181,13 +203,13 @@ def _trial(
         trial_options = TrialOptions(
             folder=folder,
             process_group=process_group,
-            loading=options.loading,
+            loader=options.loader,
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
             on_event=on_event,
         )
         if process_group.is_main:
-            on_event(_announced(data, config, process_group=process_group, loading=options.loading))
+            on_event(_announced(data, config, process_group=process_group, loader=options.loader))
         comparison = Trial(data, config, trial_options).run(kind=kind)
         if process_group.is_main:
             on_event({"event": "judged", "validation": dict(comparison.validation)})
@@ -203,16 +225,16 @@ def _logged(folder: Path, on_event: OnEvent, process_group: ProcessGroup) -> Ite
     board = _tensorboard(folder)
     with open_log(folder) as log:
 
-        def all_of_them(event: Event) -> None:
+        def log_all(event: Event) -> None:
             log(event)
             board(event)
             on_event(event)
 
-        yield all_of_them
+        yield log_all
 
 
 def _tensorboard(folder: Path) -> OnEvent:
-    """Return a writer of each epoch's numbers for TensorBoard; it does nothing where that is absent."""
+    """Return a writer of each epoch's numbers for TensorBoard; without TensorBoard it does nothing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -230,40 +252,31 @@ def _tensorboard(folder: Path) -> OnEvent:
     return write
 
 
-def _context(store: Store, data: TrialData, config: TrainConfig) -> dict[str, Any]:
-    return {
-        "config": config.to_json(),
-        "data": {
-            "store": str(store.path.absolute()),
-            "classes": list(data.classes),
-            "flow": flow_record(store),
-            "clips": {name: len(getattr(data, name)) for name in ("learn", "gate", "validation", "test")},
-            "fingerprint": data.record()["clips"],
-        },
-        "versions": {
-            "flowkit": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+def _run_data(data: TrialData) -> RunData:
+    record = data.record()
+    return RunData(
+        store=data.store.path,
+        classes=data.classes,
+        flow=record["flow"],
+        clips={part: len(data.ids(part)) for part in PARTS},
+        fingerprint=record["clips"],
+    )
 
 
 def _described(
-    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loading: LoaderConfig
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
 ) -> list[str]:
-    """Return lines on what is often wrong unnoticed: flow, batches, parts of the data, balance of classes."""
+    """Return lines on settings that are often wrong unnoticed: flow, batches, parts, balance of classes."""
     return [
         _flow_line(data, config),
-        *(_batch_line(stage, config, process_group, loading) for stage in ("rgb", "flow", "gate")),
+        *(_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate")),
         _parts_line(data, config),
         *_balance_lines(data),
     ]
 
 
 def _flow_line(data: TrialData, config: TrainConfig) -> str:
-    record = flow_record(data.store)
+    record = flow_record(data.store.options)
     codec, bound = data.store.options.codec, config.augment.bound_px
     stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
     line = (
@@ -275,11 +288,13 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
     return line
 
 
-def _batch_line(stage: str, config: TrainConfig, process_group: ProcessGroup, loading: LoaderConfig) -> str:
+def _batch_line(
+    stage: StageKind, config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig
+) -> str:
     schedule = config.schedule(stage)
     processes = process_group.world_size
     own = max(1, schedule.batch // processes)
-    micro = min(own, loading.micro_batch)
+    micro = min(own, loader.micro_batch)
     return (
         f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
         f"batch {own * processes} clips = {processes} processes x {-(-own // micro)} x {micro}"
@@ -293,7 +308,7 @@ def _parts_line(data: TrialData, config: TrainConfig) -> str:
         "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
     }[config.gate_data]
     return (
-        f"split {data.split}, {data.part}: the streams learn from {len(data.learn)} clips; the gate from "
+        f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
         f"{gate}; {len(data.validation)} pick the best epochs; {len(data.test)} are tested; "
         f"{len(set(data.groups.values()))} groups"
     )

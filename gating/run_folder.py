@@ -12,9 +12,9 @@
             tensorboard/                where tensorboard is installed
             scores/*.npz                of the test, validation and fit clips
             fused.npz                   one float64 array (N, C) a fusion
-            judgement.json              the trial's few numbers
+            judgement.json              the trial's few numbers: its comparison
 
-Nothing here needs torch, so that what only reads a run stays light.
+Nothing here needs torch, so that readers of a run stay light.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flowkit.atomic import replacement
 from flowkit.errors import InvalidParameterError
@@ -61,7 +61,7 @@ DAMAGE = (
 
 
 def default_run(store: Path, preset: str) -> Path:
-    """Return the folder of a run that was given none."""
+    """Return the default folder of a run."""
     return RUNS / f"{store.stem}-{preset}"
 
 
@@ -76,18 +76,47 @@ def out_of_fold_stage(fold: int, modality: str) -> str:
 
 
 def best_checkpoint(trial: Path, stage: str) -> Path:
-    """Return where a stage keeps its best epoch."""
+    """Return the path of a stage's best epoch."""
     return trial / stage / BEST
 
 
 def scores_path(trial: Path, part: str) -> Path:
-    """Return where the scores of "test", "validation" or "fit" lie."""
+    """Return the path of the scores of "test", "validation" or "fit"."""
     return trial / "scores" / f"{part}.npz"
 
 
 def tensorboard_folder(trial: Path) -> Path:
-    """Return where TensorBoard's files lie."""
+    """Return the folder of TensorBoard's files."""
     return trial / "tensorboard"
+
+
+class FlowRecord(TypedDict):
+    """The settings of a store's frames and flow: its root attributes, but for the engine's name."""
+
+    bound: float
+    fields: str
+    flow_codec: str
+    frame_codec: str
+    jpeg_quality: int
+    resize: str
+    rounding: str
+    sampling: str
+    step: int
+    tvl1_params: str
+    tvl1_preset: str
+
+
+class DataRecord(TypedDict):
+    """The data of a trial as its `trial.json` and its checkpoints keep them.
+
+    `clips` has the number and digest of the ids of each part: "learn", "gate", "validation", "test".
+    """
+
+    classes: list[str]
+    split: str
+    part: str
+    flow: FlowRecord
+    clips: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,14 +129,13 @@ class TrialRecord:
         Of the trial.
     config : TrainConfig
         With which it was trained.
-    data : mapping
-        As `TrialData.record` gives: classes, split, part, how the flow was made, and digests of
-        the clips.
+    data : DataRecord
+        Classes, split, part, settings of the flow, and digests of the clips.
     """
 
     folder: Path
     config: TrainConfig
-    data: Mapping[str, Any]
+    data: DataRecord
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -121,7 +149,7 @@ class TrialRecord:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the trial's fusions have been compared."""
+        """True once the trial's fusions have been compared."""
         return (self.folder / COMPARISON).is_file()
 
 
@@ -145,14 +173,21 @@ def read_trial(folder: Path) -> TrialRecord:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        data = {name: content["data"][name] for name in ("classes", "split", "part", "flow", "clips")}
+        found = content["data"]
+        data = DataRecord(
+            classes=found["classes"],
+            split=found["split"],
+            part=found["part"],
+            flow=found["flow"],
+            clips=found["clips"],
+        )
         return TrialRecord(folder=folder, config=TrainConfig.from_json(content["config"]), data=data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}; was it made by `flowkit train`?") from error
 
 
-def write_trial(folder: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
-    """Write what `read_trial` reads, in place of what was there."""
+def write_trial(folder: Path, config: TrainConfig, data: DataRecord) -> None:
+    """Write the record that `read_trial` reads, over an earlier one."""
     write_json(folder / RECORD, {"config": config.to_json(), "data": data})
 
 
@@ -171,8 +206,8 @@ def find_trials(out: Path) -> list[TrialRecord]:
 
 
 def _order(record: TrialRecord) -> tuple[str, int, str, int]:
-    part = str(record.data["part"])
-    return str(record.data["split"]), len(part) if part.isdigit() else 0, part, record.config.seed
+    part = record.data["part"]
+    return record.data["split"], len(part) if part.isdigit() else 0, part, record.config.seed
 
 
 def compared_trials(out: Path) -> list[Path]:
@@ -219,17 +254,17 @@ class RunContext:
     ----------
     out : Path
         The run's folder.
-    judged : datetime
-        When the newest trial was compared, UTC.
+    compared : datetime
+        Time of the newest trial's comparison, UTC.
     config, data, versions : mapping
         As in `results.json`; empty where it has none.
     """
 
     out: Path
-    judged: datetime.datetime
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-    versions: Mapping[str, Any]
+    compared: datetime.datetime
+    config: Mapping[str, object]
+    data: Mapping[str, object]
+    versions: Mapping[str, object]
 
     @property
     def named_store(self) -> Path | None:
@@ -252,7 +287,7 @@ def read_context(out: Path) -> RunContext:
     ScoresError
         It is there and is no JSON object.
     """
-    content: Any = {}
+    content: object = {}
     path = out / RESULTS
     if path.is_file():
         try:
@@ -264,7 +299,7 @@ def read_context(out: Path) -> RunContext:
     named = {name: content.get(name) for name in ("config", "data", "versions")}
     return RunContext(
         out=out,
-        judged=datetime.datetime.fromtimestamp(_compared_at(out), datetime.UTC),
+        compared=datetime.datetime.fromtimestamp(_compared_at(out), datetime.UTC),
         **{name: value if isinstance(value, dict) else {} for name, value in named.items()},
     )
 
@@ -290,27 +325,27 @@ def recorded_store(out: Path) -> Path:
     return named
 
 
-def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, in place of what was there."""
+def write_results(out: Path, results: Mapping[str, object]) -> None:
+    """Write `results.json`, over an earlier one."""
     write_json(out / RESULTS, results, allow_nan=False)
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
-    """Write a JSON object, in place of what was there."""
+def write_json(path: Path, content: Mapping[str, object], *, allow_nan: bool = True) -> None:
+    """Write a JSON object, over an earlier file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacement(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=allow_nan), encoding="utf-8")
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file; it raises one of `DAMAGE` where that cannot be."""
+    """Return all arrays of an .npz file, or raise one of `DAMAGE`."""
     # Given a path, numpy would leave a damaged file open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write an .npz file, in place of what was there."""
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write an .npz file, over an earlier one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Given a path, numpy would add its suffix to the temporary's name.
     with replacement(path) as temporary, temporary.open("wb") as file:
@@ -331,7 +366,7 @@ def open_log(trial: Path) -> Iterator[OnEvent]:
         yield append
 
 
-def flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def flattened(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield each value of nested mappings, such as a run's configuration, with its dotted name."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():

@@ -22,7 +22,7 @@ _BLOCK = 256
 
 
 def correct_predictions(scores: Scores, labels: Labels) -> Correct:
-    """Return which clips' largest score is their label's, bool (clips,); the first of equals wins."""
+    """Return right predictions, bool (clips,): the first of the largest scores is the label's."""
     correct: Correct = scores.argmax(axis=-1) == labels
     return correct
 
@@ -215,6 +215,6 @@ def calibration(probabilities: Scores, labels: Labels, *, bins: int = 15) -> Cal
     return Calibration(float(gaps.sum() / counts.sum()), confidences, accuracies, counts)
 
 
-def headroom_share(method: float, baseline: float, oracle: float) -> float:
-    """Return the fraction of the way from baseline to oracle that a method went; NaN without headroom."""
+def headroom_fraction(method: float, baseline: float, oracle: float) -> float:
+    """Return (method - baseline) / (oracle - baseline), all [0, 1]; NaN without headroom."""
     return (method - baseline) / (oracle - baseline) if oracle > baseline else math.nan

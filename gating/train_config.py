@@ -1,7 +1,7 @@
-"""What a training run is: one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
+"""The configuration of a training run, one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
 
 Sources of `tsn` and `zhu2018`: TSN's repository and tsn-pytorch, and the released gating networks;
-docs/gating.md and docs/train.md tell what each comes from.
+docs/gating.md and docs/train.md have the source of each value.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ from gating.config import (
     AUGMENT_PRESETS,
     STREAM_PRESETS,
     AugmentConfig,
+    CropCount,
     GateConfig,
     Modality,
+    Preset,
     Schedule,
+    StageKind,
     StreamConfig,
     gate_preset,
 )
 
 GateData = Literal["out-of-fold", "holdout", "same"]
 GATE_DATA: tuple[GateData, ...] = ("out-of-fold", "holdout", "same")
-PRESETS = tuple(STREAM_PRESETS)
+PRESETS: tuple[Preset, ...] = tuple(STREAM_PRESETS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """All that decides what is learned; two runs of equal configuration and data are equal.
+    """All choices that decide the result of training; runs of equal configuration and data are equal.
 
     Parameters
     ----------
-    preset : str
-        Where the values below came from; a name, without effect.
+    preset : {"tiny", "tsn", "zhu2018"}
+        Origin of the values below; a name, without effect.
     backbone : str
         Of both streams, one of `gating.config.BACKBONES`.
     rgb_weights, flow_weights : str or None
@@ -48,25 +51,27 @@ class TrainConfig:
     segments, stack : int
         K segments of a clip, each one frame and L flow fields.
     short : {"clamp", "wrap"}
-        What a segment beyond a short clip's end repeats.
+        Fields of a segment beyond a short clip's end: the last one, or the clip from its start.
     augment : AugmentConfig
         Crops, flips and the bound of flow.
     flow_scales : tuple of float or None
-        In place of `augment.scales` while the flow stream learns; TSN leaves out .66.
+        Instead of `augment.scales` while the flow stream learns; TSN leaves out .66.
     rgb, flow, gate : Schedule
         Of the three stages.
     net : GateConfig
         The gate; its `num_classes` and `tap_channels` follow the data and the streams.
     gate_data : {"out-of-fold", "holdout", "same"}
-        What the gate learns from: scores of stream copies that did not see the clip, clips that
-        the streams never see, or the streams' own training clips (the release's way).
+        Training data of the gate: scores of out-of-fold streams, clips that the streams never see, or
+        the streams' own training clips (as released).
     stream_folds : int
-        Pairs of stream copies for "out-of-fold", >= 2.
+        Pairs of out-of-fold streams for "out-of-fold", >= 2.
     holdout_share, validation_share : float
-        Shares of the training list that the gate gets for "holdout", and that choose the best
-        epoch and are learned from by nothing, (0, .5]; groups stay whole.
-    test_segments, test_crops : int
-        Of scoring: TSN's are 25 and 10.
+        Fractions of the training list, (0, .5], groups whole: the gate's clips for "holdout", and the
+        clips that pick the best epoch, which nothing learns from.
+    test_segments : int
+        Segments of a clip in scoring, >= 1; TSN's are 25.
+    test_crops : {1, 5, 10}
+        Crops of a segment in scoring; TSN's are 10.
     fusion : str
         "gating", or a fusion of `gating.fusions.FUSIONS`: then no gate is trained.
     field : str
@@ -77,7 +82,7 @@ class TrainConfig:
         Of everything random, >= 0.
     """
 
-    preset: str = "tsn"
+    preset: Preset = "tsn"
     backbone: str = "bn_inception"
     rgb_weights: str | None = "imagenet"
     flow_weights: str | None = "imagenet"
@@ -99,14 +104,14 @@ class TrainConfig:
     holdout_share: float = 0.25
     validation_share: float = 0.1
     test_segments: int = 25
-    test_crops: int = 1
+    test_crops: CropCount = 1
     fusion: str = "gating"
     field: str = "flow"
     amp: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what the pieces do not check themselves."""
+        """Check the choices that are not of a part."""
         check_choice("preset", self.preset, PRESETS)
         check_choice("gate_data", self.gate_data, GATE_DATA)
         for name in ("segments", "stack", "test_segments"):
@@ -140,15 +145,14 @@ class TrainConfig:
             return self.augment
         return dataclasses.replace(self.augment, scales=self.flow_scales)
 
-    def schedule(self, stage: str) -> Schedule:
+    def schedule(self, stage: StageKind) -> Schedule:
         """Return the schedule of "rgb", "flow" or "gate"."""
         schedule: Schedule = getattr(self, stage)
         return schedule
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return all choices as plain values, tuples as lists."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
@@ -167,7 +171,7 @@ class TrainConfig:
         return cls(**own)
 
 
-_NESTED: dict[str, Any] = {
+_NESTED: dict[str, type[AugmentConfig | Schedule | GateConfig]] = {
     "augment": AugmentConfig,
     "rgb": Schedule,
     "flow": Schedule,
@@ -176,7 +180,7 @@ _NESTED: dict[str, Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
@@ -191,7 +195,7 @@ def _frozen(value: Any) -> Any:
 TSN_RGB = Schedule(epochs=47, lr=0.001, decay="steps", milestones=(20, 40), clip_norm=40)
 TSN_FLOW = Schedule(epochs=240, lr=0.005, decay="steps", milestones=(133, 213), clip_norm=20)
 TSN_FLOW_SCALES = (1.0, 0.875, 0.75)
-# The released solver: fixed rate, about 47 epochs.
+# The released solver: constant lr, about 47 epochs.
 RELEASED_GATE = Schedule(epochs=47, lr=0.001)
 
 # Chosen on a set of 2,000 clips like benchmarks/gate_sets.py's "conflict", of another seed.
@@ -209,7 +213,7 @@ _SMALL_FLOW = dataclasses.replace(_SMALL, epochs=28, warmup_epochs=2.8)
 _SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002, segments=None)
 
 
-def train_preset(name: str) -> TrainConfig:
+def train_preset(name: Preset) -> TrainConfig:
     """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release)."""
     check_choice("preset", name, PRESETS)
     net = gate_preset(name, 2)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gating.config import GATING, Modality
-from gating.data.loader import ClipLoader, LoaderConfig
-from gating.data.partition import PARTS, TrialData
+from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.data.loader import ClipLoader
+from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
+from gating.evaluation.compare import Evaluation
 from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.infer import Networks
-from gating.evaluation.judge import Evaluation
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
@@ -28,11 +27,11 @@ from gating.train_config import TrainConfig
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
-# A stream that has its own clips right so much more often than others is overfitted: 10 points.
+# Difference of top-1 on training and validation clips from which a stream counts as overfitted: 10 points.
 OVERFITTED = 0.1
 _COMPARED = 512
-# Clips that the streams' checkpoints depend on: which the gate learns from is nothing to them.
-_STREAMS_SEE = ("learn", "validation", "test")
+# Parts that the streams' checkpoints depend on: not those of the gate.
+_STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 # The choices that decide what a stream learns; the gate's stage depends on all of them.
 _OF_STREAMS = (
     *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
@@ -41,7 +40,7 @@ _OF_STREAMS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialOptions:
-    """Options of a trial, without effect on what it learns.
+    """Options of a trial, without effect on the trained weights.
 
     Parameters
     ----------
@@ -49,41 +48,41 @@ class TrialOptions:
         Of the trial.
     process_group : ProcessGroup
         This process, and the others of the run.
-    loading : LoaderConfig
+    loader : LoaderConfig
         Workers and micro-batches.
     resume : bool
         Go on with unfinished stages.
     checkpoint_seconds : float
         Between checkpoints within an epoch.
     on_event : callable
-        Gets each event.
+        Receives each event.
     """
 
     folder: Path
     process_group: ProcessGroup
-    loading: LoaderConfig
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     resume: bool = False
     checkpoint_seconds: float = 300.0
     on_event: OnEvent
 
 
 class Trial:
-    """Trains and compares; each step that was done before is loaded."""
+    """Training and comparison; each step that was done before is loaded."""
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
         self.device = options.process_group.device
         inputs = self._new_stream("rgb").backbone.inputs
         self.batches = ClipLoader(
-            data, config, inputs, process_group=options.process_group, loader_config=options.loading
+            data, config, inputs, process_group=options.process_group, loader_config=options.loader
         )
 
     def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
-        """Train what is missing, score the clips, and compare every fusion on the test part."""
+        """Train the missing stages, score the clips, and compare every fusion on the test part."""
         if not is_trial(self.options.folder):
             self._write_record()
         networks = self.trained()
-        # Only now is it sure that the checkpoints are of this configuration and these data.
+        # The checkpoints have now been checked to be of this configuration and these data.
         self._write_record()
         return Evaluation(
             networks=networks,
@@ -115,14 +114,14 @@ class Trial:
         name = modality if without is None else out_of_fold_stage(without, modality)
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
-        learn = tuple(k for k in self.data.learn if k not in left_out)
+        train_ids = tuple(k for k in self.data.train if k not in left_out)
         identity = {
             name: self.config.to_json()[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")
         }
         identity |= {"dropout": stream.config.dropout_rate}
         if modality == "flow":
             identity |= {"flow_scales": self.config.to_json()["flow_scales"]}
-        self._fit(StreamTask(stream), name, modality, learn=learn, identity=identity)
+        self._fit(StreamTask(stream), name, modality, train_ids=train_ids, identity=identity)
         return stream
 
     def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
@@ -134,15 +133,15 @@ class Trial:
         task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in config.to_json().items() if name not in own}
-        self._fit(task, "gate", "gate", learn=data.gate, identity=identity)
+        self._fit(task, "gate", "gate", train_ids=data.gate, identity=identity)
         return gate
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
-        """Warn that a stream's own clips, which the gate is to learn from, show it hardly an error."""
+        """Warn where a stream is overfitted to its own clips, from whose errors the gate is to learn."""
         task, precision = StreamTask(stream), self.batches.precision
         own, other = (
             validate(task, self.batches, ids[:: 1 + len(ids) // _COMPARED], precision=precision)["top1"]
-            for ids in (self.data.learn, self.data.validation)
+            for ids in (self.data.train, self.data.validation)
         )
         if own - other > OVERFITTED and self.options.process_group.is_main:
             warnings.warn(
@@ -154,16 +153,22 @@ class Trial:
             )
 
     def _fit(
-        self, task: Task, name: str, kind: str, *, learn: Sequence[str], identity: dict[str, Any]
+        self,
+        task: Task,
+        name: str,
+        kind: StageKind,
+        *,
+        train_ids: Sequence[str],
+        identity: Mapping[str, object],
     ) -> None:
-        augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)  # type: ignore[arg-type]
+        augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)
         stage = Stage(
             name=name,
             folder=self.options.folder / name,
             schedule=self.config.schedule(kind),
             augment=augment,
-            learn=learn,
-            validation=self.data.validation,
+            train_ids=train_ids,
+            validation_ids=self.data.validation,
             identity={
                 "config": identity,
                 "data": self.data.record(PARTS if kind == "gate" else _STREAMS_SEE),

@@ -2,7 +2,7 @@
 
 A crop and its flip are drawn on the CPU, from seeds alone, and are applied in one resampling on the
 batch's device: frames and flow of a clip, and all its segments, get the same. On a flip the codes of
-x-flow become 255 - code. Nothing here waits for the device: what it needs is copied without blocking.
+x-flow become 255 - code. Nothing here waits for the device: inputs are copied without blocking.
 
 Source: tsn-pytorch, transforms.py (`GroupMultiScaleCrop`, `GroupOverSample`); the released
 gating networks' transform_param.
@@ -77,11 +77,11 @@ def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generat
     Parameters
     ----------
     clips
-        How many.
+        Number of them.
     size
         Height and width of the stored images, px.
     generator
-        On the CPU; its state decides all.
+        On the CPU; its state decides the draw.
     """
     sides = _crop_sides(min(size), config)
     pairs = [
@@ -90,14 +90,14 @@ def draw_crops(clips: int, size: tuple[int, int], config: AugmentConfig, generat
         for j, wide in enumerate(sides)
         if abs(i - j) <= config.max_distort
     ]
-    boxes = torch.tensor([[_box(size, pair, place) for place in POSITIONS] for pair in pairs])
+    boxes = torch.tensor([[_box(size, pair, position) for position in POSITIONS] for pair in pairs])
     chosen = torch.randint(len(pairs), (clips,), generator=generator)
     positions = torch.randint(len(POSITIONS), (clips,), generator=generator)
     coins = torch.rand(clips, generator=generator)
     return Crops(boxes[chosen, positions], (coins < 0.5) & config.flip)
 
 
-# Down and right, in quarters of the room that is left: corners, centre, edges, inner corners.
+# Down and right, in quarters of the remaining margin: corners, centre, edges, inner corners.
 POSITIONS = (
     *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
     *((2, 0), (2, 4), (4, 2), (0, 2)),
@@ -111,15 +111,17 @@ def _crop_sides(shorter: int, config: AugmentConfig) -> list[int]:
     return [config.size if abs(side - config.size) < SNAP_PX else side for side in sides]
 
 
-def _box(size: tuple[int, int], crop: tuple[int, int], place: tuple[int, int]) -> tuple[int, int, int, int]:
-    # A side that snapped up to the network's size may stand over the image by a pixel or two.
+def _box(
+    size: tuple[int, int], crop: tuple[int, int], position: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    # A side that snapped up to the network's size may exceed the image by a pixel or two.
     high, wide = (min(side, room) for side, room in zip(crop, size, strict=True))
-    down, right = place
+    down, right = position
     return down * ((size[0] - high) // 4), right * ((size[1] - wide) // 4), high, wide
 
 
 def seed_of(*numbers: int) -> int:
-    """Return a seed that numbers make together, 63 bits."""
+    """Return a seed made of several numbers, 63 bits."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -131,13 +133,13 @@ class StepCrops:
     Parameters
     ----------
     augment
-        How they are drawn.
+        Scales and flips of the draw.
     clips
         Of the step, over all processes.
     seed
         Numbers that make the seed.
     partition
-        Which of the step's clips are this process's.
+        This process's clips among the step's.
     """
 
     def __init__(self, augment: AugmentConfig, clips: int, seed: tuple[int, ...], partition: slice) -> None:
@@ -171,8 +173,8 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
     positions = ((2, 2),) if count == 1 else FIVE_POSITIONS
     crops = []
     for flipped in (False, True)[: 2 if count == 10 else 1]:
-        for place in positions:
-            box = torch.tensor(_box(size, (side, side), place))
+        for position in positions:
+            box = torch.tensor(_box(size, (side, side), position))
             crops.append(Crops(box.expand(clips, 4), torch.full((clips,), flipped)))
     return crops
 

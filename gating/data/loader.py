@@ -1,22 +1,22 @@
-"""Read a store's clips as what the networks want: batches on the device, cropped and normalised.
+"""Read a store's clips as the networks' input: batches on the device, cropped and normalised.
 
-What a batch holds depends on the seed, the epoch and the step alone, whatever the number of
-processes, workers and micro-batches; so a run that goes on sees what it would have seen.
+The content of a batch depends on the seed, the epoch and the step alone, whatever the number of
+processes, workers and micro-batches; so a resumed run sees the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
-from gating.config import AugmentConfig, Modality
+from gating.config import AugmentConfig, LoaderConfig, Modality
 from gating.data.augment import Crops, StepCrops, evaluation_crops, flow_codes, flow_input, rgb_input
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, precision_of
@@ -26,20 +26,14 @@ from gating.train_config import TrainConfig
 BOTH: tuple[Modality, Modality] = ("flow", "rgb")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class LoaderConfig:
-    """How batches are read: without effect on what they hold.
+class ClipArrays(TypedDict, total=False):
+    """A collated batch of a `ClipDataset`, as `flowkit.datasets.torch` has it."""
 
-    Parameters
-    ----------
-    workers : int
-        Processes that read ahead, >= 0.
-    micro_batch : int
-        Most clips at once in a process, >= 1; a step's clips come in several.
-    """
-
-    workers: int = 0
-    micro_batch: int = 32
+    rgb: Tensor
+    flow: Tensor
+    flow_scale: Tensor
+    label: Tensor
+    id: list[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +73,7 @@ class Step:
     batches : Iterator of InputBatch
         Micro-batches, read as they are asked for.
     clips : int
-        How many clips they have together.
+        Number of clips of all of them.
     position : int
         Clips of this process's partition of the epoch that are done after the step.
     """
@@ -91,16 +85,16 @@ class Step:
 
 
 class ClipLoader:
-    """Reads a trial's clips for networks that want their pixels in one way.
+    """Reader of a trial's clips for networks of one input specification.
 
     Parameters
     ----------
     data, config
         Of the trial.
     inputs
-        How the backbone wants its pixels.
+        Normalisation and channel order of the backbone's input.
     process_group
-        This process: its device, and which partition of the clips it reads.
+        This process: its device, and its partition of the clips.
     loader_config
         Workers and micro-batches.
     """
@@ -123,7 +117,7 @@ class ClipLoader:
         self._class_of = torch.tensor([numbers.get(name, -1) for name in data.store.labels] or [-1])
 
     def steps_per_epoch(self, ids: Sequence[str], batch: int) -> int:
-        """Return how many steps of `batch` clips, over all processes, an epoch of `ids` has."""
+        """Return the number of steps of `batch` clips, over all processes, in an epoch of `ids`."""
         world_size = self.process_group.world_size
         return -(-(len(ids) // world_size) // max(1, batch // world_size))
 
@@ -145,13 +139,13 @@ class ClipLoader:
         ids
             The clips to learn from.
         augment
-            How crops and flips are drawn.
+            Scales and flips of the crops.
         modalities
-            What is read.
+            Those that are read.
         batch
             Clips of a step over all processes.
         epoch, position
-            Where to go on.
+            Where the steps begin.
         segments
             Of a clip; None is the configuration's.
         """
@@ -207,7 +201,9 @@ class ClipLoader:
             seed=self.config.seed,
         )
 
-    def _loader(self, dataset: ClipDataset, batches: list[list[tuple[int, int]]]) -> DataLoader[Any]:
+    def _loader(
+        self, dataset: ClipDataset, batches: list[list[tuple[int, int]]]
+    ) -> Iterable[list[ClipArrays]]:
         return DataLoader(
             dataset,
             batch_sampler=batches,
@@ -219,13 +215,13 @@ class ClipLoader:
 
     def _step_batches(
         self,
-        loaded: Iterator[list[Any]],
+        loaded: Iterator[list[ClipArrays]],
         counts: Sequence[int],
         crops: StepCrops,
         modalities: Sequence[Modality],
         dataset: ClipDataset,
     ) -> Iterator[InputBatch]:
-        """Yield a step's micro-batches, each from the next of what was loaded."""
+        """Yield a step's micro-batches, each from the next loaded batch."""
         start = 0
         for _ in counts:
             parts = []
@@ -237,7 +233,7 @@ class ClipLoader:
             yield _concatenated(parts)
 
     def _inputs_of(
-        self, raw: Any, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
+        self, raw: ClipArrays, crops: Crops, modalities: Sequence[Modality], dataset: ClipDataset
     ) -> InputBatch:
         device, augment = self.process_group.device, self.config.augment
         crops = crops.to(device)
@@ -263,12 +259,12 @@ def _micro_batches(position: int, end: int, step: int, *, most: int) -> list[lis
     return [[min(most, clips - at) for at in range(0, clips, most)] for clips in steps]
 
 
-def _size(raw: Any) -> tuple[int, int]:
+def _size(raw: ClipArrays) -> tuple[int, int]:
     height, width = raw["flow"].shape[-2:]
     return height, width
 
 
-def _collated(items: list[Any]) -> list[Any]:
+def _collated(items: list[dict[str, Tensor]]) -> list[ClipArrays]:
     """Return one batch if the clips are of one size, else one of each clip, in order."""
     if len({item["flow"].shape for item in items}) == 1:
         return [collate_clips(items)]

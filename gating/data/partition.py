@@ -1,7 +1,7 @@
 """Division of a store's clips among the parts of one trial.
 
 The streams learn from some, the gate from others or the same, a validation part picks epochs, and the
-test part is judged once. Groups are never divided: the videos of one person or one source film stay
+test part is evaluated once. Groups are never divided: the videos of one person or one source film stay
 on one side.
 """
 
@@ -13,15 +13,20 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 from flowkit.datasets import Split, check_split, k_fold
 from flowkit.errors import InputError
 from flowkit.store.read.store import Store
+from flowkit.store.schema import StoreOptions
+from gating.run_folder import DataRecord, FlowRecord
 from gating.train_config import TrainConfig
 
 _NAMED = 5
-PARTS = ("learn", "gate", "validation", "test")
+
+Part = Literal["learn", "gate", "validation", "test"]
+PARTS: tuple[Part, ...] = ("learn", "gate", "validation", "test")
+"""Parts of a trial under the keys of records: the training clips' is "learn"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,18 +38,18 @@ class TrialData:
     store : Store
         That the clips are read from.
     split, part : str
-        Name of the split, and what of it is tested: "test" or a fold.
+        Name of the split, and its tested part: "test" or a fold.
     classes : tuple of str
         Those of the split, in the store's order.
     labels : dict of str to int
         Index into `classes` by id.
     groups : dict of str to str
         By id; a clip without a group is its own.
-    learn, gate, validation, test : tuple of str
+    train, gate, validation, test : tuple of str
         Ids that the streams learn from, that the gate learns from, that pick the best epoch, and
-        that are judged.
+        that are tested.
     folds : tuple of tuple of str
-        With gate data "out-of-fold": parts of `learn`, each kept from one pair of streams.
+        With gate data "out-of-fold": parts of `train`, each kept from one pair of streams.
     """
 
     store: Store
@@ -53,37 +58,53 @@ class TrialData:
     classes: tuple[str, ...]
     labels: dict[str, int]
     groups: dict[str, str]
-    learn: tuple[str, ...]
+    train: tuple[str, ...]
     gate: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...] = ()
 
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """Return the ids of one part."""
+        ids: tuple[str, ...] = getattr(self, "train" if part == "learn" else part)
+        return ids
+
     def balance(self) -> list[tuple[str, int, int, int, int]]:
-        """Return each class's name and counts in `learn`, `gate`, `validation` and `test`."""
-        parts = (self.learn, self.gate, self.validation, self.test)
-        counts = [Counter(self.labels[k] for k in ids) for ids in parts]
+        """Return each class's name and counts in `train`, `gate`, `validation` and `test`."""
+        counts = [Counter(self.labels[k] for k in self.ids(part)) for part in PARTS]
         return [
             (name, *(count[index] for count in counts))  # type: ignore[misc]
             for index, name in enumerate(self.classes)
         ]
 
-    def record(self, parts: Sequence[str] = PARTS) -> dict[str, Any]:
-        """Return plain values that checkpoints keep of the data: how the flow was made, classes, parts."""
+    def record(self, parts: Sequence[Part] = PARTS) -> DataRecord:
+        """Return the plain values that checkpoints keep of the data."""
         return {
             "classes": list(self.classes),
             "split": self.split,
             "part": self.part,
-            "flow": flow_record(self.store),
-            "clips": {name: _digest(getattr(self, name)) for name in parts},
+            "flow": flow_record(self.store.options),
+            "clips": {part: _digest(self.ids(part)) for part in parts},
         }
 
 
-def flow_record(store: Store) -> dict[str, Any]:
-    """Return how a store's frames and flow were made, from its own record."""
-    attributes = store.options.to_attrs()
-    # What does not change what a network sees.
-    return {name: attributes[name] for name in sorted(attributes) if name != "engine_family"}
+def flow_record(options: StoreOptions) -> FlowRecord:
+    """Return the record of the settings of a store's frames and flow."""
+    texts = {name: str(value) for name, value in options.to_attrs().items()}
+    # Engines of one set of parameters differ by roundings: no other flow to a network.
+    return FlowRecord(
+        bound=float(options.bound_px),
+        fields=texts["fields"],
+        flow_codec=options.flow_codec,
+        frame_codec=options.frame_codec,
+        jpeg_quality=options.jpeg_quality,
+        resize=options.resize,
+        rounding=texts["rounding"],
+        sampling=options.sampling,
+        step=options.step,
+        tvl1_params=texts["tvl1_params"],
+        tvl1_preset=texts["tvl1_preset"],
+    )
 
 
 def _digest(ids: Sequence[str]) -> str:
@@ -101,14 +122,14 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     split
         Of the store's videos.
     config
-        How the gate's data are made, and the fractions that are kept aside.
+        The source of the gate's data, and the fractions that are kept aside.
     fold
         The fold that is tested, of a split of folds.
 
     Raises
     ------
     InputError
-        The store has no labels or no frames; a listed video is absent; a group lies on both sides;
+        The store has no labels or no frames; a listed video is absent; a group is on both sides;
         or a class would have no clip to learn from.
     """
     named = _labels(store)
@@ -125,7 +146,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     index = {name: number for number, name in enumerate(classes)}
     groups = {k: split.groups.get(k, k) for k in (*train, *test)}
     rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
-    learn, gate, folds = _gate_parts(rest, named, groups, config)
+    learned, gate, folds = _gate_parts(rest, named, groups, config)
     data = TrialData(
         store=store,
         split=split.name,
@@ -133,7 +154,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
         classes=classes,
         labels={k: index[named[k]] for k in (*train, *test)},
         groups=groups,
-        learn=learn,
+        train=learned,
         gate=gate,
         validation=validation,
         test=tuple(test),
@@ -158,8 +179,8 @@ def _gate_parts(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Return the clips that the streams learn from, those of the gate, and the out-of-fold streams' folds."""
     if config.gate_data == "holdout":
-        learn, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
-        return learn, gate, ()
+        learned, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
+        return learned, gate, ()
     if config.gate_data == "same" or config.fusion != "gating":
         return rest, rest, ()
     return rest, rest, _folds(rest, labels, groups, count=config.stream_folds, seed=config.seed + 1)
@@ -194,7 +215,7 @@ def _folds(
 def _check_learnable(data: TrialData) -> None:
     """Raise InputError where a class has no clip that the streams, or an out-of-fold pair, learn from."""
     for left_out in ((), *data.folds):
-        there = {data.labels[k] for k in data.learn if k not in set(left_out)}
+        there = {data.labels[k] for k in data.train if k not in set(left_out)}
         if missing := [name for index, name in enumerate(data.classes) if index not in there]:
             raise InputError(
                 f"{len(missing)} classes have no clip to learn from once whole groups are kept aside for "

@@ -1,4 +1,4 @@
-"""All fusions on the same test clips: of one trial, and of several seeds, splits and folds together."""
+"""All fusions on the same test clips: of one trial, and over several seeds, splits and folds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TrialComparison:
         Of the test clips.
     fused : mapping of str to NDArray
         Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
-    search_share : float
+    search_fraction : float
         Flow's fraction of the best fixed weights, [0, 1].
     validation : mapping of str to float
         Top-1 of "search" and "gating" on the validation clips.
@@ -58,12 +58,12 @@ class TrialComparison:
     seed: int
     scores: ClipScores
     fused: Fused
-    search_share: float
+    search_fraction: float
     validation: Mapping[str, float]
 
     @property
     def prefers_gate(self) -> bool:
-        """Whether the gate is better than the best fixed weights on the validation clips."""
+        """True if the gate is better than the best fixed weights on the validation clips."""
         return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
 
     @property
@@ -96,7 +96,7 @@ class FusionRow:
     interval : (float, float)
         95 % bootstrap interval of top-1 over seed and clip.
     spread : float
-        Standard deviation of top-1 over seeds; NaN with one.
+        Sample std of top-1 over seeds; NaN with one.
     calibration_error : float
         Mean expected calibration error, [0, 1]; NaN for a bound, whose scores are none.
     """
@@ -110,9 +110,21 @@ class FusionRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """Top-1 of the gate less another fusion's, the `rival`: mean, 95 % interval, and each seed's."""
+    """Top-1 of the gate less a baseline's, another fusion of the same streams.
 
-    rival: str
+    Attributes
+    ----------
+    baseline : str
+        Name of the other fusion.
+    mean : float
+        Over seeds and splits, [-1, 1].
+    interval : (float, float)
+        95 % bootstrap interval of the paired difference over seed and clip.
+    per_seed : tuple of float
+        Of each seed.
+    """
+
+    baseline: str
     mean: float
     interval: tuple[float, float]
     per_seed: tuple[float, ...]
@@ -125,20 +137,20 @@ def fusion_rows(comparisons: Sequence[TrialComparison]) -> dict[str, FusionRow]:
 
 
 def gains(comparisons: Sequence[TrialComparison]) -> list[Gain]:
-    """Return the gate's gain over each other fusion; nothing without a gate."""
+    """Return the gate's gain over each other fusion; empty without a gate."""
     if GATING not in comparisons[0].fused:
         return []
     pools = pooled(comparisons)
     own, weights, clips = _right(GATING, pools)
     found = []
-    for rival in comparisons[0].fused:
-        if rival != GATING:
-            difference = own.astype(np.float64) - _right(rival, pools)[0]
+    for baseline in comparisons[0].fused:
+        if baseline != GATING:
+            difference = own.astype(np.float64) - _right(baseline, pools)[0]
             interval = bootstrap_interval(difference * weights, clusters=clips)
             per_seed = tuple((difference * weights).mean(axis=1).tolist())
             found.append(
                 Gain(
-                    rival=rival,
+                    baseline=baseline,
                     mean=interval.estimate,
                     interval=(interval.low, interval.high),
                     per_seed=per_seed,
@@ -201,7 +213,7 @@ def _pool(parts: Sequence[TrialComparison]) -> Pool:
 def _right(
     name: str, pools: Mapping[str, Sequence[Pool]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.str_]]:
-    """Return which predictions are right (seeds, clips), each clip's weight and its id.
+    """Return a mask of right predictions (seeds, clips), each clip's weight and its id.
 
     The weights make splits count alike.
     """

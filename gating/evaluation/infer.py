@@ -19,7 +19,15 @@ from gating.models.streams import Stream
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Networks:
-    """Both streams, and the gate where there is one."""
+    """Both streams, and the gate where there is one.
+
+    Attributes
+    ----------
+    flow, rgb : Stream
+        Of one number of classes.
+    gate : GatingConvNet or None
+        Reads both streams' feature maps.
+    """
 
     flow: Stream
     rgb: Stream
@@ -88,7 +96,7 @@ def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str,
     flows, rgbs = (
         [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)
     )
-    # A crop more is as good as a segment more: all lie on one axis.
+    # Crops and segments are averaged alike: they share one axis.
     scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in (flows, rgbs)]
     found: dict[str, Tensor] = {"labels": crops[0].labels}
     for name, outs, own in zip(("flow", "rgb"), (flows, rgbs), scores, strict=True):
@@ -97,7 +105,8 @@ def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str,
     if networks.gate is not None:
         config = networks.gate.config
         raw = [
-            networks.gate(flow.tapped, rgb.tapped).raw.float() for flow, rgb in zip(flows, rgbs, strict=True)
+            networks.gate(flow.feature_map, rgb.feature_map).raw.float()
+            for flow, rgb in zip(flows, rgbs, strict=True)
         ]
         mean = torch.stack(raw).mean(dim=0) if config.placement == "consensus" else torch.cat(raw, dim=1)
         gates = activate(mean, config)

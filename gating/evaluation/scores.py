@@ -81,7 +81,7 @@ class ClipScores:
         return len(self.ids)
 
     def fusion_data(self) -> FusionData:
-        """Return the part that `gating.fusions` reads."""
+        """Return the arrays that `gating.fusions` reads."""
         return FusionData(
             flow=self.flow,
             rgb=self.rgb,
@@ -94,7 +94,7 @@ class ClipScores:
         )
 
     def save(self, path: Path) -> None:
-        """Write the scores, in place of what was there."""
+        """Write the scores, over an earlier file."""
         head = {name: getattr(self, name) for name in ("ids", "groups", "classes", "segments", "crops")}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         write_arrays(path, {"head": json.dumps({"format": FORMAT, **head}), **arrays})

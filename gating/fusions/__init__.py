@@ -1,4 +1,4 @@
-"""Every fusion that is compared, from one set of scores and features: the gate, its baselines, a bound."""
+"""All fusions of one set of scores and features: the gate, its baselines, and a bound."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def probabilities_of(name: str, scores: Scores) -> Scores:
-    """Return probabilities, float64 (N, classes), of scores that a fusion of any name gave."""
+    """Return probabilities, float64 (N, classes), of the scores of a fusion of any name."""
     return build_fusion(name).to_probabilities(scores) if name in FUSIONS else softmax(scores)

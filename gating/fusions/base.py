@@ -1,8 +1,8 @@
-"""The data that fusions read, and the base class: what every fusion does and declares of itself.
+"""The data that fusions read, and the base class: the interface and the declarations of every fusion.
 
 A fusion is one class in a file of its own and one line in `gating.fusions.FUSIONS`. The comparison,
-the command's table and the report ask it for its kind, for what it sums and for what it needs; no
-other module has a list of fusions.
+the command's table and the report read its kind, its terms and its needs; no other module has a
+list of fusions.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class FusionData:
         return int(self.flow.shape[1])
 
     def offers(self, needs: Set[Need]) -> bool:
-        """Return whether these clips have what a fusion needs."""
+        """Return True if these clips have all that a fusion needs."""
         lacking = {"features": self.flow_features is None, "images": self.gated is None, "labels": False}
         return not any(lacking[need] for need in needs)
 
@@ -104,7 +104,7 @@ class FusionData:
 
 
 class Fusion(abc.ABC):
-    """A way to make one score of two: fitted on clips held out from the streams, then applied.
+    """A function of both streams' scores to one: fitted on clips held out from the streams, then applied.
 
     A class declares itself by plain attributes, or by fields and properties where they differ
     between its names.
@@ -112,9 +112,7 @@ class Fusion(abc.ABC):
     Attributes
     ----------
     kind : Kind
-        Where tables list it.
-    description : str
-        The fused score, in a line.
+        Its group in tables.
     sums : {"scores", "probabilities"}
         Terms of its scores. Sums of probabilities are scaled to be its confidence; all
         others go through softmax.
@@ -128,11 +126,6 @@ class Fusion(abc.ABC):
     @property
     @abc.abstractmethod
     def kind(self) -> Kind:
-        """See the class."""
-
-    @property
-    @abc.abstractmethod
-    def description(self) -> str:
         """See the class."""
 
     @property
@@ -154,7 +147,7 @@ class Fusion(abc.ABC):
         """Return fused scores, float64 (N, classes); only a bound reads the labels."""
 
     def to_probabilities(self, scores: Scores) -> Scores:
-        """Return the probabilities, float64 (N, classes), of scores that `apply` gave."""
+        """Return the probabilities, float64 (N, classes), of the scores that `apply` returned."""
         if self.sums == "probabilities":
             total: Scores = scores / scores.sum(axis=1, keepdims=True)
             return total
@@ -165,7 +158,7 @@ class Fusion(abc.ABC):
         return None
 
     def fell_back(self, data: FusionData) -> NDArray[np.bool_]:
-        """Return which clips got fixed weights in place of the fusion's own, bool (N,)."""
+        """Return a mask of the clips with fixed weights instead of the fusion's own, bool (N,)."""
         return np.zeros(len(data.flow), bool)
 
 
@@ -174,10 +167,3 @@ def softmax(scores: Scores) -> Scores:
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     probabilities: Scores = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
-
-
-class NotFittedError(InvalidParameterError):
-    """`apply` came before `fit`."""
-
-    def __init__(self, fusion: object) -> None:
-        super().__init__(f"{type(fusion).__name__} must be fitted before it is applied; call fit first")

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores, Sums, softmax
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Scores, Sums, softmax
 from gating.statistics import correct_predictions, top1
 
 # Flow's fraction of the two weights; both single streams are among them.
@@ -26,13 +27,6 @@ class FixedWeights(Fusion):
     def kind(self) -> Kind:
         """One stream, or both."""
         return Kind.FIXED if self.flow and self.rgb else Kind.STREAM
-
-    @property
-    def description(self) -> str:
-        """The sum."""
-        if self.kind == Kind.STREAM:
-            return f"{self.sums} of {'flow' if self.flow else 'rgb'} alone"
-        return f"{self.flow:g} x flow + {self.rgb:g} x rgb, {self.sums}"
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Learn nothing."""
@@ -64,11 +58,6 @@ class Search(Fusion):
 
     sums: Sums = "scores"
     fraction: float | None = None
-
-    @property
-    def description(self) -> str:
-        """The sum."""
-        return f"s x flow + (1 - s) x rgb, {self.sums}; the s with the best top-1 of {len(FRACTIONS)}"
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Try every fraction."""
@@ -105,7 +94,6 @@ class Oracle(Fusion):
     """For each clip the stream that is right, if either is: it reads the labels, and is a bound."""
 
     kind = Kind.BOUND
-    description = "the stream that is right: reads the labels, a bound and no method"
     needs = frozenset({"labels"})
 
     def fit(self, data: FusionData, *, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The gating ConvNet among the fusions: it sees the clips' images, and training has fitted it."""
+"""The gating ConvNet among the fusions: it reads the clips' images, and training has fitted it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class Gating(Fusion):
     """
 
     kind = Kind.GATE
-    description = "weights of each clip by the gating ConvNet, from both streams' feature maps"
     needs = frozenset({"images"})
 
     fixed: tuple[float, float] = FIXED_WEIGHTS
@@ -44,7 +43,7 @@ class Gating(Fusion):
         return np.where(self.fell_back(data)[:, None], self.fixed, data.gates)
 
     def fell_back(self, data: FusionData) -> NDArray[np.bool_]:
-        """Return which clips got the fixed weights since both gates were zero, bool (N,)."""
+        """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
         if data.gates is None:
             return np.zeros(len(data.flow), bool)
         return np.asarray((data.gates <= 0).all(axis=1))

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Scores
 from gating.fusions.learned import Descent, Standardizer, descend, seeded
 
 HIDDEN = 64
@@ -45,7 +46,6 @@ class Gmu(Fusion):
     """A gated multimodal unit fitted by AdamW on standardised features."""
 
     kind = Kind.LEARNED
-    description = "gated multimodal unit on both streams' features"
     needs = frozenset({"features"})
 
     standardizers: tuple[Standardizer, Standardizer] | None = None

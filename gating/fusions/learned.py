@@ -1,4 +1,4 @@
-"""Learned weights, the same for every clip, and the fitting that all learned fusions share.
+"""Learned weights, the same for every clip, and the optimisers of all learned fusions.
 
 L-BFGS where the loss is convex, AdamW where not. All of it is float64 on the CPU: the same data and
 seed give the same weights.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Scores
 
 ITERATIONS = 200
 # Keeps the weights of classes with few clips near the fixed ones.
@@ -31,11 +32,6 @@ class LearnedWeights(Fusion):
 
     per_class: bool
     weights: Tensor | None = None
-
-    @property
-    def description(self) -> str:
-        """One pair, or many."""
-        return f"one learned pair of weights{' for each class' if self.per_class else ''}"
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Minimise CE + `PRIOR` * the mean squared distance from the fixed weights (convex)."""
@@ -67,7 +63,7 @@ def _tensors(data: FusionData) -> tuple[Tensor, Tensor]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Standardizer:
-    """Mean and standard deviation of columns; constant columns keep an std of 1."""
+    """Mean and std of columns; constant columns have an std of 1."""
 
     mean: Scores
     std: Scores
@@ -120,7 +116,7 @@ def descend(
     seed: int,
     settings: Descent,
 ) -> None:
-    """Fit a small net in place; `loss` gives a batch's loss by its clips' numbers."""
+    """Fit a small net in place; `loss` returns a batch's loss from its clips' numbers."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
     rng = np.random.default_rng(seed)
@@ -140,7 +136,7 @@ def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]
 
 
 def seeded(net: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Build a net whose random start the seed decides, leaving torch's own generator alone."""
+    """Build a net whose random start the seed decides, without use of torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return net().double()

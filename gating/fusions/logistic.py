@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.fusions.base import Fusion, FusionData, Kind, Need, NotFittedError, Scores
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Need, Scores
 from gating.fusions.learned import Standardizer, minimise
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -32,11 +33,6 @@ class Logistic(Fusion):
     standardizer: Standardizer | None = None
     weights: Tensor | None = None
     penalty: float | None = None
-
-    @property
-    def description(self) -> str:
-        """The regression and its columns."""
-        return f"logistic regression on both streams' {self.reads}"
 
     @property
     def needs(self) -> Set[Need]:

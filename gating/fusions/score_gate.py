@@ -1,4 +1,4 @@
-"""A gate that sees scores alone: the strongest cheap baseline of the gating ConvNet.
+"""A gate on scores alone: the strongest cheap baseline of the gating ConvNet.
 
 A small net reads both streams' probabilities and their entropies and gives a pair of weights
 for each clip. Whatever the gating ConvNet gains over it comes from the images.
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.base import Fusion, FusionData, Kind, NotFittedError, Scores, softmax
+from gating.errors import NotFittedError
+from gating.fusions.base import Fusion, FusionData, Kind, Scores, softmax
 from gating.fusions.learned import Descent, Standardizer, descend, seeded
 
 HIDDEN = 32
@@ -28,7 +29,6 @@ class ScoreGate(Fusion):
     """An MLP from probabilities and entropies to ReLU gates, with the gate's own start and prior."""
 
     kind = Kind.LEARNED
-    description = "weights of each clip by a small net, from both streams' probabilities and entropies"
 
     standardizer: Standardizer | None = None
     net: nn.Module | None = None

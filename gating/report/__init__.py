@@ -1,8 +1,8 @@
-"""One self-contained HTML page of a run: how good the gate is, where it helps and where it harms.
+"""One self-contained HTML page of a run: accuracy of its fusions, and the gate's gains and losses.
 
-`write_report` makes it from what `flowkit train` and `flowkit eval` left in a run's folder; the
-page loads nothing. `data` holds what is computed for it, `sections` and `clips` what each of its
-templates shows, `format` words the numbers and `charts` draws them.
+`write_report` makes it from a run's folder of `flowkit train` and `flowkit eval`; the page loads
+nothing. `data` has its figures, `sections` and `clips` the content of its templates, `format` the
+text of numbers and `charts` the drawings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Charts as shapes of SVG; `templates/charts.html` writes them.
 
-A strip stretches to the width that it is given, with its text beside it. A diagram and a matrix have
+A strip scales to the width of its cell, with its text beside it. A diagram and a matrix have
 a coordinate system of their own.
 """
 
@@ -32,7 +32,7 @@ _LEVELS = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rect:
-    """A rectangle; `title` is what hovering shows."""
+    """A rectangle; `title` is shown on hovering."""
 
     x: float
     y: float
@@ -54,7 +54,7 @@ class Path:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """A text at (x, y), or moved and turned there by `transform`; `title` is what hovering shows."""
+    """A text at (x, y), or moved and turned by `transform`; `title` is shown on hovering."""
 
     words: str
     x: float = 0
@@ -67,7 +67,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Strip:
-    """A chart 100 units wide that is stretched to its place; `label` is for those who cannot see it."""
+    """A chart 100 units wide that is scaled to its cell; `label` is its text for screen readers."""
 
     label: str
     shapes: tuple[Rect, ...]
@@ -142,7 +142,7 @@ class Matrix:
 
 
 def axis_of(rows: dict[str, FusionRow]) -> tuple[float, float]:
-    """Return a range of round fractions that all intervals lie in."""
+    """Return a range of round fractions that contains all intervals."""
     low = min(row.interval[0] for row in rows.values())
     high = max(row.interval[1] for row in rows.values())
     start = max(0.0, math.floor(low / _AXIS_STEP) * _AXIS_STEP)
@@ -184,9 +184,9 @@ def histogram(counts: Sequence[float], *, label: str, mark: float | None = None,
     counts
         Of each bin.
     label
-        What it is, for those who cannot see it.
+        Its text for screen readers.
     mark
-        Where a line stands, as a fraction of the width.
+        Position of a line, as a fraction of the width.
     """
     tallest = max(counts, default=0) or 1
     width = _WIDTH / max(1, len(counts))
@@ -219,7 +219,9 @@ def reliability(name: str, measured: Calibration) -> Reliability:
             height=_SIDE * accuracy,
             kind="bar",
             opacity=0.25 + 0.75 * math.sqrt(count / most),
-            title=f"confidence {percent(confidence)} %: {percent(accuracy)} % of {count} answers are right",
+            title=(
+                f"confidence {percent(confidence)} %: {percent(accuracy)} % of {count} predictions are right"
+            ),
         )
         for k, (confidence, accuracy, count) in enumerate(bins)
         if count

@@ -40,15 +40,15 @@ class ChangedClip:
 
     Attributes
     ----------
-    judgement, row
+    comparison, row
         The trial where the change is plainest, and the clip's index in it.
     saved, lost, seeds : int
-        In how many seeds it was saved and lost, of how many.
+        Numbers of seeds in which it was saved and lost, and of all.
     margin : float
-        By how much the gate's probability of the label is above (lost: below) the fixed weights'.
+        The gate's probability of the label less the fixed weights' (lost: with the other sign).
     """
 
-    judgement: TrialComparison
+    comparison: TrialComparison
     row: int
     saved: int
     lost: int
@@ -58,11 +58,11 @@ class ChangedClip:
     @property
     def video_id(self) -> str:
         """The clip's."""
-        return self.judgement.scores.ids[self.row]
+        return self.comparison.scores.ids[self.row]
 
     @property
     def is_saved(self) -> bool:
-        """Whether the gate saved it, in most seeds."""
+        """True if the gate saved it in most seeds."""
         return self.saved > self.lost
 
 
@@ -70,19 +70,19 @@ class ChangedClip:
 class _Change:
     """The change of one clip in one trial: 1 if saved, -1 if lost."""
 
-    judgement: TrialComparison
+    comparison: TrialComparison
     row: int
     change: int
     margin: float
 
 
-def find_changed(judgements: Sequence[TrialComparison]) -> list[ChangedClip]:
+def find_changed(comparisons: Sequence[TrialComparison]) -> list[ChangedClip]:
     """Return the clips that changed, those first that did so in most seeds and by most.
 
-    Every judgement must have a gate.
+    Every comparison must have a gate.
     """
     of_clip: dict[tuple[str, str], list[_Change]] = defaultdict(list)
-    for one in judgements:
+    for one in comparisons:
         for change in _changes(one):
             of_clip[one.split, one.scores.ids[change.row]].append(change)
     found = [_summed(changes) for changes in of_clip.values() if sum(one.change for one in changes)]
@@ -116,7 +116,7 @@ def _summed(changes: Sequence[_Change]) -> ChangedClip:
     way = 1 if saved > lost else -1
     plainest = max((one for one in changes if one.change == way), key=lambda one: one.margin)
     return ChangedClip(
-        judgement=plainest.judgement,
+        comparison=plainest.comparison,
         row=plainest.row,
         saved=saved,
         lost=lost,
@@ -127,7 +127,7 @@ def _summed(changes: Sequence[_Change]) -> ChangedClip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """An image as data in the page: its address, its size in px and what it shows."""
+    """An image as data in the page: its data URI, its size in px and its description."""
 
     src: str
     width: int
@@ -137,7 +137,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipImages:
-    """A frame of a clip and the flow that leads from it, or why there is neither."""
+    """A frame of a clip and the flow that leads from it, or the reason for neither."""
 
     images: tuple[Image, ...] = ()
     title: str | None = None
@@ -146,20 +146,20 @@ class ClipImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Gallery:
-    """Where images come from: an open store, or none and why.
+    """Source of images: an open store, or none and the reason.
 
     Attributes
     ----------
     store : Store or None
     reason : str
-        Why there is none; empty where there is one.
+        The reason for none; empty where there is one.
     """
 
     store: Store | None
     reason: str = ""
 
     def of(self, video_id: str) -> ClipImages | None:
-        """Return a clip's images, or why it has none; None without a store."""
+        """Return a clip's images, or the reason for none; None without a store."""
         if self.store is None:
             return None
         if video_id not in self.store:
@@ -172,16 +172,16 @@ class Gallery:
 
 
 def open_gallery(path: Path | None) -> Gallery:
-    """Open a store for its images; a page can do without."""
+    """Open a store for its images, which a page can do without."""
     if path is None:
         return Gallery(
             store=None,
-            reason="These clips have no pictures: the run names no store that is there. Give one as --store.",
+            reason="These clips have no images: the run names no store that exists. Give one as --store.",
         )
     try:
         return Gallery(store=flowkit.open(path))
     except (FlowkitError, OSError) as error:
-        return Gallery(store=None, reason=f"These clips have no pictures: {error}")
+        return Gallery(store=None, reason=f"These clips have no images: {error}")
 
 
 @functools.cache
@@ -215,7 +215,7 @@ def _image(rgb: UInt8, kind: str, sample: Sample) -> Image:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipPrediction:
-    """A class that something predicts for a clip: its probability in per cent, and is it right."""
+    """A predicted class of a clip: its name, its probability in per cent, and True if it is right."""
 
     name: str
     percent: str
@@ -238,8 +238,8 @@ class ClipCard:
 class ChangedClips:
     """The clips that the gate saved and lost against the best fixed weights.
 
-    `n_saved` and `n_lost` are of all `total` predictions, `wheel` is for images of flow, `notice` says
-    why there are none.
+    `n_saved` and `n_lost` are of all `total` predictions, `wheel` is for images of flow, `notice` has
+    the reason for none.
     """
 
     total: int
@@ -253,10 +253,10 @@ class ChangedClips:
 
 def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedClips:
     """Return the clips where the gate made the difference, up to `count`, the plainest first."""
-    saved, lost = choose(find_changed(evidence.judgements), count)
-    tests = [one.test for one in evidence.judgements if one.test is not None]
+    saved, lost = choose(find_changed(evidence.comparisons), count)
+    tests = [one.test for one in evidence.comparisons if one.test is not None]
     return ChangedClips(
-        total=sum(len(one.scores) for one in evidence.judgements),
+        total=sum(len(one.scores) for one in evidence.comparisons),
         n_saved=sum(one.only_first for one in tests),
         n_lost=sum(one.only_second for one in tests),
         wheel=wheel_image() if gallery.store else None,
@@ -267,8 +267,8 @@ def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedCl
 
 
 def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
-    judgement, row = clip.judgement, clip.row
-    scores = judgement.scores
+    comparison, row = clip.comparison, clip.row
+    scores = comparison.scores
     label = int(scores.labels[row])
     return ClipCard(
         video_id=clip.video_id,
@@ -276,11 +276,11 @@ def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
         seeds=_seeds(clip),
         images=gallery.of(clip.video_id),
         predictions=[
-            (words, _prediction(judgement.fused[name][row], label, scores.classes))
+            (words, _prediction(comparison.fused[name][row], label, scores.classes))
             for name, words in _NAMES.items()
-            if name in judgement.fused
+            if name in comparison.fused
         ],
-        weights=_weights(judgement, row),
+        weights=_weights(comparison, row),
     )
 
 
@@ -292,8 +292,8 @@ def _prediction(scores: NDArray[np.float64], label: int, classes: tuple[str, ...
     )
 
 
-def _weights(judgement: TrialComparison, row: int) -> str:
-    gates = judgement.scores.gates
+def _weights(comparison: TrialComparison, row: int) -> str:
+    gates = comparison.scores.gates
     if gates is None:
         return "not kept"
     flow, rgb = gates[row].tolist()

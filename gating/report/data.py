@@ -1,4 +1,4 @@
-"""What is computed for the page: every trial's judgement, their sums, and figures by class."""
+"""The figures of the page: every trial's comparison, their sums, and figures by class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gating.run_folder import RunContext, read_context
 from gating.statistics import McNemar, confusion_matrix, correct_predictions, mcnemar
 
 SHOWN = ("rgb", "flow", BASELINE, GATING)
-"""Fusions that are looked at class by class."""
+"""Fusions that are shown class by class."""
 
 _MISTAKES = 10
 
@@ -32,7 +32,7 @@ class Evidence:
     Attributes
     ----------
     context : RunContext
-    judgements : sequence of TrialComparison
+    comparisons : sequence of TrialComparison
         One a trial, all of the same classes.
     rows : dict of str to FusionRow
         The table of fusions.
@@ -41,33 +41,33 @@ class Evidence:
     """
 
     context: RunContext
-    judgements: Sequence[TrialComparison]
+    comparisons: Sequence[TrialComparison]
     rows: dict[str, FusionRow]
     gains: list[Gain]
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Their names."""
-        return self.judgements[0].scores.classes
+        return self.comparisons[0].scores.classes
 
     @property
     def has_gate(self) -> bool:
-        """Whether a gate was trained."""
+        """True if a gate was trained."""
         return GATING in self.rows
 
     @property
     def shown(self) -> list[str]:
-        """Those of `SHOWN` that there are."""
+        """Those of `SHOWN` that the run has."""
         return [name for name in SHOWN if name in self.rows]
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """Of the test clips of all trials, int64 (n,)."""
-        return np.concatenate([one.scores.labels for one in self.judgements])
+        return np.concatenate([one.scores.labels for one in self.comparisons])
 
     def fused(self, name: str) -> NDArray[np.float64]:
         """Return a fusion's scores of the test clips of all trials, float64 (n, C)."""
-        return np.concatenate([one.fused[name] for one in self.judgements])
+        return np.concatenate([one.fused[name] for one in self.comparisons])
 
     def confusion(self, name: str) -> NDArray[np.int64]:
         """Return counts over all trials, int64 (C, C): rows are labels, columns predictions."""
@@ -75,7 +75,7 @@ class Evidence:
 
     def over_baseline(self) -> Gain | None:
         """Return the gate's gain over the best fixed weights."""
-        return next((one for one in self.gains if one.rival == BASELINE), None)
+        return next((one for one in self.gains if one.baseline == BASELINE), None)
 
 
 def read_evidence(out: Path) -> Evidence:
@@ -86,9 +86,9 @@ def read_evidence(out: Path) -> Evidence:
     ScoresError
         There is no finished trial, a file is damaged, or trials have other classes or fusions.
     """
-    judgements = read_comparisons(out)
-    first = judgements[0]
-    for one in judgements:
+    comparisons = read_comparisons(out)
+    first = comparisons[0]
+    for one in comparisons:
         if one.scores.classes != first.scores.classes or one.fused.keys() != first.fused.keys():
             raise ScoresError(
                 f"{out} has trials of several configurations: split {one.split!r}, seed {one.seed} has other "
@@ -97,20 +97,20 @@ def read_evidence(out: Path) -> Evidence:
             )
     return Evidence(
         context=read_context(out),
-        judgements=judgements,
-        rows=fusion_rows(judgements),
-        gains=gains(judgements),
+        comparisons=comparisons,
+        rows=fusion_rows(comparisons),
+        gains=gains(comparisons),
     )
 
 
-def paired_tests(judgements: Sequence[TrialComparison]) -> list[McNemar]:
+def paired_tests(comparisons: Sequence[TrialComparison]) -> list[McNemar]:
     """Return McNemar's test of the gate (first) against the best fixed weights, one a split and seed.
 
     Seeds are not stacked: their predictions for one clip depend on each other.
     """
     return [
         mcnemar(*(correct_predictions(pool.fused[name], pool.labels) for name in (GATING, BASELINE)))
-        for seeds in pooled(judgements).values()
+        for seeds in pooled(comparisons).values()
         for pool in seeds
     ]
 
@@ -132,7 +132,7 @@ def flow_fractions(gates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ConfusionData(TypedDict):
-    """What the page's script reads: each matrix is row, column, count, row, ... of its cells above 0."""
+    """Data of the page's script: each matrix is row, column, count, row, ... of its cells above 0."""
 
     classes: tuple[str, ...]
     matrices: dict[str, list[int]]

@@ -1,4 +1,4 @@
-"""Numbers and results as the page words them."""
+"""Text of numbers and results on the page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 
 def span_of_chances(p_values: Sequence[float]) -> str:
-    """Return the smallest and the largest of some p-values, or one where they read alike."""
+    """Return the smallest and the largest of some p-values, or one where their texts are equal."""
     low, high = chance(min(p_values)), chance(max(p_values))
     return high if low == high else f"{low} to {high}"
 
@@ -69,21 +69,21 @@ def verdict(gain: Gain) -> str:
     elif high < 0:
         result = "worse than the best fixed weights"
     else:
-        result = "no better and no worse than the best fixed weights, as far as these clips tell"
+        result = "no better and no worse than the best fixed weights, as far as these clips show"
     return (
         f"The gate is {result}: {points(gain.mean)} points of top-1, "
         f"95 % interval {span_of_points(low, high)}."
     )
 
 
-def preference(judgements: Sequence[TrialComparison]) -> str:
-    """Return what the validation clips prefer, which is what `predict` follows."""
-    prefer = sum(one.prefers_gate for one in judgements)
-    if prefer == len(judgements):
+def preference(comparisons: Sequence[TrialComparison]) -> str:
+    """Return the preference of the validation clips, which `predict` follows."""
+    prefer = sum(one.prefers_gate for one in comparisons)
+    if prefer == len(comparisons):
         return "Validation prefers the gate, so predict uses it."
     if prefer == 0:
         return "Validation does not prefer the gate, so predict uses the fixed weights."
     return (
-        f"Validation prefers the gate in {prefer} of {len(judgements)} trials: predict uses it with those, "
+        f"Validation prefers the gate in {prefer} of {len(comparisons)} trials: predict uses it with those, "
         "and the fixed weights with the others."
     )

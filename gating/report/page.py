@@ -1,6 +1,6 @@
 """One HTML page about a run; its template, style and script are in `templates/`.
 
-The look is that of the store's page in `flowkit.view`, whose frame and style sheet it shares.
+It has the frame and the style sheet of the store's page in `flowkit.view`.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from gating.report.data import Evidence, confusion_data, read_evidence
 NAME = "report.html"
 _PAGE = html.Page(
     template="gating.report/page.html",
-    # The rules of the store's page first, so that both look alike; ours add to them.
+    # The rules of the store's page first, so that both look alike; these add to them.
     styles=("flowkit.view/page.css", "gating.report/page.css"),
     script="gating.report/page.js",
 )
 
 
-def write_report(out: Path, *, store: Path | None = None, dest: Path | None = None, clips: int = 12) -> Path:
-    """Write one HTML page about a run: how good its gate is, where it helps and where it harms.
+def write_report(run: Path, *, store: Path | None = None, dest: Path | None = None, clips: int = 12) -> Path:
+    """Write one HTML page of a run: accuracy of its fusions, and the gate's gains, weights and changed clips.
 
     Parameters
     ----------
-    out
+    run
         The run's folder, with finished trials.
     store
-        Where the clips' images come from; None is the store that the run names, if it is there.
-        Without one the page says so and shows no images.
+        Source of the clips' images; None is the store that the run names, if it exists. Without one
+        the page says so and shows no images.
     dest
-        The page; it appears whole or not at all. None is `report.html` in the run's folder.
+        The page's file; it appears whole or not at all. None is `report.html` in the run's folder.
     clips
         Most clips that are shown, >= 0.
 
     Returns
     -------
     Path
-        The page.
+        The page's file.
 
     Raises
     ------
@@ -53,21 +53,21 @@ def write_report(out: Path, *, store: Path | None = None, dest: Path | None = No
     """
     if clips < 0:
         raise InvalidParameterError(f"clips must be >= 0, got {clips}")
-    evidence = read_evidence(out)
+    evidence = read_evidence(run)
     gallery = open_gallery(store or evidence.context.store)
     try:
-        context = _context(out.resolve().name, evidence, gallery, clips)
+        context = _context(run.resolve().name, evidence, gallery, clips)
     finally:
         if gallery.store is not None:
             gallery.store.close()
-    path = dest or out / NAME
+    path = dest or run / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     html.write_page(path, _PAGE, context)
     return path
 
 
 def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> dict[str, object]:
-    """Return what the template shows: its sections, None for those that the run has nothing for."""
+    """Return the template's sections, None for those without data in this run."""
     has_gate = evidence.has_gate
     return {
         "title": title,

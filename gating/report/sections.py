@@ -1,4 +1,4 @@
-"""Each section of the page: from the evidence to the words, numbers and charts that its template shows."""
+"""Each section of the page: from the evidence to the texts, numbers and charts that its template shows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gating.report.format import (
     verdict,
 )
 from gating.run_folder import RunContext, flattened
-from gating.statistics import McNemar, calibration, headroom_share, top1
+from gating.statistics import McNemar, calibration, headroom_fraction, top1
 
 Values = NDArray[np.float64]
 Pairs = list[tuple[str, str]]
@@ -48,9 +48,9 @@ _FEW_TRIALS = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """Is the gate better than the best fixed weights; `verdict` is empty without a gate.
+    """The verdict on the gate against the best fixed weights; empty without a gate.
 
-    `tiles` are names, values and what these rest on.
+    `tiles` are names, values, and their intervals or counts.
     """
 
     sizes: str
@@ -59,11 +59,11 @@ class Headline:
 
 
 def headline(evidence: Evidence) -> Headline:
-    """Return the verdict and the numbers that it rests on."""
+    """Return the verdict and the numbers behind it."""
     gain, rows = evidence.over_baseline(), evidence.rows
     if gain is None:
         return Headline(sizes=_sizes(evidence))
-    tests = paired_tests(evidence.judgements)
+    tests = paired_tests(evidence.comparisons)
     tiles = (
         ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
         ("best fixed weights", f"{percent(rows[BASELINE].top1)} %", span(*rows[BASELINE].interval)),
@@ -71,19 +71,19 @@ def headline(evidence: Evidence) -> Headline:
         ("McNemar's p", span_of_chances([one.p_value for one in tests]), _alone(tests)),
         ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
     )
-    words = f"{verdict(gain)} {preference(evidence.judgements)}"
+    words = f"{verdict(gain)} {preference(evidence.comparisons)}"
     return Headline(sizes=_sizes(evidence), verdict=words, tiles=tiles)
 
 
 def _sizes(evidence: Evidence) -> str:
-    judgements = evidence.judgements
-    clips = len({(one.split, video_id) for one in judgements for video_id in one.scores.ids})
+    comparisons = evidence.comparisons
+    clips = len({(one.split, video_id) for one in comparisons for video_id in one.scores.ids})
     words = [
         counted(clips, "test clip"),
         counted(len(evidence.classes), "class", "classes"),
-        counted(len({one.split for one in judgements}), "split"),
-        counted(len({one.seed for one in judgements}), "seed"),
-        f"judged {evidence.context.judged:%Y-%m-%d %H:%M} UTC",
+        counted(len({one.split for one in comparisons}), "split"),
+        counted(len({one.seed for one in comparisons}), "seed"),
+        f"compared {evidence.context.compared:%Y-%m-%d %H:%M} UTC",
     ]
     return ", ".join(words)
 
@@ -97,7 +97,7 @@ def _alone(tests: Sequence[McNemar]) -> str:
 def _headroom(rows: dict[str, FusionRow]) -> str:
     if ORACLE not in rows:
         return NOTHING
-    text = percent(headroom_share(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1), 0)
+    text = percent(headroom_fraction(rows[GATING].top1, rows[BASELINE].top1, rows[ORACLE].top1), 0)
     return text if text == NOTHING else f"{text} %"
 
 
@@ -130,7 +130,7 @@ class Accuracy:
 def accuracy(evidence: Evidence) -> Accuracy:
     """Return the table of all fusions."""
     axis = charts.axis_of(evidence.rows)
-    over = {gain.rival: gain for gain in evidence.gains}
+    over = {gain.baseline: gain for gain in evidence.gains}
     names = in_order(evidence.rows)
     rows = [_accuracy_row(name, evidence.rows[name], over.get(name), axis) for name in names]
     return Accuracy(start=percent(axis[0], 0), end=percent(axis[1], 0), rows=rows)
@@ -155,7 +155,7 @@ def _accuracy_row(name: str, row: FusionRow, gain: Gain | None, axis: tuple[floa
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClassGain:
-    """A bar for each class, the greatest gain first, and in how many classes the gate is which."""
+    """A bar for each class, the greatest gain first, and the numbers of classes by the gain's sign."""
 
     better: int
     worse: int
@@ -164,7 +164,7 @@ class ClassGain:
 
 
 def class_gain(evidence: Evidence) -> ClassGain:
-    """Return in which classes the gate is better than the best fixed weights, and in which worse."""
+    """Return the gate's gain over the best fixed weights by class."""
     gain, clips = class_gains(evidence)
     accuracy = {
         name: evidence.confusion(name).diagonal() / np.maximum(1, clips) for name in (GATING, BASELINE)
@@ -175,7 +175,7 @@ def class_gain(evidence: Evidence) -> ClassGain:
     def line(k: int) -> charts.Row:
         label = (
             f"{evidence.classes[k]}: {percent(accuracy[GATING][k])} % by the gate, "
-            f"{percent(accuracy[BASELINE][k])} % by the weights, of {clips[k]} answers"
+            f"{percent(accuracy[BASELINE][k])} % by the weights, of {clips[k]} predictions"
         )
         bar = charts.signed_bar(float(gain[k]), most=most, label=label)
         return charts.Row(name=evidence.classes[k], strip=bar, value=points(float(gain[k])))
@@ -221,13 +221,13 @@ class Gates:
 
 
 def gates(evidence: Evidence) -> Gates | None:
-    """Return what the gate does; None where no gates were kept."""
-    known = [one for one in evidence.judgements if one.scores.gates is not None]
+    """Return the gate's weights and their sums; None where no gates were kept."""
+    known = [one for one in evidence.comparisons if one.scores.gates is not None]
     if not known:
         return None
     weights = np.concatenate([one.scores.gates for one in known if one.scores.gates is not None])
     labels = np.concatenate([one.scores.labels for one in known])
-    search = float(np.mean([one.search_share for one in known]))
+    search = float(np.mean([one.search_fraction for one in known]))
     fallbacks = sum(one.fallbacks for one in known)
     sums = weights.sum(axis=1)
     # A few outliers would press all else into the first bins.
@@ -247,7 +247,7 @@ def _gate_facts(summary: GateSummary, fallbacks: int, clips: int) -> Pairs:
         ("flow's weight is zero", f"{percent(summary.zero_flow)} % of clips"),
         ("rgb's weight is zero", f"{percent(summary.zero_rgb)} % of clips"),
         ("both are zero", f"{percent(summary.zero_both)} % of clips"),
-        ("fixed weights served instead", f"{fallbacks} of {clips} answers"),
+        ("fixed weights served instead", f"{fallbacks} of {clips} predictions"),
         ("mean weights", f"flow {number(summary.mean_flow)}, rgb {number(summary.mean_rgb)}"),
         ("mean sum", f"{number(summary.mean_sum)} (fixed weights 1.5 : 1 sum to 2.5)"),
         ("flow : rgb, median", number(summary.ratio)),
@@ -274,7 +274,7 @@ def _histogram(name: str, values: Values, top: float, mark: float | None) -> cha
     known = values[np.isfinite(values)]
     counts = np.histogram(np.minimum(known, top), bins=_GATE_BINS, range=(0, top))[0]
     median = number(float(np.median(known)))
-    label = f"{name}: median {median}, {len(known)} answers"
+    label = f"{name}: median {median}, {len(known)} predictions"
     return charts.Row(
         name=name, strip=charts.histogram(counts.tolist(), label=label, mark=mark), value=median
     )
@@ -284,7 +284,7 @@ def _histogram(name: str, values: Values, top: float, mark: float | None) -> cha
 class Confusion:
     """Matrices, those of the streams folded away where classes are many, and the commonest mistakes.
 
-    A mistake is a label, what it is taken for, and how often by each of `names`.
+    A mistake is a label, the predicted class, and its count by each of `names`.
     """
 
     matrices: list[charts.Matrix]
@@ -323,7 +323,7 @@ def reliability(evidence: Evidence) -> list[charts.Reliability]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRow:
-    """One trial: where it stands and its numbers in the order of the table's columns."""
+    """One trial: its split and part, and its numbers in the order of the table's columns."""
 
     split: str
     part: str
@@ -340,8 +340,8 @@ class Trials:
 
 def trials(evidence: Evidence) -> Trials:
     """Return the table of trials by split, part and seed."""
-    judgements = sorted(evidence.judgements, key=lambda one: (one.split, one.part, one.seed))
-    return Trials(rows=[_trial_row(one) for one in judgements], scrolls=len(judgements) > _FEW_TRIALS)
+    comparisons = sorted(evidence.comparisons, key=lambda one: (one.split, one.part, one.seed))
+    return Trials(rows=[_trial_row(one) for one in comparisons], scrolls=len(comparisons) > _FEW_TRIALS)
 
 
 def _trial_row(one: TrialComparison) -> TrialRow:
@@ -354,7 +354,7 @@ def _trial_row(one: TrialComparison) -> TrialRow:
         percent(one.validation.get(BASELINE, math.nan)),
         percent(one.validation.get(GATING, math.nan)),
         "gate" if one.prefers_gate else "fixed weights",
-        f"{one.search_share:.2f}",
+        f"{one.search_fraction:.2f}",
         "" if one.test is None else chance(one.test.p_value),
         one.fallbacks,
     )
@@ -362,12 +362,12 @@ def _trial_row(one: TrialComparison) -> TrialRow:
 
 
 def provenance(context: RunContext, gallery: Gallery) -> list[tuple[str, Pairs]]:
-    """Return how the run and this page were made: titles, with names and values each."""
+    """Return the provenance of the run and of this page: titles, with names and values each."""
     source = "no store" if gallery.store is None else str(gallery.store.path)
     named = {"Configuration": context.config, "Data": context.data, "Versions": context.versions}
     page = [
         ("run", str(context.out)),
-        ("pictures from", source),
+        ("images from", source),
         ("flowkit of this page", __version__),
     ]
     return [

@@ -2,7 +2,7 @@
 
 ::
 
-    <stage>/last.pt    all that going on takes: network, optimiser, progress within the epoch
+    <stage>/last.pt    the state to resume from: network, optimiser, progress within the epoch
     <stage>/best.pt    the network of the best epoch, and whether the stage has finished
 """
 
@@ -29,12 +29,12 @@ FORMAT = "flowkit-checkpoint 1"
 
 @dataclasses.dataclass(slots=True)
 class StageProgress:
-    """The point that a stage's training has reached, and its best epoch so far.
+    """The position of a stage's training, and its best epoch so far.
 
     Attributes
     ----------
     epoch : int
-        The epoch that is trained now, from 0.
+        The current epoch, from 0.
     position : int
         Clips of this process's partition of the epoch that are done.
     best : (float, float)
@@ -57,7 +57,7 @@ class StageCheckpoints:
         self._last, self._best = stage.folder / LAST, stage.folder / BEST
 
     def kept(self) -> list[str]:
-        """Return the names of the checkpoints that are there."""
+        """Return the names of the checkpoints that exist."""
         return [path.name for path in (self._last, self._best) if path.is_file()]
 
     def load_finished(self, network: nn.Module) -> int | None:
@@ -81,8 +81,8 @@ class StageCheckpoints:
         Raises
         ------
         CheckpointError
-            The stage is not to be resumed, or was another one, or another number of processes
-            was within an epoch of it.
+            The stage is not to be resumed, the checkpoint is of another one, or it was saved within
+            an epoch by another number of processes.
         """
         if not self._last.is_file():
             return None
@@ -94,7 +94,7 @@ class StageCheckpoints:
         check_identity(content["identity"], self._stage.identity, source=self._last)
         if content["world"] != self._process_group.world_size and content["position"]:
             raise CheckpointError(
-                f"{self._last} lies within an epoch of {content['world']} processes, and "
+                f"{self._last} is from within an epoch of {content['world']} processes, and "
                 f"{self._process_group.world_size} run now; go on with {content['world']}"
             )
         network.load_state_dict(content["network"])
@@ -110,7 +110,7 @@ class StageCheckpoints:
         scaler: torch.amp.GradScaler,
         progress: StageProgress,
     ) -> None:
-        """Save all that going on takes."""
+        """Save the state to resume from."""
         if self._process_group.is_main:
             content = {
                 **self._head(network),
@@ -145,7 +145,7 @@ class StageCheckpoints:
         epoch: int = content["epoch"]
         return epoch
 
-    def _head(self, network: nn.Module) -> dict[str, Any]:
+    def _head(self, network: nn.Module) -> dict[str, object]:
         return {
             "stage": self._stage.name,
             "identity": dict(self._stage.identity),
@@ -153,13 +153,13 @@ class StageCheckpoints:
         }
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint over the one that was there; a crash leaves the one or the other whole.
+def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
+    """Write a checkpoint over an earlier one; a crash leaves the one or the other whole.
 
     Raises
     ------
     NoSpaceError
-        The disk or a quota is full; what was there is still there.
+        The disk or a quota is full; the earlier checkpoint is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacement(path) as temporary, temporary.open("wb") as file:
@@ -183,8 +183,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, source: Path) -> None:
-    """Hold a checkpoint's configuration and data to the present ones.
+def check_identity(found: Mapping[str, object], wanted: Mapping[str, object], *, source: Path) -> None:
+    """Compare a checkpoint's configuration and data with the present ones.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], *, sourc
         )
 
 
-def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+def differences(found: object, wanted: object, name: str = "") -> list[str]:
     """Return one line for each value of a nested record that differs: `name: there, here`."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         keys = sorted({*found, *wanted})

@@ -1,11 +1,11 @@
-"""The training loop of one stage, to be read from the top: epochs, steps, micro-batches.
+"""The training loop of one stage, from the top: epochs, steps, micro-batches.
 
 `Trainer.fit` goes through the epochs: train, validate, keep the best, save. `_train_epoch` goes
 through the steps of one: log, save, stop when asked to. `_train_step` goes through the micro-batches
 of one: forward and backward, then the optimiser.
 
-All that is random in a step follows from the seed, the epoch, the step and the rank; so a run that
-was interrupted ends with the weights of one that was not.
+Random numbers of a step follow from the seed, the epoch, the step and the rank; so an interrupted
+run ends with the weights of an uninterrupted one.
 
 Between two logged steps nothing waits for the device: losses and metrics stay there as tensors, and
 a stop is a flag on the host. (Under float16, of GPUs without bfloat16, torch's gradient scaler does
@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from gating.data.loader import ClipLoader, Step
 from gating.distributed import autocast
 from gating.errors import TrainingError
 from gating.events import OnEvent
-from gating.metrics import EpochMetrics, RunningMetrics
+from gating.metrics import EpochMetrics, Numbers, RunningMetrics, ValidationMeans
 from gating.training.checkpoint import StageCheckpoints, StageProgress
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 from gating.training.tasks import Stage, Task, TaskOutput
@@ -43,7 +43,7 @@ LOGGED_STEPS = 10
 
 
 class Trainer:
-    """Trains one task; see `fit`.
+    """Training of one task; see `fit`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Trainer:
     loader
         Reads the clips.
     stage
-        The clips, the schedule, and where checkpoints go.
+        The clips, the schedule, and the folder of checkpoints.
     on_event
         Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped" or
         "finished", "stage": its name, ...}, in the main process alone.
@@ -69,7 +69,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.process_group.device.type, enabled=scales)
         self.checkpoints = StageCheckpoints(stage, self.process_group)
         self.progress = StageProgress()
-        self.steps = loader.steps_per_epoch(stage.learn, self.schedule.batch)
+        self.steps = loader.steps_per_epoch(stage.train_ids, self.schedule.batch)
         self._unchecked: dict[int, Tensor] = {}
         self._on_event = on_event
 
@@ -82,7 +82,7 @@ class Trainer:
             There is a checkpoint of another configuration or data, or an unfinished one and the
             stage is not to be resumed.
         TrainingError
-            The loss is not finite; the checkpoints are of before.
+            The loss is not finite; the checkpoints from before it are kept.
         KeyboardInterrupt
             After Ctrl-C, once the stage is saved as it is.
         """
@@ -98,7 +98,7 @@ class Trainer:
                 trained = self._train_epoch(net, stop)
                 if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
-                valid = validate(self.task, self.loader, self.stage.validation, precision=self.precision)
+                valid = validate(self.task, self.loader, self.stage.validation_ids, precision=self.precision)
                 score = (valid["top1"], -valid["loss"])
                 better = score > progress.best
                 if better:
@@ -111,8 +111,8 @@ class Trainer:
                 self._save_last()
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
 
-    def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> dict[str, Any] | None:
-        """Take the epoch's steps that are left; return its metrics, or None if it was stopped and saved."""
+    def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> Numbers | None:
+        """Take the epoch's remaining steps; return its metrics, or None if it was stopped and saved."""
         progress, metrics, saved = self.progress, EpochMetrics(), time.monotonic()
         for step in self._steps_left():
             self._unchecked[step.number] = self._train_step(net, step, metrics)
@@ -166,8 +166,8 @@ class Trainer:
     def _check_losses(self) -> None:
         """Raise TrainingError if the loss of a step since the last check is not finite.
 
-        Nothing that outlives the error was made from such a step: this is called before all that is
-        logged, saved or validated. In memory the optimiser did take the step, and up to a tenth of an
+        Nothing that outlives the error comes from such a step: this is called before logging, saving
+        and validation. In memory the optimiser did take the step, and up to a tenth of an
         epoch after it; to refuse it there, each step would have to wait for its loss, as torch's
         optimisers cannot skip a step by a flag on the device unless they are fused, which rounds
         otherwise.
@@ -198,7 +198,7 @@ class Trainer:
 
     def _steps_left(self) -> Iterator[Step]:
         return self.loader.training(
-            self.stage.learn,
+            self.stage.train_ids,
             self.stage.augment,
             self.task.modalities,
             batch=self.schedule.batch,
@@ -207,13 +207,13 @@ class Trainer:
             segments=self.schedule.segments,
         )
 
-    def _log(self, event: str, **values: Any) -> None:
+    def _log(self, event: str, **values: object) -> None:
         if self.process_group.is_main:
             self._on_event({"event": event, "stage": self.stage.name, **values})
 
 
 def _gradient_exchange(net: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-    """Return the context of a backward pass: processes exchange gradients with the last micro-batch alone."""
+    """Return the context of a backward pass: processes exchange gradients at the last micro-batch alone."""
     if last or not isinstance(net, DistributedDataParallel):
         return contextlib.nullcontext()
     without: contextlib.AbstractContextManager[None] = net.no_sync()
@@ -223,7 +223,7 @@ def _gradient_exchange(net: torch.nn.Module, *, last: bool) -> contextlib.Abstra
 @torch.inference_mode()
 def validate(
     task: Task, loader: ClipLoader, ids: Sequence[str], *, precision: torch.dtype | None
-) -> dict[str, Any]:
+) -> ValidationMeans:
     """Return top-1, loss and the gates' summary of clips over all processes; one centre crop each."""
     task.eval()
     metrics = RunningMetrics()
@@ -243,19 +243,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._restore = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+                self._restore.callback(signal.signal, number, signal.signal(number, self._request))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore.close()
 
     def _request(self, _: int, __: FrameType | None) -> None:
         if self.requested:

@@ -1,7 +1,7 @@
 """The tasks that the loop trains, a stream alone or the gate on two frozen streams, and their stages.
 
-A task maps a batch to a loss and holds the one network that learns; a stage says on which clips,
-by which schedule and into which folder.
+A task maps a batch to a loss and holds the one network that learns; a stage holds its clips, its
+schedule and its folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +32,7 @@ class Stage:
         Of its checkpoints.
     schedule : Schedule
     augment : AugmentConfig
-    learn, validation : sequence of str
+    train_ids, validation_ids : sequence of str
         Ids to learn from, and ids that pick the best epoch.
     identity : mapping
         Plain values that decide the result; a checkpoint of another identity is refused.
@@ -47,9 +46,9 @@ class Stage:
     folder: Path
     schedule: Schedule
     augment: AugmentConfig
-    learn: Sequence[str]
-    validation: Sequence[str]
-    identity: Mapping[str, Any]
+    train_ids: Sequence[str]
+    validation_ids: Sequence[str]
+    identity: Mapping[str, object]
     resume: bool = False
     checkpoint_seconds: float = 300.0
 
@@ -103,7 +102,7 @@ class GateTask(nn.Module):
     gate
         Learns.
     flow, rgb
-        The final streams: their maps are what the gate reads, here and at test.
+        The final streams: the gate reads their feature maps, here and at test.
     out_of_fold
         Pairs (flow, rgb) of streams, each trained without one fold. In training, a clip's scores
         come from the pair that `fold_of` names; without such pairs, from the final streams.
@@ -140,14 +139,14 @@ class GateTask(nn.Module):
         with torch.no_grad():
             flow, rgb = self.flow(batch.of("flow")), self.rgb(batch.of("rgb"))
             scores = self._scores(batch, flow, rgb)
-        output = _float(self.gate(flow.tapped, rgb.tapped))
+        output = _float(self.gate(flow.feature_map, rgb.feature_map))
         fused = fuse(output.gates, *scores)
         loss = gate_loss(output, fused, batch.labels, config=self.gate.config)
         parts = {name: getattr(loss, name).detach() for name in ("fused", "auxiliary", "prior")}
         return TaskOutput(loss=loss.total, scores=fused.detach(), parts=parts, gates=output.gates.detach())
 
     def _scores(self, batch: InputBatch, flow: StreamOutput, rgb: StreamOutput) -> tuple[Tensor, Tensor]:
-        """Return flow's and rgb's scores (B, K, C) that are weighed."""
+        """Return flow's and rgb's scores (B, K, C) for the gate to weigh."""
         if not self.training or not self._out_of_fold:
             return flow.scores.float(), rgb.scores.float()
         folds = [self._fold_of[video_id] for video_id in batch.ids]
@@ -161,7 +160,7 @@ class GateTask(nn.Module):
 
 
 def _float(output: GateOutput) -> GateOutput:
-    """Return the output in float32, which the losses want under mixed precision."""
+    """Return the output in float32, which the losses need under mixed precision."""
     return GateOutput(output.raw.float(), output.gates.float(), output.auxiliary.float())
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from click.testing import CliRunner, Result
 
 from flowkit_cli.fusion_table import print_table
-from gating.evaluation.results import results_json
+from gating.evaluation.results import fusion_results
 from tests.make import clips, labelled
 from tests.make.finished_runs import FinishedRun, train_run
 from tests.make.scores import made_comparison
@@ -86,8 +86,8 @@ def test_predict_ends_with_1_when_a_video_fails_and_predicts_the_others(
     assert (good["video_id"], len(good["classes"]), len(good["weights"])) == ("good", 1, 2)
 
 
-def table(capsys: pytest.CaptureFixture[str], *judgements: object) -> str:
-    print_table(results_json(judgements))  # type: ignore[arg-type]
+def table(capsys: pytest.CaptureFixture[str], *comparisons: object) -> str:
+    print_table(fusion_results(comparisons))  # type: ignore[arg-type]
     return capsys.readouterr().out
 
 

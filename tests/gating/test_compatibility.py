@@ -1,10 +1,9 @@
-"""Which stores networks may be applied to, and the extraction that would make one."""
+"""Stores that networks may be applied to, and the extraction that would make one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +22,23 @@ from flowkit.store.read.store import Store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
 from gating.compatibility import check_store_fits, extract_config, extract_options
+from gating.data.partition import flow_record
 from gating.errors import CheckpointError
-from gating.run_folder import TrialRecord
+from gating.run_folder import DataRecord, FlowRecord, TrialRecord
 from tests.make.labelled import quick
 
-Record = Callable[..., TrialRecord]
 
-
-def record_of(flow: dict[str, Any], **changes: Any) -> TrialRecord:
-    data = {"classes": ["a", "b"], "split": "s", "part": "test", "flow": flow, "clips": {}}
+def record_of(flow: FlowRecord, **changes: Any) -> TrialRecord:
+    data = DataRecord(classes=["a", "b"], split="s", part="test", flow=flow, clips={})
     return TrialRecord(folder=Path("run/s/seed0"), config=quick(**changes), data=data)
 
 
 def extracted(config: ExtractConfig, **changes: Any) -> TrialRecord:
-    flow = store_options(config, backend="cpu").to_attrs()
-    return record_of({name: flow[name] for name in flow if name != "engine_family"}, **changes)
+    return record_of(flow_record(store_options(config, backend="cpu")), **changes)
 
 
-def own(store: Store, **changes: Any) -> dict[str, Any]:
-    flow = store.options.to_attrs()
-    return {**flow, **changes}
+def own(store: Store) -> FlowRecord:
+    return flow_record(store.options)
 
 
 def test_the_store_of_the_training_fits(labelled_store: Store) -> None:
@@ -53,7 +49,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
     config = ExtractConfig(params=resolve_params("fast"), step=2, fps=12.5, resize=ResizeRule(short_side=48))
     with pytest.raises(InputError) as caught:
         check_store_fits(extracted(config), labelled_store)
-    told = str(caught.value)
+    message = str(caught.value)
     for difference in (
         "flow.warps is 2 there and 5 here",
         "step is 2 there and 1 here",
@@ -61,7 +57,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
         "sampling.fps is 12.5 there and None here",
         "flowkit extract --preset fast --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
     ):
-        assert difference in told
+        assert difference in message
 
 
 def test_another_codec_is_noted_and_fits(labelled_path: Path, tmp_path: Path) -> None:
@@ -140,20 +136,23 @@ def test_the_options_of_the_remedy_make_the_recorded_extraction(
 
 
 def test_imported_flow_cannot_be_extracted(labelled_store: Store) -> None:
-    imported = own(
-        labelled_store,
-        tvl1_params=json.dumps({"flow": {}}),
-        tvl1_preset=json.dumps({"flow": "denseflow"}),
-        resize=json.dumps({"mode": "imported"}),
-        sampling=json.dumps({"assumed_fps": 25.0}),
-    )
+    imported: FlowRecord = {
+        **own(labelled_store),
+        "tvl1_params": json.dumps({"flow": {}}),
+        "tvl1_preset": json.dumps({"flow": "denseflow"}),
+        "resize": json.dumps({"mode": "imported"}),
+        "sampling": json.dumps({"assumed_fps": 25.0}),
+    }
     with pytest.raises(CheckpointError, match="`flowkit extract` cannot make"):
         extract_config(record_of(imported))
     with pytest.raises(InputError, match=r"flow.preset is 'denseflow' there.*imported alike"):
         check_store_fits(record_of(imported), labelled_store)
 
 
-def test_settings_that_a_newer_version_may_add_are_told(labelled_store: Store) -> None:
-    flow = own(labelled_store, tvl1_params=json.dumps({"flow": {"warps": 5, "colours": 3}}))
+def test_settings_that_a_newer_version_may_add_are_named(labelled_store: Store) -> None:
+    flow: FlowRecord = {
+        **own(labelled_store),
+        "tvl1_params": json.dumps({"flow": {"warps": 5, "colours": 3}}),
+    }
     with pytest.raises(CheckpointError, match="colours"):
         extract_config(dataclasses.replace(record_of(flow)))

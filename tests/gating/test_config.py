@@ -1,10 +1,11 @@
-"""Choices are checked, and presets are what the release and TSN say."""
+"""Choices are checked, and presets are those of the release and TSN."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,10 @@ from gating.config import (
     released_gate,
 )
 
+UNKNOWN: Any = "huge"
 
-def test_streams_drop_out_as_tsn_unless_told_otherwise() -> None:
+
+def test_streams_drop_out_as_tsn_by_default() -> None:
     assert StreamConfig(modality="rgb", num_classes=101).dropout_rate == 0.8
     assert StreamConfig(modality="flow", num_classes=101).dropout_rate == 0.7
     assert StreamConfig(modality="flow", num_classes=101, dropout=0.0).dropout_rate == 0
@@ -60,10 +63,10 @@ def test_only_zhu2018_starts_from_zero() -> None:
         (lambda: GateConfig(num_classes=2, fixed=(1.0, 0.0)), "two finite weights > 0"),
         (lambda: GateConfig(num_classes=2, combine="product"), "Invalid combine .* are concat"),  # type: ignore[arg-type]
         (lambda: GateConfig(num_classes=2, width=0), r"width must be in \(0, 4\]"),
-        (lambda: AugmentConfig(scales=()), "scales must be one or more shares"),
+        (lambda: AugmentConfig(scales=()), "scales must be one or more fractions"),
         (lambda: AugmentConfig(bound_px=0), "bound_px must be finite and > 0"),
         (lambda: released_gate(101, "C"), r"Invalid variant \('C'\)\. .* are A, B"),  # type: ignore[arg-type]
-        (lambda: gate_preset("huge", 8), "Invalid preset .* are tiny, tsn, zhu2018"),
+        (lambda: gate_preset(UNKNOWN, 8), "Invalid preset .* are tiny, tsn, zhu2018"),
     ],
 )
 def test_wrong_choices_say_what_is_expected(make: Callable[[], object], message: str) -> None:

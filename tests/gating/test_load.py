@@ -1,4 +1,4 @@
-"""Networks and the chosen fusion of a finished trial, and what is refused."""
+"""Networks and the chosen fusion of a finished trial, and errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def of_other_clips(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "message"),
     [
         (Path.unlink, "is absent: the stage 'flow'"),
         (damaged, "no checkpoint that can be read"),
@@ -61,9 +61,9 @@ def of_other_clips(path: Path) -> None:
         (of_other_clips, "other settings or data: clips.learn is"),
     ],
 )
-def test_a_broken_checkpoint_is_told(run: FinishedRun, harm: Callable[[Path], None], told: str) -> None:
+def test_a_broken_checkpoint_is_named(run: FinishedRun, harm: Callable[[Path], None], message: str) -> None:
     harm(run.trial / "flow" / BEST)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_networks(run.trial, device=CPU)
 
 
@@ -81,7 +81,7 @@ def test_stages_that_have_not_been_trained_to_their_end_are_named(run: FinishedR
     assert unfinished_stages(record) == ["rgb", "gate"]
 
 
-def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> None:
+def test_a_run_trained_for_another_fusion_predicts_with_it(run: FinishedRun) -> None:
     record = read_trial(run.trial)
     for name, weights in (("weighted", (1.5, 1.0)), ("stack", None), ("oracle", None)):
         chosen = choose_fusion(
@@ -91,13 +91,13 @@ def test_a_run_trained_for_another_fusion_answers_with_it(run: FinishedRun) -> N
         if name == "oracle":  # it would read the labels
             assert chosen.name == "search"
             continue
-        judged = read_comparison(run.trial).fused[name]
+        compared = read_comparison(run.trial).fused[name]
         assert chosen.name == name
-        assert (chosen.probabilities(test).argmax(axis=1) == judged.argmax(axis=1)).all()
-        told = chosen.weights(test)
-        assert (told is None) == (weights is None)
-        if told is not None:
-            assert {tuple(pair) for pair in told.tolist()} == {weights}
+        assert (chosen.probabilities(test).argmax(axis=1) == compared.argmax(axis=1)).all()
+        given = chosen.weights(test)
+        assert (given is None) == (weights is None)
+        if given is not None:
+            assert {tuple(pair) for pair in given.tolist()} == {weights}
 
 
 def test_a_clip_without_any_gate_gets_the_fixed_weights_and_says_so(run: FinishedRun) -> None:
@@ -108,7 +108,7 @@ def test_a_clip_without_any_gate_gets_the_fixed_weights_and_says_so(run: Finishe
     gates = test.gates.copy()
     gates[0], gates[1] = 0.0, (0.0, 2.0)
     dead: ClipScores = dataclasses.replace(test, gates=gates)
-    told = chosen.weights(dead)
-    assert told is not None
-    assert told[:2].tolist() == [[1.5, 1.0], [0.0, 2.0]]
+    given = chosen.weights(dead)
+    assert given is not None
+    assert given[:2].tolist() == [[1.5, 1.0], [0.0, 2.0]]
     assert chosen.fell_back(dead)[:2].tolist() == [True, False]

@@ -37,7 +37,9 @@ def test_means_weigh_batches_by_their_clips() -> None:
     means = updated(RunningMetrics()).means()
     assert list(means) == ["loss", "top1", "prior", "gates"]
     assert (means["loss"], means["top1"], means["prior"]) == (1.5, 0.75, 3.0)
-    assert (means["gates"]["zero_flow"], means["gates"]["mean_rgb"]) == (1.0, 1.0)
+    gates = means["gates"]
+    assert isinstance(gates, dict)
+    assert (gates["zero_flow"], gates["mean_rgb"]) == (1.0, 1.0)
 
 
 def test_means_over_all_processes_are_of_top1_loss_and_gates() -> None:
@@ -63,11 +65,14 @@ def test_batches_come_through_and_time_is_counted() -> None:
     assert list(metrics.timed(iter([1, 2, 3]))) == [1, 2, 3]
     updated(metrics)
     summary = metrics.summary()
-    assert summary["clips_per_second"] > 0
-    assert 0 <= summary["waiting"] <= 1
+    clips_per_second, waiting = summary["clips_per_second"], summary["waiting"]
+    assert isinstance(clips_per_second, float)
+    assert isinstance(waiting, float)
+    assert clips_per_second > 0
+    assert 0 <= waiting <= 1
 
 
-def test_the_summary_tells_a_dead_branch_from_a_dead_gate() -> None:
+def test_the_summary_separates_a_dead_branch_from_a_dead_gate() -> None:
     summary = summarise_gates(torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 0.0], [3.0, 1.0]]))
     assert (summary.zero_flow, summary.zero_rgb, summary.zero_both) == (0.75, 0.25, 0.25)
     assert (summary.mean_flow, summary.mean_rgb, summary.mean_sum) == (0.75, 1.0, 1.75)

@@ -1,4 +1,4 @@
-"""Answers of a finished run for stored clips and raw videos."""
+"""Predictions of a finished run for stored clips and raw videos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowkit.frames import ResizeRule
 from flowkit.store.read.store import Clip
 from flowkit.store.record import Failure
 from flowkit.tvl1.params import resolve_params
-from gating.data.loader import LoaderConfig
+from gating.config import LoaderConfig
 from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.scores import load_scores
 from gating.prediction import Prediction, PredictOptions, predict
@@ -44,10 +44,10 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> PredictOptions:
-    return dataclasses.replace(PredictOptions(device="cpu", loading=LoaderConfig()), **changes)
+    return dataclasses.replace(PredictOptions(device="cpu", loader=LoaderConfig()), **changes)
 
 
-def answers(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction]:
+def predicted(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Prediction]:
     found = list(predict(inputs or [run.store], run.out, options(**changes)))
     assert all(isinstance(one, Prediction) for one in found), found
     return [one for one in found if isinstance(one, Prediction)]
@@ -58,45 +58,45 @@ def of_videos(run: FinishedRun, *inputs: Path, **changes: Any) -> list[Predictio
         return list(predict(inputs, run.out, options(executor=executor, **changes)))
 
 
-def told_weights(found: list[Prediction]) -> list[tuple[float, float]]:
+def known_weights(found: list[Prediction]) -> list[tuple[float, float]]:
     return [one.weights for one in found if one.weights is not None]
 
 
-def test_scores_of_the_test_clips_are_those_of_the_judgement(run: FinishedRun) -> None:
+def test_scores_of_the_test_clips_are_those_of_the_comparison(run: FinishedRun) -> None:
     prefer(run.trial, gate=1.0, search=0.0)
     test = load_scores(scores_path(run.trial, "test"))
     assert test.gated is not None
     assert test.gates is not None
-    found = answers(run, ids=test.ids)
+    found = predicted(run, ids=test.ids)
     assert tuple(one.video_id for one in found) == test.ids
     assert [one.classes[0] for one in found] == [test.classes[k] for k in test.gated.argmax(axis=1)]
     # Of other clips in the same batch, whose sums a library may order otherwise: float32's noise.
-    np.testing.assert_allclose(told_weights(found), test.gates, rtol=1e-5)
+    np.testing.assert_allclose(known_weights(found), test.gates, rtol=1e-5)
 
 
 def test_probabilities_are_all_when_all_classes_are_asked_for(run: FinishedRun) -> None:
-    for one in answers(run):
+    for one in predicted(run):
         assert set(one.classes) == {"disc-sideways", "square-down"}
         assert sum(one.probabilities) == pytest.approx(1, abs=1e-12)
         assert one.probabilities == tuple(sorted(one.probabilities, reverse=True))
         assert one.label == one.video_id.split("/")[0]
-    assert {len(one.classes) for one in answers(run, top=1)} == {1}
+    assert {len(one.classes) for one in predicted(run, top=1)} == {1}
 
 
-def test_the_fixed_weights_answer_where_validation_did_not_prefer_the_gate(run: FinishedRun) -> None:
+def test_the_fixed_weights_predict_where_validation_did_not_prefer_the_gate(run: FinishedRun) -> None:
     prefer(run.trial, gate=0.5, search=0.5, search_share=0.25)
     notes: list[str] = []
     test = load_scores(scores_path(run.trial, "test"))
-    found = answers(run, ids=test.ids, on_note=notes.append)
+    found = predicted(run, ids=test.ids, on_note=notes.append)
     assert {one.weights for one in found} == {(0.25, 0.75)}
     fused = 0.25 * test.flow + 0.75 * test.rgb
     assert [one.classes[0] for one in found] == [test.classes[k] for k in fused.argmax(axis=1)]
     assert "fusion: search; top-1 on the validation clips is 50.0 % with the gate, 50.0 %" in notes[-1]
 
 
-def test_raw_videos_answer_as_their_store_does(run: FinishedRun) -> None:
+def test_raw_videos_are_predicted_as_their_store_does(run: FinishedRun) -> None:
     ids = ("disc-sideways/disc-sideways_g01_c001", "square-down/square-down_g02_c001")
-    stored = answers(run, ids=ids)
+    stored = predicted(run, ids=ids)
     raw = of_videos(run, run.videos, ids=ids)
     sources = [run.videos / f"{video_id}.avi" for video_id in ids]
     assert raw == [
@@ -155,39 +155,39 @@ def test_a_store_made_otherwise_is_refused_with_the_differences(run: FinishedRun
     config = ExtractConfig(params=resolve_params("fast"), resize=ResizeRule(mode="native"), step=2, jobs=1)
     small.run(videos, tmp_path / "other.h5", config)
     with pytest.raises(InputError, match=r"flow.warps is 5 there and 2 here.*step is 1 there and 2 here"):
-        answers(run, tmp_path / "other.h5")
+        predicted(run, tmp_path / "other.h5")
 
 
-def test_the_first_finished_trial_of_a_run_answers_and_is_named(run: FinishedRun) -> None:
+def test_the_first_finished_trial_of_a_run_predicts_and_is_named(run: FinishedRun) -> None:
     record = json.loads((run.trial / RECORD).read_text())
     notes: list[str] = []
     shutil.copytree(run.trial, run.out / "3-fold-0" / "seed0")
     (run.out / "3-fold-0" / "seed0" / "judgement.json").unlink()
     record["data"]["split"] = "3-fold"
     (run.out / "3-fold-0" / "seed0" / RECORD).write_text(json.dumps(record))
-    answers(run, top=1, on_note=notes.append)
+    predicted(run, top=1, on_note=notes.append)
     assert notes[0] == f"trial: {run.trial}, the first finished one"
     with pytest.raises(ScoresError, match="make it again with `flowkit eval`"):
         list(predict([run.store], run.out / "3-fold-0" / "seed0", options()))
     (run.trial / "judgement.json").unlink()
-    with pytest.raises(CheckpointError, match=r"none of the 2 trials .* has finished and been judged"):
-        answers(run)
+    with pytest.raises(CheckpointError, match=r"none of the 2 trials .* has finished and been compared"):
+        predicted(run)
 
 
-def test_what_is_not_there_is_told(run: FinishedRun, tmp_path: Path) -> None:
+def test_missing_inputs_are_named(run: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(ClipNotFoundError, match="did you mean"):
-        answers(run, ids=("square-down/square-down_g01_c0",))
+        predicted(run, ids=("square-down/square-down_g01_c0",))
     with pytest.raises(InputError, match=r"no input has the clips \['nobody'\]"):
-        answers(run, run.store, run.videos, ids=("nobody",))
+        predicted(run, run.store, run.videos, ids=("nobody",))
     with pytest.raises(InputError, match="no such store, video or folder"):
-        answers(run, tmp_path / "nothing.h5")
+        predicted(run, tmp_path / "nothing.h5")
     with pytest.raises(CheckpointError, match="is no run"):
         list(predict([run.store], tmp_path / "no", options()))
     with pytest.raises(InvalidParameterError, match="crops must be 1, 5 or 10, got 3"):
         options(crops=3)
 
 
-def test_the_store_is_told_by_its_bytes_not_by_its_name(run: FinishedRun, tmp_path: Path) -> None:
+def test_the_store_is_known_by_its_bytes_not_by_its_name(run: FinishedRun, tmp_path: Path) -> None:
     shutil.copy(run.store, tmp_path / "clips.avi")
     with flowkit.open(run.store) as store:
-        assert len(answers(run, tmp_path / "clips.avi")) == len(store)
+        assert len(predicted(run, tmp_path / "clips.avi")) == len(store)

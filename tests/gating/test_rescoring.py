@@ -17,8 +17,9 @@ pytest.importorskip("torch")
 import flowkit
 from flowkit.datasets import read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
-from gating.data.loader import LoaderConfig
+from gating.config import LoaderConfig
 from gating.errors import CheckpointError
+from gating.evaluation.results import RunResults
 from gating.evaluation.scores import ClipScores, load_scores
 from gating.rescoring import EvalOptions, evaluate
 from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
@@ -43,11 +44,11 @@ def run(trained: FinishedRun, tmp_path: Path) -> FinishedRun:
 
 
 def options(**changes: Any) -> EvalOptions:
-    plain = EvalOptions(segments=2, device="cpu", loading=LoaderConfig(), on_event=lambda event: None)
+    plain = EvalOptions(segments=2, device="cpu", loader=LoaderConfig(), on_event=lambda event: None)
     return dataclasses.replace(plain, **changes)
 
 
-def evaluated(run: FinishedRun, **changes: Any) -> dict[str, Any]:
+def evaluated(run: FinishedRun, **changes: Any) -> RunResults:
     with flowkit.open(run.store) as store:
         results = evaluate(run.out, store, options(**changes))
     assert results is not None
@@ -63,7 +64,7 @@ def test_the_segments_and_crops_of_training_give_its_scores_and_results(
     run: FinishedRun, tmp_path: Path
 ) -> None:
     before = json.loads((run.out / "results.json").read_text())
-    results = evaluated(run, scores=tmp_path / "scores")
+    evaluated(run, scores=tmp_path / "scores")
     for trial in ("5-fold-0/seed0", "5-fold-1/seed0"):
         for part in PARTS:
             ours = load_scores(scores_path(tmp_path / "scores" / trial, part))
@@ -72,6 +73,7 @@ def test_the_segments_and_crops_of_training_give_its_scores_and_results(
             assert arrays(ours).keys() == arrays(own).keys()
             for name, value in arrays(own).items():
                 np.testing.assert_array_equal(arrays(ours)[name], value, err_msg=f"{trial} {part} {name}")
+    results = json.loads((tmp_path / "scores" / "results.json").read_text())
     for values in (before, results):
         del values["created"], values["data"]["store"]
     assert results == before
@@ -83,8 +85,8 @@ def test_more_segments_replace_the_runs_scores_and_results(run: FinishedRun) -> 
     now = load_scores(scores_path(run.trial, "test"))
     assert (now.segments, now.crops) == (4, 5)
     assert not np.array_equal(now.rgb, own.rgb)
-    assert json.loads((run.out / "results.json").read_text()) == results
-    assert (results["config"]["test_segments"], results["config"]["test_crops"]) == (4, 5)
+    assert json.loads((run.out / "results.json").read_text()) == results.to_json()
+    assert (results.config.test_segments, results.config.test_crops) == (4, 5)
     # What the networks were trained with is not rewritten.
     assert read_trial(run.trial).config.test_segments == 2
 
@@ -96,14 +98,14 @@ def test_scores_elsewhere_leave_the_run_alone(run: FinishedRun, tmp_path: Path) 
     assert load_scores(scores_path(tmp_path / "elsewhere/5-fold-0/seed0", "fit")).segments == 3
 
 
-def test_unfinished_trials_are_left_out_and_told(run: FinishedRun) -> None:
+def test_unfinished_trials_are_left_out_and_reported(run: FinishedRun) -> None:
     path = run.out / "5-fold-1/seed0/gate" / BEST
     save_checkpoint(path, {**load_checkpoint(path), "finished": False})
     shutil.rmtree(run.out / "5-fold-1/seed0/scores")
     (run.out / "5-fold-1/seed0/judgement.json").unlink()
     events: list[dict[str, Any]] = []
     results = evaluated(run, on_event=events.append)
-    assert [one["part"] for one in results["trials"]] == ["0"]
+    assert [one.part for one in results.trials] == ["0"]
     assert [(one["part"], one["stages"]) for one in events if one["event"] == "unfinished"] == [
         ("1", ["gate"])
     ]

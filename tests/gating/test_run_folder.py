@@ -17,6 +17,8 @@ import pytest
 from gating.config import GATING
 from gating.errors import CheckpointError, ScoresError
 from gating.run_folder import (
+    DataRecord,
+    FlowRecord,
     best_checkpoint,
     compared_trials,
     default_run,
@@ -48,7 +50,20 @@ NAMES = {
     "best.pt",
 }
 FOLDERS = {"scores", "tensorboard"}
-DATA = {"classes": ["a", "b"], "split": "s", "part": "test", "flow": {}, "clips": {}}
+FLOW = FlowRecord(
+    bound=20.0,
+    fields='["flow"]',
+    flow_codec="i8",
+    frame_codec="jpeg",
+    jpeg_quality=90,
+    resize="{}",
+    rounding="half to even",
+    sampling="{}",
+    step=1,
+    tvl1_params="{}",
+    tvl1_preset="{}",
+)
+DATA = DataRecord(classes=["a", "b"], split="s", part="test", flow=FLOW, clips={})
 
 
 def product_modules() -> Iterator[Path]:

@@ -14,7 +14,7 @@ from gating.statistics import (
     class_accuracies,
     confusion_matrix,
     correct_predictions,
-    headroom_share,
+    headroom_fraction,
     mcnemar,
     mean_class_accuracy,
     top1,
@@ -38,50 +38,50 @@ def test_a_class_without_clips_is_left_out_of_the_mean() -> None:
 
 
 def test_the_interval_is_the_binomials_for_one_seed() -> None:
-    answers = np.arange(400) < 300
-    interval = bootstrap_interval(answers, resamples=4000)
-    deviation = math.sqrt(0.75 * 0.25 / 400)
+    right = np.arange(400) < 300
+    interval = bootstrap_interval(right, resamples=4000)
+    std = math.sqrt(0.75 * 0.25 / 400)
     assert interval.estimate == 0.75
     # Quantiles of 4000 resamples are uncertain by about .002 themselves.
-    assert interval.low == pytest.approx(0.75 - 1.96 * deviation, abs=0.006)
-    assert interval.high == pytest.approx(0.75 + 1.96 * deviation, abs=0.006)
+    assert interval.low == pytest.approx(0.75 - 1.96 * std, abs=0.006)
+    assert interval.high == pytest.approx(0.75 + 1.96 * std, abs=0.006)
 
 
 def test_chance_of_the_seed_widens_the_interval() -> None:
     rng = np.random.default_rng(0)
     luck = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
-    answers = rng.random((5, 500)) < luck[:, None]
-    by_seed = bootstrap_interval(answers, resamples=2000)
-    stacked = bootstrap_interval(answers.reshape(-1), resamples=2000)
+    right = rng.random((5, 500)) < luck[:, None]
+    by_seed = bootstrap_interval(right, resamples=2000)
+    stacked = bootstrap_interval(right.reshape(-1), resamples=2000)
     assert by_seed.estimate == pytest.approx(stacked.estimate)
     assert by_seed.high - by_seed.low > 3 * (stacked.high - stacked.low)
 
 
 def test_equal_seeds_give_the_interval_of_one() -> None:
-    answers = np.arange(100) % 3 == 0
-    one = bootstrap_interval(answers, resamples=3000)
-    five = bootstrap_interval(np.tile(answers, (5, 1)), resamples=3000)
+    right = np.arange(100) % 3 == 0
+    one = bootstrap_interval(right, resamples=3000)
+    five = bootstrap_interval(np.tile(right, (5, 1)), resamples=3000)
     assert five.low == pytest.approx(one.low, abs=0.01)
     assert five.high == pytest.approx(one.high, abs=0.01)
 
 
-def test_copies_of_a_clip_do_not_narrow_the_interval() -> None:
-    answers = np.arange(60) % 2 == 0
-    doubled = np.repeat(answers, 2)
-    original = bootstrap_interval(answers, resamples=3000)
+def test_duplicates_of_a_clip_do_not_narrow_the_interval() -> None:
+    right = np.arange(60) % 2 == 0
+    doubled = np.repeat(right, 2)
+    original = bootstrap_interval(right, resamples=3000)
     naive = bootstrap_interval(doubled, resamples=3000)
     clustered = bootstrap_interval(doubled, resamples=3000, clusters=np.repeat(np.arange(60), 2))
     assert clustered.high - clustered.low == pytest.approx(original.high - original.low, abs=0.02)
     assert naive.high - naive.low < 0.8 * (clustered.high - clustered.low)
 
 
-def test_certain_answers_have_no_interval_and_equal_seeds_repeat() -> None:
+def test_certain_predictions_have_no_interval_and_equal_seeds_repeat() -> None:
     certain = bootstrap_interval(np.ones((3, 10)), resamples=50)
     assert (certain.low, certain.high) == (1.0, 1.0)
-    answers = np.arange(50) % 4 == 0
-    assert bootstrap_interval(answers, seed=5) == bootstrap_interval(answers, seed=5)
+    right = np.arange(50) % 4 == 0
+    assert bootstrap_interval(right, seed=5) == bootstrap_interval(right, seed=5)
     # Twenty resamples do not agree by chance, as thousands may.
-    one, other = (bootstrap_interval(answers, seed=seed, resamples=20) for seed in (5, 6))
+    one, other = (bootstrap_interval(right, seed=seed, resamples=20) for seed in (5, 6))
     assert one != other
 
 
@@ -110,7 +110,7 @@ def test_impossible_bootstraps_are_refused(
         bootstrap_interval(values, **options)  # type: ignore[arg-type]
 
 
-def split_answers(both: int, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+def paired_predictions(both: int, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
     first = np.array([True] * both + [True] * one + [False] * other)
     second = np.array([True] * both + [False] * one + [True] * other)
     return first, second
@@ -127,7 +127,7 @@ def split_answers(both: int, one: int, other: int) -> tuple[np.ndarray, np.ndarr
     ],
 )
 def test_mcnemar_is_the_exact_binomial(one: int, other: int, p_value: float) -> None:
-    result = mcnemar(*split_answers(20, one, other))
+    result = mcnemar(*paired_predictions(20, one, other))
     assert (result.only_first, result.only_second) == (one, other)
     assert result.p_value == pytest.approx(p_value, rel=1e-12)
 
@@ -135,7 +135,7 @@ def test_mcnemar_is_the_exact_binomial(one: int, other: int, p_value: float) -> 
 def test_mcnemar_holds_for_thousands_of_disagreements() -> None:
     # 2^-3000 underflows in floats; the normal approximation: z = 200 / sqrt(3000), p = 2.9e-4 with
     # the half-clip correction.
-    result = mcnemar(*split_answers(0, 1600, 1400))
+    result = mcnemar(*paired_predictions(0, 1600, 1400))
     assert result.p_value == pytest.approx(math.erfc((200 - 1) / math.sqrt(3000) / math.sqrt(2)), rel=0.01)
 
 
@@ -163,6 +163,6 @@ def test_calibration_refuses_scores() -> None:
         calibration(SCORES, LABELS)
 
 
-def test_headroom_is_the_share_of_the_way_to_the_oracle() -> None:
-    assert headroom_share(0.8, 0.7, 0.9) == pytest.approx(0.5)
-    assert math.isnan(headroom_share(0.8, 0.9, 0.9))
+def test_headroom_is_the_fraction_of_the_way_to_the_oracle() -> None:
+    assert headroom_fraction(0.8, 0.7, 0.9) == pytest.approx(0.5)
+    assert math.isnan(headroom_fraction(0.8, 0.9, 0.9))

@@ -8,12 +8,12 @@ import json
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.config import Schedule
+from gating.config import Preset, Schedule
 from gating.train_config import PRESETS, TrainConfig, train_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_configuration_survives_json(name: str) -> None:
+def test_a_configuration_survives_json(name: Preset) -> None:
     config = train_preset(name)
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 

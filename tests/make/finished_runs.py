@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import flowkit
-from gating.data.loader import LoaderConfig
+from gating.config import LoaderConfig
 from gating.run import RunOptions, train
 from gating.run_folder import COMPARISON
 from gating.train_config import TrainConfig
@@ -39,7 +39,7 @@ def train_run(labelled: Path, folder: Path, *, folds: tuple[str, ...] = ("0",)) 
     shutil.copy(labelled, store)
     out = folder / "run"
     options = RunOptions(
-        out=out, folds=folds, device="cpu", loading=LoaderConfig(), on_event=lambda event: None
+        out=out, folds=folds, device="cpu", loader=LoaderConfig(), on_event=lambda event: None
     )
     with flowkit.open(store) as opened:
         train(opened, [five_folds(opened)], one_epoch(), options)

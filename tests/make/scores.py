@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gating.evaluation.compare import compare_fusions
 from gating.evaluation.comparison import SplitKind, TrialComparison
-from gating.evaluation.judge import judge
-from gating.evaluation.results import results_json, write_comparison
+from gating.evaluation.results import fusion_results, write_comparison
 from gating.evaluation.scores import ClipScores
 from gating.run_folder import scores_path
 
@@ -68,7 +68,7 @@ def made_comparison(
     gate: bool = True,
 ) -> TrialComparison:
     held = [f"held/{k}" for k in range(6 * len(classes))]
-    return judge(
+    return compare_fusions(
         made_scores(ids, classes, seed=3 * seed, gate=gate),
         fit_on=made_scores(held, classes, seed=3 * seed + 1, gate=gate),
         validation=made_scores(held, classes, seed=3 * seed + 2, gate=gate),
@@ -80,11 +80,11 @@ def made_comparison(
     )
 
 
-def write_run(out: Path, judgements: Sequence[TrialComparison], **context: object) -> Path:
+def write_run(out: Path, comparisons: Sequence[TrialComparison], **context: object) -> Path:
     """Write a run's folder as the trainer leaves it."""
-    for one in judgements:
+    for one in comparisons:
         trial = out / f"{one.split}-{one.part}" / f"seed{one.seed}"
         one.scores.save(scores_path(trial, "test"))
         write_comparison(trial, one)
-    (out / "results.json").write_text(json.dumps(results_json(judgements, **context)))
+    (out / "results.json").write_text(json.dumps({**fusion_results(comparisons).to_json(), **context}))
     return out

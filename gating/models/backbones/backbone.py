@@ -1,4 +1,4 @@
-"""What every backbone is: stages that yield their maps, and what its input must look like."""
+"""The interface of backbones: stages that yield their feature maps, and the form of the input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowkit.validate import check_choice
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InputSpec:
-    """How a network wants its pixels.
+    """Normalisation and channel order of a network's input.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class InputSpec:
     order : {"rgb", "bgr"}
         The network's channel order.
     flow_std : float
-        Divides flow codes once 128 was subtracted.
+        Divides flow codes less 128.
     """
 
     mean: tuple[float, float, float]
@@ -48,13 +48,13 @@ class Backbone(nn.Module):
     taps : dict of str to int
         Layers the gate may read, in order, and their channels.
     default_tap : str
-        The layer it reads unless told otherwise.
+        The layer that it reads by default.
     features : int
         Length of the pooled feature.
     first_conv : str
         Name of the convolution that sees the input; a flow stream's is inflated.
     inputs : InputSpec
-        How it wants its pixels.
+        Normalisation and channel order of its input.
     """
 
     taps: ClassVar[dict[str, int]]
@@ -73,13 +73,13 @@ class Backbone(nn.Module):
         Parameters
         ----------
         pixels
-            float (n, in_channels, H, W), normalised as `inputs` says.
+            float (n, in_channels, H, W), normalised by `inputs`.
         tap
             One of `taps`.
         """
         check_choice("tap", tap, self.taps)
-        tapped = final = pixels
+        feature_map = final = pixels
         for name, final in self.stages(pixels):
             if name == tap:
-                tapped = final
-        return final.mean(dim=(2, 3)), tapped
+                feature_map = final
+        return final.mean(dim=(2, 3)), feature_map

@@ -20,7 +20,7 @@ BN_MOMENTUM = 0.01
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias, padded as TensorFlow's SAME: what is odd goes right and below."""
+    """A convolution without bias, padded as TensorFlow's SAME: an odd pixel goes right and below."""
 
     def __init__(self, channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(*channels, kernel, stride=stride, groups=groups, bias=False)

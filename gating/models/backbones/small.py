@@ -1,4 +1,4 @@
-"""A small net for CPUs and pictures of about 64 px: seven convolutions, stride 16 at the end."""
+"""A small net for CPUs and images of about 64 px: seven convolutions, stride 16 at the end."""
 
 from __future__ import annotations
 

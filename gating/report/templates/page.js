@@ -22,8 +22,8 @@ for (const figure of document.querySelectorAll("[data-confusion]")) {
     const column = cellAt(event.clientX - box.left);
     if (row < 0 || column < 0 || row >= side || column >= side) return;
     const count = counts.get(row * side + column) ?? 0;
-    const share = totals[row] ? ` (${(100 * count / totals[row]).toFixed(0)} %)` : "";
+    const percent = totals[row] ? ` (${(100 * count / totals[row]).toFixed(0)} %)` : "";
     readout.textContent =
-      `${data.classes[row]} taken for ${data.classes[column]}: ${count} of ${totals[row]}${share}`;
+      `${data.classes[row]} taken for ${data.classes[column]}: ${count} of ${totals[row]}${percent}`;
   });
 }

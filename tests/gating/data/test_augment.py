@@ -63,30 +63,30 @@ def test_tsns_own_codes_come_back_as_they_were() -> None:
 
 
 def test_a_crop_at_its_own_size_is_that_crop() -> None:
-    pictures = random(2, 3, 20, 30)
+    images = random(2, 3, 20, 30)
     crops = Crops(torch.tensor([[0, 0, 12, 12], [8, 18, 12, 12]]), torch.tensor([False, False]))
-    cut = resample(pictures, crops, 12)
+    cut = resample(images, crops, 12)
     # Positions are whole up to float32 rounding of the grid, 1e-5 px; levels of order 1.
-    torch.testing.assert_close(cut[0], pictures[0, :, :12, :12], rtol=0, atol=1e-4)
-    torch.testing.assert_close(cut[1], pictures[1, :, 8:, 18:], rtol=0, atol=1e-4)
+    torch.testing.assert_close(cut[0], images[0, :, :12, :12], rtol=0, atol=1e-4)
+    torch.testing.assert_close(cut[1], images[1, :, 8:, 18:], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("high", "wide"), [(13, 13), (9, 17), (24, 11)])
 def test_resizing_is_cv2s_of_the_crop_alone(high: int, wide: int) -> None:
-    picture = random(1, 1, 30, 40)
+    image = random(1, 1, 30, 40)
     crops = Crops(torch.tensor([[3, 5, high, wide]]), torch.tensor([False]))
-    ours = resample(picture, crops, 16)[0, 0].numpy()
-    cut = np.ascontiguousarray(picture[0, 0, 3 : 3 + high, 5 : 5 + wide].numpy())
-    # cv2 keeps weights of 1/2048 for float pictures; levels of order 1.
+    ours = resample(image, crops, 16)[0, 0].numpy()
+    cut = np.ascontiguousarray(image[0, 0, 3 : 3 + high, 5 : 5 + wide].numpy())
+    # cv2 keeps weights of 1/2048 for float images; levels of order 1.
     np.testing.assert_allclose(ours, cv2.resize(cut, (16, 16), interpolation=cv2.INTER_LINEAR), atol=1e-3)
 
 
 def test_nothing_outside_of_the_crop_is_read() -> None:
-    picture = torch.full((1, 1, 20, 20), 1e9)
-    picture[:, :, 5:12, 6:13] = 1.0
+    image = torch.full((1, 1, 20, 20), 1e9)
+    image[:, :, 5:12, 6:13] = 1.0
     crops = Crops(torch.tensor([[5, 6, 7, 7]]), torch.tensor([True]))
     # A position that float32 puts 1e-6 px outside would read 1e3 of the 1e9 around.
-    assert float(resample(picture, crops, 16).sub(1).abs().max()) < 1e4
+    assert float(resample(image, crops, 16).sub(1).abs().max()) < 1e4
 
 
 def test_a_flip_mirrors_both_modalities_and_turns_x_flow_alone() -> None:
@@ -123,15 +123,15 @@ def lite_spec() -> InputSpec:
     return build_backbone("efficientnet_lite0").inputs
 
 
-def test_crops_are_tsns_sizes_and_places() -> None:
+def test_crops_are_tsns_sizes_and_positions() -> None:
     crops = draw_crops(2000, (256, 340), AugmentConfig(), torch.Generator().manual_seed(0))
     sizes = {(int(high), int(wide)) for _, _, high, wide in crops.boxes.tolist()}
     # 256, 224, 192 and 168 px, height and width at most one step apart.
     sides = [256, 224, 192, 168]
     assert sizes == {(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1}
-    places = {tuple(box[:2]) for box in crops.boxes.tolist() if tuple(box[2:]) == (224, 224)}
-    # Quarters of 32 px down and of 116 px to the right: the thirteen places of TSN.
-    assert places == {
+    positions = {tuple(box[:2]) for box in crops.boxes.tolist() if tuple(box[2:]) == (224, 224)}
+    # Quarters of 32 px down and of 116 px to the right: the thirteen positions of TSN.
+    assert positions == {
         *((0, 0), (0, 116), (32, 0), (32, 116), (16, 58)),
         *((16, 0), (16, 116), (32, 58), (0, 58)),
         *((8, 29), (8, 87), (24, 29), (24, 87)),
@@ -161,7 +161,7 @@ def test_crops_stay_inside_and_flips_can_be_off(size: tuple[int, int]) -> None:
     assert not bool(crops.flips.any())
 
 
-def test_evaluation_takes_the_centre_or_ten_of_tsns_places() -> None:
+def test_evaluation_takes_the_centre_or_ten_of_tsns_positions() -> None:
     config = AugmentConfig()
     (centre,) = evaluation_crops(3, (256, 340), config, 1)
     assert centre.boxes.tolist() == [[16, 58, 224, 224]] * 3

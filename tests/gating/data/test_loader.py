@@ -13,7 +13,8 @@ import torch
 
 import flowkit
 from flowkit.store.read.store import Store
-from gating.data.loader import ClipLoader, InputBatch, LoaderConfig
+from gating.config import LoaderConfig
+from gating.data.loader import ClipLoader, InputBatch
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup
 from gating.models.backbones.backbone import IMAGENET_INPUT
@@ -27,15 +28,19 @@ CONFIG = quick()
 def batches(
     data: TrialData, *, rank: int = 0, world: int = 1, micro: int = 4, workers: int = 0
 ) -> ClipLoader:
-    loading = LoaderConfig(micro_batch=micro, workers=workers)
+    loader_config = LoaderConfig(micro_batch=micro, workers=workers)
     return ClipLoader(
-        data, CONFIG, IMAGENET_INPUT, process_group=ProcessGroup(CPU, rank, world), loader_config=loading
+        data,
+        CONFIG,
+        IMAGENET_INPUT,
+        process_group=ProcessGroup(CPU, rank, world),
+        loader_config=loader_config,
     )
 
 
 def trained_on(source: ClipLoader, *, position: int = 0) -> dict[str, InputBatch]:
     """Each clip of an epoch as it was given, by id."""
-    steps = source.training(source.data.learn, CONFIG.augment, batch=4, epoch=1, position=position)
+    steps = source.training(source.data.train, CONFIG.augment, batch=4, epoch=1, position=position)
     return {
         video_id: InputBatch(
             ids=[video_id],
@@ -65,7 +70,7 @@ def test_micro_batches_and_workers_change_nothing(data: TrialData, options: dict
     assert all(same(whole[k], other[k]) for k in whole)
 
 
-def test_two_processes_share_the_clips_of_one(data: TrialData) -> None:
+def test_two_processes_divide_the_clips_of_one(data: TrialData) -> None:
     whole = trained_on(batches(data))
     shared = [trained_on(batches(data, rank=rank, world=2)) for rank in range(2)]
     assert not shared[0].keys() & shared[1].keys()
@@ -85,22 +90,22 @@ def test_epochs_differ_in_order_and_crops(data: TrialData) -> None:
     first, second = (
         [
             k
-            for step in source.training(data.learn, CONFIG.augment, batch=4, epoch=epoch)
+            for step in source.training(data.train, CONFIG.augment, batch=4, epoch=epoch)
             for b in step.batches
             for k in b.ids
         ]
         for epoch in (0, 1)
     )
-    assert sorted(first) == sorted(second) == sorted(data.learn)
+    assert sorted(first) == sorted(second) == sorted(data.train)
     assert first != second
 
 
 def test_steps_are_counted_right(data: TrialData) -> None:
     source = batches(data)
-    steps = list(source.training(data.learn, CONFIG.augment, batch=5, epoch=0))
-    assert len(steps) == source.steps_per_epoch(data.learn, 5)
+    steps = list(source.training(data.train, CONFIG.augment, batch=5, epoch=0))
+    assert len(steps) == source.steps_per_epoch(data.train, 5)
     assert [step.number for step in steps] == list(range(len(steps)))
-    assert steps[-1].position == len(data.learn) == sum(step.clips for step in steps)
+    assert steps[-1].position == len(data.train) == sum(step.clips for step in steps)
 
 
 def test_testing_gives_every_clip_once_under_each_crop(data: TrialData) -> None:
@@ -113,7 +118,7 @@ def test_testing_gives_every_clip_once_under_each_crop(data: TrialData) -> None:
 
 
 def test_one_modality_is_given_alone(data: TrialData) -> None:
-    (step, *_) = batches(data).training(data.learn, CONFIG.augment, ("flow",), batch=4, epoch=0)
+    (step, *_) = batches(data).training(data.train, CONFIG.augment, ("flow",), batch=4, epoch=0)
     (batch,) = step.batches
     assert batch.rgb is None
     assert batch.of("flow").shape == (4, 2, 4, 32, 32)
@@ -134,8 +139,8 @@ def test_clips_of_several_sizes_make_one_batch(tmp_path: Path) -> None:
     ):
         path = tmp_path / "videos" / f"{name}.mkv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures = np.random.default_rng(len(name)).integers(0, 255, (5, *size, 3), np.uint8)
-        clips.lossless_mkv(path, pictures)
+        images = np.random.default_rng(len(name)).integers(0, 255, (5, *size, 3), np.uint8)
+        clips.lossless_mkv(path, images)
     small.run(tmp_path / "videos", tmp_path / "out.h5")
     with flowkit.open(tmp_path / "out.h5") as store:
         ids = tuple(sorted(store))
@@ -146,7 +151,7 @@ def test_clips_of_several_sizes_make_one_batch(tmp_path: Path) -> None:
             classes=("a", "b"),
             labels={k: "ab".index(k[0]) for k in ids},
             groups={k: k for k in ids},
-            learn=ids,
+            train=ids,
             gate=ids,
             validation=ids,
             test=ids,

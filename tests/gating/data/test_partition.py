@@ -1,4 +1,4 @@
-"""Which clips serve what: nothing is used twice, and groups stay whole."""
+"""The parts of a trial: no clip is in two, and groups stay whole."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def groups(data: TrialData, ids: tuple[str, ...]) -> set[str]:
 
 def test_holdout_keeps_the_parts_and_their_groups_apart(labelled_store: Store) -> None:
     data = planned(labelled_store, "holdout")
-    parts = [data.learn, data.gate, data.validation, data.test]
+    parts = [data.train, data.gate, data.validation, data.test]
     assert sorted(k for ids in parts for k in ids) == sorted(labelled_store)
     assert sum(len(groups(data, ids)) for ids in parts) == 5
 
 
 def test_out_of_fold_divides_what_the_streams_learn_from(labelled_store: Store) -> None:
     data = planned(labelled_store, "out-of-fold", stream_folds=3)
-    assert data.gate == data.learn
-    assert sorted(k for ids in data.folds for k in ids) == sorted(data.learn)
+    assert data.gate == data.train
+    assert sorted(k for ids in data.folds for k in ids) == sorted(data.train)
     assert len(data.folds) == 3
-    assert sum(len(groups(data, ids)) for ids in data.folds) == len(groups(data, data.learn))
+    assert sum(len(groups(data, ids)) for ids in data.folds) == len(groups(data, data.train))
 
 
 def test_same_and_other_fusions_need_no_folds(labelled_store: Store) -> None:
@@ -106,7 +106,7 @@ def test_a_store_without_frames_is_refused(videos: Path, store: Path) -> None:
             plan_trial(opened, split, quick(), fold="0")
 
 
-def test_the_record_tells_of_other_flow_and_other_clips(labelled_store: Store) -> None:
+def test_the_record_differs_by_other_flow_and_other_clips(labelled_store: Store) -> None:
     here = planned(labelled_store, "holdout").record()
     other = planned(labelled_store, "same").record()
     assert here["flow"] == other["flow"]

@@ -36,8 +36,8 @@ def test_gates_that_are_both_zero_count_as_fallbacks() -> None:
     assert changed.fallbacks == 5
 
 
-def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> TrialComparison:
-    """A judgement whose gate is right as told and whose every other fusion is always wrong."""
+def predicting(right: Sequence[bool], *, split: str, part: str = "test", seed: int = 0) -> TrialComparison:
+    """A comparison whose gate is right as given and whose every other fusion is always wrong."""
     one = made_comparison([f"{split}{part}{k}" for k in range(len(right))], CLASSES, split=split, part=part)
     labels = one.scores.labels
     wrong = np.eye(3)[(labels + 1) % 3]
@@ -46,15 +46,15 @@ def answering(right: Sequence[bool], *, split: str, part: str = "test", seed: in
 
 
 def test_splits_count_alike_whatever_their_sizes() -> None:
-    trials = [answering([True] * 3, split="small"), answering([False] * 9, split="large")]
+    trials = [predicting([True] * 3, split="small"), predicting([False] * 9, split="large")]
     assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.5)
-    assert next(gain for gain in gains(trials) if gain.rival == "search").mean == pytest.approx(0.5)
+    assert next(gain for gain in gains(trials) if gain.baseline == "search").mean == pytest.approx(0.5)
 
 
 def test_folds_of_a_split_are_one_test_set() -> None:
     trials = [
-        answering([True] * 3, split="s", part="fold0"),
-        answering([False] * 9, split="s", part="fold1"),
+        predicting([True] * 3, split="s", part="fold0"),
+        predicting([False] * 9, split="s", part="fold1"),
     ]
     assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.25)
     (pool,) = pooled(trials)["s"]
@@ -63,8 +63,8 @@ def test_folds_of_a_split_are_one_test_set() -> None:
 
 def test_spread_is_over_seeds() -> None:
     trials = [
-        answering([True, True, False, False], split="s", seed=0),
-        answering([True, True, True, True], split="s", seed=1),
+        predicting([True, True, False, False], split="s", seed=0),
+        predicting([True, True, True, True], split="s", seed=1),
     ]
     row = fusion_rows(trials)[GATING]
     assert row.top1 == 0.75
@@ -74,16 +74,16 @@ def test_spread_is_over_seeds() -> None:
 
 
 def test_splits_of_other_seeds_are_refused() -> None:
-    trials = [answering([True], split="a", seed=0), answering([True], split="b", seed=1)]
+    trials = [predicting([True], split="a", seed=0), predicting([True], split="b", seed=1)]
     with pytest.raises(InvalidParameterError, match="same seeds"):
         fusion_rows(trials)
 
 
 def test_seeds_of_other_clips_are_refused() -> None:
-    """A run that was stopped between folds must not pair one clip's answer with another's."""
+    """A run that was stopped between folds must not pair one clip's prediction with another's."""
     trials = [
-        answering([True] * 3, split="s", part="fold0", seed=0),
-        answering([True] * 3, split="s", part="fold1", seed=1),
+        predicting([True] * 3, split="s", part="fold0", seed=0),
+        predicting([True] * 3, split="s", part="fold1", seed=1),
     ]
     with pytest.raises(InvalidParameterError, match="different clips"):
         fusion_rows(trials)

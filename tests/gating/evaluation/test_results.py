@@ -11,7 +11,7 @@ import pytest
 
 from gating.config import GATING
 from gating.errors import ScoresError
-from gating.evaluation.results import read_comparison, read_comparisons, results_json, write_comparison
+from gating.evaluation.results import fusion_results, read_comparison, read_comparisons, write_comparison
 from gating.run_folder import COMPARISON
 from gating.statistics import top1
 from tests.make.scores import CHEAP, made_comparison, write_run
@@ -34,27 +34,27 @@ def test_what_is_written_is_read(out: Path) -> None:
     expected = made_comparison(IDS, CLASSES, seed=0)
     assert (first.seed, second.seed) == (0, 1)
     assert first.validation == expected.validation
-    assert first.search_share == expected.search_share
+    assert first.search_fraction == expected.search_fraction
     assert first.fused.keys() == expected.fused.keys()
     for name, scores in expected.fused.items():
         np.testing.assert_array_equal(first.fused[name], scores)
 
 
-def test_no_trial_is_told(tmp_path: Path) -> None:
+def test_no_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match="no finished trial"):
         read_comparisons(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["fused.npz", COMPARISON, "scores/test.npz"])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]"])
-def test_a_file_absent_or_damaged_is_told(out: Path, name: str, content: bytes | None) -> None:
+def test_a_file_absent_or_damaged_is_an_error(out: Path, name: str, content: bytes | None) -> None:
     path = trial_of(out) / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ScoresError, match="seed0"):
         read_comparison(trial_of(out))
 
 
-def test_a_judgement_with_a_field_too_many_is_refused(out: Path) -> None:
+def test_a_comparison_with_a_field_too_many_is_refused(out: Path) -> None:
     path = trial_of(out) / COMPARISON
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(ScoresError, match="extra"):
@@ -69,8 +69,9 @@ def test_fused_scores_of_other_clips_are_refused(out: Path) -> None:
 
 def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
     trials = [made_comparison(IDS, CLASSES, seed=seed) for seed in (0, 1)]
-    content = json.loads(json.dumps(results_json(trials, config={"lr": math.nan}), allow_nan=False))
-    assert content["config"] == {"lr": None}
+    results = fusion_results(trials)
+    assert math.isnan(results.fusions["oracle"].calibration_error)
+    content = json.loads(json.dumps(results.to_json(), allow_nan=False))
     assert list(content["fusions"]) == [*CHEAP, GATING]
     for trial, one in zip(content["trials"], trials, strict=True):
         assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)

@@ -1,4 +1,4 @@
-"""Scores as files: what goes in comes out, and damage is told as such."""
+"""Scores as files: what goes in comes out, and damage is an error."""
 
 from __future__ import annotations
 
@@ -53,8 +53,11 @@ def test_every_damage_is_a_scores_error(tmp_path: Path, scores: ClipScores) -> N
     scores.save(path)
     whole = path.read_bytes()
     refused = 0
-    for place in range(0, len(whole), 7):
-        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]):
+    for position in range(0, len(whole), 7):
+        for damaged in (
+            whole[:position],
+            whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :],
+        ):
             path.write_bytes(damaged)
             try:
                 load_scores(path)

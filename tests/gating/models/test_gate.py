@@ -205,15 +205,15 @@ def test_the_prior_revives_a_gate_that_relu_has_cut_off() -> None:
 
 @pytest.mark.parametrize("placement", ["consensus", "snippet"])
 def test_a_gate_learns_which_stream_to_trust(placement: str) -> None:
-    """Half of the clips show a mark; there flow lies, elsewhere rgb does: no fixed weights do."""
+    """Half of the clips show a mark; there flow is wrong, elsewhere rgb is: no fixed weights are right."""
     torch.manual_seed(3)
     config = tiny(placement=placement, dropout=0.0, auxiliary_weight=0.0, width=0.1)
     net = GatingConvNet(config=config).train()
     labels = torch.arange(40) % 5
     marked = torch.arange(40) % 2 == 0
-    truth, lie = 4 * F.one_hot(labels, 5).float(), 4 * F.one_hot((labels + 1) % 5, 5).float()
-    flow = torch.where(marked[:, None], lie, truth)[:, None].expand(-1, 2, -1)
-    rgb = torch.where(marked[:, None], truth, lie)[:, None].expand(-1, 2, -1)
+    truth, wrong = 4 * F.one_hot(labels, 5).float(), 4 * F.one_hot((labels + 1) % 5, 5).float()
+    flow = torch.where(marked[:, None], wrong, truth)[:, None].expand(-1, 2, -1)
+    rgb = torch.where(marked[:, None], truth, wrong)[:, None].expand(-1, 2, -1)
     seen = torch.rand(40, 2, 16, 3, 3) + marked[:, None, None, None, None]
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     for _ in range(30):

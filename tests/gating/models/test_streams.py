@@ -23,7 +23,7 @@ def norms(stream: Stream) -> list[torch.nn.BatchNorm2d]:
     return [module for module in stream.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
-def test_segments_keep_their_places() -> None:
+def test_segments_keep_their_order() -> None:
     stream = small().eval()
     segments = torch.randn(2, 3, 10, 32, 32)
     with torch.no_grad():
@@ -31,9 +31,9 @@ def test_segments_keep_their_places() -> None:
         alone = stream(segments[1:, 2:])
     assert tuple(out.scores.shape) == (2, 3, 4)
     assert tuple(out.features.shape) == (2, 3, 128)
-    assert tuple(out.tapped.shape) == (2, 3, stream.tap_channels, 4, 4)
+    assert tuple(out.feature_map.shape) == (2, 3, stream.tap_channels, 4, 4)
     # float32 sums in another order: 1e-5 of values of order 1.
-    torch.testing.assert_close(out.tapped[1:, 2:], alone.tapped, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out.feature_map[1:, 2:], alone.feature_map, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(out.consensus, out.scores.mean(1), rtol=0, atol=0)
 
 
@@ -62,8 +62,8 @@ def test_a_frozen_stream_drops_out_but_learns_nothing() -> None:
     first, second = stream(segments), stream(segments)
     assert not torch.equal(first.scores, second.scores)
     assert torch.equal(first.features, second.features)
-    assert torch.equal(first.tapped, second.tapped)
-    assert not any(tensor.requires_grad for tensor in (first.scores, first.features, first.tapped))
+    assert torch.equal(first.feature_map, second.feature_map)
+    assert not any(tensor.requires_grad for tensor in (first.scores, first.features, first.feature_map))
     assert all(torch.equal(value, state[name]) for name, value in stream.state_dict().items())
 
 
@@ -73,7 +73,7 @@ def test_a_frozen_stream_in_eval_mode_drops_nothing() -> None:
     assert torch.equal(stream(segments).scores, stream(segments).scores)
 
 
-def test_the_share_that_drops_out_is_tsns() -> None:
+def test_the_fraction_that_drops_out_is_tsns() -> None:
     stream = small(modality="rgb").freeze().train()
     with torch.no_grad():
         stream.classifier.weight.fill_(1.0)

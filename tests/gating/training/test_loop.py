@@ -20,8 +20,8 @@ import torch
 
 from flowkit.errors import InputError
 from flowkit.store.read.store import Store
-from gating.config import Modality
-from gating.data.loader import BOTH, ClipLoader, LoaderConfig, Step
+from gating.config import LoaderConfig, Modality
+from gating.data.loader import BOTH, ClipLoader, Step
 from gating.data.partition import plan_trial
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError, TrainingError
@@ -64,8 +64,8 @@ def stream_trainer(
         folder=folder,
         schedule=config.schedule(modality),
         augment=config.stream_augment(modality),
-        learn=data.learn,
-        validation=data.validation,
+        train_ids=data.train,
+        validation_ids=data.validation,
         identity={"config": config.to_json(), "data": data.record()},
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,

@@ -1,4 +1,4 @@
-"""The page of a run; what a browser makes of it is looked at by eye."""
+"""The page of a run; its look in a browser is checked by eye."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def test_clips_have_images_where_the_store_has_them(tmp_path: Path) -> None:
 
 def test_a_store_that_is_not_there_is_reported_and_costs_no_page(out: Path) -> None:
     page = page_of(write_report(out, store=out / "absent.h5"))
-    assert "These clips have no pictures" in page.text
+    assert "These clips have no images" in page.text
     assert "absent.h5" in page.text
     assert not [name for name, _ in page.found if name == "img"]
 
 
 def test_no_store_at_all_is_reported(out: Path) -> None:
-    assert "the run names no store that is there" in page_of(write_report(out)).text
+    assert "the run names no store that exists" in page_of(write_report(out)).text
 
 
 def test_number_of_clips_is_kept_to(out: Path) -> None:
@@ -147,10 +147,10 @@ def test_a_run_without_a_gate_has_a_page(tmp_path: Path) -> None:
     text = page_of(write_report(out)).text
     assert "no gate" in text
     assert "Confusion" in text
-    assert "What the gate does" not in text
+    assert "Weights of the gate" not in text
 
 
-def test_gate_whose_weights_are_all_zero_is_said(tmp_path: Path) -> None:
+def test_gate_whose_weights_are_all_zero_is_shown(tmp_path: Path) -> None:
     trial = made_comparison(ids(12), CLASSES)
     scores = dataclasses.replace(trial.scores, gates=np.zeros((12, 2)))
     out = write_run(tmp_path / "run", [dataclasses.replace(trial, scores=scores)])
@@ -167,7 +167,7 @@ def test_folds_and_a_results_file_that_lacks_everything(tmp_path: Path) -> None:
     out = write_run(tmp_path / "run", trials)
     (out / "results.json").unlink()
     text = page_of(write_report(out, dest=tmp_path / "new" / "p.html")).text
-    assert "results.json does not tell" in text
+    assert "results.json has none" in text
     assert "18 test clips" in text
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_results_file_is_reported(out: Path) -> None:
         write_report(out)
 
 
-def test_newest_run_is_the_one_judged_last(out: Path) -> None:
+def test_newest_run_is_the_one_compared_last(out: Path) -> None:
     write_run(out.parent / "two", [made_comparison(ids(12), CLASSES)])
     (out.parent / "unfinished").mkdir()
     os.utime(next(out.glob("*/seed0/judgement.json")), (1, 1))

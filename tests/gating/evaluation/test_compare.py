@@ -10,8 +10,8 @@ import pytest
 
 from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
+from gating.evaluation.compare import compare_fusions
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.judge import judge
 from gating.evaluation.scores import ClipScores
 from tests.make.scores import made_scores
 
@@ -23,10 +23,10 @@ def clips(count: int, prefix: str = "c") -> list[str]:
     return [f"{prefix}{k}" for k in range(count)]
 
 
-def judged(
+def compared(
     test: ClipScores, fit_on: ClipScores, validation: ClipScores, names: Sequence[str] = LEARNED
 ) -> TrialComparison:
-    return judge(test, fit_on=fit_on, validation=validation, split="s", names=names)
+    return compare_fusions(test, fit_on=fit_on, validation=validation, split="s", names=names)
 
 
 @pytest.fixture
@@ -51,16 +51,16 @@ def shuffled(scores: ClipScores) -> ClipScores:
 def test_labels_of_the_test_clips_change_the_oracle_alone(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
-    one, other = (judged(test, held, validation) for test in (test_clips, shuffled(test_clips)))
+    one, other = (compared(test, held, validation) for test in (test_clips, shuffled(test_clips)))
     changed = {name for name in one.fused if not np.array_equal(one.fused[name], other.fused[name])}
     assert changed == {ORACLE}
-    assert (one.search_share, one.validation) == (other.search_share, other.validation)
+    assert (one.search_fraction, one.validation) == (other.search_fraction, other.validation)
 
 
 def test_baselines_are_fitted_on_the_held_out_clips(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
-    one, other = (judged(test_clips, fit, validation) for fit in (held, shuffled(held)))
+    one, other = (compared(test_clips, fit, validation) for fit in (held, shuffled(held)))
     for name in ("global", "per-class", "stack", "features"):
         assert not np.array_equal(one.fused[name], other.fused[name]), name
 
@@ -68,7 +68,7 @@ def test_baselines_are_fitted_on_the_held_out_clips(
 def test_validation_labels_fit_nothing_where_held_out_clips_have_features(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
-    one, other = (judged(test_clips, held, clips) for clips in (validation, shuffled(validation)))
+    one, other = (compared(test_clips, held, clips) for clips in (validation, shuffled(validation)))
     for name in one.fused:
         np.testing.assert_array_equal(one.fused[name], other.fused[name])
 
@@ -77,19 +77,19 @@ def test_features_are_fitted_on_validation_where_out_of_fold_streams_gave_the_sc
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
     folds = dataclasses.replace(held, flow_features=None, rgb_features=None)
-    whole = judged(test_clips, validation, validation)
-    mixed = judged(test_clips, folds, validation)
+    whole = compared(test_clips, validation, validation)
+    mixed = compared(test_clips, folds, validation)
     np.testing.assert_array_equal(mixed.fused["features"], whole.fused["features"])
     assert not np.array_equal(mixed.fused["stack"], whole.fused["stack"])
 
 
-def test_search_is_judged_even_if_it_is_not_asked_for(
+def test_search_is_compared_even_if_it_is_not_asked_for(
     test_clips: ClipScores, held: ClipScores, validation: ClipScores
 ) -> None:
-    assert set(judged(test_clips, held, validation, ["rgb"]).fused) == {"rgb", "search", GATING}
+    assert set(compared(test_clips, held, validation, ["rgb"]).fused) == {"rgb", "search", GATING}
 
 
 def test_clips_without_a_label_are_refused(test_clips: ClipScores, held: ClipScores) -> None:
     unknown = dataclasses.replace(held, labels=np.where(np.arange(36) < 2, -1, held.labels))
     with pytest.raises(ScoresError, match="fit_on has 2 clips without a label"):
-        judged(test_clips, unknown, held)
+        compared(test_clips, unknown, held)

@@ -1,6 +1,6 @@
 """A trial's networks → scores of its clips → every fusion fitted, applied to the test clips, and compared.
 
-The test clips are looked at once. A trial is one split (or one fold of it) and one seed.
+The test clips are used once. A trial is one split (or one fold of it) and one seed.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.infer import Networks, joined_scores, score_clips
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores
-from gating.fusions import FUSIONS, Fusion, FusionData, build_fusion
-from gating.fusions.base import Scores
+from gating.fusions import FUSIONS, Fusion, FusionData, Scores, build_fusion
 from gating.fusions.fixed import Search
 from gating.run_folder import scores_path
 from gating.statistics import top1
 
 OutOfFold = Callable[[], Iterable[Networks]]
-"""Gives the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
+"""Returns the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Scores a trial's clips and compares all fusions; segments, crops and precision are the configuration's.
+    """Scoring of a trial's clips and comparison of all fusions, by the configuration's segments and crops.
 
     Parameters
     ----------
     networks : Networks
         The final ones.
     out_of_fold : callable
-        Gives the streams that were trained without a fold, where gate data are "out-of-fold".
+        Returns the streams that were trained without a fold, where gate data are "out-of-fold".
     batches : ClipLoader
-        Read the trial's clips.
+        Reader of the trial's clips.
     folder : Path
-        Gets scores/*.npz, fused.npz and judgement.json, from the main process.
+        Destination of scores/*.npz, fused.npz and judgement.json, which the main process writes.
     """
 
     networks: Networks
@@ -54,7 +53,7 @@ class Evaluation:
         test, validation = (
             self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
         )
-        comparison = judge(
+        comparison = compare_fusions(
             test,
             fit_on=self._kept(self._fit_scores(validation), "fit"),
             validation=validation,
@@ -68,7 +67,7 @@ class Evaluation:
         return comparison
 
     def _fit_scores(self, validation: ClipScores) -> ClipScores:
-        """Return scores that fusions are fitted on: of clips that their networks did not learn from."""
+        """Return scores to fit fusions on: of clips that their networks did not learn from."""
         data, config = self.batches.data, self.batches.config
         if config.gate_data == "holdout":
             return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
@@ -98,7 +97,7 @@ class Evaluation:
         return scores
 
 
-def judge(
+def compare_fusions(
     test: ClipScores,
     *,
     fit_on: ClipScores,
@@ -150,7 +149,7 @@ def judge(
         seed=seed,
         scores=test,
         fused={name: fusion.apply(tested) for name, fusion in fusions.items()},
-        search_share=search.fraction or 0.0,
+        search_fraction=search.fraction or 0.0,
         validation={name: _top1(fusions[name], held) for name in (BASELINE, GATING) if name in fusions},
     )
 

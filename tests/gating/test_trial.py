@@ -1,0 +1,84 @@
+"""One trial: its stages, the clips of each, and a warning of overfitted streams."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from flowkit.store.read.store import Store
+from gating.data.partition import TrialData, plan_trial
+from gating.distributed import ProcessGroup
+from gating.evaluation.scores import load_scores
+from gating.events import Event
+from gating.run_folder import scores_path
+from gating.train_config import TrainConfig
+from gating.trial import Trial, TrialOptions
+from tests.make.labelled import five_folds, quick
+
+
+def planned(store: Store, config: TrainConfig) -> TrialData:
+    return plan_trial(store, five_folds(store), config, fold="0")
+
+
+def trial(data: TrialData, config: TrainConfig, folder: Path, events: list[Event]) -> Trial:
+    group = ProcessGroup(torch.device("cpu"))
+    return Trial(data, config, TrialOptions(folder=folder, process_group=group, on_event=events.append))
+
+
+def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    config = quick(gate_data="out-of-fold", stream_folds=2)
+    events: list[Event] = []
+    trial(planned(labelled_store, config), config, tmp_path, events).run(kind="fold")
+    stages = [event["stage"] for event in events if event["event"] == "finished"]
+    assert stages == ["rgb", "flow", "fold0/flow", "fold0/rgb", "fold1/flow", "fold1/rgb", "gate"]
+    fit = load_scores(scores_path(tmp_path, "fit"))
+    assert fit.flow_features is None  # of other networks than the final ones
+    record = json.loads((tmp_path / "trial.json").read_text())
+    assert record["data"]["clips"]["learn"].startswith(f"{len(fit.ids)} clips")
+    final = load_scores(scores_path(tmp_path, "validation"))
+    assert set(final.ids).isdisjoint(fit.ids)
+
+
+def test_equal_trials_are_equal(labelled_store: Store, tmp_path: Path) -> None:
+    config = quick(gate_data="holdout", rgb_dropout=0.5)
+    for name in ("one", "other"):
+        trial(planned(labelled_store, config), config, tmp_path / name, []).run(kind="fold")
+    one, other = (load_scores(scores_path(tmp_path / name, "test")) for name in ("one", "other"))
+    assert one.gated is not None
+    assert other.gated is not None
+    assert np.array_equal(one.gated, other.gated)
+
+
+def test_the_same_clips_for_an_overfitted_gate_are_warned_of(
+    labelled_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gating.trial.OVERFITTED", -1.1)
+    config = quick(gate_data="same")
+    with pytest.warns(RuntimeWarning) as warned:
+        trial(planned(labelled_store, config), config, tmp_path, []).trained()
+    messages = [str(one.message) for one in warned]
+    assert [text.split(" stream has")[0] for text in messages] == ["the rgb", "the flow"]
+    assert all("--gate-data out-of-fold" in text for text in messages)
+
+
+def test_streams_do_not_depend_on_the_gates_clips(labelled_store: Store, tmp_path: Path) -> None:
+    """A gate on other clips finds the streams of an earlier run finished."""
+    config = quick(gate_data="holdout")
+    first = planned(labelled_store, config)
+    events: list[Event] = []
+    trial(first, config, tmp_path, events).trained()
+    other = dataclasses.replace(first, gate=first.gate[1:])
+    (tmp_path / "gate" / "best.pt").unlink()
+    events.clear()
+    trial(other, config, tmp_path, events).trained()
+    assert [event["stage"] for event in events if event["event"] == "skipped"] == ["rgb", "flow"]
