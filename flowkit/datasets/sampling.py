@@ -21,6 +21,7 @@ from flowkit.errors import InvalidParameterError
 from flowkit.validate import check_at_least, check_choice
 
 Short: TypeAlias = Literal["clamp", "wrap"]
+"""Fields beyond the end of a short video: the last one again, or from the first one on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
 SplitKind: TypeAlias = Literal["subset", "fold"]
+"""Whether a split has subsets such as train and test, or folds."""
 TRAIN, TEST = "train", "test"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Ids that a message names.

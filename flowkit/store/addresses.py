@@ -18,7 +18,6 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import h5py
 import numpy as np
@@ -32,7 +31,6 @@ from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"
-Numbers: TypeAlias = NDArray[np.number]
 DTYPES = {"addr": "<i8", "nbytes": "<u4", "crc32": "<u4", "scale": "<f4"}
 
 
@@ -49,7 +47,7 @@ def storage_of(name: str, options: StoreOptions) -> Storage:
     return FRAMES if name == FRAME else options.codec.storage
 
 
-def row_crc(video_id: str, slices: Iterable[Numbers]) -> int:
+def row_crc(video_id: str, slices: Iterable[NDArray[np.number]]) -> int:
     """Return the checksum of one video's slices of the arrays, in the order of `address_names`."""
     value = zlib.crc32(video_id.encode())
     for values in slices:
@@ -85,7 +83,9 @@ def stamp_file_bytes(path: Path) -> None:
         raise StoreCorruptError(f"{path} changed its size while its index was finished")
 
 
-def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> dict[str, Numbers]:
+def _gathered(
+    file: h5py.File, video_ids: Sequence[str], options: StoreOptions
+) -> dict[str, NDArray[np.number]]:
     """Return all arrays of a file, from the groups of its videos."""
     names = address_names(options)
     arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
@@ -101,6 +101,6 @@ def _gathered(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) 
     return {**joined, ROWS_CRC: np.array(crcs, "<u4")}
 
 
-def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, Numbers]:
+def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
     found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
     return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}
