@@ -78,6 +78,11 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
     device
         Of the networks.
 
+    Returns
+    -------
+    LoadedTrial
+        In evaluation mode, on `device`.
+
     Raises
     ------
     CheckpointError

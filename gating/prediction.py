@@ -124,7 +124,7 @@ class PredictOptions:
                 raise InvalidParameterError(f"{name} must be {expected}, got {value}")
 
 
-def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Outcome]:
+def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Prediction | Failure]:
     """Yield a prediction for each clip of stores and for each raw video.
 
     Raw videos are extracted as the trial's store was, into a temporary store; nothing is written
@@ -150,6 +150,8 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
         The trial has not finished, its fusions have not been compared, or it is damaged.
     InputError
         An input does not exist, has none of the ids, or a store's flow is not as in training.
+    InvalidParameterError
+        There is no such device.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -111,6 +111,8 @@ def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None
         No trial has finished, one is damaged, or its clips are not those of the store and split.
     InputError
         The store's flow is not as in training, or the split is not beside it.
+    InvalidParameterError
+        There is no such device.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)

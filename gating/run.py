@@ -103,6 +103,8 @@ def train(
     ------
     InputError
         The store or a split cannot be trained on.
+    InvalidParameterError
+        A fold, the fusion or the device does not exist.
     CheckpointError
         The folder has checkpoints of another configuration or data, or an unfinished run without
         `RunOptions.resume`.

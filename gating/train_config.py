@@ -214,7 +214,13 @@ _SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002
 
 
 def train_preset(name: Preset) -> TrainConfig:
-    """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release)."""
+    """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release).
+
+    Raises
+    ------
+    InvalidParameterError
+        `name` is none of these.
+    """
     check_choice("preset", name, PRESETS)
     net = gate_preset(name, 2)
     if name == "tiny":

@@ -164,7 +164,7 @@ class ClipLoader:
             # Drawn for all processes alike, of which each takes its own.
             partition, seed = slice(rank, None, world_size), (self.config.seed, epoch, number)
             crops = StepCrops(augment, sum(counts) * world_size, seed, partition)
-            micro_batches = self._step_batches(loaded, counts, crops, modalities, dataset)
+            micro_batches = self._step_batches(loaded, counts, crops, modalities, dataset=dataset)
             yield Step(number, micro_batches, sum(counts), min((number + 1) * own, end))
 
     def testing(
@@ -219,6 +219,7 @@ class ClipLoader:
         counts: Sequence[int],
         crops: StepCrops,
         modalities: Sequence[Modality],
+        *,
         dataset: ClipDataset,
     ) -> Iterator[InputBatch]:
         """Yield a step's micro-batches, each from the next loaded batch."""

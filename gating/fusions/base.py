@@ -33,7 +33,7 @@ class Kind(enum.StrEnum):
     OTHER = "other"
     """Of a run's file, and not registered here."""
     BOUND = "bound"
-    """Reads the labels of the clips that it is applied to: no method."""
+    """No method: it reads the labels of the clips that it is applied to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

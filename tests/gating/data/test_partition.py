@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,17 @@ def test_the_record_differs_by_other_flow_and_other_clips(labelled_store: Store)
     assert {line.split(" ")[0] for line in differences(here, other)} == {"clips.gate", "clips.learn"}
     slower = {**here, "flow": {**here["flow"], "step": 2}}
     assert differences(here, slower) == ["flow.step is 1 there and 2 here"]
+
+
+def test_a_store_without_labels_cannot_be_trained_on(labelled_store: Store) -> None:
+    class Unlabelled:
+        path, labels, options = labelled_store.path, (), labelled_store.options
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(labelled_store)
+
+        def column(self, name: str) -> list[str]:
+            return [""] * len(labelled_store)
+
+    with pytest.raises(InputError, match=r"has no labels.*flowkit relabel"):
+        plan_trial(Unlabelled(), five_folds(labelled_store), quick(), fold="0")  # type: ignore[arg-type]

@@ -18,71 +18,26 @@ pytest.importorskip("torch")
 
 import torch
 
-from flowkit.errors import InputError
 from flowkit.store.read.store import Store
-from gating.config import LoaderConfig, Modality
-from gating.data.loader import BOTH, ClipLoader, Step
-from gating.data.partition import plan_trial
-from gating.distributed import ProcessGroup
+from gating.config import LoaderConfig
+from gating.data.loader import BOTH, Step
 from gating.errors import CheckpointError, TrainingError
-from gating.events import Event, OnEvent
+from gating.events import Event
 from gating.metrics import EpochMetrics
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import load_checkpoint
 from gating.training.loop import StopRequest, Trainer
-from gating.training.tasks import GateTask, Stage, StreamTask
-from tests.make.labelled import five_folds, quick
+from gating.training.tasks import GateTask
+from tests.make.labelled import quick
+from tests.make.trainers import equal, stream_trainer, weights
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def stream_trainer(
-    store: Store,
-    folder: Path,
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    checkpoint_seconds: float = 300.0,
-    on_event: OnEvent = lambda event: None,
-    modality: Modality = "rgb",
-    loader_config: LoaderConfig = LoaderConfig(),  # noqa: B008 (frozen)
-) -> Trainer:
-    data = plan_trial(store, five_folds(store), config, fold="0")
-    torch.manual_seed(config.seed)
-    stream = Stream(config.stream(modality, len(data.classes)))
-    loader = ClipLoader(
-        data,
-        config,
-        stream.backbone.inputs,
-        process_group=ProcessGroup(torch.device("cpu")),
-        loader_config=loader_config,
-    )
-    stage = Stage(
-        name=modality,
-        folder=folder,
-        schedule=config.schedule(modality),
-        augment=config.stream_augment(modality),
-        train_ids=data.train,
-        validation_ids=data.validation,
-        identity={"config": config.to_json(), "data": data.record()},
-        resume=resume,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    return Trainer(StreamTask(stream), loader, stage, on_event=on_event)
-
-
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.task.learner.state_dict().items()}
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
 class InterruptedAt:
-    """Sends this process a Ctrl-C when a step is logged."""
+    """A callback that sends this process a Ctrl-C when a step is logged."""
 
     def __init__(self, epoch: int, step: int) -> None:
         self.step = (epoch, step)
@@ -411,20 +366,6 @@ def test_two_processes_equal_one_with_the_same_effective_batch(
     both = load_checkpoint(tmp_path / "two" / "best.pt")["network"]
     for name, value in weights(alone).items():
         torch.testing.assert_close(both[name], value, rtol=1e-3, atol=1e-5, msg=name)
-
-
-def test_a_store_without_labels_cannot_be_trained_on(labelled_store: Store) -> None:
-    class Unlabelled:
-        path, labels, options = labelled_store.path, (), labelled_store.options
-
-        def __iter__(self) -> Any:
-            return iter(labelled_store)
-
-        def column(self, name: str) -> list[str]:
-            return [""] * len(labelled_store)
-
-    with pytest.raises(InputError, match=r"has no labels.*flowkit relabel"):
-        plan_trial(Unlabelled(), five_folds(labelled_store), quick(), fold="0")  # type: ignore[arg-type]
 
 
 def test_events_are_plain_values(labelled_store: Store, tmp_path: Path) -> None:

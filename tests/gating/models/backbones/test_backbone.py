@@ -24,7 +24,7 @@ def test_taps_have_the_channels_they_promise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_forward_pools_the_last_map_and_returns_the_tapped_one(name: str) -> None:
+def test_forward_pools_the_last_map_and_returns_the_chosen_one(name: str) -> None:
     backbone = build_backbone(name).eval()
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
