@@ -8,13 +8,12 @@ import os
 
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
-from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
 from flowkit.typing import Decoder, FrameCodec
 from flowkit.validate import check_at_least, check_range, check_that
 
-DEFAULT_SHARD_BYTES = 4 << 30
 # Some minutes of one core's work, and seconds to join.
 DEFAULT_SEGMENT_FRAMES = 600
 
@@ -26,7 +25,7 @@ class ExtractConfig:
     Parameters
     ----------
     params : TVL1Params
-        Of TV-L1; `resolve_params("tsn")` gives a preset.
+        Of TV-L1; `PRESETS["tsn"]` is a preset. Default: "opencv-cuda".
     backend : {"auto", "cpu", "cuda", "opencv", "reference"}
         Engine of TV-L1. Only "auto" falls back; `ExtractSetup.backend` has the reason.
     resize : ResizeRule

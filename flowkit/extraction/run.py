@@ -6,15 +6,14 @@ import collections
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from flowkit.errors import InvalidParameterError
 from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
-from flowkit.extraction.sources import Sources, VideoSource, as_sources
+from flowkit.extraction.sources import VideoSource, as_sources
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, TaskKind, run_tasks
@@ -25,9 +24,6 @@ from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
 from flowkit.video.reader import default_decoder
-
-OnProgress: TypeAlias = Callable[[Progress[VideoOutcome]], None]
-"""Called with the progress of a run when a video ends and about five times a second between."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,12 +86,12 @@ class ExtractReport:
 
 
 def extract(
-    sources: Sources,
+    sources: str | Path | VideoSource | Iterable[str | Path | VideoSource],
     store: Path | str,
     *,
     config: ExtractConfig | None = None,
     labels: Sequence[str] | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] | None = None,
     executor: Executor | None = None,
 ) -> ExtractReport:
     """Extract frames and flow of videos into a store; a repeated call does only what is missing.
@@ -133,7 +129,12 @@ def extract(
     return run(setup, labels=labels, on_progress=on_progress, executor=executor)
 
 
-def prepare(sources: Sources, store: Path | str, *, config: ExtractConfig | None = None) -> ExtractSetup:
+def prepare(
+    sources: str | Path | VideoSource | Iterable[str | Path | VideoSource],
+    store: Path | str,
+    *,
+    config: ExtractConfig | None = None,
+) -> ExtractSetup:
     """Choose engine and decoder and compare the sources with the store; write nothing.
 
     Parameters
@@ -184,7 +185,7 @@ def run(
     setup: ExtractSetup,
     *,
     labels: Sequence[str] | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[Progress[VideoOutcome]], None] | None = None,
     executor: Executor | None = None,
 ) -> ExtractReport:
     """Carry out a setup's plan, then pack the finished videos into the store.
@@ -225,7 +226,9 @@ def run(
 
 
 def _extract_all(
-    setup: ExtractSetup, on_progress: OnProgress | None, executor: Executor | None
+    setup: ExtractSetup,
+    on_progress: Callable[[Progress[VideoOutcome]], None] | None,
+    executor: Executor | None,
 ) -> list[VideoOutcome]:
     todo = setup.plan.todo
     if not todo:

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import TypeAlias
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
@@ -46,11 +45,7 @@ class VideoSource:
         return (self.start_seconds, self.end_seconds)
 
 
-Sources: TypeAlias = str | Path | VideoSource | Iterable[str | Path | VideoSource]
-"""Videos to extract: files and folders, or sources with ids of their own; one or many."""
-
-
-def as_sources(sources: Sources) -> list[VideoSource]:
+def as_sources(sources: str | Path | VideoSource | Iterable[str | Path | VideoSource]) -> list[VideoSource]:
     """Return videos as sources, those of paths found as `find_sources` does.
 
     Raises

@@ -11,7 +11,6 @@ from typing import Final
 
 from flowkit.errors import InputError
 from flowkit.executor import Executor
-from flowkit.extraction.config import DEFAULT_SHARD_BYTES
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, sources_of_list
@@ -23,7 +22,7 @@ from flowkit.rawframes.layouts import IMPORT_LAYOUTS, Layout
 from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
-from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.typing import FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
 

@@ -52,6 +52,9 @@ SHARDS = "shards"
 SHARD_TABLE = "shard_table"
 NEXT_SHARD = "next_shard"
 
+DEFAULT_SHARD_BYTES = 4 << 30
+"""Size beyond which a store is a master file and shards, where nothing else is asked for."""
+
 FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
 

@@ -16,6 +16,7 @@ from flowkit.errors import InvalidParameterError
 from gating.config import BASELINE, GATING
 from gating.evaluation.scores import ClipScores
 from gating.fusions import Kind, kind_of, probabilities_of
+from gating.fusions.base import both_zero
 from gating.metrics import GateSummary, summarise_gates
 from gating.statistics import (
     McNemar,
@@ -74,7 +75,7 @@ class TrialComparison:
     @property
     def fallbacks(self) -> int:
         """Number of test clips that got the fixed weights since both gates were zero."""
-        return 0 if self.scores.gates is None else int((self.scores.gates <= 0).all(axis=1).sum())
+        return 0 if self.scores.gates is None else int(both_zero(self.scores.gates).sum())
 
     @property
     def test(self) -> McNemar | None:

@@ -162,6 +162,14 @@ class Fusion(abc.ABC):
         return np.zeros(len(data.flow), bool)
 
 
+def both_zero(gates: Scores) -> NDArray[np.bool_]:
+    """Return where both gates are zero, bool (N,), of gates (N, 2): such clips get the fixed weights.
+
+    Their fused scores would be zero for every class; `gating.models.gate.with_fallback` does it on tensors.
+    """
+    return np.asarray((gates <= 0).all(axis=1))
+
+
 def softmax(scores: Scores) -> Scores:
     """Return probabilities, float64 (N, classes)."""
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))

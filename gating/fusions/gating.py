@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
 from gating.config import FIXED_WEIGHTS
-from gating.fusions.base import Fusion, FusionData, Kind, Scores
+from gating.fusions.base import Fusion, FusionData, Kind, Scores, both_zero
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,4 +46,4 @@ class Gating(Fusion):
         """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
         if data.gates is None:
             return np.zeros(len(data.flow), bool)
-        return np.asarray((data.gates <= 0).all(axis=1))
+        return both_zero(data.gates)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gating.config import FIXED_WEIGHTS
 from gating.errors import NotFittedError
-from gating.fusions.base import Fusion, FusionData, Kind, Scores, softmax
+from gating.fusions.base import Fusion, FusionData, Kind, Scores, both_zero, softmax
 from gating.fusions.learned import Descent, Standardizer, descend, seeded
 
 HIDDEN = 32
@@ -62,7 +62,7 @@ class ScoreGate(Fusion):
     def apply(self, data: FusionData) -> Scores:
         """Return the weighted sum, float64 (N, classes); fixed weights where both gates are zero."""
         gates = self.gates(data)
-        gates = np.where((gates <= 0).all(axis=1, keepdims=True), FIXED_WEIGHTS, gates)
+        gates = np.where(both_zero(gates)[:, None], FIXED_WEIGHTS, gates)
         scores: Scores = _fuse(torch.from_numpy(gates), data, np.arange(len(gates))).numpy()
         return scores
 

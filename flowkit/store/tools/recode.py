@@ -15,9 +15,9 @@ from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import Store, open_store
-from flowkit.store.schema import StoreOptions, field_names
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions, field_names
 from flowkit.store.tools.combine import check_new
-from flowkit.store.write.pack import DEFAULT_SHARD_BYTES, finalize
+from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
 
 

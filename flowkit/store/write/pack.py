@@ -17,7 +17,7 @@ from flowkit.errors import StoreOptionsError
 from flowkit.store.inventory import Files, Inventory, read_part, survey, take_inventory
 from flowkit.store.parts_folder import PartsFolder, parts_path
 from flowkit.store.record import Failure, VideoRecord, check_id_set
-from flowkit.store.schema import StoreOptions
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
 from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, PlannedFile, plan_pack
 from flowkit.store.write.store_files import (
     Lists,
@@ -26,8 +26,6 @@ from flowkit.store.write.store_files import (
     write_ledger,
     write_master,
 )
-
-DEFAULT_SHARD_BYTES = 4 << 30
 
 
 def finalize(

@@ -20,9 +20,8 @@ from flowkit.store.inventory import inventory
 from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
-from flowkit.store.schema import StoreOptions
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
 from flowkit.store.tools.verify import verify
-from flowkit.store.write import pack
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.store_files import ledger_path
 from tests.store.conftest import HEIGHT, N_FRAMES, WIDTH, MakePart, MakeStore, make_flow, make_options
@@ -358,4 +357,4 @@ def test_full_disk_while_packing_keeps_every_part_or_its_shard(
 
 
 def test_default_shard_is_4_gib() -> None:
-    assert pack.DEFAULT_SHARD_BYTES == 4 * 1024**3
+    assert DEFAULT_SHARD_BYTES == 4 * 1024**3
