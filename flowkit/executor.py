@@ -25,7 +25,7 @@ from typing import Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_integer
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -128,6 +128,7 @@ class InlineExecutor:
     jobs = 1
 
     def __init__(self, threads: int = 1) -> None:
+        check_integer("threads", threads, 1)
         self.board = Blackboard.create(1)
         self.board.active = 1
         self._worker = Worker(slot=0, jobs=threads, board=self.board)
@@ -167,8 +168,7 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int) -> None:
-        if jobs < 1:
-            raise InvalidParameterError(f"jobs must be an integer >= 1, got {jobs}")
+        check_integer("jobs", jobs, 1)
         self.jobs = jobs
         self.board = Blackboard.create(jobs)
         self._slots = [_Slot(number, jobs, self.board) for number in range(jobs)]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
 from flowkit.typing import Flow
-from flowkit.validate import check_range, check_that
+from flowkit.validate import check_positive, check_range, check_that
 
 U8_LEVELS = 255
 _EXACT_IN_FLOAT32 = 1 << 24
@@ -173,8 +173,7 @@ class FixedStep(Quantizer):
 
     def __post_init__(self) -> None:
         _check_codes(self.dtype, self.limit)
-        if not (math.isfinite(self.step_px) and self.step_px > 0):
-            raise InvalidParameterError(f"step_px must be finite and > 0, got {self.step_px}")
+        check_positive("step_px", self.step_px)
 
     def quantize(self, flow: Flow) -> Quantized:
         """Return the codes of one flow field, and the number of components that saturated."""

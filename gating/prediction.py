@@ -11,18 +11,20 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 import flowkit
-from flowkit.errors import InputError, InvalidParameterError, StoreCorruptError
+from flowkit.errors import InputError, StoreCorruptError
 from flowkit.executor import Executor
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
+from flowkit.validate import check_choice, check_integer
 from gating.compatibility import check_store_fits, extract_config
 from gating.config import CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
@@ -115,13 +117,11 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges of numbers."""
-        for name, value, ok, expected in (
-            ("top", self.top, self.top >= 1, ">= 1"),
-            ("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1"),
-            ("crops", self.crops, self.crops in (None, 1, 5, 10), "1, 5 or 10"),
-        ):
-            if not ok:
-                raise InvalidParameterError(f"{name} must be {expected}, got {value}")
+        check_integer("top", self.top, 1)
+        if self.segments is not None:
+            check_integer("segments", self.segments, 1)
+        if self.crops is not None:
+            check_choice("crops", self.crops, get_args(CropCount))
 
 
 def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Prediction | Failure]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from flowkit.datasets import Split, read_split
-from flowkit.errors import InvalidParameterError
 from flowkit.store.read.store import Store
+from flowkit.validate import check_choice, check_integer
 from gating.compatibility import check_store_fits
 from gating.config import CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
@@ -66,10 +67,8 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         """Check both numbers under their own names, not as choices of `TrainConfig`."""
-        if self.segments < 1:
-            raise InvalidParameterError(f"segments must be >= 1, got {self.segments}")
-        if self.crops not in (1, 5, 10):
-            raise InvalidParameterError(f"crops must be 1, 5 or 10, got {self.crops}")
+        check_integer("segments", self.segments, 1)
+        check_choice("crops", self.crops, get_args(CropCount))
 
     def applied_to(self, config: TrainConfig) -> TrainConfig:
         """Return a trial's configuration with these segments, crops and precision."""

@@ -7,7 +7,8 @@ docs/gating.md and docs/train.md have the source of each value.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any, Literal, get_args
 
 from flowkit.datasets.sampling import Short
 from flowkit.validate import check_choice, check_that
@@ -147,6 +148,7 @@ class TrainConfig:
 
     def schedule(self, stage: StageKind) -> Schedule:
         """Return the schedule of "rgb", "flow" or "gate"."""
+        check_choice("stage", stage, get_args(StageKind))
         schedule: Schedule = getattr(self, stage)
         return schedule
 
@@ -161,12 +163,12 @@ class TrainConfig:
         Raises
         ------
         InvalidParameterError
-            A value is out of its range.
-        TypeError
-            A name is unknown or missing.
+            A name is unknown or missing, or a value is out of its range.
         """
+        _check_names("config", values, cls, needed=tuple(_NESTED))
         own = {name: _frozen(value) for name, value in values.items()}
         for name, kind in _NESTED.items():
+            _check_names(name, values[name], kind)
             own[name] = kind(**{key: _frozen(value) for key, value in values[name].items()})
         return cls(**own)
 
@@ -178,6 +180,14 @@ _NESTED: dict[str, type[AugmentConfig | Schedule | GateConfig]] = {
     "gate": Schedule,
     "net": GateConfig,
 }
+
+
+def _check_names(what: str, values: object, kind: type, *, needed: Collection[str] = ()) -> None:
+    """Raise unless `values` is a record of fields of a configuration, with those that are needed."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    found = set(values) if isinstance(values, dict) else set()
+    ok = isinstance(values, dict) and set(needed) <= found <= known
+    check_that(what, sorted(found), ok, f"an object with names of {kind.__name__}, at least {list(needed)}")
 
 
 def _plain(value: object) -> object:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import Any
 
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from flowkit.executor import LocalExecutor, Outcome, Worker
+from flowkit.executor import InlineExecutor, LocalExecutor, Outcome, Worker
 
 
 def square(task: int, worker: Worker) -> int:
@@ -145,3 +146,11 @@ def pid_then_sleep(task: int, worker: Worker) -> int:
     while worker.board.active < 2 or not worker.board.pid(1):
         time.sleep(0.01)
     return os.getpid()
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, True])
+def test_jobs_and_threads_are_whole_numbers(jobs: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"jobs must be an integer >= 1, got"):
+        LocalExecutor(jobs)
+    with pytest.raises(InvalidParameterError, match=r"threads must be an integer >= 1, got"):
+        InlineExecutor(jobs)

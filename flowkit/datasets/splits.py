@@ -7,13 +7,14 @@ person or one source film, must not be on both sides. A finished store itself is
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TextIO, TypeAlias, get_args
 
 from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
@@ -113,15 +114,27 @@ def read_split(store_path: Path | str, name: str) -> Split:
     return parse_split(path, name)
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[TextIO]:
+    """Open a CSV file to read; whatever the system or the encoding refuses is an InputError."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: the split cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the split must be UTF-8 text: {error}; save it as UTF-8") from error
+
+
 def parse_split(path: Path, name: str) -> Split:
     """Read a split from a CSV file: columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Raises
     ------
     InputError
-        A column is missing, a cell of it empty, or an id occurs twice.
+        The file cannot be read, a column is missing, a cell of it empty, or an id occurs twice.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with _readable(path) as file:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or []
         kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.datasets import Split, check_split, class_balance, list_splits, read_split, write_split
+from flowkit.datasets.splits import parse_split
 from flowkit.errors import InputError, InvalidParameterError
 
 
@@ -102,3 +103,11 @@ def test_balance_counts_each_class_in_each_part() -> None:
         ("a", {"test": 1, "train": 1}),
         ("b", {"test": 0, "train": 1}),
     ]
+
+
+def test_a_split_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_split(tmp_path / "none.csv", "none")
+    (tmp_path / "latin.csv").write_bytes("id,subset\nBöe,train\n".encode("latin-1"))
+    with pytest.raises(InputError, match="UTF-8"):
+        parse_split(tmp_path / "latin.csv", "latin")

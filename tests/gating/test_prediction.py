@@ -183,7 +183,7 @@ def test_missing_inputs_are_named(run: FinishedRun, tmp_path: Path) -> None:
         predicted(run, tmp_path / "nothing.h5")
     with pytest.raises(CheckpointError, match="is no run"):
         list(predict([run.store], tmp_path / "no", options()))
-    with pytest.raises(InvalidParameterError, match="crops must be 1, 5 or 10, got 3"):
+    with pytest.raises(InvalidParameterError, match=r"Invalid crops \(3\). Supported values are 1, 5, 10"):
         options(crops=3)
 
 

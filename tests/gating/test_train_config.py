@@ -72,3 +72,15 @@ def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
 def test_impossible_configurations_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidParameterError, match=next(iter(changes))):
         dataclasses.replace(train_preset("tiny"), **changes)  # type: ignore[arg-type]
+
+
+def test_a_record_with_other_names_is_refused() -> None:
+    values = train_preset("tiny").to_json()
+    with pytest.raises(InvalidParameterError, match="config must be an object with names of TrainConfig"):
+        TrainConfig.from_json({})
+    with pytest.raises(InvalidParameterError, match=r"got.*'lrs'"):
+        TrainConfig.from_json(values | {"lrs": 1})
+    with pytest.raises(InvalidParameterError, match="flow must be an object"):
+        TrainConfig.from_json(values | {"flow": None})
+    with pytest.raises(InvalidParameterError, match="Invalid stage"):
+        train_preset("tiny").schedule("streams")  # type: ignore[arg-type]

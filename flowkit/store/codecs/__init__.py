@@ -12,7 +12,7 @@ import importlib
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_choice
 
 if TYPE_CHECKING:
     from flowkit.store.codecs.codec import FlowCodec
@@ -59,10 +59,7 @@ def flow_codec(name: str, *, bound_px: float = DEFAULT_BOUND_PX) -> FlowCodec:
     InvalidParameterError
         There is no such codec.
     """
-    if name not in FLOW_CODECS:
-        raise InvalidParameterError(
-            f"Invalid flow_codec ({name!r}). Supported values are {tuple(FLOW_CODECS)}"
-        )
+    check_choice("flow_codec", name, FLOW_CODECS)
     entry = FLOW_CODECS[name]
     module, _, kind = entry.home.partition(":")
     codec: FlowCodec = getattr(importlib.import_module(module), kind)(

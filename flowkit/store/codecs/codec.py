@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError, StoreCorruptError
+from flowkit.errors import StoreCorruptError
 from flowkit.quantize import U8_LEVELS, Quantizer, quantize_u8
 from flowkit.store.codecs.deflate import decode_chunk, encode_chunk
 from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, chunk_crcs
 from flowkit.typing import Codes, Flow
+from flowkit.validate import check_array
 
 FlowForm: TypeAlias = Literal["codes", "px", "tsn"]
 """Form of flow for a network: as stored, in px, or as the pixels of TSN's images."""
@@ -91,8 +92,7 @@ class FlowCodec(abc.ABC):
         InvalidParameterError
             The field has another shape or dtype, or is not finite.
         """
-        if flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype != np.float32:
-            raise InvalidParameterError(f"flow must be float32 (2, H, W), got {flow.dtype} {flow.shape}")
+        check_array("flow", flow, (2, "H", "W"), dtype=np.float32)
         made = self.quantizer.quantize(flow)
         return self.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
 

@@ -44,7 +44,7 @@ from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.read.video import Extent, StoredVideo
 from flowkit.store.record import Failure, check_video_id
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, StoreOptions
-from flowkit.validate import check_choice
+from flowkit.validate import check_choice, check_integer
 
 _MATCHED_IDS = 5000
 _IN_FLIGHT = 3
@@ -230,6 +230,8 @@ class Store(Mapping[str, Clip]):
         ClipNotFoundError, ClipRangeError, StoreCorruptError
             As the clips' own methods.
         """
+        if threads is not None:
+            check_integer("threads", threads, 1)
         workers = threads or len(os.sched_getaffinity(0))
         if workers <= 1:
             yield from map(self._read_one, requests)

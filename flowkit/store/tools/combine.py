@@ -85,8 +85,12 @@ def merge(
     StoreOptionsError
         The stores were made with different options.
     InputError
-        Two stores have one id for different sources, or `out` exists.
+        No store is given, two stores have one id for different sources, or `out` exists.
+    StoreNotFoundError
+        A store does not exist.
     """
+    if not stores:
+        raise InputError("merge needs at least one store, got none: name the stores to join")
     merged = contents(stores[0])
     for path in stores[1:]:
         merged = _joined(merged, contents(path), path)

@@ -132,3 +132,8 @@ def test_labels_change_in_the_groups_and_in_the_index(tmp_path: Path) -> None:
         relabel(store, tmp_path / "3.h5", {"a/1": "run"}, classes=["run"])
     with pytest.raises(InputError, match="'z'"):
         relabel(store, tmp_path / "3.h5", {"z": "run"})
+
+
+def test_merging_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one store, got none"):
+        merge([], tmp_path / "out.h5")
