@@ -269,7 +269,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderConfig:
-    """Reading of batches, without effect on what they hold.
+    """Options for reading batches; they do not change the batches' contents.
 
     Parameters
     ----------

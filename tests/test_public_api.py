@@ -11,15 +11,8 @@ import pytest
 import flowkit
 from flowkit.extraction.pipeline import PipelineConfig
 
-FUNCTIONS: tuple[Callable[..., object], ...] = (
-    flowkit.available_backends,
-    flowkit.extract,
-    flowkit.find_sources,
-    flowkit.open_video,
-    flowkit.prepare,
-    flowkit.probe,
-    flowkit.tvl1_flow,
-    flowkit.tvl1_flow_batch,
+FUNCTIONS: tuple[Callable[..., object], ...] = tuple(
+    value for name in flowkit.__all__ if inspect.isfunction(value := getattr(flowkit, name))
 )
 
 
@@ -28,8 +21,22 @@ def test_every_type_of_a_signature_is_public(function: Callable[..., object]) ->
     signature = inspect.signature(function)
     named = " ".join(str(part.annotation) for part in signature.parameters.values())
     words = set(re.findall(r"\b[A-Z]\w+", f"{named} {signature.return_annotation}"))
-    elsewhere = {"ArrayLike", "Callable", "Iterable", "None", "Path", "Sequence"}
+    elsewhere = {"ArrayLike", "BinaryIO", "Callable", "Iterable", "Mapping", "None", "Path", "Sequence"}
     assert words - elsewhere <= set(flowkit.__all__)
+
+
+def test_the_commands_verbs_are_functions() -> None:
+    verbs = {function.__name__ for function in FUNCTIONS}
+    assert {
+        "extract",
+        "export",
+        "import_rawframes",
+        "merge",
+        "recode",
+        "relabel",
+        "subset",
+        "verify",
+    } <= verbs
 
 
 def test_the_package_offers_what_it_lists() -> None:

@@ -154,8 +154,11 @@ def import_rawframes(
         The store's file; may exist.
     config : ImportConfig, optional
         Every choice; its defaults (TSN's layout) without it.
-    entries, labels
-        As in `prepare` and in `run`.
+    entries : iterable of ListEntry, optional
+        The clips that are wanted and their labels; paths count from `folder`, or begin with it.
+        Without it all that is found, labelled by the folder above each.
+    labels : sequence of str, optional
+        Class names in their order; sorted labels of the clips without it.
     on_progress : callable
         Called with a `Progress` when a clip ends and about five times a second between.
     executor : Executor, optional

@@ -99,7 +99,7 @@ class FusionRow:
     spread : float
         Sample std of top-1 over seeds; NaN with one.
     calibration_error : float
-        Mean expected calibration error, [0, 1]; NaN for a bound, whose scores are none.
+        Mean expected calibration error, [0, 1]; NaN for a bound, which has no probabilities.
     """
 
     top1: float

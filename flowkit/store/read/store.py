@@ -92,7 +92,7 @@ def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: Acces
 
 
 class Store(Mapping[str, Clip]):
-    """An open store; `open_store` makes one.
+    """An open store; `flowkit.open` returns one.
 
     Attributes
     ----------
