@@ -117,7 +117,7 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Run tasks one after the other in this process: for debugging, or where this process is a cluster's job itself.
+    """Run tasks one after the other in this process: for debugging, or within a cluster's job.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ListEntry:
-    """One line of a list: an entry of a list: its path and the optional columns (None: absent)."""
+    """An entry of a list: its path and the optional columns (None: absent)."""
 
     path: str
     label: str | None = None

@@ -104,7 +104,7 @@ class FusionData:
 
 
 class Fusion(abc.ABC):
-    """A rule that fuses both streams' scores into one score per class: fitted on clips held out from the streams, then applied.
+    """A rule that fuses both streams' scores into one, fitted on clips held out from the streams.
 
     A class declares itself by plain attributes, or by fields and properties where they differ
     between its names.

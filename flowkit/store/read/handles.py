@@ -27,7 +27,7 @@ from flowkit.store.schema import StoreOptions
 
 Source: TypeAlias = Path | BinaryIO
 AccessMethod: TypeAlias = Literal["auto", "h5py"]
-"""Access method: "auto" reads by address if the index allows it, else through HDF5; "h5py" always through HDF5."""
+"""Access method: "auto" reads by address if the index allows it, else as "h5py", through HDF5."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST_KEPT_BYTES = 32 << 20
