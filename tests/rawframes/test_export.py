@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -8,16 +7,13 @@ from pathlib import Path
 import pytest
 
 import flowkit
-from flowkit import jpeg
-from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.errors import StoreBusyError
 from flowkit.executor import LocalExecutor
 from flowkit.jobs import Progress
-from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, export_worker
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.rawframes.export_worker import ExportOutcome, Unit, write_unit
-from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
 
@@ -31,33 +27,6 @@ def test_a_clip_of_n_frames_becomes_n_images_and_one_flow_pair_less(
         *(f"flow_y_{k:05d}.jpg" for k in (1, 2, 3)),
         *(f"img_{k:05d}.jpg" for k in (1, 2, 3, 4)),
     ]
-
-
-def test_a_store_without_frames_exports_its_flow_when_asked(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3}, frame_codec="none")
-    with pytest.raises(InvalidParameterError, match="--content flow"):
-        run_export(store, tmp_path / "out")
-    run_export(store, tmp_path / "out", content="flow")
-    assert names_in(tmp_path / "out/a")[0] == "flow_x_00001.jpg"
-
-
-def test_backward_flow_gets_denseflows_names(make_store: MakeStore, tmp_path: Path) -> None:
-    fields = tuple(
-        FieldOptions(name=name, tvl1_preset="fast", tvl1_params="{}") for name in ("flow", "flow_backward")
-    )
-    store = make_store({"a": 3}, fields=fields)
-    run_export(store, tmp_path / "out", "denseflow", field="flow_backward", content="flow")
-    assert names_in(tmp_path / "out/a")[:2] == ["flow_x_m1_00001.jpg", "flow_x_m1_00002.jpg"]
-    with flowkit.open(store) as opened:
-        codes, _ = quantize_u8(opened["a"].flow(0, 1, field="flow_backward")[0], bound_px=20)
-    assert (tmp_path / "out/a/flow_x_m1_00001.jpg").read_bytes() == jpeg.encode_grey(codes[0], 95)
-
-
-def test_a_jpeg_store_keeps_its_own_bound(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3}, flow_codec="jpeg", bound_px=15.0)
-    with pytest.raises(InvalidParameterError, match="bound 15 px"):
-        run_export(store, tmp_path / "out", bound_px=20.0)
-    assert not run_export(store, tmp_path / "out").failures
 
 
 def test_a_repeated_export_writes_nothing(make_store: MakeStore, tmp_path: Path) -> None:
@@ -92,32 +61,6 @@ def test_a_damaged_folder_is_written_again(make_store: MakeStore, tmp_path: Path
         shutil.rmtree(victim.parent)
     assert [outcome.status for outcome in run_export(store, dest).outcomes] == ["exported"]
     assert contents(dest) == whole
-
-
-def test_a_clip_that_changed_in_the_store_replaces_its_folder(make_store: MakeStore, tmp_path: Path) -> None:
-    dest = tmp_path / "out"
-    run_export(make_store({"a": 5}), dest)
-    (tmp_path / "out.h5").unlink()
-    report = run_export(make_store({"a": 3}), dest)
-    assert [outcome.status for outcome in report.outcomes] == ["exported"]
-    assert "img_00004.jpg" not in names_in(dest / "a")
-
-
-def test_other_options_on_an_exported_folder_are_refused_by_name(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    store, dest = make_store({"a": 3}), tmp_path / "out"
-    run_export(store, dest)
-    with pytest.raises(StoreOptionsError, match=r"bound: there 20\.0, asked 15\.0"):
-        run_export(store, dest, bound_px=15.0)
-
-
-def test_a_store_of_other_flow_is_not_mixed_into_an_export(make_store: MakeStore, tmp_path: Path) -> None:
-    run_export(make_store({"a": 3}), tmp_path / "out")
-    fields = (FieldOptions(tvl1_preset="accurate", tvl1_params="{}"),)
-    other = make_store({"a": 3}, name="other.h5", fields=fields)
-    with pytest.raises(StoreOptionsError, match="accurate"):
-        run_export(other, tmp_path / "out")
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(make_store: MakeStore, tmp_path: Path) -> None:
@@ -212,14 +155,6 @@ def test_workers_share_the_clips_and_a_dead_one_is_named(
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "worker_died")]
     assert sorted(outcome.name for outcome in report.outcomes) == ["a", "b", "c"]
     assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (3, 3, 1)
-
-
-def test_options_are_noted_for_a_reader(make_store: MakeStore, tmp_path: Path) -> None:
-    run_export(make_store({"a": 3}), tmp_path / "out", "mmaction2")
-    noted = json.loads((tmp_path / "out/.flowkit-export/options.json").read_text())
-    assert noted["layout"] == "mmaction2"
-    assert noted["bound"] == 20
-    assert noted["templates"]["x"] == "x_%05d.jpg"
 
 
 def test_a_full_disk_ends_the_run_and_says_what_was_not_tried(
