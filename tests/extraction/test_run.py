@@ -16,7 +16,6 @@ from flowkit.errors import BackendError, InvalidParameterError, StoreBusyError, 
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.extraction import run as extraction
 from flowkit.extraction import worker
-from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import VideoTask, extract_video
@@ -136,43 +135,6 @@ def test_a_source_that_was_only_touched_is_not_redone(videos: Path, store: Path)
     assert (report.stored, report.already_stored, report.failures) == (0, 2, ())
 
 
-class Stop(BaseException):
-    """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
-
-
-def test_a_long_video_goes_on_from_its_last_segment(
-    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = dataclasses.replace(SMALL, segment_frames=2)
-    with monkeypatch.context() as patch:
-        patch.setattr("flowkit.extraction.worker.assemble", lambda *_: (_ for _ in ()).throw(Stop))
-        with pytest.raises(Stop):
-            run(videos, store, config)
-    assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3
-
-    solved = []
-
-    class Counting:
-        def __init__(self, solver: object) -> None:
-            self._solver = solver
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._solver, name)
-
-        def flow_batch(self, frames: object, pairs: np.ndarray, **options: object) -> object:
-            solved.append(len(pairs))
-            return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
-
-    real = worker._solver
-    monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
-    setup = extraction.prepare(find_sources([videos])[:1], store, config=config)
-    with InlineExecutor() as executor:
-        extraction.run(setup, executor=executor)
-    assert not solved
-    with flowkit.open(store) as opened:
-        assert opened["drift/one"].n_flow == 5
-
-
 def test_a_worker_that_dies_costs_its_video_and_is_named(
     videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,15 +248,6 @@ def test_progress_ends_at_the_whole(videos: Path, store: Path) -> None:
     seen: list[Progress[VideoOutcome]] = []
     run(videos, store, on_progress=seen.append)
     assert (seen[-1].done, seen[-1].total, seen[-1].frames, seen[-1].fraction) == (2, 2, 11, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"jobs": 0}, "jobs"), ({"fps": 0.0}, "fps"), ({"shard_bytes": 5}, "shard_bytes")],
-)
-def test_bad_choices_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidParameterError, match=message):
-        ExtractConfig(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.data

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.executor import InlineExecutor
+from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export_plan import ExportConfig
 from flowkit.store.parts_folder import PartsFolder
@@ -102,6 +103,17 @@ def make_store(tmp_path: Path) -> MakeStore:
         return path
 
     return make
+
+
+def opencv_folder(folder: Path, n_frames: int, *, seed: int = 0, n_flow: int | None = None) -> Path:
+    """Write a TSN folder as its tools do, with OpenCV's encoder."""
+    folder.mkdir(parents=True)
+    for k, frame in enumerate(make_frames(seed, n_frames), 1):
+        assert cv2.imwrite(str(folder / f"img_{k:05d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    for k, field in enumerate(make_flow(seed, n_frames - 1 if n_flow is None else n_flow), 1):
+        for plane, axis in zip(quantize_u8(field, bound_px=20)[0], "xy", strict=True):
+            assert cv2.imwrite(str(folder / f"flow_{axis}_{k:05d}.jpg"), plane)
+    return folder
 
 
 def run_export(store: Path, dest: Path, layout: str = "tsn", **choices: object) -> export.ExportReport:

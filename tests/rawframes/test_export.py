@@ -1,25 +1,19 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import flowkit
-from flowkit import jpeg
-from flowkit.errors import InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.errors import StoreBusyError
 from flowkit.executor import LocalExecutor
-from flowkit.flo import read_flo
 from flowkit.jobs import Progress
-from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, export_worker
 from flowkit.rawframes.destination import Destination
 from flowkit.rawframes.export_plan import ExportConfig, prepare
 from flowkit.rawframes.export_worker import ExportOutcome, Unit, write_unit
-from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, make_options, names_in, run_export, write_clip
 
 
@@ -33,101 +27,6 @@ def test_a_clip_of_n_frames_becomes_n_images_and_one_flow_pair_less(
         *(f"flow_y_{k:05d}.jpg" for k in (1, 2, 3)),
         *(f"img_{k:05d}.jpg" for k in (1, 2, 3, 4)),
     ]
-
-
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
-def test_frames_are_the_stored_bytes(make_store: MakeStore, tmp_path: Path, codec: str) -> None:
-    store = make_store({"walk/a": 3}, flow_codec=codec)
-    run_export(store, tmp_path / "out")
-    with flowkit.open(store) as opened:
-        stored = opened.stored_video("walk/a").frames
-        for index in range(3):
-            assert (tmp_path / f"out/walk/a/img_{index + 1:05d}.jpg").read_bytes() == stored[index]
-
-
-def test_flow_of_a_jpeg_store_is_the_stored_bytes(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"walk/a": 4}, flow_codec="jpeg")
-    run_export(store, tmp_path / "out", "denseflow")
-    with flowkit.open(store) as opened:
-        field = opened.stored_video("walk/a").field("flow")
-        for index in range(3):
-            written = tuple(
-                (tmp_path / f"out/walk/a/flow_{axis}_{index:05d}.jpg").read_bytes() for axis in "xy"
-            )
-            assert written == field.chunks(index)
-
-
-@pytest.mark.parametrize("codec", ["i8", "i16"])
-def test_other_flow_is_quantised_and_encoded_as_the_jpeg_codec_does(
-    make_store: MakeStore, tmp_path: Path, codec: str
-) -> None:
-    store = make_store({"walk/a": 3}, flow_codec=codec)
-    run_export(store, tmp_path / "out")
-    with flowkit.open(store) as opened:
-        codes, _ = quantize_u8(opened["walk/a"].flow(1, 2)[0], bound_px=20)
-    for plane, axis in zip(codes, "xy", strict=True):
-        written = (tmp_path / f"out/walk/a/flow_{axis}_00002.jpg").read_bytes()
-        assert written == jpeg.encode_grey(plane, 95)
-
-
-def test_clipped_components_are_counted(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"walk/a": 4}, px=12.0, flow_codec="i16")
-    report = run_export(store, tmp_path / "out", bound_px=15.0)
-    with flowkit.open(store) as opened:
-        expected = float(np.mean(np.abs(opened["walk/a"].flow()) > 15))
-    assert expected > 0.01
-    assert report.clipped_fraction == pytest.approx(expected, abs=1e-12)
-
-
-def test_flo_files_hold_the_stored_flow(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3})
-    run_export(store, tmp_path / "out", "flo", content="flow")
-    assert names_in(tmp_path / "out" / "a") == ["flow_00000.flo", "flow_00001.flo"]
-    with flowkit.open(store) as opened:
-        assert np.array_equal(read_flo(tmp_path / "out/a/flow_00001.flo"), opened["a"].flow(1, 2)[0])
-
-
-def test_npy_files_hold_flow_and_frames(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3, "walk/b": 5})
-    run_export(store, tmp_path / "out", "npy")
-    with flowkit.open(store) as opened:
-        for video_id, n_frames in (("a", 3), ("walk/b", 5)):
-            folder, clip = tmp_path / "out" / video_id, opened[video_id]
-            assert names_in(folder) == ["flow.npy", "frames.npy"]
-            flow, frames = (np.load(folder / name) for name in ("flow.npy", "frames.npy"))
-            assert (flow.dtype, flow.shape) == (np.float32, (n_frames - 1, 2, clip.height, clip.width))
-            assert (frames.dtype, frames.shape) == (np.uint8, (n_frames, clip.height, clip.width, 3))
-            assert np.array_equal(flow, clip.flow())
-            assert np.array_equal(frames, clip.frames(range(n_frames)))
-            assert flow.any()
-            assert frames.any()
-
-
-def test_a_store_without_frames_exports_its_flow_when_asked(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3}, frame_codec="none")
-    with pytest.raises(InvalidParameterError, match="--content flow"):
-        run_export(store, tmp_path / "out")
-    run_export(store, tmp_path / "out", content="flow")
-    assert names_in(tmp_path / "out/a")[0] == "flow_x_00001.jpg"
-
-
-def test_backward_flow_gets_denseflows_names(make_store: MakeStore, tmp_path: Path) -> None:
-    fields = tuple(
-        FieldOptions(name=name, tvl1_preset="fast", tvl1_params="{}") for name in ("flow", "flow_backward")
-    )
-    store = make_store({"a": 3}, fields=fields)
-    run_export(store, tmp_path / "out", "denseflow", field="flow_backward", content="flow")
-    assert names_in(tmp_path / "out/a")[:2] == ["flow_x_m1_00001.jpg", "flow_x_m1_00002.jpg"]
-    with flowkit.open(store) as opened:
-        codes, _ = quantize_u8(opened["a"].flow(0, 1, field="flow_backward")[0], bound_px=20)
-    assert (tmp_path / "out/a/flow_x_m1_00001.jpg").read_bytes() == jpeg.encode_grey(codes[0], 95)
-
-
-def test_a_jpeg_store_keeps_its_own_bound(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store({"a": 3}, flow_codec="jpeg", bound_px=15.0)
-    with pytest.raises(InvalidParameterError, match="bound 15 px"):
-        run_export(store, tmp_path / "out", bound_px=20.0)
-    assert not run_export(store, tmp_path / "out").failures
 
 
 def test_a_repeated_export_writes_nothing(make_store: MakeStore, tmp_path: Path) -> None:
@@ -164,32 +63,6 @@ def test_a_damaged_folder_is_written_again(make_store: MakeStore, tmp_path: Path
     assert contents(dest) == whole
 
 
-def test_a_clip_that_changed_in_the_store_replaces_its_folder(make_store: MakeStore, tmp_path: Path) -> None:
-    dest = tmp_path / "out"
-    run_export(make_store({"a": 5}), dest)
-    (tmp_path / "out.h5").unlink()
-    report = run_export(make_store({"a": 3}), dest)
-    assert [outcome.status for outcome in report.outcomes] == ["exported"]
-    assert "img_00004.jpg" not in names_in(dest / "a")
-
-
-def test_other_options_on_an_exported_folder_are_refused_by_name(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    store, dest = make_store({"a": 3}), tmp_path / "out"
-    run_export(store, dest)
-    with pytest.raises(StoreOptionsError, match=r"bound: there 20\.0, asked 15\.0"):
-        run_export(store, dest, bound_px=15.0)
-
-
-def test_a_store_of_other_flow_is_not_mixed_into_an_export(make_store: MakeStore, tmp_path: Path) -> None:
-    run_export(make_store({"a": 3}), tmp_path / "out")
-    fields = (FieldOptions(tvl1_preset="accurate", tvl1_params="{}"),)
-    other = make_store({"a": 3}, name="other.h5", fields=fields)
-    with pytest.raises(StoreOptionsError, match="accurate"):
-        run_export(other, tmp_path / "out")
-
-
 def test_a_folder_that_is_not_ours_is_left_alone(make_store: MakeStore, tmp_path: Path) -> None:
     store, dest = make_store({"walk/a": 3, "walk/b": 3}), tmp_path / "out"
     (dest / "walk/a").mkdir(parents=True)
@@ -207,50 +80,11 @@ def test_ids_in_the_exports_own_folders_are_refused(make_store: MakeStore, tmp_p
     assert (tmp_path / "out/a/img_00001.jpg").exists()
 
 
-def test_a_link_that_leads_out_of_the_destination_is_not_followed(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    store, dest, outside = make_store({"walk/a": 3}), tmp_path / "out", tmp_path / "outside"
-    outside.mkdir()
-    dest.mkdir()
-    (dest / "walk").symlink_to(outside)
-    report = run_export(store, dest)
-    assert [failure.reason for failure in report.failures] == ["refused"]
-    assert not list(outside.iterdir())
-
-
-@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a//b", ".", "..", "a\0b", ""])
-def test_no_hostile_name_has_a_place(tmp_path: Path, name: str) -> None:
-    with pytest.raises(flowkit.FlowkitError):
-        Destination(tmp_path / "out").target(name)
-
-
 def test_an_id_too_long_for_the_file_system_fails_alone(make_store: MakeStore, tmp_path: Path) -> None:
     long = "x" * 300
     report = run_export(make_store({long: 3, "a": 3}), tmp_path / "out")
     assert [(failure.name, failure.reason) for failure in report.failures] == [(long, "write_error")]
     assert (tmp_path / "out/a/img_00001.jpg").exists()
-
-
-def test_half_a_folder_of_a_killed_run_is_swept_and_written_again(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    store, dest = make_store({"walk/a": 3}), tmp_path / "out"
-    half = dest / ".flowkit-export" / "partial" / "walk%2Fa"
-    half.mkdir(parents=True)
-    (half / "img_00001.jpg").write_bytes(b"half")
-    assert not run_export(store, dest).failures
-    assert not half.exists()
-    assert len(names_in(dest / "walk/a")) == 7
-
-
-def test_a_folder_without_its_marker_is_not_taken_for_a_finished_one(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
-    store, dest = make_store({"a": 3}), tmp_path / "out"
-    run_export(store, dest)
-    (dest / ".flowkit-export/done/a.json").write_text("{")
-    assert [failure.reason for failure in run_export(store, dest).failures] == ["refused"]
 
 
 def test_two_exports_do_not_fill_one_folder_at_once(make_store: MakeStore, tmp_path: Path) -> None:
@@ -321,14 +155,6 @@ def test_workers_share_the_clips_and_a_dead_one_is_named(
     assert [(failure.name, failure.reason) for failure in report.failures] == [("a", "worker_died")]
     assert sorted(outcome.name for outcome in report.outcomes) == ["a", "b", "c"]
     assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (3, 3, 1)
-
-
-def test_options_are_noted_for_a_reader(make_store: MakeStore, tmp_path: Path) -> None:
-    run_export(make_store({"a": 3}), tmp_path / "out", "mmaction2")
-    noted = json.loads((tmp_path / "out/.flowkit-export/options.json").read_text())
-    assert noted["layout"] == "mmaction2"
-    assert noted["bound"] == 20
-    assert noted["templates"]["x"] == "x_%05d.jpg"
 
 
 def test_a_full_disk_ends_the_run_and_says_what_was_not_tried(

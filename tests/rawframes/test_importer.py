@@ -6,41 +6,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import flowkit
 from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
 from flowkit.extraction.lists import ListEntry, parse_list
-from flowkit.quantize import dequantize_u8, quantize_u8
 from flowkit.rawframes.folders import inspect
 from flowkit.store.inventory import inventory
 from tests.rawframes.conftest import (
-    HEIGHT,
-    WIDTH,
     MakeStore,
     contents,
-    make_flow,
-    make_frames,
+    opencv_folder,
     run_export,
     run_import,
 )
-
-
-def opencv_folder(folder: Path, n_frames: int, *, seed: int = 0, n_flow: int | None = None) -> Path:
-    """Write a TSN folder as its tools do, with OpenCV's encoder."""
-    folder.mkdir(parents=True)
-    for k, frame in enumerate(make_frames(seed, n_frames), 1):
-        assert cv2.imwrite(str(folder / f"img_{k:05d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    for k, field in enumerate(make_flow(seed, n_frames - 1 if n_flow is None else n_flow), 1):
-        for plane, axis in zip(quantize_u8(field, bound_px=20)[0], "xy", strict=True):
-            assert cv2.imwrite(str(folder / f"flow_{axis}_{k:05d}.jpg"), plane)
-    return folder
-
-
-def read_grey(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    assert image is not None
-    return np.asarray(image, np.uint8)
 
 
 @pytest.mark.parametrize("layout", ["tsn", "denseflow", "mmaction2"])
@@ -81,35 +59,6 @@ def test_flow_survives_within_the_jpeg_codecs_error(make_store: MakeStore, tmp_p
     # Half a code of 40/255 px, and what JPEG at quality 95 does to a smooth plane: a few codes at most.
     assert float(error.mean()) < 0.15
     assert float(error.max()) < 1.0
-
-
-def test_folders_written_by_opencv_are_stored_byte_for_byte(tmp_path: Path) -> None:
-    folder = opencv_folder(tmp_path / "in" / "walk" / "a", 4)
-    run_import(tmp_path / "in", tmp_path / "out.h5")
-    with flowkit.open(tmp_path / "out.h5") as store:
-        video = store.stored_video("walk/a")
-        for k in range(4):
-            assert video.frames[k] == (folder / f"img_{k + 1:05d}.jpg").read_bytes()
-        for k in range(3):
-            assert video.field("flow").chunks(k) == tuple(
-                (folder / f"flow_{axis}_{k + 1:05d}.jpg").read_bytes() for axis in "xy"
-            )
-        planes = [read_grey(folder / f"flow_{axis}_00001.jpg") for axis in "xy"]
-        expected = dequantize_u8(np.stack(planes), bound_px=20)
-        assert np.array_equal(store["walk/a"].flow(0, 1)[0], expected)
-
-
-def test_what_the_files_do_not_tell_is_marked_as_imported(tmp_path: Path) -> None:
-    opencv_folder(tmp_path / "in" / "walk" / "a", 4)
-    run_import(tmp_path / "in", tmp_path / "out.h5", fps=10.0, bound_px=32.0)
-    with flowkit.open(tmp_path / "out.h5") as store:
-        record, options = store["walk/a"].record, store.options
-        assert store["walk/a"].pts.tolist() == [0.0, 0.1, 0.2, 3 / 10]
-    assert (record.backend, options.fields[0].tvl1_preset) == ("imported", "imported")
-    assert (options.bound_px, options.flow_codec, record.fps) == (32.0, "jpeg", 10.0)
-    assert (record.width, record.height, record.label) == (WIDTH, HEIGHT, "walk")
-    assert "not known" in record.deviations
-    assert record.source_bytes == sum(path.stat().st_size for path in (tmp_path / "in/walk/a").iterdir())
 
 
 def test_each_bad_folder_costs_only_itself_and_has_its_reason(tmp_path: Path) -> None:
@@ -178,38 +127,6 @@ def test_a_mended_folder_is_imported_and_leaves_the_ledger(tmp_path: Path) -> No
     report = run_import(root, tmp_path / "out.h5")
     assert (report.stored, report.already_stored, report.failures) == (1, 1, ())
     assert not (tmp_path / "out.h5.failures.jsonl").exists()
-
-
-def test_tsns_own_folders_keep_frames_and_the_flow_between_them(tmp_path: Path) -> None:
-    opencv_folder(tmp_path / "in" / "a", 4, n_flow=4)
-    report = run_import(tmp_path / "in", tmp_path / "out.h5", pairing="second")
-    assert "flow_x_00001.jpg" in report.outcomes[0].warnings[0]
-    with flowkit.open(tmp_path / "out.h5") as store:
-        clip = store["a"]
-        assert (clip.n_frames, clip.n_flow) == (4, 3)
-        expected = dequantize_u8(quantize_u8(make_flow(0, 4)[1], bound_px=20)[0], bound_px=20)
-        # A few codes of JPEG loss; field 0 and field 1 differ by far more.
-        assert float(np.abs(clip.flow(0, 1)[0] - expected).mean()) < 0.3
-        assert "flow_x_00001.jpg" in clip.record.status_reason
-
-
-def test_flow_alone_is_imported_where_frames_are_left_out(tmp_path: Path) -> None:
-    opencv_folder(tmp_path / "in" / "a", 4, n_flow=4)
-    run_import(tmp_path / "in", tmp_path / "out.h5", frame_codec="none")
-    with flowkit.open(tmp_path / "out.h5") as store:
-        assert (store["a"].n_frames, store["a"].n_flow) == (5, 4)
-    assert flowkit.verify(tmp_path / "out.h5").sound
-
-
-def test_saturated_codes_are_reported_as_clipped(tmp_path: Path) -> None:
-    folder = opencv_folder(tmp_path / "in" / "a", 2)
-    for axis, value in (("x", 255), ("y", 0)):
-        plane = np.full((HEIGHT, WIDTH), value, np.uint8)
-        assert cv2.imwrite(str(folder / f"flow_{axis}_00001.jpg"), plane)
-    run_import(tmp_path / "in", tmp_path / "out.h5")
-    with flowkit.open(tmp_path / "out.h5") as store:
-        record = store["a"].record
-    assert (record.clipped_fraction, record.flow_max_px) == (1.0, 20.0)
 
 
 def test_a_list_chooses_clips_and_gives_labels(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import pytest
 
 import flowkit
 from flowkit.distribution import Distribution
-from flowkit.errors import InvalidParameterError
 from flowkit.store.record import Failure
 from flowkit.view.motion import EDGES_PX
 from flowkit.view.page import timeline, write_page
@@ -212,13 +211,3 @@ def test_the_pages_script_reads_the_timelines_letters(tmp_path: Path) -> None:
     make_page(path, tmp_path / "p.html", SummaryConfig())
     levels = "".join(timeline([(2 ** (k / 7) - 1) / 8]) for k in range(64))
     assert f'"{levels}"' in (tmp_path / "p.html").read_text()
-
-
-def test_settings_outside_their_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParameterError, match="most_fields"):
-        SummaryConfig(most_fields=0)
-    with pytest.raises(InvalidParameterError, match="thumbnail_quality"):
-        SummaryConfig(thumbnail_quality=0)
-    path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
-    with flowkit.open(path) as store, pytest.raises(InvalidParameterError, match="flow_backward"):
-        list(summarise(store, SummaryConfig(field="flow_backward")))

@@ -1,0 +1,194 @@
+"""One video in a worker: its part, its segments, its outcome and warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowkit
+from flowkit import jpeg
+from flowkit.errors import TooShortError, UnopenableError
+from flowkit.executor import InlineExecutor
+from flowkit.extraction import run as extraction
+from flowkit.extraction import worker
+from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.pipeline import Item
+from flowkit.extraction.sources import VideoSource, find_sources
+from flowkit.extraction.store_run import VideoOutcome
+from flowkit.extraction.worker import PartSink, VideoTask, extract_video
+from flowkit.store.parts_folder import PartsFolder
+from flowkit.store.record import SourceFingerprint
+from flowkit.store.write.pack import finalize
+from tests.make import clips
+from tests.make.small import SMALL, run, still_mkv
+from tests.rawframes.conftest import HEIGHT, WIDTH, make_flow, make_frames, make_options
+
+STATE = SourceFingerprint(name="a.avi", bytes=10, mtime_ns=1, sha256="0" * 64)
+
+
+def make_task(source: VideoSource, store: Path, config: ExtractConfig = SMALL) -> VideoTask:
+    return VideoTask(
+        source=source,
+        store=store,
+        options=store_options(config, backend="cpu"),
+        params=config.params,
+        backend="auto",
+        resize=config.resize,
+        decoder=config.decoder,
+        fps=config.fps,
+        segment_frames=config.segment_frames,
+    )
+
+
+def extract_one(task: VideoTask) -> VideoOutcome:
+    """Extract a task in this process."""
+    PartsFolder(task.store).path.mkdir(exist_ok=True)
+    with InlineExecutor() as executor:
+        (outcome,) = executor.run(extract_video, [task])
+    assert outcome.result is not None
+    return outcome.result
+
+
+def parts_of(store: Path) -> list[str]:
+    return sorted(path.name for path in PartsFolder(store).path.iterdir())
+
+
+class Stop(BaseException):
+    """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
+
+
+def test_a_long_video_goes_on_from_its_last_segment(
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SMALL, segment_frames=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("flowkit.extraction.worker.assemble", lambda *_: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            run(videos, store, config)
+    assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3
+
+    solved = []
+
+    class Counting:
+        def __init__(self, solver: object) -> None:
+            self._solver = solver
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._solver, name)
+
+        def flow_batch(self, frames: object, pairs: np.ndarray, **options: object) -> object:
+            solved.append(len(pairs))
+            return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
+
+    real = worker._solver
+    monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
+    setup = extraction.prepare(find_sources([videos])[:1], store, config=config)
+    with InlineExecutor() as executor:
+        extraction.run(setup, executor=executor)
+    assert not solved
+    with flowkit.open(store) as opened:
+        assert opened["drift/one"].n_flow == 5
+
+
+@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+def test_segments_leave_the_part_that_one_piece_would(tmp_path: Path, codec: str) -> None:
+    path = clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(7, shift=(4, 0)))
+    config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=2.0, backward=True)
+    made = {}
+    # 7 frames in segments of 7 and more, 4 and 3, 2 and 1 left over.
+    for length in (600, 7, 4, 2):
+        source, store = VideoSource(path=path, video_id="a"), tmp_path / f"{length}.h5"
+        chosen = dataclasses.replace(config, segment_frames=length)
+        extract_one(make_task(source, store, chosen))
+        assert parts_of(store) == ["a.h5"]
+        finalize(store, options=store_options(config, backend="cpu"))
+        with flowkit.open(store) as opened:
+            video, record = opened.stored_video("a"), opened["a"].record
+            made[length] = (
+                [video.frames[k] for k in range(7)],
+                [video.field(name).chunks(k) for name in ("flow", "flow_backward") for k in range(6)],
+                opened["a"].pts.tolist(),
+                # The sum over segments of their fractions rounds.
+                dataclasses.replace(record, clipped_fraction=round(record.clipped_fraction, 12)),
+            )
+            assert (record.clipped_fraction > 0.05) == (codec == "jpeg")
+    assert made[7] == made[600]
+    assert made[4] == made[600]
+    assert made[2] == made[600]
+
+
+def test_the_outcome_counts_what_was_stored(tmp_path: Path) -> None:
+    path = clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(5))
+    source = VideoSource(path=path, video_id="walk/a", label="walk")
+    outcome = extract_one(make_task(source, tmp_path / "out.h5"))
+    assert (outcome.video_id, outcome.source, outcome.label) == ("walk/a", str(path), "walk")
+    assert (outcome.status, outcome.n_frames, outcome.n_flow, outcome.truncated) == ("stored", 5, 4, False)
+    assert outcome.warnings == ()
+    assert {"fingerprint", "decode", "write"} <= set(outcome.stages)
+    assert parts_of(tmp_path / "out.h5") == ["walk%2Fa.h5"]
+
+
+def test_clipped_flow_is_a_warning_with_its_remedy(tmp_path: Path) -> None:
+    path = clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(4, shift=(4, 0)))
+    config = dataclasses.replace(SMALL, flow_codec="jpeg", bound_px=1.0)
+    outcome = extract_one(make_task(VideoSource(path=path, video_id="a"), tmp_path / "out.h5", config))
+    (warning,) = outcome.warnings
+    assert "outside the range of --flow-codec jpeg and was clipped" in warning
+    assert "use --flow-codec i8 or a larger --bound" in warning
+
+
+def test_a_cut_video_is_stored_and_said_to_be_truncated(tmp_path: Path) -> None:
+    whole = clips.mjpeg_avi(tmp_path / "whole.avi", clips.moving_texture(20))
+    path = clips.truncated(tmp_path / "a.avi", whole, 0.5)
+    outcome = extract_one(make_task(VideoSource(path=path, video_id="a"), tmp_path / "out.h5"))
+    assert outcome.status == "stored"
+    assert outcome.truncated
+    assert 2 <= outcome.n_frames < 20
+    assert outcome.warnings[0].startswith("truncated: ")
+
+
+def test_a_video_that_fails_leaves_neither_part_nor_temporary(tmp_path: Path) -> None:
+    path, store = still_mkv(tmp_path / "a.mkv", 1), tmp_path / "out.h5"
+    with pytest.raises(TooShortError):
+        extract_one(make_task(VideoSource(path=path, video_id="a"), store))
+    assert parts_of(store) == []
+
+
+def test_a_missing_file_has_the_decoders_reason(tmp_path: Path) -> None:
+    source = VideoSource(path=tmp_path / "gone.mkv", video_id="a")
+    with pytest.raises(UnopenableError, match="No such file"):
+        extract_one(make_task(source, tmp_path / "out.h5"))
+
+
+def fill(sink: PartSink, first: int, stop: int) -> None:
+    """Add frames first to stop - 1, each with a field."""
+    frames, flow = make_frames(0, stop), make_flow(0, stop)
+    sink.open_video(width=WIDTH, height=HEIGHT)
+    for index in range(first, stop):
+        flows = (make_options().codec.encode(flow[index]),)
+        sink.add(Item(pts_seconds=index / 25, jpeg=jpeg.encode(frames[index]), flows=flows))
+
+
+def test_a_sink_left_without_commit_keeps_its_full_segments_only(tmp_path: Path) -> None:
+    parts = PartsFolder(tmp_path / "out.h5")
+    parts.path.mkdir()
+    with PartSink(parts, "a", make_options(), STATE, segment_frames=2) as sink:
+        fill(sink, 0, 5)
+        assert sink.committed == 4
+    assert parts_of(parts.store_path) == ["a~s00000.h5", "a~s00001.h5"]
+    assert PartSink(parts, "a", make_options(), STATE, segment_frames=2).committed == 4
+
+
+@pytest.mark.parametrize("changed", ["source", "options"])
+def test_segments_of_another_source_or_other_options_do_not_count(tmp_path: Path, changed: str) -> None:
+    parts = PartsFolder(tmp_path / "out.h5")
+    parts.path.mkdir()
+    with PartSink(parts, "a", make_options(), STATE, segment_frames=2) as sink:
+        fill(sink, 0, 5)
+    state = dataclasses.replace(STATE, bytes=11) if changed == "source" else STATE
+    options = make_options(jpeg_quality=80) if changed == "options" else make_options()
+    assert PartSink(parts, "a", options, state, segment_frames=2).committed == 0
+    assert parts_of(parts.store_path) == []
