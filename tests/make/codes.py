@@ -11,6 +11,11 @@ from flowkit.quantize import BoundedRange, Quantizer
 from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
 
 
+def flow_field(px: float) -> NDArray[np.float32]:
+    """Return noise of this standard deviation, float32 (2, 30, 40)."""
+    return np.random.default_rng(0).normal(0, px, (2, 30, 40)).astype(np.float32)
+
+
 def field_codes(flow: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
     """Return int8 codes of a field and their scale."""
     made = FIELD_SCALE.quantize(flow)
