@@ -1,0 +1,181 @@
+"""Addresses in the index: they lead to the stored bytes, and a difference from the groups is named."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.store.addresses import (
+    DTYPES,
+    address_names,
+    row_crc,
+    stamp_file_bytes,
+    storage_of,
+    write_addresses,
+    wrong_addresses,
+)
+from flowkit.store.codecs import FLOW_CODECS
+from flowkit.store.codecs.storage import FRAMES
+from flowkit.store.hdf5_file import hdf5_writer
+from flowkit.store.schema import FieldOptions, StoreOptions
+
+from .conftest import N_FRAMES, MakeStore, make_options
+
+TWO_FIELDS = (
+    FieldOptions(tvl1_preset="x", tvl1_params="{}"),
+    FieldOptions(name="flow_backward", tvl1_preset="x", tvl1_params="{}"),
+)
+
+
+def array_names(options: StoreOptions) -> list[str]:
+    return [f"{name}_{kind}" for name, kinds in address_names(options).items() for kind in kinds]
+
+
+@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+def test_index_says_where_the_bytes_lie(make_store: MakeStore, codec: str) -> None:
+    path = make_store("a", "b", options=make_options(flow_codec=codec))
+    raw = path.read_bytes()
+    with h5py.File(path) as file:
+        index = file["index"]
+        crcs = {
+            field: [crc for name in "ab" for crc in file[f"videos/{name}/{dataset}"][()].tolist()]
+            for field, dataset in (("flow", "flow_crc32"), ("frame", "frames_crc32"))
+        }
+        for field, expected in crcs.items():
+            places = zip(
+                index[f"{field}_addr"][()].tolist(), index[f"{field}_nbytes"][()].tolist(), strict=True
+            )
+            assert [zlib.crc32(raw[start : start + size]) for start, size in places] == expected
+
+
+@pytest.mark.parametrize(
+    ("codec", "frames", "expected"),
+    [
+        ("i8", "jpeg", "flow_addr flow_nbytes flow_crc32 flow_scale frame_addr frame_nbytes frame_crc32"),
+        ("i16", "none", "flow_addr flow_nbytes flow_crc32 flow_scale"),
+        ("jpeg", "jpeg", "flow_addr flow_nbytes flow_crc32 frame_addr frame_nbytes frame_crc32"),
+    ],
+)
+def test_arrays_are_those_of_the_codec_and_of_the_frames(
+    make_store: MakeStore, codec: str, frames: str, expected: str
+) -> None:
+    options = make_options(flow_codec=codec, frame_codec=frames)
+    assert array_names(options) == expected.split()
+    with h5py.File(make_store("a", "b", options=options)) as file:
+        assert sorted(file["index"]) == sorted([*expected.split(), "rows_crc32", "videos"])
+        per_pair = options.codec.storage.chunks_per_item
+        for name in expected.split():
+            field, kind = name.split("_")
+            count = N_FRAMES if field == "frame" else (N_FRAMES - 1) * per_pair
+            dataset = file[f"index/{name}"]
+            assert (dataset.shape, dataset.dtype) == ((2 * count,), np.dtype(DTYPES[kind]))
+            assert dataset.chunks is None  # contiguous: a reader fetches slices
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_frames_have_their_own_storage_and_every_field_the_codecs(codec: str) -> None:
+    options = make_options(flow_codec=codec, fields=TWO_FIELDS)
+    assert list(address_names(options)) == ["flow", "flow_backward", "frame"]
+    assert storage_of("frame", options) is FRAMES
+    assert storage_of("flow_backward", options) is options.codec.storage
+
+
+def test_addresses_of_each_field_lead_to_its_codes(make_store: MakeStore) -> None:
+    options = make_options(fields=TWO_FIELDS)
+    path = make_store("a", "b", options=options)
+    raw = path.read_bytes()
+    with h5py.File(path) as file:
+        for field in ("flow", "flow_backward"):
+            starts, sizes, scales = (
+                file[f"index/{field}_{kind}"][()] for kind in ("addr", "nbytes", "scale")
+            )
+            for k in range(2 * (N_FRAMES - 1)):
+                video, pair = divmod(k, N_FRAMES - 1)
+                group = file[f"videos/{'ab'[video]}"]
+                chunk = raw[starts[k] : starts[k] + sizes[k]]
+                assert zlib.decompress(chunk) == group[field][pair].tobytes()
+                assert scales[k] == group[f"{field}_scale"][pair]
+
+
+def test_each_row_has_the_checksum_of_its_id_and_its_slices(make_store: MakeStore) -> None:
+    options = make_options()
+    with h5py.File(make_store("a", "b/c", options=options)) as file:
+        crcs = file["index/rows_crc32"][()].tolist()
+        for k, video_id in enumerate(("a", "b/c")):
+            data = video_id.encode()
+            for name in array_names(options):
+                count = N_FRAMES if name.startswith("frame") else N_FRAMES - 1
+                data += file[f"index/{name}"][k * count : (k + 1) * count].tobytes()
+            assert crcs[k] == zlib.crc32(data)
+
+
+def test_a_rows_checksum_depends_on_id_values_and_order() -> None:
+    one, two = np.array([1, 2], "<i8"), np.array([3], "<u4")
+    expected = row_crc("a", [one, two])
+    assert expected == zlib.crc32(b"a" + one.tobytes() + two.tobytes())
+    assert len({expected, row_crc("b", [one, two]), row_crc("a", [two, one]), row_crc("a", [one])}) == 4
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_a_changed_entry_is_named_by_its_array(make_store: MakeStore, codec: str) -> None:
+    options = make_options(flow_codec=codec)
+    with h5py.File(make_store("a", "b", options=options), "r+") as file:
+        assert wrong_addresses(file, ["a", "b"], options) == []
+        for name in [*array_names(options), "rows_crc32"]:
+            whole = file[f"index/{name}"][()]
+            file[f"index/{name}"][-1] = whole[-1] + 1
+            assert wrong_addresses(file, ["a", "b"], options) == [name]
+            file[f"index/{name}"][...] = whole
+
+
+def test_another_order_of_the_videos_is_another_index(make_store: MakeStore) -> None:
+    options = make_options()
+    with h5py.File(make_store("a", "b", options=options)) as file:
+        wrong = wrong_addresses(file, ["b", "a"], options)
+    assert {"flow_addr", "flow_crc32", "frame_addr", "frame_crc32", "rows_crc32"} <= set(wrong)
+
+
+def test_an_array_of_another_type_is_refused(make_store: MakeStore) -> None:
+    options = make_options()
+    with h5py.File(make_store("a", options=options), "r+") as file:
+        values = file["index/flow_addr"][()]
+        del file["index/flow_addr"]
+        file["index/flow_addr"] = values.astype("<i4")
+        with pytest.raises(StoreFormatError, match="has type int32, expected <i8"):
+            wrong_addresses(file, ["a"], options)
+
+
+def test_an_index_of_no_videos_has_all_arrays_empty(tmp_path: Path) -> None:
+    options = make_options()
+    with hdf5_writer(tmp_path / "x.h5") as file:
+        write_addresses(file, [], options)
+        assert wrong_addresses(file, [], options) == []
+        assert {len(file[f"index/{name}"]) for name in [*array_names(options), "rows_crc32"]} == {0}
+
+
+def test_the_stamp_is_the_size_and_changes_nothing_else(make_store: MakeStore) -> None:
+    path = make_store("a")
+    size = path.stat().st_size
+    with h5py.File(path, "r+") as file:
+        file["index"].attrs.modify("file_bytes", np.int64(0))
+        codes = file["videos/a/flow"][()]
+    stamp_file_bytes(path)
+    assert path.stat().st_size == size
+    with h5py.File(path) as file:
+        assert file["index"].attrs["file_bytes"] == size
+        assert np.array_equal(file["videos/a/flow"][()], codes)
+
+
+def test_a_file_that_grows_while_it_is_stamped_is_refused(tmp_path: Path) -> None:
+    """As where the index has no room for the attribute yet."""
+    path = tmp_path / "x.h5"
+    with hdf5_writer(path) as file:
+        # The header is full: one attribute more moves all of them elsewhere.
+        file.create_group("index").attrs.update({f"{k}": np.zeros(50) for k in range(8)})
+    with pytest.raises(StoreCorruptError, match=r"x\.h5 changed its size while its index was finished"):
+        stamp_file_bytes(path)
