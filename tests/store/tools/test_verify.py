@@ -56,20 +56,6 @@ def test_flipped_bits_of_flow_and_frames_are_all_found(make_store: MakeStore, tm
     assert missed == []
 
 
-def test_one_flipped_bit_costs_one_video_only(make_store: MakeStore) -> None:
-    path = make_store("a", "b", "c")
-    raw = bytearray(path.read_bytes())
-    with h5py.File(path) as file:
-        raw[int(file["index/flow_addr"][N_FRAMES]) + 30] ^= 1  # the second field of b
-    path.write_bytes(raw)
-    assert verify(path).videos.keys() == {"b"}
-    report = repair(path)
-    assert (report.dropped, report.kept) == (("b",), 2)
-    assert verify(path).sound
-    with open_store(path) as store:
-        assert list(store) == ["a", "c"]
-
-
 Damage = Callable[[h5py.File], None]
 
 
@@ -188,15 +174,6 @@ def relabelled(file: h5py.File) -> object:
     return row
 
 
-def test_sound_store_is_not_rewritten(make_store: MakeStore) -> None:
-    path = make_store("a")
-    before = path.stat().st_ino
-    report = repair(path)
-    assert not report.rewritten
-    assert path.stat().st_ino == before
-    assert not path.with_name("out.h5.parts").exists()
-
-
 def test_shard_with_another_digest_is_found(make_store: MakeStore) -> None:
     path = make_store("a", "b", shard_bytes=1)
     shard = shards_path(path) / "00000.h5"
@@ -208,44 +185,6 @@ def test_shard_with_another_digest_is_found(make_store: MakeStore) -> None:
     assert "SHA-256" in report.store[0]
     assert repair(path).dropped == ()
     assert verify(path).sound
-
-
-def test_broken_video_of_a_shard_is_dropped_and_the_others_kept(make_store: MakeStore) -> None:
-    path = make_store("a", "b", "c", shard_bytes=1)
-    with h5py.File(shards_path(path) / "00001.h5", "r+") as file:
-        file["videos/b/frames"][10] ^= 255
-    report = verify(path)
-    assert report.videos.keys() == {"b"}
-    assert repair(path).dropped == ("b",)
-    assert verify(path).sound
-    assert sorted(p.name for p in shards_path(path).iterdir()) == ["00000.h5", "00002.h5"]
-
-
-@pytest.mark.parametrize("how", ["missing", "cut", "no HDF5"])
-def test_videos_of_a_lost_shard_are_named_and_dropped(make_store: MakeStore, how: str) -> None:
-    path = make_store("a", "b", shard_bytes=1)
-    shard = shards_path(path) / "00000.h5"
-    if how == "missing":
-        shard.unlink()
-    else:
-        raw = shard.read_bytes()
-        shard.write_bytes(raw[: len(raw) // 2] if how == "cut" else b"x" * len(raw))
-    report = verify(path)
-    assert report.videos.keys() == {"a"}
-    assert any("00000.h5" in problem for problem in report.store)
-    assert repair(path).dropped == ("a",)
-    assert verify(path).sound
-
-
-def test_cut_single_file_cannot_be_repaired_and_says_so(make_store: MakeStore) -> None:
-    path = make_store("a")
-    raw = path.read_bytes()
-    path.write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(StoreError, match="damaged"):
-        verify(path)
-    with pytest.raises(StoreError, match="damaged"):
-        repair(path)
-    assert path.read_bytes() == raw[: len(raw) // 2]
 
 
 def test_link_of_the_master_that_leaves_the_shards_is_found(make_store: MakeStore, tmp_path: Path) -> None:
