@@ -186,8 +186,9 @@ class Clip:
         StoreCorruptError
             A stored frame fails its CRC.
         """
+        wanted = _integers(indices)
         with self._contained():
-            return self._video.images(self._inside("frames", indices, self._video.extent.n_frames))
+            return self._video.images(self._inside("frames", wanted, self._video.extent.n_frames))
 
     def iter_flow(self, indices: Indices | None = None, *, field: str = "flow") -> Iterator[Flow]:
         """Yield flow fields one by one, float32 (2, H, W), px per step: those of `indices`, or all.
@@ -211,8 +212,9 @@ class Clip:
         ClipRangeError, StoreCorruptError
             As `flow`.
         """
+        asked = _integers(indices)
         with self._contained():
-            wanted = self._inside("flow fields", indices, self._video.extent.n_flow)
+            wanted = self._inside("flow fields", asked, self._video.extent.n_flow)
             stored = self._video.field(field)
             for k, codes in zip(wanted, stored.each(wanted), strict=True):
                 yield codes, float(stored.scales[k])
@@ -222,14 +224,16 @@ class Clip:
 
         For a caller with an array of its own: each is copied once, to its destination.
         """
+        wanted = _integers(indices)
         with self._contained():
             video = self._video
-            yield from video.each_frame(self._inside("frames", indices, video.extent.n_frames))
+            yield from video.each_frame(self._inside("frames", wanted, video.extent.n_frames))
 
     def _read(self, request: ClipRequest) -> ClipData:
         """Read one request of `Store.read_many`."""
+        asked = _integers(request.flow)
         with self._contained():
-            wanted = self._inside("flow fields", request.flow, self._video.extent.n_flow)
+            wanted = self._inside("flow fields", asked, self._video.extent.n_flow)
             codes, scales = self._codes(wanted, request.field)
         frames = self.frames(request.frames) if request.frames else None
         return ClipData(video_id=self.id, frames=frames, codes=codes, scales=scales)
@@ -238,11 +242,10 @@ class Clip:
         codes = self._video.codes(field, indices)
         return codes, self._video.field(field).scales[np.asarray(indices, np.intp)]
 
-    def _inside(self, noun: str, indices: Indices | None, count: int) -> Sequence[int]:
-        """Return indices as a sequence of int, all of [0, count) for None; raise for one outside it."""
-        if indices is None:
+    def _inside(self, noun: str, wanted: Sequence[int] | None, count: int) -> Sequence[int]:
+        """Return the indices, all of [0, count) for None; raise for one outside it."""
+        if wanted is None:
             return range(count)
-        wanted = [operator.index(k) for k in indices]
         if outside := [k for k in wanted if not 0 <= k < count]:
             raise ClipRangeError(
                 f"{noun} {outside[:5]} are outside {self.id!r}: expected 0 <= index < {count}"
@@ -251,3 +254,8 @@ class Clip:
 
     def _contained(self) -> AbstractContextManager[None]:
         return checked_hdf5.contained(f"{self.id!r} of {self._store.path}")
+
+
+def _integers(indices: Indices | None) -> list[int] | None:
+    """Return indices as int; called outside `contained`, which takes a TypeError for damage."""
+    return None if indices is None else [operator.index(k) for k in indices]

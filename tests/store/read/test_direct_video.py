@@ -76,19 +76,6 @@ def test_indices_may_come_in_any_order_and_twice(make_store: MakeStore) -> None:
                 next(store.read_many([outside], threads=1))
 
 
-def test_without_indices_all_is_read(make_store: MakeStore) -> None:
-    with open_store(make_store("a")) as store:
-        clip = store["a"]
-        assert np.array_equal(clip.frames(), clip.frames(range(clip.n_frames)))
-        assert np.array_equal([*clip.iter_frames()], clip.frames())
-        assert np.array_equal([*clip.iter_flow()], clip.flow())
-        codes, scales = clip.codes()
-        assert all(
-            np.array_equal(one, codes[k]) and scale == scales[k]
-            for k, (one, scale) in enumerate(clip.iter_codes())
-        )
-
-
 def test_neighbours_come_in_one_read(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
 
@@ -382,12 +369,3 @@ def test_counts_that_do_not_fit_the_arrays_are_refused(make_store: MakeStore) ->
         file["index/videos"][...] = table
     with open_store(path) as store, pytest.raises(FlowkitError):
         store["a"].frames([0])
-
-
-def test_a_clip_of_a_closed_store_says_so(make_store: MakeStore) -> None:
-    store = open_store(make_store("a"))
-    clip = store["a"]
-    assert clip.flow().any()
-    store.close()
-    with pytest.raises(StoreError, match="closed"):
-        clip.flow()

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import dataclasses
-import os
 import pickle
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -15,10 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from flowkit import jpeg
 from flowkit.errors import (
     ClipNotFoundError,
-    ClipRangeError,
     StoreCorruptError,
     StoreError,
     StoreFormatError,
@@ -26,9 +21,8 @@ from flowkit.errors import (
 )
 from flowkit.store.codecs import flow_codec
 from flowkit.store.parts_folder import PartsFolder, shards_path
-from flowkit.store.read.clip import Clip
 from flowkit.store.read.store import open_store
-from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
 from tests.store.conftest import (
@@ -38,7 +32,6 @@ from tests.store.conftest import (
     MakePart,
     MakeStore,
     make_flow,
-    make_frames,
     make_options,
     make_record,
 )
@@ -63,71 +56,6 @@ def test_flow_comes_back_within_the_error_of_its_codec(
             assert np.abs(flow - expected).max() <= TOLERANCE_PX[codec]
 
 
-def test_codes_times_scale_are_the_flow(make_store: MakeStore) -> None:
-    with open_store(make_store("a")) as store:
-        codes, scales = store["a"].codes(0, 2)
-        assert (codes.dtype.name, scales.dtype.name, scales.shape) == ("int8", "float32", (2,))
-        assert np.array_equal(codes * scales[:, None, None, None], store["a"].flow(0, 2))
-
-
-def test_jpeg_codes_are_uint8_over_the_bound(make_store: MakeStore) -> None:
-    with open_store(make_store("a", options=make_options(flow_codec="jpeg"))) as store:
-        codes, scales = store["a"].codes()
-        assert codes.dtype == np.uint8
-        expected = codes * scales[:, None, None, None] - 20
-        assert np.allclose(expected, store["a"].flow(), atol=1e-5)  # float32 at 20 px
-
-
-def test_frames_come_back_in_the_order_asked(make_store: MakeStore) -> None:
-    with open_store(make_store("a")) as store:
-        frames = store["a"].frames([2, 0, 2])
-        assert (frames.dtype.name, frames.shape) == ("uint8", (3, HEIGHT, WIDTH, 3))
-        expected = [jpeg.decode(jpeg.encode(make_frames(0, N_FRAMES)[k], 95)) for k in (2, 0, 2)]
-        assert np.array_equal(frames, np.stack(expected))
-        assert store["a"].frames(np.array([], int)).shape == (0, HEIGHT, WIDTH, 3)
-
-
-def test_clip_tells_everything_of_its_video(make_store: MakeStore) -> None:
-    with open_store(make_store("HandStand/clip_07")) as store:
-        clip = store["HandStand/clip_07"]
-        assert (clip.id, clip.label, clip.n_frames, clip.n_flow) == ("HandStand/clip_07", "HandStand", 4, 3)
-        assert (clip.width, clip.height, clip.fields) == (WIDTH, HEIGHT, ("flow",))
-        assert clip.pts.tolist() == [0.0, 0.04, 0.08, 0.12]
-        assert clip.record == make_record("HandStand/clip_07")
-        assert clip.record.source_sha256 == "0" * 64
-        assert "HandStand/clip_07" in repr(clip)
-
-
-def test_second_field_is_read_by_name(store_path: Path, make_store: MakeStore) -> None:
-    field = FieldOptions(tvl1_preset="x", tvl1_params="{}")
-    options = make_options(fields=(field, dataclasses.replace(field, name="flow_backward")))
-    with open_store(make_store("a", options=options)) as store:
-        backward = store["a"].flow(field="flow_backward")
-        assert np.abs(backward - make_flow(1, N_FRAMES - 1)).max() <= 0.125
-        with pytest.raises(ClipRangeError, match="flow_backward"):
-            store["a"].flow(field="flow_accurate")
-
-
-@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, 4), (2, 1), (4, None)])
-def test_ranges_outside_the_clip_tell_the_valid_one(
-    make_store: MakeStore, start: int, stop: int | None
-) -> None:
-    with open_store(make_store("a")) as store, pytest.raises(ClipRangeError, match="stop <= 3"):
-        store["a"].flow(start, stop)
-
-
-def test_frames_outside_the_clip_tell_the_valid_range(make_store: MakeStore) -> None:
-    with open_store(make_store("a")) as store, pytest.raises(ClipRangeError, match=r"\[4, -1\].*< 4"):
-        store["a"].frames([0, 4, -1])
-
-
-def test_a_store_without_frames_says_so(make_store: MakeStore) -> None:
-    with open_store(make_store("a", options=make_options(frame_codec="none"))) as store:
-        assert store["a"].flow().shape[0] == 3
-        with pytest.raises(ClipRangeError, match="--frames none"):
-            store["a"].frames([0])
-
-
 def test_unknown_id_suggests_close_ones(make_store: MakeStore) -> None:
     with open_store(make_store("walk/clip_1", "run/clip_1")) as store:
         with pytest.raises(ClipNotFoundError, match="did you mean 'walk/clip_1'"):
@@ -146,23 +74,6 @@ def test_store_counts_itself(make_store: MakeStore) -> None:
     assert info.bytes == sum(p.stat().st_size for p in path.parent.rglob("*.h5") if p.is_file())
     assert info.shards == ("00000.h5", "00001.h5", "00002.h5")
     assert info.format_version == "1.0"
-
-
-def total(clip: Clip) -> tuple[int, float]:
-    return os.getpid(), float(clip.flow().sum())
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
-def test_clips_go_to_other_processes(make_store: MakeStore, method: str, shard_bytes: int) -> None:
-    with open_store(make_store("a", "b", shard_bytes=shard_bytes)) as store:
-        clip = store["b"]
-        here = total(clip)
-        with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
-            pid, there = pool.submit(total, clip).result()
-        assert pid != here[0]
-        assert there == here[1]
-        assert total(clip) == here
 
 
 def test_threads_read_at_once(make_store: MakeStore) -> None:
