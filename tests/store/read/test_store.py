@@ -181,16 +181,6 @@ def test_a_flipped_bit_is_found_as_it_is_read(make_store: MakeStore, field: str,
         assert clip.frames([0, 1, 3]).any()
 
 
-def test_checks_can_be_skipped(make_store: MakeStore) -> None:
-    path = make_store("a")
-    with h5py.File(path, "r+") as file:
-        file["videos/a/flow_crc32"][1] ^= 1
-    with open_store(path, access="h5py") as store, pytest.raises(StoreCorruptError, match="CRC"):
-        store["a"].flow()
-    with open_store(path, access="h5py", check=False) as store:
-        assert store["a"].flow().any()
-
-
 FIELDS = arrays(np.float32, (2, 2, 3, 4), elements=st.floats(-100, 100, width=32))
 
 
