@@ -55,8 +55,6 @@ def test_parts_become_one_file_and_nothing_else(make_store: MakeStore, store_pat
         assert file["index"].attrs["file_bytes"] == store_path.stat().st_size
 
 
-
-
 PLAIN = """
 import sys, h5py
 with h5py.File(sys.argv[1]) as f:
