@@ -183,7 +183,9 @@ def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) 
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin.buffer: this thread would hold its lock when `main` returns, and Python would abort.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os._exit(0)
 
 

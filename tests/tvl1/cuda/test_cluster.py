@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import MOST_BLOCKS, ClusterShape, cluster_shape
-from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
+from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -23,7 +23,6 @@ Waves = Callable[..., NDArray[np.float32]]
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
-SMALL_TILE = TileShape(columns=1, rows=2, warps=8, halo=5)
 
 # px: single precision in some 100 iterations.
 AGREEMENT_PX = 1e-3

@@ -17,6 +17,7 @@ from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from flowkit.tvl1.reference.steps import centered_gradient, linearise, median_5x5
 from tests.make.codes import field_codes
+from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -24,8 +25,6 @@ Waves = Callable[..., NDArray[np.float32]]
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
-# 32x16 px, so that small frames take several tiles.
-SMALL_TILE = TileShape(columns=1, rows=2, warps=8, halo=5)
 
 # px: single precision in some 500 iterations, amplified where the data term is weak.
 AGREEMENT_PX = 5e-3

@@ -1,0 +1,28 @@
+"""Pairs, parameters and a tile that an emulated GPU solves quickly."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.params import TVL1Params
+
+# 32x16 px, so that small frames take several tiles.
+SMALL_TILE = TileShape(columns=1, rows=2, warps=8, halo=5)
+
+QUICK = TVL1Params(nscales=2, warps=2, iterations=20)
+
+PAIRS = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 0], [2, 2]])
+
+
+def solve(
+    frames: NDArray[np.generic],
+    pairs: NDArray[np.int_],
+    params: TVL1Params = QUICK,
+    memory_bytes: int | None = None,
+) -> NDArray[np.float32]:
+    """Return the flow of pairs, by an engine with SMALL_TILE."""
+    solver = cuda.load(params, tile=SMALL_TILE, memory_bytes=memory_bytes)
+    return solver.flow_batch(frames, pairs)
