@@ -150,13 +150,17 @@ def main() -> None:
     parser.add_argument("--new", type=Path, default=ROOT)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tasks", nargs="+", default=["extract", "read", "train"])
+    parser.add_argument("--clips", type=int, default=20, help="of each of four classes")
+    parser.add_argument("--size", default="128x96", help="of the made clips; 340x256 is TSN's")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME-<date>.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         videos = folder / "videos"
         flowkit = options.base.resolve() / ".venv" / "bin" / "flowkit"
-        subprocess.run([flowkit, "synth", videos, *_MADE], check=True, capture_output=True)
+        width, height = options.size.split("x")
+        made = (*_MADE, "--clips", str(options.clips), "--width", width, "--height", height)
+        subprocess.run([flowkit, "synth", videos, *made], check=True, capture_output=True)
         base = Checkout(options.base, videos, folder / "base")
         new = Checkout(options.new, videos, folder / "new")
         for each in (base, new):
