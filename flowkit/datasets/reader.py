@@ -45,7 +45,21 @@ class ClipSample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipBatch:
-    """Several samples: arrays as in `ClipSample`, with a first axis over videos."""
+    """Several samples: arrays as in `ClipSample`, with a first axis over videos.
+
+    Attributes
+    ----------
+    video_ids : tuple of str
+        Ids of the B videos.
+    labels : int64 array (B,)
+        Classes, counted from 0; -1 without a label.
+    rgb : uint8 array (B, K, 3, H, W) or None
+        Frames, red first; None without frames.
+    flow : array (B, K, 2 L, H, W)
+        u and v of each field in turn, in the form that was asked for.
+    flow_scale : float32 array (B, K, 2 L, 1, 1)
+        px = flow * flow_scale + `ClipSamples.flow_offset_px`.
+    """
 
     video_ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -246,13 +260,13 @@ class ClipSamples:
             scales[k] = codec.put(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
-        """Return the indices in the order of an epoch: shuffled in training."""
+        """Return the indices in the order of an epoch, int64 (n,): shuffled in training."""
         if not self.training:
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch, 0, _ORDER)).permutation(len(self))
 
     def partition(self, epoch: int = 0, *, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
-        """Return the part of `order` that one of several processes takes.
+        """Return the part of `order` that one of several processes takes, int64 (m,).
 
         In training each takes equally many, so that none waits for another, and up to world_size - 1
         videos sit the epoch out; otherwise each video is taken exactly once.

@@ -22,7 +22,19 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ListEntry:
-    """An entry of a list: its path and the optional columns (None: absent)."""
+    """An entry of a list: its path and the optional columns (None: absent).
+
+    Attributes
+    ----------
+    path : str
+        The video, as the list writes it.
+    label : str or None
+        Its class.
+    start_seconds, end_seconds : float or None
+        The range that is wanted, seconds from the video's start, 0 <= start < end.
+    video_id : str or None
+        Its id in the store.
+    """
 
     path: str
     label: str | None = None

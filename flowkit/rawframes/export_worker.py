@@ -70,10 +70,26 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOutcome:
-    """Outcome of one unit of a run.
+    """Outcome of one unit of a run: a clip's folder, or a tar shard.
 
-    `status` is "exported", "already_exported" or "failed"; `clipped` of `values` flow components were
-    outside the bound; `reason` is one word, `detail` a sentence.
+    Attributes
+    ----------
+    name : str
+        Its path below the destination.
+    video_ids : tuple of str
+        The clips in it.
+    status : str
+        "exported", "already_exported" or "failed".
+    n_frames, n_flow : int
+        Frames and flow fields written.
+    clipped, values : int
+        Flow components outside the bound, of how many.
+    files, bytes : int
+        Number of its files, and their size.
+    seconds : float
+        Elapsed time.
+    reason, detail : str
+        Of a failure: one word, and a sentence.
     """
 
     name: str

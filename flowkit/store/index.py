@@ -40,7 +40,33 @@ _NUMBERS = {int: "<i8", float: "<f8"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoreInfo:
-    """Summary of a store: options, counts, sizes."""
+    """Summary of a store: options, counts, sizes.
+
+    Attributes
+    ----------
+    path : str
+        The store's file.
+    format_version, flowkit_version : str
+        Of the format, and of the flowkit that wrote the file.
+    uuid, created : str
+        Id of the file, and the time of its making, ISO 8601 in UTC.
+    options : StoreOptions
+        Options of every file of the store.
+    n_videos, n_frames : int
+        Counts over all videos.
+    n_flow : int
+        Flow fields of each kind.
+    n_failures : int
+        Sources in the ledger of failures.
+    bytes : int
+        Size of all its files.
+    shards, missing_shards : tuple of str
+        File names of its shards, and of those that are not there.
+    per_label, per_status, per_backend : mapping of str to int
+        Number of videos of each label, status and backend.
+    flow_max_px : float
+        Largest absolute flow component before quantisation, px per frame step.
+    """
 
     path: str
     format_version: str
@@ -51,10 +77,8 @@ class StoreInfo:
     n_videos: int
     n_frames: int
     n_flow: int
-    """Flow fields of each kind."""
     n_failures: int
     bytes: int
-    """Of all its files."""
     shards: tuple[str, ...]
     missing_shards: tuple[str, ...]
     per_label: Mapping[str, int]

@@ -122,6 +122,7 @@ class StoredVideoShape:
     height: int
     """As stored, px."""
     fps: float
+    """Average frames per second."""
     n_frames: int
     n_flow: int
     """Flow fields of each kind: n_frames - step."""
@@ -143,8 +144,11 @@ class SolverRecord:
     """The solver that made the flow, and where it ran."""
 
     backend: str
+    """Name of the engine: `cpu`, `cuda`, `opencv`, `reference` or `imported`."""
     device: str = ""
+    """`cpu`, or the name of the GPU."""
     opencv_version: str = ""
+    """Of the engine `opencv`; "" for others."""
     deviations: str = ""
     """Departures of the backend from the parameters, as text."""
 
@@ -156,7 +160,9 @@ class DecodeStatus:
     status: str = "ok"
     """`ok` or `truncated`."""
     status_reason: str = ""
+    """Why it is truncated, and notes of the decoder."""
     skipped_frames: int = 0
+    """Packets or images that did not decode."""
     pts_repaired: int = 0
     """Timestamps that were missing or ran backwards and were repaired: their number, or 1 for any."""
 
@@ -191,10 +197,14 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
 
     video_id: str
     label: str = ""
+    """Class name; "" without one."""
     source_name: str
+    """File name of the source."""
     source_bytes: int
     source_mtime_ns: int
+    """Modification time, ns since 1970."""
     source_sha256: str = ""
+    """Hex digest, or empty where it was not computed."""
 
     def __post_init__(self) -> None:
         check_video_id(self.video_id)
@@ -286,9 +296,11 @@ class Failure:
     """A source that failed, and why."""
 
     source: str
+    """Path of the source, as it was given."""
     reason: str
     """One of the ledger's reasons: `unopenable`, `too_short`, `worker_died`, ..."""
     detail: str = ""
+    """The error's message."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

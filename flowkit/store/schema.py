@@ -97,10 +97,13 @@ class StoreOptions:
     step: int = 1
     """Frames from the first to the second of a pair."""
     flow_codec: str = DEFAULT_FLOW_CODEC
+    """One of `flowkit.store.codecs.FLOW_CODECS`."""
     bound_px: float = DEFAULT_BOUND_PX
     """Half the range of a bounded codec, px; without effect on the others."""
     frame_codec: str = "jpeg"
+    """`jpeg`, or `none`: no frames are stored."""
     jpeg_quality: int = 95
+    """Of the frames, 1 to 100."""
     resize: str = "{}"
     """JSON text: mode, size, interpolation."""
     sampling: str = "{}"

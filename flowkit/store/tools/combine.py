@@ -30,8 +30,10 @@ class StoreContents:
 
     options: StoreOptions
     labels: tuple[str, ...]
+    """Class names in order."""
     failures: tuple[Failure, ...]
     records: Mapping[str, VideoRecord]
+    """The record of each video, by id."""
     paths: Mapping[str, Path]
     """The file of each video."""
     relabelled: frozenset[str] = frozenset()
