@@ -175,19 +175,29 @@ def _sources_of(path: Path, keep_suffix: bool) -> list[VideoSource]:
     return found
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield videos below `root`; a folder reached twice over links is entered once."""
+def walk_folders(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield folders as `os.walk` does; one that is reached twice through links is entered once.
+
+    Folders come in the order of their names, without hidden ones; clearing the second item keeps the walk
+    out of a folder.
+    """
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
+    for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
             continue
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        if Path(folder) != root and is_image_folder(Path(folder)):
+        yield Path(folder), below, names
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield videos below `root`."""
+    for folder, below, files in walk_folders(root):
+        if folder != root and is_image_folder(folder):
             below.clear()
-            yield Path(folder)
+            yield folder
             continue
         for name in sorted(files):
             # Files that start with a dot are AppleDouble remains and editors' leftovers.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from flowkit.errors import VideoError
-from flowkit.extraction.sources import VideoSource, check_ids
+from flowkit.extraction.sources import VideoSource, check_ids, walk_folders
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
 from flowkit.store.record import Failure, encode_video_id
 
@@ -83,7 +83,7 @@ def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
     """
     templates = {template for layout in layouts for template in layout.templates.values()}
     sources, failures = [], []
-    for folder, below, names in _walk(root):
+    for folder, below, names in walk_folders(root):
         shown = folder.relative_to(root)
         if any(template.numbers(names) for template in templates):
             name = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
@@ -91,19 +91,6 @@ def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
         elif not below and (wrong := _misfit(names, templates)):
             failures.append(Failure(source=str(folder), reason=wrong[0], detail=wrong[1]))
     return Folders(sources=tuple(check_ids(sources)), failures=tuple(failures))
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield folders; one that is reached twice through links is entered once."""
-    seen: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield Path(folder), below, names
 
 
 def _misfit(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
