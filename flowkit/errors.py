@@ -6,7 +6,8 @@
     ├── InvalidParameterError (ValueError)       an option or argument outside its range
     ├── InputError (ValueError)                  the named inputs cannot be planned
     ├── BackendError (RuntimeError)              a TV-L1 backend cannot meet the request
-    │   └── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
+    │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
+    │   └── GpuError                             a GPU failed, or does not come to an end
     ├── JpegError (ValueError)                   bytes that are no JPEG, or damaged
     ├── VideoError                               one video failed; has a ledger reason
     │   ├── UnopenableError (OSError)            `unopenable`
@@ -52,6 +53,10 @@ class BackendError(FlowkitError, RuntimeError):
 
 class BackendUnavailableError(BackendError):
     """A TV-L1 backend or a decoder is not installed or cannot start on this machine."""
+
+
+class GpuError(BackendError):
+    """A GPU failed or does not come to an end; the message names it, the status and the kernel."""
 
 
 class JpegError(FlowkitError, ValueError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.cluster import ClusterSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
-from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.cuda.plan import Size, TileShape, work_seconds
 from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.cuda.tile import TileSolver, TileWorkspace
 from flowkit.tvl1.params import TVL1Params
@@ -54,11 +54,16 @@ class BatchSolver:
     def __init__(
         self, device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
     ) -> None:
-        self._device, self._params = device, params
+        self._device, self._params, self._size = device, params, size
         self._pyramids = Pyramids(device, params, size)
         self._sizes = self._pyramids.sizes
         self._tiles = TileSolver(device, params, self._sizes, tile)
         self._clusters = ClusterSolver(device, params, self._sizes) if method == "cluster" else None
+
+    def work_seconds(self, pairs: int) -> float:
+        """Return the longest time that so many pairs may keep the GPU between two signs of life."""
+        ahead = self._tiles.iterations_ahead if self._clusters is None else None
+        return work_seconds(pairs, self._size, self._params, iterations_ahead=ahead)
 
     def solve(
         self, frames: DeviceArray, pairs: NDArray[np.int32], out: DeviceArray | None = None

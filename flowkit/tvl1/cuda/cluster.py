@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 
+from flowkit.errors import BackendUnavailableError
+from flowkit.tvl1.cuda import driver
 from flowkit.tvl1.cuda.device import NULL, CudaDevice, DeviceArray, KernelFile
 from flowkit.tvl1.cuda.plan import Size
 from flowkit.tvl1.params import TVL1Params
@@ -19,7 +22,8 @@ MOST_PIXELS_OF_A_THREAD = 22
 _WARPS = 8
 _MOST_ROWS = 3
 _FAMILIES = (9, 10)  # compute capabilities 9.x and 10.x; 12.x has less shared memory and portable clusters
-_BARRIER_BYTES = 32
+_BARRIER_BYTES = 8
+_ALIGNMENT_BYTES = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,14 +53,26 @@ class ClusterShape:
             "FLOWKIT_ROWS": self.rows,
             "FLOWKIT_WARPS": self.warps,
             "FLOWKIT_CLUSTER": self.blocks,
+            "FLOWKIT_SHARED_BYTES": self.shared_bytes,
         }
 
     @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
+
+    @property
     def shared_bytes(self) -> int:
-        """Shared memory of a block: struct Shared of cluster.cu, or a little more."""
+        """Shared memory of a block; cluster.cu asserts that its struct Shared has this size."""
         row = 32 * self.columns
         data, rows = 16 * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
-        return data + rows + 2 * 4 * self.warps + _BARRIER_BYTES
+        size = data + rows + 2 * 4 * self.warps + 2 * _BARRIER_BYTES
+        return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+
+    @property
+    def kernel(self) -> tuple[KernelFile, str]:
+        """The kernel, compiled for this shape."""
+        return KernelFile.of("cluster.cu", self.defines), "flowkit_cluster"
 
 
 def cluster_shape(size: Size) -> ClusterShape | None:
@@ -73,6 +89,24 @@ def cluster_shape(size: Size) -> ClusterShape | None:
     if rows == 0 or height > MOST_BLOCKS * _WARPS * rows:
         return None
     return ClusterShape(columns=columns, rows=rows, warps=_WARPS, blocks=-(-height // (_WARPS * rows)))
+
+
+def active_clusters(device: CudaDevice, shape: ClusterShape) -> int:
+    """Return how many clusters of a shape the GPU can hold at once; 0: a launch would be refused.
+
+    Raises
+    ------
+    GpuError
+        The GPU failed.
+    BackendUnavailableError
+        The driver knows no clusters.
+    """
+    kernel = device.function(*shape.kernel, shared_bytes=shape.shared_bytes)
+    status, clusters = driver.max_active_clusters(
+        kernel.ptr, blocks=shape.blocks, threads=shape.threads, shared_bytes=shape.shared_bytes
+    )
+    device.faults.check_status(status)
+    return clusters
 
 
 class ClusterSolver:
@@ -94,6 +128,18 @@ class ClusterSolver:
     def _usable(self, shape: ClusterShape | None) -> ClusterShape | None:
         able = self._device.capability // 10 in _FAMILIES and not self._params.median
         if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
+            return None
+        try:
+            clusters, why = active_clusters(self._device, shape), "it has no room for one"
+        except BackendUnavailableError as error:
+            clusters, why = 0, str(error)
+        if not clusters:
+            warnings.warn(
+                f"{self._device.name}: no clusters of {shape.blocks} blocks of {shape.threads} threads and "
+                f"{shape.shared_bytes} bytes of shared memory ({why}); tiles solve that level",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             return None
         return shape
 
@@ -134,6 +180,7 @@ class ClusterSolver:
             np.int32(params.border == "clamp"),
             *map(np.float32, (params.tau, params.tau / params.theta)),
         )
-        kernel = (KernelFile.of("cluster.cu", shape.defines), "flowkit_cluster")
         grid = (len(planes) * shape.blocks,)
-        self._device.launch(kernel, grid, 32 * shape.warps, args, shared_bytes=shape.shared_bytes)
+        self._device.launch(
+            shape.kernel, grid, shape.threads, args, shared_bytes=shape.shared_bytes, level=level
+        )

@@ -7,19 +7,18 @@ import dataclasses
 import functools
 import importlib
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from flowkit.errors import BackendUnavailableError
+from flowkit.errors import BackendUnavailableError, InvalidParameterError
 from flowkit.tvl1.cuda import modules as cuda_kernels
+from flowkit.tvl1.cuda.faults import DeviceFaults, Event
 from flowkit.tvl1.cuda.nvrtc import load_nvrtc
 
 _REMEDY = "install cupy with `pip install .[cuda12]` or `.[cuda13]`, whichever nvidia-smi names"
-_POLL_SECONDS = 50e-6
 
 # CUfunction_attribute of the driver's interface.
 _MAX_DYNAMIC_SHARED_BYTES = 8
@@ -33,14 +32,6 @@ DeviceArray = Any
 
 NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
-
-
-class Event(Protocol):
-    """A CUDA event of cupy."""
-
-    @property
-    def done(self) -> bool:
-        """True once all work before it is done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +55,11 @@ class CudaDevice:
     cupy : module
     index : int
         Of the GPU among those that CUDA shows to this process.
+
+    Attributes
+    ----------
+    faults : DeviceFaults
+        The boundary around calls into the driver, and the waits for events.
     """
 
     def __init__(self, cupy: Any, index: int) -> None:
@@ -75,6 +71,7 @@ class CudaDevice:
         self.processors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"]
         self.cuda_major: int = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        self.faults = DeviceFaults(cupy, f"GPU {index} ({self.name})")
         self._functions: dict[tuple[KernelFile, str, int], Any] = {}
         self._modules: dict[KernelFile, Any] = {}
         self._idle_streams: list[Any] = []
@@ -99,9 +96,13 @@ class CudaDevice:
         with self.using(stream):
             try:
                 yield
-            finally:
-                # Also after an error: memory must not be used again before the work with it is done.
-                poll_until_done(self.event())
+            except BaseException:
+                # Memory must not be used again before the work with it is done; a GPU that failed
+                # does none, and what it says now is not the cause.
+                with contextlib.suppress(Exception):
+                    self.faults.wait(self.event())
+                raise
+            self.faults.wait(self.event())
         # Kept, since cupy's pool keeps memory by stream.
         self._idle_streams.append(stream)
 
@@ -111,7 +112,7 @@ class CudaDevice:
         cupy's pool reuses pinned memory as soon as no Python object refers to it.
         """
         with self._lock:
-            self._kept = [kept for kept in self._kept if not kept[0].done]
+            self._kept = [kept for kept in self._kept if not self.faults.happened(kept[0])]
             self._kept.append((self.event(), resource))
 
     def event(self) -> Event:
@@ -168,15 +169,10 @@ class CudaDevice:
             return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
 
     def release(self) -> None:
-        """Give the memory that cupy's pool keeps unused back to the GPU."""
+        """Give the memory that cupy's pools keep unused back to the GPU and the host."""
         with self.using():
             self.cupy.get_default_memory_pool().free_all_blocks()
-
-    @property
-    def out_of_memory(self) -> type[BaseException]:
-        """The exception that cupy raises when device memory runs out."""
-        kind: type[BaseException] = self.cupy.cuda.memory.OutOfMemoryError
-        return kind
+            self.cupy.get_default_pinned_memory_pool().free_all_blocks()
 
     def launch(
         self,
@@ -186,6 +182,7 @@ class CudaDevice:
         args: tuple[object, ...],
         *,
         shared_bytes: int = 0,
+        level: int | None = None,
     ) -> None:
         """Launch a kernel on the current stream.
 
@@ -200,14 +197,25 @@ class CudaDevice:
             Device arrays and NumPy scalars, of exactly the kernel's types.
         shared_bytes : int
             Of a block, beyond what the kernel declares.
+        level : int, optional
+            Of the pyramid, for the message if the launch fails.
         """
-        # Several lanes may ask for a kernel first: one of them compiles it.
-        with self._loading:
-            function = self._function(*kernel, shared_bytes)
+        self.faults.launching(kernel[1], level)
+        function = self.function(*kernel, shared_bytes=shared_bytes)
         function((*grid, 1, 1)[:3], (threads, 1, 1), args, shared_mem=shared_bytes)
+        self.faults.sign_of_life()
 
-    def _function(self, file: KernelFile, name: str, shared_bytes: int) -> Any:
+    def function(self, file: KernelFile, name: str, *, shared_bytes: int = 0) -> Any:
+        """Return a kernel, compiled and loaded on first use, that may take so much shared memory."""
         key = (file, name, shared_bytes)
+        if key not in self._functions:
+            # Several lanes may ask for a kernel first: one of them compiles it.
+            with self.faults.without_deadline(), self._loading:
+                self._load(key)
+        return self._functions[key]
+
+    def _load(self, key: tuple[KernelFile, str, int]) -> None:
+        file, name, shared_bytes = key
         if key not in self._functions:
             function = self._module(file).get_function(name)
             if shared_bytes:
@@ -215,7 +223,6 @@ class CudaDevice:
                 attribute(function.ptr, _MAX_DYNAMIC_SHARED_BYTES, shared_bytes)
                 attribute(function.ptr, _NON_PORTABLE_CLUSTER_SIZE, 1)
             self._functions[key] = function
-        return self._functions[key]
 
     def _module(self, file: KernelFile) -> Any:
         if file not in self._modules:
@@ -233,19 +240,49 @@ def blocks(count: int, threads: int = THREADS) -> int:
     return -(-count // threads)
 
 
-def poll_until_done(event: Event) -> None:
-    """Wait for an event, with the core free for other threads."""
-    while not event.done:
-        time.sleep(_POLL_SECONDS)
+def device_of_pointer(pointer: int) -> int:
+    """Return the index of the GPU whose memory a pointer is in.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is no memory of a GPU.
+    """
+    cupy, cause = _cupy(), "it is the host's"
+    try:
+        index = int(cupy.cuda.runtime.pointerGetAttributes(pointer).device)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        index, cause = -1, str(error)
+    if index < 0:
+        raise InvalidParameterError(f"the frames must be in a GPU's memory, got {pointer:#x}: {cause}")
+    return index
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that CUDA shows to this process; 1 where cupy is not installed."""
+    """Return the number of GPUs that CUDA shows to this process.
+
+    Raises
+    ------
+    BackendUnavailableError
+        No cupy, or no driver; the message names it.
+    """
+    return _count(_cupy())
+
+
+def _cupy() -> Any:
     try:
-        cupy = importlib.import_module("cupy")
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendUnavailableError(f"cuda: cupy does not import ({error}); {_REMEDY}") from error
+
+
+def _count(cupy: Any) -> int:
+    try:
         return int(cupy.cuda.runtime.getDeviceCount())
-    except ImportError:
-        return 1
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(
+            f"cuda: no usable GPU: {error}; check that nvidia-smi runs and that cupy is for its CUDA"
+        ) from error
 
 
 @functools.cache
@@ -257,20 +294,15 @@ def open_device(index: int) -> CudaDevice:
     BackendUnavailableError
         No cupy, no driver, no such GPU, one too old, or no compiler; the message names it.
     """
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        raise BackendUnavailableError(f"cuda: cupy does not import ({error}); {_REMEDY}") from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendUnavailableError(
-            f"cuda: no usable GPU: {error}; check that nvidia-smi runs and that cupy is for its CUDA"
-        ) from error
+    cupy = _cupy()
+    count = _count(cupy)
     if not 0 <= index < count:
         raise BackendUnavailableError(
             f"cuda: no GPU {index}: CUDA shows {count} to this process; see CUDA_VISIBLE_DEVICES"
         )
-    device = CudaDevice(cupy, index)
+    try:
+        device = CudaDevice(cupy, index)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(f"cuda: GPU {index} cannot be used: {error}; see nvidia-smi") from error
     cuda_kernels.target_architecture(device.capability, load_nvrtc(device.cuda_major))
     return device

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flowkit.tvl1.cuda.device import DeviceArray
+from flowkit.tvl1.cuda.device import DeviceArray, device_of_pointer
 from flowkit.validate import check_array
 
 _DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
@@ -62,8 +62,8 @@ def device_index(frames: object) -> int | None:
     if where is not None:
         kind, index = where()
         return int(index) if kind == _DLPACK_CUDA else None
-    # Its owner has the older interface alone, which does not name the device: the current one.
-    return 0 if hasattr(frames, "__cuda_array_interface__") else None
+    interface = getattr(frames, "__cuda_array_interface__", None)
+    return None if interface is None else device_of_pointer(int(interface["data"][0]))
 
 
 def adopt(cupy: Any, frames: Any) -> Adopted:

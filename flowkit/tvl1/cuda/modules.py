@@ -1,7 +1,7 @@
 """The kernel sources, and their machine code: compiled once, then kept on disk.
 
-The cache is a folder of files named after all that decides their contents: sources, macros,
-architecture, compiler. Its files never change, so processes can share it freely.
+The cache is a folder of files named after all that decides their contents: sources, options (macros
+and architecture among them), compiler. Its files never change, so processes can share it freely.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flowkit import atomic
 from flowkit.errors import BackendUnavailableError
-from flowkit.tvl1.cuda.nvrtc import Nvrtc, load_nvrtc
+from flowkit.tvl1.cuda.nvrtc import Nvrtc, compile_options, load_nvrtc
 
 FOLDER = Path(__file__).parent / "kernels"
 
@@ -92,7 +92,7 @@ def cubin(
     """
     nvrtc = load_nvrtc(cuda_major)
     architecture = target_architecture(capability, nvrtc)
-    words = (source, sorted(defines.items()), architecture, nvrtc.version, sorted(sources().items()))
+    words = (source, compile_options(defines, architecture), nvrtc.version, sorted(sources().items()))
     key = hashlib.sha256(repr(words).encode()).hexdigest()[:24]
     path = cache_folder() / f"{Path(source).stem}-sm{architecture}-{key}.bin"
     code = _read(path)

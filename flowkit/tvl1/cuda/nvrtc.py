@@ -39,6 +39,12 @@ def library_paths(major: int | None = None) -> Iterator[Path]:
         yield Path(found)
 
 
+def compile_options(defines: Mapping[str, int], architecture: int) -> tuple[str, ...]:
+    """Return all options that decide the machine code of a kernel file."""
+    macros = (f"-D{key}={value}" for key, value in sorted(defines.items()))
+    return f"--gpu-architecture=sm_{architecture}", "-std=c++17", "--ptxas-options=-v", *macros
+
+
 class Nvrtc:
     """The compiler's library, loaded.
 
@@ -88,8 +94,7 @@ class Nvrtc:
         BackendError
             The source does not compile; the message holds the compiler's.
         """
-        options = [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "--ptxas-options=-v"]
-        options += [f"-D{key}={value}" for key, value in sorted(defines.items())]
+        options = compile_options(defines, architecture)
         headers = {key: text for key, text in sources.items() if key != name}
         program = ctypes.c_void_p()
         created = self._library.nvrtcCreateProgram(

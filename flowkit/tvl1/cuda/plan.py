@@ -235,6 +235,32 @@ def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
         yield Launch(median=median, steps=steps, test=test)
 
 
+_SLOWEST_RATE = 5e9
+"""Pixel-iterations per second below which no GPU that runs the kernels falls, with others at work on it."""
+
+_SLOWEST_COPY = 1e9
+"""Bytes per second of pinned memory made and copied, likewise."""
+
+
+def work_seconds(pairs: int, size: Size, params: TVL1Params, *, iterations_ahead: int | None) -> float:
+    """Return the longest time that a batch may keep the slowest GPU between two signs of life.
+
+    Parameters
+    ----------
+    pairs : int
+        Of the batch.
+    size : (height, width)
+        Of the frames, px.
+    params : TVL1Params
+    iterations_ahead : int or None
+        Most iterations of a level that are enqueued before the host waits; None: all of every level.
+    """
+    pixels = size[0] * size[1]
+    iterations = iterations_ahead or params.warps * params.iterations
+    levels = pixels if iterations_ahead else sum(h * w for h, w in level_sizes(size, params))
+    return pairs * (levels * iterations / _SLOWEST_RATE + 8 * pixels / _SLOWEST_COPY)
+
+
 def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
     """Return the device memory that one more pair takes, with two frames of its own.
 

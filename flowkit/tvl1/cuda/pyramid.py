@@ -65,7 +65,7 @@ class Pyramids:
         self._down = [[self._keep(step) for step in shrinking(a, b, params)] for a, b in steps]
         self._up = [self._keep(flow_upsampling(b, a, params)) for a, b in steps]
         # Once per size: the tables may be used on any stream afterwards.
-        device.cupy.cuda.get_current_stream().synchronize()
+        device.faults.wait(device.event())
 
     def _keep(self, step: Resampling) -> _DeviceStep:
         return _DeviceStep(

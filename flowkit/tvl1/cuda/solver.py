@@ -13,6 +13,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from flowkit.errors import GpuError
 from flowkit.quantize import Quantizer
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
@@ -40,7 +41,7 @@ _FRACTION_OF_FREE = 0.8
 def _batch_solver(
     device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
 ) -> BatchSolver:
-    with device.using():
+    with device.faults.boundary(), device.using():
         return BatchSolver(device, params, size, tile, method)
 
 
@@ -84,8 +85,9 @@ class CudaSolver:
         Parameters
         ----------
         frames : array, (n, H, W), uint8 or floating
-            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or any array with DLPack
-            is used on its device, on its owner's stream, and its values are not checked.
+            Grey values in [0, 255]. A cupy array, a torch CUDA tensor, or any array with DLPack or
+            the CUDA array interface is used on its own GPU, whichever `gpu` is, on its owner's
+            stream, and its values are not checked.
         pairs : array, (m, 2), integer
             On the host. Rows (k, l): the flow from frame k to frame l.
         threads : int
@@ -103,6 +105,8 @@ class CudaSolver:
             Frames or pairs of the wrong shape, dtype or range, or threads < 1.
         BackendError
             One pair alone does not fit into the GPU's memory.
+        GpuError
+            The GPU failed, or does not come to an end.
         """
         index = device_index(frames)
         if index is not None:
@@ -111,7 +115,7 @@ class CudaSolver:
         return self.flow_and_iterations(frames, pairs, threads=threads)[0]
 
     def _flow_in_place(self, device: CudaDevice, frames: Any, pairs: ArrayLike) -> Any:
-        with device.using():
+        with device.faults.boundary(), device.using():
             adopted = adopt(device.cupy, frames)
             rows = check_batch(np.zeros((len(adopted.array), 1, 1), np.uint8), pairs)[1]
             with on_stream(adopted):
@@ -161,6 +165,8 @@ class CudaSolver:
             As for `flow_batch`; a flow that is not finite.
         BackendError
             One pair alone does not fit into the GPU's memory.
+        GpuError
+            The GPU failed, or does not come to an end.
         """
         if not has_kernel(quantizer):
             return quantize_flows(self.flow_batch(frames, pairs), quantizer)
@@ -175,6 +181,10 @@ class CudaSolver:
         seconds = self._run(grey, rows, finish, (codes, largest, clipped))
         return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
 
+    def failure(self) -> GpuError | None:
+        """Return the error that ended the GPU, a call into the driver that does not return included."""
+        return open_device(self.gpu).faults.stuck()
+
     def _run(
         self,
         grey: NDArray[np.generic],
@@ -186,7 +196,8 @@ class CudaSolver:
             return {}
         device, (height, width) = open_device(self.gpu), grey.shape[1:]
         solver = _batch_solver(device, self.params, (height, width), self.tile, self.method)
-        most_pairs = self._most_pairs(device, grey)
+        with device.faults.boundary():
+            most_pairs = self._most_pairs(device, grey)
         return run_batches(
             solver, device, (grey, rows), most_pairs=most_pairs, finish=finish, outputs=outputs
         )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendError
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
+from flowkit.tvl1.cuda.faults import OutOfGpuMemoryError
 
 LANES = 3
 """Batches on the device at once: one copied in, one in work, one copied out."""
@@ -89,8 +90,11 @@ def run_batches(
     ------
     BackendError
         A single pair does not fit.
+    GpuError
+        The GPU failed.
     """
     frames, pairs = work
+    most_pairs = min(most_pairs, len(pairs))
     waiting, lanes, seconds = [slice(0, len(pairs))], LANES, collections.Counter[str]()
 
     def run(batch: Batch) -> dict[str, float] | None:
@@ -110,12 +114,12 @@ def run_batches(
 def _halve(most_pairs: int, size: tuple[int, ...], device: CudaDevice) -> int:
     if most_pairs == 1:
         raise BackendError(
-            f"the GPU has no memory for one pair of {size[1]}x{size[0]} px; "
-            "free some, allow more, or use backend 'cpu'"
+            f"the GPU has no memory for one pair of {size[1]}x{size[0]} px, or the host no pinned memory for "
+            "its copies; free some, allow more, or use backend 'cpu'"
         )
     device.release()
     warnings.warn(
-        f"GPU memory ran out: batches are now {most_pairs // 2} pairs, half of before",
+        f"GPU memory ran out, or pinned memory: batches are now {most_pairs // 2} pairs, half of before",
         RuntimeWarning,
         stacklevel=5,
     )
@@ -151,6 +155,8 @@ def run_in_place(
     ------
     BackendError
         A single pair does not fit.
+    GpuError
+        The GPU failed.
     """
     frames, pairs = work
     flow = device.empty((len(pairs), 2, *frames.shape[1:]), np.float32)
@@ -158,9 +164,10 @@ def run_in_place(
     while done < len(pairs):
         batch = next(split(pairs, slice(done, len(pairs)), most_pairs))
         try:
-            used, local = _frames_in_place(device, frames, batch)
-            solver.solve(used, local, flow[batch.rows])
-        except device.out_of_memory:
+            with device.faults.boundary(solver.work_seconds(len(batch.pairs))):
+                used, local = _frames_in_place(device, frames, batch)
+                solver.solve(used, local, flow[batch.rows])
+        except OutOfGpuMemoryError:
             most_pairs = _halve(most_pairs, frames.shape[1:], device)
             continue
         done = batch.rows.stop
@@ -196,7 +203,7 @@ def _run_one(
 ) -> dict[str, float] | None:
     """Run a batch and return the seconds of its stages, or None if memory ran out."""
     try:
-        with device.own_stream():
+        with device.faults.boundary(solver.work_seconds(len(batch.pairs))), device.own_stream():
             staged = device.pinned((len(batch.frames), *frames.shape[1:]), frames.dtype)
             np.take(frames, batch.frames, axis=0, out=staged)
             marks = [device.mark()]
@@ -208,11 +215,11 @@ def _run_one(
             for host, array in zip(landed, made, strict=True):
                 device.download_into(host, array)
             marks.append(device.mark())
-    except device.out_of_memory:
+        with device.faults.boundary():
+            around = zip(STAGES, itertools.pairwise(marks), strict=True)
+            seconds = {stage: device.seconds_between(*ends) for stage, ends in around}
+    except OutOfGpuMemoryError:
         return None
     for host, output in zip(landed, outputs, strict=True):
         output[batch.rows] = host
-    return {
-        stage: device.seconds_between(*around)
-        for stage, around in zip(STAGES, itertools.pairwise(marks), strict=True)
-    }
+    return seconds

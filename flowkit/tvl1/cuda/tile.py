@@ -16,11 +16,10 @@ from flowkit.tvl1.cuda.device import (
     THREADS,
     CudaDevice,
     DeviceArray,
-    Event,
     KernelFile,
     blocks,
-    poll_until_done,
 )
+from flowkit.tvl1.cuda.faults import Event
 from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
 
@@ -56,8 +55,8 @@ class TileProgress:
         while self._waiting:
             event, slot = self._waiting[0]
             if len(self._waiting) > TESTS_AHEAD:
-                poll_until_done(event)
-            elif not event.done:
+                self._device.faults.wait(event)
+            elif not self._device.faults.happened(event):
                 return False
             self._waiting.popleft()
             if self._slots[slot] == 0:
@@ -95,6 +94,12 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
+
+    @property
+    def iterations_ahead(self) -> int | None:
+        """Most iterations that are enqueued before the host waits; None: all of them."""
+        params = self._params
+        return (TESTS_AHEAD + 2) * params.check_every if params.epsilon > 0 else None
 
     def workspace(self, planes: DeviceArray) -> TileWorkspace:
         """Return memory for a batch; `planes`: int32 device array (m, 2), the planes of each pair."""
@@ -164,9 +169,11 @@ class TileSolver:
         floats = map(np.float32, (enough, params.tau, params.tau / params.theta))
         kernel = (KernelFile.of("tile.cu", self._tile.defines), "flowkit_tile")
         grid = (work.pairs * tiling.count,)
-        self._device.launch(kernel, grid, 32 * self._tile.warps, (*arrays, *ints, *floats))
+        args = (*arrays, *ints, *floats)
+        self._device.launch(kernel, grid, 32 * self._tile.warps, args, level=level)
 
     def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[object, ...]) -> None:
         """Launch a kernel of level.cu with a thread for each pixel of each pair."""
         height, width = self._sizes[level]
-        self._device.launch((_FILE, name), (blocks(height * width), work.pairs), THREADS, args)
+        grid = (blocks(height * width), work.pairs)
+        self._device.launch((_FILE, name), grid, THREADS, args, level=level)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
-from flowkit.tvl1.cuda.device import poll_until_done
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from tests.make.cuda import PAIRS, SMALL_TILE
@@ -52,7 +51,8 @@ def enqueue(
 
 
 def wait() -> None:
-    poll_until_done(cuda_device.open_device(0).event())
+    device = cuda_device.open_device(0)
+    device.faults.wait(device.event())
 
 
 @pytest.mark.usefixtures("gpu")

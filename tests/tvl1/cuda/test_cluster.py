@@ -51,7 +51,7 @@ def solve_on_host(
         *map(np.float32, (params.tau, params.tau / params.theta)),
     )
     grid, block = (2 * shape.blocks,), (32 * shape.warps,)
-    module.launch("flowkit_cluster", grid, block, args, shared_mem=shape.shared_bytes + 16)
+    module.launch("flowkit_cluster", grid, block, args, shared_mem=shape.shared_bytes)
     return flow, iterations
 
 

@@ -21,7 +21,8 @@ from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda import streams as cuda_lanes
-from flowkit.tvl1.cuda.device import CudaDevice, KernelFile, blocks, count_gpus, poll_until_done
+from flowkit.tvl1.cuda.device import CudaDevice, KernelFile, blocks, count_gpus
+from flowkit.tvl1.cuda.faults import OutOfGpuMemoryError
 from flowkit.tvl1.cuda.plan import bytes_per_pair
 from tests.make.cuda import PAIRS, QUICK, solve
 from tests.tvl1.emulation.emulator import COMPILER
@@ -72,7 +73,7 @@ def test_a_machine_without_a_driver_names_the_cause(opened: Callable[[FakeGpu], 
     runtime = sys.modules["cupy"].cuda.runtime
 
     def fail() -> int:
-        raise runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+        raise runtime.CUDARuntimeError(35)
 
     runtime.getDeviceCount = fail
     with pytest.raises(BackendUnavailableError, match=r"no usable GPU: cudaErrorInsuff.*nvidia-smi"):
@@ -129,7 +130,7 @@ def device(gpu: FakeGpu) -> CudaDevice:
 
 def ask_until_done(device: CudaDevice) -> None:
     """Wait for what the current stream has to do."""
-    poll_until_done(device.event())
+    device.faults.wait(device.event())
 
 
 def test_a_device_is_described_by_what_the_runtime_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,13 +145,22 @@ def test_a_gpu_is_opened_once_a_process(device: CudaDevice) -> None:
     assert cuda_device.open_device(0) is device
 
 
-def test_gpus_are_counted_and_one_is_assumed_without_cupy(
+def test_gpus_are_counted_and_a_machine_without_cupy_or_driver_names_the_cause(
     gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", lambda: 3)
     assert count_gpus() == 3
+    runtime = sys.modules["cupy"].cuda.runtime
+
+    def fail() -> int:
+        raise runtime.CUDARuntimeError(35)
+
+    monkeypatch.setattr(runtime, "getDeviceCount", fail)
+    with pytest.raises(BackendUnavailableError, match=r"no usable GPU: cudaErrorInsufficientDriver"):
+        count_gpus()
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert count_gpus() == 1
+    with pytest.raises(BackendUnavailableError, match="cupy does not import"):
+        count_gpus()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +266,7 @@ def test_memory_is_counted_with_what_the_pool_keeps_and_refused_beyond_it(
     assert device.free_bytes() == 1000 - held.nbytes
     monkeypatch.setattr(device.cupy.get_default_memory_pool(), "free_bytes", lambda: 64)
     assert device.free_bytes() == 664
-    with pytest.raises(device.out_of_memory):
+    with pytest.raises(OutOfGpuMemoryError), device.faults.boundary():
         device.empty((601,), np.uint8)
 
 

@@ -47,7 +47,7 @@ class Older:
 
     def __init__(self, memory: FakeArray) -> None:
         self.memory = memory
-        self.__cuda_array_interface__: dict[str, Any] = {}
+        self.__cuda_array_interface__: dict[str, Any] = {"data": (memory.ctypes.data, False)}
 
 
 @pytest.fixture
@@ -110,6 +110,27 @@ def test_emulated_arrays_of_the_older_interface_are_taken_too(host_frames: NDArr
 
 
 @needs_compiler
+def test_emulated_arrays_of_the_older_interface_are_solved_on_their_own_gpu(
+    host_frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = FakeGpu(), FakeGpu(index=1)
+    install(monkeypatch, first, second)
+    device = cuda_device.open_device(1)
+    with device.using():
+        frames = Older(device.upload(host_frames))
+    assert device_index(frames) == 1
+    cuda.load(PARAMS, tile=TILE).flow_batch(frames, PAIRS)  # type: ignore[arg-type]
+    assert not first.launched
+    assert second.launched
+
+
+def test_an_older_interface_to_the_hosts_memory_is_refused(gpu: FakeGpu) -> None:
+    frames = Older(np.zeros(4).view(FakeArray))
+    with pytest.raises(InvalidParameterError, match=r"in a GPU's memory, got 0x\w+: it is the host's"):
+        device_index(frames)
+
+
+@needs_compiler
 @pytest.mark.parametrize("pairs", [[[0, 39], [39, 20]], [[3, 2], [2, 4]]], ids=["far apart", "close"])
 def test_emulated_frames_that_no_pair_names_cost_no_pyramid(
     pairs: list[list[int]], monkeypatch: pytest.MonkeyPatch
@@ -134,7 +155,7 @@ def test_emulated_shortage_of_memory_halves_the_batches_in_place_too(
     each = bytes_per_pair((17, 20), PARAMS, frame_bytes=1)
     install(monkeypatch, FakeGpu(memory=int(1.8 * each), eager=True))
     solver = cuda.load(PARAMS, tile=TILE, memory_bytes=100 * each)
-    with pytest.warns(RuntimeWarning, match="GPU memory ran out"):
+    with pytest.warns(RuntimeWarning, match="memory ran out"):
         flow: Any = solver.flow_batch(on_device(host_frames), PAIRS)
     np.testing.assert_array_equal(flow.get(), expected)
 

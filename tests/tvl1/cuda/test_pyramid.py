@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import pyramid as cuda_pyramid
-from flowkit.tvl1.cuda.device import CudaDevice, poll_until_done
+from flowkit.tvl1.cuda.device import CudaDevice
 from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_flow
@@ -42,7 +42,7 @@ def build(
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.int32]]:
     height, width = frames.shape[1:]
     levels, planes = Pyramids(device, params, (height, width)).build(device.upload(frames), pairs)
-    poll_until_done(device.event())
+    device.faults.wait(device.event())
     return [level.get() for level in levels], planes
 
 
@@ -50,7 +50,7 @@ def upsample(
     device: CudaDevice, params: TVL1Params, flow: NDArray[np.float32], size: tuple[int, int], level: int
 ) -> NDArray[np.float32]:
     finer = Pyramids(device, params, size).upsample(device.upload(flow), level)
-    poll_until_done(device.event())
+    device.faults.wait(device.event())
     flows: NDArray[np.float32] = finer.get()
     return flows
 

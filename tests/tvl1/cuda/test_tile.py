@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
-from flowkit.tvl1.cuda.device import CudaDevice, poll_until_done
+from flowkit.tvl1.cuda.device import CudaDevice
 from flowkit.tvl1.cuda.tile import TESTS_AHEAD, TileProgress, TileSolver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.solver import solve_level
@@ -65,7 +65,7 @@ def solve_levels(
         solver.solve_level(
             level, device.upload(frames), ends, counts.reshape(-1)[level * params.warps :], work
         )
-    poll_until_done(device.event())
+    device.faults.wait(device.event())
     return {level: flow.get() for level, flow in flows.items()}, counts.get()
 
 

@@ -54,9 +54,13 @@ struct Barrier {
 };
 
 // A barrier in shared memory that also waits for bytes on their way (PTX: mbarrier).
-struct TransactionBarrier {
-  int expected, pending, bytes, phase;
+// As large as the GPU's, so that a block needs as much shared memory here as there.
+struct alignas(8) TransactionBarrier {
+  short expected, pending;
+  int bytes : 31;
+  unsigned phase : 1;
 };
+static_assert(sizeof(TransactionBarrier) == 8, "an mbarrier has 8 bytes");
 
 struct Block;
 
@@ -250,7 +254,8 @@ inline void synchronize_cluster() {
   emulation::arrive_and_wait(cluster.barrier, cluster.threads);
 }
 inline void init_barrier(TransactionBarrier* barrier, int arrivals) {
-  *barrier = {arrivals, arrivals, 0, 0};
+  const short count = static_cast<short>(arrivals);
+  *barrier = {count, count, 0, 0};
 }
 inline void arrive(TransactionBarrier* barrier) {
   if (barrier->pending == 0) emulation::fail("more arrivals than the barrier expects");

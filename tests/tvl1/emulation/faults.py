@@ -125,7 +125,7 @@ def check_cluster(sources: Sources, schedule: Schedule) -> None:
         *(frames, planes, start, flow, counts, *map(np.int32, ints), *map(np.float32, floats)),
         *(np.int32(1), np.float32(params.tau), np.float32(params.tau / params.theta)),
     )
-    shared = shape.shared_bytes + 16
+    shared = shape.shared_bytes
     module.launch("flowkit_cluster", (shape.blocks,), (32 * shape.warps,), args, shared_mem=shared)
     I0, I1 = frames.astype(np.float64)
     twin, trace = solve_level(I0, I1, np.zeros((2, *size)), params)

@@ -6,8 +6,8 @@
 // next one the last row of q from above. Rows not needed by anyone else are worked on before
 // waiting.
 //
-// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block) and
-// FLOWKIT_CLUSTER (blocks).
+// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block),
+// FLOWKIT_CLUSTER (blocks) and FLOWKIT_SHARED_BYTES (of a block, as the launch gives it).
 
 #include "cluster.cuh"
 #include "core.cuh"
@@ -32,6 +32,7 @@ struct Shared {
   float changes[2][kWarps];               // of the latest two tests
   TransactionBarrier u_ready, q_ready;
 };
+static_assert(sizeof(Shared) == FLOWKIT_SHARED_BYTES, "the launch must give what a block needs");
 
 struct LevelOptions {
   WarpOptions warp;
@@ -100,6 +101,11 @@ FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
 }
 
 // Write a row to where the neighbour reads it: in this block, or in the one of `rank`.
+//
+// There is one buffer for each border, and its reuse is ordered by the data alone. A row of u goes up
+// only after the row of q of the iteration before has come down, which the block above sends once it
+// has read the row of u before this one; a row of q goes down only after the row of u of its iteration
+// has come up, which the block below sends once it has read the row of q before.
 FLOWKIT_DEVICE void publish(const float (&first)[kColumns], const float (&second)[kColumns],
                             float2* row, TransactionBarrier* barrier, bool elsewhere, int rank,
                             int lane) {

@@ -24,10 +24,11 @@ FLOWKIT_DEVICE int cluster_rank() {
   return (int)rank;
 }
 
-// Every thread of every block of the cluster.
+// Every thread of every block of the cluster. Not `.aligned`, which promises that all lanes of a warp
+// are at the same instruction: lanes diverge before each of these barriers.
 FLOWKIT_DEVICE void synchronize_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 FLOWKIT_DEVICE void init_barrier(TransactionBarrier* barrier, int arrivals) {
