@@ -25,7 +25,7 @@ from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
-from flowkit.tvl1.engine import Solver, codes_solver
+from flowkit.tvl1.engine import EngineInfo, Solver, codes_solver
 from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
@@ -38,7 +38,7 @@ class PipelineConfig:
     """The choices that decide a video's part, and the engine.
 
     `fps` resamples by time (frames per second; those of a folder of images).
-    With `solver_elsewhere` the solver computes in another process, on no core of this one.
+    While `solver_elsewhere()` the solver computes in another process, on no core of this one.
     """
 
     options: StoreOptions
@@ -46,7 +46,7 @@ class PipelineConfig:
     solver: Solver
     decoder: Decoder = "auto"
     fps: float | None = None
-    solver_elsewhere: bool = False
+    solver_elsewhere: Callable[[], bool] = lambda: False
 
     @property
     def backward(self) -> bool:
@@ -63,6 +63,7 @@ class Decoded:
     n_frames: int
     n_flow: int
     fps: float
+    engines: tuple[EngineInfo, ...]
     notes: tuple[str, ...]
 
 
@@ -156,6 +157,7 @@ class Pipeline:
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
         self._notes: list[str] = []
+        self._engines: dict[EngineInfo, None] = {}
         # Consecutive grey frames that a pair still needs, and the chunk being filled.
         self._greys: list[UInt8] = []
         self._open = _Chunk([], [])
@@ -263,11 +265,12 @@ class Pipeline:
         forward = pair_indices(len(greys), options.step)
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
         # An engine elsewhere leaves this worker's cores to the encoders.
-        solving = contextlib.nullcontext() if self.config.solver_elsewhere else self._cores
+        solving = contextlib.nullcontext() if self.config.solver_elsewhere() else self._cores
         codec = options.codec
         with solving:
             made = self._engine.codes_batch(greys, asked, quantizer=codec.quantizer)
         self.clock.add(made.seconds)
+        self._engines.setdefault(made.engine or EngineInfo.of(self.config.solver))
         with self._cores, self.clock.stage("encode"):
             coded = [
                 codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
@@ -307,5 +310,6 @@ class Pipeline:
             n_frames=count,
             n_flow=count - self.config.options.step,
             fps=fps,
+            engines=tuple(self._engines) or (EngineInfo.of(self.config.solver),),
             notes=tuple(self._notes),
         )

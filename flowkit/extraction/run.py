@@ -292,4 +292,5 @@ def _task(setup: ExtractSetup, source: VideoSource, servers: tuple[str, ...]) ->
         fps=config.fps,
         segment_frames=config.segment_frames,
         servers=servers,
+        takeover=config.backend == "auto",
     )

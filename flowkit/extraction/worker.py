@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -29,8 +30,8 @@ from flowkit.store.record import (
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import BackendName, choose_backend
-from flowkit.tvl1.engine import Solver
+from flowkit.tvl1.backend import BackendName, choose_backend, next_backend
+from flowkit.tvl1.engine import EngineInfo, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
 from flowkit.typing import Decoder
@@ -56,6 +57,8 @@ class VideoTask:
     fps: float | None
     segment_frames: int
     servers: tuple[str, ...] = ()
+    takeover: bool = False
+    """When no server is left, the next engine that "auto" would take computes in the worker."""
 
 
 def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
@@ -79,7 +82,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
     ) as sink:
         decoded = pipeline.run(sink, worker.report)
-        record = _record(task, decoded, sink, pipeline.config.solver)
+        record = _record(task, decoded, sink)
         with pipeline.clock.stage("write"):
             record = sink.commit(record)
     return VideoOutcome(
@@ -92,19 +95,17 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         truncated=record.status == "truncated",
         seconds=time.perf_counter() - began,
         stages=dict(pipeline.clock.seconds),
-        warnings=_warnings(record, decoded, task.options),
+        warnings=(*_warnings(record, decoded, task.options), *_takeovers(decoded, pipeline.config.solver)),
     )
 
 
 def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
+    solver = _engine(task, worker.slot)
     config = PipelineConfig(
-        options=task.options,
-        resize=task.resize,
-        solver=_engine(task, worker.slot),
-        decoder=task.decoder,
-        fps=task.fps,
-        solver_elsewhere=bool(task.servers),
+        options=task.options, resize=task.resize, solver=solver, decoder=task.decoder, fps=task.fps
     )
+    if isinstance(solver, RemoteSolver):
+        config = dataclasses.replace(config, solver_elsewhere=solver.computes_elsewhere)
     return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
 
 
@@ -113,7 +114,7 @@ def _engine(task: VideoTask, slot: int) -> Solver:
         return _solver(task.backend, task.params)
     # Workers begin with different servers.
     first = slot % len(task.servers)
-    return _remote_solver(task.servers[first:] + task.servers[:first])
+    return _remote_solver(task.servers[first:] + task.servers[:first], task.takeover, task.params)
 
 
 @functools.lru_cache(maxsize=2)
@@ -122,8 +123,11 @@ def _solver(backend: BackendName, params: TVL1Params) -> Solver:
 
 
 @functools.lru_cache(maxsize=2)
-def _remote_solver(servers: tuple[str, ...]) -> RemoteSolver:
-    return RemoteSolver(servers)
+def _remote_solver(servers: tuple[str, ...], takeover: bool, params: TVL1Params) -> RemoteSolver:
+    def last_resort() -> Solver:
+        return next_backend("cuda", params).solver
+
+    return RemoteSolver(servers, last_resort=last_resort if takeover else None)
 
 
 def _fingerprint(source: VideoSource) -> SourceFingerprint:
@@ -134,8 +138,8 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
         return SourceFingerprint(name=source.path.name, bytes=0, mtime_ns=0, sha256="")
 
 
-def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -> VideoRecord:
-    info, report, state = decoded.info, decoded.report, sink.state
+def _record(task: VideoTask, decoded: Decoded, sink: PartSink) -> VideoRecord:
+    info, report, state, engines = decoded.info, decoded.report, sink.state, decoded.engines
     return VideoRecord.of(
         task.source.video_id,
         label=task.source.label,
@@ -149,10 +153,10 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
         source=state,
         source_shape=SourceShape(source_width=info.width, source_height=info.height, rotation=info.rotation),
         solver=SolverRecord(
-            backend=solver.name,
-            device=solver.device,
-            opencv_version=solver.version if solver.name == "opencv" else "",
-            deviations="; ".join(solver.deviations),
+            backend=_joined(engine.name for engine in engines),
+            device=_joined(engine.device for engine in engines),
+            opencv_version=_joined(engine.version for engine in engines if engine.name == "opencv"),
+            deviations="; ".join(dict.fromkeys(text for engine in engines for text in engine.deviations)),
         ),
         decoding=DecodeStatus(
             status="truncated" if report.truncated else "ok",
@@ -162,6 +166,21 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
         ),
         times=TimeRange(start_seconds=task.source.start_seconds, end_seconds=task.source.end_seconds),
     )
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Return different words in their order: those of a video that several engines computed."""
+    return ", ".join(dict.fromkeys(words))
+
+
+def _takeovers(decoded: Decoded, solver: Solver) -> tuple[str, ...]:
+    """Return a warning if a video was not computed by the first engine alone."""
+    if not isinstance(solver, RemoteSolver) or not solver.failures:
+        return ()
+    if decoded.engines == (EngineInfo.of(solver),):
+        return ()
+    engines = " and ".join(f"{engine.name} on {engine.device}" for engine in decoded.engines)
+    return (f"computed by {engines}, since {'; '.join(solver.failures)}",)
 
 
 def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> tuple[str, ...]:

@@ -60,6 +60,23 @@ class Solver(Protocol):
         """
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EngineInfo:
+    """The engine that computed some flow: the fields of a `Solver` of these names."""
+
+    name: str
+    device: str
+    version: str
+    deviations: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, solver: Solver) -> EngineInfo:
+        """Return those of a solver."""
+        return cls(
+            name=solver.name, device=solver.device, version=solver.version, deviations=solver.deviations
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FlowCodes:
     """The codes of many flows, with largest component and number clipped of each.
@@ -76,12 +93,15 @@ class FlowCodes:
         Seconds of each stage, all pairs together; only stages that the engine can distinguish.
         "upload", "solve" and "download" of batches that a GPU has in work side by side
         overlap.
+    engine : EngineInfo or None
+        The engine that computed, where the solver is a way to several; None: the solver itself.
     """
 
     codes: NDArray[np.number]
     largest_px: NDArray[np.float32]
     clipped: NDArray[np.int32]
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    engine: EngineInfo | None = None
 
 
 def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:

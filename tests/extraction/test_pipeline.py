@@ -212,7 +212,7 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
     sink, engines = Collected(), [ServerConfig(backend=engine.name)]
     with Servers(engines, params) as doomed, Servers(engines, params) as other:
         solver = RemoteSolver([*doomed.addresses, *other.addresses])
-        config = PipelineConfig(options=options, resize=NATIVE, solver=solver, solver_elsewhere=True)
+        config = PipelineConfig(options=options, resize=NATIVE, solver=solver, solver_elsewhere=lambda: True)
         pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
         ended_at: list[int] = []
 

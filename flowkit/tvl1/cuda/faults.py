@@ -84,8 +84,9 @@ class DeviceFaults:
         self._cupy, self._gpu = cupy, gpu
         self._statuses = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         self._thread = _Thread()
-        # Time of each thread's last call that returned, and how long the next one may take.
-        self._seen: dict[int, tuple[float, float]] = {}
+        # Of each thread: the time of its last call that returned, how long the next one may take, and
+        # the launch that it made last.
+        self._seen: dict[int, tuple[float, float, str]] = {}
 
     @contextlib.contextmanager
     def boundary(self, work_seconds: float = 0.0) -> Iterator[None]:
@@ -129,11 +130,13 @@ class DeviceFaults:
     def launching(self, kernel: str, level: int | None) -> None:
         """Note the launch that comes next in this thread, for the messages of what follows."""
         self._thread.kernel = kernel if level is None else f"{kernel} of level {level}"
+        self.sign_of_life()
 
     def sign_of_life(self) -> None:
         """Note that this thread's calls into the driver have returned."""
         if self._thread.depth:
-            self._seen[threading.get_ident()] = (time.monotonic(), self._thread.patience)
+            mine = self._thread
+            self._seen[threading.get_ident()] = (time.monotonic(), mine.patience, mine.kernel)
 
     @contextlib.contextmanager
     def without_deadline(self) -> Iterator[None]:
@@ -186,14 +189,14 @@ class DeviceFaults:
             waited += min(now - before, _LONGEST_PAUSE_SECONDS)
             before = now
             if waited > patience and not self.happened(event):
-                raise self._ended(f"no end of its work in {patience:.1f} s")
+                raise self._ended(f"no end of its work in {patience:.1f} s", self._thread.kernel)
 
     def stuck(self) -> GpuError | None:
         """Return the error that ended the GPU; a call into the driver that does not return ends it too."""
         now = time.monotonic()
-        for since, patience in list(self._seen.values()):
+        for since, patience, kernel in list(self._seen.values()):
             if self.fault is None and now - since > patience:
-                self._ended(f"a call into the driver has not returned for {now - since:.1f} s")
+                self._ended(f"a call into the driver has not returned for {now - since:.1f} s", kernel)
         return self.fault
 
     def _of_status(self, error: Any) -> BackendError:
@@ -204,17 +207,17 @@ class DeviceFaults:
         if self.fault is None and status in _REFUSED:
             what = self._thread.kernel or "a call"
             return GpuError(f"{self._gpu} refused {what}: {error}; run `flowkit doctor --gpu`")
-        return self._ended(str(error))
+        return self._ended(str(error), self._thread.kernel)
 
     def _no_memory(self, error: BaseException) -> OutOfGpuMemoryError:
         return OutOfGpuMemoryError(
             f"{self._gpu}: memory ran out ({error}); free some, allow less, or use backend 'cpu'"
         )
 
-    def _ended(self, what: str) -> GpuError:
+    def _ended(self, what: str, launched: str) -> GpuError:
         """Note the error that ends the GPU for this process, the first one, and return it."""
         if self.fault is None:
-            after = f", after the launch of {self._thread.kernel}" if self._thread.kernel else ""
+            after = f", after the launch of {launched}" if launched else ""
             self.fault = GpuError(
                 f"{self._gpu} failed: {what}{after}; this process cannot use it any more: "
                 "run `flowkit doctor --gpu`, and nvidia-smi"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import select
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +23,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.quantize import Quantizer
-from flowkit.tvl1.engine import FlowCodes
+from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.tvl1.pairs import check_batch
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, SharedMemory, connect
+from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, SharedMemory, connect, receive
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 _START += "from flowkit.tvl1.server.server import main; main(sys.argv[1:])"
 PAIRS_PER_CALL = 16
 """Small enough that a few calls in flight bound a worker's memory; the server batches them."""
+
+START_SECONDS = 120.0
+"""For all servers to start: a driver that does not come up is given up then."""
+
+_END_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +70,7 @@ class Servers:
         self.addresses: list[str] = []
         self.failed: list[str] = []
         self._processes = [self._start(k, config, params) for k, config in enumerate(configs)]
+        self._ends = time.monotonic() + START_SECONDS
         for k, (config, process) in enumerate(zip(configs, self._processes, strict=True)):
             self._await(k, config, process)
         if not self.addresses:
@@ -84,8 +93,12 @@ class Servers:
 
     def _await(self, number: int, config: ServerConfig, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        ready = json.loads(line) if line else {"error": f"its process ended with {process.wait()}"}
+        if select.select([process.stdout], [], [], max(0.0, self._ends - time.monotonic()))[0]:
+            line = process.stdout.readline()
+            ready = json.loads(line) if line else {"error": f"its process ended with {process.wait()}"}
+        else:
+            process.kill()
+            ready = {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
         if "error" in ready:
             self.failed.append(f"{config.backend} on GPU {config.gpu}: {ready['error']}")
             return
@@ -95,7 +108,14 @@ class Servers:
         """End the servers."""
         for process in self._processes:
             process.kill()
-            process.wait()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                warnings.warn(
+                    f"the server process {process.pid} was killed and does not end: a driver holds it",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -116,30 +136,70 @@ class _Line(threading.local):
     connection: Connection | None = None
     memory: SharedMemory | None = None
     address: str = ""
+    engine: EngineInfo | None = None
+
+
+class _NoServerError(BackendError):
+    """No server is left."""
 
 
 class RemoteSolver:
     """A Solver and CodesSolver that lets one of several servers do the work.
 
-    A server that fails is left for the next one, so that a GPU's pairs are taken over by the
-    others; when none is left, a BackendError has the error of each.
+    A server that fails, or is silent, is left for the next one, so that a GPU's pairs are taken over
+    by the others; when none is left, `last_resort` computes here, or a BackendError has the error of
+    each.
 
     Parameters
     ----------
     addresses : sequence of str
         Sockets of the servers, the preferred one first.
+    last_resort : callable, optional
+        Called as `last_resort()` when no server is left: returns an engine for this process.
+
+    Attributes
+    ----------
+    failures : tuple of str
+        What became of the servers that were left, one sentence each.
     """
 
     pairs_per_call = PAIRS_PER_CALL
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], *, last_resort: Callable[[], Solver] | None = None) -> None:
         self._addresses = list(addresses)
         self._said: list[str] = []
+        self._engines: dict[str, EngineInfo] = {}
         self._line = _Line()
         self._lock = threading.Lock()
-        self.name = self.device = self.version = ""
-        self.deviations: tuple[str, ...] = ()
-        self._connected()
+        self._last_resort = last_resort
+        self._here: Solver | None = None
+        try:
+            self._connected()
+            assert self._line.engine is not None
+            first = self._line.engine
+        except _NoServerError as error:
+            first = EngineInfo.of(self._engine_here(error))
+        self.name, self.device, self.version = first.name, first.device, first.version
+        self.deviations = first.deviations
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What became of the servers that were left, one sentence each."""
+        with self._lock:
+            return tuple(self._said)
+
+    def computes_elsewhere(self) -> bool:
+        """Return whether servers compute: they take no core of this process."""
+        return self._here is None
+
+    def _engine_here(self, error: _NoServerError) -> Solver:
+        """Return the engine of this process, or raise the error where there is none."""
+        if self._last_resort is None:
+            raise error
+        with self._lock:
+            if self._here is None:
+                self._here = self._last_resort()
+            return self._here
 
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Compute the flow of many pairs among the frames; as `Solver.flow_batch`.
@@ -149,7 +209,10 @@ class RemoteSolver:
         BackendError
             No server is left, or each refuses the request.
         """
-        return self._request(frames, pairs, FLOATS)[0].astype(np.float32, copy=False)
+        try:
+            return self._request(frames, pairs, FLOATS)[0].astype(np.float32, copy=False)
+        except _NoServerError as error:
+            return self._engine_here(error).flow_batch(frames, pairs, threads=threads)
 
     def codes_batch(self, frames: ArrayLike, pairs: ArrayLike, *, quantizer: Quantizer) -> FlowCodes:
         """Compute the flow as codes; as `CodesSolver.codes_batch`.
@@ -161,11 +224,20 @@ class RemoteSolver:
         BackendError
             No server is left, or each refuses the request.
         """
-        codes, response = self._request(frames, pairs, OutputForm(quantizer=quantizer))
+        try:
+            codes, response = self._request(frames, pairs, OutputForm(quantizer=quantizer))
+        except _NoServerError as error:
+            here = self._engine_here(error)
+            made = codes_solver(here).codes_batch(frames, pairs, quantizer=quantizer)
+            return dataclasses.replace(made, engine=EngineInfo.of(here))
         assert response.largest_px is not None
         assert response.clipped is not None
         return FlowCodes(
-            codes=codes, largest_px=response.largest_px, clipped=response.clipped, seconds=response.seconds
+            codes=codes,
+            largest_px=response.largest_px,
+            clipped=response.clipped,
+            seconds=response.seconds,
+            engine=self._line.engine,
         )
 
     def _request(
@@ -202,7 +274,7 @@ class RemoteSolver:
         connection.send(message)
         if size:
             memory.announce(connection)
-        response: Response = connection.recv()
+        response: Response = receive(connection)
         return memory.view(fields_at, shape, dtype).copy(), response
 
     def _connected(self) -> Connection:
@@ -216,11 +288,12 @@ class RemoteSolver:
                     return line.connection
                 self._disconnect()
             if not addresses:
-                raise BackendError(f"no engine is left: {'; '.join(self._said)}")
+                raise _NoServerError(f"no engine is left: {'; '.join(self._said)}")
             line.address = addresses[0]
             try:
                 line.connection, line.memory = connect(line.address), SharedMemory()
-                self.name, self.device, self.version, self.deviations = line.connection.recv()
+                line.engine = receive(line.connection)
+                self._engines[line.address] = line.engine
             except (EOFError, OSError) as error:
                 self._drop_server(str(error) or "the server's process ended")
 
@@ -229,7 +302,9 @@ class RemoteSolver:
         with self._lock:
             if self._line.address in self._addresses:
                 self._addresses.remove(self._line.address)
-                self._said.append(f"{self.device or self._line.address}: {why}")
+                engine = self._engines.get(self._line.address)
+                named = "" if engine is None or engine.device in why else f"{engine.device}: "
+                self._said.append(named + why)
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -238,4 +313,4 @@ class RemoteSolver:
             line.connection.close()
         if line.memory is not None:
             line.memory.close()
-        line.connection = line.memory = None
+        line.connection = line.memory = line.engine = None

@@ -11,6 +11,7 @@ line of JSON when it listens, or when it cannot, and ends when its standard inpu
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -18,21 +19,33 @@ import os
 import socket
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import FlowkitError
+from flowkit.errors import BackendError, FlowkitError, GpuError
 from flowkit.tvl1.backend import load_backend
-from flowkit.tvl1.engine import FlowCodes, Solver, codes_solver
+from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.server.shared_memory import FLOATS, MappedMemory, OutputForm, Response
+from flowkit.tvl1.server.shared_memory import (
+    ALIVE,
+    FLOATS,
+    HEARTBEAT_SECONDS,
+    MappedMemory,
+    OutputForm,
+    Response,
+)
 
 LANES = 2
 """Batches in work at once: one is copied while the other computes."""
+
+_WATCH_SECONDS = 0.5
+_LAST_RESPONSES_SECONDS = 1.0
+"""Between the engine's end and the process's: time to send what clients wait for."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -58,12 +71,23 @@ class Batcher:
     Parameters
     ----------
     solver : Solver
+        The engine. A GpuError ends it: every request, in work or later, gets that error.
+
+    Attributes
+    ----------
+    ended : threading.Event
+        Set once the engine has ended.
+    error : str
+        Why; "" before.
     """
 
     def __init__(self, solver: Solver) -> None:
         self._solver = solver
         self._coder = codes_solver(solver)
+        self.ended = threading.Event()
+        self.error = ""
         self._waiting: collections.deque[Request] = collections.deque()
+        self._in_work: dict[int, Request] = {}
         self._changed = threading.Condition()
         for _ in range(LANES):
             threading.Thread(target=self._work, daemon=True).start()
@@ -74,12 +98,26 @@ class Batcher:
         with self._changed:
             return len(self._waiting)
 
-    def submit(self, request: Request) -> None:
-        """Queue a request and wait until it is done."""
+    def submit(self, request: Request, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Queue a request and wait until it is done, calling `on_wait` every HEARTBEAT_SECONDS."""
         with self._changed:
+            if self.error:
+                request.response = Response(error=self.error)
+                return
             self._waiting.append(request)
             self._changed.notify()
-        request.done.wait()
+        while not request.done.wait(HEARTBEAT_SECONDS):
+            on_wait()
+
+    def end(self, error: BackendError) -> None:
+        """End the engine: requests that wait or are in work get the error, and so do later ones."""
+        with self._changed:
+            self.error = self.error or str(error)
+            for request in (*self._in_work.values(), *self._waiting):
+                request.response = Response(error=self.error)
+                request.done.set()
+            self._waiting.clear()
+        self.ended.set()
 
     def _work(self) -> None:
         while True:
@@ -87,7 +125,11 @@ class Batcher:
                 while not self._waiting:
                     self._changed.wait()
                 batch = self._take()
+                self._in_work |= {id(request): request for request in batch}
             self._solve(batch)
+            with self._changed:
+                for request in batch:
+                    del self._in_work[id(request)]
 
     def _take(self) -> list[Request]:
         """Take the oldest request and those of its kind that fit into one batch with it."""
@@ -104,6 +146,8 @@ class Batcher:
     def _solve(self, batch: Sequence[Request]) -> None:
         try:
             self._compute(batch)
+        except GpuError as error:
+            self.end(error)
         except Exception as error:  # any error of the engine or its driver is the clients' response
             refused = isinstance(error, FlowkitError)
             if refused and len(batch) > 1:
@@ -113,6 +157,7 @@ class Batcher:
                 return
             for request in batch:
                 request.response = Response(error=str(error) if refused else repr(error), refused=refused)
+        # Set again for those of an engine that ended: their response is the error.
         for request in batch:
             request.done.set()
 
@@ -129,7 +174,8 @@ class Batcher:
         for request in batch:
             rows = slice(start, start + len(request.pairs))
             request.fields[...] = fields[rows]
-            request.response = _response_of(made, rows) if made is not None else Response()
+            if not self.error:
+                request.response = _response_of(made, rows) if made is not None else Response()
             start = rows.stop
 
 
@@ -155,19 +201,16 @@ def concatenated(batch: Sequence[Request]) -> tuple[NDArray[np.number], NDArray[
 def serve_client(connection: Connection, batcher: Batcher, solver: Solver) -> None:
     """Serve one client until it closes the connection."""
     memory = MappedMemory()
-    with connection:
-        connection.send((solver.name, solver.device, solver.version, solver.deviations))
+    with connection, contextlib.suppress(EOFError, OSError):
+        connection.send(EngineInfo.of(solver))
         while True:
-            try:
-                message = connection.recv()
-                if message["size"]:
-                    memory.receive(connection, message["size"])
-            except (EOFError, OSError):
-                return
+            message = connection.recv()
+            if message["size"]:
+                memory.receive(connection, message["size"])
             frames = memory.view(0, message["shape"], message["dtype"])
             fields = memory.view(message["fields_at"], *message["fields"])
             request = Request(frames=frames, pairs=message["pairs"], fields=fields, form=message["form"])
-            batcher.submit(request)
+            batcher.submit(request, lambda: connection.send(ALIVE))
             connection.send(request.response)
 
 
@@ -209,7 +252,25 @@ def main(words: Sequence[str]) -> None:
         listener.bind(path)
         listener.listen(256)
         print(json.dumps(ready), flush=True)
-        while True:
-            client, _ = listener.accept()
-            connection = Connection(client.detach())
-            threading.Thread(target=serve_client, args=(connection, batcher, solver), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, batcher, solver), daemon=True).start()
+        _watch(solver, batcher)
+        _print_warning(f"{batcher.error}; other engines take over its pairs, where there are any")
+    # Not by returning: a call into the driver may never come back, and its exit handlers would wait for it.
+    time.sleep(_LAST_RESPONSES_SECONDS)
+    os._exit(1)
+
+
+def _accept(listener: socket.socket, batcher: Batcher, solver: Solver) -> None:
+    while True:
+        client, _ = listener.accept()
+        connection = Connection(client.detach())
+        threading.Thread(target=serve_client, args=(connection, batcher, solver), daemon=True).start()
+
+
+def _watch(solver: Solver, batcher: Batcher) -> None:
+    """Return once the engine has ended, by an error of its own or by a call that does not return."""
+    failure = getattr(solver, "failure", None)
+    while not batcher.ended.wait(_WATCH_SECONDS):
+        error = failure() if failure is not None else None
+        if error is not None:
+            batcher.end(error)

@@ -10,9 +10,12 @@ import dataclasses
 import mmap
 import os
 import socket
+import struct
+import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -43,6 +46,41 @@ class Response:
     largest_px: NDArray[np.float32] | None = None
     clipped: NDArray[np.int32] | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+HEARTBEAT_SECONDS = 1.0
+"""A server sends ALIVE this often while a request waits or is in work."""
+
+SILENCE_SECONDS = 4.0
+"""Of a server: beyond it a client takes it for lost."""
+
+ALIVE = None
+"""The message of a server that has nothing else to say yet."""
+
+_POLL_SECONDS = 0.25
+
+
+def receive(connection: Connection) -> Any:
+    """Return a server's next message but ALIVE.
+
+    Raises
+    ------
+    EOFError, OSError
+        Its process ended, or it was silent for SILENCE_SECONDS.
+    """
+    silent, before = 0.0, time.monotonic()
+    while True:
+        if connection.poll(_POLL_SECONDS):
+            message = connection.recv()
+            if message is not ALIVE:
+                return message
+            silent = 0.0
+        now = time.monotonic()
+        # A process that was stopped meanwhile has not listened so long.
+        silent += min(now - before, 2 * _POLL_SECONDS)
+        before = now
+        if silent > SILENCE_SECONDS:
+            raise TimeoutError(f"the server's process has not answered for {SILENCE_SECONDS:g} s")
 
 
 class SharedMemory:
@@ -102,9 +140,13 @@ def connect(path: str) -> Connection:
     Raises
     ------
     OSError
-        No server listens there (any more).
+        No server listens there (any more), or it does not accept in SILENCE_SECONDS.
     """
     client = socket.socket(socket.AF_UNIX)
+    # The kernel's own deadlines of one read or write: Python's would make the descriptor non-blocking.
+    limit = struct.pack("ll", *divmod(round(1e6 * SILENCE_SECONDS), 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        client.setsockopt(socket.SOL_SOCKET, option, limit)
     try:
         client.connect(path)
         return Connection(client.detach())

@@ -1,0 +1,202 @@
+"""Faults of servers and of the GPUs behind them: each request ends in time, and others take over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowkit.errors import BackendError, BackendUnavailableError, GpuError
+from flowkit.store.codecs.scaled import FIELD_SCALE
+from flowkit.tvl1 import cpu
+from flowkit.tvl1.engine import EngineInfo, Solver, codes_solver
+from flowkit.tvl1.reference import solver as reference
+from flowkit.tvl1.server import client as server_client
+from flowkit.tvl1.server import shared_memory
+from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
+from flowkit.tvl1.server.server import Batcher, Request
+from tests.make.cuda import QUICK
+from tests.make.deadline import ends_in_time
+from tests.make.greys import forward, greys
+from tests.tvl1.emulation.emulator import COMPILER
+from tests.tvl1.emulation.fake_cupy import Fault, gpus_in_other_processes
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
+
+ILLEGAL_ADDRESS = Fault(kind="status", kernel="flowkit_tile", after=3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the servers find the kernels compiled: no compiler's time counts as a fault's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWKIT_EMULATION_DIR", str(tmp_path_factory.mktemp("emulation")))
+        yield
+
+
+def started(monkeypatch: pytest.MonkeyPatch, *faults: tuple[Fault, ...]) -> Servers:
+    """Return servers, one for each GPU with these faults."""
+    gpus_in_other_processes(monkeypatch, faults)
+    configs = [ServerConfig(backend="cuda", gpu=k) for k in range(len(faults))]
+    return Servers(configs, QUICK)
+
+
+@pytest.fixture
+def expected(monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:
+    """The flow of a GPU without faults; its kernels are compiled then."""
+    with started(monkeypatch, ()) as servers:
+        return RemoteSolver(servers.addresses).flow_batch(greys(4), forward(4))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ILLEGAL_ADDRESS,
+        Fault(kind="refused", status=701, kernel="flowkit_tile"),
+        Fault(kind="hang", kernel="flowkit_linearise"),
+        Fault(kind="blocked", kernel="flowkit_tile", after=1),
+    ],
+    ids=lambda fault: fault.kind,
+)
+def test_device_fault_of_one_gpu_is_taken_over_by_the_next_with_its_cause(
+    fault: Fault,
+    expected: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FLOWKIT_GPU_PATIENCE", "1")
+    with started(monkeypatch, (fault,), ()) as servers:
+        solver = RemoteSolver(servers.addresses)
+        flow = ends_in_time(lambda: solver.flow_batch(greys(4), forward(4)))
+        np.testing.assert_array_equal(flow, expected)
+        (failure,) = solver.failures
+        assert failure.startswith("GPU 0 (Emulated GPU)")
+        assert "flowkit_" in failure
+        # The server says so too, and ends by itself: nobody is sent to a GPU that failed.
+        broken = servers._processes[0]
+        assert ends_in_time(broken.wait) == 1
+    assert f"flowkit: {failure}" in capfd.readouterr().err
+
+
+@needs_compiler
+def test_device_fault_of_the_only_gpu_is_an_error_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(monkeypatch, (ILLEGAL_ADDRESS,)) as servers:
+        solver = RemoteSolver(servers.addresses)
+        with pytest.raises(BackendError, match=r"no engine is left: GPU 0 .*cudaErrorIllegalAddress"):
+            ends_in_time(lambda: solver.flow_batch(greys(4), forward(4)), seconds=10)
+
+
+@needs_compiler
+def test_device_fault_of_the_only_gpu_leaves_the_work_to_the_last_resort(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twin: Solver = reference.load(QUICK)
+    with started(monkeypatch, (ILLEGAL_ADDRESS,)) as servers:
+        solver = RemoteSolver(servers.addresses, last_resort=lambda: twin)
+        assert solver.computes_elsewhere()
+        made = ends_in_time(
+            lambda: solver.codes_batch(greys(4), forward(4), quantizer=FIELD_SCALE), seconds=10
+        )
+    assert made.engine == EngineInfo.of(twin)
+    assert not solver.computes_elsewhere()
+    here = codes_solver(twin).codes_batch(greys(4), forward(4), quantizer=FIELD_SCALE)
+    np.testing.assert_array_equal(made.codes, here.codes)
+    np.testing.assert_array_equal(
+        solver.flow_batch(greys(3), forward(3)), twin.flow_batch(greys(3), forward(3))
+    )
+    # A client that comes later finds no server, and the last resort at once.
+    late = RemoteSolver(["gone.socket"], last_resort=lambda: twin)
+    assert (late.name, late.device) == ("reference", "cpu")
+
+
+def test_device_fault_of_a_driver_that_is_absent_is_a_server_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(BackendUnavailableError, match=r"cuda on GPU 0: cuda: cupy does not import"):
+        ends_in_time(lambda: Servers([ServerConfig(backend="cuda")], QUICK))
+
+
+def test_device_fault_of_a_server_that_does_not_start_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_client, "START_SECONDS", 0.5)
+    monkeypatch.setattr(server_client, "_START", "import time; time.sleep(60); ")
+    with pytest.raises(BackendUnavailableError, match=r"did not start within 0\.5 s; see nvidia-smi"):
+        ends_in_time(lambda: Servers([ServerConfig(backend="cuda")], QUICK))
+
+
+def test_device_fault_of_a_server_that_falls_silent_is_left_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_memory, "SILENCE_SECONDS", 1.0)
+    frames, pairs = greys(3), forward(3)
+    engine = cpu.load(QUICK)
+    with Servers([ServerConfig(backend="cpu"), ServerConfig(backend="cpu")], QUICK) as servers:
+        solver = RemoteSolver(servers.addresses)
+        solver.flow_batch(frames, pairs)
+        os.kill(servers._processes[0].pid, signal.SIGSTOP)
+        flow = ends_in_time(lambda: solver.flow_batch(frames, pairs))
+        np.testing.assert_array_equal(flow, engine.flow_batch(frames, pairs))
+        assert solver.failures == (f"{engine.device}: the server's process has not answered for 1 s",)
+
+
+def test_a_server_at_work_is_waited_for_longer_than_its_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends that it is alive: a long batch is no fault."""
+    monkeypatch.setattr(shared_memory, "SILENCE_SECONDS", 2.5)
+    frames = np.random.default_rng(0).integers(0, 256, (20, 120, 160), dtype=np.uint8)
+    with Servers([ServerConfig(backend="reference")], QUICK) as servers:
+        solver = RemoteSolver(servers.addresses)
+        began = time.perf_counter()
+        solver.flow_batch(frames, forward(20))
+        assert time.perf_counter() - began > 2.5
+    assert not solver.failures
+
+
+class Failing:
+    """An engine whose GPU fails at the second batch."""
+
+    name, device, version, deviations, pairs_per_call = "failing", "a GPU", "1", (), 16
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def flow_batch(
+        self, frames: NDArray[np.uint8], pairs: NDArray[np.int32], *, threads: int = 1
+    ) -> NDArray[np.float32]:
+        self.calls += 1
+        if self.calls > 1:
+            raise GpuError("GPU 0 (a GPU) failed")
+        return np.zeros((len(pairs), 2, *frames.shape[1:]), np.float32)
+
+
+def test_device_fault_ends_a_batcher_for_requests_that_wait_and_later_ones() -> None:
+    solver = Failing()
+    batcher = Batcher(solver)  # type: ignore[arg-type]
+    requests = [
+        Request(frames=greys(2), pairs=forward(2), fields=np.zeros((1, 2, *greys(2).shape[1:]), np.float32))
+        for _ in range(3)
+    ]
+    for request in requests:
+        ends_in_time(lambda request=request: batcher.submit(request))  # type: ignore[misc]
+    assert [request.response.error for request in requests] == ["", *["GPU 0 (a GPU) failed"] * 2]
+    assert not any(request.response.refused for request in requests)
+    assert batcher.ended.is_set()
+    assert solver.calls == 2
+
+
+def test_device_fault_of_a_process_that_cannot_be_killed_ends_the_wait_with_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_client, "_END_SECONDS", 0.1)
+    servers = Servers([ServerConfig(backend="cpu")], QUICK)
+    process = servers._processes[0]
+    monkeypatch.setattr(process, "kill", lambda: None)
+    with pytest.warns(RuntimeWarning, match=r"was killed and does not end: a driver holds it"):
+        ends_in_time(servers.close)
+    monkeypatch.undo()
+    process.kill()
+    process.wait()
