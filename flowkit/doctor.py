@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import Literal
 
+from flowkit.errors import BackendError
 from flowkit.jpeg import library as jpeg_library
 from flowkit.store.codecs.deflate import deflate_library
 from flowkit.tvl1.backend import available_backends, choose_backend
@@ -41,6 +42,54 @@ def examine() -> list[Finding]:
         *_backends(),
         *_gpu(),
     ]
+
+
+def examine_gpus() -> list[Finding]:
+    """Return what a test of every GPU finds: driver, kernels as loaded, one pair against the twin.
+
+    About ten seconds for each GPU the first time, when the kernels are compiled. Without cupy, driver
+    or GPU one problem says so.
+    """
+    from flowkit.tvl1.cuda.device import count_gpus
+
+    try:
+        return [finding for gpu in range(count_gpus()) for finding in _examine_gpu(gpu)]
+    except BackendError as error:
+        return [_gpu_problem(str(error))]
+
+
+def _examine_gpu(gpu: int) -> Iterable[Finding]:
+    from flowkit.tvl1.cuda import check
+    from flowkit.tvl1.cuda.device import open_device
+
+    try:
+        device = open_device(gpu)
+        capability = f"{device.capability // 10}.{device.capability % 10}"
+        driver = device.cupy.cuda.runtime.driverGetVersion()
+        yield _ok(
+            "GPU",
+            f"{gpu}: {device.name}, compute capability {capability}, {device.processors} processors, "
+            f"driver for CUDA {driver // 1000}.{driver % 1000 // 10}, cupy {device.cupy.__version__}",
+        )
+        for kernel in check.kernel_resources(device):
+            unit = "clusters a GPU" if kernel.name == "flowkit_cluster" else "blocks a processor"
+            yield Finding(
+                topic="GPU",
+                level="ok" if kernel.resident else "note",
+                text=f"{gpu}: {kernel.name}, {kernel.threads} threads a block: {kernel.registers} registers, "
+                f"{kernel.spilled_bytes} bytes spilled, {kernel.shared_bytes} bytes shared; "
+                f"{kernel.resident} {unit}",
+            )
+        found = check.compare_with_twin(gpu)
+        iterations = "equal" if found.iterations_equal else "other"
+        text = f"{gpu}: one pair is within {found.max_px:.1e} px of the twin, with {iterations} iterations"
+        yield _ok("GPU", text) if found.good else _gpu_problem(f"{text}; expected {check.AGREEMENT_PX} px")
+    except BackendError as error:
+        yield _gpu_problem(f"{gpu}: {error}")
+
+
+def _gpu_problem(text: str) -> Finding:
+    return Finding(topic="GPU", level="problem", text=text)
 
 
 def _platform() -> Iterable[Finding]:

@@ -10,10 +10,17 @@ from typing import get_args
 
 import cv2
 import pytest
+from click.testing import CliRunner
 
+import flowkit_cli
 from flowkit import __version__
-from flowkit.doctor import Finding, examine
+from flowkit.doctor import Finding, examine, examine_gpus
 from flowkit.tvl1.backend import BackendName, choose_backend
+from flowkit.tvl1.cuda import check
+from tests.tvl1.emulation.emulator import COMPILER
+from tests.tvl1.emulation.fake_cupy import FakeGpu, Fault, install, make_module
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
 
 def texts(topic: str, level: str | None = None) -> list[str]:
@@ -143,3 +150,44 @@ def test_a_driver_that_fails_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_machine_without_a_driver_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert texts("GPU") == texts("GPU", "note") == ["no nvidia-smi: no NVIDIA driver on this machine"]
+
+
+@needs_compiler
+def test_each_gpu_is_tested_and_only_the_one_that_fails_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_SIZE", (24, 32))
+    broken = FakeGpu(index=1, faults=[Fault(kind="status", kernel="flowkit_tile")])
+    install(monkeypatch, FakeGpu(), broken)
+    found = examine_gpus()
+    assert [finding.level for finding in found] == ["ok"] * 7 + ["problem"]
+    assert found[0].text.startswith(
+        "0: Emulated GPU, compute capability 7.5, 2 processors, driver for CUDA 13"
+    )
+    assert "0: flowkit_tile, 512 threads a block: 127 registers" in found[2].text
+    assert "px of the twin, with equal iterations" in found[3].text
+    assert "1: GPU 1 (Emulated GPU) failed: cudaErrorIllegalAddress" in found[-1].text
+
+
+def test_a_machine_without_cupy_or_driver_is_a_problem_of_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    (finding,) = examine_gpus()
+    assert (finding.level, finding.topic) == ("problem", "GPU")
+    assert "cupy does not import" in finding.text
+    cupy = make_module(FakeGpu())
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+    def no_driver() -> int:
+        raise cupy.cuda.runtime.CUDARuntimeError(35)
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", no_driver)
+    (finding,) = examine_gpus()
+    assert "cudaErrorInsufficientDriver" in finding.text
+
+
+def test_the_command_tests_gpus_only_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    runner = CliRunner()
+    assert runner.invoke(flowkit_cli.group, ["doctor"]).exit_code == 0
+    done = runner.invoke(flowkit_cli.group, ["doctor", "--gpu"])
+    assert done.exit_code == 1
+    assert "PROBLEM GPU" in done.output
+    assert "cupy does not import" in done.output

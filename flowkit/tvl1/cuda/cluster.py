@@ -21,7 +21,6 @@ MOST_PIXELS_OF_A_THREAD = 22
 
 _WARPS = 8
 _MOST_ROWS = 3
-_FAMILIES = (9, 10)  # compute capabilities 9.x and 10.x; 12.x has less shared memory and portable clusters
 _BARRIER_BYTES = 8
 _ALIGNMENT_BYTES = 16
 
@@ -126,7 +125,7 @@ class ClusterSolver:
         self._shapes = [self._usable(cluster_shape(size)) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None) -> ClusterShape | None:
-        able = self._device.capability // 10 in _FAMILIES and not self._params.median
+        able = self._device.has_clusters and not self._params.median
         if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
             return None
         try:

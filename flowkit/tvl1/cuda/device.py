@@ -24,6 +24,9 @@ _REMEDY = "install cupy with `pip install .[cuda12]` or `.[cuda13]`, whichever n
 _MAX_DYNAMIC_SHARED_BYTES = 8
 _NON_PORTABLE_CLUSTER_SIZE = 14
 
+# Compute capabilities 9.x and 10.x; 12.x has less shared memory, and portable clusters alone.
+_CLUSTER_FAMILIES = (9, 10)
+
 THREADS = 256
 """Threads of a block where a kernel leaves the choice."""
 
@@ -78,6 +81,11 @@ class CudaDevice:
         self._kept: list[tuple[Event, object]] = []
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+
+    @property
+    def has_clusters(self) -> bool:
+        """True if the cluster solver's kernel runs here."""
+        return self.capability // 10 in _CLUSTER_FAMILIES
 
     @contextlib.contextmanager
     def using(self, stream: Any = None) -> Iterator[None]:

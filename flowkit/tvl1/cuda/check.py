@@ -1,0 +1,147 @@
+"""A check of one GPU in seconds: resources of the kernels as loaded, and one pair against the twin."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.cuda.cluster import active_clusters, cluster_shape
+from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile
+from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.solver import load
+from flowkit.tvl1.params import PRESETS
+from flowkit.tvl1.reference.solver import tvl1_flow
+
+AGREEMENT_PX = 5e-3
+"""Largest difference from the twin: single precision in some 500 iterations, amplified where the data term
+is weak."""
+
+_SIZE = (96, 128)
+_CLUSTER_LEVEL = (240, 320)
+
+# CUfunction_attribute of the driver's interface.
+_SHARED_BYTES, _LOCAL_BYTES, _REGISTERS = 1, 3, 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KernelResources:
+    """Resources of a kernel as the driver loaded it.
+
+    Attributes
+    ----------
+    name : str
+    threads : int
+        Of a block.
+    registers, spilled_bytes : int
+        Of a thread.
+    shared_bytes : int
+        Of a block.
+    resident : int
+        Blocks that a processor holds at once; of a cluster kernel, clusters that the GPU holds.
+    """
+
+    name: str
+    threads: int
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    resident: int
+
+
+def kernel_resources(device: CudaDevice) -> Iterator[KernelResources]:
+    """Yield the resources of the kernels that take the time: compiled and loaded now.
+
+    Raises
+    ------
+    GpuError
+        The GPU failed, or refuses the code.
+    BackendError
+        The sources do not compile.
+    """
+    tile, driver = TileShape(), device.cupy.cuda.driver
+    kernels = (
+        (KernelFile(source="level.cu"), "flowkit_linearise", THREADS),
+        (KernelFile.of("tile.cu", tile.defines), "flowkit_tile", 32 * tile.warps),
+    )
+    with device.faults.boundary(), device.using():
+        for file, name, threads in kernels:
+            pointer = device.function(file, name).ptr
+            resident = driver.occupancyMaxActiveBlocksPerMultiprocessor(pointer, threads, 0)
+            yield _resources(device, pointer, name, threads, 0, resident)
+        shape = cluster_shape(_CLUSTER_LEVEL)
+        if device.has_clusters and shape is not None:
+            pointer = device.function(*shape.kernel, shared_bytes=shape.shared_bytes).ptr
+            resident = active_clusters(device, shape)
+            yield _resources(device, pointer, shape.kernel[1], shape.threads, shape.shared_bytes, resident)
+
+
+def _resources(
+    device: CudaDevice, pointer: int, name: str, threads: int, dynamic: int, resident: int
+) -> KernelResources:
+    read = device.cupy.cuda.driver.funcGetAttribute
+    return KernelResources(
+        name=name,
+        threads=threads,
+        registers=int(read(_REGISTERS, pointer)),
+        spilled_bytes=int(read(_LOCAL_BYTES, pointer)),
+        shared_bytes=int(read(_SHARED_BYTES, pointer)) + dynamic,
+        resident=int(resident),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TwinAgreement:
+    """One pair on a GPU against the twin.
+
+    Attributes
+    ----------
+    max_px : float
+        Largest difference of a component; NaN where the GPU's flow is not finite.
+    iterations_equal : bool
+        Every warp of every level stopped at the twin's iteration.
+    """
+
+    max_px: float
+    iterations_equal: bool
+
+    @property
+    def good(self) -> bool:
+        """True if both agree within AGREEMENT_PX, with equal iterations."""
+        return self.max_px <= AGREEMENT_PX and self.iterations_equal
+
+
+def compare_with_twin(gpu: int, *, method: Method = "tile") -> TwinAgreement:
+    """Solve one pair of 128x96 px on a GPU and by the twin.
+
+    Parameters
+    ----------
+    gpu : int
+    method : {"tile", "cluster"}
+
+    Raises
+    ------
+    GpuError
+        The GPU failed, or does not come to an end.
+    """
+    params, frames = PRESETS["opencv-cuda"], np.stack([_waves((0, 0)), _waves((1.3, -0.8))])
+    flow, iterations = load(params, gpu=gpu, method=method).flow_and_iterations(frames, [[0, 1]])
+    twin = tvl1_flow(*frames, params=params)
+    return TwinAgreement(
+        max_px=float(np.abs(flow[0] - twin.flow).max()),
+        iterations_equal=[tuple(level) for level in iterations[0].tolist()]
+        == [level.iterations for level in twin.trace.levels],
+    )
+
+
+def _waves(shift: tuple[float, float]) -> NDArray[np.float32]:
+    """Return a texture of plane waves moved by (u, v) px, float32 in [0, 255]."""
+    y, x = np.indices(_SIZE, dtype=np.float64)
+    x, y = x - shift[0], y - shift[1]
+    # Five directions, 9 to 29 px long.
+    waves = (np.sin(2 * np.pi / (9 + 5 * k) * (np.cos(2.4 * k) * x + np.sin(2.4 * k) * y)) for k in range(5))
+    image: NDArray[np.float32] = (127.5 + 25 * sum(waves)).astype(np.float32)
+    return image
