@@ -47,7 +47,7 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
     """Compute the TV-L1 flow from image IMG0 to image IMG1, and print its magnitude."""
     from flowkit.frames import to_grey
     from flowkit.tvl1.backend import choose_backend
-    from flowkit.tvl1.pairs import check_pair
+    from flowkit.tvl1.engine import check_pair
     from flowkit.view.canvas import read_rgb
 
     max_px, as_json = options.pop("max_px"), options.pop("as_json")

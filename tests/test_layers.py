@@ -28,7 +28,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "flowkit.flo",
         "flowkit.distribution",
     ),
-    ("flowkit.video", "flowkit.tvl1.params", "flowkit.tvl1.pairs", "flowkit.tvl1.engine"),
+    ("flowkit.video", "flowkit.tvl1.params", "flowkit.tvl1.engine"),
     ("flowkit.tvl1.reference",),
     ("flowkit.tvl1.cpu", "flowkit.tvl1.opencv", "flowkit.tvl1.cuda"),
     ("flowkit.tvl1.backend",),

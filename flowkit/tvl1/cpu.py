@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.engine import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.validate import check_at_least, check_choice
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from flowkit.tvl1.backend import BackendName, choose_backend
 from flowkit.tvl1.cuda.interop import device_index
-from flowkit.tvl1.pairs import check_batch, check_pair
+from flowkit.tvl1.engine import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params
 from flowkit.typing import Flow
 from flowkit.validate import check_at_least

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
-from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.engine import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 

@@ -21,8 +21,7 @@ from flowkit.tvl1.cuda.interop import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda.plan import Size, TileShape, bytes_per_pair
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.cuda.streams import LANES, MOST_PAIRS, Finish, run_batches, run_in_place
-from flowkit.tvl1.engine import FlowCodes, quantize_flows
-from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.engine import FlowCodes, check_batch, quantize_flows
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.validate import check_at_least, check_choice

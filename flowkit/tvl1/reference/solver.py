@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.tvl1.pairs import check_batch, check_pair
+from flowkit.tvl1.engine import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.tvl1.reference.pyramid import build_pyramid, gaussian_blur, upsample_flow
 from flowkit.tvl1.reference.steps import (

@@ -23,8 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.quantize import Quantizer
-from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, codes_solver
-from flowkit.tvl1.pairs import check_batch
+from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, check_batch, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, SharedMemory, connect, receive
 
@@ -95,7 +94,7 @@ class Servers:
         assert process.stdout is not None
         if select.select([process.stdout], [], [], max(0.0, self._ends - time.monotonic()))[0]:
             line = process.stdout.readline()
-            ready = json.loads(line) if line else {"error": f"its process ended with {process.wait()}"}
+            ready = json.loads(line) if line else {"error": _end_of(process)}
         else:
             process.kill()
             ready = {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
@@ -128,6 +127,14 @@ class Servers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _end_of(process: subprocess.Popen[str]) -> str:
+    """Return how a server that said nothing ended."""
+    try:
+        return f"its process ended with {process.wait(_END_SECONDS)}"
+    except subprocess.TimeoutExpired:
+        return "its process said nothing and does not end"
 
 
 class _Line(threading.local):
