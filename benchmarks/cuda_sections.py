@@ -21,9 +21,9 @@ from benchmarks.cuda_limits import bytes_per_second, gpu_busy, instructions_per_
 from benchmarks.record import ROOT, JsonObject
 from flowkit.errors import BackendUnavailableError
 from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.pipeline import limiting_stage
 from flowkit.extraction.run import prepare, run, server_configs
 from flowkit.extraction.sources import find_sources
-from flowkit.extraction.timing import limiting_stage
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.backend import BackendName

@@ -204,7 +204,7 @@ class Reporter:
 
     def _stage_speeds(self, stages: Mapping[str, float], frames: int) -> _StageSpeeds | None:
         """Return the frames per second of each stage's own work, and the stage that limits."""
-        from flowkit.extraction.timing import limiting_stage, stage_fps
+        from flowkit.extraction.pipeline import limiting_stage, stage_fps
 
         speeds = stage_fps(stages, frames) if frames else {}
         if not speeds:

@@ -66,7 +66,7 @@ class ExtractReport:
     not_tried : int
         Videos that were left when a full disk or `fail_fast` ended the run.
     stages : dict
-        Seconds of work per stage of `flowkit.extraction.timing.STAGES`, summed over threads.
+        Seconds of work per stage of `flowkit.extraction.pipeline.STAGES`, summed over threads.
     """
 
     outcomes: tuple[VideoOutcome, ...]
