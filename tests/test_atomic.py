@@ -19,7 +19,7 @@ from flowkit.errors import NoSpaceError, StoreBusyError
 from flowkit.flo import write_flo
 from flowkit.rawframes.destination import Destination
 from flowkit.store.record import Failure
-from flowkit.store.write.store_files import write_ledger
+from flowkit.store.write.pack import write_ledger
 from flowkit.tvl1.cuda import modules as cuda_kernels
 
 ROOT = Path(__file__).resolve().parent.parent

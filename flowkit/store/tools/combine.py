@@ -17,9 +17,8 @@ from flowkit.store.inventory import survey, take_inventory
 from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.record import Failure, VideoRecord, check_id_set
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
-from flowkit.store.write.pack import carry_out
+from flowkit.store.write.pack import Lists, carry_out, write_ledger
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile, divided, sources_of
-from flowkit.store.write.store_files import Lists, write_ledger
 
 _NAMED = 5
 

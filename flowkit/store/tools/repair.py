@@ -13,9 +13,8 @@ from flowkit.store.inventory import Files, shard_number, survey
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.tools.verify import FileReport, check_file, check_shard, verify
-from flowkit.store.write.pack import carry_out
+from flowkit.store.write.pack import Lists, carry_out, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
-from flowkit.store.write.store_files import Lists, write_container
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
-from flowkit.store.write.store_files import file_sha256
+from flowkit.store.write.pack import file_sha256
 
 Problems = dict[str, tuple[str, ...]]
 

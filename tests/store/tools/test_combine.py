@@ -12,8 +12,7 @@ from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.combine import merge, relabel, subset
 from flowkit.store.tools.verify import verify
-from flowkit.store.write.pack import finalize
-from flowkit.store.write.store_files import ledger_path
+from flowkit.store.write.pack import finalize, ledger_path
 from tests.store.conftest import make_options, make_record, write_part
 
 Videos = dict[str, int]

@@ -16,8 +16,7 @@ from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
-from flowkit.store.write.pack import finalize
-from flowkit.store.write.store_files import Lists, write_container
+from flowkit.store.write.pack import Lists, finalize, write_container
 from tests.store.conftest import N_FRAMES, MakePart, MakeStore, make_flow
 
 
