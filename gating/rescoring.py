@@ -21,7 +21,6 @@ from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
-from gating.evaluation.compare import Evaluation
 from gating.evaluation.infer import Networks
 from gating.evaluation.results import RunResults
 from gating.events import OnEvent, ignore
@@ -30,6 +29,7 @@ from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
+from gating.trial import Evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,13 +16,14 @@ from gating.config import GATING, LoaderConfig, Modality, StageKind
 from gating.data.loader import ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
-from gating.evaluation.compare import Evaluation
-from gating.evaluation.comparison import SplitKind, TrialComparison
-from gating.evaluation.infer import Networks
+from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
+from gating.evaluation.infer import Networks, joined_scores, score_clips
+from gating.evaluation.results import write_comparison
+from gating.evaluation.scores import ClipScores
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.run_folder import is_trial, out_of_fold_stage, write_trial
+from gating.run_folder import is_trial, out_of_fold_stage, scores_path, write_trial
 from gating.train_config import TrainConfig
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
@@ -36,6 +37,9 @@ _STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 _OF_STREAMS = (
     *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
 )
+
+OutOfFold = Callable[[], Iterable[Networks]]
+"""Returns the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,3 +190,74 @@ class Trial:
     def _write_record(self) -> None:
         if self.options.process_group.is_main:
             write_trial(self.options.folder, self.config, self.data.record())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Scoring of a trial's clips and comparison of all fusions, by the configuration's segments and crops.
+
+    Parameters
+    ----------
+    networks : Networks
+        The final ones.
+    out_of_fold : callable
+        Returns the streams that were trained without a fold, where gate data are "out-of-fold".
+    batches : ClipLoader
+        Reader of the trial's clips.
+    folder : Path
+        Destination of scores/*.npz, fused.npz and judgement.json, which the main process writes.
+    """
+
+    networks: Networks
+    out_of_fold: OutOfFold
+    batches: ClipLoader
+    folder: Path
+
+    def run(self, kind: SplitKind) -> TrialComparison:
+        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips."""
+        data, config = self.batches.data, self.batches.config
+        test, validation = (
+            self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
+        )
+        comparison = compare_fusions(
+            test,
+            fit_on=self._kept(self._fit_scores(validation), "fit"),
+            validation=validation,
+            split=data.split,
+            part=data.part,
+            kind=kind,
+            seed=config.seed,
+        )
+        if self.batches.process_group.is_main:
+            write_comparison(self.folder, comparison)
+        return comparison
+
+    def _fit_scores(self, validation: ClipScores) -> ClipScores:
+        """Return scores to fit fusions on: of clips that their networks did not learn from."""
+        data, config = self.batches.data, self.batches.config
+        if config.gate_data == "holdout":
+            return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
+        if not data.folds:
+            return validation
+        pairs = zip(self.out_of_fold(), data.folds, strict=True)
+        return joined_scores([self._of(streams, ids, features=False) for streams, ids in pairs])
+
+    def _scored(self, networks: Networks, part: str) -> ClipScores:
+        return self._of(networks, getattr(self.batches.data, part), features=True)
+
+    def _of(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
+        config = self.batches.config
+        return score_clips(
+            networks,
+            self.batches,
+            ids,
+            segments=config.test_segments,
+            crops=config.test_crops,
+            features=features,
+            precision=self.batches.precision,
+        )
+
+    def _kept(self, scores: ClipScores, part: str) -> ClipScores:
+        if self.batches.process_group.is_main:
+            scores.save(scores_path(self.folder, part))
+        return scores

@@ -1,4 +1,8 @@
-"""All fusions on the same test clips: of one trial, and over several seeds, splits and folds."""
+"""All fusions on the same test clips: compared in one trial, and over several seeds, splits and folds.
+
+Fusions are fitted on held-out clips; the test clips are used once. A trial is one split (or one fold of it)
+and one seed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,11 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
 from gating.config import BASELINE, GATING
+from gating.errors import ScoresError
 from gating.evaluation.scores import ClipScores
-from gating.fusions import Kind, kind_of, probabilities_of
+from gating.fusions import FUSIONS, Fusion, FusionData, Kind, Scores, build_fusion, kind_of, probabilities_of
 from gating.fusions.base import both_zero
+from gating.fusions.fixed import Search
 from gating.metrics import GateSummary, summarise_gates
 from gating.statistics import (
     McNemar,
@@ -25,6 +31,7 @@ from gating.statistics import (
     correct_predictions,
     mcnemar,
     mean_class_accuracy,
+    top1,
 )
 
 Fused = Mapping[str, NDArray[np.float64]]
@@ -84,6 +91,68 @@ class TrialComparison:
             return None
         labels = self.scores.labels
         return mcnemar(*(correct_predictions(self.fused[name], labels) for name in (GATING, BASELINE)))
+
+
+def compare_fusions(
+    test: ClipScores,
+    *,
+    fit_on: ClipScores,
+    validation: ClipScores,
+    split: str,
+    part: str = "test",
+    kind: SplitKind = "subset",
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> TrialComparison:
+    """Fit every fusion on held-out clips and apply it to the test clips.
+
+    Parameters
+    ----------
+    test
+        Scores of the final streams and of the gate.
+    fit_on
+        Scores of clips that the streams which gave them did not learn from. Without features (they
+        are out-of-fold streams' scores) the fusions that read features are fitted on `validation`.
+    validation
+        Scores of the final streams on clips kept from learning; they decide whether the gate is preferred.
+    split, part, kind, seed
+        Of the comparison.
+    names
+        Some of `gating.fusions.FUSIONS`, None is all; the baseline is always among them, and the
+        gate where the clips have its scores.
+
+    Raises
+    ------
+    ScoresError
+        A clip has no label.
+    """
+    for role, clips in (("test", test), ("fit_on", fit_on), ("validation", validation)):
+        if (clips.labels < 0).any():
+            raise ScoresError(f"{role} has {(clips.labels < 0).sum()} clips without a label, expected none")
+    tested, fitted, held = (one.fusion_data() for one in (test, fit_on, validation))
+    asked = FUSIONS if names is None else names
+    fusions = {name: build_fusion(name) for name in dict.fromkeys([*asked, BASELINE, GATING])}
+    if tested.gated is None or held.gated is None:
+        del fusions[GATING]
+    for fusion in fusions.values():
+        fusion.fit(fitted if fitted.offers(fusion.needs) else held, seed=seed)
+    search = fusions[BASELINE]
+    assert isinstance(search, Search)
+    return TrialComparison(
+        split=split,
+        part=part,
+        kind=kind,
+        seed=seed,
+        scores=test,
+        fused={name: fusion.apply(tested) for name, fusion in fusions.items()},
+        search_fraction=search.fraction or 0.0,
+        validation={name: _top1(fusions[name], held) for name in (BASELINE, GATING) if name in fusions},
+    )
+
+
+def _top1(fusion: Fusion, clips: FusionData) -> float:
+    scores: Scores = fusion.apply(clips)
+    return top1(scores, clips.labels) if len(scores) else math.nan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

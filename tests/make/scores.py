@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gating.evaluation.compare import compare_fusions
-from gating.evaluation.comparison import SplitKind, TrialComparison
+from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
 from gating.evaluation.results import fusion_results, write_comparison
 from gating.evaluation.scores import ClipScores
 from gating.run_folder import scores_path

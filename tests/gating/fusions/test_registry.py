@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit_cli.fusion_table import print_table
-from gating.evaluation.compare import compare_fusions
+from gating.evaluation.comparison import compare_fusions
 from gating.evaluation.results import fusion_results, read_comparison, read_comparisons
 from gating.fusions import (
     FUSIONS,
