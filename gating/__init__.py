@@ -46,8 +46,8 @@ if TYPE_CHECKING:
         WeightsUnavailableError,
     )
     from gating.evaluation.comparison import FusionRow, Gain
-    from gating.evaluation.infer import Networks
     from gating.evaluation.results import FusionAccuracy, FusionResults, RunData, RunResults, TrialResults
+    from gating.evaluation.scores import Networks
     from gating.events import Event, OnEvent
     from gating.fusions import FUSIONS, Fusion, FusionData, Kind
     from gating.load import LoadedTrial, load_networks
@@ -135,7 +135,7 @@ _HOMES = {
     "LoadedTrial": "gating.load",
     "LoaderConfig": "gating.config",
     "McNemar": "gating.statistics",
-    "Networks": "gating.evaluation.infer",
+    "Networks": "gating.evaluation.scores",
     "NotFittedError": "gating.errors",
     "OnEvent": "gating.events",
     "PredictOptions": "gating.prediction",

@@ -18,9 +18,8 @@ from torch import nn
 from gating.config import BASELINE, GATING, Modality
 from gating.errors import CheckpointError
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.infer import Networks
 from gating.evaluation.results import read_comparison
-from gating.evaluation.scores import ClipScores, load_scores
+from gating.evaluation.scores import ClipScores, Networks, load_scores
 from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
 from gating.fusions.fixed import Search
 from gating.fusions.gating import Gating

@@ -31,8 +31,7 @@ from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
-from gating.evaluation.infer import score_clips
-from gating.evaluation.scores import ClipScores
+from gating.evaluation.scores import ClipScores, score_clips
 from gating.load import ChosenFusion, LoadedTrial, choose_fusion, load_networks, unfinished_stages
 from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
 

@@ -21,8 +21,8 @@ from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
-from gating.evaluation.infer import Networks
 from gating.evaluation.results import RunResults
+from gating.evaluation.scores import Networks
 from gating.events import OnEvent, ignore
 from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.run import summarise_run

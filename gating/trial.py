@@ -17,9 +17,8 @@ from gating.data.loader import ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
-from gating.evaluation.infer import Networks, joined_scores, score_clips
 from gating.evaluation.results import write_comparison
-from gating.evaluation.scores import ClipScores
+from gating.evaluation.scores import ClipScores, Networks, joined_scores, score_clips
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
