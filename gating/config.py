@@ -27,7 +27,7 @@ CropCount = Literal[1, 5, 10]
 """Crops of a clip in testing: the centre, corners and centre, or these and their mirror images."""
 
 BACKBONES: dict[str, str] = {
-    "bn_inception": "gating.models.backbones.bn_inception:BNInception",
+    "bn_inception": "gating.models.backbones.inception:BNInception",
     "resnet18": "gating.models.backbones.resnet:ResNet18",
     "resnet50": "gating.models.backbones.resnet:ResNet50",
     "efficientnet_lite0": "gating.models.backbones.efficientnet_lite:EfficientNetLite0",
