@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InputError, VideoError
 from flowkit.flo import write_flo
-from flowkit.synth.config import SynthConfig
-from flowkit.synth.plan import SynthClip, plan_clips
+from flowkit.synth.plan import SynthClip, SynthConfig, plan_clips
 from flowkit.synth.scene import Scene, build_scene
 from flowkit.validate import check_at_least
 

@@ -1,4 +1,4 @@
-"""The clips of a set, before any pixel: label, content, mode, group and seed of each."""
+"""Settings of a synthetic set, and its clips before any pixel: label, content, mode, group, seed of each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,131 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator, SeedSequence
 
-from flowkit.synth.config import APPEARANCES, MODES, MOTIONS, SUFFIXES, SynthConfig
+from flowkit.errors import InvalidParameterError
+from flowkit.validate import check_choice, check_range, check_that
+
+APPEARANCES = ("disc", "square", "triangle", "cross", "ring", "star", "bar", "crescent")
+MOTIONS = ("sideways", "down", "spin", "pulse", "up", "shake", "circle", "bob")
+MODES = ("clean", "rgb_unreliable", "flow_unreliable")
+CLASSES_FROM = ("both", "product")
+RELIABILITIES = ("none", "noise", "conflict")
+CUES = ("cross", "own", "none")
+SUFFIXES = {"mpeg4": ".avi", "mjpeg": ".avi", "h264": ".mp4"}
 
 SCRAMBLED = "scrambled"
 JOLTS = "jolts"
 
 Signal = Literal["", "mark", "motion"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthConfig:
+    """Settings of a synthetic labelled set.
+
+    Parameters
+    ----------
+    clips
+        Clips per label.
+    classes
+        Number k of appearances and of motions in use, 2 to 8.
+    classes_from
+        "both": k labels, each determined by its appearance and by its motion alike. "product":
+        k * k labels, one for each pair, so that neither modality alone determines the label.
+    reliability
+        Content of an unreliable modality. "none": every clip is clean. "noise": a scrambled
+        appearance, or jolts instead of the motion. "conflict": the signal of another class.
+    fractions
+        Of clips that are clean, have an unreliable appearance, an unreliable motion; sum 1.
+    cue
+        Stream that shows which modality is unreliable: "cross", the other one (a patch that moves
+        when the appearance is wrong, a mark when the motion is); "own", the unreliable stream
+        itself; "none". With a cue, both patches are drawn in every clip, and change only in clips
+        with an unreliable modality.
+    width, height
+        Frame size in pixels, even, 64 to 4096.
+    frames
+        Frames per clip, at least 2.
+    fps
+        Frame rate of the files, 1 to 1000.
+    groups
+        Number of groups for k-fold splits; clip ids carry g01, g02, …
+    seed
+        Of all random numbers: equal settings give equal frames, whatever the order.
+    codec
+        "mpeg4" (XviD) or "mjpeg", both in .avi and by OpenCV, or "h264" in .mp4 by PyAV.
+    ground_truth
+        Write the exact flow of every pair as .flo beside the videos.
+
+    Raises
+    ------
+    InvalidParameterError
+        A value outside its range.
+    """
+
+    clips: int = 20
+    classes: int = 4
+    classes_from: str = "both"
+    reliability: str = "none"
+    fractions: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3)
+    cue: str = "none"
+    width: int = 64
+    height: int = 64
+    frames: int = 20
+    fps: float = 25.0
+    groups: int = 5
+    seed: int = 0
+    codec: str = "mpeg4"
+    ground_truth: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        _check_choices(self)
+        for name in ("width", "height"):
+            pixels = getattr(self, name)
+            check_that(name, pixels, pixels % 2 == 0, "even (chroma is stored at half size)")
+        check_range("fps", self.fps, 1, 1000)
+        _check_fractions(self.fractions)
+
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """Appearance and motion of each label, in the order of the labels."""
+        appearances, motions = APPEARANCES[: self.classes], MOTIONS[: self.classes]
+        if self.classes_from == "both":
+            return list(zip(appearances, motions, strict=True))
+        return [(appearance, motion) for appearance in appearances for motion in motions]
+
+
+def _check_counts(config: SynthConfig) -> None:
+    limits = {
+        "clips": (1, 999_999),
+        "classes": (2, len(APPEARANCES)),
+        "width": (64, 4096),
+        "height": (64, 4096),
+        "frames": (2, 100_000),
+        "groups": (1, 99),
+        "seed": (0, 2**63 - 1),
+    }
+    for name, (low, high) in limits.items():
+        check_range(name, getattr(config, name), low, high)
+
+
+def _check_choices(config: SynthConfig) -> None:
+    choices = {
+        "classes_from": CLASSES_FROM,
+        "reliability": RELIABILITIES,
+        "cue": CUES,
+        "codec": tuple(SUFFIXES),
+    }
+    for name, supported in choices.items():
+        check_choice(name, getattr(config, name), supported)
+
+
+def _check_fractions(fractions: tuple[float, ...]) -> None:
+    # NaN fails `>= 0`.
+    valid = len(fractions) == 3 and all(fraction >= 0 for fraction in fractions)
+    check_that("fractions", fractions, valid, "three numbers of at least 0")
+    if abs(sum(fractions) - 1) > 1e-3:
+        raise InvalidParameterError(f"fractions must sum to 1 (within 0.001), got {sum(fractions)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

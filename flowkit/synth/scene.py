@@ -14,9 +14,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from flowkit.synth.config import SynthConfig
 from flowkit.synth.motion import Poses, jolts, trajectory
-from flowkit.synth.plan import JOLTS, SynthClip
+from flowkit.synth.plan import JOLTS, SynthClip, SynthConfig
 from flowkit.synth.texture import NOISE_PERIOD_PX, TEXELS_PER_PX, colour, noise, sprite_image
 from flowkit.typing import Float32, Float64
 

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from flowkit.synth.config import APPEARANCES
-from flowkit.synth.plan import SCRAMBLED
+from flowkit.synth.plan import APPEARANCES, SCRAMBLED
 from flowkit.typing import Float32
 
 TEXELS_PER_PX = 2

@@ -8,7 +8,7 @@ import click
 from click.testing import CliRunner
 
 from flowkit.synth import SynthConfig
-from flowkit.synth.config import CLASSES_FROM, CUES, RELIABILITIES, SUFFIXES
+from flowkit.synth.plan import CLASSES_FROM, CUES, RELIABILITIES, SUFFIXES
 from flowkit_cli.synth import command
 
 
