@@ -31,7 +31,7 @@ from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
-from flowkit.rawframes.export_plan import ExportConfig, prepare
+from flowkit.rawframes.export import ExportConfig, prepare
 from flowkit.store.codecs import flow_codec
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord

@@ -55,8 +55,7 @@ def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> N
 
     Exit status: 0 all is there, 1 some failed, 2 nothing could start, 130 interrupted.
     """
-    from flowkit.rawframes.export import run
-    from flowkit.rawframes.export_plan import ExportConfig, prepare
+    from flowkit.rawframes.export import ExportConfig, prepare, run
 
     from .reporter import Reporter
 

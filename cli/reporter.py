@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.run import ExtractReport, ExtractSetup
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
-    from flowkit.rawframes.export import ExportReport
-    from flowkit.rawframes.export_plan import ExportSetup
+    from flowkit.rawframes.export import ExportReport, ExportSetup
     from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportReport, ImportSetup
     from flowkit.store.record import Failure

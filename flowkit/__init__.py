@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.frames import Frame, ResizeRule
     from flowkit.jobs import Progress
-    from flowkit.rawframes.export import ExportReport, export
-    from flowkit.rawframes.export_plan import ExportConfig
+    from flowkit.rawframes.export import ExportConfig, ExportReport, export
     from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportConfig, ImportReport, import_rawframes
     from flowkit.store.codecs.codec import FlowCodec
@@ -149,7 +148,7 @@ _HOMES = {
     "DecodeReport": "flowkit.video.reader",
     "Decoder": "flowkit.typing",
     "Executor": "flowkit.executor",
-    "ExportConfig": "flowkit.rawframes.export_plan",
+    "ExportConfig": "flowkit.rawframes.export",
     "ExportOutcome": "flowkit.rawframes.export_worker",
     "ExportReport": "flowkit.rawframes.export",
     "ExtractConfig": "flowkit.extraction.config",

@@ -132,7 +132,7 @@ def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     )
     assert {"missing_files", "empty_folder", "uneven_counts", "size_mismatch", "decode_error"} <= folders
     own = {reason for _, reason in (*importer.REASONS, *export.REASONS)}
-    own |= written(r'failed_unit\(unit, "(\w+)"', "rawframes/export_plan.py")
+    own |= written(r'failed_unit\(unit, "(\w+)"', "rawframes/export.py")
     assert {"unopenable", "refused", "store_error", "write_error"} == own
     page = (ROOT / "docs/move-from-denseflow.md").read_text()
     assert "extract.md" in page

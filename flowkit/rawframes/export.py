@@ -1,20 +1,31 @@
-"""Export of a store to folders of raw frames or tar shards, with annotation lists."""
+"""Export of a store to folders of raw frames or tar shards, with annotation lists.
+
+`prepare` checks the choices against the store and against an earlier export, `run` writes what is missing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from flowkit.errors import FlowkitError, InputError, StoreError
+from flowkit.errors import FlowkitError, InputError, InvalidParameterError, StoreError
 from flowkit.executor import Executor
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.rawframes.destination import ANNOTATIONS
-from flowkit.rawframes.export_plan import ExportConfig, ExportSetup, prepare
-from flowkit.rawframes.export_worker import ExportOutcome, failed_unit, write_unit
-from flowkit.rawframes.lists import list_files
-from flowkit.rawframes.tar import index_json
+from flowkit.quantize import check_bound
+from flowkit.rawframes.clip_files import Recipe
+from flowkit.rawframes.destination import ANNOTATIONS, Destination
+from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker, write_unit
+from flowkit.rawframes.layouts import make_layout
+from flowkit.rawframes.lists import ListSplit, file_word, list_files, read_splits
+from flowkit.rawframes.tar import DEFAULT_CLIPS, index_json, plan_shards
+from flowkit.store.read.store import Store, open_store
+from flowkit.store.schema import field_names
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
+
+DEFAULT_BOUND_PX = 20.0
 
 REASONS: Final[Reasons] = (
     (InputError, "refused"),
@@ -23,6 +34,77 @@ REASONS: Final[Reasons] = (
     (OSError, "write_error"),
 )
 """Errors that fail a unit, beside those of every task."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Every choice of an export.
+
+    Parameters
+    ----------
+    layout : str
+        One of `flowkit.rawframes.layouts.LAYOUTS`.
+    templates : tuple of str
+        Other file names, `KIND=NAME`; see `make_layout`.
+    first_index : int, optional
+        Number of the first frame instead of the layout's.
+    content : {"both", "frames", "flow"}
+        Frames, flow or both.
+    field : str
+        Name of the store's flow field.
+    bound_px : float, optional
+        Half the range of flow images, px. A store of such images has its own; others take 20.
+    quality : int
+        JPEG quality of flow images that are encoded here, 1 to 100.
+    split : str, optional
+        For webdataset: the split whose subsets get shards of their own.
+    clips_per_shard : int
+        For webdataset, >= 1.
+    list_prefix : str, optional
+        Prefix of each id in the annotation lists; without it the destination for tsn, whose
+        lists are read from any folder, and nothing for the others, whose readers have a root.
+    jobs : int
+        Worker processes, >= 1.
+    """
+
+    layout: str = "tsn"
+    templates: tuple[str, ...] = ()
+    first_index: int | None = None
+    content: Literal["both", "frames", "flow"] = "both"
+    field: str = "flow"
+    bound_px: float | None = None
+    quality: int = 95
+    split: str | None = None
+    clips_per_shard: int = DEFAULT_CLIPS
+    list_prefix: str | None = None
+    jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        if self.bound_px is not None:
+            check_bound(self.bound_px)
+        check_choice("content", self.content, ("both", "frames", "flow"))
+        check_range("quality", self.quality, 1, 100)
+        check_at_least("clips_per_shard", self.clips_per_shard, 1)
+        check_at_least("jobs", self.jobs, 1)
+        fits = self.split is None or self.layout == "webdataset"
+        check_that("split", self.split, fits, "left out but for webdataset")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportSetup:
+    """An export ready to run: units to write, units of an earlier run, units that cannot be written."""
+
+    store: Path
+    destination: Destination
+    config: ExportConfig
+    recipe: Recipe
+    options: Mapping[str, object]
+    members: Mapping[str, Member]
+    classes: tuple[str, ...]
+    splits: tuple[ListSplit, ...]
+    todo: tuple[Unit, ...]
+    there: tuple[ExportOutcome, ...]
+    refused: tuple[ExportOutcome, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +165,143 @@ def export(
     """
     setup = prepare(store, dest, config or ExportConfig())
     return run(setup, on_progress=on_progress, executor=executor)
+
+
+def prepare(store_path: Path | str, destination: Path | str, config: ExportConfig) -> ExportSetup:
+    """Compare a store with an earlier export; writes nothing.
+
+    Raises
+    ------
+    InvalidParameterError
+        A choice does not fit the store.
+    StoreOptionsError
+        The destination was exported with other options.
+    StoreError
+        The store cannot be read.
+    """
+    store_path, folder = Path(store_path), Destination(Path(destination))
+    with open_store(store_path) as store:
+        recipe = _recipe(store, config)
+        members = _members(store)
+        classes, options = store.labels, _options(store, config, recipe)
+    folder.check_options(options)
+    splits = tuple(read_splits(store_path))
+    groups = _groups(config, splits, members)
+    units = [
+        Unit(
+            name=name,
+            members={video_id: members[video_id] for video_id in ids},
+            store=store_path,
+            destination=folder.path,
+            recipe=recipe,
+        )
+        for name, ids in groups.items()
+    ]
+    return _sort_units(
+        units,
+        ExportSetup(
+            store=store_path,
+            destination=folder,
+            config=config,
+            recipe=recipe,
+            options=options,
+            members=members,
+            classes=classes,
+            splits=splits,
+            todo=(),
+            there=(),
+            refused=(),
+        ),
+    )
+
+
+def _recipe(store: Store, config: ExportConfig) -> Recipe:
+    options = store.options
+    if config.content != "flow" and options.frame_codec == "none":
+        raise InvalidParameterError(f"{store.path} keeps no frames; export its flow alone: --content flow")
+    check_choice("field", config.field, field_names(options), where=f"in {store.path}")
+    bound_px = DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px
+    if options.codec.stores_planes:
+        if config.bound_px not in (None, options.bound_px):
+            raise InvalidParameterError(
+                f"the flow of {store.path} is JPEG with bound {options.bound_px:g} px, which is copied as it "
+                f"is; leave --bound {config.bound_px:g} out"
+            )
+        bound_px = options.bound_px
+    layout = make_layout(
+        config.layout,
+        templates=config.templates,
+        first_index=config.first_index,
+        step=options.step,
+        backward=config.field == "flow_backward",
+    )
+    return Recipe(
+        layout=layout,
+        frames=config.content != "flow",
+        flow=config.content != "frames",
+        field=config.field,
+        bound_px=bound_px,
+        quality=config.quality,
+    )
+
+
+def _members(store: Store) -> dict[str, Member]:
+    numbers = {name: number for number, name in enumerate(store.labels)}
+    return {
+        video_id: Member(record=clip.record, label=numbers.get(clip.record.label))
+        for video_id, clip in store.items()
+    }
+
+
+def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, object]:
+    """Return the options that two exports into one folder must have in common."""
+    layout = recipe.layout
+    own = {
+        "layout": layout.name,
+        "templates": {kind: template.pattern for kind, template in layout.templates.items()},
+        "first_index": layout.first_index,
+        "content": config.content,
+        "field": recipe.field,
+        "bound": recipe.bound_px,
+        "quality": recipe.quality,
+    }
+    if layout.form == "tar":
+        own |= {"split": config.split, "clips_per_shard": config.clips_per_shard}
+    return own | {f"store's {name}": value for name, value in store.options.to_attrs().items()}
+
+
+def _groups(
+    config: ExportConfig, splits: Sequence[ListSplit], members: Mapping[str, Member]
+) -> dict[str, tuple[str, ...]]:
+    """Return the ids of each unit, by the unit's path."""
+    if config.layout != "webdataset":
+        return {video_id: (video_id,) for video_id in members}
+    subsets: Mapping[str, tuple[str, ...]] = {"clips": tuple(members)}
+    if config.split is not None:
+        by_name = {split.name: split for split in splits}
+        check_choice("split", config.split, by_name, where="of the store")
+        subsets = by_name[config.split].subsets
+    groups: dict[str, tuple[str, ...]] = {}
+    for subset, ids in subsets.items():
+        there = [video_id for video_id in ids if video_id in members]
+        groups |= plan_shards(file_word(subset), there, config.clips_per_shard)
+    return groups
+
+
+def _sort_units(units: Sequence[Unit], setup: ExportSetup) -> ExportSetup:
+    todo, there, refused = [], [], []
+    for unit in units:
+        try:
+            setup.destination.target(unit.name)
+        except InputError as error:
+            refused.append(failed_unit(unit, "refused", str(error)))
+            continue
+        marker = setup.destination.done(unit.name)
+        if marker is not None and marker.made_of == unit.made_of():
+            there.append(from_marker(unit, marker, "already_exported"))
+        else:
+            todo.append(unit)
+    return dataclasses.replace(setup, todo=tuple(todo), there=tuple(there), refused=tuple(refused))
 
 
 def run(

@@ -15,7 +15,7 @@ from flowkit import jpeg
 from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
-from flowkit.rawframes.export_plan import ExportConfig
+from flowkit.rawframes.export import ExportConfig
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names

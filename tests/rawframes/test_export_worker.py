@@ -14,7 +14,7 @@ import flowkit
 from flowkit.errors import InputError, StoreCorruptError
 from flowkit.executor import InlineExecutor
 from flowkit.rawframes.destination import Marker
-from flowkit.rawframes.export_plan import ExportConfig, prepare
+from flowkit.rawframes.export import ExportConfig, prepare
 from flowkit.rawframes.export_worker import (
     ExportOutcome,
     Member,

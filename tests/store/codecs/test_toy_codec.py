@@ -28,8 +28,7 @@ from flowkit.extraction.run import run as run_extraction
 from flowkit.extraction.sources import find_sources
 from flowkit.frames import pair_indices, to_grey
 from flowkit.quantize import Quantized, Quantizer, largest_px, quantize_u8
-from flowkit.rawframes.export import run
-from flowkit.rawframes.export_plan import ExportConfig, prepare
+from flowkit.rawframes.export import ExportConfig, prepare, run
 from flowkit.store.codecs import FLOW_CODECS, CodecEntry
 from flowkit.store.codecs.codec import ChunkCodec, FlowForm
 from flowkit.store.codecs.storage import ChunkStorage
