@@ -33,13 +33,17 @@ RUN_FILES = {"trial.json", "results.json", "judgement.json", "fused.npz", "log.j
 # The modules that write atomically, in the old layout and in today's.
 ATOMIC = ("flowkit/store/commit.py", "flowkit/atomic.py")
 
-# Notes each file once, when the first of its functions is called, in this process and its workers.
+# Notes each file once, when one of its functions is called the n-th time, in this process and its workers.
 _HOOK = """
-import os, sys, threading
+import collections, os, sys, threading
 log, root, seen = os.environ["STRUCTURE_LOG"], os.environ["STRUCTURE_ROOT"] + "/", set()
+calls, least = collections.Counter(), int(os.environ["STRUCTURE_CALLS"])
 def profile(frame, event, arg):
     code = frame.f_code
     if event == "call" and code.co_flags & 1 and code.co_filename not in seen:
+        calls[code] += 1
+        if calls[code] < least:
+            return
         seen.add(code.co_filename)
         if code.co_filename.startswith(root):
             with open(log, "a") as file:
@@ -164,13 +168,17 @@ def traced(root: Path) -> dict[str, list[str]]:
     """Return the files that ran in an extraction and in a training of a few clips."""
     own = root / ".venv" / "bin" / "flowkit"
     flowkit = [str(own)] if own.exists() else [sys.executable, "-m", "flowkit_cli"]
-    made = ("--clips", "6", "--classes", "2", "--frames", "12", "--groups", "3")
+    clips, frames = 6, 40
+    made = ("--clips", str(clips), "--classes", "2", "--frames", str(frames), "--groups", "3")
     quick = ("--rgb-epochs", "1", "--flow-epochs", "1", "--gate-epochs", "1", "--test-segments", "2")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run([*flowkit, "synth", "videos", *made], cwd=folder, check=True, capture_output=True)
+        extract = [*flowkit, "extract", "videos", "out.h5", "--jobs", "1"]
+        each_frame = _files_of([*extract[:-3], "each.h5", "--jobs", "1"], root, folder, clips * frames)
         return {
-            "extract": _files_of([*flowkit, "extract", "videos", "out.h5", "--jobs", "1"], root, folder),
+            "extract, once a frame": each_frame,
+            "extract": _files_of(extract, root, folder),
             "train": _files_of(
                 [*flowkit, "train", "out.h5", "--folds", "3", "--fold", "0", "--preset", "tiny", *quick],
                 root,
@@ -179,12 +187,14 @@ def traced(root: Path) -> dict[str, list[str]]:
         }
 
 
-def _files_of(command: list[str], root: Path, folder: Path) -> list[str]:
+def _files_of(command: list[str], root: Path, folder: Path, calls: int = 1) -> list[str]:
+    """Return the files of which one function was called so often in one process of a command."""
     hook, log = folder / "hook", folder / "files.log"
     hook.mkdir(exist_ok=True)
     (hook / "sitecustomize.py").write_text(_HOOK)
     log.unlink(missing_ok=True)
     variables = {"STRUCTURE_LOG": str(log), "STRUCTURE_ROOT": str(root), "PYTHONPATH": str(hook)}
+    variables["STRUCTURE_CALLS"] = str(calls)
     subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True, capture_output=True)
     return sorted({path for path in log.read_text().split() if path.startswith(("flowkit/", "gating/"))})
 
