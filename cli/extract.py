@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,8 @@ from .options import (
     parse_bytes,
     parse_gpus,
     parse_shard,
+    read_classes,
+    read_list,
     resize_options,
     take_resize_rule,
     take_tvl1_params,
@@ -36,9 +41,24 @@ if TYPE_CHECKING:
     "(path, label, start, end in seconds, id); - is standard input.",
 )
 @click.option(
+    "--null",
+    "-0",
+    "null",
+    is_flag=True,
+    help="Lists are names alone, each ended by a NUL byte, as `find -print0` writes them.",
+)
+@click.option(
     "--root", type=click.Path(path_type=Path), default=".", help="Folder that paths in lists count from."
 )
-@click.option("--classes", type=click.File(), help="Class names for integer labels, one a line.")
+@click.option("--classes", type=click.File("rb"), help="Class names for integer labels, one a line.")
+@click.option(
+    "--images",
+    type=click.Choice(["auto", "sequence", "ignore"]),
+    default="auto",
+    show_default=True,
+    help="Folders of numbered images: auto takes one for a video if no video is in it or below it, "
+    "sequence takes each, ignore none.",
+)
 @click.option(
     "--shard",
     callback=parse_shard,
@@ -137,7 +157,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
 
     dry_run = options.pop("dry_run")
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
-    sources, labels = _sources(inputs, options)
+    sources, labels = _sources(inputs, options, reporter.write_line)
     if options["jobs"] is None:
         del options["jobs"]
     config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
@@ -149,25 +169,48 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
         ctx.exit(reporter.store_summary(store, report))
 
 
-def _sources(inputs: tuple[str, ...], options: Options) -> tuple[list[VideoSource], list[str] | None]:
+def _sources(
+    inputs: tuple[str, ...], options: Options, on_note: Callable[[str], None]
+) -> tuple[list[VideoSource], list[str] | None]:
     """Take the input options; return the videos that they name, and the class names if given."""
-    from flowkit.datasets import parse_classes
     from flowkit.errors import InputError
-    from flowkit.extraction.lists import parse_list
-    from flowkit.extraction.sources import check_ids, find_sources, sources_of_list
+    from flowkit.extraction.sources import check_ids, find_sources
 
     lists = [*options.pop("lists"), *(name for name in inputs if name == "-")]
     inputs = tuple(name for name in inputs if name != "-")
-    root, classes_file, keep_suffix = (options.pop(name) for name in ("root", "classes", "keep_suffix"))
     if not inputs and not lists:
         raise InputError("no INPUT: name a video, a folder or --list FILE before the store")
-    classes = parse_classes(classes_file, source=classes_file.name) if classes_file else None
-    sources = find_sources(inputs, keep_suffix=keep_suffix)
+    keep_suffix, images = options.pop("keep_suffix"), options.pop("images")
+    classes = read_classes(options.pop("classes"))
+    sources = find_sources(inputs, keep_suffix=keep_suffix, images=images, on_note=on_note)
+    root, null = options.pop("root"), options.pop("null")
     for name in lists:
-        with click.open_file(name) as lines:
-            entries = parse_list(lines, source=name, classes=classes)
-        sources += sources_of_list(entries, root=root, keep_suffix=keep_suffix)
+        sources += _listed(
+            name, root=root, null=null, classes=classes, keep_suffix=keep_suffix, on_note=on_note
+        )
     number, count = options.pop("shard")
     return check_ids(sources)[number - 1 :: count], [
         classes[key] for key in sorted(classes)
     ] if classes else None
+
+
+def _listed(
+    name: str,
+    *,
+    root: Path,
+    null: bool,
+    classes: dict[int, str] | None,
+    keep_suffix: bool,
+    on_note: Callable[[str], None],
+) -> list[VideoSource]:
+    """Return the videos of one list."""
+    from flowkit.extraction.lists import ListEntry
+    from flowkit.extraction.sources import is_listed_video, sources_of_list
+
+    with click.open_file(name, "rb") as file:
+        if null:
+            entries = [ListEntry(path=os.fsdecode(path)) for path in file.read().split(b"\0") if path]
+        else:
+            known = functools.partial(is_listed_video, root=root)
+            entries = read_list(file, classes=classes, is_video=known, on_note=on_note)
+    return sources_of_list(entries, root=root, keep_suffix=keep_suffix)

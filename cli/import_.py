@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .options import parse_bytes
+from .options import parse_bytes, read_classes, read_list
 
 if TYPE_CHECKING:
     from flowkit.extraction.lists import ListEntry
@@ -66,10 +68,10 @@ if TYPE_CHECKING:
 @click.option(
     "--list",
     "list_file",
-    type=click.File(),
+    type=click.File("rb"),
     help="Only the clips of this list, with its labels: `path nframes label` lines, or CSV.",
 )
-@click.option("--classes", type=click.File(), help="Class names for integer labels, one a line.")
+@click.option("--classes", type=click.File("rb"), help="Class names for integer labels, one a line.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
 @click.option(
     "--shard-size",
@@ -98,7 +100,7 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     from .reporter import Reporter
 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
-    entries, labels = _list(options.pop("list_file"), options.pop("classes"))
+    entries, labels = _list(folder, options.pop("list_file"), options.pop("classes"), reporter.write_line)
     if options["jobs"] is None:
         del options["jobs"]
     setup = prepare(folder, store, ImportConfig(**options), entries=entries)
@@ -109,13 +111,19 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
 
 
 def _list(
-    list_file: TextIO | None, classes_file: TextIO | None
+    folder: Path, list_file: IO[bytes] | None, classes_file: IO[bytes] | None, on_note: Callable[[str], None]
 ) -> tuple[list[ListEntry] | None, list[str] | None]:
     """Return the entries of the list and the class names, None where they were not given."""
-    from flowkit.datasets import parse_classes
-    from flowkit.extraction.lists import parse_list
-
-    classes = parse_classes(classes_file, source=classes_file.name) if classes_file else None
+    classes = read_classes(classes_file)
     labels = [classes[key] for key in sorted(classes)] if classes else None
-    entries = parse_list(list_file, source=list_file.name, classes=classes) if list_file else None
-    return entries, labels
+    if list_file is None:
+        return None, labels
+    known = functools.partial(_is_below, folder)
+    return read_list(list_file, classes=classes, is_video=known, on_note=on_note), labels
+
+
+def _is_below(folder: Path, path: str) -> bool:
+    try:
+        return (folder / path).exists()
+    except (OSError, ValueError):
+        return False

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 import click
 
@@ -15,6 +15,7 @@ from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, Border, Pyramid, TVL1Pa
 
 if TYPE_CHECKING:
     from flowkit.datasets import Split
+    from flowkit.extraction.lists import ListEntry
     from flowkit.frames import ResizeRule
     from flowkit.store.read.store import Store
 
@@ -236,3 +237,38 @@ def take_folds(options: Options) -> tuple[str, ...] | None:
     """Take --fold out of a command's options: the folds to test, None for all."""
     folds: tuple[str, ...] = options.pop("fold")
     return tuple(dict.fromkeys(folds)) or None
+
+
+def read_lines(file: IO[bytes]) -> list[str]:
+    """Return the lines of a text file in any of the encodings that flowkit takes."""
+    from flowkit.datasets.text import decode_text
+
+    return decode_text(file.read(), source=_name(file)).split("\n")
+
+
+def _name(file: IO[bytes]) -> str:
+    # Streams that replace standard input have no name.
+    return str(getattr(file, "name", "standard input"))
+
+
+def read_classes(file: IO[bytes] | None) -> dict[int, str] | None:
+    """Return the class names of a class file by their numbers; None without a file."""
+    from flowkit.datasets import parse_classes
+
+    return None if file is None else parse_classes(read_lines(file), source=_name(file))
+
+
+def read_list(
+    file: IO[bytes],
+    *,
+    classes: dict[int, str] | None,
+    is_video: Callable[[str], bool],
+    on_note: Callable[[str], None],
+) -> list[ListEntry]:
+    """Return the entries of a list; say what of it was skipped."""
+    from flowkit.extraction.lists import parse_list
+
+    found = parse_list(read_lines(file), source=_name(file), classes=classes, is_video=is_video)
+    for note in found.notes:
+        on_note(note)
+    return list(found.entries)

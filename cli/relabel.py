@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import click
+
+from .options import read_lines
 
 
 @click.command("relabel")
@@ -14,24 +16,22 @@ import click
 @click.option(
     "--labels",
     required=True,
-    type=click.File(encoding="utf-8"),
+    type=click.File("rb"),
     help="CSV with the columns id and label; videos it does not name keep theirs.",
 )
-@click.option(
-    "--classes", type=click.File(encoding="utf-8"), help="Class names in order, one a line. [default: sorted]"
-)
+@click.option("--classes", type=click.File("rb"), help="Class names in order, one a line. [default: sorted]")
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
-def command(store: Path, labels: TextIO, classes: TextIO | None, out: Path) -> None:
+def command(store: Path, labels: IO[bytes], classes: IO[bytes] | None, out: Path) -> None:
     """Write STORE with other labels as the store OUT.
 
     Frames and flow are copied without decoding; STORE stays as it is.
     """
     from flowkit.store.tools.combine import relabel
 
-    rows = csv.DictReader(labels)
+    rows = csv.DictReader(read_lines(labels))
     if not {"id", "label"} <= set(rows.fieldnames or []):
         raise click.BadParameter("expected the columns id and label", param_hint="--labels")
     given = {row["id"]: row["label"] for row in rows}
-    names = None if classes is None else [line.strip() for line in classes if line.strip()]
+    names = None if classes is None else [line.strip() for line in read_lines(classes) if line.strip()]
     done = relabel(store, out, given, classes=names)
     click.echo(f"{out}: {len(done.relabelled)} labels changed, {len(done.labels)} classes", err=True)

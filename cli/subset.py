@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import click
+
+from .options import read_lines
 
 
 @click.command("subset")
@@ -14,17 +16,25 @@ import click
     "--list",
     "ids",
     required=True,
-    type=click.File(encoding="utf-8"),
-    help="File with one id a line; - is standard input.",
+    type=click.File("rb"),
+    help="File with one id a line; - is standard input. A line that starts with # is a comment unless "
+    "the store has that id.",
 )
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
-def command(store: Path, ids: TextIO, out: Path) -> None:
+def command(store: Path, ids: IO[bytes], out: Path) -> None:
     """Write the listed videos of STORE as a store of their own.
 
     Frames and flow are copied without decoding. Class names and their order stay.
     """
+    from flowkit.store.read.store import open_store
     from flowkit.store.tools.combine import subset
 
-    wanted = [line.strip() for line in ids if line.strip() and not line.startswith("#")]
-    part = subset(store, out, wanted)
+    lines = [line.strip() for line in read_lines(ids) if line.strip()]
+    with open_store(store) as opened:
+        comments = [line for line in lines if line.startswith("#") and line not in opened]
+    if comments:
+        click.echo(
+            f"{ids.name}: {len(comments)} lines skipped as comments, as {comments[0][:60]!r}", err=True
+        )
+    part = subset(store, out, [line for line in lines if line not in comments])
     click.echo(f"{out}: {len(part.records)} videos of {store}", err=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.lists import ListEntry
     from flowkit.extraction.plan import Plan
     from flowkit.extraction.run import ExtractReport, ExtractSetup, extract, prepare
+    from flowkit.extraction.search import ImagesRule
     from flowkit.extraction.sources import VideoSource, find_sources
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.frames import Frame, ResizeRule
@@ -95,6 +96,7 @@ __all__ = [
     "FlowkitError",
     "Frame",
     "FrameCodec",
+    "ImagesRule",
     "ImportConfig",
     "ImportReport",
     "InlineExecutor",
@@ -161,6 +163,7 @@ _HOMES = {
     "FlowkitError": "flowkit.errors",
     "Frame": "flowkit.frames",
     "FrameCodec": "flowkit.typing",
+    "ImagesRule": "flowkit.extraction.search",
     "ImportConfig": "flowkit.rawframes.importer",
     "ImportReport": "flowkit.rawframes.importer",
     "InlineExecutor": "flowkit.executor",

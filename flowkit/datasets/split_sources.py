@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from flowkit.datasets.splits import TEST, TRAIN, Split, parse_split
+from flowkit.datasets.text import read_text
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_that
 
@@ -240,11 +241,7 @@ def _unevenness(counts: Counter[str], added: Counter[str]) -> int:
 
 
 def _lines(path: Path) -> Sequence[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
 def _add(listed: dict[str, str], path: str, part: str, where: str) -> None:

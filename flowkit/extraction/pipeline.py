@@ -219,7 +219,7 @@ class Pipeline:
                 end_seconds=source.end_seconds,
             ) as reader:
                 count = self._decode(reader, sink, on_progress)
-                self._finish(sink, count)
+                self._finish(sink, count, reader.info.header_seconds)
                 return self._decoded(reader, count)
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -318,8 +318,11 @@ class Pipeline:
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
                     sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields))
 
-    def _finish(self, sink: Sink, count: int) -> None:
-        step = self.config.options.step
+    def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:
+        step, start = self.config.options.step, self.source.start_seconds
+        if count == 0 and start:
+            length = f", which is {header_seconds:.2f} s long" if header_seconds else ""
+            raise TooShortError(f"the start at {start:g} s is beyond the end of the video{length}")
         if count <= step:
             raise TooShortError(
                 f"{count} frame{'s' if count != 1 else ''} decoded, a pair of step {step} needs {step + 1}"

@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
+from typing import get_args
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
+from flowkit.extraction.search import FoundVideos, ImagesRule, search_folder
 from flowkit.store.record import check_id_set, check_video_id, encode_video_id
-from flowkit.video.reader import VIDEO_SUFFIXES, is_image_folder
+from flowkit.validate import check_choice
+from flowkit.video.reader import VIDEO_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,26 +64,48 @@ def as_sources(sources: str | Path | VideoSource | Iterable[str | Path | VideoSo
 
 
 def find_sources(
-    inputs: str | Path | Iterable[str | Path], *, keep_suffix: bool = False
+    inputs: str | Path | Iterable[str | Path],
+    *,
+    keep_suffix: bool = False,
+    images: ImagesRule = "auto",
+    on_note: Callable[[str], None] | None = None,
 ) -> list[VideoSource]:
     """Return the videos that files and folders hold, sorted by id.
 
     Parameters
     ----------
     inputs : str or Path, or an iterable of them
-        Files (whatever their suffix) and folders. A folder is searched recursively for the
-        suffixes of `flowkit.video.reader.VIDEO_SUFFIXES` and for folders of numbered images;
-        symbolic links are followed, each real folder once.
+        Files (whatever their suffix) and folders. A folder is searched recursively for files of the
+        suffixes of `flowkit.video.reader.VIDEO_SUFFIXES`, for other files whose content is a video, and
+        for folders of numbered images; symbolic links are followed, each real folder once.
     keep_suffix : bool
         Keep the file's suffix in its id.
+    images : {"auto", "sequence", "ignore"}
+        Folders of numbered images: "auto" takes one for a video where no video is in it or below it,
+        "sequence" takes each, "ignore" none.
+    on_note : callable, optional
+        Called with a sentence on images that are ignored, on each folder that cannot be read, and on
+        files that are no video; default: a warning for each but the last.
 
     Raises
     ------
     InputError
-        An input does not exist or holds no video; two inputs have one id.
+        An input does not exist, cannot be read or holds no video; two inputs have one id.
+    InvalidParameterError
+        No such rule for images.
     """
+    check_choice("images", images, get_args(ImagesRule))
     names = [inputs] if isinstance(inputs, str | Path) else inputs
-    sources = [source for name in names for source in _sources_of(Path(name), keep_suffix)]
+    sources: list[VideoSource] = []
+    for name in names:
+        found = _search(Path(name), images)
+        sources += _sources_of(Path(name), found, keep_suffix)
+        if on_note is None:
+            for note in found.notes:
+                warnings.warn(note, UserWarning, stacklevel=2)
+        else:
+            for note in (*found.notes, *([f"{name}: {found.others}"] if found.others else [])):
+                on_note(note)
     return check_ids(sources)
 
 
@@ -90,8 +116,8 @@ def sources_of_list(
 
     A relative path counts from `root`. A path that does not exist stays in the list: it alone
     fails, in the ledger, not the whole run. A path without its suffix finds the one video of
-    that name. Two parts of one file get ids with their times, as in Kinetics
-    (`name_000010_000020`).
+    that name, also in the folder of its label. Two parts of one file get ids with their times, as
+    in Kinetics (`name_000010_000020`); a file of that name is the part already, and is taken whole.
 
     Raises
     ------
@@ -99,8 +125,8 @@ def sources_of_list(
         Two entries have one id.
     """
     sources = []
-    for entry in entries:
-        path = _with_suffix(root / entry.path)
+    for given in entries:
+        path, entry = _located(given, root)
         shown = _below(path, root)
         name = _id_of(shown, keep_suffix=keep_suffix)
         if entry.start_seconds is not None or entry.end_seconds is not None:
@@ -154,64 +180,72 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _sources_of(path: Path, keep_suffix: bool) -> list[VideoSource]:
+def _search(path: Path, images: ImagesRule) -> FoundVideos:
+    """Return the videos of one input: the file itself, or what a folder holds."""
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    if path.is_file() or is_image_folder(path):
+    if path.is_file():
+        return FoundVideos(videos=(path,), notes=(), others="")
+    try:
+        return search_folder(path, images=images)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _sources_of(path: Path, found: FoundVideos, keep_suffix: bool) -> list[VideoSource]:
+    if not found.videos:
+        raise InputError(
+            f"no video below {path}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}, for other files whose "
+            f"content is a video, and for folders of numbered images; {found.others or 'it holds no file'}"
+        )
+    if found.videos == (path,):
         return [VideoSource(path=path, video_id=_id_of(PurePath(path.name), keep_suffix=keep_suffix))]
-    found = [
+    return [
         VideoSource(
             path=video,
             video_id=_id_of(video.relative_to(path), keep_suffix=keep_suffix),
             label=_label_of(video.relative_to(path)),
         )
-        for video in _walk(path)
+        for video in found.videos
     ]
-    if not found:
-        raise InputError(
-            f"no video below {path}: looked for {', '.join(sorted(VIDEO_SUFFIXES))} and for folders "
-            "of numbered images; name a file itself if its suffix is another"
-        )
-    return found
 
 
-def walk_folders(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield folders as `os.walk` does; one that is reached twice through links is entered once.
-
-    Folders come in the order of their names, without hidden ones; clearing the second item keeps the walk
-    out of a folder.
-    """
-    seen: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield Path(folder), below, names
+def is_listed_video(path: str, *, root: Path) -> bool:
+    """Return whether a path as a list writes it, from `root`, with or without its suffix, exists."""
+    try:
+        return _existing(root / path) is not None
+    except (OSError, ValueError):  # a name too long for the system, or with a NUL
+        return False
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield videos below `root`."""
-    for folder, below, files in walk_folders(root):
-        if folder != root and is_image_folder(folder):
-            below.clear()
-            yield folder
-            continue
-        for name in sorted(files):
-            # Files that start with a dot are AppleDouble remains and editors' leftovers.
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                yield Path(folder, name)
+def _located(entry: ListEntry, root: Path) -> tuple[Path, ListEntry]:
+    """Return the file of an entry, and the entry, without its times if the file is cut to them already."""
+    path = root / entry.path
+    folders = [path.parent]
+    if entry.label and len(PurePath(entry.path).parts) == 1:
+        # Kinetics' lists have ids alone; its tools sort the files into folders of the classes.
+        folders += [root / entry.label, root / entry.label.replace(" ", "_")]
+    for folder in folders:
+        whole = _existing(folder / path.name)
+        if whole is not None:
+            return whole, entry
+    times = _time_suffix(entry.start_seconds or 0.0) + _time_suffix(entry.end_seconds)
+    for folder in folders if entry.end_seconds is not None else []:
+        cut = _existing(folder / (path.name + times))
+        if cut is not None:
+            return cut, dataclasses.replace(entry, start_seconds=None, end_seconds=None)
+    return path, entry
 
 
-def _with_suffix(path: Path) -> Path:
-    """Return the one video of a path without its suffix (Kinetics ids, frame folders)."""
-    if path.exists() or path.suffix.lower() in VIDEO_SUFFIXES:
+def _existing(path: Path) -> Path | None:
+    """Return a path, or the one video of that name without its suffix (Kinetics ids, frame folders)."""
+    if path.exists():
         return path
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return None
     found = [path.with_name(path.name + suffix) for suffix in sorted(VIDEO_SUFFIXES)]
     found = [candidate for candidate in found if candidate.is_file()]
-    return found[0] if len(found) == 1 else path
+    return found[0] if len(found) == 1 else None
 
 
 def _below(path: Path, root: Path) -> PurePath:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from flowkit.errors import VideoError
-from flowkit.extraction.sources import VideoSource, check_ids, walk_folders
+from flowkit.extraction.search import walk_folders
+from flowkit.extraction.sources import VideoSource, check_ids
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
 from flowkit.store.record import Failure, encode_video_id
 

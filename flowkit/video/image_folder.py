@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -98,6 +98,11 @@ def is_image_folder(path: Path) -> bool:
     if not path.is_dir():
         return False
     return any(_NUMBERED.fullmatch(entry.stem) for entry in path.iterdir() if _is_image(entry))
+
+
+def count_numbered(images: Iterable[Path]) -> int:
+    """Return how many image files have a number in their name."""
+    return sum(_NUMBERED.fullmatch(path.stem) is not None for path in images)
 
 
 def _is_image(path: Path) -> bool:

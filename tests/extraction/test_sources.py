@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
-from flowkit.extraction.sources import VideoSource, as_sources, check_ids, find_sources, sources_of_list
+from flowkit.extraction.sources import (
+    VideoSource,
+    as_sources,
+    check_ids,
+    find_sources,
+    is_listed_video,
+    sources_of_list,
+)
 
 
 def touch(path: Path) -> Path:
@@ -141,3 +148,31 @@ def test_one_file_with_two_labels_is_refused(tmp_path: Path) -> None:
 def test_a_hostile_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.\.'"):
         check_ids([VideoSource(path=tmp_path, video_id="../x")])
+
+
+@pytest.mark.parametrize("folder", [".", "air drumming", "air_drumming"])
+def test_kinetics_trimmed_files_are_found_from_its_own_list(folder: str, tmp_path: Path) -> None:
+    """A file with its times in the name is cut already: it is taken whole."""
+    touch(tmp_path / folder / "-0nJ_000010_000020.mp4")
+    entry = ListEntry(path="-0nJ", label="air drumming", start_seconds=10.0, end_seconds=20.0)
+    (source,) = sources_of_list([entry], root=tmp_path)
+    assert source.path == tmp_path / folder / "-0nJ_000010_000020.mp4"
+    assert source.times == (None, None)
+    assert source.label == "air drumming"
+    assert PurePath(source.video_id).name == "-0nJ_000010_000020"
+
+
+def test_an_untrimmed_file_is_cut_by_its_lists_times(tmp_path: Path) -> None:
+    touch(tmp_path / "-0nJ.mp4")
+    touch(tmp_path / "-0nJ_000010_000020.mp4")
+    entry = ListEntry(path="-0nJ", start_seconds=10.0, end_seconds=20.0)
+    (source,) = sources_of_list([entry], root=tmp_path)
+    assert (source.path, source.times) == (tmp_path / "-0nJ.mp4", (10.0, 20.0))
+
+
+def test_a_listed_name_exists_with_or_without_its_suffix(tmp_path: Path) -> None:
+    touch(tmp_path / "#1.avi")
+    assert is_listed_video("#1.avi", root=tmp_path)
+    assert is_listed_video("#1", root=tmp_path)
+    for name in ("#2", "x" * 9999, "a\0b"):
+        assert not is_listed_video(name, root=tmp_path)

@@ -134,7 +134,7 @@ def test_a_list_chooses_clips_and_gives_labels(tmp_path: Path) -> None:
     for name in ("v_a", "v_b", "v_c"):
         opencv_folder(root / name, 3)
     lines = [f"{root}/v_b 3 0", f"{root}/v_a 3 1"]
-    entries = parse_list(lines, source="list", classes={0: "run", 1: "walk"})
+    entries = parse_list(lines, source="list", classes={0: "run", 1: "walk"}).entries
     run_import(root, tmp_path / "out.h5", entries=entries)
     with flowkit.open(tmp_path / "out.h5") as store:
         assert {video_id: store[video_id].label for video_id in store} == {"v_a": "walk", "v_b": "run"}

@@ -1,0 +1,69 @@
+"""Text files that people make: lists of videos, class files, splits.
+
+UTF-8 with or without a byte order mark, and UTF-16 with one, as spreadsheets and Windows' editor write
+them. Any other encoding cannot be told from its bytes: it is refused with the place of the first wrong byte.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from pathlib import Path
+
+from flowkit.errors import InputError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    # The mark of UTF-32's small end begins with that of UTF-16's.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def decode_text(data: bytes, *, source: str) -> str:
+    """Return the text of a file's bytes, its lines ended by a line feed.
+
+    Parameters
+    ----------
+    data : bytes
+        All of the file.
+    source : str
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        It is neither UTF-8 nor UTF-16 with a byte order mark, or holds NUL bytes.
+    """
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
+    data = data.removeprefix(mark)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{source}:{line}: byte 0x{data[error.start]:02x} is not {encoding.upper()}; "
+            "expected UTF-8, or UTF-16 with a byte order mark: save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{source}:{line}: a NUL byte: this is no text file, or UTF-16 without a mark")
+    # Lines may end as on Windows or on old Macintoshes.
+    return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; as `decode_text`.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is no text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return decode_text(data, source=str(path))

@@ -1,0 +1,63 @@
+"""Detection of videos by their content: files whose suffix says nothing."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+_HEAD_BYTES = 4096
+
+# Demuxers of FFmpeg that take files of other kinds: text shown as a terminal would, still images, playlists.
+_NO_VIDEO = frozenset({"tty", "image2", "hls", "concat", "ffmetadata", "sdp", "webvtt", "srt", "ass"})
+_ENOUGH_BYTES = 1 << 16
+
+
+def is_video_file(path: Path) -> bool:
+    """Return whether a file's content is a video, whatever its suffix.
+
+    A cheap test: text is none by its first bytes; of other files the decoder `av` reads the header. Where
+    PyAV is not installed no content is looked at and the result is False, as for still images, sound with
+    a cover, and files that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    if not head or _is_text(head):
+        return False
+    try:
+        av = importlib.import_module("av")
+    except ImportError:
+        return False
+    return _has_video_stream(av, path)
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        # The last character may be cut.
+        head[:-4].decode() if len(head) == _HEAD_BYTES else head.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_video_stream(av: Any, path: Path) -> bool:
+    try:
+        with av.open(str(path), options={"probesize": str(_ENOUGH_BYTES)}) as container:
+            names = set(container.format.name.split(","))
+            if names & _NO_VIDEO or any(name.endswith("_pipe") for name in names):
+                return False
+            return any(_moves(av, stream) for stream in container.streams.video)
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+
+
+def _moves(av: Any, stream: Any) -> bool:
+    """Return whether a stream is a video: it has a decoder and is no cover image."""
+    if stream.codec_context is None:
+        return False
+    return not stream.disposition & av.stream.Disposition.attached_pic

@@ -1,0 +1,107 @@
+"""`flowkit extract`: its inputs, as people write them."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import flowkit_cli
+from tests.make.clips import moving_texture, write_video
+
+
+def planned(arguments: list[str | Path], *, text: bytes | None = None) -> Result:
+    """Run a dry run; its JSON lines are the plan."""
+    words = ["extract", *map(str, arguments), "out.h5", "--dry-run", "--json", "--quiet"]
+    return CliRunner().invoke(flowkit_cli.group, words, input=text, catch_exceptions=False)
+
+
+def ids(result: Result) -> list[str]:
+    return [json.loads(line)["video_id"] for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("#20_clap.avi", "my clip.mp4", "plain.mp4"):
+        write_video(tmp_path / name, moving_texture(3), codec="mpeg4")
+    return tmp_path
+
+
+def test_names_that_start_with_a_hash_and_names_with_spaces_come_on_standard_input(folder: Path) -> None:
+    result = planned(["-"], text=b"#20_clap.avi\nmy clip.mp4\n# a comment\n")
+    assert ids(result) == ["#20_clap", "my clip"]
+    assert "1 lines that start with '#' name no video and are skipped as comments" in result.stderr
+
+
+def test_names_ended_by_nul_bytes_are_taken_as_they_are(folder: Path) -> None:
+    write_video(folder / "two\nlines.mp4", moving_texture(3), codec="mpeg4")
+    result = planned(["-0", "-"], text=b"my clip.mp4\0two\nlines.mp4\0#20_clap.avi\0")
+    assert sorted(ids(result)) == sorted(["my clip", "two\nlines", "#20_clap"])
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace(",", ";").encode(),
+        lambda text: text.replace(",", "\t").encode(),
+    ],
+    ids=["mark", "utf-16", "windows lines", "semicolons", "tabs"],
+)
+def test_a_list_is_read_as_spreadsheets_write_it(encode: object, folder: Path) -> None:
+    (folder / "list.csv").write_bytes(encode("path,label\nmy clip.mp4,1\nplain.mp4,2\n"))  # type: ignore[operator]
+    (folder / "classes.txt").write_bytes(codecs.BOM_UTF8 + b"1 Jump\r\n2 Run\r\n")
+    result = planned(["--list", "list.csv", "--classes", "classes.txt"])
+    assert [json.loads(line)["label"] for line in result.stdout.splitlines()] == ["Jump", "Run"]
+
+
+def test_a_list_of_another_encoding_is_one_line_with_its_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "list.txt").write_bytes("plain.mp4 1\nGröße.mp4 1\n".encode("latin-1"))
+    monkeypatch.setattr("sys.argv", ["flowkit", "extract", "--list", "list.txt", "out.h5"])
+    with pytest.raises(SystemExit) as ended:
+        flowkit_cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("flowkit: list.txt:2: byte 0xf6 is not UTF-8; expected UTF-8, or UTF-16")
+
+
+def test_what_a_folder_holds_besides_videos_is_said_also_if_quiet(folder: Path) -> None:
+    (folder / "poster_1.jpg").write_bytes(b"x")
+    (folder / "notes.txt").write_bytes(b"text")
+    result = planned([folder])
+    assert ids(result) == ["#20_clap", "my clip", "plain"]
+    assert "1 images ignored, since videos are beside or below them" in result.stderr
+    assert "no videos and left out: 1 .txt (notes.txt)" in result.stderr
+    assert ids(planned([folder, "--images", "sequence"])) == [folder.name]
+
+
+def test_a_start_beyond_the_end_says_so(folder: Path) -> None:
+    (folder / "list.csv").write_text("path,start,end\nplain.mp4,100,110\nmy clip.mp4,0,10\n")
+    words = ["extract", "--list", "list.csv", "out.h5", "--jobs", "1", "--quiet", "--backend", "opencv"]
+    result = CliRunner().invoke(flowkit_cli.group, words)
+    assert result.exit_code == 1
+    assert "the start at 100 s is beyond the end of the video, which is 0.12 s long" in result.stderr
+
+
+def test_an_unreadable_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = planned([folder])
+    assert len(ids(result)) == 3
+    assert "closed: cannot be read: Permission denied; what is in it is missing" in result.stderr
