@@ -96,7 +96,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def main() -> None:
     """Run the command line; an error of flowkit's or the system's is one line and status 2."""
-    from flowkit.errors import FlowkitError
+    from flowkit.errors import FlowkitError, GpuError
 
     # PyTorch's threads otherwise spin while they wait: on busy cores that makes a step 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -115,4 +115,8 @@ def main() -> None:
     except (FlowkitError, OSError) as error:
         # OSError (a full disk, a read-only folder) is shown without a traceback.
         click.echo(f"flowkit: {error}", err=True)
+        if isinstance(error, GpuError):
+            # The driver's exit handlers would wait for a kernel that hangs.
+            sys.stdout.flush()
+            os._exit(2)
         sys.exit(2)

@@ -7,7 +7,8 @@
     ├── InputError (ValueError)                  the named inputs cannot be planned
     ├── BackendError (RuntimeError)              a TV-L1 backend cannot meet the request
     │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
-    │   └── GpuError                             a GPU failed, or does not come to an end
+    │   ├── GpuError                             a GPU failed, or does not come to an end
+    │   └── GpuMemoryError                       memory for a GPU's work ran out; it does smaller work
     ├── JpegError (ValueError)                   bytes that are no JPEG, or damaged
     ├── VideoError                               one video failed; has a ledger reason
     │   ├── UnopenableError (OSError)            `unopenable`
@@ -57,6 +58,10 @@ class BackendUnavailableError(BackendError):
 
 class GpuError(BackendError):
     """A GPU failed or does not come to an end; the message names it, the status and the kernel."""
+
+
+class GpuMemoryError(BackendError):
+    """Memory of a GPU, or pinned memory for its copies, ran out; smaller work may fit."""
 
 
 class JpegError(FlowkitError, ValueError):

@@ -93,7 +93,6 @@ class Decoded:
     n_frames: int
     n_flow: int
     fps: float
-    engines: tuple[EngineInfo, ...]
     notes: tuple[str, ...]
 
 
@@ -102,12 +101,13 @@ class Item:
     """Frame k of a video and the flow of the pair that it begins.
 
     `flows` has one encoded field per flow field of the store; it is empty for the last `step`
-    frames. `jpeg` is None in a store without frames.
+    frames. `jpeg` is None in a store without frames. `engine` computed the flow.
     """
 
     pts_seconds: float
     jpeg: bytes | None
     flows: tuple[EncodedFlow, ...]
+    engine: EngineInfo | None = None
 
 
 class Sink(Protocol):
@@ -151,7 +151,7 @@ class _Chunk:
 
     pts: list[float]
     jpegs: list[Future[bytes | None]]
-    flows: Future[list[tuple[EncodedFlow, ...]]] | None = None
+    flows: Future[tuple[EngineInfo, list[tuple[EncodedFlow, ...]]]] | None = None
 
 
 class Pipeline:
@@ -187,7 +187,6 @@ class Pipeline:
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
         self._notes: list[str] = []
-        self._engines: dict[EngineInfo, None] = {}
         # Consecutive grey frames that a pair still needs, and the chunk being filled.
         self._greys: list[UInt8] = []
         self._open = _Chunk([], [])
@@ -289,8 +288,8 @@ class Pipeline:
         self._greys = self._greys[pairs:]
         self._open = _Chunk(self._open.pts[pairs:], self._open.jpegs[pairs:])
 
-    def _solve(self, greys: UInt8, pairs: int) -> list[tuple[EncodedFlow, ...]]:
-        """Return, for each pair, one encoded flow per field."""
+    def _solve(self, greys: UInt8, pairs: int) -> tuple[EngineInfo, list[tuple[EncodedFlow, ...]]]:
+        """Return the engine that computed and, for each pair, one encoded flow per field."""
         options = self.config.options
         forward = pair_indices(len(greys), options.step)
         asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
@@ -300,23 +299,23 @@ class Pipeline:
         with solving:
             made = self._engine.codes_batch(greys, asked, quantizer=codec.quantizer)
         self.clock.add(made.seconds)
-        self._engines.setdefault(made.engine or EngineInfo.of(self.config.solver))
         with self._cores, self.clock.stage("encode"):
             coded = [
                 codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
                 for codes, px, clipped in zip(made.codes, made.largest_px, made.clipped, strict=True)
             ]
-        return [tuple(coded[k::pairs]) for k in range(pairs)]
+        engine = made.engine or EngineInfo.of(self.config.solver)
+        return engine, [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:
         """Write the oldest chunks until `keep` are in flight: the pipeline's back-pressure."""
         while len(self._chunks) > keep:
             chunk = self._chunks.popleft()
-            flows = chunk.flows.result() if chunk.flows is not None else [()] * len(chunk.pts)
+            engine, flows = chunk.flows.result() if chunk.flows is not None else (None, [()] * len(chunk.pts))
             jpegs = [future.result() for future in chunk.jpegs]
             with self.clock.stage("write"):
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
-                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields))
+                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engine=engine))
 
     def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:
         step, start = self.config.options.step, self.source.start_seconds
@@ -343,7 +342,6 @@ class Pipeline:
             n_frames=count,
             n_flow=count - self.config.options.step,
             fps=fps,
-            engines=tuple(self._engines) or (EngineInfo.of(self.config.solver),),
             notes=tuple(self._notes),
         )
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import BackendUnavailableError, InvalidParameterError
 from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
@@ -19,7 +19,7 @@ from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
-from flowkit.tvl1.backend import BackendChoice, choose_backend
+from flowkit.tvl1.backend import BackendChoice, BackendName, choose_backend, load_backend
 from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
@@ -235,9 +235,11 @@ def _extract_all(
         return []
     with contextlib.ExitStack() as stack:
         servers = _start_servers(setup, stack)
+        # Without a server there is none that could be left: then another engine was taken.
+        backend = "cpu" if servers is None else setup.backend.name
         return run_tasks(
             TaskKind(work=extract_video, fail=_failed),
-            [_task(setup, source, servers) for source in todo],
+            [_task(setup, source, servers or (), backend) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,
             on_progress=on_progress,
@@ -260,12 +262,22 @@ def _bytes(path: Path) -> int:
         return 1
 
 
-def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[str, ...]:
-    """Start one process per GPU and return their addresses; engines of the CPU live in the workers."""
+def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[str, ...] | None:
+    """Start one process per GPU and return their addresses; engines of the CPU live in the workers.
+
+    None: no server starts, and with backend "auto" the CPU engine does the work, with a warning.
+    """
     configs = server_configs(setup)
     if not configs:
         return ()
-    servers = stack.enter_context(Servers(configs, setup.config.params))
+    try:
+        servers = stack.enter_context(Servers(configs, setup.config.params))
+    except BackendUnavailableError as error:
+        if setup.config.backend != "auto":
+            raise
+        load_backend("cpu", setup.config.params)
+        warnings.warn(f"{error}; the CPU engine computes instead", RuntimeWarning, stacklevel=2)
+        return None
     for cause in servers.failed:
         warnings.warn(f"{cause}; the other GPUs do its work", RuntimeWarning, stacklevel=2)
     return tuple(servers.addresses)
@@ -279,14 +291,16 @@ def server_configs(setup: ExtractSetup) -> list[ServerConfig]:
     return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
 
 
-def _task(setup: ExtractSetup, source: VideoSource, servers: tuple[str, ...]) -> VideoTask:
+def _task(
+    setup: ExtractSetup, source: VideoSource, servers: tuple[str, ...], backend: BackendName
+) -> VideoTask:
     config = setup.config
     return VideoTask(
         source=source,
         store=setup.store,
         options=setup.options,
         params=config.params,
-        backend=setup.backend.name,
+        backend=backend,
         resize=config.resize,
         decoder=setup.decoder,
         fps=config.fps,

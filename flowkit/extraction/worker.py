@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +16,6 @@ from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
-from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
@@ -30,7 +29,7 @@ from flowkit.store.record import (
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import BackendName, choose_backend, next_backend
+from flowkit.tvl1.backend import BackendName, choose_backend, load_backend
 from flowkit.tvl1.engine import EngineInfo, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
@@ -58,7 +57,7 @@ class VideoTask:
     segment_frames: int
     servers: tuple[str, ...] = ()
     takeover: bool = False
-    """When no server is left, the next engine that "auto" would take computes in the worker."""
+    """When no server is left, the CPU engine computes in the worker."""
 
 
 def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
@@ -82,7 +81,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
     ) as sink:
         decoded = pipeline.run(sink, worker.report)
-        record = _record(task, decoded, sink)
+        record = _record(task, decoded, sink, pipeline.config.solver)
         with pipeline.clock.stage("write"):
             record = sink.commit(record)
     return VideoOutcome(
@@ -95,7 +94,10 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         truncated=record.status == "truncated",
         seconds=time.perf_counter() - began,
         stages=dict(pipeline.clock.seconds),
-        warnings=(*_warnings(record, decoded, task.options), *_takeovers(decoded, pipeline.config.solver)),
+        warnings=(
+            *_warnings(record, decoded, task.options),
+            *_takeovers(task, sink.engines, pipeline.config.solver),
+        ),
     )
 
 
@@ -124,10 +126,9 @@ def _solver(backend: BackendName, params: TVL1Params) -> Solver:
 
 @functools.lru_cache(maxsize=2)
 def _remote_solver(servers: tuple[str, ...], takeover: bool, params: TVL1Params) -> RemoteSolver:
-    def last_resort() -> Solver:
-        return next_backend("cuda", params).solver
-
-    return RemoteSolver(servers, last_resort=last_resort if takeover else None)
+    # Not OpenCV's, whose flow a store does not mix with that of flowkit's engines.
+    cpu = functools.partial(load_backend, "cpu", params)
+    return RemoteSolver(servers, last_resort=cpu if takeover else None)
 
 
 def _fingerprint(source: VideoSource) -> SourceFingerprint:
@@ -138,8 +139,8 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
         return SourceFingerprint(name=source.path.name, bytes=0, mtime_ns=0, sha256="")
 
 
-def _record(task: VideoTask, decoded: Decoded, sink: PartSink) -> VideoRecord:
-    info, report, state, engines = decoded.info, decoded.report, sink.state, decoded.engines
+def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -> VideoRecord:
+    info, report, state = decoded.info, decoded.report, sink.state
     return VideoRecord.of(
         task.source.video_id,
         label=task.source.label,
@@ -152,12 +153,7 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink) -> VideoRecord:
         ),
         source=state,
         source_shape=SourceShape(source_width=info.width, source_height=info.height, rotation=info.rotation),
-        solver=SolverRecord(
-            backend=_joined(engine.name for engine in engines),
-            device=_joined(engine.device for engine in engines),
-            opencv_version=_joined(engine.version for engine in engines if engine.name == "opencv"),
-            deviations="; ".join(dict.fromkeys(text for engine in engines for text in engine.deviations)),
-        ),
+        solver=_solver_record(sink.engines or (EngineInfo.of(solver),)),
         decoding=DecodeStatus(
             status="truncated" if report.truncated else "ok",
             status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
@@ -173,14 +169,24 @@ def _joined(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def _takeovers(decoded: Decoded, solver: Solver) -> tuple[str, ...]:
-    """Return a warning if a video was not computed by the first engine alone."""
-    if not isinstance(solver, RemoteSolver) or not solver.failures:
+def _solver_record(engines: Sequence[EngineInfo]) -> SolverRecord:
+    return SolverRecord(
+        backend=_joined(engine.name for engine in engines),
+        device=_joined(engine.device for engine in engines),
+        opencv_version=_joined(engine.version for engine in engines if engine.name == "opencv"),
+        deviations="; ".join(dict.fromkeys(text for engine in engines for text in engine.deviations)),
+    )
+
+
+def _takeovers(task: VideoTask, engines: Sequence[EngineInfo], solver: Solver) -> tuple[str, ...]:
+    """Return a warning if a server was lost on this video, or another engine than the chosen one computed."""
+    if not isinstance(solver, RemoteSolver):
         return ()
-    if decoded.engines == (EngineInfo.of(solver),):
+    lost = solver.unreported()
+    if not lost and all(engine.name == task.backend for engine in engines):
         return ()
-    engines = " and ".join(f"{engine.name} on {engine.device}" for engine in decoded.engines)
-    return (f"computed by {engines}, since {'; '.join(solver.failures)}",)
+    computed = " and ".join(f"{engine.name} on {engine.device}" for engine in engines)
+    return (f"computed by {computed}, since {'; '.join(lost or solver.failures)}",)
 
 
 def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> tuple[str, ...]:
@@ -204,16 +210,19 @@ class _Totals:
     max_px: float = 0.0
     clipped: int = 0
     values: int = 0
+    engines: dict[EngineInfo, None] = dataclasses.field(default_factory=dict)
 
     @property
     def clipped_fraction(self) -> float:
         """Fraction of the flow values that the codec clipped, in [0, 1]."""
         return self.clipped / max(1, self.values)
 
-    def count(self, flows: tuple[EncodedFlow, ...], values: int) -> None:
+    def count(self, item: Item, values: int) -> None:
         """Add the fields of one pair, of `values` flow values each."""
-        self.n_flow += bool(flows)
-        for flow in flows:
+        self.n_flow += bool(item.flows)
+        if item.engine is not None:
+            self.engines.setdefault(item.engine)
+        for flow in item.flows:
             self.max_px = max(self.max_px, flow.max_px)
             self.clipped += flow.clipped
             self.values += values
@@ -254,6 +263,7 @@ class PartSink:
         self._fields = field_names(options)
         self._writer: PartWriter | None = None
         self._here = _Totals()
+        self._engines: dict[EngineInfo, None] = {}
         self._segments = 0
         self._committed = 0
         segments = committed_segments(parts, video_id, options, state)
@@ -265,6 +275,11 @@ class PartSink:
     def committed(self) -> int:
         """Number of leading frames that are committed, by this run or an earlier one."""
         return self._committed
+
+    @property
+    def engines(self) -> tuple[EngineInfo, ...]:
+        """The engines that computed the flow taken so far, the first one first."""
+        return tuple(self._engines)
 
     def open_video(self, *, width: int, height: int) -> None:
         """Take the size of the stored frames, px, before the first item."""
@@ -284,7 +299,9 @@ class PartSink:
         writer.add_frame(item.pts_seconds, item.jpeg)
         for name, flow in zip(self._fields, item.flows, strict=False):
             writer.add_flow(name, flow)
-        self._here.count(item.flows, 2 * self.width * self.height)
+        self._here.count(item, 2 * self.width * self.height)
+        if item.engine is not None:
+            self._engines.setdefault(item.engine)
 
     def commit(self, record: VideoRecord) -> VideoRecord:
         """Commit the video as one part and return its record, with the flow's totals.
@@ -332,7 +349,7 @@ class PartSink:
             ),
             source=self.state,
             source_shape=SourceShape(source_width=self.width, source_height=self.height),
-            solver=SolverRecord(backend=""),
+            solver=_solver_record(tuple(self._here.engines)),
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

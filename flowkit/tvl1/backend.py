@@ -97,31 +97,20 @@ def choose_backend(name: BackendName = "auto", params: TVL1Params | str = DEFAUL
     check_choice("backend", name, get_args(BackendName))
     resolved = resolve_params(params)
     if name == "auto":
-        return _first_of(AUTO_ORDER, resolved)
+        return _choose_automatically(resolved)
     solver = load_backend(name, resolved)
     return BackendChoice(name=name, solver=solver, reason=f"{name}: asked for by name")
 
 
-def next_backend(failed: BackendName, params: TVL1Params) -> BackendChoice:
-    """Return the engine that takes over from one that failed: the next of AUTO_ORDER that runs here.
-
-    Raises
-    ------
-    BackendUnavailableError
-        None does.
-    """
-    return _first_of(AUTO_ORDER[AUTO_ORDER.index(failed) + 1 :], params)
-
-
-def _first_of(order: tuple[BackendName, ...], params: TVL1Params) -> BackendChoice:
+def _choose_automatically(params: TVL1Params) -> BackendChoice:
     skipped: list[str] = []
-    for name in order:
+    for name in AUTO_ORDER:
         try:
             solver = load_backend(name, params)
         except BackendError as error:
             skipped.append(str(error))
             continue
-        why = "; ".join(skipped) if skipped else "the first of " + ", ".join(order)
+        why = "; ".join(skipped) if skipped else "the first of " + ", ".join(AUTO_ORDER)
         return BackendChoice(name=name, solver=solver, reason=f"{name}: {why}")
     raise BackendUnavailableError(
         f"no TV-L1 backend can be used: {'; '.join(skipped)}; run `flowkit doctor` to see what is missing, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,16 @@ import numpy as np
 import pytest
 
 import flowkit
+from flowkit.errors import BackendUnavailableError
 from flowkit.executor import InlineExecutor
+from flowkit.extraction import run
 from flowkit.extraction.run import ExtractReport
+from flowkit.extraction.worker import PartSink
+from flowkit.store.write.part import PartWriter
 from flowkit.tvl1.backend import BackendName
+from flowkit.tvl1.server import client as server_client
+from flowkit.tvl1.server import shared_memory
+from flowkit.tvl1.server.client import Servers
 from tests.make.clips import moving_texture, write_video
 from tests.make.cuda import QUICK
 from tests.tvl1.emulation.emulator import COMPILER, HERE
@@ -53,7 +62,8 @@ def extracted(
     backend: BackendName = "auto",
 ) -> ExtractReport:
     """Extract with one GPU for each tuple of faults, in this process but for the servers."""
-    monkeypatch.setenv("FLOWKIT_GPU_PATIENCE", "1")
+    # The stand-in computes inside of its calls, on cores that others use too.
+    monkeypatch.setenv("FLOWKIT_GPU_PATIENCE", "3" if (HANG,) in faults else "20")
     gpus_in_other_processes(monkeypatch, faults)
     config = flowkit.ExtractConfig(params=QUICK, backend=backend)
     with InlineExecutor() as executor:
@@ -133,3 +143,73 @@ def test_device_fault_is_said_by_the_command_also_if_it_is_quiet(
     assert "flowkit: GPU 0 (Emulated GPU) failed: cudaErrorIllegalAddress" in done.stderr
     assert "computed by cpu on" in done.stderr
     assert flowkit.verify(tmp_path / "out.h5").sound
+
+
+def test_device_fault_of_a_driver_that_no_server_starts_with_leaves_auto_to_the_cpu(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_client, "_START", "raise SystemExit(3) # ")
+    with pytest.warns(RuntimeWarning, match=r"its process ended with 3; the CPU engine computes instead"):
+        report = extracted(clips, tmp_path / "out.h5", monkeypatch, ())
+    assert (report.stored, report.failures) == (3, ())
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert {store[name].record.backend for name in store} == {"cpu"}
+    with pytest.raises(BackendUnavailableError, match="its process ended with 3"):
+        extracted(clips, tmp_path / "by-name.h5", monkeypatch, (), backend="cuda")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_server_that_is_lost_is_named_although_an_equal_one_takes_over(
+    how: signal.Signals, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "SILENCE_SECONDS", 2.0)
+    lost: list[int] = []
+    await_ = Servers._await
+
+    def lose_the_first(self: Servers, number: int, *words: object) -> None:
+        await_(self, number, *words)  # type: ignore[arg-type]
+        if number == 1 and not lost:
+            lost.append(self._processes[0].pid)
+            os.kill(lost[0], how)
+
+    monkeypatch.setattr(Servers, "_await", lose_the_first)
+    report = extracted(clips, tmp_path / "out.h5", monkeypatch, (), ())
+    assert (report.stored, report.failures) == (3, ())
+    (warning,) = [text for outcome in report.outcomes for text in outcome.warnings]
+    assert warning.startswith("computed by cuda on Emulated GPU, since ")
+
+
+def test_a_worker_that_comes_after_the_last_gpu_says_so_too(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_start_servers", lambda setup, stack: (str(tmp_path / "gone.socket"),))
+    report = extracted(clips, tmp_path / "out.h5", monkeypatch, ())
+    assert report.stored == 3
+    assert all("computed by cpu on" in outcome.warnings[0] for outcome in report.outcomes)
+
+
+def test_a_video_resumed_from_segments_of_another_engine_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "v.mp4", moving_texture(40, height=32, width=48))
+    commit, count = PartSink._commit_segment, 0
+
+    def until_the_second(self: PartSink, writer: PartWriter) -> None:
+        nonlocal count
+        commit(self, writer)
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+
+    config = flowkit.ExtractConfig(params=QUICK, backend="reference", segment_frames=10)
+    with monkeypatch.context() as patch, InlineExecutor() as executor:
+        patch.setattr(PartSink, "_commit_segment", until_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            flowkit.extract(video, tmp_path / "out.h5", config=config, executor=executor)
+    config = dataclasses.replace(config, backend="cpu")
+    with InlineExecutor() as executor:
+        assert flowkit.extract(video, tmp_path / "out.h5", config=config, executor=executor).stored == 1
+    with flowkit.open(tmp_path / "out.h5") as store:
+        record = store["v"].record
+    assert record.backend == "reference, cpu"
+    assert record.device.startswith("cpu, cpu/")

@@ -44,8 +44,8 @@ def assemble(parts: PartsFolder, video_id: str, n_segments: int, record: VideoRe
     Parameters
     ----------
     record
-        Record of the whole; its counts, `flow_max_px` and `clipped_fraction` come from the
-        segments.
+        Record of the whole; its counts, `flow_max_px`, `clipped_fraction` and engines come from the
+        segments, which other runs may have made.
 
     Returns
     -------
@@ -103,7 +103,17 @@ def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
         n_flow=n_flow,
         clipped_fraction=clipped / max(1, n_flow),
         flow_max_px=max(segment.flow_max_px for segment in segments),
+        backend=_union("backend", ", ", segments) or record.backend,
+        device=_union("device", ", ", segments) or record.device,
+        opencv_version=_union("opencv_version", ", ", segments) or record.opencv_version,
+        deviations=_union("deviations", "; ", segments) or record.deviations,
     )
+
+
+def _union(name: str, mark: str, segments: list[VideoRecord]) -> str:
+    """Return the different texts of an attribute of all segments, in their order."""
+    texts = (text for segment in segments for text in getattr(segment, name).split(mark))
+    return mark.join(dict.fromkeys(filter(None, texts)))
 
 
 def _append(writer: PartWriter, path: Path) -> None:

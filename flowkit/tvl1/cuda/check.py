@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,8 @@ class KernelResources:
     resident: int
 
 
-def kernel_resources(device: CudaDevice) -> Iterator[KernelResources]:
-    """Yield the resources of the kernels that take the time: compiled and loaded now.
+def kernel_resources(device: CudaDevice) -> list[KernelResources]:
+    """Return the resources of the kernels that take the time: compiled and loaded now.
 
     Raises
     ------
@@ -67,16 +66,20 @@ def kernel_resources(device: CudaDevice) -> Iterator[KernelResources]:
         (KernelFile(source="level.cu"), "flowkit_linearise", THREADS),
         (KernelFile.of("tile.cu", tile.defines), "flowkit_tile", 32 * tile.warps),
     )
+    found = []
     with device.faults.boundary(), device.using():
         for file, name, threads in kernels:
             pointer = device.function(file, name).ptr
             resident = driver.occupancyMaxActiveBlocksPerMultiprocessor(pointer, threads, 0)
-            yield _resources(device, pointer, name, threads, 0, resident)
+            found.append(_resources(device, pointer, name, threads, 0, resident))
         shape = cluster_shape(_CLUSTER_LEVEL)
         if device.has_clusters and shape is not None:
             pointer = device.function(*shape.kernel, shared_bytes=shape.shared_bytes).ptr
             resident = active_clusters(device, shape)
-            yield _resources(device, pointer, shape.kernel[1], shape.threads, shape.shared_bytes, resident)
+            found.append(
+                _resources(device, pointer, shape.kernel[1], shape.threads, shape.shared_bytes, resident)
+            )
+    return found
 
 
 def _resources(

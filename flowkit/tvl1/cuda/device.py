@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError
+from flowkit.tvl1.cuda import driver
 from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda.faults import DeviceFaults, Event
 from flowkit.tvl1.cuda.nvrtc import load_nvrtc
@@ -86,6 +87,14 @@ class CudaDevice:
     def has_clusters(self) -> bool:
         """True if the cluster solver's kernel runs here."""
         return self.capability // 10 in _CLUSTER_FAMILIES
+
+    def enter_thread(self) -> None:
+        """Make this the device of a thread that nobody else uses.
+
+        Leaving `using` makes the one before current again; that would be GPU 0, and open a context there.
+        """
+        with self.faults.boundary():
+            self.cupy.cuda.runtime.setDevice(self.index)
 
     @contextlib.contextmanager
     def using(self, stream: Any = None) -> Iterator[None]:
@@ -216,9 +225,13 @@ class CudaDevice:
         """Return a kernel, compiled and loaded on first use, that may take so much shared memory."""
         key = (file, name, shared_bytes)
         if key not in self._functions:
-            # Several lanes may ask for a kernel first: one of them compiles it.
-            with self.faults.without_deadline(), self._loading:
+            # Several lanes may ask for a kernel first: one of them compiles it, and the others wait for that.
+            with self.faults.without_deadline():
+                self._loading.acquire()
+            try:
                 self._load(key)
+            finally:
+                self._loading.release()
         return self._functions[key]
 
     def _load(self, key: tuple[KernelFile, str, int]) -> None:
@@ -233,9 +246,9 @@ class CudaDevice:
 
     def _module(self, file: KernelFile) -> Any:
         if file not in self._modules:
-            code = cuda_kernels.cubin(
-                file.source, dict(file.defines), self.capability, cuda_major=self.cuda_major
-            )
+            defines = dict(file.defines)
+            with self.faults.without_deadline():
+                code = cuda_kernels.cubin(file.source, defines, self.capability, cuda_major=self.cuda_major)
             module = self.cupy.cuda.Module()
             module.load(code)
             self._modules[file] = module
@@ -273,7 +286,9 @@ def count_gpus() -> int:
     BackendUnavailableError
         No cupy, or no driver; the message names it.
     """
-    return _count(_cupy())
+    cupy = _cupy()
+    driver.check_driver()
+    return _count(cupy)
 
 
 def _cupy() -> Any:
@@ -302,6 +317,7 @@ def open_device(index: int) -> CudaDevice:
         No cupy, no driver, no such GPU, one too old, or no compiler; the message names it.
     """
     cupy = _cupy()
+    driver.check_driver()
     count = _count(cupy)
     if not 0 <= index < count:
         raise BackendUnavailableError(

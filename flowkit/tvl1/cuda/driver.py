@@ -1,11 +1,23 @@
-"""The one call of the CUDA driver that cupy does not wrap, by ctypes: how many clusters fit a GPU."""
+"""Calls of the CUDA driver past cupy, by ctypes: whether it comes up, and how many clusters fit a GPU."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
+import subprocess
+import sys
 
 from flowkit.errors import BackendUnavailableError
+
+START_SECONDS = 30.0
+"""In which a driver comes up on the slowest machine."""
+
+CHECKED_VARIABLE = "FLOWKIT_DRIVER_CHECKED"
+"""Set for processes that a parent watches: there the driver is not tried before."""
+
+_TRY = "import ctypes; ctypes.CDLL('libcuda.so.1').cuInit(0)"
 
 
 class _LaunchConfig(ctypes.Structure):
@@ -23,6 +35,34 @@ class _LaunchConfig(ctypes.Structure):
 @functools.cache
 def _library() -> ctypes.CDLL:
     return ctypes.CDLL("libcuda.so.1")
+
+
+@functools.cache
+def check_driver() -> None:
+    """Try in another process whether the driver comes up: a call that hangs could not be left here.
+
+    A driver that is missing, or comes up with an error, is left to the call that needs it.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It does not answer in START_SECONDS.
+    """
+    if os.environ.get(CHECKED_VARIABLE):
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _TRY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        process.wait(START_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        # A process that the driver holds does not end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        raise BackendUnavailableError(
+            f"cuda: the driver has not answered for {START_SECONDS:g} s; check that nvidia-smi runs"
+        ) from None
 
 
 def max_active_clusters(function: int, *, blocks: int, threads: int, shared_bytes: int) -> tuple[int, int]:

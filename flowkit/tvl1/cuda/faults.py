@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from flowkit.errors import BackendError, GpuError
+from flowkit.errors import BackendError, GpuError, GpuMemoryError
 from flowkit.validate import check_that
 
 PATIENCE_SECONDS = 4.0
@@ -24,28 +24,10 @@ _POLL_SECONDS = 50e-6
 # Counted of one pause at most: a process that was stopped meanwhile has not waited for the GPU.
 _LONGEST_PAUSE_SECONDS = 0.5
 
-# cudaError_t. Those of _REFUSED end a call and leave the device as it was; any other error is taken to be
-# one of the context, which every later call of the process returns again.
+# cudaError_t. Errors of the context, which every later call of the process returns again: a driver that
+# shuts down, ECC, NVLink, exceptions of kernels, a device that fell off. Any other ends one call.
 _DONE, _NOT_READY, _NO_MEMORY = 0, 600, 2
-_REFUSED = frozenset(
-    {
-        1,  # invalid value
-        9,  # invalid configuration
-        98,  # invalid device function
-        200,  # invalid kernel image
-        209,  # no kernel image for this device
-        218,  # invalid PTX
-        701,  # out of resources
-        720,  # cooperative launch too large
-        800,  # not permitted
-        801,  # not supported
-        912,  # invalid cluster size
-    }
-)
-
-
-class OutOfGpuMemoryError(BackendError):
-    """Memory of the device or pinned memory ran out: a smaller batch may fit."""
+_STAYS = frozenset({4, 46, 101, 201, 214, 219, 220, 226, 700, 702, 709, 710, *range(713, 720), 721, 999})
 
 
 class Event(Protocol):
@@ -57,11 +39,19 @@ class Event(Protocol):
 
 
 class _Thread(threading.local):
-    """Of each thread that is inside `boundary`: its patience, and its last launch."""
+    """Of each thread that is inside `boundary`: its last launch, and how deep it is inside."""
 
-    patience = 0.0
     kernel = ""
     depth = 0
+
+
+class _Seen:
+    """A thread inside `boundary`: the time of its last sign of life, its last launch, its silence so far."""
+
+    __slots__ = ("at", "kernel", "silent")
+
+    def __init__(self, at: float, kernel: str) -> None:
+        self.at, self.kernel, self.silent = at, kernel, 0.0
 
 
 class DeviceFaults:
@@ -84,9 +74,10 @@ class DeviceFaults:
         self._cupy, self._gpu = cupy, gpu
         self._statuses = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         self._thread = _Thread()
-        # Of each thread: the time of its last call that returned, how long the next one may take, and
-        # the launch that it made last.
-        self._seen: dict[int, tuple[float, float, str]] = {}
+        self._seen: dict[int, _Seen] = {}
+        # The work that each thread has on the device: a batch may have to wait for all others.
+        self._work: dict[int, float] = {}
+        self._looked = time.monotonic()
 
     @contextlib.contextmanager
     def boundary(self, work_seconds: float = 0.0) -> Iterator[None]:
@@ -101,13 +92,13 @@ class DeviceFaults:
         ------
         GpuError
             The GPU failed, here or before, or does not come to an end.
-        OutOfGpuMemoryError
+        GpuMemoryError
             Memory of the device or pinned memory ran out.
         """
         self.check()
         thread, me = self._thread, threading.get_ident()
-        outside = thread.patience, thread.kernel
-        thread.patience, thread.kernel = patience_seconds() + work_seconds, ""
+        outside = thread.kernel, self._work.get(me, 0.0)
+        thread.kernel, self._work[me] = "", max(work_seconds, outside[1])
         thread.depth += 1
         self.sign_of_life()
         try:
@@ -117,10 +108,11 @@ class DeviceFaults:
         except self._statuses as error:
             raise self._of_status(error) from error
         finally:
-            thread.patience, thread.kernel = outside
+            thread.kernel, self._work[me] = outside
             thread.depth -= 1
             if not thread.depth:
                 self._seen.pop(me, None)
+                self._work.pop(me, None)
 
     def check(self) -> None:
         """Raise the error that ended the GPU, if one did."""
@@ -135,8 +127,7 @@ class DeviceFaults:
     def sign_of_life(self) -> None:
         """Note that this thread's calls into the driver have returned."""
         if self._thread.depth:
-            mine = self._thread
-            self._seen[threading.get_ident()] = (time.monotonic(), mine.patience, mine.kernel)
+            self._seen[threading.get_ident()] = _Seen(time.monotonic(), self._thread.kernel)
 
     @contextlib.contextmanager
     def without_deadline(self) -> Iterator[None]:
@@ -172,15 +163,20 @@ class DeviceFaults:
             self.check_status(status)
         return bool(status == _DONE)
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: Event, *, for_others: bool = False) -> None:
         """Wait for an event, with the core free for other threads.
+
+        Parameters
+        ----------
+        event : Event
+        for_others : bool
+            What happens before the event is other people's work, which may take any time.
 
         Raises
         ------
         GpuError
             The GPU failed, or the event does not happen in time.
         """
-        patience = self._thread.patience or patience_seconds()
         waited, before = 0.0, time.monotonic()
         while not self.happened(event):
             self.sign_of_life()
@@ -188,29 +184,39 @@ class DeviceFaults:
             now = time.monotonic()
             waited += min(now - before, _LONGEST_PAUSE_SECONDS)
             before = now
-            if waited > patience and not self.happened(event):
-                raise self._ended(f"no end of its work in {patience:.1f} s", self._thread.kernel)
+            if waited > self._patience() and not for_others and not self.happened(event):
+                raise self._ended(f"no end of its work in {waited:.1f} s", self._thread.kernel)
 
     def stuck(self) -> GpuError | None:
-        """Return the error that ended the GPU; a call into the driver that does not return ends it too."""
+        """Return the error that ended the GPU; a call into the driver that does not return ends it too.
+
+        Asked for again and again: the silence of a thread is counted from look to look, and a pause of
+        the whole process counts as one short one.
+        """
         now = time.monotonic()
-        for since, patience, kernel in list(self._seen.values()):
-            if self.fault is None and now - since > patience:
-                self._ended(f"a call into the driver has not returned for {now - since:.1f} s", kernel)
+        passed, self._looked = min(now - self._looked, 2 * _LONGEST_PAUSE_SECONDS), now
+        for seen in list(self._seen.values()):
+            seen.silent += min(passed, now - seen.at)
+            if self.fault is None and seen.silent > self._patience():
+                self._ended(f"a call into the driver has not returned for {seen.silent:.1f} s", seen.kernel)
         return self.fault
+
+    def _patience(self) -> float:
+        """Return how long the GPU may take with all that it has to do now."""
+        return patience_seconds() + sum(list(self._work.values()))
 
     def _of_status(self, error: Any) -> BackendError:
         """Return flowkit's error for one of cupy's, and note it if it ends the GPU."""
         status = getattr(error, "status", None)
         if self.fault is None and status == _NO_MEMORY:
             return self._no_memory(error)
-        if self.fault is None and status in _REFUSED:
+        if self.fault is None and status not in _STAYS:
             what = self._thread.kernel or "a call"
             return GpuError(f"{self._gpu} refused {what}: {error}; run `flowkit doctor --gpu`")
         return self._ended(str(error), self._thread.kernel)
 
-    def _no_memory(self, error: BaseException) -> OutOfGpuMemoryError:
-        return OutOfGpuMemoryError(
+    def _no_memory(self, error: BaseException) -> GpuMemoryError:
+        return GpuMemoryError(
             f"{self._gpu}: memory ran out ({error}); free some, allow less, or use backend 'cpu'"
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from flowkit.tvl1.cuda.device import DeviceArray, device_of_pointer
 from flowkit.validate import check_array
 
-_DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
+_DLPACK_CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged of dlpack.h
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ def device_index(frames: object) -> int | None:
     where = getattr(frames, "__dlpack_device__", None)
     if where is not None:
         kind, index = where()
-        return int(index) if kind == _DLPACK_CUDA else None
+        return int(index) if kind in _DLPACK_CUDA else None
     interface = getattr(frames, "__cuda_array_interface__", None)
     return None if interface is None else device_of_pointer(int(interface["data"][0]))
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.errors import GpuError
+from flowkit.errors import BackendUnavailableError, GpuError
 from flowkit.quantize import Quantizer
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
-from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
+from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, count_gpus, open_device
 from flowkit.tvl1.cuda.interop import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda.plan import Size, TileShape, bytes_per_pair
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
@@ -34,6 +34,8 @@ DEFAULT_METHOD: Method = "tile"
 
 _FRACTION_OF_FREE = 0.8
 """Of the free device memory that one call may take without `memory_bytes`."""
+
+_FIRST_WORK_SECONDS = 60.0
 
 
 @functools.lru_cache(maxsize=8)
@@ -57,6 +59,8 @@ class CudaSolver:
         Most device memory that one call takes; default: four fifths of what is free.
     tile : TileShape
         Sizes that the tile solver is compiled for; the result depends on them by rounding alone.
+    callers : int
+        Calls at once that share the memory that is free.
     method : {"tile", "cluster"}
         "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
         10; other levels, and parameters with a median, are solved by tiles.
@@ -70,6 +74,7 @@ class CudaSolver:
     params: TVL1Params
     gpu: int = 0
     memory_bytes: int | None = None
+    callers: int = 1
     tile: TileShape = dataclasses.field(default_factory=TileShape)
     method: Method = DEFAULT_METHOD
 
@@ -180,6 +185,17 @@ class CudaSolver:
         seconds = self._run(grey, rows, finish, (codes, largest, clipped))
         return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
 
+    def warm_up(self) -> None:
+        """Do the first work of this process on the GPU, which opens a context and may take seconds."""
+        device = open_device(self.gpu)
+        with device.faults.boundary(_FIRST_WORK_SECONDS), device.using():
+            device.zeros((1,), np.int32)
+            device.faults.wait(device.event())
+
+    def enter_thread(self) -> None:
+        """Make the GPU that of this thread, which nobody else uses."""
+        open_device(self.gpu).enter_thread()
+
     def failure(self) -> GpuError | None:
         """Return the error that ended the GPU, a call into the driver that does not return included."""
         return open_device(self.gpu).faults.stuck()
@@ -203,7 +219,7 @@ class CudaSolver:
 
     def _most_pairs(self, device: CudaDevice, grey: DeviceArray, *, lanes: int = LANES) -> int:
         """Return the largest number of pairs of a batch, with `lanes` batches on the device."""
-        budget = self.memory_bytes or int(_FRACTION_OF_FREE * device.free_bytes())
+        budget = self.memory_bytes or int(_FRACTION_OF_FREE * device.free_bytes()) // self.callers
         each = bytes_per_pair(grey.shape[1:], self.params, frame_bytes=grey.itemsize)
         return max(1, min(MOST_PAIRS, budget // (lanes * each)))
 
@@ -215,8 +231,9 @@ def _flow_and_iterations(result: BatchResult) -> tuple[DeviceArray, ...]:
 def load(
     params: TVL1Params,
     *,
-    gpu: int = 0,
+    gpu: int | None = None,
     memory_bytes: int | None = None,
+    callers: int = 1,
     tile: TileShape | None = None,
     method: Method = DEFAULT_METHOD,
 ) -> CudaSolver:
@@ -225,24 +242,51 @@ def load(
     Parameters
     ----------
     params : TVL1Params
-    gpu : int
-        Index among the GPUs that CUDA shows to this process.
+    gpu : int, optional
+        Index among the GPUs that CUDA shows to this process; default: the first that can be used.
     memory_bytes : int, optional
         Most device memory that one call takes; default: four fifths of what is free.
+    callers : int
+        Calls at once that share the memory that is free.
     tile : TileShape, optional
     method : {"tile", "cluster"}
 
     Raises
     ------
     BackendUnavailableError
-        No cupy, driver, GPU or NVRTC here, or a GPU too old; the message names the remedy.
+        No cupy, driver, GPU or NVRTC here, a GPU too old, or one that failed in this process; the
+        message names the remedy.
     InvalidParameterError
         memory_bytes < 1, or no such method.
     """
     if memory_bytes is not None:
         check_at_least("memory_bytes", memory_bytes, 1)
     check_choice("method", method, get_args(Method))
-    open_device(gpu)
     return CudaSolver(
-        params=params, gpu=gpu, memory_bytes=memory_bytes, tile=tile or TileShape(), method=method
+        params=params,
+        gpu=_first_usable() if gpu is None else _usable(gpu),
+        memory_bytes=memory_bytes,
+        callers=callers,
+        tile=tile or TileShape(),
+        method=method,
     )
+
+
+def _usable(gpu: int) -> int:
+    """Return a GPU's index; raise BackendUnavailableError if it cannot be used here."""
+    fault = open_device(gpu).faults.fault
+    if fault is not None:
+        raise BackendUnavailableError(f"cuda: {fault}") from fault
+    return gpu
+
+
+def _first_usable() -> int:
+    """Return the index of the first GPU that can be used; raise the first one's error if none can."""
+    first: BackendUnavailableError | None = None
+    for gpu in range(max(1, count_gpus())):
+        try:
+            return _usable(gpu)
+        except BackendUnavailableError as error:
+            first = first or error
+    assert first is not None
+    raise first

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import BackendError
+from flowkit.errors import GpuMemoryError
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
-from flowkit.tvl1.cuda.faults import OutOfGpuMemoryError
 
 LANES = 3
 """Batches on the device at once: one copied in, one in work, one copied out."""
@@ -88,7 +87,7 @@ def run_batches(
 
     Raises
     ------
-    BackendError
+    GpuMemoryError
         A single pair does not fit.
     GpuError
         The GPU failed.
@@ -102,7 +101,7 @@ def run_batches(
 
     while True:
         batches = [batch for rows in waiting for batch in split(pairs, rows, most_pairs)]
-        took = _in_threads(run, batches, lanes)
+        took = _in_threads(run, device, batches, lanes)
         for each in took:
             seconds.update(each or {})
         waiting = [batch.rows for batch, each in zip(batches, took, strict=True) if each is None]
@@ -113,11 +112,12 @@ def run_batches(
 
 def _halve(most_pairs: int, size: tuple[int, ...], device: CudaDevice) -> int:
     if most_pairs == 1:
-        raise BackendError(
+        raise GpuMemoryError(
             f"the GPU has no memory for one pair of {size[1]}x{size[0]} px, or the host no pinned memory for "
             "its copies; free some, allow more, or use backend 'cpu'"
         )
-    device.release()
+    with device.faults.boundary():
+        device.release()
     warnings.warn(
         f"GPU memory ran out, or pinned memory: batches are now {most_pairs // 2} pairs, half of before",
         RuntimeWarning,
@@ -153,12 +153,14 @@ def run_in_place(
 
     Raises
     ------
-    BackendError
+    GpuMemoryError
         A single pair does not fit.
     GpuError
         The GPU failed.
     """
     frames, pairs = work
+    # What the owner has enqueued before may take any time: no deadline counts it.
+    device.faults.wait(device.event(), for_others=True)
     flow = device.empty((len(pairs), 2, *frames.shape[1:]), np.float32)
     done = 0
     while done < len(pairs):
@@ -167,7 +169,7 @@ def run_in_place(
             with device.faults.boundary(solver.work_seconds(len(batch.pairs))):
                 used, local = _frames_in_place(device, frames, batch)
                 solver.solve(used, local, flow[batch.rows])
-        except OutOfGpuMemoryError:
+        except GpuMemoryError:
             most_pairs = _halve(most_pairs, frames.shape[1:], device)
             continue
         done = batch.rows.stop
@@ -185,11 +187,12 @@ def _frames_in_place(
 
 
 def _in_threads(
-    run: Callable[[Batch], dict[str, float] | None], batches: Sequence[Batch], lanes: int
+    run: Callable[[Batch], dict[str, float] | None], device: CudaDevice, batches: Sequence[Batch], lanes: int
 ) -> list[dict[str, float] | None]:
     if len(batches) == 1 or lanes == 1:
         return [run(batch) for batch in batches]
-    with concurrent.futures.ThreadPoolExecutor(min(lanes, len(batches))) as pool:
+    workers = min(lanes, len(batches))
+    with concurrent.futures.ThreadPoolExecutor(workers, initializer=device.enter_thread) as pool:
         return list(pool.map(run, batches))
 
 
@@ -218,7 +221,7 @@ def _run_one(
         with device.faults.boundary():
             around = zip(STAGES, itertools.pairwise(marks), strict=True)
             seconds = {stage: device.seconds_between(*ends) for stage, ends in around}
-    except OutOfGpuMemoryError:
+    except GpuMemoryError:
         return None
     for host, output in zip(landed, outputs, strict=True):
         output[batch.rows] = host

@@ -97,9 +97,14 @@ class TileSolver:
 
     @property
     def iterations_ahead(self) -> int | None:
-        """Most iterations that are enqueued before the host waits; None: all of them."""
-        params = self._params
-        return (TESTS_AHEAD + 2) * params.check_every if params.epsilon > 0 else None
+        """Most iterations that are enqueued before the host waits; None: all of them.
+
+        Each warp waits once more than TESTS_AHEAD tests are open, and begins with none; what the one before
+        had open then may still be at work.
+        """
+        params, most = self._params, (TESTS_AHEAD + 1) * self._params.check_every
+        waits = params.epsilon > 0 and params.iterations > most
+        return 2 * (most + params.check_every) if waits else None
 
     def workspace(self, planes: DeviceArray) -> TileWorkspace:
         """Return memory for a batch; `planes`: int32 device array (m, 2), the planes of each pair."""

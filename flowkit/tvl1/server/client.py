@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import select
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, BackendUnavailableError
 from flowkit.quantize import Quantizer
+from flowkit.tvl1.cuda.driver import CHECKED_VARIABLE
 from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, check_batch, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import FLOATS, OutputForm, Response, SharedMemory, connect, receive
@@ -68,13 +70,18 @@ class Servers:
         self._folder = tempfile.TemporaryDirectory(prefix="flowkit-servers-")
         self.addresses: list[str] = []
         self.failed: list[str] = []
-        self._processes = [self._start(k, config, params) for k, config in enumerate(configs)]
+        self._processes: list[subprocess.Popen[str]] = []
         self._ends = time.monotonic() + START_SECONDS
-        for k, (config, process) in enumerate(zip(configs, self._processes, strict=True)):
-            self._await(k, config, process)
-        if not self.addresses:
+        try:
+            for k, config in enumerate(configs):
+                self._processes.append(self._start(k, config, params))
+            for k, (config, process) in enumerate(zip(configs, self._processes, strict=True)):
+                self._await(k, config, process)
+            if not self.addresses:
+                raise BackendUnavailableError("; ".join(self.failed) or "no server was asked for")
+        except BaseException:
             self.close()
-            raise BackendUnavailableError("; ".join(self.failed) or "no server was asked for")
+            raise
 
     def _path(self, number: int) -> str:
         return str(Path(self._folder.name) / f"{number}.socket")
@@ -86,6 +93,8 @@ class Servers:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # It is watched from here, whatever its driver does.
+            env={**os.environ, CHECKED_VARIABLE: "1"},
             # Ctrl-C is the coordinator's to handle.
             start_new_session=True,
         )
@@ -94,7 +103,7 @@ class Servers:
         assert process.stdout is not None
         if select.select([process.stdout], [], [], max(0.0, self._ends - time.monotonic()))[0]:
             line = process.stdout.readline()
-            ready = json.loads(line) if line else {"error": _end_of(process)}
+            ready = _parsed(line) if line else {"error": _end_of(process)}
         else:
             process.kill()
             ready = {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
@@ -107,8 +116,10 @@ class Servers:
         """End the servers."""
         for process in self._processes:
             process.kill()
+        ends = time.monotonic() + _END_SECONDS
+        for process in self._processes:
             try:
-                process.wait(_END_SECONDS)
+                process.wait(max(0.01, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
                 warnings.warn(
                     f"the server process {process.pid} was killed and does not end: a driver holds it",
@@ -129,6 +140,15 @@ class Servers:
         self.close()
 
 
+def _parsed(line: str) -> dict[str, str]:
+    """Return what a server says of its start."""
+    try:
+        said: dict[str, str] = json.loads(line)
+    except json.JSONDecodeError:
+        return {"error": f"it printed {line[:200]!r} instead of its state"}
+    return said
+
+
 def _end_of(process: subprocess.Popen[str]) -> str:
     """Return how a server that said nothing ended."""
     try:
@@ -147,7 +167,7 @@ class _Line(threading.local):
 
 
 class _NoServerError(BackendError):
-    """No server is left."""
+    """No server is left, or none that can compute a request."""
 
 
 class RemoteSolver:
@@ -175,6 +195,7 @@ class RemoteSolver:
     def __init__(self, addresses: Sequence[str], *, last_resort: Callable[[], Solver] | None = None) -> None:
         self._addresses = list(addresses)
         self._said: list[str] = []
+        self._reported = 0
         self._engines: dict[str, EngineInfo] = {}
         self._line = _Line()
         self._lock = threading.Lock()
@@ -194,6 +215,12 @@ class RemoteSolver:
         """What became of the servers that were left, one sentence each."""
         with self._lock:
             return tuple(self._said)
+
+    def unreported(self) -> tuple[str, ...]:
+        """Return those of `failures` that this method has not returned before."""
+        with self._lock:
+            new, self._reported = tuple(self._said[self._reported :]), len(self._said)
+            return new
 
     def computes_elsewhere(self) -> bool:
         """Return whether servers compute: they take no core of this process."""
@@ -254,26 +281,45 @@ class RemoteSolver:
         checked, checked_pairs = check_batch(frames, pairs)
         while True:
             connection = self._connected()
+            self._reserve(checked, checked_pairs, form)
             try:
                 fields, response = self._ask(connection, checked, checked_pairs, form)
             except (EOFError, OSError) as broken:
                 self._drop_server(str(broken) or "the server's process ended")
                 continue
+            except BaseException:
+                # A response is outstanding: the next request must not take it for its own.
+                self._disconnect()
+                raise
+            if response.too_large:
+                raise _NoServerError(response.error)
             if response.refused:
                 raise BackendError(response.error)
             if not response.error:
                 return fields, response
             self._drop_server(response.error)
 
+    def _reserve(self, frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm) -> None:
+        """Make room for a request and its response.
+
+        Raises
+        ------
+        BackendError
+            This machine has no memory for them: no server is at fault.
+        """
+        shape, dtype, fields_at = _layout(frames, pairs, form)
+        assert self._line.memory is not None
+        try:
+            self._line.memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
+        except OSError as error:
+            raise BackendError(f"no memory to share with a server: {error}") from error
+
     def _ask(
         self, connection: Connection, frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
     ) -> tuple[NDArray[np.number], Response]:
         memory = self._line.memory
         assert memory is not None
-        shape = (len(pairs), 2, *frames.shape[1:])
-        dtype = form.quantizer.dtype if form.quantizer else np.dtype(np.float32)
-        fields_at = -(-frames.nbytes // 64) * 64
-        memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
+        shape, dtype, fields_at = _layout(frames, pairs, form)
         memory.view(0, frames.shape, frames.dtype)[...] = frames
         size = 0 if memory.announced else memory.size
         message = {"size": size, "shape": frames.shape, "dtype": frames.dtype, "pairs": pairs}
@@ -296,11 +342,12 @@ class RemoteSolver:
                 self._disconnect()
             if not addresses:
                 raise _NoServerError(f"no engine is left: {'; '.join(self._said)}")
-            line.address = addresses[0]
+            line.address, memory = addresses[0], _shared_memory()
             try:
-                line.connection, line.memory = connect(line.address), SharedMemory()
-                line.engine = receive(line.connection)
+                connection = connect(line.address)
+                line.engine = receive(connection)
                 self._engines[line.address] = line.engine
+                line.connection, line.memory = connection, memory
             except (EOFError, OSError) as error:
                 self._drop_server(str(error) or "the server's process ended")
 
@@ -321,3 +368,19 @@ class RemoteSolver:
         if line.memory is not None:
             line.memory.close()
         line.connection = line.memory = line.engine = None
+
+
+def _layout(
+    frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
+) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
+    """Return shape and dtype of a response's fields, and their place behind the frames."""
+    shape = (len(pairs), 2, *frames.shape[1:])
+    dtype = form.quantizer.dtype if form.quantizer else np.dtype(np.float32)
+    return shape, dtype, -(-frames.nbytes // 64) * 64
+
+
+def _shared_memory() -> SharedMemory:
+    try:
+        return SharedMemory()
+    except OSError as error:
+        raise BackendError(f"no memory to share with a server: {error}") from error

@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import BackendError, FlowkitError, GpuError
+from flowkit.errors import BackendError, FlowkitError, GpuError, GpuMemoryError
 from flowkit.tvl1.backend import load_backend
 from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
@@ -120,6 +120,9 @@ class Batcher:
         self.ended.set()
 
     def _work(self) -> None:
+        enter = getattr(self._solver, "enter_thread", None)
+        if enter is not None:
+            enter()
         while True:
             with self._changed:
                 while not self._waiting:
@@ -149,14 +152,18 @@ class Batcher:
         except GpuError as error:
             self.end(error)
         except Exception as error:  # any error of the engine or its driver is the clients' response
-            refused = isinstance(error, FlowkitError)
-            if refused and len(batch) > 1:
+            known = isinstance(error, FlowkitError)
+            if known and len(batch) > 1:
                 # One of them is at fault: the others must not fail with it.
                 for request in batch:
                     self._solve([request])
                 return
             for request in batch:
-                request.response = Response(error=str(error) if refused else repr(error), refused=refused)
+                request.response = Response(
+                    error=str(error) if known else repr(error),
+                    refused=known and not isinstance(error, GpuMemoryError),
+                    too_large=isinstance(error, GpuMemoryError),
+                )
         # Set again for those of an engine that ended: their response is the error.
         for request in batch:
             request.done.set()
@@ -219,10 +226,12 @@ def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) 
         return load_backend(backend, params)
     # Each lane is a call of its own.
     each = -(-memory_bytes // LANES) or None
-    solver: Solver = importlib.import_module("flowkit.tvl1.cuda.solver").load(
-        params, gpu=gpu, memory_bytes=each
-    )
-    return solver
+    cuda = importlib.import_module("flowkit.tvl1.cuda.solver")
+    solver = cuda.load(params, gpu=gpu, memory_bytes=each, callers=LANES)
+    # What a driver takes for its first call belongs to the start, not to the first request.
+    solver.warm_up()
+    ready: Solver = solver
+    return ready
 
 
 def _end_with_parent() -> None:

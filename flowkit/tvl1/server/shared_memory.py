@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -37,12 +38,14 @@ FLOATS = OutputForm()
 class Response:
     """The response beside the fields themselves, or the error instead of them.
 
-    `refused`: the request is at fault, and every engine would refuse it.
+    `refused`: the request is at fault, and every engine would refuse it; `too_large`: this engine lacks
+    the memory for it, and does others.
     `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
     """
 
     error: str = ""
     refused: bool = False
+    too_large: bool = False
     largest_px: NDArray[np.float32] | None = None
     clipped: NDArray[np.int32] | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -88,6 +91,8 @@ class SharedMemory:
 
     def __init__(self) -> None:
         self._descriptor = os.memfd_create("flowkit")
+        # Threads end without a word: what they held goes with them.
+        self._close = weakref.finalize(self, os.close, self._descriptor)
         self._map: mmap.mmap | None = None
         self.size = 0
         self.announced = False
@@ -111,7 +116,7 @@ class SharedMemory:
 
     def close(self) -> None:
         """Close the descriptor; the memory is freed with its last view."""
-        os.close(self._descriptor)
+        self._close()
 
 
 class MappedMemory:

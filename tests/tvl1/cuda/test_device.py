@@ -16,13 +16,12 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.doctor import examine
-from flowkit.errors import BackendUnavailableError
+from flowkit.errors import BackendUnavailableError, GpuMemoryError
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda import streams as cuda_lanes
 from flowkit.tvl1.cuda.device import CudaDevice, KernelFile, blocks, count_gpus
-from flowkit.tvl1.cuda.faults import OutOfGpuMemoryError
 from flowkit.tvl1.cuda.plan import bytes_per_pair
 from tests.make.cuda import PAIRS, QUICK, solve
 from tests.tvl1.emulation.emulator import COMPILER
@@ -266,7 +265,7 @@ def test_memory_is_counted_with_what_the_pool_keeps_and_refused_beyond_it(
     assert device.free_bytes() == 1000 - held.nbytes
     monkeypatch.setattr(device.cupy.get_default_memory_pool(), "free_bytes", lambda: 64)
     assert device.free_bytes() == 664
-    with pytest.raises(OutOfGpuMemoryError), device.faults.boundary():
+    with pytest.raises(GpuMemoryError), device.faults.boundary():
         device.empty((601,), np.uint8)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import driver
-from flowkit.tvl1.cuda.driver import max_active_clusters
+from flowkit.tvl1.cuda.driver import CHECKED_VARIABLE, check_driver, max_active_clusters
+from tests.make.deadline import ends_in_time
 from tests.tvl1.emulation.emulator import COMPILER
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
@@ -62,3 +63,20 @@ def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(driver, "_library", absent)
     with pytest.raises(BackendUnavailableError, match=r"does not know clusters: libcuda\.so\.1"):
         max_active_clusters(1, blocks=8, threads=256, shared_bytes=0)
+
+
+def test_a_driver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CHECKED_VARIABLE, raising=False)
+    monkeypatch.setattr(driver, "_TRY", "import time; time.sleep(60)")
+    monkeypatch.setattr(driver, "START_SECONDS", 0.3)
+    with pytest.raises(BackendUnavailableError, match=r"has not answered for 0\.3 s; check that nvidia-smi"):
+        ends_in_time(check_driver.__wrapped__)
+    # Where a parent watches, nothing is tried.
+    monkeypatch.setenv(CHECKED_VARIABLE, "1")
+    check_driver.__wrapped__()
+
+
+def test_a_driver_that_is_missing_is_left_to_the_call_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CHECKED_VARIABLE, raising=False)
+    monkeypatch.setattr(driver, "_TRY", "import ctypes; ctypes.CDLL('libno.so.1')")
+    ends_in_time(check_driver.__wrapped__)

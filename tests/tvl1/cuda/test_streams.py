@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowkit.errors import BackendError
+from flowkit.errors import BackendError, GpuMemoryError
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
-from flowkit.tvl1.cuda.faults import OutOfGpuMemoryError
 from flowkit.tvl1.cuda.plan import bytes_per_pair
 from flowkit.tvl1.cuda.streams import STAGES, run_batches, run_in_place, split
 from tests.make.cuda import PAIRS, QUICK, SMALL_TILE, solve
@@ -88,7 +87,7 @@ class Gathering:
         self, frames: DeviceArray, pairs: NDArray[np.int32], out: DeviceArray | None = None
     ) -> BatchResult:
         if len(pairs) > self._room:
-            raise OutOfGpuMemoryError("no room")
+            raise GpuMemoryError("no room")
         self.solved.append(len(pairs))
         self.frames.append(frames)
         flow = out

@@ -35,7 +35,7 @@ from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import driver as cuda_driver
 from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda import solver as cuda
-from tests.tvl1.emulation.emulator import IN_TURN, EmulationError, Module
+from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, EmulationError, Module, build
 
 GUARD_BYTES = 4096
 POISON = 0xFF
@@ -51,6 +51,7 @@ STATUSES = {
     100: "cudaErrorNoDevice: no CUDA-capable device is detected",
     209: "cudaErrorNoKernelImageForDevice: no kernel image is available for execution on the device",
     214: "cudaErrorECCUncorrectable: uncorrectable ECC error encountered",
+    400: "cudaErrorInvalidResourceHandle: invalid resource handle",
     600: "cudaErrorNotReady: device not ready",
     700: "cudaErrorIllegalAddress: an illegal memory access was encountered",
     701: "cudaErrorLaunchOutOfResources: too many resources requested for launch",
@@ -426,7 +427,9 @@ class FakeGpu:
 
 
 def code_of(source: str, defines: Mapping[str, int], capability: int, **_: Any) -> bytes:
-    """Stand in for `cuda_kernels.cubin`: a note of what would be compiled."""
+    """Stand in for `cuda_kernels.cubin`: compiled for the host, so that to load it is quick; a note of it."""
+    if COMPILER is not None:
+        build(source, defines)
     return repr((source, sorted(defines.items()))).encode()
 
 
@@ -445,6 +448,7 @@ def _replacements(gpus: Sequence[FakeGpu]) -> list[tuple[Any, str, Any]]:
         (cuda_device, "load_nvrtc", lambda major: None),
         (cuda_kernels, "target_architecture", lambda capability, nvrtc: capability),
         (cuda_driver, "max_active_clusters", max_active_clusters),
+        (cuda_driver, "check_driver", lambda: None),
     ]
 
 
@@ -482,7 +486,7 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
 
     def current() -> FakeGpu:
         stack: list[int] = getattr(chosen, "stack", [])
-        return gpus[stack[-1] if stack else 0]
+        return gpus[stack[-1] if stack else getattr(chosen, "own", 0)]
 
     class LoadedModule:
         def load(self, code: bytes) -> None:
@@ -509,6 +513,8 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
             yield
         finally:
             chosen.stack = chosen.stack[:-1]
+            # As cupy's: making the device before current again opens a context there.
+            current().check()
 
     def properties(index: int) -> dict[str, Any]:
         gpus[index].check()
@@ -519,6 +525,10 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
             "multiProcessorCount": 2,
             "sharedMemPerBlockOptin": 227 * 1024,
         }
+
+    def set_device(index: int) -> None:
+        gpus[index].check()
+        chosen.own = index
 
     def event_query(ptr: int) -> int:
         return next(gpu.events[ptr] for gpu in gpus if ptr in gpu.events).query()
@@ -538,6 +548,7 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
         driverGetVersion=lambda: 13000,
         memGetInfo=memory_info,
         eventQuery=event_query,
+        setDevice=set_device,
         pointerGetAttributes=pointer_attributes,
         CUDARuntimeError=CUDARuntimeError,
     )
