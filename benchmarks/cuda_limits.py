@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import statistics
 import subprocess
@@ -54,7 +53,6 @@ def seconds_of(work: Callable[[], object]) -> list[float]:
     return times[1:]
 
 
-@functools.cache
 def instructions_per_second() -> float:
     """Return the single-precision instructions that the GPU issues a second, lanes counted singly."""
     device = open_device(0)
@@ -75,12 +73,11 @@ def _fma_kernel(device: CudaDevice) -> Any:
     return module.get_function("fma_rate")
 
 
-@functools.cache
-def bytes_per_second() -> float:
-    """Return the bytes that a copy within device memory reads and writes a second."""
+def bytes_per_second(copied: int) -> float:
+    """Return the bytes that a copy of so many within device memory reads and writes a second."""
     device = open_device(0)
     with device.using():
-        a = device.zeros((1 << 30,), np.uint8)
+        a = device.zeros((copied,), np.uint8)
         b = device.empty(a.shape, np.uint8)
         seconds = seconds_of(lambda: device.cupy.copyto(b, a))
     return 2 * int(a.nbytes) / statistics.median(seconds)

@@ -20,10 +20,13 @@ PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", 
 
 
 def circumstances() -> JsonObject:
-    """Return the machine, the versions, the commit and the date of a result."""
+    """Return the machine, the versions, the commit and the date of a result.
+
+    In a copy without git the commit is $FLOWKIT_COMMIT.
+    """
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("FLOWKIT_COMMIT", ""),
         "uncommitted": _git("status", "--porcelain").splitlines(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -43,8 +46,17 @@ def write_result(name: str, result: Mapping[str, object]) -> Path:
     return path
 
 
+def python_path() -> str:
+    """Return PYTHONPATH for a process that needs this checkout, with what it has already after it."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+
+
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Return what git prints; nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
     return done.stdout.strip()
 
 

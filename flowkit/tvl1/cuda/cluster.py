@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -118,11 +119,20 @@ class ClusterSolver:
         With a median no level fits: it needs neighbours that a cluster does not exchange.
     sizes : list of (height, width)
         Of the levels, the frame itself first.
+    shape_of : callable
+        Returns the cluster of a level's size, or None where none fits; benchmarks try others.
     """
 
-    def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size]) -> None:
+    def __init__(
+        self,
+        device: CudaDevice,
+        params: TVL1Params,
+        sizes: list[Size],
+        *,
+        shape_of: Callable[[Size], ClusterShape | None] = cluster_shape,
+    ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
-        self._shapes = [self._usable(cluster_shape(size)) for size in sizes]
+        self._shapes = [self._usable(shape_of(size)) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None) -> ClusterShape | None:
         able = self._device.has_clusters and not self._params.median

@@ -104,6 +104,7 @@ class Stream:
 
     def __init__(self, gpu: FakeGpu, ptr: int = 0) -> None:
         self.gpu = gpu
+        gpu.all_streams.add(self)
         self.ptr = ptr
         self.queue: list[Callable[[], None]] = []
         self.enqueued = self.finished = 0
@@ -221,10 +222,20 @@ class FakeArray(np.ndarray):
         return target
 
 
+class MachineCode:
+    """Kernels compiled for a GPU, which do nothing here."""
+
+    def set_schedule(self, kind: int, seed: int = 0) -> None:
+        """Take what an emulated module takes."""
+
+    def launch(self, name: str, *where: object, shared_mem: int = 0) -> None:
+        """Leave all memory as it is."""
+
+
 class Function:
     """A kernel of a loaded module."""
 
-    def __init__(self, gpu: FakeGpu, module: Module, name: str) -> None:
+    def __init__(self, gpu: FakeGpu, module: Module | MachineCode, name: str) -> None:
         self.gpu, self.module, self.name = gpu, module, name
         self.ptr = id(self)
 
@@ -309,6 +320,7 @@ class FakeGpu:
         self.attributes: list[tuple[int, int]] = []
         self.used = self.peak = 0
         self._local = threading.local()
+        self.all_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._null = Stream(self)
         self.streams: dict[int, Stream] = {}
         self._guarded: dict[int, Any] = {}
@@ -335,6 +347,11 @@ class FakeGpu:
 
     def current_stream(self) -> Stream:
         return self.stack()[-1] if self.stack() else self._null
+
+    def synchronize(self) -> None:
+        """Do all that is enqueued on any stream."""
+        for stream in list(self.all_streams):
+            stream.synchronize()
 
     def external_stream(self, ptr: int) -> Stream:
         return self.streams[ptr]
@@ -421,7 +438,9 @@ class FakeGpu:
 
         return copy
 
-    def load(self, code: bytes) -> Module:
+    def load(self, code: bytes) -> Module | MachineCode:
+        if code.startswith(b"\x7fELF"):
+            return MachineCode()
         source, defines = ast.literal_eval(code.decode())
         return Module(source, dict(defines), self.sources)
 
@@ -463,6 +482,9 @@ def install(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu, *others: FakeGpu) -> 
 GPUS_VARIABLE = "FLOWKIT_FAKE_GPUS"
 """Faults of each GPU of a process that imports cupy from `cupy_folder`, as JSON."""
 
+CAPABILITY_VARIABLE = "FLOWKIT_FAKE_CAPABILITY"
+"""Ten times the compute capability of those GPUs; default: 75."""
+
 
 def gpus_in_other_processes(monkeypatch: pytest.MonkeyPatch, faults: Sequence[Sequence[Fault]]) -> None:
     """Let this process and those that it starts find one GPU for each sequence of faults."""
@@ -474,7 +496,11 @@ def gpus_in_other_processes(monkeypatch: pytest.MonkeyPatch, faults: Sequence[Se
 def install_by_environment() -> None:
     """Replace the module cupy of this process by GPUs with the faults that GPUS_VARIABLE names."""
     faults = json.loads(os.environ[GPUS_VARIABLE])
-    gpus = [FakeGpu(index=k, faults=[Fault(**fault) for fault in each]) for k, each in enumerate(faults)]
+    capability = int(os.environ.get(CAPABILITY_VARIABLE, "75"))
+    gpus = [
+        FakeGpu(index=k, capability=capability, faults=[Fault(**fault) for fault in each])
+        for k, each in enumerate(faults)
+    ]
     sys.modules["cupy"] = make_module(*gpus)
     for thing, name, value in _replacements(gpus):
         setattr(thing, name, value)
@@ -549,6 +575,7 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
         memGetInfo=memory_info,
         eventQuery=event_query,
         setDevice=set_device,
+        deviceSynchronize=lambda: current().synchronize(),
         pointerGetAttributes=pointer_attributes,
         CUDARuntimeError=CUDARuntimeError,
     )
@@ -558,6 +585,7 @@ def make_module(*gpus: FakeGpu) -> types.ModuleType:
     cupy.ndarray = FakeArray
     cupy.empty = lambda *args: current().empty(*args)
     cupy.zeros = lambda *args: current().zeros(*args)
+    cupy.copyto = lambda to, source: current().current_stream().add(lambda: np.copyto(to, source))
     cupy.take = lambda *args, **options: current().take(*args, **options)
     cupy.from_dlpack = cupy.asarray = lambda frames: frames.memory
     cupy.ascontiguousarray = np.asanyarray

@@ -1,0 +1,167 @@
+"""The machine as the engine sees it: versions, and what each kernel takes of the GPU."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from benchmarks.cuda_timing import tried
+from benchmarks.cuda_workload import Workload, cluster_name, parse_cluster, size_name
+from benchmarks.record import JsonObject
+from flowkit.errors import BackendUnavailableError
+from flowkit.tvl1.cuda import modules as cuda_kernels
+from flowkit.tvl1.cuda.cluster import ClusterShape, active_clusters, cluster_shape
+from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile, count_gpus, open_device
+from flowkit.tvl1.cuda.nvrtc import load_nvrtc
+from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.params import PRESETS
+from flowkit.tvl1.reference.pyramid import level_sizes
+
+# Shapes that fill the processors better, by counting: as `cluster_shape` does not choose yet.
+CANDIDATES = (
+    "256x192=8x1x12x16",
+    "205x154=7x2x10x8",
+    "164x123=6x1x16x8",
+    "131x98=5x1x13x8",
+    "320x240=10x1x16x15",
+)
+
+_PACKAGES = re.compile(r"(cupy|nvidia|opencv|torch|triton|numpy|h5py|joblib|av$|deflate|simplejpeg)")
+_SMI = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu,mig.mode.current"
+
+# CUfunction_attribute of the driver's interface.
+_ATTRIBUTES = {"registers": 4, "local_bytes": 3, "static_shared_bytes": 1}
+
+
+def gpu(workload: Workload) -> Iterator[JsonObject]:
+    """Return the GPU and the versions around it, or `no_gpu` with the reason."""
+    del workload
+    try:
+        count = count_gpus()
+    except BackendUnavailableError as error:
+        yield {"no_gpu": str(error)}
+        return
+    if not count:
+        yield {"no_gpu": "cuda: CUDA shows no GPU to this process; see CUDA_VISIBLE_DEVICES"}
+        return
+    yield {"gpus": count, "python": platform.python_version(), "packages": _packages(), "smi": _smi()}
+    yield tried({}, _device)
+
+
+def _device() -> JsonObject:
+    device = open_device(0)
+    runtime = device.cupy.cuda.runtime
+    return {
+        "gpu": device.name,
+        "capability": device.capability,
+        "processors": device.processors,
+        "shared_bytes_of_a_block": device.shared_bytes,
+        "free_bytes": device.free_bytes(),
+        "driver": runtime.driverGetVersion(),
+        "runtime": runtime.runtimeGetVersion(),
+        "cupy": device.cupy.__version__,
+        "nvrtc": load_nvrtc(device.cuda_major).version,
+    }
+
+
+def _packages() -> dict[str, str]:
+    found = {(each.name or "").lower(): each.version for each in importlib.metadata.distributions()}
+    return {name: version for name, version in sorted(found.items()) if _PACKAGES.match(name)}
+
+
+def _smi() -> str:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return "no nvidia-smi"
+    query = [command, f"--query-gpu={_SMI}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stdout + done.stderr).strip()
+
+
+def environment(workload: Workload) -> Iterator[JsonObject]:
+    """Return what `gpu` does, then registers, spills, shared memory and occupancy of every kernel."""
+    for result in gpu(workload):
+        yield result
+        if "no_gpu" in result:
+            return
+    device = open_device(0)
+    kernels, clusters = list(_kernels()), list(_clusters(workload))
+    if not device.has_clusters:
+        clusters = []
+    files = dict.fromkeys([file for file, _, _ in kernels] + [shape.kernel[0] for _, shape in clusters])
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        # All at once, so that the compiler's seconds count in no later step; errors come again on use.
+        compiled = {file: pool.submit(_compile, device, file) for file in files}
+        for file, name, threads in kernels:
+            wait([compiled[file]])
+            label = {"kernel": name, "threads": threads}
+            yield tried(label, functools.partial(_usage, device, (file, name), threads))
+        for size, shape in clusters:
+            wait([compiled[shape.kernel[0]]])
+            label = {"cluster": cluster_name(shape), "size": size_name(size), "threads": shape.threads}
+            yield tried(label, functools.partial(_cluster_usage, device, shape))
+
+
+def _compile(device: CudaDevice, file: KernelFile) -> None:
+    """Put a file's machine code into the cache."""
+    defines, major = dict(file.defines), device.cuda_major
+    cuda_kernels.cubin(file.source, defines, device.capability, cuda_major=major)
+
+
+def _kernels() -> Iterator[tuple[KernelFile, str, int]]:
+    """Yield file, name and threads of a block of every kernel but the cluster's."""
+    tile = TileShape()
+    threads = {"tile.cu": 32 * tile.warps}
+    for source, text in cuda_kernels.sources().items():
+        if source.endswith(".cu") and source != "cluster.cu":
+            file = KernelFile.of(source, tile.defines if source == "tile.cu" else {})
+            for declared in re.findall(r'extern "C"[^{]*', text):
+                for name in re.findall(r"\b(flowkit_\w+)\(", declared):
+                    yield file, name, threads.get(source, THREADS)
+
+
+def _clusters(workload: Workload) -> Iterator[tuple[Size, ClusterShape]]:
+    """Yield each level's size and cluster, as it is chosen, then the candidates."""
+    seen = set()
+    for size in workload.sizes:
+        for level in level_sizes(size, PRESETS["opencv-cuda"]):
+            shape = cluster_shape(level)
+            if shape is not None and (level, shape) not in seen:
+                seen.add((level, shape))
+                yield level, shape
+    yield from workload.clusters.items() or candidates()
+
+
+def candidates() -> Iterator[tuple[Size, ClusterShape]]:
+    """Yield size and shape of CANDIDATES."""
+    for text in CANDIDATES:
+        size, shape = parse_cluster(text)
+        assert size is not None
+        yield size, shape
+
+
+def _usage(device: CudaDevice, kernel: tuple[KernelFile, str], threads: int, shared: int = 0) -> JsonObject:
+    """Return what a kernel takes; `local_bytes` are those that registers spill to."""
+    with device.faults.boundary(), device.using():
+        function = device.function(*kernel, shared_bytes=shared)
+        driver = device.cupy.cuda.driver
+        usage = {name: driver.funcGetAttribute(code, function.ptr) for name, code in _ATTRIBUTES.items()}
+        blocks = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, threads, shared)
+    return {**usage, "dynamic_shared_bytes": shared, "blocks_of_a_processor": blocks}
+
+
+def _cluster_usage(device: CudaDevice, shape: ClusterShape) -> JsonObject:
+    usage = _usage(device, shape.kernel, shape.threads, shape.shared_bytes)
+    with device.faults.boundary(), device.using():
+        clusters = active_clusters(device, shape)
+    return {**usage, "active_clusters": clusters, "blocks_of_the_gpu": clusters * shape.blocks}
