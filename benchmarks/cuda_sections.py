@@ -81,7 +81,8 @@ def _pairs(workload: Workload, method: Method) -> Iterator[JsonObject]:
 
 def _against_twin(workload: Workload, method: Method, size: Size) -> JsonObject:
     params, frames = workload.params(), np.stack([waves(size), waves(size, (1.3, -0.8))])
-    flow, iterations = cuda.load(params, method=method).flow_and_iterations(frames, [[0, 1]])
+    solver = cuda.load(params, method=method, tile=workload.tile)
+    flow, iterations = solver.flow_and_iterations(frames, [[0, 1]])
     twin = tvl1_flow(*frames, params=params)
     difference = np.abs(flow[0] - twin.flow)
     expected = np.array([level.iterations for level in twin.trace.levels])
@@ -104,7 +105,8 @@ def stages(workload: Workload) -> Iterator[JsonObject]:
     """Time host to host, with floats and with codes, and the copies alone."""
     host, rows = images_and_pairs(workload.size, _BATCHES_OF_STAGES * workload.pairs_at(workload.size))
     params = workload.params()
-    solver, label = cuda.load(params), {"size": size_name(workload.size), "stop": "eps .01"}
+    solver = cuda.load(params, tile=workload.tile)
+    label = {"size": size_name(workload.size), "stop": "eps .01"}
     counted = counts(solver.flow_and_iterations(host, rows[: len(host) - 1])[1], workload.size, params)
     ways: dict[str, Callable[[], object]] = {
         "host to host, floats": lambda: solver.flow_batch(host, rows),

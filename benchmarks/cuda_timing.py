@@ -110,14 +110,15 @@ def time_solver(
     tile: TileShape | None = None,
 ) -> JsonObject:
     """Time flow from frames on the device to flow on the device."""
+    size, tile = size or workload.size, tile or workload.tile
     device, solver = open_device(0), cuda.load(params, method=method, tile=tile)
-    size = size or workload.size
     host, rows = images_and_pairs(size, pairs or workload.pairs_at(size))
     with device.using():
         frames = device.upload(host)
     counted = counts(solver.flow_and_iterations(host, rows[: len(host) - 1])[1], size, params)
     made = rates(seconds_of(lambda: solver.flow_batch(frames, rows)), len(rows), counted)
     fractions = tried({}, lambda: _fractions(made["pixel_iterations_per_second"], method, workload))
+    made["tile"] = tile_name(tile)
     return {**made, "levels_by_clusters": levels_by_clusters(method, size, params), "limits": fractions}
 
 

@@ -35,6 +35,7 @@ class Workload:
     clips : (clips, frames, copies)
         That are extracted.
     tiles : tuple of TileShape
+        All of them for the section `tiles`; others take the first. Empty: the engine's own.
     clusters : mapping from (height, width) to ClusterShape
         In place of those that the engine chooses.
     """
@@ -51,6 +52,11 @@ class Workload:
     def size(self) -> Size:
         """(height, width) of sections with one size."""
         return self.sizes[0]
+
+    @property
+    def tile(self) -> TileShape:
+        """The tile of sections with one."""
+        return self.tiles[0] if self.tiles else TileShape()
 
     def params(
         self, preset: str = "opencv-cuda", *, forced: bool = False, levels: int | None = None

@@ -23,7 +23,7 @@ pytestmark = [
 
 SCRIPT = ROOT / "benchmarks" / "gpu_rerun.sh"
 TINY = (
-    *("--size", "42x22", "--pairs", "2", "--iterations", "2", "--copy-bytes", "4096"),
+    *("--size", "42x22", "--pairs", "1", "--iterations", "2", "--copy-bytes", "4096"),
     *("--clips", "2", "3", "1", "--tile", "1x2x8x5", "--cluster", "42x22=2x1x4x6"),
 )
 SMALL = ("--small", "--size", "20x18", "--pairs", "1", "--iterations", "2", "--flow-only")

@@ -26,16 +26,19 @@ import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pytest
 
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import driver as cuda_driver
 from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda import solver as cuda
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, EmulationError, Module, build
+
+if TYPE_CHECKING:
+    # Many short processes of the tests import this file.
+    import pytest
 
 GUARD_BYTES = 4096
 POISON = 0xFF
