@@ -1,7 +1,8 @@
 """Text files that people make: lists of videos, class files, splits.
 
 UTF-8 with or without a byte order mark, and UTF-16 with one, as spreadsheets and Windows' editor write
-them. Any other encoding cannot be told from its bytes: it is refused with the place of the first wrong byte.
+them. Any other encoding cannot be recognised by its bytes: it is refused with the place of the first wrong
+byte.
 """
 
 from __future__ import annotations

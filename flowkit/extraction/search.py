@@ -65,7 +65,7 @@ def walk_folders(
 
 @dataclasses.dataclass(slots=True)
 class _Folder:
-    """What a folder holds itself."""
+    """The videos and images directly in a folder."""
 
     videos: list[Path]
     images: list[Path]

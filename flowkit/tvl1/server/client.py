@@ -187,7 +187,7 @@ class RemoteSolver:
     Attributes
     ----------
     failures : tuple of str
-        What became of the servers that were left, one sentence each.
+        The causes for which servers were left, one sentence each.
     """
 
     pairs_per_call = PAIRS_PER_CALL
@@ -212,7 +212,7 @@ class RemoteSolver:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What became of the servers that were left, one sentence each."""
+        """The causes for which servers were left, one sentence each."""
         with self._lock:
             return tuple(self._said)
 
