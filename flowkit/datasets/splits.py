@@ -1,8 +1,8 @@
 """Splits: the subset or fold of each video, and groups of videos that stay together.
 
 They are plain CSV beside the store, ``<store>.splits/<name>.csv``, with the columns `id`, `subset`
-(train, test, …) or `fold` (each fold is the test set once), and `group`: videos of one group, of one
-person or one source film, must not be on both sides. A finished store itself is never changed.
+(train, test, validation) or `fold` (each fold is the test set once), and `group`: videos of one group, of
+one person or one source film, must not be on both sides. A finished store itself is never changed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import difflib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,9 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
 SplitKind: TypeAlias = Literal["subset", "fold"]
-"""Whether a split has subsets such as train and test, or folds."""
-TRAIN, TEST = "train", "test"
+"""Whether a split has the subsets train, test and perhaps validation, or folds."""
+TRAIN, TEST, VALIDATION = "train", "test", "validation"
+_SUBSETS = {TRAIN: TRAIN, TEST: TEST, VALIDATION: VALIDATION, "val": VALIDATION, "valid": VALIDATION}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Ids that a message names.
 _NAMED = 5
@@ -30,12 +32,22 @@ _NAMED = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """An assignment of videos to subsets or to folds."""
+    """An assignment of videos to subsets or to folds.
+
+    Raises
+    ------
+    InvalidParameterError
+        The name is no file's name.
+    InputError
+        There are no videos, a subset has another name than `subset_name` knows, or a group is of a video
+        that the split lacks.
+    """
 
     name: str
     kind: SplitKind
     parts: Mapping[str, str]
-    """The subset or fold of each id."""
+    """The fold of each id, or its subset: "train", "test" or "validation", in any spelling that
+    `subset_name` knows."""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The group of each id; ids without one are groups of their own."""
 
@@ -49,6 +61,11 @@ class Split:
             raise InputError(f"the split {self.name!r} has no videos")
         if strays := sorted(self.groups.keys() - self.parts.keys()):
             raise InputError(f"the split {self.name!r} has groups of ids that it lacks: {strays[:3]}")
+        if self.kind == "subset":
+            where = f"split {self.name!r}"
+            named = {part: subset_name(part, where=where) for part in dict.fromkeys(self.parts.values())}
+            parts = {video_id: named[part] for video_id, part in self.parts.items()}
+            object.__setattr__(self, "parts", parts)  # the one way in a frozen dataclass
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,9 +97,42 @@ class Split:
                 + ("give the fold to test on" if self.kind == "fold" else "it has no folds")
             )
         if fold is None:
+            if lacking := [part for part in (TRAIN, TEST) if part not in self.names]:
+                raise InvalidParameterError(
+                    f"the split {self.name!r} has the subsets {', '.join(self.names)} and no "
+                    f"{' and no '.join(lacking)}: it must say which videos are trained on and which tested"
+                )
             return self.ids(TRAIN), self.ids(TEST)
         tested = self.ids(fold)
         return tuple(video_id for video_id, own in self.parts.items() if own != fold), tested
+
+    @property
+    def validation(self) -> tuple[str, ...]:
+        """The ids of the subset "validation", in order; () without one."""
+        return tuple(k for k, own in self.parts.items() if self.kind == "subset" and own == VALIDATION)
+
+
+def subset_name(text: str, *, where: str) -> str:
+    """Return "train", "test" or "validation" (also `val`, `valid`) in any case.
+
+    Parameters
+    ----------
+    where
+        Origin of the text, which begins the message.
+
+    Raises
+    ------
+    InputError
+        It is none of these; the message has the nearest one.
+    """
+    plain = text.strip().casefold()
+    if plain in _SUBSETS:
+        return _SUBSETS[plain]
+    (nearest,) = difflib.get_close_matches(plain, _SUBSETS, n=1, cutoff=0.0)
+    raise InputError(
+        f"{where}: {text!r} is no subset; the nearest is {nearest!r}. Subsets are train, test and validation "
+        "(val, valid); leave out the lines of videos that are in none"
+    )
 
 
 def splits_path(store_path: Path | str) -> Path:
@@ -132,11 +182,12 @@ def parse_split(path: Path, name: str) -> Split:
     Raises
     ------
     InputError
-        The file cannot be read, a column is missing, a cell of it empty, or an id occurs twice.
+        The file cannot be read, a column is missing, a cell of it empty, a subset unknown, or an id occurs
+        twice.
     """
     with _readable(path) as file:
         rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
+        columns = rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
         kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
         if "id" not in columns or kind is None:
             raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
@@ -146,7 +197,7 @@ def parse_split(path: Path, name: str) -> Split:
             video_id, part = row["id"] or "", row[kind] or ""
             if not video_id or not part or video_id in parts:
                 raise InputError(f"{path}:{number}: id or {kind} is empty, or {video_id!r} is there twice")
-            parts[video_id] = part
+            parts[video_id] = subset_name(part, where=f"{path}:{number}") if kind == "subset" else part
             if row.get("group"):
                 groups[video_id] = row["group"]
     return Split(name=name, kind=kind, parts=parts, groups=groups)

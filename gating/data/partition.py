@@ -1,8 +1,8 @@
 """Division of a store's clips among the parts of one trial.
 
-The streams learn from some, the gate from others or the same, a validation part picks epochs, and the
-test part is evaluated once. Groups are never divided: the videos of one person or one source film stay
-on one side.
+The streams learn from some, the gate from others or the same, a validation part (the split's own, else cut
+from its training list) picks epochs, and the test part is evaluated once. Groups are never divided: the
+videos of one person or one source film stay on one side.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     store
         Has frames, flow and labels.
     split
-        Of the store's videos.
+        Of the store's videos; its subset "validation", where it has one, is the validation part.
     config
         The source of the gate's data, and the fractions that are kept aside.
     fold
@@ -139,20 +139,23 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
             f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
         )
     train, test = split.train_test(fold)
-    present = {named[k] for k in (*train, *test)}
+    listed = (*train, *split.validation, *test)
+    present = {named[k] for k in listed}
     classes = tuple(name for name in store.labels if name in present)
     if len(classes) < 2:
         raise InputError(f"the split {split.name!r} has {len(classes)} class; training needs 2 or more")
     index = {name: number for number, name in enumerate(classes)}
-    groups = {k: split.groups.get(k, k) for k in (*train, *test)}
-    rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
+    groups = {k: split.groups.get(k, k) for k in listed}
+    rest, validation = train, split.validation
+    if not validation:
+        rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
     learned, gate, folds = _gate_parts(rest, named, groups, config)
     data = TrialData(
         store=store,
         split=split.name,
         part=fold or "test",
         classes=classes,
-        labels={k: index[named[k]] for k in (*train, *test)},
+        labels={k: index[named[k]] for k in listed},
         groups=groups,
         train=learned,
         gate=gate,

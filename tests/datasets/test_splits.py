@@ -37,6 +37,43 @@ def test_subsets_are_trained_on_and_tested() -> None:
         split.train_test("0")
 
 
+@pytest.mark.parametrize("word", ["val", "valid", "validation", "Val", " VALIDATION "])
+def test_each_name_of_the_validation_part_is_one_part(tmp_path: Path, word: str) -> None:
+    parts = {"a": "Train", "b": "TEST", "c": word}
+    split = Split(name="s", kind="subset", parts=parts)
+    assert split.parts == {"a": "train", "b": "test", "c": "validation"}
+    assert (split.train_test(), split.validation) == ((("a",), ("b",)), ("c",))
+    path = tmp_path / "s.csv"
+    path.write_text("ID,Subset\n" + "".join(f"{k},{part}\n" for k, part in parts.items()))
+    assert parse_split(path, "s") == split
+
+
+def test_folds_keep_their_names_and_have_no_validation_part() -> None:
+    split = Split(name="f", kind="fold", parts={"a": "Val", "b": "validation"})
+    assert set(split.parts.values()) == {"Val", "validation"}
+    assert split.validation == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [("trian", "train"), ("training", "train"), ("tst", "test"), ("vlaid", "valid"), ("dev", "val")],
+)
+def test_an_unknown_subset_is_refused_with_the_nearest_one(tmp_path: Path, word: str, nearest: str) -> None:
+    message = f"'{word}' is no subset; the nearest is '{nearest}'"
+    with pytest.raises(InputError, match=f"split 's': {message}"):
+        Split(name="s", kind="subset", parts={"a": "train", "b": word})
+    path = tmp_path / "s.csv"
+    path.write_text(f"id,subset\na,train\nb,{word}\n")
+    with pytest.raises(InputError, match=f"s.csv:3: {message}"):
+        parse_split(path, "s")
+
+
+def test_a_split_without_a_tested_part_names_what_it_has() -> None:
+    split = Split(name="s", kind="subset", parts={"a": "train", "b": "val"})
+    with pytest.raises(InvalidParameterError, match="subsets train, validation and no test"):
+        split.train_test()
+
+
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "x" * 101])
 def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidParameterError, match="names a file"):

@@ -55,6 +55,32 @@ def test_seeds_divide_differently_and_equal_ones_alike(labelled_store: Store) ->
     assert planned(labelled_store, "holdout") == planned(labelled_store, "holdout")
 
 
+def subsets(store: Store, names: dict[str, str]) -> Split:
+    """The five folds as subsets, by the name of the fold; folds without one are trained on."""
+    folds = five_folds(store)
+    parts = {k: names.get(fold, "train") for k, fold in folds.parts.items()}
+    return Split(name="given", kind="subset", parts=parts, groups=folds.groups)
+
+
+def test_the_split_s_own_validation_part_is_taken_whole(labelled_store: Store) -> None:
+    folds = five_folds(labelled_store)
+    split = subsets(labelled_store, {"0": "test", "1": "Valid"})
+    data = plan_trial(labelled_store, split, quick(gate_data="same"))
+    assert set(data.validation) == set(folds.ids("1"))
+    assert set(data.test) == set(folds.ids("0"))
+    assert set(data.train) == {k for fold in "234" for k in folds.ids(fold)}
+    assert set(data.labels) == set(labelled_store)
+    assert sum(count[3] for count in data.balance()) == len(data.validation)
+
+
+def test_a_group_in_training_and_validation_is_refused(labelled_store: Store) -> None:
+    split = subsets(labelled_store, {"0": "test"})
+    first = next(k for k, part in split.parts.items() if part == "train")
+    leaky = Split(name="l", kind="subset", parts={**split.parts, first: "val"}, groups=split.groups)
+    with pytest.raises(InputError, match=r"leaks.*train and validation"):
+        plan_trial(labelled_store, leaky, quick())
+
+
 def test_a_split_that_leaks_a_group_is_refused(labelled_store: Store) -> None:
     honest = five_folds(labelled_store)
     first = next(iter(honest.parts))
