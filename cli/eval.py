@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Store of the clips, with the run's splits beside it. [default: the store of the training]",
+    help="Store of the clips. [default: the store of the training]",
 )
 @click.option(
     "--segments", type=click.IntRange(min=1), default=25, show_default=True, help="Segments of a clip."

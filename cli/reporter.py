@@ -250,6 +250,9 @@ class TrainReporter:
         for line in event["lines"]:
             self.write_line(f"  {line}")
 
+    def _note(self, event: Event) -> None:
+        click.echo(f"note: {event['text']}", err=True)  # comes before any bar, and if quiet too
+
     def _step(self, event: Event) -> None:
         if not self._show_bar:
             return

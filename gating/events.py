@@ -9,7 +9,8 @@ paused, resumed       stage, epoch, position: where an unfinished stage was left
 skipped, finished     stage, best_epoch
 judged                fusions are compared; validation: top-1 of the gate and the baseline there
 unfinished, scoring   split, part, seed, and stages or clips: an evaluation's trials
-note                  split, part, seed, text: a harmless difference of a store
+note                  split, text: a harmless difference of a store (then with part and seed), or a
+                      split that is kept in the run alone
 ====================  ==========================================================================
 """
 

@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 
 from flowkit.datasets import Split, read_split
+from flowkit.datasets.splits import VALIDATION, parse_split
 from flowkit.store.read.store import Store
 from flowkit.validate import check_choice, check_integer
 from gating.compatibility import check_store_fits
@@ -26,7 +27,7 @@ from gating.evaluation.scores import Networks
 from gating.events import OnEvent, ignore
 from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.run import summarise_run
-from gating.run_folder import TrialRecord, find_trials, trial_folder
+from gating.run_folder import TrialRecord, find_trials, split_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
 from gating.trial import Evaluation
@@ -95,7 +96,7 @@ def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None
     run
         The run's folder.
     store
-        With the clips, and with the run's splits beside it.
+        With the clips; of a run that has no split of its own, from before, with that beside it.
     options
         Segments, crops, and device.
 
@@ -109,7 +110,7 @@ def evaluate(run: Path, store: Store, options: EvalOptions) -> RunResults | None
     CheckpointError
         No trial has finished, one is damaged, or its clips are not those of the store and split.
     InputError
-        The store's flow is not as in training, or the split is not beside it.
+        The store's flow is not as in training, or an older run's split is not beside it.
     InvalidParameterError
         There is no such device.
     """
@@ -134,13 +135,26 @@ def _plans(run: Path, store: Store, options: EvalOptions, process_group: Process
             continue
         for note in check_store_fits(record, store):
             _report(options, process_group, "note", record, text=note)
-        split = read_split(store.path, record.data["split"])
+        split = _split(record, store)
         yield _Planned(
             record=record,
             split=split,
             data=_planned_data(record, store, split),
             config=options.applied_to(record.config),
         )
+
+
+def _split(record: TrialRecord, store: Store) -> Split:
+    """Return a trial's own split; of an older run, which has none, the one beside the store."""
+    name, own = record.data["split"], split_path(record.folder)
+    if own.is_file():
+        return parse_split(own, name)
+    split = read_split(store.path, name)
+    # Training left out the validation part when it kept no split of its own.
+    parts = {k: part for k, part in split.parts.items() if split.kind == "fold" or part != VALIDATION}
+    return dataclasses.replace(
+        split, parts=parts, groups={k: group for k, group in split.groups.items() if k in parts}
+    )
 
 
 def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
@@ -152,7 +166,7 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
     if found := differences(there, here):
         raise CheckpointError(
             f"{record.folder} was trained on other clips than {store.path} and its split {split.name!r} "
-            f"give: {'; '.join(found)}. Name the store of the training with --store, and keep its split"
+            f"give: {'; '.join(found)}. Name the store of the training with --store"
         )
     return data
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import platform
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 
 from flowkit._version import __version__
-from flowkit.datasets import Split, write_split
-from flowkit.errors import InvalidParameterError
+from flowkit.datasets import Split, split_from_csv, write_split
+from flowkit.datasets.splits import splits_path
+from flowkit.errors import FlowkitError, InvalidParameterError
 from flowkit.store.read.store import Store
 from flowkit.validate import check_choice
 from gating.config import LoaderConfig, StageKind
@@ -88,7 +90,8 @@ def train(
     Parameters
     ----------
     store, splits
-        The clips and their division; the splits are written beside the store.
+        The clips and their division. Each trial's folder keeps its split. A copy goes beside the store,
+        unless a file of that name is there or the folder cannot be written; an event "note" says so.
     config
         Of the training; its `seed` is replaced by each of the options'.
     options
@@ -117,7 +120,8 @@ def train(
     with join_process_group(options.device) as process_group:
         if process_group.is_main:
             for split in splits:
-                write_split(store.path, split)
+                if note := _keep_beside(store, split):
+                    options.on_event({"event": "note", "split": split.name, "text": note})
         comparisons = [
             _trial(data, own, options, process_group=process_group, kind=split.kind)
             for split, data, own in plans
@@ -125,6 +129,25 @@ def train(
         if not process_group.is_main:
             return None
         return _written(options.out, comparisons, plans[0][1], config)
+
+
+def _keep_beside(store: Store, split: Split) -> str:
+    """Write a split beside the store where none of its name is; return a note, "" if it is there now."""
+    path = splits_path(store.path) / f"{split.name}.csv"
+    if not path.exists():
+        try:
+            write_split(store.path, split)
+        except OSError as error:
+            return f"the split {split.name!r} is kept in the run alone: {error}"
+        return ""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of listed videos that the store lacks
+            there = split_from_csv(path, split.name, store, allow_missing=True)
+    except FlowkitError as error:
+        return f"the split {split.name!r} is kept in the run alone, and {path} left as it is: {error}"
+    if (there.kind, there.parts, there.groups) == (split.kind, split.parts, split.groups):
+        return ""
+    return f"{path} is another split of that name and left as it is; the run keeps its own"
 
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:

@@ -6,6 +6,7 @@
         results.json                    the table over all trials
         <split>[-<fold>]/seed<N>/       `trial_folder`: one trial
             trial.json                  configuration and data
+            split.csv                   the split; runs of before have it beside the store alone
             rgb/ flow/ gate/            a stage each: best.pt, and last.pt while it is unfinished
             fold0/rgb/ fold0/flow/ ...  stages of the out-of-fold streams
             log.jsonl                   every event of training
@@ -42,6 +43,7 @@ from gating.train_config import TrainConfig
 RUNS = Path("runs")
 RESULTS = "results.json"
 RECORD = "trial.json"
+SPLIT = "split.csv"
 LOG = "log.jsonl"
 FUSED = "fused.npz"
 COMPARISON = "judgement.json"
@@ -78,6 +80,11 @@ def out_of_fold_stage(fold: int, modality: str) -> str:
 def best_checkpoint(trial: Path, stage: str) -> Path:
     """Return the path of a stage's best epoch."""
     return trial / stage / BEST
+
+
+def split_path(trial: Path) -> Path:
+    """Return the path of a trial's own split."""
+    return trial / SPLIT
 
 
 def scores_path(trial: Path, part: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from flowkit.datasets.splits import write_split_file
 from gating.config import GATING, LoaderConfig, Modality, StageKind
 from gating.data.loader import ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
@@ -22,7 +23,7 @@ from gating.evaluation.scores import ClipScores, Networks, joined_scores, score_
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.run_folder import is_trial, out_of_fold_stage, scores_path, write_trial
+from gating.run_folder import is_trial, out_of_fold_stage, scores_path, split_path, write_trial
 from gating.train_config import TrainConfig
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
@@ -188,6 +189,8 @@ class Trial:
 
     def _write_record(self) -> None:
         if self.options.process_group.is_main:
+            if self.data.source is not None:
+                write_split_file(split_path(self.options.folder), self.data.source)
             write_trial(self.options.folder, self.config, self.data.record())
 
 

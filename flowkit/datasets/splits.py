@@ -206,6 +206,12 @@ def parse_split(path: Path, name: str) -> Split:
 def write_split(store_path: Path | str, split: Split) -> Path:
     """Write a split beside a store, over one of the same name; return its file."""
     path = splits_path(store_path) / f"{split.name}.csv"
+    write_split_file(path, split)
+    return path
+
+
+def write_split_file(path: Path, split: Split) -> None:
+    """Write a split as the CSV file that `parse_split` reads, over an earlier one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic.replacement(path) as temporary,
@@ -214,7 +220,6 @@ def write_split(store_path: Path | str, split: Split) -> Path:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["id", split.kind, "group"])
         rows.writerows((k, part, split.groups.get(k, "")) for k, part in split.parts.items())
-    return path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

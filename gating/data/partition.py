@@ -50,6 +50,8 @@ class TrialData:
         that are tested.
     folds : tuple of tuple of str
         With gate data "out-of-fold": parts of `train`, each kept from one pair of streams.
+    source : Split or None
+        The split that the parts were cut from, which the trial's folder keeps.
     """
 
     store: Store
@@ -63,6 +65,7 @@ class TrialData:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...] = ()
+    source: Split | None = None
 
     def ids(self, part: Part) -> tuple[str, ...]:
         """Return the ids of one part."""
@@ -162,6 +165,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
         validation=validation,
         test=tuple(test),
         folds=folds,
+        source=split,
     )
     _check_learnable(data)
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -61,6 +62,37 @@ def test_the_only_store_here_is_trained_on_and_the_table_printed(folder: Path) -
     assert "gating" in done.stdout
     assert "effective batch 4 clips" in done.stderr
     assert (folder / "clips.h5.splits" / "5-fold.csv").is_file()
+
+
+def drop_rights_over_files() -> None:
+    """Make a process of root's obey the modes of files, as others do; for `preexec_fn`."""
+    override, read_search, drop_from_bounding_set = 1, 2, 24
+    for capability in (override, read_search):
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
+def test_a_store_in_a_read_only_folder_is_trained_on(folder: Path) -> None:
+    store = folder / "data" / "clips.h5"
+    store.parent.mkdir()
+    (folder / "clips.h5").rename(store)
+    store.parent.chmod(0o555)
+    try:
+        done = subprocess.run(
+            command_line("train", store, *QUICK, "--fusion", "average", "--quiet"),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            preexec_fn=drop_rights_over_files,
+        )
+    finally:
+        store.parent.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert "note: the split '5-fold' is kept in the run alone" in done.stderr
+    assert "Permission denied" in done.stderr
+    assert [path.name for path in store.parent.iterdir()] == ["clips.h5"]
+    assert (folder / "runs/clips-tiny/5-fold-0/seed0/split.csv").is_file()
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder: Path) -> None:

@@ -15,14 +15,23 @@ pytest.importorskip("torch")
 
 
 import flowkit
-from flowkit.datasets import read_split, write_split
+from flowkit.datasets import Split, read_split, write_split
 from flowkit.errors import InputError, InvalidParameterError
+from gating import rescoring
 from gating.config import LoaderConfig
 from gating.errors import CheckpointError
 from gating.evaluation.results import RunResults
 from gating.evaluation.scores import ClipScores, load_scores
 from gating.rescoring import EvalOptions, evaluate
-from gating.run_folder import BEST, find_trials, read_trial, recorded_store, scores_path
+from gating.run_folder import (
+    BEST,
+    DataRecord,
+    find_trials,
+    read_trial,
+    recorded_store,
+    scores_path,
+    split_path,
+)
 from gating.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.make.finished_runs import FinishedRun, train_run
 
@@ -118,18 +127,54 @@ def test_a_run_without_a_finished_trial_is_refused(run: FinishedRun) -> None:
         evaluated(run)
 
 
-def test_another_split_of_the_same_name_is_refused(run: FinishedRun) -> None:
+def test_a_run_is_scored_by_its_own_split(run: FinishedRun) -> None:
+    """Neither another one of that name beside the store nor a missing one matters."""
+    before = json.loads((run.out / "results.json").read_text())["fusions"]
+    replace_split(run)
+    assert json.loads(json.dumps(evaluated(run).to_json()["fusions"])) == before
+    shutil.rmtree(run.store.with_name("clips.h5.splits"))
+    assert json.loads(json.dumps(evaluated(run).to_json()["fusions"])) == before
+
+
+def older(run: FinishedRun) -> FinishedRun:
+    """Make the run one of before, without splits of its own."""
+    for record in find_trials(run.out):
+        split_path(record.folder).unlink()
+    return run
+
+
+def replace_split(run: FinishedRun) -> None:
+    """Put the split with two folds exchanged beside the store."""
     split = read_split(run.store, "5-fold")
     moved = {k: {"0": "1", "1": "0"}.get(fold, fold) for k, fold in split.parts.items()}
     write_split(run.store, dataclasses.replace(split, parts=moved))
+
+
+def test_an_older_run_is_scored_by_the_split_beside_the_store(run: FinishedRun) -> None:
+    results = evaluated(older(run))
+    assert [trial.part for trial in results.trials] == ["0", "1"]
+
+
+def test_an_older_run_had_no_use_for_a_validation_subset(run: FinishedRun) -> None:
+    parts = {"a": "train", "b": "test", "c": "val"}
+    write_split(run.store, Split(name="s", kind="subset", parts=parts, groups={"a": "x", "c": "y"}))
+    (record, _) = find_trials(older(run).out)
+    data = DataRecord(**{**record.data, "split": "s"})
+    with flowkit.open(run.store) as store:
+        split = rescoring._split(dataclasses.replace(record, data=data), store)
+    assert (split.parts, split.groups) == ({"a": "train", "b": "test"}, {"a": "x"})
+
+
+def test_another_split_of_the_same_name_is_refused_for_an_older_run(run: FinishedRun) -> None:
+    replace_split(run)
     with pytest.raises(CheckpointError, match=r"other clips .*clips.test is"):
-        evaluated(run)
+        evaluated(older(run))
 
 
-def test_a_store_without_the_split_is_refused(run: FinishedRun) -> None:
+def test_a_store_without_an_older_run_s_split_is_refused(run: FinishedRun) -> None:
     shutil.rmtree(run.store.with_name("clips.h5.splits"))
     with pytest.raises(InputError, match="no split '5-fold'"):
-        evaluated(run)
+        evaluated(older(run))
 
 
 def test_the_store_of_the_training_is_found_while_it_is_there(run: FinishedRun, trained: FinishedRun) -> None:

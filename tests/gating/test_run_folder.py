@@ -43,6 +43,7 @@ NAMES = {
     "runs",
     "results.json",
     "trial.json",
+    "split.csv",
     "judgement.json",
     "fused.npz",
     "log.jsonl",
