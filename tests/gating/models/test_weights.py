@@ -16,6 +16,7 @@ from gating.errors import WeightsError, WeightsUnavailableError
 from gating.models import weights
 from gating.models.backbones import build_backbone
 from gating.models.streams import Stream, build_stream, load_stream
+from gating.training.checkpoint import save_checkpoint
 
 
 def randomised(name: str, in_channels: int = 3) -> weights.Tensors:
@@ -151,6 +152,40 @@ def test_absent_files_and_files_of_other_things_are_weights_errors(tmp_path: Pat
     torch.save({"a.weight": torch.zeros(1), "epoch": 3}, tmp_path / "mixed.pth")
     with pytest.raises(WeightsError, match="entries that are no tensors: epoch"):
         weights.read_tensors(tmp_path / "mixed.pth")
+
+
+def checkpoint(path: Path, stage: str, network: torch.nn.Module) -> Path:
+    """Save what a run's best.pt holds."""
+    data = {"split": "s", "part": "test", "clips": {"learn": "12 clips, sha256 0"}}
+    content = {"stage": stage, "identity": {"config": {}, "data": data}, "network": network.state_dict()}
+    save_checkpoint(path, {**content, "epoch": 3, "score": [0.5, -1.0], "finished": True})
+    return path
+
+
+@pytest.mark.parametrize("stage", ["rgb", "fold1/rgb"])
+def test_a_run_s_own_checkpoint_loads_with_its_classifier(tmp_path: Path, stage: str) -> None:
+    trained = small_stream()
+    state = trained.state_dict()
+    trained.load_state_dict({key: torch.rand_like(value.float()).to(value) for key, value in state.items()})
+    path = str(checkpoint(tmp_path / "best.pt", stage, trained))
+    assert weights.stream_origin(path) == "split s, test: 12 clips, sha256 0"
+    config = StreamConfig(modality="rgb", num_classes=4, backbone="small", weights=path)
+    for key, value in build_stream(config).state_dict().items():
+        assert torch.equal(value, trained.state_dict()[key])
+    flow = build_stream(StreamConfig(modality="flow", num_classes=3, backbone="small", weights=path))
+    kernels = trained.state_dict()["backbone.stem.0.weight"].mean(1)
+    torch.testing.assert_close(flow.state_dict()["backbone.stem.0.weight"][:, 7], kernels, rtol=0, atol=0)
+
+
+def test_a_gate_s_checkpoint_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "best.pt", "gate", small_stream())
+    with pytest.raises(WeightsError, match=r"checkpoint of stage 'gate', expected a stream's"):
+        weights.read_tensors(path)
+
+
+def test_other_files_have_no_origin(tmp_path: Path) -> None:
+    torch.save(randomised("small"), tmp_path / "w.pth")
+    assert weights.stream_origin(tmp_path / "w.pth") == ""
 
 
 def test_weights_that_no_package_gives_say_what_to_do() -> None:
