@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import os
 import platform
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,9 +24,10 @@ from flowkit.datasets.splits import splits_path
 from flowkit.errors import FlowkitError, InvalidParameterError
 from flowkit.store.read.store import Store
 from flowkit.validate import check_choice
-from gating.config import LoaderConfig, StageKind
-from gating.data.partition import PARTS, TrialData, flow_record, plan_trial
-from gating.distributed import ProcessGroup, join_process_group, process_group_from_environment
+from gating.announcement import trial_lines
+from gating.config import LoaderConfig
+from gating.data.partition import PARTS, TrialData, plan_trial
+from gating.distributed import ProcessGroup, join_process_group
 from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.results import RunData, RunResults, fusion_results, read_comparisons
 from gating.events import Event, OnEvent, ignore
@@ -32,9 +35,6 @@ from gating.fusions import FUSIONS
 from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
 from gating.train_config import TrainConfig
 from gating.trial import Trial, TrialOptions
-
-# Classes whose clips are counted one by one before training.
-_MOST_CLASSES = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +84,8 @@ def train(
 ) -> RunResults | None:
     """Train every trial, compare its fusions, write `results.json`, and return its content.
 
-    Stages that have finished are loaded. All trials' data are planned, and so checked, before
-    the first is trained.
+    Stages that have finished are loaded. All that can be checked of all trials is, before the first is
+    trained: data, device, folder, weights, checkpoints and the first batch.
 
     Parameters
     ----------
@@ -114,10 +114,7 @@ def train(
     TrainingError
         A loss is not finite; the checkpoints before it are kept.
     """
-    plans = _plans(store, splits, config, options)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    with join_process_group(options.device) as process_group:
+    with _checked(store, splits, config, options) as (process_group, plans):
         if process_group.is_main:
             for split in splits:
                 if note := _keep_beside(store, split):
@@ -151,14 +148,57 @@ def _keep_beside(store: Store, split: Split) -> str:
 
 
 def plan(store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions) -> list[Event]:
-    """Check all data, and return the event "trial" of each trial of `train`."""
-    process_group = process_group_from_environment()
-    if not process_group.is_main:
-        return []
-    return [
-        _announced(data, own, process_group=process_group, loader=options.loader)
-        for _, data, own in _plans(store, splits, config, options)
-    ]
+    """Go the way of `train` up to its first step, write nothing, and return each trial's event "trial".
+
+    Raises
+    ------
+    FlowkitError
+        As `train`, but for a loss that is not finite.
+    """
+    with _checked(store, splits, config, options) as (process_group, plans):
+        return [
+            _announced(data, own, process_group=process_group, loader=options.loader)
+            for _, data, own in plans
+            if process_group.is_main
+        ]
+
+
+@contextlib.contextmanager
+def _checked(
+    store: Store, splits: Sequence[Split], config: TrainConfig, options: RunOptions
+) -> Iterator[tuple[ProcessGroup, list[tuple[Split, TrialData, TrainConfig]]]]:
+    """Join the other processes, and yield them and the plans, checked up to the first step."""
+    plans = _plans(store, splits, config, options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with join_process_group(options.device) as process_group:
+        if process_group.is_main:
+            _check_out(options.out)
+        built = set()  # networks differ by the number of classes alone
+        for _, data, own in plans:
+            classes = len(data.classes)
+            trial_options = _trial_options(data, own, options, process_group=process_group)
+            Trial(data, own, trial_options).check(networks=classes not in built)
+            built.add(classes)
+        process_group.barrier()
+        yield process_group, plans
+
+
+def _check_out(out: Path) -> None:
+    """Make the run's folder and a file's place in it, and remove again what was made."""
+    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".flowkit-", dir=out):
+            pass
+    except OSError as error:
+        raise InvalidParameterError(
+            f"out must be a folder that can be written to, got {out}: {error}; give another --out"
+        ) from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _plans(
@@ -178,7 +218,7 @@ def _plans(
 def _announced(
     data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
 ) -> Event:
-    lines = _described(data, config, process_group=process_group, loader=loader)
+    lines = trial_lines(data, config, process_group=process_group, loader=loader)
     which = {"split": data.split, "part": data.part, "seed": config.seed}
     return {"event": "trial", **which, "lines": lines}
 
@@ -223,22 +263,28 @@ def _folds(split: Split, wanted: tuple[str, ...] | None) -> tuple[str | None, ..
 def _trial(
     data: TrialData, config: TrainConfig, options: RunOptions, *, process_group: ProcessGroup, kind: SplitKind
 ) -> TrialComparison:
-    folder = trial_folder(options.out, data.split, data.part, config.seed)
-    with _logged(folder, options.on_event, process_group) as on_event:
-        trial_options = TrialOptions(
-            folder=folder,
-            process_group=process_group,
-            loader=options.loader,
-            resume=options.resume,
-            checkpoint_seconds=options.checkpoint_seconds,
-            on_event=on_event,
-        )
+    trial_options = _trial_options(data, config, options, process_group=process_group)
+    with _logged(trial_options.folder, options.on_event, process_group) as on_event:
+        trial_options = dataclasses.replace(trial_options, on_event=on_event)
         if process_group.is_main:
             on_event(_announced(data, config, process_group=process_group, loader=options.loader))
         comparison = Trial(data, config, trial_options).run(kind=kind)
         if process_group.is_main:
             on_event({"event": "judged", "validation": dict(comparison.validation)})
     return comparison
+
+
+def _trial_options(
+    data: TrialData, config: TrainConfig, options: RunOptions, *, process_group: ProcessGroup
+) -> TrialOptions:
+    return TrialOptions(
+        folder=trial_folder(options.out, data.split, data.part, config.seed),
+        process_group=process_group,
+        loader=options.loader,
+        resume=options.resume,
+        checkpoint_seconds=options.checkpoint_seconds,
+        on_event=options.on_event,
+    )
 
 
 @contextlib.contextmanager
@@ -286,65 +332,3 @@ def _run_data(data: TrialData) -> RunData:
         clips={part: len(data.ids(part)) for part in PARTS},
         fingerprint=record["clips"],
     )
-
-
-def _described(
-    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
-) -> list[str]:
-    """Return lines on settings that are often wrong unnoticed: flow, batches, parts, balance of classes."""
-    return [
-        _flow_line(data, config),
-        *(_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate")),
-        _parts_line(data, config),
-        *_balance_lines(data),
-    ]
-
-
-def _flow_line(data: TrialData, config: TrainConfig) -> str:
-    record = flow_record(data.store.options)
-    codec, bound = data.store.options.codec, config.augment.bound_px
-    stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
-    line = (
-        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, "
-        f"codec {codec.name}, {stored}; the network sees it clipped to +-{bound:g} px"
-    )
-    if codec.bounded and codec.bound_px != bound:
-        line += f" (WARNING: the bounds differ; --bound {codec.bound_px:g} fits this store)"
-    return line
-
-
-def _batch_line(
-    stage: StageKind, config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig
-) -> str:
-    schedule = config.schedule(stage)
-    processes = process_group.world_size
-    own = max(1, schedule.batch // processes)
-    micro = min(own, loader.micro_batch)
-    return (
-        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
-        f"batch {own * processes} clips = {processes} processes x {-(-own // micro)} x {micro}"
-    )
-
-
-def _parts_line(data: TrialData, config: TrainConfig) -> str:
-    gate = {
-        "same": "the same clips (their scores may be saturated)",
-        "holdout": f"{len(data.gate)} kept from the streams",
-        "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
-    }[config.gate_data]
-    return (
-        f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
-        f"{gate}; {len(data.validation)} pick the best epochs; {len(data.test)} are tested; "
-        f"{len(set(data.groups.values()))} groups"
-    )
-
-
-def _balance_lines(data: TrialData) -> list[str]:
-    rows = data.balance()
-    lines = ["class: clips to learn / gate / validation / test"]
-    for name, learn, gate, validation, test in rows[:_MOST_CLASSES]:
-        lines.append(f"  {name}: {learn} / {gate} / {validation} / {test}")
-    if len(rows) > _MOST_CLASSES:
-        counts = [row[1] for row in rows]
-        lines.append(f"  ... {len(rows)} classes, {min(counts)} to {max(counts)} clips to learn from each")
-    return lines

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from flowkit.datasets.splits import write_split_file
 from gating.config import GATING, LoaderConfig, Modality, StageKind
-from gating.data.loader import ClipLoader
+from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
@@ -25,6 +25,7 @@ from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
 from gating.run_folder import is_trial, out_of_fold_stage, scores_path, split_path, write_trial
 from gating.train_config import TrainConfig
+from gating.training.checkpoint import StageCheckpoints
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
@@ -81,6 +82,56 @@ class Trial:
             data, config, inputs, process_group=options.process_group, loader_config=options.loader
         )
 
+    def check(self, *, networks: bool = True) -> None:
+        """Go the way of `run` up to its first step, and write nothing.
+
+        Parameters
+        ----------
+        networks
+            Build the networks with their weights and read a batch, too; else only the stages' checkpoints
+            are compared with configuration and data.
+
+        Raises
+        ------
+        CheckpointError, WeightsError, WeightsUnavailableError, InvalidParameterError, InputError
+            As `run`.
+        """
+        left: list[tuple[Stage, Sequence[Modality]]] = []
+        for stage, modalities in self._stages():
+            if not StageCheckpoints(stage, self.options.process_group).check():
+                left.append((stage, modalities))
+        if not networks:
+            return
+        rgb, flow = (self._new_stream(one, weights=True) for one in ("rgb", "flow"))
+        check_same_features(flow, rgb)
+        if self.config.fusion == GATING:
+            self._new_gate(flow)
+        for stage, modalities in left[:1]:
+            self._read_first_batch(stage, modalities)
+
+    def _stages(self) -> Iterator[tuple[Stage, Sequence[Modality]]]:
+        """Yield every stage and what it reads, in the order of training."""
+        pairs: tuple[Modality, Modality] = ("rgb", "flow")
+        yield from ((self._stream_stage(one), (one,)) for one in pairs)
+        if self.config.fusion == GATING:
+            for fold in range(len(self.data.folds)):
+                yield from ((self._stream_stage(one, without=fold), (one,)) for one in BOTH)
+            yield self._gate_stage(), BOTH
+
+    def _read_first_batch(self, stage: Stage, modalities: Sequence[Modality]) -> None:
+        schedule = stage.schedule
+        steps = self.batches.training(
+            stage.train_ids,
+            stage.augment,
+            modalities,
+            batch=schedule.batch,
+            epoch=0,
+            segments=schedule.segments,
+        )
+        step = next(steps, None)  # a process of more than there are clips has none
+        if step is not None:
+            next(step.batches)
+
     def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
         """Train the missing stages, score the clips, and compare every fusion on the test part."""
         if not is_trial(self.options.folder):
@@ -114,31 +165,35 @@ class Trial:
         ]
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
-        left_out = set() if without is None else set(self.data.folds[without])
-        name = modality if without is None else out_of_fold_stage(without, modality)
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
-        train_ids = tuple(k for k in self.data.train if k not in left_out)
-        identity = {
-            name: self.config.to_json()[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")
-        }
-        identity |= {"dropout": stream.config.dropout_rate}
-        if modality == "flow":
-            identity |= {"flow_scales": self.config.to_json()["flow_scales"]}
-        self._fit(StreamTask(stream), name, modality, train_ids=train_ids, identity=identity)
+        self._fit(StreamTask(stream), self._stream_stage(modality, without=without))
         return stream
 
+    def _stream_stage(self, modality: Modality, *, without: int | None = None) -> Stage:
+        left_out = set() if without is None else set(self.data.folds[without])
+        name = modality if without is None else out_of_fold_stage(without, modality)
+        train_ids = tuple(k for k in self.data.train if k not in left_out)
+        values = self.config.to_json()
+        identity = {name: values[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")}
+        identity |= {"dropout": self.config.stream(modality, len(self.data.classes)).dropout_rate}
+        if modality == "flow":
+            identity |= {"flow_scales": values["flow_scales"]}
+        return self._stage(name, modality, train_ids=train_ids, identity=identity)
+
     def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
-        config, data = self.config, self.data
+        data = self.data
         out_of_fold = self.out_of_fold()
-        torch.manual_seed(config.seed)
-        gate = GatingConvNet(config=config.gate_net(len(data.classes), flow.tap_channels)).to(self.device)
+        torch.manual_seed(self.config.seed)
+        gate = self._new_gate(flow)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
-        own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
-        identity = {name: value for name, value in config.to_json().items() if name not in own}
-        self._fit(task, "gate", "gate", train_ids=data.gate, identity=identity)
+        self._fit(GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of), self._gate_stage())
         return gate
+
+    def _gate_stage(self) -> Stage:
+        own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
+        identity = {name: value for name, value in self.config.to_json().items() if name not in own}
+        return self._stage("gate", "gate", train_ids=self.data.gate, identity=identity)
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
         """Warn where a stream is overfitted to its own clips, from whose errors the gate is to learn."""
@@ -156,17 +211,14 @@ class Trial:
                 stacklevel=2,
             )
 
-    def _fit(
-        self,
-        task: Task,
-        name: str,
-        kind: StageKind,
-        *,
-        train_ids: Sequence[str],
-        identity: Mapping[str, object],
-    ) -> None:
+    def _fit(self, task: Task, stage: Stage) -> None:
+        Trainer(task, self.batches, stage, on_event=self.options.on_event).fit()
+
+    def _stage(
+        self, name: str, kind: StageKind, *, train_ids: Sequence[str], identity: Mapping[str, object]
+    ) -> Stage:
         augment = self.config.augment if kind == "gate" else self.config.stream_augment(kind)
-        stage = Stage(
+        return Stage(
             name=name,
             folder=self.options.folder / name,
             schedule=self.config.schedule(kind),
@@ -180,7 +232,10 @@ class Trial:
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
-        Trainer(task, self.batches, stage, on_event=self.options.on_event).fit()
+
+    def _new_gate(self, flow: Stream) -> GatingConvNet:
+        config = self.config.gate_net(len(self.data.classes), flow.tap_channels)
+        return GatingConvNet(config=config).to(self.device)
 
     def _new_stream(self, modality: Modality, *, weights: bool = False) -> Stream:
         config = self.config.stream(modality, len(self.data.classes))

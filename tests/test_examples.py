@@ -6,6 +6,7 @@ alone; HMDB51's with their flags 0, 1, 2 and the blank at the end of each line. 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -30,8 +31,13 @@ ALWAYS = {
     # Starting processes is torch's part; what they run is ours.
     "torchrun --nproc-per-node 4 --no-python flowkit": "flowkit",
 }
-# All commands of training are planned with the page's own options, which needs no weights.
-PLANNED = {"--out runs/": "--dry-run --out runs/"}
+# All commands of training are planned with the page's own options; the fixture makes a file of weights.
+PLANNED = {
+    "--out runs/": "--dry-run --out runs/",
+    # More readers than cores are a warning.
+    "--workers 8": "--workers 0",
+    "--workers 4": "--workers 0",
+}
 # One is trained, in seconds: a small network from a random start, for one epoch a stage.
 TRAINED = {
     "--preset tsn": "--preset tiny --rgb-epochs 1 --flow-epochs 1 --gate-epochs 1",
@@ -133,12 +139,25 @@ def make_hmdb51(folder: Path) -> None:
             (lists / f"{label}_test_split{number}.txt").write_text("".join(lines))
 
 
+def make_weights(folder: Path) -> None:
+    """Make a file with the names and shapes of tsn-pytorch's BN-Inception, where torch is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    from gating.models.backbones import build_backbone
+
+    tensors = build_backbone("bn_inception").state_dict()
+    torch.save(tensors, folder / "bn_inception-9f5701afb96c8044.pth")
+
+
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the unpacked archives, with both stores that the page's commands make of it."""
     folder = tmp_path_factory.mktemp("examples")
     make_ucf101(folder)
     make_hmdb51(folder)
+    make_weights(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for line in commands_of("extract", ".h5"):

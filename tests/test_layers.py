@@ -57,7 +57,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.training", "gating.metrics", "gating.fusions"),
     ("gating.evaluation",),
     ("gating.trial",),
-    ("gating.load", "gating.compatibility"),
+    ("gating.load", "gating.compatibility", "gating.announcement"),
     ("gating.run", "gating.rescoring", "gating.prediction"),
     ("gating.report",),
     ("gating",),  # its `__init__`

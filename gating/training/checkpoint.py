@@ -60,6 +60,19 @@ class StageCheckpoints:
         """Return the names of the checkpoints that exist."""
         return [path.name for path in (self._last, self._best) if path.is_file()]
 
+    def check(self) -> bool:
+        """Check the checkpoints as `load_finished` and `load_last` do; return whether the stage has finished.
+
+        Raises
+        ------
+        CheckpointError
+            As theirs.
+        """
+        if self._finished() is not None:
+            return True
+        self._unfinished()
+        return False
+
     def load_finished(self, network: nn.Module) -> int | None:
         """Load the best epoch of a stage that has finished and return it, or None.
 
@@ -68,10 +81,8 @@ class StageCheckpoints:
         CheckpointError
             It was made with another configuration or data.
         """
-        content = load_checkpoint(self._best) if self._best.is_file() else None
-        if content is None or not content["finished"]:
-            return None
-        return self._load_best(content, network)
+        content = self._finished()
+        return None if content is None else self._load_best(content, network)
 
     def load_last(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
@@ -84,6 +95,25 @@ class StageCheckpoints:
             The stage is not to be resumed, the checkpoint is of another one, or it was saved within
             an epoch by another number of processes.
         """
+        content = self._unfinished()
+        if content is None:
+            return None
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        scaler.load_state_dict(content["scaler"])
+        best = tuple(content["best"])
+        return StageProgress(content["epoch"], content["position"], best, content["best_epoch"])
+
+    def _finished(self) -> dict[str, Any] | None:
+        """Return the checked content of a finished stage's best epoch, or None."""
+        content = load_checkpoint(self._best) if self._best.is_file() else None
+        if content is None or not content["finished"]:
+            return None
+        check_identity(content["identity"], self._stage.identity, source=self._best)
+        return content
+
+    def _unfinished(self) -> dict[str, Any] | None:
+        """Return the checked content of an unfinished stage that is to be resumed, or None."""
         if not self._last.is_file():
             return None
         if not self._stage.resume:
@@ -97,11 +127,7 @@ class StageCheckpoints:
                 f"{self._last} is from within an epoch of {content['world']} processes, and "
                 f"{self._process_group.world_size} run now; go on with {content['world']}"
             )
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        scaler.load_state_dict(content["scaler"])
-        best = tuple(content["best"])
-        return StageProgress(content["epoch"], content["position"], best, content["best_epoch"])
+        return content
 
     def save_last(
         self,
@@ -131,6 +157,7 @@ class StageCheckpoints:
         """Load the best epoch, mark the stage as finished, and return the epoch."""
         self._process_group.barrier()
         content = load_checkpoint(self._best)
+        check_identity(content["identity"], self._stage.identity, source=self._best)
         epoch = self._load_best(content, network)
         self._process_group.barrier()
         if self._process_group.is_main:
@@ -139,8 +166,8 @@ class StageCheckpoints:
         self._process_group.barrier()
         return epoch
 
-    def _load_best(self, content: Mapping[str, Any], network: nn.Module) -> int:
-        check_identity(content["identity"], self._stage.identity, source=self._best)
+    @staticmethod
+    def _load_best(content: Mapping[str, Any], network: nn.Module) -> int:
         network.load_state_dict(content["network"])
         epoch: int = content["epoch"]
         return epoch

@@ -102,6 +102,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["clips.h5"]
 
 
+def test_a_dry_run_refuses_the_bare_default_preset(folder: Path) -> None:
+    done = says(folder, "clips.h5", "--folds", "5", "--dry-run")
+    assert done.returncode == 2
+    assert "no package gives ImageNet weights for bn_inception" in done.stderr
+    assert "--weights none" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["clips.h5"]
+
+
 def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(folder: Path) -> None:
     assert says(folder, *QUICK, "--out", "whole").returncode == 0
     process = subprocess.Popen(

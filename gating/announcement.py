@@ -1,0 +1,90 @@
+"""Lines that a run prints of a trial before it trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gating.config import LoaderConfig, Modality, StageKind
+from gating.data.partition import TrialData, flow_record
+from gating.distributed import ProcessGroup
+from gating.models.weights import stream_origin
+from gating.train_config import TrainConfig
+
+_STREAMS: tuple[Modality, Modality] = ("rgb", "flow")
+# Classes whose clips are counted one by one.
+_MOST_CLASSES = 12
+
+
+def trial_lines(
+    data: TrialData, config: TrainConfig, *, process_group: ProcessGroup, loader: LoaderConfig
+) -> list[str]:
+    """Return lines on settings that are often wrong unnoticed: flow, batches, parts, balance of classes."""
+    return [
+        _flow_line(data, config),
+        *(_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate")),
+        *_weights_lines(config),
+        _parts_line(data, config),
+        *_balance_lines(data),
+    ]
+
+
+def _flow_line(data: TrialData, config: TrainConfig) -> str:
+    record = flow_record(data.store.options)
+    codec, bound = data.store.options.codec, config.augment.bound_px
+    stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
+    line = (
+        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, "
+        f"codec {codec.name}, {stored}; the network sees it clipped to +-{bound:g} px"
+    )
+    if codec.bounded and codec.bound_px != bound:
+        line += f" (WARNING: the bounds differ; --bound {codec.bound_px:g} fits this store)"
+    return line
+
+
+def _batch_line(
+    stage: StageKind, config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig
+) -> str:
+    schedule = config.schedule(stage)
+    processes = process_group.world_size
+    own = max(1, schedule.batch // processes)
+    micro = min(own, loader.micro_batch)
+    return (
+        f"{stage}: {schedule.epochs} epochs, {schedule.optimizer}, learning rate {schedule.lr:g}, effective "
+        f"batch {own * processes} clips = {processes} processes x {-(-own // micro)} x {micro}"
+    )
+
+
+def _weights_lines(config: TrainConfig) -> Iterator[str]:
+    """Yield a warning for each stream that starts from a run's own: it may know clips that are held out."""
+    for modality in _STREAMS:
+        weights = config.stream(modality, 2).weights
+        origin = "" if weights is None or weights == "imagenet" else stream_origin(weights)
+        if origin:
+            yield (
+                f"{modality}: starts from {weights}, which learned from {origin} (WARNING: scores of those "
+                "clips, tested, held out or out of fold here, are too good)"
+            )
+
+
+def _parts_line(data: TrialData, config: TrainConfig) -> str:
+    gate = {
+        "same": "the same clips (their scores may be saturated)",
+        "holdout": f"{len(data.gate)} kept from the streams",
+        "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
+    }[config.gate_data]
+    return (
+        f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
+        f"{gate}; {len(data.validation)} pick the best epochs; {len(data.test)} are tested; "
+        f"{len(set(data.groups.values()))} groups"
+    )
+
+
+def _balance_lines(data: TrialData) -> list[str]:
+    rows = data.balance()
+    lines = ["class: clips to learn / gate / validation / test"]
+    for name, learn, gate, validation, test in rows[:_MOST_CLASSES]:
+        lines.append(f"  {name}: {learn} / {gate} / {validation} / {test}")
+    if len(rows) > _MOST_CLASSES:
+        counts = [row[1] for row in rows]
+        lines.append(f"  ... {len(rows)} classes, {min(counts)} to {max(counts)} clips to learn from each")
+    return lines
