@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from flowkit.datasets.reader import ClipSamples, SampleKey
 from flowkit.datasets.sampling import Sampling, Short
@@ -51,9 +52,9 @@ class ClipDataset(Dataset[Any]):
     Notes
     -----
     With `collate_fn=collate_clips` a batch is read straight into its tensors; any other collating
-    works, with two more copies. A key is (epoch, index), as `ClipSampler` gives, or an index alone, which
-    stands for epoch 0: then every epoch draws the same segments. Workers may be forked or spawned;
-    each has its own handles.
+    works, with two more copies. A key is (epoch, index), as `ClipSampler` gives: the same key draws the same
+    segments. An index alone, as of `DataLoader(shuffle=True)`, draws anew each time in training, from
+    torch's generator of the process. Workers may be forked or spawned; each has its own handles.
     """
 
     def __init__(
@@ -112,13 +113,23 @@ class ClipDataset(Dataset[Any]):
             items = self._read(wanted)
         else:
             items = [item for key in wanted for item in self._read([key])]
-        return items if self._transform is None else [self._transform(item) for item in items]
+        if self._transform is None:
+            return items
+        # What it changes in place would not be in the whole batch.
+        return [self._transform(ClipItem(item)) for item in items]
 
     def _key(self, key: SampleKey | int) -> SampleKey:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index = key if isinstance(key, tuple) else (self._epoch(), key)
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of a dataset of {len(self)}")  # ends a plain for loop
         return epoch, index % len(self)
+
+    def _epoch(self) -> int:
+        """Return an epoch for an index alone: in training a new one, of 2^63, each time."""
+        if not self.samples.training:
+            return 0
+        # torch seeds its generator in each worker and epoch; NumPy's would repeat in forked ones.
+        return int(torch.randint(torch.iinfo(torch.int64).max, ()).item())
 
     def _one_size(self, keys: Sequence[SampleKey]) -> bool:
         try:
@@ -149,9 +160,9 @@ class ClipDataset(Dataset[Any]):
 
 
 class ClipItem(dict[str, Any]):
-    """An item with a reference to the batch that it is a view of."""
+    """An item with a reference to the batch that it is a view of, if its values are still those."""
 
-    def __init__(self, values: Item, *, whole: Item, position: int) -> None:
+    def __init__(self, values: Item, *, whole: Item | None = None, position: int = 0) -> None:
         super().__init__(values)
         self.whole, self.position = whole, position
 
@@ -160,16 +171,38 @@ def collate_clips(items: Sequence[Any]) -> Any:
     """Return items as a batch: `collate_fn` of a DataLoader over clips.
 
     As torch's own, but items that were read as one batch are that batch, without another copy.
+
+    Raises
+    ------
+    InputError
+        The clips are of several sizes.
     """
     first = items[0]
-    if isinstance(first, ClipItem) and len(first.whole["id"]) == len(items):
+    if isinstance(first, ClipItem) and first.whole and len(first.whole["id"]) == len(items):
         in_order = all(
             isinstance(item, ClipItem) and item.whole is first.whole and item.position == position
             for position, item in enumerate(items)
         )
         if in_order:
             return dict(first.whole)
-    return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
+    try:
+        return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
+    except RuntimeError as error:
+        sizes = {tuple(item["flow"].shape[-2:]) for item in items if isinstance(item, ClipItem)}
+        if len(sizes) < 2:
+            raise
+        raise InputError(
+            f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width), or a "
+            "transform that makes them of one size"
+        ) from error
+
+
+def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
+    """Collate in a DataLoader without `collate_fn`, which looks for this by the items' type."""
+    return collate_clips(items)
+
+
+default_collate_fn_map[ClipItem] = _collate_by_default
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tensor:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
 from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, collate_clips  # noqa: E402
-from flowkit.errors import InvalidParameterError  # noqa: E402
+from flowkit.errors import InputError, InvalidParameterError  # noqa: E402
 
 FRAMES = {f"{'run' if k % 2 else 'walk'}/{k:02d}": 8 + k for k in range(11)}
 
@@ -125,6 +125,79 @@ def test_items_of_several_sizes_are_read_one_by_one(make_store: MakeStore) -> No
     assert {tuple(item["flow"].shape[2:]) for item in items} == {(HEIGHT, WIDTH), (20, 40)}
     cut = ClipDataset(path, transform=lambda item: item["flow"][..., :8, :8])
     assert collate_clips(cut.__getitems__([0, 5])).shape == (2, 3, 10, 8, 8)
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_indices_alone_draw_anew_in_each_epoch_of_training(
+    path: Path, workers: int, persistent: bool
+) -> None:
+    def epochs() -> list[dict[str, Any]]:
+        torch.manual_seed(3)
+        dataset = ClipDataset(path, training=True)
+        loader = DataLoader(
+            dataset,
+            3,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=persistent,
+            collate_fn=collate_clips,
+        )
+        found = []
+        for _ in range(3):
+            batches = list(loader)
+            ids = [video_id for batch in batches for video_id in batch["id"]]
+            assert sorted(ids) == sorted(FRAMES)
+            found.append(dict(zip(ids, torch.cat([batch["flow"] for batch in batches]), strict=True)))
+        return found
+
+    first, second, third = epochs()
+    last = max(FRAMES)  # of 18 frames, and so 12 starts for 3 segments: chance repeats some clips, not all
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert sum(not torch.equal(one[k], other[k]) for k in FRAMES) > len(FRAMES) // 2
+        assert one.keys() == other.keys() >= {last}
+    # The order and the segments follow from torch's seed.
+    for one, other in zip((first, second, third), epochs(), strict=True):
+        assert list(one) == list(other)
+        assert all(torch.equal(one[k], other[k]) for k in FRAMES)
+
+
+def test_indices_alone_are_centred_without_training(path: Path) -> None:
+    dataset = ClipDataset(path)
+    assert torch.equal(dataset[3]["flow"], dataset[3]["flow"])
+    assert torch.equal(dataset[3]["flow"], dataset[0, 3]["flow"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("collate", [None, collate_clips])
+@pytest.mark.parametrize("transform", [None, lambda item: item])
+def test_a_batch_of_several_sizes_hints_at_crop(
+    make_store: MakeStore, workers: int, collate: Any, transform: Any
+) -> None:
+    path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
+    dataset = ClipDataset(path, transform=transform)
+    loader = DataLoader(dataset, 4, num_workers=workers, collate_fn=collate)
+    with pytest.raises(InputError, match=r"several sizes, \[\(16, 24\), \(20, 40\)\]; pass crop="):
+        list(loader)
+
+
+def test_other_errors_of_collating_stay_as_they_are(path: Path) -> None:
+    dataset = ClipDataset(path, transform=lambda item: item | {"text": torch.zeros(len(item["id"]))})
+    items = [dataset[0], dataset[0]]
+    items[1]["text"] = torch.zeros(3)
+    with pytest.raises(RuntimeError, match="equal size"):
+        collate_clips(items)
+
+
+@pytest.mark.parametrize("collate", [None, collate_clips])
+def test_a_transform_in_place_is_in_the_batch(path: Path, collate: Any) -> None:
+    def halve(item: dict[str, Any]) -> dict[str, Any]:
+        item["flow"] = item["flow"].float() / 2
+        return item
+
+    plain = next(iter(DataLoader(ClipDataset(path), 4, collate_fn=collate_clips)))
+    changed = next(iter(DataLoader(ClipDataset(path, transform=halve), 4, collate_fn=collate)))
+    assert torch.equal(changed["flow"], plain["flow"].float() / 2)
+    assert torch.equal(changed["rgb"], plain["rgb"])
 
 
 def test_transforms_see_each_item(path: Path) -> None:
