@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     help="Folder of a run, whose first finished trial predicts, or of a trial: RUN/SPLIT/seedN.",
 )
 @click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
+@click.option("--keep-suffix", is_flag=True, help="Keep the suffix of a raw video's file in its id.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of a clip.")
 @click.option("--segments", type=click.IntRange(min=1), help="Of a clip. [default: as the trial was tested]")
 @click.option(

@@ -92,6 +92,8 @@ class PredictOptions:
         Of torch in this process; None leaves them as they are.
     loader : LoaderConfig
         Workers and micro-batches.
+    keep_suffix : bool
+        Keep the suffix of a raw video's file in its id.
     jobs : int or None
         Processes that extract raw videos; None is one a core.
     executor : Executor or None
@@ -109,6 +111,7 @@ class PredictOptions:
     device: str = "auto"
     threads: int | None = None
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
+    keep_suffix: bool = False
     jobs: int | None = None
     executor: Executor | None = None
     on_note: Callable[[str], None] = lambda _: None
@@ -160,7 +163,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     videos = [path for path in inputs if path not in stores]
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(flowkit.open(path)) for path in stores]
-        sources = flowkit.find_sources(videos) if videos else []
+        sources = flowkit.find_sources(videos, keep_suffix=options.keep_suffix) if videos else []
         _check_ids(options.ids, opened, sources)
         for store in opened:
             for note in check_store_fits(record, store):

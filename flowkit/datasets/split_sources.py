@@ -202,6 +202,11 @@ def k_fold(
     for video_id in labels:
         by_group[(groups or {}).get(video_id, video_id)].append(video_id)
     most = len(by_group)
+    if most < 2:
+        raise InvalidParameterError(
+            f"{folds} folds need 2 groups or more, each whole in one fold (a video without a group is its "
+            f"own), and {len(labels)} videos are in {most}: {sorted(by_group)}; add videos, or finer groups"
+        )
     check_that("folds", folds, 2 <= folds <= most, f"in [2, {most}] (the number of groups)")
     order = sorted(by_group)
     random.Random(seed).shuffle(order)
@@ -270,7 +275,9 @@ def _match(name: str, listed: Mapping[str, str], ids: Iterable[str], allow_missi
             f"{len(missing)} of {len(found)} videos of split {name} are not in the store: {missing[:_NAMED]}"
         )
         if not allow_missing:
-            raise InputError(f"{message}; extract them, or leave them out with allow_missing")
+            raise InputError(
+                f"{message}; extract them, or leave them out with --allow-missing (allow_missing=True)"
+            )
         warnings.warn(f"{message}; they are left out", RuntimeWarning, stacklevel=3)
     matched = {path: video_id for path, video_id in found.items() if video_id is not None}
     if len(set(matched.values())) < len(matched):

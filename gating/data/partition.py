@@ -205,6 +205,11 @@ def _part_off(
 def _folds(
     ids: Sequence[str], labels: dict[str, str], groups: dict[str, str], *, count: int, seed: int
 ) -> tuple[tuple[str, ...], ...]:
+    if len(ids) < 2:
+        raise InputError(
+            f"{len(ids)} training clips cannot be divided further for validation and the gate; add clips, or "
+            "take --gate-data same and a split with a validation subset"
+        )
     own = {k: groups[k] for k in ids}
     if len(set(own.values())) < 2:
         warnings.warn(

@@ -144,6 +144,10 @@ def test_leave_one_out_makes_each_group_a_fold(store: Path) -> None:
         (("--folds", 2, "--group", "(x"), "no regular expression"),
         (("--folds", 2, "--group", "x"), "does not occur in"),
         (("--folds", 9), r"folds must be in \[2, 4\]"),
+        (
+            ("--folds", 2, "--group", "(v)_"),
+            r"2 folds need 2 groups.* 4 videos are in 1: \['v'\]; add videos",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(store: Path, words: tuple[object, ...], message: str) -> None:

@@ -104,6 +104,15 @@ def test_raw_videos_are_predicted_as_their_store_does(run: FinishedRun) -> None:
     ]
 
 
+def test_files_of_one_name_are_told_apart_by_their_suffixes(run: FinishedRun, tmp_path: Path) -> None:
+    clips.mjpeg_avi(tmp_path / "one.avi", clips.moving_texture(4))
+    shutil.copy(tmp_path / "one.avi", tmp_path / "one.mkv")
+    with pytest.raises(InputError, match="--keep-suffix"):
+        of_videos(run, tmp_path)
+    found = of_videos(run, tmp_path, keep_suffix=True)
+    assert [one.video_id for one in found if isinstance(one, Prediction)] == ["one.avi", "one.mkv"]
+
+
 def test_a_broken_video_costs_only_itself_and_nothing_is_written_beside_it(
     run: FinishedRun, tmp_path: Path
 ) -> None:

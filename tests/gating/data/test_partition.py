@@ -112,6 +112,15 @@ def test_a_class_without_clips_to_learn_from_is_named(labelled_store: Store) -> 
         plan_all(range(20))
 
 
+@pytest.mark.parametrize("gate_data", ["holdout", "out-of-fold"])
+def test_a_training_list_too_short_to_divide_is_named(labelled_store: Store, gate_data: GateData) -> None:
+    named = dict(zip(labelled_store, labelled_store.column("label"), strict=True))
+    by_class = {label: [k for k in named if named[k] == label] for label in set(named.values())}
+    parts = {k: "train" if k == ids[0] else "test" for ids in by_class.values() for k in ids}
+    with pytest.raises(InputError, match=r"1 training clips cannot be divided.*--gate-data same"):
+        plan_trial(labelled_store, Split(name="s", kind="subset", parts=parts), quick(gate_data=gate_data))
+
+
 def test_training_clips_of_one_group_are_divided_with_a_warning(labelled_store: Store) -> None:
     split = five_folds(labelled_store)
     parts = {k: "test" if fold == "0" else "train" for k, fold in split.parts.items()}
