@@ -34,7 +34,7 @@ COMMANDS = {
     "recode": "Write a store with another flow codec, or without frames.",
     "synth": "Make a labelled set of small videos with true flow.",
     "doctor": "Show what is installed, what would be used, and why.",
-    "demo": "Run the whole path once on made-up videos, in a temporary folder.",
+    "demo": "Run the whole path once on made-up videos; the results stay in ./flowkit-demo.",
 }
 """The commands and their one-line help (the module `flowkit_cli.<name>` holds each)."""
 

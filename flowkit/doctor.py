@@ -20,7 +20,7 @@ from flowkit.tvl1.backend import available_backends, choose_backend
 from flowkit.video.reader import default_decoder
 
 _REQUIRED = ("numpy", "h5py", "joblib", "click", "tqdm", "jinja2")
-_OPTIONAL = ("av", "deflate", "simplejpeg", "torch", "torchvision", "cupy", "distributed", "matplotlib")
+_OPTIONAL = ("av", "deflate", "simplejpeg", "torch", "torchvision", "cupy", "distributed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

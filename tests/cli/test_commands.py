@@ -292,18 +292,58 @@ def test_doctor_names_the_backend_that_would_be_used() -> None:
     assert any(row["topic"] == "FFmpeg" for row in rows)
 
 
-def test_demo_runs_the_whole_path(tmp_path: Path) -> None:
-    done = flowkit_says("demo", "--clips", "2", "--no-train", "--keep", tmp_path / "kept")
+def shown(stdout: str) -> list[Path]:
+    """Return the files that the last lines of a demo name, each of which is there."""
+    files = [Path(word.removeprefix("file://")) for word in stdout.split() if word.startswith("file://")]
+    assert all(path.is_file() for path in files)
+    return files
+
+
+def test_demo_runs_the_whole_path_and_keeps_its_files(tmp_path: Path) -> None:
+    done = flowkit_says("demo", "--clips", "2", "--no-train", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sound; 8 videos" in done.stdout
-    with flowkit.open(tmp_path / "kept" / "out.h5") as opened:
+    folder = tmp_path / "flowkit-demo"
+    assert shown(done.stdout) == [folder / "store.html", folder / "film.mp4"]
+    with flowkit.open(folder / "out.h5") as opened:
         assert len(opened.labels) == 4
+    again = flowkit_says("demo", "--no-train", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "flowkit-demo is there and not empty" in again.stderr
+    clean = flowkit_says("demo", "--clips", "1", "--no-train", "--clean", cwd=tmp_path)
+    assert (clean.returncode, shown(clean.stdout)) == (0, [])
+    assert "the files are deleted (--clean)" in clean.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["flowkit-demo"]
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_demo_refuses_too_few_clips_to_train_before_it_begins(tmp_path: Path, clips: int) -> None:
+    pytest.importorskip("torch")
+    done = flowkit_says("demo", "--clips", clips, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"training needs --clips 4 or more, got {clips}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_says_where_it_cannot_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words, message in (
+        (("--keep", tmp_path / "file" / "deeper"), "Not a directory"),
+        (("--keep", tmp_path / "new", "--clean"), "exclude one another"),
+    ):
+        done = flowkit_says("demo", "--no-train", *words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.slow
 def test_demo_trains_and_reports(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    done = flowkit_says("demo", "--clips", "8", "--keep", tmp_path / "kept")
+    done = flowkit_says("demo", "--clips", "4", "--keep", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
     assert "oracle (to read only)" in done.stdout
-    assert "<html" in (tmp_path / "kept" / "run" / "report.html").read_text()
+    store, report, film = shown(done.stdout)
+    assert {store.name, film.name} == {"store.html", "film.mp4"}
+    assert report == tmp_path / "kept" / "run" / "report.html"
+    assert "<html" in report.read_text()
