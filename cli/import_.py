@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) -> None:
-    """Bring the JPEG folders below DIR into the HDF5 file STORE, byte for byte.
+    """Bring the folders and zips of frames below DIR into the HDF5 file STORE, JPEGs byte for byte.
 
     The folder above a clip is its label, unless a list has another. A folder with missing or
     broken files is named with its reason and costs only itself. Facts that the files do not hold

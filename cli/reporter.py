@@ -87,9 +87,11 @@ class Reporter:
             click.echo(json.dumps(dataclasses.asdict(setup.options), indent=2))
 
     def plan_import(self, setup: ImportSetup) -> None:
-        """Print the number of clips to import."""
+        """Print the number of clips to import, and what was passed over."""
         plan = setup.plan
         self.write_line(f"{setup.store}: {len(plan.todo)} to import, {len(plan.stored)} already stored")
+        for line in setup.ignored:
+            self.write_line(f"  not imported: {line}")
 
     def plan_export(self, setup: ExportSetup) -> None:
         """Print the number of units to write; report those already there and those refused."""

@@ -94,6 +94,32 @@ def decode_grey(data: bytes | memoryview) -> UInt8:
     return _opencv_decode(data, cv2.IMREAD_GRAYSCALE)
 
 
+def is_jpeg(data: bytes | memoryview) -> bool:
+    """Return whether bytes start as a JPEG does."""
+    return bytes(data[:2]) == b"\xff\xd8"
+
+
+def decode_other(data: bytes, *, grey: bool) -> UInt8:
+    """Decode an image that is no JPEG (PNG, BMP, TIFF, WebP): uint8 (H, W, 3), red first, or (H, W) if grey.
+
+    Raises
+    ------
+    JpegError
+        The bytes are no image that OpenCV reads; or `grey`, and it has colours or more than 8 bits.
+    """
+    flag = cv2.IMREAD_UNCHANGED if grey else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    if image is None:
+        raise JpegError(f"{len(data)} bytes are no sound image that OpenCV reads")
+    if not grey:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    plane = image if image.ndim == 2 else image[..., 0]
+    if image.dtype != np.uint8 or (image.ndim == 3 and not np.all(image[..., :3] == plane[..., None])):
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        raise JpegError(f"{channels} channels of {image.dtype}, expected one grey channel of 8 bits")
+    return np.ascontiguousarray(plane)
+
+
 def _turbo_decode(data: bytes | memoryview, colorspace: str) -> UInt8:
     try:
         # The fast transforms are a few grey levels off, and not faster on current processors.
@@ -112,7 +138,7 @@ def _opencv_encode(image: UInt8, quality: int, settings: list[int]) -> bytes:
 
 def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
     # OpenCV fills the missing end of a cut image in silence, so the end marker is required.
-    if bytes(data[:2]) != b"\xff\xd8" or bytes(data[-2:]) != b"\xff\xd9":
+    if not is_jpeg(data) or bytes(data[-2:]) != b"\xff\xd9":
         raise _damaged(data, "start or end marker missing")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:

@@ -128,9 +128,10 @@ def test_every_reason_of_the_ledger_is_explained() -> None:
 
 def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     folders = written(
-        r'(?:FolderError\(|return)\s*"([a-z_]+)",', "rawframes/folders.py", "rawframes/import_worker.py"
+        r'(?:FolderError\(|return|wrong =)\s*"([a-z_]+)",',
+        *(f"rawframes/{name}.py" for name in ("folders", "frame_files", "import_worker")),
     )
-    assert {"missing_files", "empty_folder", "uneven_counts", "size_mismatch", "decode_error"} <= folders
+    assert {"missing_files", "uneven_counts", "size_mismatch", "decode_error", "several_folders"} <= folders
     own = {reason for _, reason in (*importer.REASONS, *export.REASONS)}
     own |= written(r'failed_unit\(unit, "(\w+)"', "rawframes/export.py")
     assert {"unopenable", "refused", "store_error", "write_error"} == own

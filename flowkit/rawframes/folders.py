@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from flowkit.errors import VideoError
 from flowkit.extraction.search import walk_folders
 from flowkit.extraction.sources import VideoSource, check_ids
-from flowkit.rawframes.layouts import Kind, Layout, NameTemplate, make_layout
+from flowkit.rawframes.frame_files import (
+    KINDS,
+    FolderError,
+    FrameFile,
+    clip_files,
+    counted_names,
+    is_zip,
+    kind_zips,
+    kinds_of,
+    with_zipped_names,
+    zip_members,
+)
+from flowkit.rawframes.layouts import IMAGE_SUFFIXES, Kind, Layout, make_layout
 from flowkit.store.record import Failure, encode_video_id
 
 Pairing: TypeAlias = Literal["first", "second"]
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg")
 _NAMED = 5
-_KINDS: tuple[Kind, ...] = ("img", "x", "y")
-
-
-class FolderError(VideoError, ValueError):
-    """A folder does not fit its layout; `reason` is its word in the failure ledger."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+_TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log")
+_OTHER_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Folders:
-    """The clips below a folder, and the folders that look like clips and are none."""
+    """The clips below a folder, what looks like a clip and is none, and what was not looked at."""
 
     sources: tuple[VideoSource, ...]
     failures: tuple[Failure, ...]
+    ignored: tuple[str, ...] = ()
+    """A line for each folder with files that are passed over, and for each archive of a folder beside it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Candidate:
+    """A folder or an archive: a clip, or what is wrong with it.
+
+    `source` is None where it is no clip; `reason` is "" where it need not be one either.
+    """
+
+    path: Path
+    video_id: str
+    source: VideoSource | None = None
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +64,8 @@ class ClipFiles:
     where they are not wanted. `note` names what of the folder is left out.
     """
 
-    frames: tuple[Path, ...]
-    flow: tuple[tuple[Path, Path], ...]
+    frames: tuple[FrameFile, ...]
+    flow: tuple[tuple[FrameFile, FrameFile], ...]
     note: str = ""
 
 
@@ -72,40 +91,117 @@ def readings(
 
 
 def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
-    """Return every folder below `root` with files of a layout, and those that look wrong.
+    """Return every folder and every zip below `root` with files of a layout, and those that look wrong.
 
-    An id is the path below `root`; the label is the name of the folder above. Folders whose name
-    starts with a dot are skipped.
+    An id is the path below `root`, without .zip; the label is the name of the folder above. Folders whose
+    name starts with a dot are skipped. Every other folder without folders in it, and every archive, is a
+    clip, a failure or a line of what was passed over.
 
     Raises
     ------
     InputError
         Two folders have one id, or one id is a folder of another.
     """
-    templates = {template for layout in layouts for template in layout.templates.values()}
-    sources, failures = [], []
-    for folder, below, names in walk_folders(root):
-        shown = folder.relative_to(root)
-        if any(template.numbers(names) for template in templates):
-            name = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
-            sources.append(VideoSource(path=folder, video_id=name, label=encode_video_id(shown.parent.name)))
-        elif not below and (wrong := _misfit(names, templates)):
-            failures.append(Failure(source=str(folder), reason=wrong[0], detail=wrong[1]))
-    return Folders(sources=tuple(check_ids(sources)), failures=tuple(failures))
+    found = [candidate for walked in walk_folders(root) for candidate in _candidates(root, walked, layouts)]
+    folders = {c.video_id for c in found if c.source is not None and c.path.is_dir()}
+    # The ids of folders with clips in them.
+    above = {str(parent) for c in found if c.source is not None for parent in Path(c.video_id).parents}
+    if above:
+        above.add(next((c.video_id for c in found if c.path == root), ""))
+    sources, failures, ignored = [], [], []
+    for candidate in found:
+        is_archive, name = not candidate.path.is_dir(), candidate.video_id
+        shown = f"{candidate.path}: {candidate.detail}"
+        if is_archive and (name in folders or name in above):
+            ignored.append(f"{candidate.path}: the folder beside it is taken")
+        elif candidate.source is not None:
+            sources.append(candidate.source)
+        elif not candidate.reason or (not is_archive and name in above):
+            ignored.append(shown)
+        else:
+            failures.append(
+                Failure(source=str(candidate.path), reason=candidate.reason, detail=candidate.detail)
+            )
+    return Folders(sources=tuple(check_ids(sources)), failures=tuple(failures), ignored=tuple(ignored))
 
 
-def _misfit(names: Sequence[str], templates: Iterable[NameTemplate]) -> tuple[str, str] | None:
-    """Return reason and detail of a folder that looks like a clip and is none; else None."""
-    if not names:
-        return "empty_folder", "the folder is empty"
-    images = sorted(name for name in names if name.lower().endswith(_IMAGE_SUFFIXES))
+def _candidates(
+    root: Path, walked: tuple[Path, list[str], list[str]], layouts: Sequence[Layout]
+) -> Iterator[_Candidate]:
+    """Yield the archives in a folder that are clips of their own or none, and the folder itself."""
+    folder, below, all_names = walked
+    names = counted_names(all_names)
+    shown = folder.relative_to(root)
+    zips = [name for name in names if is_zip(name)]
+    parts = kind_zips(folder, zips, with_zipped_names(layouts))
+    others = [name for name in names if name.lower().endswith(_OTHER_ARCHIVES)]
+    for name in sorted({*zips, *others} - {*parts}):
+        yield _archive(folder / name, encode_video_id(str(shown / _stem(name))), layouts)
+    plain = [name for name in names if name not in zips and name not in others]
+    # Of the root the name, where nothing below it can be told from it.
+    video_id = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
+    if parts or kinds_of(plain, layouts):
+        label = encode_video_id(shown.parent.name)
+        yield _Candidate(
+            path=folder,
+            video_id=video_id,
+            source=VideoSource(path=folder, video_id=video_id, label=label),
+        )
+    elif wrong := _misfit(plain, layouts, is_empty=not names, has_folders=bool(below)):
+        yield _Candidate(path=folder, video_id=video_id, reason=wrong[0], detail=wrong[1])
+
+
+def _archive(path: Path, video_id: str, layouts: Sequence[Layout]) -> _Candidate:
+    """Return an archive as a clip, or the reason why it is none."""
+    wrong: tuple[str, str] | None = None
+    if not is_zip(path.name):
+        wrong = "unopenable", f"an archive {path.suffix} is not read, expected a folder or a .zip; unpack it"
+    else:
+        try:
+            names = counted_names(zip_members(path))
+            if kinds_of(names, with_zipped_names(layouts)):
+                label = encode_video_id(path.parent.name) if "/" in video_id else ""
+                source = VideoSource(path=path, video_id=video_id, label=label)
+                return _Candidate(path=path, video_id=video_id, source=source)
+            wrong = _misfit(names, layouts, is_empty=not names, has_folders=False)
+        except (FolderError, OSError) as error:
+            wrong = getattr(error, "reason", "unopenable"), str(error)
+    reason, detail = wrong or ("", "")
+    return _Candidate(
+        path=path, video_id=video_id, reason=reason, detail=f"{detail} (in a .zip)" if reason else detail
+    )
+
+
+def _stem(name: str) -> str:
+    """Return an archive's name without its suffixes."""
+    stem = Path(name).stem
+    return Path(stem).stem if stem.lower().endswith(".tar") else stem
+
+
+def _misfit(
+    names: Sequence[str], layouts: Iterable[Layout], *, is_empty: bool, has_folders: bool
+) -> tuple[str, str] | None:
+    """Return reason and detail of a folder without a clip: "" where all is text, None if it needs none."""
+    if is_empty:
+        return None if has_folders else ("empty_folder", "the folder is empty")
+    odd = [name for name in names if not name.lower().endswith(_TEXT_SUFFIXES)]
+    if not odd:
+        return None if has_folders or not names else ("", f"passed over: {_counted(names)}")
+    images = sorted(name for name in odd if name.lower().endswith(IMAGE_SUFFIXES))
     if not images:
-        return None
+        return "unknown_names", f"no images, expected some; there are {_counted(odd)}"
+    templates = (template for layout in layouts for template in layout.templates.values())
     expected = ", ".join(sorted({template.name(1) for template in templates}))
     return "unknown_names", (
-        f"{len(images)} images such as {images[0]}, none called as {expected}; "
+        f"{_counted(odd)} such as {images[0]}, none called as {expected}; "
         "choose another --layout or give --template"
     )
+
+
+def _counted(names: Sequence[str]) -> str:
+    """Return the number of files of each suffix, the most frequent first: `30 .png, 1 .txt`."""
+    suffixes = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(_NAMED))
 
 
 def inspect(
@@ -116,7 +212,7 @@ def inspect(
     Parameters
     ----------
     folder : Path
-        The folder.
+        The folder, or the zip of it.
     layouts : sequence of Layout
         From `readings`.
     step : int
@@ -129,7 +225,8 @@ def inspect(
     Raises
     ------
     FolderError
-        Files are missing: gaps in the numbers, unequal counts of x and y, counts that do not fit.
+        Files are missing: gaps in the numbers, unequal counts of x and y, counts that do not fit; or a
+        zip cannot be read.
     OSError
         The folder cannot be read.
 
@@ -141,17 +238,19 @@ def inspect(
     its last image looks the same, so that this is never guessed.
     Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
     """
-    names = os.listdir(folder)
-    layout = _reading(names, layouts)
+    files = clip_files(folder, with_zipped_names(layouts))
+    names, zipped = list(files), any(file.member for file in files.values())
+    layout = _reading(names, with_zipped_names(layouts) if zipped else layouts)
     x, y = (_run(names, layout, kind) for kind in ("x", "y"))
     if not x and not y:
-        raise FolderError("no_flow", f"no flow, expected {layout.file_name('x', 0)} and on")
+        expected, there = layout.file_name("x", 0), _counted(names) + (" in .zip" if zipped else "")
+        raise FolderError("no_flow", f"no flow, expected {expected} and on; there are {there}")
     if len(x) != len(y):
         raise FolderError("uneven_flow", f"{len(x)} flow images of x and {len(y)} of y")
-    flow = tuple((folder / a, folder / b) for a, b in zip(x, y, strict=True))
+    flow = tuple((files[a], files[b]) for a, b in zip(x, y, strict=True))
     if not frames:
         return ClipFiles(frames=(), flow=flow)
-    images = tuple(folder / name for name in _run(names, layout, "img"))
+    images = tuple(files[name] for name in _run(names, layout, "img"))
     note = ""
     if pairing == "second":
         flow, note = flow[1:], f"{x[0]} is left out: its first frame is not in the folder"
@@ -177,7 +276,7 @@ def _reading(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
     """Return the layout that fits the first files of most kinds, the earliest among equals."""
 
     def fit(layout: Layout) -> int:
-        first = {kind: min(layout.templates[kind].numbers(names), default=None) for kind in _KINDS}
+        first = {kind: min(layout.templates[kind].numbers(names), default=None) for kind in KINDS}
         return sum(
             2 if number == layout.first_number(kind) else number is not None for kind, number in first.items()
         )

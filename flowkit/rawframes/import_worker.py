@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,8 @@ from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
-from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, inspect
+from flowkit.rawframes.folders import ClipFiles, Pairing, inspect
+from flowkit.rawframes.frame_files import FolderError, FrameFile
 from flowkit.rawframes.layouts import Layout
 from flowkit.store.codecs.jpeg import jpeg_size
 from flowkit.store.codecs.storage import EncodedFlow
@@ -31,9 +35,13 @@ from flowkit.store.record import (
 )
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.part import PartWriter
+from flowkit.typing import UInt8
 
 IMPORTED = "imported"
 """Preset, engine and resize rule of an imported store."""
+
+_FLOW_QUALITY = 100
+"""JPEG quality of flow images that are no JPEG: codes stay within a few of 255."""
 
 _UNKNOWN = (
     "imported from folders of layout {layout}: solver, its parameters and version, size of the source, and "
@@ -60,6 +68,25 @@ class _Seen:
     largest_px: float = 0.0
     saturated: int = 0
     values: int = 0
+    frames_encoded: Counter[str] = dataclasses.field(default_factory=Counter)
+    flow_encoded: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Images that were no JPEG, by suffix."""
+    largest_change: int = 0
+    """Of a flow code by its encoding as JPEG."""
+
+    def notes(self, quality: int) -> Iterator[str]:
+        """Yield a sentence for each kind of images that had to be encoded."""
+        if self.frames_encoded:
+            yield f"{_counted(self.frames_encoded)} frames are stored as JPEG of quality {quality}"
+        if self.flow_encoded:
+            yield (
+                f"{_counted(self.flow_encoded)} flow images are stored as JPEG of quality {_FLOW_QUALITY}, "
+                f"which changes codes by {self.largest_change} of {U8_LEVELS} at most"
+            )
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
 
 
 def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
@@ -84,8 +111,9 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
         pairing=task.pairing,
     )
     state = fingerprint(source.path)
-    height, width = _size(files.flow[0][0], files.flow[0][0].read_bytes())
     parts, seen = PartsFolder(task.store), _Seen()
+    size = _size_of(files.flow[0][0])
+    height, width = size
     with PartWriter(
         parts.part_path(source.video_id),
         video_id=source.video_id,
@@ -95,12 +123,13 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
     ) as writer:
         n_frames = len(files.flow) + options.step
         for index in range(n_frames):
-            frame = _checked(files.frames[index], (height, width)) if files.frames else None
+            frame = _frame(files.frames[index], size, options, seen) if files.frames else None
             writer.add_frame(index / task.fps, frame)
             if index < len(files.flow):
-                writer.add_flow("flow", _field(files.flow[index], (height, width), options, seen))
+                writer.add_flow("flow", _field(files.flow[index], size, options, seen))
             worker.report(index + 1, (index + 1) / n_frames)
-        record = _record(task, files, state, seen, size=(height, width))
+        notes = tuple(filter(None, (files.note, *seen.notes(options.jpeg_quality))))
+        record = _record(task, files, state, seen, size=size, notes=notes)
         writer.commit(record)
     return VideoOutcome(
         video_id=source.video_id,
@@ -110,29 +139,31 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
         n_frames=record.n_frames,
         n_flow=record.n_flow,
         seconds=time.perf_counter() - began,
-        warnings=(files.note,) if files.note else (),
+        warnings=notes,
     )
 
 
-def _checked(path: Path, size: tuple[int, int]) -> bytes:
-    """Return the bytes of a frame that decodes and has this (height, width)."""
-    data = _read(path, size)
-    try:
-        jpeg.decode(data)
-    except JpegError as error:
-        raise _broken(path, error) from error
-    return data
+def _frame(file: FrameFile, size: tuple[int, int], options: StoreOptions, seen: _Seen) -> bytes:
+    """Return the bytes of a frame that decodes and has this (height, width); encoded if it is no JPEG."""
+    data = file.read_bytes()
+    with _named(file):
+        if jpeg.is_jpeg(data):
+            _check_size(file, jpeg_size(data), size)
+            jpeg.decode(data)
+            return data
+        pixels = jpeg.decode_other(data, grey=False)
+    _check_size(file, pixels.shape[:2], size)
+    seen.frames_encoded[Path(file.name).suffix] += 1
+    return jpeg.encode(pixels, options.jpeg_quality)
 
 
-def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions, seen: _Seen) -> EncodedFlow:
+def _field(
+    pair: tuple[FrameFile, FrameFile], size: tuple[int, int], options: StoreOptions, seen: _Seen
+) -> EncodedFlow:
     """Return the two images of a flow field as they are stored; add their range to `seen`."""
     chunks = []
-    for path in pair:
-        data = _read(path, size)
-        try:
-            codes = jpeg.decode_grey(data)
-        except JpegError as error:
-            raise _broken(path, error) from error
+    for file in pair:
+        data, codes = _plane(file, size, seen)
         ends = dequantize_u8(np.array([codes.min(), codes.max()]), bound_px=options.bound_px)
         seen.largest_px = max(seen.largest_px, float(np.abs(ends).max()))
         seen.saturated += int(np.count_nonzero((codes == 0) | (codes == U8_LEVELS)))
@@ -142,33 +173,60 @@ def _field(pair: tuple[Path, Path], size: tuple[int, int], options: StoreOptions
     return options.codec.packed((x, y), largest_px=seen.largest_px, clipped=0)
 
 
-def _read(path: Path, size: tuple[int, int]) -> bytes:
-    """Return the bytes of a JPEG file that has this (height, width)."""
-    data = path.read_bytes()
-    found = _size(path, data)
+def _plane(file: FrameFile, size: tuple[int, int], seen: _Seen) -> tuple[bytes, UInt8]:
+    """Return the JPEG of one component of a flow field and its codes; encoded if it is none."""
+    data = file.read_bytes()
+    with _named(file):
+        if jpeg.is_jpeg(data):
+            _check_size(file, jpeg_size(data), size)
+            return data, jpeg.decode_grey(data)
+        codes = jpeg.decode_other(data, grey=True)
+    _check_size(file, codes.shape[:2], size)
+    data = jpeg.encode_grey(codes, _FLOW_QUALITY)
+    stored = jpeg.decode_grey(data)
+    seen.flow_encoded[Path(file.name).suffix] += 1
+    change = np.abs(stored.astype(np.int16) - codes.astype(np.int16))
+    seen.largest_change = max(seen.largest_change, int(change.max()))
+    return data, stored
+
+
+def _size_of(file: FrameFile) -> tuple[int, int]:
+    """Return the (height, width) of an image file."""
+    data = file.read_bytes()
+    with _named(file):
+        if jpeg.is_jpeg(data):
+            return jpeg_size(data)
+        height, width = jpeg.decode_other(data, grey=True).shape[:2]
+    return height, width
+
+
+def _check_size(file: FrameFile, found: tuple[int, ...], size: tuple[int, int]) -> None:
     if found != size:
         raise FolderError(
             "size_mismatch",
-            f"{path} is {found[1]}x{found[0]}, the first flow image {size[1]}x{size[0]}; "
+            f"{file} is {found[1]}x{found[0]}, the first flow image {size[1]}x{size[0]}; "
             "frames and flow of a clip must have one size",
         )
-    return data
 
 
-def _size(path: Path, data: bytes) -> tuple[int, int]:
-    """Return the (height, width) in a JPEG file's header."""
+@contextlib.contextmanager
+def _named(file: FrameFile) -> Iterator[None]:
+    """Raise FolderError with the file's name where it does not decode."""
     try:
-        return jpeg_size(data)
-    except StoreCorruptError as error:
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> FolderError:
-    return FolderError("decode_error", f"{path} is no sound JPEG: {error}")
+        yield
+    except (JpegError, StoreCorruptError) as error:
+        kind = "JPEG" if file.name.lower().endswith((".jpg", ".jpeg")) else "image"
+        raise FolderError("decode_error", f"{file} is no sound {kind}: {error}") from error
 
 
 def _record(
-    task: ImportTask, files: ClipFiles, state: SourceFingerprint, seen: _Seen, *, size: tuple[int, int]
+    task: ImportTask,
+    files: ClipFiles,
+    state: SourceFingerprint,
+    seen: _Seen,
+    *,
+    size: tuple[int, int],
+    notes: Sequence[str],
 ) -> VideoRecord:
     height, width = size
     return VideoRecord.of(
@@ -184,7 +242,7 @@ def _record(
         source=state,
         source_shape=SourceShape(source_width=width, source_height=height),
         solver=SolverRecord(backend=IMPORTED, deviations=_UNKNOWN.format(layout=task.layouts[0].name)),
-        decoding=DecodeStatus(status_reason=files.note),
+        decoding=DecodeStatus(status_reason="; ".join(notes)),
         flow_range=FlowRange(
             clipped_fraction=seen.saturated / max(1, seen.values), flow_max_px=seen.largest_px
         ),

@@ -1,4 +1,4 @@
-"""Import of folders of raw frames into a store; their JPEGs are kept byte for byte."""
+"""Import of folders and zips of raw frames into a store; their JPEGs are kept byte for byte."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from flowkit.errors import InputError
 from flowkit.executor import Executor
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
-from flowkit.extraction.sources import VideoSource, sources_of_list
+from flowkit.extraction.sources import VideoSource, check_ids, sources_of_list
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.rawframes.folders import Pairing, find_folders, readings
+from flowkit.rawframes.folders import Folders, Pairing, find_folders, readings
+from flowkit.rawframes.frame_files import ZIP_SUFFIX, is_zip
 from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.layouts import IMPORT_LAYOUTS, Layout
 from flowkit.store.codecs import PLANE_CODEC
@@ -97,7 +98,7 @@ class ImportConfig:
             flow_codec=PLANE_CODEC,
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
-            # OpenCV's default; the bytes are kept, so it has no effect.
+            # OpenCV's default, for frames that are no JPEG; the bytes of the others are kept.
             jpeg_quality=95,
             resize=json.dumps({"mode": IMPORTED}),
             sampling=json.dumps({"assumed_fps": self.fps, "pairing": self.pairing}),
@@ -113,6 +114,8 @@ class ImportSetup(StoreSetup):
     config: ImportConfig
     failures: tuple[Failure, ...]
     """Folders that look like clips and are none."""
+    ignored: tuple[str, ...] = ()
+    """A line for each folder or archive that was passed over."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +147,9 @@ def import_rawframes(
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ImportReport:
-    """Bring folders of JPEGs into a store, byte for byte; a repeated call does only what is missing.
+    """Bring folders and zips of images into a store; a repeated call does only what is missing.
+
+    JPEGs are stored byte for byte; images of other kinds are encoded, and each clip's record says so.
 
     Parameters
     ----------
@@ -205,8 +210,10 @@ def prepare(
     """
     folder, store = Path(folder), Path(store)
     if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
-    sources, failures = _sources(folder, config, entries)
+        word = "not a folder" if folder.exists() else "no such folder"
+        raise InputError(f"{word}: {folder}; name the folder that the clips' folders or zips are in")
+    found_folders = _find(folder, config, entries)
+    sources, failures = found_folders.sources, found_folders.failures
     if not sources and not failures:
         names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in ("img", "x", "y"))
         raise InputError(f"no clip of layout {config.layout} below {folder}: looked for folders with {names}")
@@ -218,17 +225,26 @@ def prepare(
         options=options,
         plan=make_plan(sources, found, update=config.update),
         failures=failures,
+        ignored=found_folders.ignored,
         found=found,
     )
 
 
-def _sources(
-    folder: Path, config: ImportConfig, entries: Iterable[ListEntry] | None
-) -> tuple[Sequence[VideoSource], tuple[Failure, ...]]:
-    if entries is not None:
-        return sources_of_list([_below(entry, folder) for entry in entries], root=folder), ()
-    found = find_folders(folder, config.layouts())
-    return found.sources, found.failures
+def _find(folder: Path, config: ImportConfig, entries: Iterable[ListEntry] | None) -> Folders:
+    if entries is None:
+        return find_folders(folder, config.layouts())
+    listed = sources_of_list([_below(entry, folder) for entry in entries], root=folder)
+    return Folders(sources=tuple(check_ids([_zipped(source) for source in listed])), failures=())
+
+
+def _zipped(source: VideoSource) -> VideoSource:
+    """Return a listed clip with the path of its zip, where that is what there is of it."""
+    zipped = source.path.with_name(source.path.name + ZIP_SUFFIX)
+    if is_zip(source.path.name) and source.video_id.endswith(source.path.suffix):
+        return dataclasses.replace(source, video_id=source.video_id[: -len(source.path.suffix)])
+    if not source.path.exists() and zipped.is_file():
+        return dataclasses.replace(source, path=zipped)
+    return source
 
 
 def _below(entry: ListEntry, folder: Path) -> ListEntry:

@@ -38,6 +38,9 @@ Form: TypeAlias = Literal["images", "flo", "npy", "tar"]
 _NUMBER = re.compile(r"%0?\d*d")
 _MAX_NAME_BYTES = 200
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Suffixes of images that a template of one of them reads, the preferred ones first."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NameTemplate:
@@ -68,12 +71,27 @@ class NameTemplate:
         return self.pattern % number
 
     def numbers(self, names: Iterable[str]) -> dict[int, str]:
-        """Return the names that fit this template, by their numbers in order."""
-        before, after = (re.escape(part) for part in _NUMBER.split(self.pattern, maxsplit=1))
-        fits = re.compile(f"{before}([0-9]+){after}", re.DOTALL)
-        found = {int(match[1]): name for name in names if (match := fits.fullmatch(name))}
-        # img_1.jpg is none of img_%05d.jpg: no loader would find it.
-        return {number: found[number] for number in sorted(found) if self.name(number) == found[number]}
+        """Return the names that fit this template, by their numbers in order.
+
+        A template of an image fits those of the other `IMAGE_SUFFIXES` too, in either case; of two
+        files of one number that of its own suffix counts.
+        """
+        before, after = _NUMBER.split(self.pattern, maxsplit=1)
+        own = next((suffix for suffix in IMAGE_SUFFIXES if after.lower().endswith(suffix)), "")
+        suffixes = "|".join(map(re.escape, IMAGE_SUFFIXES)) if own else ""
+        stem = re.escape(after[: len(after) - len(own)])
+        fits = re.compile(f"{re.escape(before)}([0-9]+){stem}(?i:({suffixes}))", re.DOTALL)
+        found: dict[int, tuple[int, str]] = {}
+        for name in names:
+            if not (match := fits.fullmatch(name)):
+                continue
+            number, suffix = int(match[1]), match[2]
+            # img_1.jpg is none of img_%05d.jpg: no loader would find it.
+            if self.name(number) != name[: len(name) - len(suffix)] + after[len(after) - len(own) :]:
+                continue
+            preferred = 0 if name == self.name(number) else 1 + IMAGE_SUFFIXES.index(suffix.lower())
+            found[number] = min(found.get(number, (preferred, name)), (preferred, name))
+        return {number: found[number][1] for number in sorted(found)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.rawframes.folders import ClipFiles, FolderError, Pairing, find_folders, inspect, readings
+from flowkit.rawframes.folders import ClipFiles, Pairing, find_folders, inspect, readings
+from flowkit.rawframes.frame_files import FolderError
 
 
 def touch(folder: Path, *names: str) -> Path:
