@@ -41,6 +41,9 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
     "--clips-per-shard", type=click.IntRange(min=1), default=100, show_default=True, help="For webdataset."
 )
 @click.option("--list-prefix", help="Prefix of the ids in the lists. [default: DEST for tsn, else nothing]")
+@click.option(
+    "--safe-names", is_flag=True, help="Spell spaces of the ids as %20, which the lists cannot hold."
+)
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip or shard on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; failures and the summary stay.")
@@ -53,7 +56,8 @@ def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> N
     with them, in DEST/annotations: of each split beside the store, and of all clips. The same
     command again writes only missing and changed clips.
 
-    Exit status: 0 all is there, 1 some failed, 2 nothing could start, 130 interrupted.
+    Exit status: 0 all is there, 1 some failed or have spaces that keep them out of the lists, 2 nothing
+    could start, 130 interrupted.
     """
     from flowkit.rawframes.export import ExportConfig, prepare, run
 

@@ -187,7 +187,7 @@ class Reporter:
             self.write_line(f"{report.clipped_fraction:.3%} of the flow was clipped to the bound")
         for note in report.notes:
             self.write_line(note)
-        return 1 if report.failures or report.not_tried else 0
+        return 1 if report.failures or report.not_tried or report.unlisted else 0
 
     def _print_total(
         self, path: Path, counts: list[str], *, failed: int, not_tried: int, frames: int

@@ -19,7 +19,7 @@ from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import ANNOTATIONS, Destination
 from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker, write_unit
 from flowkit.rawframes.layouts import make_layout
-from flowkit.rawframes.lists import ListSplit, file_word, list_files, read_splits
+from flowkit.rawframes.lists import ListSplit, Omissions, file_word, list_files, read_splits, spelled_out
 from flowkit.rawframes.tar import DEFAULT_CLIPS, index_json, plan_shards
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
@@ -63,6 +63,9 @@ class ExportConfig:
     list_prefix : str, optional
         Prefix of each id in the annotation lists; without it the destination for tsn, whose
         lists are read from any folder, and nothing for the others, whose readers have a root.
+    safe_names : bool
+        Spell spaces of the ids as %20 (and % as %25) in folders and lists: readers of the lists divide lines
+        at spaces. Not for webdataset, which has no lists.
     jobs : int
         Worker processes, >= 1.
     """
@@ -77,6 +80,7 @@ class ExportConfig:
     split: str | None = None
     clips_per_shard: int = DEFAULT_CLIPS
     list_prefix: str | None = None
+    safe_names: bool = False
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class ExportConfig:
         check_at_least("jobs", self.jobs, 1)
         fits = self.split is None or self.layout == "webdataset"
         check_that("split", self.split, fits, "left out but for webdataset")
+        fits = not self.safe_names or self.layout != "webdataset"
+        check_that("safe_names", self.safe_names, fits, "left out for webdataset")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,12 +118,13 @@ class ExportReport:
     """The outcome of a run; `outcomes` has every unit, those of earlier runs too.
 
     `not_tried` counts units left when a full disk ended the run; `notes` lists what the annotation
-    lists leave out.
+    lists leave out, `unlisted` the clips among them whose path has spaces.
     """
 
     outcomes: tuple[ExportOutcome, ...]
     not_tried: int
     notes: tuple[str, ...]
+    unlisted: int = 0
 
     @property
     def failures(self) -> tuple[ExportOutcome, ...]:
@@ -267,6 +274,8 @@ def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, ob
     }
     if layout.form == "tar":
         own |= {"split": config.split, "clips_per_shard": config.clips_per_shard}
+    if config.safe_names:
+        own["safe_names"] = True
     return own | {f"store's {name}": value for name, value in store.options.to_attrs().items()}
 
 
@@ -275,7 +284,7 @@ def _groups(
 ) -> dict[str, tuple[str, ...]]:
     """Return the ids of each unit, by the unit's path."""
     if config.layout != "webdataset":
-        return {video_id: (video_id,) for video_id in members}
+        return {spelled_out(k) if config.safe_names else k: (k,) for k in members}
     subsets: Mapping[str, tuple[str, ...]] = {"clips": tuple(members)}
     if config.split is not None:
         by_name = {split.name: split for split in splits}
@@ -341,34 +350,34 @@ def run(
             failed=len(setup.refused),
         )
         outcomes = (*setup.there, *setup.refused, *tried)
-        notes = _write_lists(setup, outcomes)
+        omissions = _write_lists(setup, outcomes)
     not_tried = len(setup.todo) - len(tried)
-    return ExportReport(outcomes=outcomes, not_tried=not_tried, notes=tuple(notes))
+    return ExportReport(
+        outcomes=outcomes, not_tried=not_tried, notes=omissions.notes, unlisted=omissions.spaced
+    )
 
 
-def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> list[str]:
-    """Write the lists, or the shards' indexes; return notes on what they leave out."""
-    notes: list[str] = []
+def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> Omissions:
+    """Write the lists, or the shards' indexes; return what they leave out."""
     whole = [outcome for outcome in outcomes if outcome.status != "failed"]
-    entries = {
-        video_id: setup.members[video_id].entry()
-        for video_id in sorted(video_id for outcome in whole for video_id in outcome.video_ids)
-    }
     if setup.recipe.layout.form == "tar":
         # A reader of `<subset>-*.tar` must not find shards of an earlier division of the clips.
         planned = {unit.name for unit in setup.todo} | {outcome.name for outcome in whole}
-        notes += [f"removed {name}, of an earlier export" for name in setup.destination.drop_others(planned)]
+        dropped = setup.destination.drop_others(planned)
+        omissions = Omissions(notes=tuple(f"removed {name}, of an earlier export" for name in dropped))
         texts = _shard_indexes(whole)
         texts["classes.txt"] = "".join(f"{name}\n" for name in setup.classes)
     else:
         prefix = setup.config.list_prefix
         if prefix is None:
             prefix = str(setup.destination.path) if setup.config.layout == "tsn" else ""
-        lists, notes = list_files(setup.splits, entries, setup.classes, prefix=prefix)
+        entries = {k: setup.members[k].entry(outcome.name) for outcome in whole for k in outcome.video_ids}
+        entries = dict(sorted(entries.items()))
+        lists, omissions = list_files(setup.splits, entries, setup.classes, prefix=prefix)
         texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
     for name, text in texts.items():
         setup.destination.write_own(name, text)
-    return notes
+    return omissions
 
 
 def _shard_indexes(whole: Sequence[ExportOutcome]) -> dict[str, str]:

@@ -31,12 +31,10 @@ class Member:
     record: VideoRecord
     label: int | None
 
-    def entry(self) -> ListedClip:
-        """Return the clip's entry for annotation lists."""
+    def entry(self, path: str) -> ListedClip:
+        """Return the clip's entry for annotation lists; `path` is its folder below the destination."""
         record = self.record
-        return ListedClip(
-            video_id=record.video_id, n_frames=record.n_frames, n_flow=record.n_flow, label=self.label
-        )
+        return ListedClip(path=path, n_frames=record.n_frames, n_flow=record.n_flow, label=self.label)
 
     def made_of(self) -> list[str | int]:
         """Return the values that identify the contents, apart from class and store options."""

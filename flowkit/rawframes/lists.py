@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,9 +33,12 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ListedClip:
-    """The entry of a clip in lists; `label` counts from 0, None where the clip has no class."""
+    """The entry of a clip in lists; `label` counts from 0, None where the clip has no class.
 
-    video_id: str
+    `path` is its folder below the destination, its id unless spaces are spelled out.
+    """
+
+    path: str
     n_frames: int
     n_flow: int
     label: int | None
@@ -46,6 +50,14 @@ class ListSplit:
 
     name: str
     subsets: Mapping[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Omissions:
+    """Clips that the lists leave out: a sentence for each cause, and how many are left out for spaces."""
+
+    notes: tuple[str, ...] = ()
+    spaced: int = 0
 
 
 def read_splits(store_path: Path) -> list[ListSplit]:
@@ -88,10 +100,15 @@ def file_word(name: str) -> str:
     return f"%2E{word[1:]}" if word.startswith(".") else word
 
 
+def spelled_out(video_id: str) -> str:
+    """Return an id without spaces, as a folder's name: each is %20 or its like, and % is %25."""
+    return re.sub(r"[\s%]", lambda match: quote(match[0], safe=""), video_id)
+
+
 def list_files(
     splits: Iterable[ListSplit], entries: Mapping[str, ListedClip], classes: Sequence[str], *, prefix: str
-) -> tuple[dict[str, str], list[str]]:
-    """Return the texts of all list files by their path below `annotations`, and notes on omissions.
+) -> tuple[dict[str, str], Omissions]:
+    """Return the texts of all list files by their path below `annotations`, and what they leave out.
 
     Parameters
     ----------
@@ -102,10 +119,12 @@ def list_files(
     classes : sequence of str
         Class names in order.
     prefix : str
-        Prefix of each id, with a slash between; "" for ids alone.
+        Prefix of each path, with a slash between; "" for paths alone.
     """
     texts: dict[str, str] = {}
-    notes = _unlisted(entries.values())
+    start = f"{prefix.rstrip('/')}/" if prefix else ""
+    omissions = _omissions(entries.values(), start)
+    notes = list(omissions.notes)
     for split in [*splits, ListSplit(name=ALL, subsets={ALL: tuple(entries)})]:
         folder = file_word(split.name)
         texts[f"{folder}/classes.txt"] = "".join(f"{name}\n" for name in classes)
@@ -116,29 +135,35 @@ def list_files(
                     f"{len(ids) - len(exported)} of {len(ids)} clips of split {split.name}, subset {subset}, "
                     "are not among the exported ones"
                 )
-            listed = [entry for entry in exported if _can_be_listed(entry)]
+            listed = [entry for entry in exported if entry.label is not None and _is_word(start + entry.path)]
             name = file_word(subset)
-            texts[f"{folder}/rgb_{name}.txt"] = _lines(listed, prefix, "n_frames")
-            texts[f"{folder}/flow_{name}.txt"] = _lines(listed, prefix, "n_flow")
-    return texts, notes
+            texts[f"{folder}/rgb_{name}.txt"] = _lines(listed, start, "n_frames")
+            texts[f"{folder}/flow_{name}.txt"] = _lines(listed, start, "n_flow")
+    return texts, dataclasses.replace(omissions, notes=tuple(notes))
 
 
-def _lines(entries: Iterable[ListedClip], prefix: str, count: str) -> str:
-    start = f"{prefix.rstrip('/')}/" if prefix else ""
-    return "".join(f"{start}{entry.video_id} {getattr(entry, count)} {entry.label}\n" for entry in entries)
+def _lines(entries: Iterable[ListedClip], start: str, count: str) -> str:
+    return "".join(f"{start}{entry.path} {getattr(entry, count)} {entry.label}\n" for entry in entries)
 
 
-def _can_be_listed(entry: ListedClip) -> bool:
-    return entry.label is not None and entry.video_id.split() == [entry.video_id]
+def _is_word(path: str) -> bool:
+    """Return whether readers of a list, which divide its lines at spaces, find a path whole."""
+    return path.split() == [path]
 
 
-def _unlisted(entries: Iterable[ListedClip]) -> list[str]:
+def _omissions(entries: Collection[ListedClip], start: str) -> Omissions:
     without_class = sum(entry.label is None for entry in entries)
-    spaced = [entry.video_id for entry in entries if entry.video_id.split() != [entry.video_id]]
+    spaced = [entry.path for entry in entries if entry.label is not None and not _is_word(start + entry.path)]
     notes = [f"{without_class} clips have no class and are in no list"] if without_class else []
-    if spaced:
+    if spaced and start and not _is_word(start):
+        notes.append(
+            f"the prefix {start!r} has spaces, at which readers of the lists divide lines: the lists are "
+            "empty; give another with --list-prefix"
+        )
+    elif spaced:
         notes.append(
             f"{len(spaced)} ids have spaces, at which readers of the lists divide lines, and are in none: "
-            f"{', '.join(map(repr, spaced[:3]))}"
+            f"{', '.join(map(repr, spaced[:3]))}; export into another folder with --safe-names, which spells "
+            "them with %20"
         )
-    return notes
+    return Omissions(notes=tuple(notes), spaced=len(spaced))

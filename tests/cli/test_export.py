@@ -78,6 +78,55 @@ def test_a_clip_that_cannot_be_exported_gives_status_1(store: Path, tmp_path: Pa
     assert "1 failed" in result.stderr
 
 
+@pytest.fixture
+def spaced(tmp_path: Path) -> Path:
+    from flowkit.store.write.pack import finalize
+
+    path, options = tmp_path / "spaced.h5", make_options(flow_codec="jpeg")
+    for seed, video_id in enumerate(["Hand Stand/a", "walk/b"]):
+        write_clip(path, video_id, options, n_frames=4, seed=seed)
+    finalize(path, options=options)
+    return path
+
+
+@pytest.mark.usefixtures("in_process")
+def test_ids_with_spaces_are_in_no_list_and_give_status_1(spaced: Path, tmp_path: Path) -> None:
+    result = run(export_command, spaced, tmp_path / "frames", "--layout", "mmaction2", status=1)
+    assert "1 ids have spaces" in result.stderr
+    assert "--safe-names" in result.stderr
+    lists = tmp_path / "frames/annotations/all"
+    assert (lists / "rgb_all.txt").read_text() == "walk/b 4 1\n"
+    assert (tmp_path / "frames/Hand Stand/a/img_00001.jpg").exists()  # the frames are there
+
+
+@pytest.mark.usefixtures("in_process")
+def test_safe_names_lead_from_each_list_to_the_folder(spaced: Path, tmp_path: Path) -> None:
+    run(export_command, spaced, tmp_path / "frames", "--layout", "mmaction2", "--safe-names")
+    lists = tmp_path / "frames/annotations/all"
+    assert (lists / "rgb_all.txt").read_text() == "Hand%20Stand/a 4 0\nwalk/b 4 1\n"
+    assert (lists / "flow_all.txt").read_text() == "Hand%20Stand/a 3 0\nwalk/b 3 1\n"
+    for line in (lists / "flow_all.txt").read_text().splitlines():
+        assert len(list((tmp_path / "frames" / line.split()[0]).glob("x_*.jpg"))) == 3
+    assert (lists / "classes.txt").read_text() == "Hand Stand\nwalk\n"
+    again = run(export_command, spaced, tmp_path / "frames", "--layout", "mmaction2", "--safe-names")
+    assert "2 were there before" in again.stderr
+    refused = CliRunner().invoke(
+        export_command, [str(spaced), str(tmp_path / "frames"), "--layout", "mmaction2"]
+    )
+    assert "safe_names: there True, asked None" in str(refused.exception)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_destination_with_spaces_keeps_tsns_lists_empty_and_gives_status_1(
+    store: Path, tmp_path: Path
+) -> None:
+    result = run(export_command, store, tmp_path / "my frames", "--layout", "tsn", status=1)
+    assert "--list-prefix" in result.stderr
+    run(export_command, store, tmp_path / "my frames", "--layout", "tsn", "--list-prefix", "frames")
+    lists = tmp_path / "my frames/annotations/all"
+    assert (lists / "rgb_all.txt").read_text() == "frames/run/a 4 0\nframes/walk/b 4 1\n"
+
+
 @pytest.mark.usefixtures("in_process")
 def test_export_and_import_round_trip_from_the_command_line(store: Path, tmp_path: Path) -> None:
     run(export_command, store, tmp_path / "one", "--layout", "denseflow")

@@ -164,7 +164,7 @@ def test_the_number_of_a_class_is_part_of_shards_only(make_store: MakeStore, tmp
 
 def test_a_member_has_its_entry_for_lists() -> None:
     member = Member(record=make_record("walk/a", 5, 4, 0), label=2)
-    assert member.entry() == ListedClip(video_id="walk/a", n_frames=5, n_flow=4, label=2)
+    assert member.entry("walk/a") == ListedClip(path="walk/a", n_frames=5, n_flow=4, label=2)
 
 
 @pytest.mark.parametrize(

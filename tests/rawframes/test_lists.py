@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import InputError
-from flowkit.rawframes.lists import ListedClip, ListSplit, list_files, read_splits
+from flowkit.rawframes.lists import ListedClip, ListSplit, Omissions, list_files, read_splits, spelled_out
 from tests.rawframes.conftest import MakeStore, contents, run_export
 
 ENTRIES = {
-    name: ListedClip(video_id=name, n_frames=5 + k, n_flow=4 + k, label=k)
+    name: ListedClip(path=name, n_frames=5 + k, n_flow=4 + k, label=k)
     for k, name in enumerate(["run/a", "walk/b"])
 }
 
@@ -25,13 +25,13 @@ def write_split(tmp_path: Path, text: str, name: str = "one.csv") -> Path:
 
 def test_lists_have_directory_count_and_label() -> None:
     split = ListSplit(name="one", subsets={"train": ("walk/b",), "test": ("run/a",)})
-    texts, notes = list_files([split], ENTRIES, ["run", "walk"], prefix="")
+    texts, omissions = list_files([split], ENTRIES, ["run", "walk"], prefix="")
     assert texts["one/rgb_train.txt"] == "walk/b 6 1\n"
     assert texts["one/flow_train.txt"] == "walk/b 5 1\n"
     assert texts["one/rgb_test.txt"] == "run/a 5 0\n"
     assert texts["one/classes.txt"] == "run\nwalk\n"
     assert texts["all/rgb_all.txt"] == "run/a 5 0\nwalk/b 6 1\n"
-    assert not notes
+    assert omissions == Omissions()
 
 
 def test_a_prefix_stands_before_each_directory() -> None:
@@ -59,19 +59,37 @@ def test_a_split_without_its_columns_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_clips_that_lists_cannot_hold_are_said_to_be_left_out() -> None:
     entries = {
-        "a b": ListedClip(video_id="a b", n_frames=2, n_flow=1, label=0),
-        "c": ListedClip(video_id="c", n_frames=2, n_flow=1, label=None),
+        "a b": ListedClip(path="a b", n_frames=2, n_flow=1, label=0),
+        "c": ListedClip(path="c", n_frames=2, n_flow=1, label=None),
     }
-    texts, notes = list_files([], entries, ["x"], prefix="")
+    texts, omissions = list_files([], entries, ["x"], prefix="")
     assert texts["all/rgb_all.txt"] == ""
-    assert len(notes) == 2
-    assert "'a b'" in notes[1]
+    assert len(omissions.notes) == 2
+    assert "'a b'" in omissions.notes[1]
+    assert "--safe-names" in omissions.notes[1]
+    assert omissions.spaced == 1
+
+
+def test_a_prefix_with_spaces_keeps_every_clip_out() -> None:
+    texts, omissions = list_files([], ENTRIES, [], prefix="/my flow")
+    assert texts["all/rgb_all.txt"] == ""
+    assert omissions.spaced == 2
+    assert "--list-prefix" in omissions.notes[0]
+
+
+def test_spelled_out_ids_are_one_word_and_differ() -> None:
+    ids = ["a b", "a%20b", "a_b", "a\tb", "a\u3000b", "a\x85b", "a"]
+    spelled = [spelled_out(video_id) for video_id in ids]
+    assert spelled == ["a%20b", "a%2520b", "a_b", "a%09b", "a%E3%80%80b", "a%C2%85b", "a"]
+    assert all(name.split() == [name] for name in spelled)
 
 
 def test_ids_of_a_split_that_are_not_there_are_counted() -> None:
     split = ListSplit(name="one", subsets={"train": ("walk/b", "gone")})
-    _, notes = list_files([split], ENTRIES, [], prefix="")
-    assert notes == ["1 of 2 clips of split one, subset train, are not among the exported ones"]
+    _, omissions = list_files([split], ENTRIES, [], prefix="")
+    assert list(omissions.notes) == [
+        "1 of 2 clips of split one, subset train, are not among the exported ones"
+    ]
 
 
 @pytest.mark.parametrize("subset", ["../../evil", "/evil", "..", "a/b"])
