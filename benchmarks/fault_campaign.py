@@ -1,13 +1,15 @@
-"""Kill an extraction at every system call that changes a file; resume; verify. Needs strace.
+"""Kill a command at every system call that changes a file; run it again; verify.
 
-    python benchmarks/fault_campaign.py [--mode inline|command] [--every K]
+    python benchmarks/fault_campaign.py [--mode inline|command|commands] [--every K] [--jobs J] [COMMAND]...
 
-For N = 1, 2, ... a small extraction (two clips, one of them long enough for segments) gets
-SIGKILL at its N-th write, pwrite64, ftruncate, fsync, rename or unlink, until a run ends by
-itself. `inline` does all the work in one process; `command` is `flowkit extract --jobs 2`,
-where the N-th call of the coordinator or of a worker is hit. Then the same extraction runs
-undisturbed and the store is verified. It fails if a video whose commit was reported is
-extracted again, a store does not verify, or flow differs from the undisturbed run's.
+`commands` does so with merge, subset, relabel, recode, import and verify --repair, of one file and of shards,
+each in a forked process: see tests/faults/commands.py. It needs a C compiler; the other two modes kill an
+extraction and need strace. There, for N = 1, 2, ... a small extraction (two clips, one of them long enough
+for segments) gets SIGKILL at its N-th write, pwrite64, ftruncate, fsync, rename or unlink, until a run ends
+by itself. `inline` does all the work in one process; `command` is `flowkit extract --jobs 2`, where the N-th
+call of the coordinator or of a worker is hit. Then the same extraction runs undisturbed and the store is
+verified. It fails if a video whose commit was reported is extracted again, a store does not verify, or flow
+differs from the undisturbed run's.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 import flowkit  # noqa: E402  (from this checkout)
 from benchmarks.record import write_result  # noqa: E402
+from tests.faults.commands import COMMANDS  # noqa: E402
 from tests.make import clips  # noqa: E402
 
 CALLS = "write,pwrite64,ftruncate,fsync,rename,unlink"
@@ -48,8 +52,13 @@ def committed(mode: str, output: str) -> set[str]:
     return {row["video_id"] for row in rows if row["status"] == "stored"}
 
 
+def python_path() -> str:
+    """Return the search path of this process with the checkout in front."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
 
 
@@ -71,9 +80,13 @@ def differences(store: Path, reference: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--mode", choices=["inline", "command"], default="inline")
+    parser.add_argument("--mode", choices=["inline", "command", "commands"], default="inline")
     parser.add_argument("--every", type=int, default=1, help="try every K-th call only")
+    parser.add_argument("--jobs", type=int, default=2, help="commands at the same time, of mode commands")
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help="of mode commands; all without it")
     args = parser.parse_args()
+    if args.mode == "commands":
+        return kill_commands(args.commands or list(COMMANDS), args.every, args.jobs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         videos = folder / "videos"
@@ -86,6 +99,39 @@ def main() -> int:
     path = write_result(f"fault-campaign-{args.mode}", result)
     print(json.dumps({k: v for k, v in result.items() if k != "faults"}), path)
     return 1 if result["faults"] else 0
+
+
+def kill_commands(names: list[str], every: int, jobs: int) -> int:
+    """Kill each of these commands at its calls, `jobs` commands at a time; write the result."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
+        library = Path(temporary) / "kill_at.so"
+        source = ROOT / "tests" / "faults" / "kill_at.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+
+        def one(name: str) -> dict[str, object]:
+            script, result = ROOT / "tests" / "faults" / "commands.py", Path(temporary) / f"{name}.json"
+            paths = [str(path) for path in (script, Path(temporary) / name, result)]
+            words = [sys.executable, *paths, name, "--every", str(every)]
+            environment = {**os.environ, "PYTHONPATH": python_path(), "LD_PRELOAD": str(library)}
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
+            return dict(json.loads(result.read_text())[name])
+
+        results = dict(zip(names, pool.map(one, names), strict=True))
+    faults = {name: result["faults"] for name, result in results.items() if result["faults"]}
+    total = sum(int(str(result["kill_points"])) for result in results.values())
+    path = write_result(
+        "fault-campaign-commands",
+        {
+            "mode": "commands",
+            "every": every,
+            "kill_points": total,
+            "commands": results,
+            "seconds": round(time.monotonic() - began, 1),
+        },
+    )
+    print(json.dumps({"kill_points": total, "faults": faults}), path)
+    return 1 if faults else 0
 
 
 def campaign(mode: str, every: int, videos: Path, reference: Path, folder: Path) -> dict[str, object]:

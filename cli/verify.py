@@ -28,6 +28,7 @@ def command(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> 
 
     Exit status: 0 sound, 1 not (with --repair: broken videos were dropped).
     """
+    from flowkit.store.tools.repair import is_unfinished
     from flowkit.store.tools.repair import repair as drop_broken
     from flowkit.store.tools.verify import verify
 
@@ -36,9 +37,11 @@ def command(ctx: click.Context, /, store: Path, repair: bool, as_json: bool) -> 
         click.echo(json.dumps({"sound": report.sound, **dataclasses.asdict(report)}))
     else:
         click.echo("\n".join(_lines(store, report)))
-    if repair and not report.sound:
-        dropped = drop_broken(store).dropped
-        click.echo(f"dropped {len(dropped)} videos: {', '.join(dropped)}; extract again", err=True)
+    if repair and (not report.sound or is_unfinished(store)):
+        repaired = drop_broken(store)
+        if repaired.rewritten:
+            names = ", ".join(repaired.dropped)
+            click.echo(f"dropped {len(repaired.dropped)} videos: {names}; extract again", err=True)
     ctx.exit(0 if report.sound else 1)
 
 

@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import socket
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -86,6 +87,29 @@ def claim(path: Path) -> Path:
             temporary = temporary_path(path.with_name(f"{path.name}.{others}"))
         _mine.add(temporary.absolute())
     return temporary
+
+
+def scratch_file(start: str, data: bytes) -> Path:
+    """Make a file of this process in the system's folder for temporaries, and remove those of dead ones.
+
+    Parameters
+    ----------
+    start
+        How its name starts; what dead processes of this host left of that start is removed.
+    data
+        Its contents.
+    """
+    sweep_temporaries({Path(tempfile.gettempdir()): start})
+    with _mine_lock:
+        handle, name = tempfile.mkstemp(prefix=start, suffix=f".{host_name()}.{os.getpid()}.tmp")
+        _mine.add(Path(name).absolute())
+    try:
+        with no_space_translated(Path(name)), os.fdopen(handle, "wb") as file:
+            file.write(data)
+    except BaseException:
+        discard(Path(name))
+        raise
+    return Path(name)
 
 
 def commit(temporary: Path, path: Path) -> None:
@@ -171,7 +195,7 @@ class Sweep:
 
     removed: tuple[Path, ...]
     kept: tuple[Path, ...]
-    """Of living processes, or of other hosts, whose processes cannot be tested."""
+    """Of living processes, of other hosts, whose processes cannot be tested, or of other users."""
 
 
 def sweep_temporaries(folders: Mapping[Path, str]) -> Sweep:
@@ -183,17 +207,30 @@ def sweep_temporaries(folders: Mapping[Path, str]) -> Sweep:
         Folders to look into, which need not exist, and the start of the names that count in each.
     """
     removed, kept = [], []
+    for temporary in find_temporaries(folders):
+        if temporary.owner_is_dead and _try_unlink(temporary.path):
+            removed.append(temporary.path)
+        else:
+            kept.append(temporary.path)
+    return Sweep(removed=tuple(removed), kept=tuple(kept))
+
+
+def _try_unlink(path: Path) -> bool:
+    """Remove a file; return False for another user's, which stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        return False
+    return True
+
+
+def find_temporaries(folders: Mapping[Path, str]) -> Iterator[Temporary]:
+    """Yield the temporaries in folders, as `sweep_temporaries` takes them, in the order of their names."""
     for folder, start in folders.items():
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             temporary = parse_temporary(path) if path.name.startswith(start) else None
-            if temporary is None:
-                continue
-            if temporary.owner_is_dead:
-                path.unlink(missing_ok=True)
-                removed.append(path)
-            else:
-                kept.append(path)
-    return Sweep(removed=tuple(removed), kept=tuple(kept))
+            if temporary is not None:
+                yield temporary
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import mmap
 import os
 import signal
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -25,6 +24,7 @@ from typing import Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
+from flowkit import atomic
 from flowkit.validate import check_integer
 
 Task = TypeVar("Task")
@@ -63,10 +63,7 @@ class Blackboard:
     @classmethod
     def create(cls, slots: int) -> Blackboard:
         """Make the file for `slots` workers in the system's folder for temporaries."""
-        handle, name = tempfile.mkstemp(prefix="flowkit-run-")
-        os.write(handle, bytes(cls._HEADER + cls._SLOT * slots))
-        os.close(handle)
-        return cls(Path(name))
+        return cls(atomic.scratch_file("flowkit-run-", bytes(cls._HEADER + cls._SLOT * slots)))
 
     @property
     def active(self) -> int:
@@ -97,7 +94,7 @@ class Blackboard:
     def close(self) -> None:
         """Unmap and remove the file."""
         self._memory.close()
-        self.path.unlink(missing_ok=True)
+        atomic.discard(self.path)
 
 
 class Executor(Protocol):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -191,6 +192,31 @@ def test_a_sweep_takes_only_dead_temporaries_of_its_folders_and_names(tmp_path: 
     sweep = atomic.sweep_temporaries({tmp_path: "a", tmp_path / "absent": ""})
     assert sweep == atomic.Sweep(removed=(dead,), kept=(living,))
     assert sorted(tmp_path.iterdir()) == sorted([living, *others])
+
+
+def test_a_scratch_file_sweeps_those_of_dead_processes_and_no_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / f"run-x.{atomic.host_name()}.{dead_pid()}.tmp"
+    dead.touch()
+    first = atomic.scratch_file("run-", b"one")
+    second = atomic.scratch_file("run-", b"two")
+    assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
+    atomic.discard(first)
+    assert list(tmp_path.iterdir()) == [second]
+
+
+def test_another_users_temporary_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = tmp_path / f"a.h5.{atomic.host_name()}.{dead_pid()}.tmp"
+    dead.touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert atomic.sweep_temporaries({tmp_path: "a"}) == atomic.Sweep(removed=(), kept=(dead,))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A sample of the fault campaign (benchmarks/fault_campaign.py has every call, with strace).
+"""A sample of the fault campaign (benchmarks/fault_campaign.py has every call).
 
 A preloaded library ends the process just before its N-th write, truncate, fsync, rename or
 unlink; the same command must then finish the store without losing what was committed.
@@ -6,6 +6,7 @@ unlink; the same command must then finish the store without losing what was comm
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,10 +18,12 @@ import numpy as np
 import pytest
 
 import flowkit
+from tests.faults.commands import COMMANDS
 from tests.make import clips
 
 HERE = Path(__file__).resolve().parent / "faults"
 SAMPLES = 10
+KILLS_A_COMMAND = 4
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,29 @@ def test_a_kill_loses_nothing_committed(
         assert list(one) == list(two)
         for video_id in two:
             assert np.array_equal(one[video_id].flow(), two[video_id].flow())
+
+
+@pytest.fixture(scope="module")
+def killed_commands(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """Results of killing each command at a few of its calls, by name."""
+    folder = tmp_path_factory.mktemp("commands")
+    words = [sys.executable, str(HERE / "commands.py"), str(folder / "work"), str(folder / "result.json")]
+    paths = os.pathsep.join([str(HERE.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run(
+        [*words, "--samples", str(KILLS_A_COMMAND)],
+        env={**os.environ, "PYTHONPATH": paths, "LD_PRELOAD": str(shim)},
+        check=True,
+        timeout=600,
+    )
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_goes_on_or_starts_cleanly(
+    name: str, killed_commands: dict[str, dict[str, object]]
+) -> None:
+    assert killed_commands[name]["kill_points"] == KILLS_A_COMMAND
+    assert not killed_commands[name]["faults"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])

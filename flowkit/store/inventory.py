@@ -103,6 +103,12 @@ class Inventory:
     """Parts that cannot be read, and why; their videos count as missing."""
 
 
+def shard_files(store_path: Path) -> list[Path]:
+    """Return the files in the folder of shards of a store that are called as shards are."""
+    folder = shards_path(store_path)
+    return [path for path in folder.iterdir() if _SHARD_NAME.fullmatch(path.name)] if folder.is_dir() else []
+
+
 def survey(store_path: Path) -> Files:
     """Find the files of a store.
 
@@ -119,8 +125,7 @@ def survey(store_path: Path) -> Files:
             single = SHARD_TABLE not in file
             if not single:
                 table, next_shard = read_shard_table(file)
-    folder = shards_path(store_path)
-    found = [path for path in folder.iterdir() if _SHARD_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    found = shard_files(store_path)
     named = {shard.name for shard in table}
     loose = sorted((path for path in found if path.name not in named), key=lambda p: shard_number(p.name))
     return Files(

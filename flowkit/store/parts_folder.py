@@ -1,7 +1,8 @@
-"""The folder of parts beside an unfinished store: committed parts, segments, and the lock.
+"""The folder of parts beside an unfinished store: committed parts, segments, a recipe, and the lock.
 
 Each finished video is one file there, `<key>.h5`; a long one is first committed in segments,
-`<key>~s00000.h5`, which are joined when all are there.
+`<key>~s00000.h5`, which are joined when all are there. The recipe is there while the store is made of others;
+see `flowkit.store.tools.new_store`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class PartsFolder:
     def __init__(self, store_path: Path | str) -> None:
         self.store_path = Path(store_path)
         self.path = parts_path(self.store_path)
+        self.recipe_path = self.path / "recipe.json"
 
     def part_path(self, video_id: str) -> Path:
         """Return the path of a video's part."""
@@ -66,15 +68,38 @@ class PartsFolder:
 
     def remove_dead_temporaries(self) -> atomic.Sweep:
         """Remove temporaries that dead processes of this host left, of parts, of shards and of the store."""
-        return atomic.sweep_temporaries(
-            {self.path: "", shards_path(self.store_path): "", self.store_path.parent: self.store_path.name}
-        )
+        return atomic.sweep_temporaries(self._written())
+
+    def is_unfinished(self) -> bool:
+        """Return whether a run left anything behind: a folder of parts, or temporaries of the dead."""
+        left = atomic.find_temporaries(self._written())
+        return self.path.is_dir() or any(temporary.owner_is_dead for temporary in left)
+
+    def _written(self) -> dict[Path, str]:
+        """Return the folders in which files of the store are written, and how their names start."""
+        return {self.path: "", shards_path(self.store_path): "", self.store_path.parent: self.store_path.name}
 
     def committed_parts(self) -> list[Path]:
         """Return the files of all committed parts, sorted; segments are none."""
         return [
             path for path in self._entries() if path.suffix == ".h5" and not _SEGMENT.fullmatch(path.name)
         ]
+
+    def files(self) -> list[Path]:
+        """Return the files of all parts and segments, sorted."""
+        return [path for path in self._entries() if path.suffix == ".h5"]
+
+    def recipe(self) -> str | None:
+        """Return the recipe of the store that is being made of others; None without one."""
+        return self.recipe_path.read_text(encoding="utf-8") if self.recipe_path.is_file() else None
+
+    def write_recipe(self, text: str) -> None:
+        """Write the recipe of the store that is being made of others."""
+        atomic.write_text(self.recipe_path, text)
+
+    def remove_recipe(self) -> None:
+        """Remove the recipe: the store is made, or nothing is left of the work."""
+        self.recipe_path.unlink(missing_ok=True)
 
     def remove_segments(self, video_ids: Collection[str]) -> None:
         """Remove every segment of these videos."""

@@ -1,7 +1,8 @@
 """Make a new store from finished ones: merged, a subset, or with other labels.
 
 Frames and flow are copied as they are stored, never decoded. The sources stay as they are, and the new
-store is written as any other: under temporary names, with a rename as the last step.
+store is written as any other: under temporary names, with a rename as the last step. After a kill the same
+call starts anew, or finds its store complete.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from flowkit.errors import InputError, StoreNotFoundError, StoreOptionsError
 from flowkit.store.index import NO_SHARD
 from flowkit.store.inventory import survey, take_inventory
-from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.record import Failure, VideoRecord, check_id_set
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
+from flowkit.store.tools.new_store import new_store, recipe
 from flowkit.store.write.pack import Lists, carry_out, write_ledger
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile, divided, sources_of
 
@@ -86,7 +87,7 @@ def merge(
     StoreOptionsError
         The stores were made with different options.
     InputError
-        No store is given, two stores have one id for different sources, or `out` exists.
+        No store is given, two stores have one id for different sources, or another store exists at `out`.
     StoreNotFoundError
         A store does not exist.
     """
@@ -95,7 +96,7 @@ def merge(
     merged = contents(stores[0])
     for path in stores[1:]:
         merged = _joined(merged, contents(path), path)
-    _write(Path(out), merged, shard_bytes)
+    _write(Path(out), merged, shard_bytes, recipe("merge", stores, shard_bytes=shard_bytes))
     return merged
 
 
@@ -118,7 +119,7 @@ def subset(
     Raises
     ------
     InputError
-        The store has no video of an id, no id is given, or `out` exists.
+        The store has no video of an id, no id is given, or another store exists at `out`.
     """
     whole = contents(store)
     if not ids:
@@ -131,7 +132,7 @@ def subset(
         records={k: whole.records[k] for k in wanted},
         paths={k: whole.paths[k] for k in wanted},
     )
-    _write(Path(out), part, shard_bytes)
+    _write(Path(out), part, shard_bytes, recipe("subset", [store], ids=wanted, shard_bytes=shard_bytes))
     return part
 
 
@@ -159,7 +160,7 @@ def relabel(
     Raises
     ------
     InputError
-        The store has no video of an id, a label is not among `classes`, or `out` exists.
+        The store has no video of an id, a label is not among `classes`, or another store exists at `out`.
     """
     whole = contents(store)
     _check_known(list(labels), whole, store)
@@ -173,17 +174,9 @@ def relabel(
         records=records,
         relabelled=frozenset(k for k in records if records[k] != whole.records[k]),
     )
-    _write(Path(out), relabelled, shard_bytes)
+    choices = {"labels": dict(labels), "classes": relabelled.labels, "shard_bytes": shard_bytes}
+    _write(Path(out), relabelled, shard_bytes, recipe("relabel", [store], **choices))
     return relabelled
-
-
-def check_new(out: Path) -> None:
-    """Raise InputError if a store, or parts of one, exist at `out`."""
-    left = [
-        folder for folder in (shards_path(out), parts_path(out)) if folder.is_dir() and any(folder.iterdir())
-    ]
-    if out.exists() or left:
-        raise InputError(f"{left[0] if left else out} is there already; name a new store, or remove it first")
 
 
 def _joined(first: StoreContents, second: StoreContents, path: Path | str) -> StoreContents:
@@ -213,16 +206,22 @@ def _check_known(ids: Sequence[str], whole: StoreContents, store: Path | str) ->
         raise InputError(f"{len(unknown)} ids are not in {store}: {unknown[:_NAMED]}")
 
 
-def _write(out: Path, held: StoreContents, shard_bytes: int) -> None:
+def _write(out: Path, held: StoreContents, shard_bytes: int, work: str) -> None:
     """Write and commit a store: one file, or shards and then their master."""
-    check_new(out)
     check_id_set({k: str(path) for k, path in held.paths.items()})
     lists = Lists(options=held.options, labels=held.labels, failures=held.failures)
     records = dict(sorted(held.records.items()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with PartsFolder(out).lock():
-        carry_out(_plan(held, shard_bytes), survey(out), records, lists, relabelled=held.relabelled)
+    with new_store(out, work, is_made=lambda: _is_made(out, held)) as is_to_do:
+        if is_to_do:
+            carry_out(_plan(held, shard_bytes), survey(out), records, lists, relabelled=held.relabelled)
         write_ledger(out, held.failures)
+
+
+def _is_made(out: Path, held: StoreContents) -> bool:
+    """Return whether the store at `out` has these videos and lists."""
+    found = contents(out)
+    same_lists = (found.labels, found.failures) == (held.labels, held.failures)
+    return same_lists and not found.options.differences(held.options) and found.records == held.records
 
 
 def _plan(held: StoreContents, shard_bytes: int) -> PackPlan:

@@ -13,10 +13,11 @@ from pathlib import Path
 from flowkit.errors import InputError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.inventory import survey, take_inventory
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions, field_names
-from flowkit.store.tools.combine import check_new
+from flowkit.store.tools.new_store import new_store, recipe
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
 
@@ -31,7 +32,7 @@ def recode(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     on_video: Callable[[str], None] = lambda _: None,
 ) -> StoreOptions:
-    """Write a store anew; return its new options.
+    """Write a store anew; return its new options. After a kill or a full disk the same call goes on.
 
     Parameters
     ----------
@@ -51,14 +52,13 @@ def recode(
     Raises
     ------
     InputError
-        Nothing would change, or `out` exists.
+        Nothing would change, or another store exists at `out`.
     InvalidParameterError
         There is no such codec, or the bound is not finite and > 0.
     StoreCorruptError
         A stored chunk fails its CRC.
     """
     path = Path(out)
-    check_new(path)
     with open_store(store) as opened:
         options = dataclasses.replace(
             opened.options,
@@ -70,11 +70,13 @@ def recode(
             raise InputError(f"{store} is coded like that already: nothing would change")
         if opened.missing_shards:
             raise InputError(f"{store} lacks the shards {', '.join(opened.missing_shards)}; put them back")
-        parts = PartsFolder(path)
-        with parts.lock():
+        work = recipe("recode", [store], options=options.to_attrs())
+        with new_store(path, work, is_made=lambda: _is_made(path, opened, options), goes_on=True) as is_to_do:
+            done = take_inventory(survey(path)).records if is_to_do else opened
             for video_id in opened:
-                _recode_video(opened, video_id, options, parts)
-                on_video(video_id)
+                if video_id not in done:
+                    _recode_video(opened, video_id, options, PartsFolder(path))
+                    on_video(video_id)
             finalize(
                 path,
                 options=options,
@@ -83,6 +85,16 @@ def recode(
                 shard_bytes=shard_bytes,
             )
     return options
+
+
+def _is_made(out: Path, store: Store, options: StoreOptions) -> bool:
+    """Return whether the store at `out` has the videos of `store` with these options."""
+    found = take_inventory(survey(out))
+    if found.options is None or found.options.differences(options) or found.labels != store.labels:
+        return False
+    # The fraction that was clipped is the codec's.
+    before = {k: dataclasses.replace(store[k].record, clipped_fraction=0.0) for k in store}
+    return before == {k: dataclasses.replace(r, clipped_fraction=0.0) for k, r in found.records.items()}
 
 
 def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: PartsFolder) -> None:

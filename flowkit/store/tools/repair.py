@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flowkit.errors import StoreError
@@ -30,7 +30,9 @@ class RepairReport:
 
 
 def repair(path: Path | str) -> RepairReport:
-    """Rewrite a store without its unsound videos, under temporary names, then renamed.
+    """Rewrite a store without its unsound videos, and remove what killed runs left of it.
+
+    A sound store stays as it is. New files are written under temporary names, then renamed.
 
     Parameters
     ----------
@@ -46,17 +48,24 @@ def repair(path: Path | str) -> RepairReport:
         removed, and the next extraction makes another from its shards.
     """
     path = Path(path)
-    with PartsFolder(path).lock():
+    parts = PartsFolder(path)
+    with parts.lock():
+        parts.remove_dead_temporaries()
         report = verify(path)
         before = _indexed(path)
-        if report.sound:
-            return RepairReport(dropped=(), kept=len(before), rewritten=False)
-        files = survey(path)
-        records = _rewrite_single(files) if files.single else _rewrite_shards(files, before)
+        kept: Collection[str] = before
+        if not report.sound:
+            files = survey(path)
+            kept = _rewrite_single(files) if files.single else _rewrite_shards(files, before)
         for leftover in survey(path).leftover:
             leftover.unlink(missing_ok=True)
-    dropped = (before.keys() | report.videos.keys()) - records.keys()
-    return RepairReport(dropped=tuple(sorted(dropped)), kept=len(records), rewritten=True)
+    dropped = (before.keys() | report.videos.keys()) - set(kept)
+    return RepairReport(dropped=tuple(sorted(dropped)), kept=len(kept), rewritten=not report.sound)
+
+
+def is_unfinished(path: Path | str) -> bool:
+    """Return whether a run that was killed left files beside a store that `repair` removes."""
+    return PartsFolder(path).is_unfinished() or bool(survey(Path(path)).leftover)
 
 
 def _rewrite_single(files: Files) -> dict[str, VideoRecord]:

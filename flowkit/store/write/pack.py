@@ -147,6 +147,7 @@ def _clean_up(plan: PackPlan, parts: PartsFolder) -> None:
     for path in plan.removed:
         path.unlink(missing_ok=True)
     parts.remove_segments(plan.paths)
+    parts.remove_recipe()  # an extraction went on where a store was being made of others
     with contextlib.suppress(OSError):  # not empty: the lock, or parts that cannot be read
         parts.path.rmdir()
 
