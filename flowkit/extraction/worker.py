@@ -152,7 +152,12 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
             n_flow=decoded.n_flow,
         ),
         source=state,
-        source_shape=SourceShape(source_width=info.width, source_height=info.height, rotation=info.rotation),
+        source_shape=SourceShape(
+            source_width=info.width,
+            source_height=info.height,
+            rotation=info.rotation,
+            mirrored=int(info.mirrored),
+        ),
         solver=_solver_record(sink.engines or (EngineInfo.of(solver),)),
         decoding=DecodeStatus(
             status="truncated" if report.truncated else "ok",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store import checked_hdf5
-from flowkit.store.record import Columns, Failure, Scalar, VideoRecord
+from flowkit.store.record import ADDED_ATTRIBUTES, Columns, Failure, Scalar, VideoRecord
 from flowkit.store.schema import (
     FAILURE_COLUMNS,
     FAILURES,
@@ -197,6 +197,8 @@ def write_table(
 def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.void]:
     """Return a table as a structured array; text columns are bytes.
 
+    A column that was added to the format later, and is not there, has its value for older stores.
+
     Raises
     ------
     StoreFormatError
@@ -204,7 +206,10 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.vo
     """
     node = checked_hdf5.dataset(parent, name, dtype=None, shape=(None,))
     names = node.dtype.names or ()
+    added = [column for column in columns if column in ADDED_ATTRIBUTES and column not in names]
     for column, kind in columns.items():
+        if column in added:
+            continue
         fits = column in names and (
             node.dtype[column].kind == "S" if kind is str else node.dtype[column] == _NUMBERS[kind]
         )
@@ -213,7 +218,7 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.vo
                 f"{node.name} of {parent.file.filename} has no column {column!r} of type {kind.__name__}"
             )
     table: NDArray[np.void] = node[()]
-    return table
+    return _with_columns(table, added) if added else table
 
 
 def all_rows(table: NDArray[np.void], columns: Columns) -> Iterator[dict[str, Any]]:
@@ -251,6 +256,19 @@ def row_values(row: np.void, columns: Columns) -> dict[str, Any]:
         }
     except UnicodeDecodeError as error:
         raise StoreFormatError(f"a table's text is not UTF-8: {error}") from error
+
+
+def _with_columns(table: NDArray[np.void], names: Sequence[str]) -> NDArray[np.void]:
+    """Return a copy of a table with columns of `ADDED_ATTRIBUTES` behind its own."""
+    own = table.dtype.names or ()
+    types = [(name, table.dtype[name]) for name in own]
+    types += [(name, np.dtype(_NUMBERS[type(ADDED_ATTRIBUTES[name])])) for name in names]
+    wide = np.empty(len(table), dtype=np.dtype(types))
+    for name in own:
+        wide[name] = table[name]
+    for name in names:
+        wide[name] = ADDED_ATTRIBUTES[name]
+    return wide
 
 
 def _encoded(value: Scalar) -> bytes | int | float:

@@ -137,6 +137,8 @@ class SourceShape:
     """Upright, before resizing, px."""
     rotation: int = 0
     """Degrees clockwise that were applied to make the frames upright."""
+    mirrored: int = 0
+    """1 if the frames were mirrored left to right before that turn, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +267,8 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
             An attribute is missing, of another type or out of range.
         """
         try:
-            flat: dict[str, Any] = {name: kind(attrs[name]) for name, kind in RECORD_TYPES.items()}
+            known = {**ADDED_ATTRIBUTES, **attrs}
+            flat: dict[str, Any] = {name: kind(known[name]) for name, kind in RECORD_TYPES.items()}
             for name in ("start_seconds", "end_seconds"):
                 flat[name] = None if math.isnan(flat[name]) else flat[name]
             return cls(video_id=video_id, **flat)
@@ -283,12 +286,15 @@ _TYPES = {field.name: _KINDS[str(field.type)] for field in fields(VideoRecord) i
 _ORDER = (
     "label width height source_width source_height rotation fps n_frames n_flow backend device "
     "opencv_version status status_reason skipped_frames pts_repaired source_name source_bytes "
-    "source_mtime_ns source_sha256 clipped_fraction flow_max_px deviations start_seconds end_seconds"
+    "source_mtime_ns source_sha256 clipped_fraction flow_max_px deviations start_seconds end_seconds mirrored"
 ).split()
 
 # Keyed by the fields' own names: those of `_ORDER` are not interned, and a call by keyword took 3 us more.
 RECORD_TYPES: Columns = dict(sorted(_TYPES.items(), key=lambda item: _ORDER.index(item[0])))
 """The attributes of a video's group, in order; /index/videos has them as columns after its own."""
+
+ADDED_ATTRIBUTES: Attributes = {"mirrored": 0}
+"""Attributes that stores of an earlier flowkit lack, with the value that then holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

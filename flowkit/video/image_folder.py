@@ -2,7 +2,7 @@
 
 The number is the last group of digits in a name: `img_00007.jpg` is frame 7. Numbers may start
 anywhere and go in steps (0, 5, 10, ...); a number left out keeps its time and counts as
-a fault, as does an image that does not decode.
+a fault, as does an image that does not decode. EXIF's orientation is applied, as image viewers do.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from flowkit import jpeg
 from flowkit.errors import DecodeError, JpegError, UnopenableError
 from flowkit.typing import UInt8
+from flowkit.video.orientation import Orientation, of_image
 from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -54,16 +55,18 @@ class ImageSource:
     def __init__(self, folder: Path, fps: float | None) -> None:
         self._fps = DEFAULT_FPS if fps is None else fps
         self._slots = _slots(_numbered_images(folder))
-        first = next((image for image in map(_try_read, self._slots.values()) if image is not None), None)
+        first = next((read for read in map(_try_read, self._slots.values()) if read is not None), None)
         if first is None:
             raise DecodeError(f"{folder}: none of its {len(self._slots)} images decodes")
+        image, orientation = first
         slot_count = max(self._slots) + 1
         self.info = VideoInfo(
             codec=next(iter(self._slots.values())).suffix.lower().removeprefix("."),
             pixel_format="",
-            width=first.shape[1],
-            height=first.shape[0],
-            rotation=0,
+            width=image.shape[1],
+            height=image.shape[0],
+            rotation=orientation.rotation,
+            mirrored=orientation.mirrored,
             fps=self._fps,
             header_frames=slot_count,
             header_seconds=slot_count / self._fps,
@@ -87,9 +90,10 @@ class ImageSource:
         path = self._slots.get(slot)
         if path is None:
             return Fault(seconds=seconds, reason=f"image {slot + 1} of the sequence is missing")
-        image = _try_read(path)
-        if image is None:
+        read = _try_read(path)
+        if read is None:
             return Fault(seconds=seconds, reason=f"{path.name} does not decode")
+        image, _ = read
         return DecodedFrame(seconds=seconds, to_rgb=partial(np.asarray, image))
 
 
@@ -144,13 +148,19 @@ def _slots(numbered: dict[int, Path]) -> dict[int, Path]:
     return {(number - numbers[0]) // stride: path for number, path in numbered.items()}
 
 
-def _try_read(path: Path) -> UInt8 | None:
-    """Read one image as uint8 (H, W, 3) RGB, or None where it does not decode."""
+def _try_read(path: Path) -> tuple[UInt8, Orientation] | None:
+    """Read one image as upright uint8 (H, W, 3) RGB, or None where it does not decode."""
     try:
         data = path.read_bytes()
         if path.suffix.lower() in _JPEG_SUFFIXES:
-            return jpeg.decode(data)
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            rgb = jpeg.decode(data)
+        else:
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if bgr is None:
+                return None
+            rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     except (OSError, cv2.error, JpegError):
         return None
-    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    orientation = of_image(data)
+    return orientation.upright(rgb), orientation

@@ -8,7 +8,7 @@ AV1 without a GPU. The pixels it gives are PyAV's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import numpy as np
 
 from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo, right_angle
+from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.orientation import UPRIGHT, Orientation, right_angle
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -51,14 +53,16 @@ class CvSource:
             raise UnopenableError(
                 f"{path!r}: OpenCV opens no name that is not UTF-8; rename the file or use PyAV"
             )
-        self._capture = _capture(path, threads)
+        self._capture = _capture(path, [cv2.CAP_PROP_N_THREADS, threads])
         if not self._capture.isOpened():
             raise UnopenableError(f"{path}: OpenCV cannot open it as a video, or it has no video stream")
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        # OpenCV would turn frames by an angle that a mirror falsifies.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         if not self._capture.grab():
             self.close()
             raise DecodeError(f"{path}: OpenCV decodes no frame of it")
         self._path = path
+        self._orientation = _orientation(path, self._capture)
         self._first = self._rgb()
         self.info = self._describe()
 
@@ -79,7 +83,7 @@ class CvSource:
         retrieved, bgr = self._capture.retrieve()
         if not retrieved:
             raise DecodeError(f"{self._path}: OpenCV grabbed a frame and could not convert it")
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        return self._orientation.upright(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
 
     def _describe(self) -> VideoInfo:
         height, width = self._first.shape[:2]
@@ -91,7 +95,8 @@ class CvSource:
             pixel_format=_four_letters(get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)),
             width=width,
             height=height,
-            rotation=right_angle(get(cv2.CAP_PROP_ORIENTATION_META)),
+            rotation=self._orientation.rotation,
+            mirrored=self._orientation.mirrored,
             fps=fps,
             header_frames=frames if frames > 0 else None,
             header_seconds=frames / fps if frames > 0 else None,
@@ -102,6 +107,26 @@ class CvSource:
         )
 
 
+def _orientation(path: Path, capture: cv2.VideoCapture) -> Orientation:
+    """Return the orientation by the container's matrix, or by OpenCV's angle where it has none."""
+    angle = right_angle(capture.get(cv2.CAP_PROP_ORIENTATION_META))
+    tracks = container_orientations(path)
+    index = int(capture.get(cv2.CAP_PROP_VIDEO_STREAM))
+    mine = tracks[index : index + 1] if index >= 0 else ()
+    asked = fitting(angle, (*mine, *tracks))
+    return of_packet(_first_packet(path)) if asked == UPRIGHT else asked
+
+
+def _first_packet(path: Path) -> bytes:
+    """Return the bytes of the first packet, H.264 and HEVC with start codes; b"" without one."""
+    capture = _capture(path, [cv2.CAP_PROP_FORMAT, -1])
+    try:
+        got, packet = capture.read()
+        return packet.tobytes() if got and packet is not None else b""
+    finally:
+        capture.release()
+
+
 def _is_utf8(path: Path) -> bool:
     try:
         str(path).encode()
@@ -110,12 +135,12 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _capture(path: Path, threads: int) -> cv2.VideoCapture:
+def _capture(path: Path, options: Sequence[int]) -> cv2.VideoCapture:
     """Open without OpenCV's warning for every file that it cannot read: an error is raised for it."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
-        return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+        return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, options)
     finally:
         cv2.utils.logging.setLogLevel(level)
 

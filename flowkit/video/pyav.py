@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 import av.error
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -25,7 +28,9 @@ from av.video.stream import VideoStream
 
 from flowkit.errors import DecodeError, NoVideoStreamError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo, right_angle, turn
+from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
 
@@ -59,6 +64,7 @@ class AvSource:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         self._threads = threads
+        self._last_orientation = UPRIGHT
         # One for all frames: a reformatter that is made anew sets up its colour tables anew.
         self._reformatter = VideoReformatter()
         self._open()
@@ -90,6 +96,8 @@ class AvSource:
         if self._threads != 1:
             self._stream.thread_type = "AUTO"
         self.hidden_frames = 0
+        self._first_packet = b""
+        self._asked: tuple[Orientation | None, ...] | None = None
 
     def _prime(self) -> None:
         """Decode up to the first frame: only it has the true size and the rotation."""
@@ -139,6 +147,8 @@ class AvSource:
                 yield packet
                 continue
             self.hidden_frames += packet is not None and packet.is_discard
+            if packet is not None and not self._first_packet:
+                self._first_packet = bytes(packet)
             try:
                 yield from self._stream.decode(packet)
             except av.error.EOFError:
@@ -172,9 +182,10 @@ class AvSource:
                 yield event
                 continue
             ticks = times.choose(event.pts, event.dts)
+            self._last_orientation = self._orientation(event, self._last_orientation)
             yield DecodedFrame(
                 seconds=self._seconds(ticks),
-                to_rgb=partial(self._to_rgb, event),
+                to_rgb=partial(self._to_rgb, event, self._last_orientation),
                 repaired=ticks is None or ticks != event.pts,
                 damaged=event.is_corrupt,
             )
@@ -182,7 +193,7 @@ class AvSource:
     def _seconds(self, ticks: int | None) -> float | None:
         return None if ticks is None else (ticks - self._origin) * self._tick
 
-    def _to_rgb(self, frame: VideoFrame) -> UInt8:
+    def _to_rgb(self, frame: VideoFrame, orientation: Orientation) -> UInt8:
         # Bicubic chroma, the frame's own colour matrix and blue first are OpenCV's choice too, so that
         # both decoders give the same pixels (FFmpeg's RGB of 10 bits is not its BGR turned round).
         # Scaling threads cost more than they bring at these sizes.
@@ -193,18 +204,40 @@ class AvSource:
                 f"{self._path}: {frame.format.name} does not convert to RGB: {error}"
             ) from error
         rgb = np.asarray(cv2.cvtColor(converted.to_ndarray(), cv2.COLOR_BGR2RGB), np.uint8)
-        return turn(rgb, right_angle(-frame.rotation))
+        return orientation.upright(rgb)
+
+    def _orientation(self, frame: VideoFrame, before: Orientation) -> Orientation:
+        """Return a frame's orientation; without a matrix of its own that of the frame before it.
+
+        H.264's message of it stands at key frames alone.
+        """
+        # `frame.rotation` is the angle alone, which a mirror falsifies.
+        try:
+            matrix = cast("Mapping[object, Buffer]", frame.side_data)[SideDataType.DISPLAYMATRIX]
+        except KeyError:
+            return before
+        except ValueError:
+            # PyAV 18 gives no side data of a frame that has some unknown to it: a JPEG's EXIF, a second view.
+            return self._orientation_by_bytes(right_angle(-frame.rotation))
+        return of_matrix(struct.unpack("=9i", bytes(matrix)))
+
+    def _orientation_by_bytes(self, angle: int) -> Orientation:
+        if self._asked is None:
+            tracks = container_orientations(self._path)
+            index = self._stream.index
+            self._asked = (of_packet(self._first_packet), *tracks[index : index + 1])
+        return fitting(angle, self._asked)
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
         stream = self._stream
-        rotation = right_angle(-first.rotation)  # FFmpeg counts anticlockwise
-        sideways = rotation in (90, 270)
+        orientation = self._last_orientation = self._orientation(first, UPRIGHT)
         return VideoInfo(
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
-            width=first.height if sideways else first.width,
-            height=first.width if sideways else first.height,
-            rotation=rotation,
+            width=first.height if orientation.sideways else first.width,
+            height=first.width if orientation.sideways else first.height,
+            rotation=orientation.rotation,
+            mirrored=orientation.mirrored,
             fps=float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS),
             header_frames=_header_frames(stream),
             header_seconds=_header_seconds(self._container, stream),

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
-import numpy as np
-
 from flowkit.typing import UInt8
-from flowkit.validate import check_at_least, check_choice, check_positive
+from flowkit.validate import check_at_least, check_positive
+from flowkit.video.orientation import Orientation
 
 # Used where a file names none: PAL's, and that of most action data sets.
 DEFAULT_FPS = 25.0
-
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,9 +23,11 @@ class VideoInfo:
     codec, pixel_format, container
         FFmpeg's names (OpenCV's four letters with decoder `opencv`; `images` for a folder).
     width, height
-        Size of the first frame, upright (after `rotation`), px.
+        Size of the first frame, upright (after `mirrored` and `rotation`), px.
     rotation
         Degrees clockwise by which stored frames are turned to stand upright: 0, 90, 180 or 270.
+    mirrored
+        Stored frames are mirrored left to right before they are turned, as those of front cameras.
     fps
         Average frames per second; 25 where the file names none.
     header_frames, header_seconds
@@ -55,12 +53,18 @@ class VideoInfo:
     container: str
     origin_seconds: float
     decoder: str
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("width", self.width, 1, unit="px")
         check_at_least("height", self.height, 1, unit="px")
-        check_choice("rotation", self.rotation, (0, *_TURNS))
         check_positive("fps", self.fps)
+        _ = self.orientation
+
+    @property
+    def orientation(self) -> Orientation:
+        """The mirror and the turn that make stored frames upright."""
+        return Orientation(rotation=self.rotation, mirrored=self.mirrored)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,15 +108,3 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
-
-
-def turn(rgb: UInt8, rotation: int) -> UInt8:
-    """Rotate an image clockwise by 0, 90, 180 or 270 degrees."""
-    if rotation == 0:
-        return rgb
-    return np.asarray(cv2.rotate(rgb, _TURNS[rotation]), np.uint8)
-
-
-def right_angle(degrees_clockwise: float) -> int:
-    """Round an angle to the nearest quarter turn, in [0, 360): others would need resampling."""
-    return round(degrees_clockwise / 90) * 90 % 360

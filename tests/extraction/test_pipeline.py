@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.engine import FlowCodes, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver, ServerConfig, Servers
+from flowkit.typing import Decoder
 from tests.make import clips
 from tests.make.small import NATIVE, SMALL, run, still_mkv
 from tests.tvl1.emulation.emulator import COMPILER
@@ -48,6 +50,28 @@ def test_flow_is_in_pixels_of_the_stored_size(tmp_path: Path, store: Path) -> No
         u = clip.flow()[:, 0, 8:-8, 8:-8]
     # 4 px at 96 wide are 2 px at 48; half a pixel allows for TV-L1 on a texture shrunk to half.
     assert abs(float(np.median(u)) - 2) < 0.5
+
+
+@pytest.mark.parametrize("decoder", ["av", "opencv"])
+def test_all_eight_orientations_store_one_flow_and_say_which_they_were(
+    tmp_path: Path, store: Path, decoder: Decoder
+) -> None:
+    (tmp_path / "videos").mkdir()
+    upright = clips.moving_texture(4, height=32, width=48, shift=(1, 2))
+    asked = {}
+    for rotation, mirrored in itertools.product((0, 90, 180, 270), (False, True)):
+        name = f"{rotation}{'m' if mirrored else ''}"
+        asked[name] = (rotation, int(mirrored))
+        path = tmp_path / "videos" / f"{name}.mkv"
+        clips.oriented_video(path, upright, rotation, mirrored, codec="ffv1", pixel_format="bgr0")
+    run(tmp_path / "videos", store, dataclasses.replace(SMALL, decoder=decoder))
+    with flowkit.open(store) as opened:
+        expected = opened["0"].flow()
+        assert abs(float(np.median(expected[:, 1])) - 2) < 0.25  # v: down, whatever the mirror
+        for name, orientation in asked.items():
+            record = opened[name].record
+            assert (record.rotation, record.mirrored) == orientation
+            np.testing.assert_array_equal(opened[name].flow(), expected)
 
 
 def test_step_pairs_each_frame_with_the_one_step_later(tmp_path: Path, store: Path) -> None:

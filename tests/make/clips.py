@@ -6,6 +6,7 @@ knows what must come back. `lossless_mkv` gives back every pixel; the others are
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -54,6 +56,7 @@ def write_video(
     fps: int = 25,
     times_ms: Sequence[int] | None = None,
     rotation_anticlockwise: int = 0,
+    display_matrix: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write frames uint8 (n, H, W, 3) RGB; the suffix chooses the container."""
@@ -61,6 +64,8 @@ def write_video(
         stream = _add_stream(container, frames, codec, pixel_format, fps, options or {})
         if rotation_anticlockwise:
             stream.set_display_rotation(rotation_anticlockwise)
+        if display_matrix is not None:
+            stream.set_display_matrix(list(display_matrix))
         if times_ms is not None:
             stream.codec_context.time_base = MILLISECONDS
         for k, rgb in enumerate(frames):
@@ -115,6 +120,77 @@ def rotated_mp4(path: Path, upright: UInt8, rotation: int) -> Path:
     """
     stored = np.rot90(upright, k=rotation // 90, axes=(1, 2))  # anticlockwise
     return write_video(path, np.ascontiguousarray(stored), rotation_anticlockwise=-rotation)
+
+
+def lying(upright: UInt8, rotation: int, mirrored: bool) -> UInt8:
+    """Frames (n, H, W, 3) that a mirror and then a clockwise turn make upright."""
+    stored = np.rot90(upright, k=rotation // 90, axes=(1, 2))  # anticlockwise
+    return np.ascontiguousarray(stored[:, :, ::-1] if mirrored else stored)
+
+
+def oriented_video(
+    path: Path,
+    upright: UInt8,
+    rotation: int,
+    mirrored: bool,
+    *,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+) -> Path:
+    """Write frames lying, with the display matrix that makes them upright: any of the eight."""
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation]
+    across = -1 if mirrored else 1
+    one = 1 << 16
+    matrix = [across * cos * one, across * sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30]
+    return write_video(
+        path,
+        lying(upright, rotation, mirrored),
+        codec=codec,
+        pixel_format=pixel_format,
+        display_matrix=matrix,
+    )
+
+
+def exif(orientation: int, *, order: str = "<") -> bytes:
+    """EXIF data with an orientation, 1 to 8, alone."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    return head + struct.pack(f"{order}HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def with_exif(jpeg: bytes, orientation: int, *, order: str = "<") -> bytes:
+    """Put an EXIF segment in front of a JPEG's others."""
+    segment = b"Exif\0\0" + exif(orientation, order=order)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+def mjpeg_with_exif(path: Path, frames: UInt8, orientation: int) -> Path:
+    """Write JPEGs with EXIF data as the packets of a video."""
+    with av.open(str(path), "w") as container:
+        stream = _add_stream(container, frames, "mjpeg", "yuvj420p", 25, {})
+        for rgb in frames:
+            for made in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+                packet = av.Packet(with_exif(bytes(made), orientation))
+                packet.pts, packet.dts, packet.time_base = made.pts, made.dts, made.time_base
+                packet.stream, packet.is_keyframe = stream, True
+                container.mux(packet)
+    return path
+
+
+def h264_with_message(path: Path, frames: UInt8, how: str) -> Path:
+    """Write H.264 whose own messages, not the container's matrix, turn it: `rotate=90:flip=horizontal`."""
+    plain = write_video(path.with_suffix(".h264"), frames, options={"bf": "0"})
+    with av.open(str(plain)) as source, av.open(str(path), "w") as container:
+        theirs = source.streams.video[0]
+        mine = container.add_stream_from_template(theirs)
+        bitstream = BitStreamFilterContext(f"h264_metadata=display_orientation=insert:{how}", theirs)
+        number = 0
+        for packet in source.demux(theirs):
+            for made in bitstream.filter(packet if packet.size else None):
+                made.pts = made.dts = number
+                made.time_base, made.stream, number = Fraction(1, 90_000), mine, number + 3600
+                container.mux(made)
+    plain.unlink()
+    return path
 
 
 def truncated(path: Path, source: Path, fraction: float) -> Path:

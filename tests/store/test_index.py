@@ -26,7 +26,7 @@ from flowkit.store.index import (
     write_lists,
     write_table,
 )
-from flowkit.store.record import Columns, Failure, Scalar
+from flowkit.store.record import ADDED_ATTRIBUTES, Columns, Failure, Scalar
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS
 
 from .conftest import make_record
@@ -124,6 +124,20 @@ def test_records_come_back_in_order_with_their_shards(file: h5py.File) -> None:
     assert file[INDEX_VIDEOS]["path"].tolist() == [b"videos/b/1", b"videos/a"]
     table = read_table(file, INDEX_VIDEOS, INDEX_COLUMNS)
     assert [row_record(row) for row in table] == list(records.values())
+
+
+def test_index_of_an_older_store_has_the_values_of_columns_added_since(file: h5py.File) -> None:
+    records = {"a": make_record("a"), "b": make_record("b", label="Ü")}
+    write_index(file, records, {})
+    table = file[INDEX_VIDEOS][()]
+    older = [name for name in table.dtype.names if name not in ADDED_ATTRIBUTES]
+    del file[INDEX_VIDEOS]
+    file[INDEX_VIDEOS] = table[older].astype([(name, table.dtype[name]) for name in older])
+    assert len(file[INDEX_VIDEOS].dtype.names) == len(INDEX_COLUMNS) - len(ADDED_ATTRIBUTES)
+    assert read_index(file)[0] == records
+    found = read_table(file, INDEX_VIDEOS, INDEX_COLUMNS)
+    assert [row_record(row) for row in found] == list(records.values())
+    assert found["mirrored"].tolist() == [0, 0]
 
 
 def changed(file: h5py.File, column: str, value: object) -> np.void:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flowkit.errors import InputError, InvalidParameterError, StoreFormatError
 from flowkit.store.record import (
+    ADDED_ATTRIBUTES,
     MAX_ID_BYTES,
     RECORD_TYPES,
     DecodeStatus,
@@ -108,6 +109,7 @@ FORMAT = {
     "deviations": str,
     "start_seconds": float,
     "end_seconds": float,
+    "mirrored": int,
 }
 
 
@@ -150,6 +152,13 @@ def test_record_survives_as_attributes() -> None:
     attrs = record.to_attrs()
     assert VideoRecord.from_attrs("a/b", attrs) == record
     assert {type(value) for value in attrs.values()} == {str, int, float}
+
+
+def test_attributes_that_older_stores_lack_have_their_value() -> None:
+    attrs = make_record("a").to_attrs()
+    for name in ADDED_ATTRIBUTES:
+        del attrs[name]
+    assert VideoRecord.from_attrs("a", attrs) == make_record("a")
 
 
 def test_record_without_an_attribute_is_refused() -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from flowkit.video.source import VideoInfo, right_angle, turn
+from flowkit.video.orientation import Orientation
+from flowkit.video.source import VideoInfo
 
 FACTS: dict[str, object] = {
     "codec": "h264",
@@ -32,15 +32,7 @@ def test_impossible_facts_are_refused(wrong: dict[str, object]) -> None:
         VideoInfo(**FACTS | wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("quarter", [0, 1, 2, 3])
-def test_turning_is_clockwise(quarter: int) -> None:
-    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    np.testing.assert_array_equal(turn(image, 90 * quarter), np.rot90(image, -quarter))
-
-
-@pytest.mark.parametrize(
-    ("degrees", "turned"),
-    [(0, 0), (-90, 270), (90, 90), (180, 180), (-180, 180), (270, 270), (359.9, 0), (-89.6, 270)],
-)
-def test_angles_round_to_quarter_turns(degrees: float, turned: int) -> None:
-    assert right_angle(degrees) == turned
+def test_orientation_is_that_of_rotation_and_mirror() -> None:
+    info = VideoInfo(**FACTS | {"rotation": 90, "mirrored": True})  # type: ignore[arg-type]
+    assert info.orientation == Orientation(rotation=90, mirrored=True)
+    assert VideoInfo(**FACTS).orientation == Orientation()  # type: ignore[arg-type]
