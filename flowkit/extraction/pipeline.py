@@ -342,7 +342,7 @@ class Pipeline:
             n_frames=count,
             n_flow=count - self.config.options.step,
             fps=fps,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *report.notes),
         )
 
 

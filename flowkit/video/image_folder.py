@@ -51,6 +51,7 @@ class ImageSource:
     """
 
     hidden_frames = 0
+    longest_gap_seconds = math.inf
 
     def __init__(self, folder: Path, fps: float | None) -> None:
         self._fps = DEFAULT_FPS if fps is None else fps

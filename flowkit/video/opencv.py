@@ -19,10 +19,19 @@ from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, right_angle
-from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
+from flowkit.video.source import (
+    DEFAULT_FPS,
+    LONGEST_GAP_OF_A_TIME_AXIS_SECONDS,
+    LONGEST_GAP_SECONDS,
+    DecodedFrame,
+    Fault,
+    VideoInfo,
+)
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_QUICKTIME_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
 class CvSource:
@@ -62,6 +71,8 @@ class CvSource:
             self.close()
             raise DecodeError(f"{path}: OpenCV decodes no frame of it")
         self._path = path
+        own_axis = _has_time_axis(path)
+        self.longest_gap_seconds = LONGEST_GAP_OF_A_TIME_AXIS_SECONDS if own_axis else LONGEST_GAP_SECONDS
         self._orientation = _orientation(path, self._capture)
         self._first = self._rgb()
         self.info = self._describe()
@@ -125,6 +136,13 @@ def _first_packet(path: Path) -> bytes:
         return packet.tobytes() if got and packet is not None else b""
     finally:
         capture.release()
+
+
+def _has_time_axis(path: Path) -> bool:
+    """Return whether a file is MP4, QuickTime, Matroska or AVI, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"\x1a\x45\xdf\xa3" or head[8:] == b"AVI " or head[4:8] in _QUICKTIME_BOXES
 
 
 def _is_utf8(path: Path) -> bool:

@@ -30,7 +30,14 @@ from flowkit.errors import DecodeError, NoVideoStreamError, UnopenableError
 from flowkit.typing import UInt8
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
-from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
+from flowkit.video.source import (
+    DEFAULT_FPS,
+    LONGEST_GAP_OF_A_TIME_AXIS_SECONDS,
+    LONGEST_GAP_SECONDS,
+    DecodedFrame,
+    Fault,
+    VideoInfo,
+)
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
 
@@ -127,6 +134,12 @@ class AvSource:
         self.close()
         self._open()
         return self._decoded_frames(self._decode())
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """The longest gap between two frames that is taken for true."""
+        own_axis = not self._kinds.isdisjoint(SEEKABLE_CONTAINERS)
+        return LONGEST_GAP_OF_A_TIME_AXIS_SECONDS if own_axis else LONGEST_GAP_SECONDS
 
     @property
     def _kinds(self) -> set[str]:

@@ -1,9 +1,9 @@
 """A video file, or a folder of numbered images, as upright RGB frames with their times.
 
 Times are seconds from the video's own start (the stream's start time in the container, which
-`VideoInfo.origin_seconds` keeps), rise strictly, and are the file's where it has them. Packets
-that do not decode are skipped and counted; a frame that the decoder gives although parts of it are
-lost is kept, as every player keeps it, and counted too.
+`VideoInfo.origin_seconds` keeps), rise strictly, and are the file's where it has them, up to a jump
+of its clock. Packets that do not decode are skipped and counted; a frame that the decoder gives although
+parts of it are lost is kept, as every player keeps it, and counted too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import math
 import stat
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, get_args
@@ -47,6 +47,10 @@ VIDEO_SUFFIXES = frozenset(
 COMPLETE_FRACTION = 0.95
 
 
+# A slide show of a frame every ten seconds has no jumps.
+MOST_PERIODS_OF_A_GAP = 8
+
+
 @dataclass(kw_only=True, slots=True)
 class DecodeReport:
     """Counts of a decoding so far; final once `finished`.
@@ -64,6 +68,8 @@ class DecodeReport:
     truncated, truncated_reason
         The decoder reported an error, or, where the whole video was asked for, fewer than 95 % of
         the header's frames (or seconds) came; and the reason, "" if neither.
+    notes
+        Other remarks, each a sentence: a clock that jumps.
     finished
         The video was read to its end, or to the end asked for.
     """
@@ -74,6 +80,7 @@ class DecodeReport:
     pts_repaired: int = 0
     truncated: bool = False
     truncated_reason: str = ""
+    notes: list[str] = field(default_factory=list)
     finished: bool = False
 
     def _mark_truncated(self, reason: str) -> None:
@@ -85,24 +92,37 @@ class Clock:
     """Makes times rise strictly, and changes none that already does.
 
     A time that stutters (repeats, or is up to a frame and a half late) is put half a frame behind
-    its forerunner, so that the next good time stands. A clock that was set back runs on from the
-    last time, one frame later, with its own intervals.
+    its forerunner, so that the next good time stands. A clock that was set back, or forward by more than
+    the longest gap, runs on from the last time, one frame later, with its own intervals.
 
     Parameters
     ----------
     period
         Seconds between frames, on average.
+    longest_gap
+        Seconds between two frames that are still taken for true, however long the period is.
 
     Attributes
     ----------
     last
         The time given last, in seconds; None before the first.
+    jumps
+        Times that the clock was set back or forward.
+    first_jump
+        The time of the frame before the first jump and the jump's length, in seconds.
     """
 
-    def __init__(self, period: float) -> None:
+    def __init__(self, period: float, longest_gap: float = math.inf) -> None:
         self.last: float | None = None
+        self.jumps = 0
+        self.first_jump = (0.0, 0.0)
         self._period = period
+        self._longest_gap = max(longest_gap, MOST_PERIODS_OF_A_GAP * period)
         self._offset = 0.0
+
+    def mended(self, stored: float) -> float:
+        """Return a time of the file on the clock that runs on."""
+        return stored + self._offset
 
     def read(self, stored: float | None) -> tuple[float, bool]:
         """Return a frame's time in seconds, and whether it differs from the file's."""
@@ -110,14 +130,20 @@ class Clock:
         if stored is None:
             self.last = 0.0 if last is None else last + period
             return self.last, True
-        time = stored + self._offset
-        if last is not None and time <= last:
-            stutters = last - time <= 1.5 * period
-            time = last + (period / 2 if stutters else period)
-            if not stutters:
-                self._offset = time - stored
+        time = self.mended(stored)
+        if last is not None and last - 1.5 * period <= time <= last:
+            time = last + period / 2
+        elif last is not None and not last < time <= last + self._longest_gap:
+            self._note_jump(last, time - last)
+            time = last + period
+            self._offset = time - stored
         self.last = time
         return time, time != stored
+
+    def _note_jump(self, after: float, seconds: float) -> None:
+        if not self.jumps:
+            self.first_jump = (after, seconds)
+        self.jumps += 1
 
 
 class VideoReader:
@@ -137,7 +163,7 @@ class VideoReader:
         self._source = source
         self._start = -math.inf if start_seconds is None else start_seconds
         self._end = math.inf if end_seconds is None else end_seconds
-        self._clock = Clock(1 / source.info.fps)
+        self._clock = Clock(1 / source.info.fps, source.longest_gap_seconds)
         self._first_fault = ""
         self._frames = self._read(source.events(start_seconds))
 
@@ -174,11 +200,22 @@ class VideoReader:
             self.report.damaged_frames += event.damaged
             self.report.frames += 1
             yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
+        self._note_jumps()
         self._check_completeness()
         self.report.finished = True
 
+    def _note_jumps(self) -> None:
+        clock = self._clock
+        if clock.jumps:
+            after, seconds = clock.first_jump
+            times = "once" if clock.jumps == 1 else f"{clock.jumps} times, first"
+            self.report.notes.append(
+                f"the file's clock jumps {times} by {seconds:+.2f} s, after {after:.2f} s; "
+                "times go on by the frame rate"
+            )
+
     def _note_fault(self, fault: Fault) -> None:
-        when = self._clock.last if fault.seconds is None else fault.seconds
+        when = self._clock.last if fault.seconds is None else self._clock.mended(fault.seconds)
         # Behind a seek the decoder may fail before the start asked for: that part does not count.
         if self._start <= (-math.inf if when is None else when) < self._end:
             self._first_fault = self._first_fault or _at(when, fault.reason)
@@ -190,7 +227,7 @@ class VideoReader:
             report._mark_truncated(f"{report.skipped_frames} did not decode, the first {self._first_fault}")
         if report.damaged_frames:
             report._mark_truncated(f"{report.damaged_frames} decoded with parts lost")
-        if math.isfinite(self._start) or math.isfinite(self._end):
+        if math.isfinite(self._start) or math.isfinite(self._end) or self._clock.jumps:
             return
         if info.header_frames is not None:
             counted = info.header_frames - self._source.hidden_frames

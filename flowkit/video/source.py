@@ -10,6 +10,12 @@ from flowkit.typing import UInt8
 from flowkit.validate import check_at_least, check_positive
 from flowkit.video.orientation import Orientation
 
+# As FFmpeg has it for MPEG-TS and its like (-dts_delta_threshold): their clock is the sender's, and starts
+# anew where recordings are joined. MP4, Matroska and AVI have a time axis of their own; a frame that stays
+# for minutes is true there, one that stays for longer than an hour is taken for a damaged time.
+LONGEST_GAP_SECONDS = 10.0
+LONGEST_GAP_OF_A_TIME_AXIS_SECONDS = 3600.0
+
 # Used where a file names none: PAL's, and that of most action data sets.
 DEFAULT_FPS = 25.0
 
@@ -102,6 +108,10 @@ class Source(Protocol):
 
     info: VideoInfo
     hidden_frames: int  # counted by the header, withheld on purpose (edit lists)
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """Seconds between two frames beyond which the file's clock has jumped."""
 
     def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode, once, from `start_seconds` or earlier; from the very beginning if None."""

@@ -122,6 +122,23 @@ def test_fps_resamples_by_time(tmp_path: Path, store: Path) -> None:
         assert opened["x"].record.fps == 5
 
 
+def test_fps_does_not_fill_a_jump_of_the_clock_with_copies(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    parts = [
+        clips.transport_stream(tmp_path / f"{start}.ts", clips.numbered_flashes(10), start_seconds=start)
+        for start in (0, 600)
+    ]
+    (tmp_path / "videos" / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    report = run(tmp_path / "videos", store, dataclasses.replace(SMALL, fps=25.0))
+    (outcome,) = report.outcomes
+    assert (outcome.n_frames, outcome.truncated) == (20, False)
+    assert any("clock jumps once by +599.60 s, after 0.36 s" in warning for warning in outcome.warnings)
+    with flowkit.open(store) as opened:
+        record = opened["joined"].record
+    assert (record.status, record.pts_repaired) == ("ok", 10)
+    assert "clock jumps" in record.status_reason
+
+
 def test_a_list_with_times_takes_only_that_part(tmp_path: Path, store: Path) -> None:
     video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(20), fps=10)
     part = VideoSource(path=video, video_id="x_part", start_seconds=0.5, end_seconds=1.0)

@@ -122,6 +122,22 @@ def rotated_mp4(path: Path, upright: UInt8, rotation: int) -> Path:
     return write_video(path, np.ascontiguousarray(stored), rotation_anticlockwise=-rotation)
 
 
+def transport_stream(
+    path: Path, frames: UInt8, *, start_seconds: float = 0.0, codec: str = "mpeg2video", fps: int = 25
+) -> Path:
+    """Write frames as MPEG-TS or, as .mpg, MPEG-PS whose clock begins at a time."""
+    form = "mpegts" if path.suffix == ".ts" else "mpeg"
+    options = {"mpegts_copyts": "1"} if form == "mpegts" else {}
+    with av.open(str(path), "w", format=form, options=options) as container:
+        stream = _add_stream(container, frames, codec, "yuv420p", fps, {})
+        for k, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = k + round(start_seconds * fps), Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def lying(upright: UInt8, rotation: int, mirrored: bool) -> UInt8:
     """Frames (n, H, W, 3) that a mirror and then a clockwise turn make upright."""
     stored = np.rot90(upright, k=rotation // 90, axes=(1, 2))  # anticlockwise

@@ -135,6 +135,47 @@ def test_clock_that_is_set_back_runs_on(tmp_path: Path) -> None:
     assert report.pts_repaired == 10
 
 
+@pytest.mark.parametrize("order", [(0, 600), (600, 0), (0, 600, 0), (2**33 / 90_000 - 0.2, 600), (0, 50_000)])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_clock_that_jumps_is_mended_by_the_frame_rate(
+    tmp_path: Path, decoder: Decoder, suffix: str, order: tuple[float, ...]
+) -> None:
+    joined = tmp_path / f"joined{suffix}"
+    flashes = clips.numbered_flashes(28)
+    with joined.open("wb") as file:
+        for k, start in enumerate(order):
+            part = tmp_path / f"{k}{suffix}"
+            clips.transport_stream(part, flashes[9 * k : 9 * k + 9], start_seconds=start)
+            file.write(part.read_bytes())
+    images, times, _, report = read(joined, decoder=decoder)
+    assert clips.flash_numbers(list(images)) == list(range(9 * len(order)))
+    np.testing.assert_allclose(times, np.arange(9 * len(order)) / 25, atol=0.021)
+    # FFmpeg derives the last time of a part of MPEG-PS; the frame before the join may be mended too.
+    assert 9 <= report.pts_repaired <= 9 * (len(order) - 1) + len(order)
+    assert not report.truncated
+    (note,) = report.notes
+    assert "the file's clock jumps" in note
+    assert "by the frame rate" in note
+
+
+def test_33_bit_clock_that_wraps_runs_on(tmp_path: Path, decoder: Decoder) -> None:
+    start = (2**33 / 90_000) - 0.2
+    path = clips.transport_stream(tmp_path / "a.ts", clips.numbered_flashes(20), start_seconds=start)
+    images, times, _, report = read(path, decoder=decoder)
+    assert clips.flash_numbers(list(images)) == list(range(20))
+    np.testing.assert_allclose(times, np.arange(20) / 25, atol=1e-4)
+    assert report.notes == []
+
+
+def test_frame_that_stays_for_a_minute_is_true_in_a_container_with_a_time_axis(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    path = clips.uneven_mkv(tmp_path / "a.mkv", FRAMES[:4], [0, 40, 60_000, 60_040])
+    _, times, _, report = read(path, decoder=decoder)
+    np.testing.assert_allclose(times, [0, 0.04, 60, 60.04], atol=1e-9)
+    assert report.notes == []
+
+
 def test_stream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
     _, times, _, report = read(clips.write_video(tmp_path / "a.h264", FRAMES))
     np.testing.assert_allclose(times, np.arange(12) / 25, atol=1e-9)
