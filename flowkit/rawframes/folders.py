@@ -102,13 +102,23 @@ def find_folders(root: Path, layouts: Sequence[Layout]) -> Folders:
     InputError
         Two folders have one id, or one id is a folder of another.
     """
-    found = [candidate for walked in walk_folders(root) for candidate in _candidates(root, walked, layouts)]
+    unreadable: list[OSError] = []
+    walk = walk_folders(root, on_error=unreadable.append)
+    found = [candidate for walked in walk for candidate in _candidates(root, walked, layouts)]
     folders = {c.video_id for c in found if c.source is not None and c.path.is_dir()}
     # The ids of folders with clips in them.
     above = {str(parent) for c in found if c.source is not None for parent in Path(c.video_id).parents}
     if above:
         above.add(next((c.video_id for c in found if c.path == root), ""))
-    sources, failures, ignored = [], [], []
+    sources, ignored = [], []
+    failures = [
+        Failure(
+            source=str(error.filename),
+            reason="unreadable",
+            detail=f"the folder cannot be read: {error.strerror}",
+        )
+        for error in unreadable
+    ]
     for candidate in found:
         is_archive, name = not candidate.path.is_dir(), candidate.video_id
         shown = f"{candidate.path}: {candidate.detail}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,22 @@ def test_a_folder_reached_twice_over_links_is_one_clip(tmp_path: Path) -> None:
     clip(tmp_path / "walk" / "a", img=range(1, 3), flow=range(1, 2))
     (tmp_path / "walk" / "loop").symlink_to(tmp_path)
     assert len(find_folders(tmp_path, readings("tsn")).sources) == 1
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("open", "closed"):
+        for kind in ("img", "flow_x", "flow_y"):
+            touch(tmp_path / name, f"{kind}_00001.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_folders(tmp_path, readings("tsn"))
+    assert [source.video_id for source in found.sources] == ["open"]
+    (failure,) = [failure for failure in found.failures if failure.reason == "unreadable"]
+    assert failure.source == str(tmp_path / "closed")
+    assert failure.detail == "the folder cannot be read: Permission denied"
