@@ -201,7 +201,11 @@ class Reporter:
         )
 
     def _print_failure(self, failure: Failure) -> None:
-        self.write_line(f"FAILED {failure.source}: {failure.reason}: {failure.detail}")
+        part = ""
+        if failure.start_seconds is not None or failure.end_seconds is not None:
+            end = "its end" if failure.end_seconds is None else f"{failure.end_seconds:g} s"
+            part = f" from {failure.start_seconds or 0:g} s to {end}"
+        self.write_line(f"FAILED {failure.source}{part}: {failure.reason}: {failure.detail}")
 
     def _stage_speeds(self, stages: Mapping[str, float], frames: int) -> _StageSpeeds | None:
         """Return the frames per second of each stage's own work, and the stage that limits."""

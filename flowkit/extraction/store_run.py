@@ -68,7 +68,14 @@ def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
         source=str(source.path),
         status="failed",
         label=source.label,
-        failure=Failure(source=str(source.path), reason=reason, detail=detail),
+        failure=Failure(
+            source=str(source.path),
+            reason=reason,
+            detail=detail,
+            video_id=source.video_id,
+            start_seconds=source.start_seconds,
+            end_seconds=source.end_seconds,
+        ),
     )
 
 
@@ -127,8 +134,16 @@ def fill_store(
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
         now = [*known, *(outcome.failure for outcome in outcomes if outcome.failure is not None)]
-        looked_at = {str(source.path) for source in setup.plan.todo} | {failure.source for failure in known}
-        earlier = [failure for failure in setup.found.failures if failure.source not in looked_at]
+        looked_at = {(str(source.path), source.video_id) for source in setup.plan.todo}
+        looked_at |= {(failure.source, failure.video_id) for failure in known}
+        # Ledgers of an earlier flowkit have no ids: there the source decides.
+        paths = {path for path, _ in looked_at}
+        earlier = [
+            failure
+            for failure in setup.found.failures
+            if (failure.source, failure.video_id) not in looked_at
+            and (failure.video_id or failure.source not in paths)
+        ]
         finalize(
             setup.store,
             options=setup.options,

@@ -9,6 +9,7 @@ its bytes, and 200,000 rows are read at once.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store import checked_hdf5
-from flowkit.store.record import ADDED_ATTRIBUTES, Columns, Failure, Scalar, VideoRecord
+from flowkit.store.record import ADDED_ATTRIBUTES, Attributes, Columns, Failure, Scalar, VideoRecord
 from flowkit.store.schema import (
     FAILURE_COLUMNS,
     FAILURES,
@@ -36,6 +37,8 @@ NO_SHARD = -1
 """Shard number in the index of a file that is no master."""
 
 _NUMBERS = {int: "<i8", float: "<f8"}
+# Columns that the failures of an earlier flowkit's stores lack, with the value that then holds.
+_ADDED_FAILURE_COLUMNS: Attributes = {"video_id": "", "start_seconds": math.nan, "end_seconds": math.nan}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +156,7 @@ def row_record(row: np.void) -> VideoRecord:
 def write_lists(file: h5py.File, labels: Sequence[str], failures: Sequence[Failure]) -> None:
     """Write the class names and the failures."""
     write_table(file, LABELS, LABEL_COLUMNS, [{"label": label} for label in labels])
-    rows = [{name: getattr(failure, name) for name in FAILURE_COLUMNS} for failure in failures]
+    rows = [{name: _cell(getattr(failure, name)) for name in FAILURE_COLUMNS} for failure in failures]
     write_table(file, FAILURES, FAILURE_COLUMNS, rows)
 
 
@@ -165,7 +168,7 @@ def read_labels(file: h5py.File) -> tuple[str, ...]:
 
 def read_failures(file: h5py.File) -> tuple[Failure, ...]:
     """Return the failures."""
-    table = read_table(file, FAILURES, FAILURE_COLUMNS)
+    table = read_table(file, FAILURES, FAILURE_COLUMNS, added=_ADDED_FAILURE_COLUMNS)
     return tuple(Failure(**row) for row in all_rows(table, FAILURE_COLUMNS))
 
 
@@ -194,10 +197,12 @@ def write_table(
     return parent.create_dataset(name, data=np.array([tuple(row) for row in encoded], dtype=np.dtype(types)))
 
 
-def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.void]:
+def read_table(
+    parent: h5py.Group, name: str, columns: Columns, *, added: Attributes = ADDED_ATTRIBUTES
+) -> NDArray[np.void]:
     """Return a table as a structured array; text columns are bytes.
 
-    A column that was added to the format later, and is not there, has its value for older stores.
+    A column of `added` came to the format later: where it is not there, it has its value for older stores.
 
     Raises
     ------
@@ -206,9 +211,9 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.vo
     """
     node = checked_hdf5.dataset(parent, name, dtype=None, shape=(None,))
     names = node.dtype.names or ()
-    added = [column for column in columns if column in ADDED_ATTRIBUTES and column not in names]
+    absent = {column: added[column] for column in columns if column in added and column not in names}
     for column, kind in columns.items():
-        if column in added:
+        if column in absent:
             continue
         fits = column in names and (
             node.dtype[column].kind == "S" if kind is str else node.dtype[column] == _NUMBERS[kind]
@@ -218,7 +223,7 @@ def read_table(parent: h5py.Group, name: str, columns: Columns) -> NDArray[np.vo
                 f"{node.name} of {parent.file.filename} has no column {column!r} of type {kind.__name__}"
             )
     table: NDArray[np.void] = node[()]
-    return _with_columns(table, added) if added else table
+    return _with_columns(table, absent) if absent else table
 
 
 def all_rows(table: NDArray[np.void], columns: Columns) -> Iterator[dict[str, Any]]:
@@ -258,17 +263,25 @@ def row_values(row: np.void, columns: Columns) -> dict[str, Any]:
         raise StoreFormatError(f"a table's text is not UTF-8: {error}") from error
 
 
-def _with_columns(table: NDArray[np.void], names: Sequence[str]) -> NDArray[np.void]:
-    """Return a copy of a table with columns of `ADDED_ATTRIBUTES` behind its own."""
+def _with_columns(table: NDArray[np.void], values: Attributes) -> NDArray[np.void]:
+    """Return a copy of a table with columns of one value each behind its own."""
     own = table.dtype.names or ()
     types = [(name, table.dtype[name]) for name in own]
-    types += [(name, np.dtype(_NUMBERS[type(ADDED_ATTRIBUTES[name])])) for name in names]
+    types += [
+        (name, np.dtype("S1" if isinstance(value, str) else _NUMBERS[type(value)]))
+        for name, value in values.items()
+    ]
     wide = np.empty(len(table), dtype=np.dtype(types))
     for name in own:
         wide[name] = table[name]
-    for name in names:
-        wide[name] = ADDED_ATTRIBUTES[name]
+    for name, value in values.items():
+        wide[name] = _encoded(value)
     return wide
+
+
+def _cell(value: Scalar | None) -> Scalar:
+    """Return a value as a table has it: NaN for a time that is not given."""
+    return math.nan if value is None else value
 
 
 def _encoded(value: Scalar) -> bytes | int | float:

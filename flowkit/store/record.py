@@ -307,14 +307,25 @@ class Failure:
     """One of the ledger's reasons: `unopenable`, `too_short`, `worker_died`, ..."""
     detail: str = ""
     """The error's message."""
+    video_id: str = ""
+    """Id that the video would have had; "" where the source is none by itself."""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    """The part of the source that was wanted, s; None is from its start, to its end."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, _storable(getattr(self, field.name)))
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                object.__setattr__(self, field.name, _storable(value))
+            elif value is not None and math.isnan(value):  # as a store's table has it
+                object.__setattr__(self, field.name, None)
 
     def to_json(self) -> str:
-        """Return the failure as one line of the ledger."""
-        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)}, ensure_ascii=False)
+        """Return the failure as one line of the ledger; an id and times that it lacks are left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: value for name, value in values.items() if value not in (None, "") or name == "detail"}
+        return json.dumps(kept, ensure_ascii=False)
 
 
 def _storable(text: str) -> str:

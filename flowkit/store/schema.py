@@ -201,7 +201,14 @@ OPTION_TYPES: Columns = {
 
 
 INDEX_COLUMNS: Columns = {"id": str, "shard": int, "path": str, **RECORD_TYPES}
-FAILURE_COLUMNS: Columns = {"source": str, "reason": str, "detail": str}
+FAILURE_COLUMNS: Columns = {
+    "source": str,
+    "reason": str,
+    "detail": str,
+    "video_id": str,
+    "start_seconds": float,
+    "end_seconds": float,
+}
 LABEL_COLUMNS: Columns = {"label": str}
 SHARD_COLUMNS: Columns = {"name": str, "bytes": int, "sha256": str}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import flowkit
 import flowkit_cli
 from tests.make.clips import moving_texture, write_video
 
@@ -90,6 +91,26 @@ def test_a_start_beyond_the_end_says_so(folder: Path) -> None:
     result = CliRunner().invoke(flowkit_cli.group, words)
     assert result.exit_code == 1
     assert "the start at 100 s is beyond the end of the video, which is 0.12 s long" in result.stderr
+    assert "plain.mp4 from 100 s to 110 s: too_short" in result.stderr
+
+
+def test_parts_of_one_file_are_told_apart_in_the_ledger(folder: Path) -> None:
+    (folder / "list.csv").write_text("path,start,end\nplain.mp4,100,110\nplain.mp4,200,\n")
+    words = ["extract", "--list", "list.csv", "out.h5", "--jobs", "1", "--quiet", "--backend", "opencv"]
+    assert CliRunner().invoke(flowkit_cli.group, words).exit_code == 1
+    lines = [json.loads(line) for line in Path("out.h5.failures.jsonl").read_text().splitlines()]
+    assert [(line["video_id"], line["start_seconds"], line.get("end_seconds")) for line in lines] == [
+        ("plain_000100_000110", 100.0, 110.0),
+        ("plain_000200_end", 200.0, None),
+    ]
+    with flowkit.open("out.h5") as store:
+        assert [failure.video_id for failure in store.failures] == ["plain_000100_000110", "plain_000200_end"]
+        assert store.failures[1].end_seconds is None
+    # One of them alone is tried again: the other stays in the ledger.
+    (folder / "list.csv").write_text("path,start,end\nplain.mp4,0,\nplain.mp4,200,\n")
+    assert CliRunner().invoke(flowkit_cli.group, words).exit_code == 1
+    lines = [json.loads(line) for line in Path("out.h5.failures.jsonl").read_text().splitlines()]
+    assert [line["video_id"] for line in lines] == ["plain_000100_000110", "plain_000200_end"]
 
 
 def test_an_unreadable_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,3 +207,20 @@ def test_sums_over_no_rows_are_zero(file: h5py.File) -> None:
     write_index(file, {}, {})
     found = sums(read_table(file, INDEX_VIDEOS, INDEX_COLUMNS))
     assert (found["n_videos"], found["n_frames"], found["flow_max_px"], found["per_label"]) == (0, 0, 0.0, {})
+
+
+def test_failures_of_an_older_store_have_no_id_and_no_times(file: h5py.File) -> None:
+    columns: Columns = {"source": str, "reason": str, "detail": str}
+    write_table(file, "failures", columns, [{"source": "a.mp4", "reason": "too_short", "detail": "1"}])
+    assert read_failures(file) == (Failure(source="a.mp4", reason="too_short", detail="1"),)
+
+
+def test_failures_come_back_with_id_and_times(file: h5py.File) -> None:
+    failures = [
+        Failure(source="a.mp4", reason="x", video_id="a_1_2", start_seconds=1.0, end_seconds=2.0),
+        Failure(source="a.mp4", reason="x", video_id="a_2_end", start_seconds=2.0),
+        Failure(source="b.mp4", reason="x"),
+    ]
+    write_lists(file, (), failures)
+    assert read_failures(file) == tuple(failures)
+    assert '"video_id"' not in failures[2].to_json()
