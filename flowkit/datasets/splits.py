@@ -7,17 +7,18 @@ one person or one source film, must not be on both sides. A finished store itsel
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import difflib
+import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TextIO, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from flowkit import atomic
+from flowkit.datasets.text import csv_delimiter, read_text
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
@@ -164,18 +165,6 @@ def read_split(store_path: Path | str, name: str) -> Split:
     return parse_split(path, name)
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[TextIO]:
-    """Open a CSV file to read; whatever the system or the encoding refuses is an InputError."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"{path}: the split cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the split must be UTF-8 text: {error}; save it as UTF-8") from error
-
-
 def parse_split(path: Path, name: str) -> Split:
     """Read a split from a CSV file: columns `id`, `subset` or `fold`, and perhaps `group`.
 
@@ -185,21 +174,21 @@ def parse_split(path: Path, name: str) -> Split:
         The file cannot be read, a column is missing, a cell of it empty, a subset unknown, or an id occurs
         twice.
     """
-    with _readable(path) as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
-        kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
-        if "id" not in columns or kind is None:
-            raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
-        parts: dict[str, str] = {}
-        groups: dict[str, str] = {}
-        for number, row in enumerate(rows, 2):
-            video_id, part = row["id"] or "", row[kind] or ""
-            if not video_id or not part or video_id in parts:
-                raise InputError(f"{path}:{number}: id or {kind} is empty, or {video_id!r} is there twice")
-            parts[video_id] = subset_name(part, where=f"{path}:{number}") if kind == "subset" else part
-            if row.get("group"):
-                groups[video_id] = row["group"]
+    text = read_text(path)
+    rows = csv.DictReader(io.StringIO(text), delimiter=csv_delimiter(text))
+    columns = rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
+    kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
+    if "id" not in columns or kind is None:
+        raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
+    parts: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for number, row in enumerate(rows, 2):
+        video_id, part = row["id"] or "", row[kind] or ""
+        if not video_id or not part or video_id in parts:
+            raise InputError(f"{path}:{number}: id or {kind} is empty, or {video_id!r} is there twice")
+        parts[video_id] = subset_name(part, where=f"{path}:{number}") if kind == "subset" else part
+        if row.get("group"):
+            groups[video_id] = row["group"]
     return Split(name=name, kind=kind, parts=parts, groups=groups)
 
 

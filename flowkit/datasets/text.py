@@ -55,6 +55,12 @@ def decode_text(data: bytes, *, source: str) -> str:
     return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
 
 
+def csv_delimiter(text: str) -> str:
+    """Return what divides the columns of a CSV text by its first line: a comma, a semicolon or a tab."""
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file; as `decode_text`.
 

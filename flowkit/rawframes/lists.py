@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flowkit.datasets.splits import splits_path
+from flowkit.datasets.text import csv_delimiter, read_text
 from flowkit.errors import InputError
 
 ALL = "all"
@@ -75,15 +77,15 @@ def read_splits(store_path: Path) -> list[ListSplit]:
 
 
 def _read_split(path: Path) -> list[ListSplit]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        column = next((name for name in ("subset", "fold") if name in columns), None)
-        if "id" not in columns or column is None:
-            raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
-        groups: dict[str, list[str]] = defaultdict(list)
-        for row in rows:
-            groups[row[column] or ""].append(row["id"])
+    text = read_text(path)
+    rows = csv.DictReader(io.StringIO(text), delimiter=csv_delimiter(text))
+    columns = rows.fieldnames or []
+    column = next((name for name in ("subset", "fold") if name in columns), None)
+    if "id" not in columns or column is None:
+        raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        groups[row[column] or ""].append(row["id"])
     if column == "subset":
         return [ListSplit(name=path.stem, subsets={name: tuple(ids) for name, ids in groups.items()})]
     return [_fold(path.stem, fold, groups) for fold in sorted(groups)]

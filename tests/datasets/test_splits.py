@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import codecs
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,19 @@ def test_a_split_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("id,subset\nBöe,train\n".encode("latin-1"))
     with pytest.raises(InputError, match="UTF-8"):
         parse_split(tmp_path / "latin.csv", "latin")
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
+        lambda text: text.replace(",", ";").replace("\n", "\r\n").encode(),
+    ],
+    ids=["mark", "utf-16", "semicolons"],
+)
+def test_a_split_is_read_as_spreadsheets_write_it(encode: Callable[[str], bytes], tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes(encode("id,subset,group\na,train,g1\nb,test,g2\n"))
+    split = parse_split(tmp_path / "s.csv", "s")
+    assert split.parts == {"a": "train", "b": "test"}
+    assert split.groups == {"a": "g1", "b": "g2"}
