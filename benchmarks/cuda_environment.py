@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -17,7 +18,8 @@ from benchmarks.cuda_workload import Workload, cluster_name, parse_cluster, size
 from benchmarks.record import JsonObject
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import modules as cuda_kernels
-from flowkit.tvl1.cuda.cluster import ClusterShape, active_clusters, cluster_shape
+from flowkit.tvl1.cuda.check import cluster_resources, resources
+from flowkit.tvl1.cuda.cluster import ClusterShape, cluster_shape
 from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile, count_gpus, open_device
 from flowkit.tvl1.cuda.nvrtc import load_nvrtc
 from flowkit.tvl1.cuda.plan import Size, TileShape
@@ -35,9 +37,6 @@ CANDIDATES = (
 
 _PACKAGES = re.compile(r"(cupy|nvidia|opencv|torch|triton|numpy|h5py|joblib|av$|deflate|simplejpeg)")
 _SMI = "name,driver_version,memory.total,clocks.max.sm,clocks.sm,power.limit,temperature.gpu,mig.mode.current"
-
-# CUfunction_attribute of the driver's interface.
-_ATTRIBUTES = {"registers": 4, "local_bytes": 3, "static_shared_bytes": 1}
 
 
 def gpu(workload: Workload) -> Iterator[JsonObject]:
@@ -150,18 +149,10 @@ def candidates() -> Iterator[tuple[Size, ClusterShape]]:
         yield size, shape
 
 
-def _usage(device: CudaDevice, kernel: tuple[KernelFile, str], threads: int, shared: int = 0) -> JsonObject:
-    """Return what a kernel takes; `local_bytes` are those that registers spill to."""
-    with device.faults.boundary(), device.using():
-        function = device.function(*kernel, shared_bytes=shared)
-        driver = device.cupy.cuda.driver
-        usage = {name: driver.funcGetAttribute(code, function.ptr) for name, code in _ATTRIBUTES.items()}
-        blocks = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, threads, shared)
-    return {**usage, "dynamic_shared_bytes": shared, "blocks_of_a_processor": blocks}
+def _usage(device: CudaDevice, kernel: tuple[KernelFile, str], threads: int) -> JsonObject:
+    return dataclasses.asdict(resources(device, kernel, threads=threads))
 
 
 def _cluster_usage(device: CudaDevice, shape: ClusterShape) -> JsonObject:
-    usage = _usage(device, shape.kernel, shape.threads, shape.shared_bytes)
-    with device.faults.boundary(), device.using():
-        clusters = active_clusters(device, shape)
-    return {**usage, "active_clusters": clusters, "blocks_of_the_gpu": clusters * shape.blocks}
+    found = cluster_resources(device, shape)
+    return {**dataclasses.asdict(found), "blocks_of_the_gpu": found.resident * shape.blocks}

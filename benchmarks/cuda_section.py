@@ -58,7 +58,7 @@ def main() -> None:
         for result in results_of(options.section, workload_of(options)):
             print(json.dumps(result), flush=True)
             failed |= "failed" in result
-    except Exception as error:
+    except Exception as error:  # whatever a section does not survive is its last result
         traceback.print_exc()
         print(json.dumps({"failed": f"{type(error).__name__}: {error}"}), flush=True)
         failed = True

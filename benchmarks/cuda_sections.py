@@ -21,13 +21,13 @@ from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.cuda.check import AGREEMENT_PX
 from flowkit.tvl1.cuda.device import open_device
 from flowkit.tvl1.cuda.plan import Size
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
 
 # Of single precision with the float64 twin on smooth images; some ten times what the CPU engine shows.
-AGREEMENT_PX = 5e-3
 MEAN_AGREEMENT_PX = 5e-5
 
 _BATCHES_OF_STAGES = 4

@@ -70,8 +70,8 @@ def _figure(result: JsonObject) -> str:
     if "levels_by_clusters" in result:
         parts.append(f"{result['levels_by_clusters']} levels by clusters")
     if "blocks_of_the_gpu" in result:
-        parts.append(f"{result['registers']} registers, {result['local_bytes']} bytes spilled")
-        parts.append(f"{result['active_clusters']} clusters at once")
+        parts.append(f"{result['registers']} registers, {result['spilled_bytes']} bytes spilled")
+        parts.append(f"{result['resident']} clusters at once")
     if "start" in result and "seconds" in result:
         parts.append(f"{result['seconds']:.2f} s")
     return ", ".join(parts)

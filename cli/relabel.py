@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import IO
 
@@ -26,9 +25,10 @@ def command(store: Path, labels: IO[bytes], classes: IO[bytes] | None, out: Path
 
     Frames and flow are copied without decoding; STORE stays as it is.
     """
+    from flowkit.datasets.text import csv_rows
     from flowkit.store.tools.combine import relabel
 
-    rows = csv.DictReader(read_lines(labels))
+    rows = csv_rows("\n".join(read_lines(labels)))
     if not {"id", "label"} <= set(rows.fieldnames or []):
         raise click.BadParameter("expected the columns id and label", param_hint="--labels")
     given = {row["id"]: row["label"] for row in rows}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import difflib
-import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from flowkit import atomic
-from flowkit.datasets.text import csv_delimiter, read_text
+from flowkit.datasets.text import csv_rows, read_text
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
@@ -174,9 +173,8 @@ def parse_split(path: Path, name: str) -> Split:
         The file cannot be read, a column is missing, a cell of it empty, a subset unknown, or an id occurs
         twice.
     """
-    text = read_text(path)
-    rows = csv.DictReader(io.StringIO(text), delimiter=csv_delimiter(text))
-    columns = rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
+    rows = csv_rows(read_text(path))
+    columns = rows.fieldnames or []
     kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
     if "id" not in columns or kind is None:
         raise InputError(f"{path}: expected columns id and subset or fold, got {list(columns)}")

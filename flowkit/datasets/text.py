@@ -1,13 +1,14 @@
 """Text files that people make: lists of videos, class files, splits.
 
-UTF-8 with or without a byte order mark, and UTF-16 with one, as spreadsheets and Windows' editor write
-them. Any other encoding cannot be recognised by its bytes: it is refused with the place of the first wrong
-byte.
+UTF-8 with or without a byte order mark, and UTF-16 or UTF-32 with one, as spreadsheets and Windows' editor
+write them. Any other encoding cannot be recognised by its bytes: it is refused with the line of the first
+wrong byte.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 from pathlib import Path
 
@@ -36,14 +37,14 @@ def decode_text(data: bytes, *, source: str) -> str:
     Raises
     ------
     InputError
-        It is neither UTF-8 nor UTF-16 with a byte order mark, or holds NUL bytes.
+        It is neither UTF-8 nor UTF-16 or UTF-32 with a byte order mark, or holds NUL bytes.
     """
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data.removeprefix(mark)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
         raise InputError(
             f"{source}:{line}: byte 0x{data[error.start]:02x} is not {encoding.upper()}; "
             "expected UTF-8, or UTF-16 with a byte order mark: save the file as UTF-8"
@@ -55,10 +56,15 @@ def decode_text(data: bytes, *, source: str) -> str:
     return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
 
 
-def csv_delimiter(text: str) -> str:
-    """Return what divides the columns of a CSV text by its first line: a comma, a semicolon or a tab."""
+def csv_rows(text: str) -> csv.DictReader[str]:
+    """Return the rows of a CSV text with a header, whose columns commas, semicolons or tabs divide.
+
+    Names of columns lose spaces around them and capital letters.
+    """
     header = text.partition("\n")[0]
-    return max(",;\t", key=header.count)
+    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
+    rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
+    return rows
 
 
 def read_text(path: Path) -> str:

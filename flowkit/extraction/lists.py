@@ -217,16 +217,22 @@ def _parse_csv(lines: Sequence[tuple[int, str]], source: str, delimiter: str) ->
         }
         if not cells["path"]:
             raise InputError(f"{source}:{number}: no path in {line!r}")
-        entries.append(
-            ListEntry(
-                path=cells["path"],
-                label=cells["label"] or None,
-                start_seconds=_seconds(cells["start"], f"{source}:{number}"),
-                end_seconds=_seconds(cells["end"], f"{source}:{number}"),
-                video_id=cells["id"] or None,
-            )
-        )
+        entries.append(_of_columns(cells, f"{source}:{number}"))
     return entries
+
+
+def _of_columns(cells: Mapping[str, str], where: str) -> ListEntry:
+    times = _seconds(cells["start"], where), _seconds(cells["end"], where)
+    try:
+        return ListEntry(
+            path=cells["path"],
+            label=cells["label"] or None,
+            start_seconds=times[0],
+            end_seconds=times[1],
+            video_id=cells["id"] or None,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _seconds(text: str, where: str) -> float | None:

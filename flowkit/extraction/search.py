@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
 
-from flowkit.video.detect import is_video_file
+from flowkit.video.detect import can_detect, is_video_file
 from flowkit.video.image_folder import IMAGE_SUFFIXES, count_numbered
 from flowkit.video.reader import VIDEO_SUFFIXES
 
 ImagesRule: TypeAlias = Literal["auto", "sequence", "ignore"]
-"""Folders of numbered images: "auto" takes one for a video where no video is in it or below it, and no
-more images below it than in it; "sequence" takes each, "ignore" none."""
+"""The rule for folders of numbered images.
+
+"auto" takes one for a video where no video is in it or below it, and no more images below it than in it;
+"sequence" takes each, "ignore" none.
+"""
 
 # Files of one suffix that are opened in vain before the others of that suffix are not opened.
 _MOST_PROBED = 200
@@ -159,6 +162,8 @@ class _Probe:
 
     def __init__(self) -> None:
         self.hidden = 0
+        self._looks = can_detect()
+        self._unopened: Counter[str] = Counter()
         self._others: dict[str, list[Path]] = {}
         self._found: Counter[str] = Counter()
 
@@ -166,11 +171,12 @@ class _Probe:
         """Return whether a file's content is a video; if not, it is counted."""
         suffix = path.suffix.lower()
         others = self._others.setdefault(suffix, [])
-        opened = len(others) < _MOST_PROBED or self._found[suffix] > 0
-        if opened and is_video_file(path):
+        opens = self._looks and (len(others) < _MOST_PROBED or self._found[suffix] > 0)
+        if opens and is_video_file(path):
             self._found[suffix] += 1
             return True
         others.append(path)
+        self._unopened[suffix] += not opens
         return False
 
     def note(self, root: Path) -> str:
@@ -184,7 +190,15 @@ class _Probe:
         if not counts:
             return ""
         shown = _names([path for paths in self._others.values() for path in paths], root)
-        return f"no videos and left out: {', '.join(counts)}{shown}"
+        return f"no videos and left out: {', '.join(counts)}{shown}{self._not_opened()}"
+
+    def _not_opened(self) -> str:
+        """Return how many of the files were judged by their suffix, and why."""
+        count = sum(self._unopened.values())
+        if not count:
+            return ""
+        why = f"after {_MOST_PROBED} of a suffix that were none" if self._looks else "PyAV is not installed"
+        return f"; {count} of them not opened ({why})"
 
 
 def _images_note(images: list[Path], root: Path, rule: ImagesRule) -> str:

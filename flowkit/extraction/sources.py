@@ -81,8 +81,8 @@ def find_sources(
     keep_suffix : bool
         Keep the file's suffix in its id.
     images : {"auto", "sequence", "ignore"}
-        Folders of numbered images: "auto" takes one for a video where no video is in it or below it,
-        "sequence" takes each, "ignore" none.
+        Folders of numbered images: "auto" takes one for a video where no video is in it or below it, and no
+        more images below it than in it; "sequence" takes each, "ignore" none.
     on_note : callable, optional
         Called with a sentence on images that are ignored, on each folder that cannot be read, and on
         files that are no video; default: a warning for each but the last.

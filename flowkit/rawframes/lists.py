@@ -17,9 +17,7 @@ labels from 0; both have a list for frames and one for flow.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +25,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flowkit.datasets.splits import splits_path
-from flowkit.datasets.text import csv_delimiter, read_text
+from flowkit.datasets.text import csv_rows, read_text
 from flowkit.errors import InputError
 
 ALL = "all"
@@ -77,8 +75,8 @@ def read_splits(store_path: Path) -> list[ListSplit]:
 
 
 def _read_split(path: Path) -> list[ListSplit]:
-    text = read_text(path)
-    rows = csv.DictReader(io.StringIO(text), delimiter=csv_delimiter(text))
+    # Not `parse_split`: lists may have subsets that nobody trains on.
+    rows = csv_rows(read_text(path))
     columns = rows.fieldnames or []
     column = next((name for name in ("subset", "fold") if name in columns), None)
     if "id" not in columns or column is None:

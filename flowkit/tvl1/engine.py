@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import GpuError, InvalidParameterError
 from flowkit.quantize import Quantizer
 from flowkit.typing import Flow
 from flowkit.validate import check_array
@@ -61,6 +61,17 @@ class Solver(Protocol):
         float32 array, (m, 2, H, W)
             u to the right, then v downwards; px.
         """
+
+
+@runtime_checkable
+class GpuSolver(Protocol):
+    """An engine on a GPU, as the process that owns it looks after it."""
+
+    def enter_thread(self) -> None:
+        """Make the GPU that of this thread, which nobody else uses."""
+
+    def failure(self) -> GpuError | None:
+        """Return the error that ended the GPU, a call into the driver that does not return included."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,9 +16,9 @@ _ENOUGH_BYTES = 1 << 16
 def is_video_file(path: Path) -> bool:
     """Return whether a file's content is a video, whatever its suffix.
 
-    A cheap test: text is none by its first bytes; of other files the decoder `av` reads the header. Where
-    PyAV is not installed no content is looked at and the result is False, as for still images, sound with
-    a cover, and files that cannot be read.
+    A cheap test: text is none by its first bytes; of other files PyAV reads the header. The result is False
+    also for still images, sound with a cover, and files that cannot be read; and for all files where
+    `can_detect` is.
     """
     try:
         with path.open("rb") as file:
@@ -32,6 +32,15 @@ def is_video_file(path: Path) -> bool:
     except ImportError:
         return False
     return _has_video_stream(av, path)
+
+
+def can_detect() -> bool:
+    """Return whether content can be looked at here: with PyAV."""
+    try:
+        importlib.import_module("av")
+    except ImportError:
+        return False
+    return True
 
 
 def _is_text(head: bytes) -> bool:

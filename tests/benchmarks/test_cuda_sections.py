@@ -105,14 +105,14 @@ def test_rehearsal_has_the_use_of_every_kernel_and_cluster(
     _, results, _ = rehearsal
     kernels = {each["kernel"]: each for each in results["environment"] if "kernel" in each}
     assert {"flowkit_tile", "flowkit_linearise", "flowkit_resample", "flowkit_largest"} <= set(kernels)
-    assert all(each["blocks_of_a_processor"] for each in kernels.values())
+    assert all(each["resident"] for each in kernels.values())
     clusters = [each for each in results["environment"] if "cluster" in each]
     assert [(each["size"], each["cluster"]) for each in clusters] == [
         ("42x22", "2x3x8x1"),
         ("34x18", "2x3x8x1"),
         ("42x22", "2x1x4x6"),
     ]
-    assert all(each["active_clusters"] for each in clusters)
+    assert all(each["resident"] for each in clusters)
 
 
 def test_rehearsal_of_both_solvers_agrees_with_the_twin(

@@ -41,9 +41,11 @@ def test_what_editors_write_is_read_alike(data: bytes, tmp_path: Path) -> None:
         ),
         ("1 a\n2 b\n".encode("utf-16-le"), r"list\.txt:1: a NUL byte: this is no text file, or UTF-16"),
         (codecs.BOM_UTF16_LE + b"a", r"list\.txt:1: byte 0x61 is not UTF-16-LE"),
+        # U+0A0A has two bytes that would be line feeds.
+        (codecs.BOM_UTF16_LE + "\u0a0a\n".encode("utf-16-le") + b"a", r"list\.txt:2: byte 0x61"),
         (b"\x7fELF\0", "NUL byte"),
     ],
-    ids=["latin-1", "utf-16 without a mark", "half a character", "no text"],
+    ids=["latin-1", "utf-16 without a mark", "half a character", "line feeds within", "no text"],
 )
 def test_what_cannot_be_told_is_refused_with_its_place(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):

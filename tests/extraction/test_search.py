@@ -26,24 +26,26 @@ def names(found: FoundVideos, root: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "image",
-    ["HandStand/clip_01.jpg", "HandStand/clip [dQw4w9WgXcQ].webp", "HandStand/posters/01.png", "01.jpg"],
-    ids=["thumbnail", "as downloaders write it", "in a folder beside", "in the root"],
+    ["HandStand/clip_01.jpg", "HandStand/clip [dQw4w9WgXcQ].webp", "01.jpg"],
+    ids=["thumbnail", "as downloaders write it", "in the root"],
 )
 def test_images_beside_videos_are_no_sequence_and_are_named(image: str, tmp_path: Path) -> None:
     for k in range(2):
         touch(tmp_path / "HandStand" / f"clip_0{k}.mp4")
     touch(tmp_path / image)
     found = search_folder(tmp_path)
-    videos = ["HandStand/clip_00.mp4", "HandStand/clip_01.mp4"]
-    if image == "HandStand/posters/01.png":
-        # A folder of its own may be frames: it is a video by itself, and costs no other.
-        assert names(found, tmp_path) == [*videos, "HandStand/posters"]
-        return
-    assert names(found, tmp_path) == videos
+    assert names(found, tmp_path) == ["HandStand/clip_00.mp4", "HandStand/clip_01.mp4"]
     (note,) = found.notes
     assert note.startswith(f"{tmp_path}: 1 images ignored, since videos are beside or below them")
     assert f"({image})" in note
     assert "--images sequence" in note
+
+
+def test_images_in_a_folder_of_their_own_are_a_video_and_cost_no_other(tmp_path: Path) -> None:
+    touch(tmp_path / "HandStand" / "clip.mp4")
+    touch(tmp_path / "HandStand" / "posters" / "01.png")
+    found = search_folder(tmp_path)
+    assert names(found, tmp_path) == ["HandStand/clip.mp4", "HandStand/posters"]
 
 
 def test_one_image_in_the_root_leaves_the_sequences_below(tmp_path: Path) -> None:
@@ -119,8 +121,14 @@ def test_many_files_of_a_suffix_without_a_video_are_not_all_opened(
     monkeypatch.setattr(search, "_MOST_PROBED", 3)
     for k in range(9):
         touch(tmp_path / f"{k}.dat")
-    assert "9 .dat" in search_folder(tmp_path).others
+    assert search_folder(tmp_path).others.endswith(
+        "; 6 of them not opened (after 3 of a suffix that were none)"
+    )
     assert len(opened) == 3
+    opened.clear()
+    monkeypatch.setattr(search, "can_detect", lambda: False)
+    assert search_folder(tmp_path).others.endswith("; 9 of them not opened (PyAV is not installed)")
+    assert not opened
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.batch import Method
-from flowkit.tvl1.cuda.cluster import active_clusters, cluster_shape
+from flowkit.tvl1.cuda.cluster import ClusterShape, active_clusters, cluster_shape
 from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile
 from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.solver import load
@@ -61,39 +61,52 @@ def kernel_resources(device: CudaDevice) -> list[KernelResources]:
     BackendError
         The sources do not compile.
     """
-    tile, driver = TileShape(), device.cupy.cuda.driver
+    tile = TileShape()
     kernels = (
         (KernelFile(source="level.cu"), "flowkit_linearise", THREADS),
         (KernelFile.of("tile.cu", tile.defines), "flowkit_tile", 32 * tile.warps),
     )
-    found = []
-    with device.faults.boundary(), device.using():
-        for file, name, threads in kernels:
-            pointer = device.function(file, name).ptr
-            resident = driver.occupancyMaxActiveBlocksPerMultiprocessor(pointer, threads, 0)
-            found.append(_resources(device, pointer, name, threads, 0, resident))
-        shape = cluster_shape(_CLUSTER_LEVEL)
-        if device.has_clusters and shape is not None:
-            pointer = device.function(*shape.kernel, shared_bytes=shape.shared_bytes).ptr
-            resident = active_clusters(device, shape)
-            found.append(
-                _resources(device, pointer, shape.kernel[1], shape.threads, shape.shared_bytes, resident)
-            )
+    found = [resources(device, (file, name), threads=threads) for file, name, threads in kernels]
+    shape = cluster_shape(_CLUSTER_LEVEL)
+    if device.has_clusters and shape is not None:
+        found.append(cluster_resources(device, shape))
     return found
 
 
-def _resources(
-    device: CudaDevice, pointer: int, name: str, threads: int, dynamic: int, resident: int
+def resources(
+    device: CudaDevice, kernel: tuple[KernelFile, str], *, threads: int, shared_bytes: int = 0
 ) -> KernelResources:
-    read = device.cupy.cuda.driver.funcGetAttribute
-    return KernelResources(
-        name=name,
-        threads=threads,
-        registers=int(read(_REGISTERS, pointer)),
-        spilled_bytes=int(read(_LOCAL_BYTES, pointer)),
-        shared_bytes=int(read(_SHARED_BYTES, pointer)) + dynamic,
-        resident=int(resident),
-    )
+    """Return the resources of one kernel, with so many threads and bytes of dynamic shared memory a block.
+
+    Raises
+    ------
+    BackendError
+        As `kernel_resources`.
+    """
+    driver = device.cupy.cuda.driver
+    with device.faults.boundary(), device.using():
+        pointer = device.function(*kernel, shared_bytes=shared_bytes).ptr
+        return KernelResources(
+            name=kernel[1],
+            threads=threads,
+            registers=int(driver.funcGetAttribute(_REGISTERS, pointer)),
+            spilled_bytes=int(driver.funcGetAttribute(_LOCAL_BYTES, pointer)),
+            shared_bytes=int(driver.funcGetAttribute(_SHARED_BYTES, pointer)) + shared_bytes,
+            resident=int(driver.occupancyMaxActiveBlocksPerMultiprocessor(pointer, threads, shared_bytes)),
+        )
+
+
+def cluster_resources(device: CudaDevice, shape: ClusterShape) -> KernelResources:
+    """Return the resources of the cluster kernel of a shape; `resident` are clusters.
+
+    Raises
+    ------
+    BackendError
+        As `kernel_resources`, or a driver that knows no clusters.
+    """
+    found = resources(device, shape.kernel, threads=shape.threads, shared_bytes=shape.shared_bytes)
+    with device.faults.boundary(), device.using():
+        return dataclasses.replace(found, resident=active_clusters(device, shape))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -216,6 +216,11 @@ class CudaDevice:
             Of a block, beyond what the kernel declares.
         level : int, optional
             Of the pyramid, for the message if the launch fails.
+
+        Raises
+        ------
+        BackendError
+            The kernel does not compile. The driver's own errors pass `DeviceFaults.boundary`.
         """
         self.faults.launching(kernel[1], level)
         function = self.function(*kernel, shared_bytes=shared_bytes)

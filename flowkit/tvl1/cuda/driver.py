@@ -92,7 +92,9 @@ def max_active_clusters(function: int, *, blocks: int, threads: int, shared_byte
     try:
         call = _library().cuOccupancyMaxActiveClusters
     except (OSError, AttributeError) as error:
-        raise BackendUnavailableError(f"cuda: the driver does not know clusters: {error}") from error
+        raise BackendUnavailableError(
+            f"cuda: the driver does not know clusters: {error}; update it, or use method 'tile'"
+        ) from error
     config = _LaunchConfig(
         gridDimX=blocks, gridDimY=1, gridDimZ=1, blockDimX=threads, blockDimY=1, blockDimZ=1
     )

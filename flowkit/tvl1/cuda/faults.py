@@ -27,7 +27,7 @@ _LONGEST_PAUSE_SECONDS = 0.5
 # cudaError_t. Errors of the context, which every later call of the process returns again: a driver that
 # shuts down, ECC, NVLink, exceptions of kernels, a device that fell off. Any other ends one call.
 _DONE, _NOT_READY, _NO_MEMORY = 0, 600, 2
-_STAYS = frozenset({4, 46, 101, 201, 214, 219, 220, 226, 700, 702, 709, 710, *range(713, 720), 721, 999})
+_STICKY = frozenset({4, 46, 101, 201, 214, 219, 220, 226, 700, 702, 709, 710, *range(713, 720), 721, 999})
 
 
 class Event(Protocol):
@@ -39,7 +39,7 @@ class Event(Protocol):
 
 
 class _Thread(threading.local):
-    """Of each thread that is inside `boundary`: its last launch, and how deep it is inside."""
+    """The last launch of a thread, and its depth inside `boundary`."""
 
     kernel = ""
     depth = 0
@@ -170,7 +170,7 @@ class DeviceFaults:
         ----------
         event : Event
         for_others : bool
-            What happens before the event is other people's work, which may take any time.
+            Before the event is work that the frames' owner enqueued, which may take any time.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class DeviceFaults:
         status = getattr(error, "status", None)
         if self.fault is None and status == _NO_MEMORY:
             return self._no_memory(error)
-        if self.fault is None and status not in _STAYS:
+        if self.fault is None and status not in _STICKY:
             what = self._thread.kernel or "a call"
             return GpuError(f"{self._gpu} refused {what}: {error}; run `flowkit doctor --gpu`")
         return self._ended(str(error), self._thread.kernel)

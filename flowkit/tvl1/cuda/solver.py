@@ -17,6 +17,7 @@ from flowkit.errors import BackendUnavailableError, GpuError
 from flowkit.quantize import Quantizer
 from flowkit.tvl1.cuda.batch import BatchResult, BatchSolver, Method
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, count_gpus, open_device
+from flowkit.tvl1.cuda.faults import patience_seconds
 from flowkit.tvl1.cuda.interop import adopt, as_grey, device_index, on_stream
 from flowkit.tvl1.cuda.plan import Size, TileShape, bytes_per_pair
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
@@ -186,14 +187,26 @@ class CudaSolver:
         return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
 
     def warm_up(self) -> None:
-        """Do the first work of this process on the GPU, which opens a context and may take seconds."""
+        """Do the first work of this process on the GPU, which opens a context and may take seconds.
+
+        Raises
+        ------
+        GpuError
+            The GPU failed, or does not come to an end.
+        """
         device = open_device(self.gpu)
         with device.faults.boundary(_FIRST_WORK_SECONDS), device.using():
             device.zeros((1,), np.int32)
             device.faults.wait(device.event())
 
     def enter_thread(self) -> None:
-        """Make the GPU that of this thread, which nobody else uses."""
+        """Make the GPU that of this thread, which nobody else uses.
+
+        Raises
+        ------
+        GpuError
+            The GPU failed.
+        """
         open_device(self.gpu).enter_thread()
 
     def failure(self) -> GpuError | None:
@@ -257,11 +270,12 @@ def load(
         No cupy, driver, GPU or NVRTC here, a GPU too old, or one that failed in this process; the
         message names the remedy.
     InvalidParameterError
-        memory_bytes < 1, or no such method.
+        memory_bytes < 1, no such method, or $FLOWKIT_GPU_PATIENCE is no number above 0.
     """
     if memory_bytes is not None:
         check_at_least("memory_bytes", memory_bytes, 1)
     check_choice("method", method, get_args(Method))
+    patience_seconds()  # a wrong $FLOWKIT_GPU_PATIENCE is an error now, not in a wait
     return CudaSolver(
         params=params,
         gpu=_first_usable() if gpu is None else _usable(gpu),

@@ -38,6 +38,7 @@ START_SECONDS = 120.0
 """For all servers to start: a driver that does not come up is given up then."""
 
 _END_SECONDS = 5.0
+_MEMORY_REMEDY = "raise the limit of open files or of memory, or use fewer --jobs"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,16 +146,16 @@ def _parsed(line: str) -> dict[str, str]:
     try:
         said: dict[str, str] = json.loads(line)
     except json.JSONDecodeError:
-        return {"error": f"it printed {line[:200]!r} instead of its state"}
+        return {"error": f"it printed {line[:200]!r} instead of its state; see `flowkit doctor --gpu`"}
     return said
 
 
 def _end_of(process: subprocess.Popen[str]) -> str:
     """Return how a server that said nothing ended."""
     try:
-        return f"its process ended with {process.wait(_END_SECONDS)}"
+        return f"its process ended with {process.wait(_END_SECONDS)}; see `flowkit doctor --gpu`"
     except subprocess.TimeoutExpired:
-        return "its process said nothing and does not end"
+        return "its process said nothing and does not end; see nvidia-smi"
 
 
 class _Line(threading.local):
@@ -187,7 +188,12 @@ class RemoteSolver:
     Attributes
     ----------
     failures : tuple of str
-        The causes for which servers were left, one sentence each.
+        The causes for which servers were left, or did not compute a request, one sentence each.
+
+    Raises
+    ------
+    BackendError
+        No server accepts, and there is no last resort.
     """
 
     pairs_per_call = PAIRS_PER_CALL
@@ -224,13 +230,17 @@ class RemoteSolver:
 
     def computes_elsewhere(self) -> bool:
         """Return whether servers compute: they take no core of this process."""
-        return self._here is None
+        with self._lock:
+            return bool(self._addresses)
 
     def _engine_here(self, error: _NoServerError) -> Solver:
         """Return the engine of this process, or raise the error where there is none."""
         if self._last_resort is None:
             raise error
         with self._lock:
+            if str(error) not in self._said and self._addresses:
+                # The servers stay; this request is too large for them.
+                self._said.append(str(error))
             if self._here is None:
                 self._here = self._last_resort()
             return self._here
@@ -312,7 +322,7 @@ class RemoteSolver:
         try:
             self._line.memory.reserve(fields_at + math.prod(shape) * dtype.itemsize)
         except OSError as error:
-            raise BackendError(f"no memory to share with a server: {error}") from error
+            raise BackendError(f"no memory to share with a server: {error}; {_MEMORY_REMEDY}") from error
 
     def _ask(
         self, connection: Connection, frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
@@ -373,7 +383,7 @@ class RemoteSolver:
 def _layout(
     frames: NDArray[np.number], pairs: NDArray[np.int32], form: OutputForm
 ) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
-    """Return shape and dtype of a response's fields, and their place behind the frames."""
+    """Return shape and dtype of a response's fields, and their offset behind the frames."""
     shape = (len(pairs), 2, *frames.shape[1:])
     dtype = form.quantizer.dtype if form.quantizer else np.dtype(np.float32)
     return shape, dtype, -(-frames.nbytes // 64) * 64
@@ -383,4 +393,4 @@ def _shared_memory() -> SharedMemory:
     try:
         return SharedMemory()
     except OSError as error:
-        raise BackendError(f"no memory to share with a server: {error}") from error
+        raise BackendError(f"no memory to share with a server: {error}; {_MEMORY_REMEDY}") from error

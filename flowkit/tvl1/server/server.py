@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, FlowkitError, GpuError, GpuMemoryError
 from flowkit.tvl1.backend import load_backend
-from flowkit.tvl1.engine import EngineInfo, FlowCodes, Solver, codes_solver
+from flowkit.tvl1.engine import EngineInfo, FlowCodes, GpuSolver, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import (
     ALIVE,
@@ -120,9 +120,8 @@ class Batcher:
         self.ended.set()
 
     def _work(self) -> None:
-        enter = getattr(self._solver, "enter_thread", None)
-        if enter is not None:
-            enter()
+        if isinstance(self._solver, GpuSolver):
+            self._solver.enter_thread()
         while True:
             with self._changed:
                 while not self._waiting:
@@ -278,8 +277,7 @@ def _accept(listener: socket.socket, batcher: Batcher, solver: Solver) -> None:
 
 def _watch(solver: Solver, batcher: Batcher) -> None:
     """Return once the engine has ended, by an error of its own or by a call that does not return."""
-    failure = getattr(solver, "failure", None)
     while not batcher.ended.wait(_WATCH_SECONDS):
-        error = failure() if failure is not None else None
+        error = solver.failure() if isinstance(solver, GpuSolver) else None
         if error is not None:
             batcher.end(error)

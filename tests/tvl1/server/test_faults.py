@@ -289,7 +289,9 @@ def test_device_fault_of_memory_for_one_pair_is_taken_over_and_the_server_stays(
         solver = RemoteSolver([address], last_resort=lambda: engine)
         flow = ends_in_time(lambda: solver.flow_batch(greys(3), forward(3)), seconds=10)
         np.testing.assert_array_equal(flow, engine.flow_batch(greys(3), forward(3)))
-        assert not solver.failures
+        assert solver.unreported() == ("the GPU has no memory for one pair",)
+        # The server stays, for requests that it has room for.
+        assert solver.computes_elsewhere()
         with pytest.raises(BackendError, match="no memory for one pair"):
             RemoteSolver([address]).flow_batch(greys(3), forward(3))
 
@@ -316,7 +318,7 @@ def connected(solver: Failing, folder: Path) -> Iterator[str]:
 def test_what_a_driver_prints_at_the_start_is_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_client, "_START", "print('a driver says hello'); " + server_client._START)
     with pytest.raises(
-        BackendUnavailableError, match=r"printed 'a driver says hello\\n' instead of its state"
+        BackendUnavailableError, match=r"printed 'a driver says hello\\n' instead of its state; see"
     ):
         Servers([ServerConfig(backend="cpu")], QUICK)
 
