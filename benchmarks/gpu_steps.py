@@ -115,9 +115,9 @@ def first_run_steps(words: Sequence[str] = (), small: Sequence[str] = ()) -> lis
         section("stages", 20, *words),
         section("tiles", 20, *words),
         section("extraction", 60, *words),
-        section("rival_opencv", 10, *words),
-        section("rival_raft", 30, *words),
-        section("rival_hardware", 10, *words),
+        section("baseline_opencv", 10, *words),
+        section("baseline_raft", 30, *words),
+        section("baseline_hardware", 10, *words),
     ]
 
 

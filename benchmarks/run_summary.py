@@ -10,9 +10,11 @@ from benchmarks.step_runner import Outcome
 MOST_LINES = 20
 """Of one step."""
 
-# Keys that tell results apart, and how each is written.
+# Keys that distinguish results, and how each is written.
 _LABELS = {
-    **dict.fromkeys(("turn", "method", "rival", "precision", "way", "copy", "start", "size", "stop"), "{}"),
+    **dict.fromkeys(
+        ("turn", "method", "baseline", "precision", "way", "copy", "start", "size", "stop"), "{}"
+    ),
     **{key: f"{key} {{}}" for key in ("cluster", "clusters", "tile", "preset", "batch")},
 }
 _ERROR_CHARACTERS = 160

@@ -170,17 +170,8 @@ def _run(step: Step, record: Record, limit: float, files: tuple[IO[bytes], IO[by
     mark = f"FLOWKIT_STEP_{uuid.uuid4().hex}"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **step.environment}
     journal, streams, began = _Journal(step.name, record), [_Output(file) for file in files], time.monotonic()
-    program = find_program(step.command[0]) or step.command[0]
     try:
-        process = subprocess.Popen(
-            [program, *step.command[1:]],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=files[0],
-            stderr=files[1],
-            env={**environment, mark: "1"},
-            start_new_session=True,
-        )
+        process = _start(step, {**environment, mark: "1"}, files)
     except OSError as error:
         record.result(step.name, {"ended": "failed", "last_output": str(error)})
         return Outcome(step=step, ended="failed", last_output=str(error))
@@ -210,14 +201,35 @@ def _run(step: Step, record: Record, limit: float, files: tuple[IO[bytes], IO[by
         results=journal.results,
         last_output="\n".join(journal.last),
     )
-    end: JsonObject = {"ended": ended, "seconds": round(outcome.seconds, 2), "limit": limit, "status": status}
-    if ended in ("failed", "at its limit"):
+    _note_end(record, outcome, {"limit": limit, "status": status}, stuck)
+    return outcome
+
+
+def _start(
+    step: Step, environment: Mapping[str, str], files: tuple[IO[bytes], IO[bytes]]
+) -> subprocess.Popen[bytes]:
+    program = find_program(step.command[0]) or step.command[0]
+    return subprocess.Popen(
+        [program, *step.command[1:]],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=files[0],
+        stderr=files[1],
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _note_end(record: Record, outcome: Outcome, facts: JsonObject, stuck: Sequence[int]) -> None:
+    """Write the result that ends a step."""
+    end: JsonObject = {"ended": outcome.ended, "seconds": round(outcome.seconds, 2), **facts}
+    if outcome.ended in ("failed", "at its limit"):
         end["last_output"] = outcome.last_output
     if stuck:
         end["processes_that_do_not_end"] = stuck
-    record.result(step.name, end)
-    record.log(f"== {step.name}: {ended}, status {status}, {outcome.seconds:.1f} s\n")
-    return outcome
+    record.result(outcome.step.name, end)
+    status, seconds = facts["status"], outcome.seconds
+    record.log(f"== {outcome.step.name}: {outcome.ended}, status {status}, {seconds:.1f} s\n")
 
 
 def find_program(name: str) -> str | None:

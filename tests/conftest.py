@@ -33,5 +33,5 @@ def videos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Where a test's store goes."""
+    """The path of a test's store."""
     return tmp_path / "out.h5"

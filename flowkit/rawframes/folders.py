@@ -148,7 +148,7 @@ def _candidates(
     for name in sorted({*zips, *others} - {*parts}):
         yield _archive(folder / name, encode_video_id(str(shown / _stem(name))), layouts)
     plain = [name for name in names if name not in zips and name not in others]
-    # Of the root the name, where nothing below it can be told from it.
+    # Of the root the name, where nothing below it distinguishes it.
     video_id = encode_video_id(str(shown) if shown.parts else folder.resolve().name)
     if parts or kinds_of(plain, layouts):
         label = encode_video_id(shown.parent.name)

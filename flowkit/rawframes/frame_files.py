@@ -1,6 +1,6 @@
 """The files of one clip: in a folder, in a zip of the whole clip, or in a folder with a zip for each kind.
 
-dense_flow writes zips unless it is told not to: `img.zip`, `flow_x.zip` and `flow_y.zip` in a clip's folder,
+dense_flow writes zips by default: `img.zip`, `flow_x.zip` and `flow_y.zip` in a clip's folder,
 with img_00001.jpg, x_00001.jpg and y_00001.jpg and on. Others pack a whole folder as `<clip>.zip`.
 
 Source: yjxiong/dense_flow, `writeZipFile` (names and the number 1 of the first file).
@@ -126,7 +126,7 @@ def kind_zips(folder: Path, names: Iterable[str], layouts: Sequence[Layout]) -> 
     """
     by_kind: dict[Kind, list[str]] = {}
     for name in sorted(filter(is_zip, names)):
-        # A zip that cannot be read is told of for itself, by `zip_members`.
+        # A zip that cannot be read is reported by itself, in `zip_members`.
         with contextlib.suppress(FolderError, OSError):
             kinds = kinds_of(list(zip_members(folder / name)), layouts)
             if len(kinds) == 1:

@@ -35,7 +35,7 @@ _PROJECTION, _YAW, _PITCH, _ROLL = 0x7670, 0x7673, 0x7674, 0x7675
 
 
 def container_orientations(path: Path) -> tuple[Orientation | None, ...]:
-    """Return, for each track in order, the orientation that a file asks for; None for one without a picture.
+    """Return, for each track in order, the orientation that a file asks for; None for one that is no video.
 
     The tuple is empty where the file is of another kind, or damaged before its tracks.
     """

@@ -30,7 +30,7 @@ SMALL = ("--small", "--size", "20x18", "--pairs", "1", "--iterations", "2", "--f
 TOOLS = ("memcheck", "racecheck", "ncu_tile", "ncu_cluster")
 # `gpu` is the first step of every run; the others are parts of `timing` and of `stages`.
 NAMES = [*(name for name in SECTIONS if name not in ("gpu", "limits", "copies")), *TOOLS]
-RIVALS = ("rival_opencv", "rival_raft", "rival_hardware")
+RIVALS = ("baseline_opencv", "baseline_raft", "baseline_hardware")
 
 Results = dict[str, list[dict[str, Any]]]
 

@@ -373,7 +373,7 @@ def test_step_3_flow_counts_three_less_than_frames(make_store: MakeStore, tmp_pa
 
 
 class _Killed(BaseException):
-    """What a kill looks like from inside: nothing catches it."""
+    """A kill as it looks from inside: nothing catches it."""
 
 
 def _die_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:

@@ -1,4 +1,4 @@
-"""Videos told by their content."""
+"""Videos recognised by their content."""
 
 from __future__ import annotations
 

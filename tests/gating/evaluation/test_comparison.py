@@ -1,4 +1,4 @@
-"""What the fusions of one trial learn from, and what means, intervals and gains of the table are over."""
+"""The clips that the fusions of a trial are fitted on, and means, intervals and gains of the table."""
 
 from __future__ import annotations
 

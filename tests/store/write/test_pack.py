@@ -73,7 +73,7 @@ def state(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def held(path: Path) -> dict[str, int]:
-    """Which video of the store at `path` has the flow of which seed, each within its error."""
+    """Return the seed of each video's flow in the store at `path`, each within its error."""
     found = {}
     with open_store(path) as store:
         for video_id, clip in store.items():

@@ -276,7 +276,7 @@ def disks(draw: st.DrawFn) -> Disk:
 
 
 def expected(disk: Disk, asked: PackRules) -> dict[str, int]:
-    """Which versions a packing must leave, read from the disk alone."""
+    """Return the versions that a packing must leave, read from the disk alone."""
     before = disk.held()
     before |= {k: disk.parts[k] for k in asked.replace if k in before and k in disk.parts}
     return {k: version for k, version in before.items() if k not in asked.drop}

@@ -26,7 +26,7 @@ _RAFT_PAIRS = 16
 _OPENCV_PAIRS = 16
 
 
-def rival_opencv(workload: Workload) -> Iterator[JsonObject]:
+def baseline_opencv(workload: Workload) -> Iterator[JsonObject]:
     """Time OpenCV's CUDA TV-L1 with the preset's own parameters, frames on the device."""
     cv2: Any = importlib.import_module("cv2")
     module = getattr(cv2, "cuda", None)
@@ -34,7 +34,7 @@ def rival_opencv(workload: Workload) -> Iterator[JsonObject]:
         yield {"absent": f"OpenCV {cv2.__version__} here is built without CUDA"}
         return
     for stop, forced in STOPS.items():
-        label = {"rival": "cv2.cuda.OpticalFlowDual_TVL1", "size": size_name(workload.size), "stop": stop}
+        label = {"baseline": "cv2.cuda.OpticalFlowDual_TVL1", "size": size_name(workload.size), "stop": stop}
         yield tried(label, functools.partial(_time_opencv, cv2, workload, forced))
 
 
@@ -53,10 +53,10 @@ def _time_opencv(cv2: Any, workload: Workload, forced: bool) -> JsonObject:
             solver.calc(first, second, None)
         stream.waitForCompletion()
 
-    return {**_rates(work, len(frames) - 1), "iterations_per_pair": "not told by OpenCV"}
+    return {**_rates(work, len(frames) - 1), "iterations_per_pair": "not reported by OpenCV"}
 
 
-def rival_raft(workload: Workload) -> Iterator[JsonObject]:
+def baseline_raft(workload: Workload) -> Iterator[JsonObject]:
     """Time torchvision's RAFT with random weights: speed alone, single and half precision."""
     missing = [name for name in ("torch", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
@@ -80,7 +80,7 @@ def time_raft(name: str, model: Any, size: Size, *, device: str) -> Iterator[Jso
     batch = torch.from_numpy(images[rows]).to(device).float().unsqueeze(2).expand(-1, -1, 3, -1, -1)
     first, second = (batch / 127.5 - 1).unbind(1)
     for precision in ("float32", "autocast to float16", "autocast to bfloat16"):
-        label = {"rival": f"torchvision {name}, random weights", "size": size_name(size)}
+        label = {"baseline": f"torchvision {name}, random weights", "size": size_name(size)}
         work = functools.partial(_run_raft, torch, model, (first, second), precision)
         yield tried({**label, "precision": precision}, functools.partial(_time_raft, work, len(rows)))
 
@@ -100,19 +100,19 @@ def _run_raft(torch: Any, model: Any, images: tuple[Any, Any], precision: str) -
         torch.cuda.synchronize()
 
 
-def rival_hardware(workload: Workload) -> Iterator[JsonObject]:
+def baseline_hardware(workload: Workload) -> Iterator[JsonObject]:
     """Time the GPU's optical flow engine through NVIDIA's VPI, and through OpenCV."""
     label = {"size": size_name(workload.size)}
     if importlib.util.find_spec("vpi") is None:
         yield {"absent": "NVIDIA's package vpi is not installed"}
     else:
-        yield tried({"rival": "vpi.optflow_dense, OFA", **label}, functools.partial(_time_vpi, workload))
+        yield tried({"baseline": "vpi.optflow_dense, OFA", **label}, functools.partial(_time_vpi, workload))
     cv2: Any = importlib.import_module("cv2")
     if not hasattr(getattr(cv2, "cuda", None), "NvidiaOpticalFlow_2_0_create"):
         yield {"absent": f"OpenCV {cv2.__version__} here has no cv2.cuda.NvidiaOpticalFlow_2_0"}
     else:
-        rival = {"rival": "cv2.cuda.NvidiaOpticalFlow_2_0", **label}
-        yield tried(rival, functools.partial(_time_nvidia_of_opencv, cv2, workload))
+        baseline = {"baseline": "cv2.cuda.NvidiaOpticalFlow_2_0", **label}
+        yield tried(baseline, functools.partial(_time_nvidia_of_opencv, cv2, workload))
 
 
 def _time_vpi(workload: Workload) -> JsonObject:
