@@ -54,6 +54,7 @@ class ImageSource:
     longest_gap_seconds = math.inf
 
     def __init__(self, folder: Path, fps: float | None) -> None:
+        self.notes: list[str] = []
         self._fps = DEFAULT_FPS if fps is None else fps
         self._slots = _slots(_numbered_images(folder))
         first = next((read for read in map(_try_read, self._slots.values()) if read is not None), None)

@@ -2,7 +2,9 @@
 
 OpenCV reports neither failed packets nor damaged frames, reads past errors in silence or stops at
 them, scales frames whose size changes midway to the first size, and reads no
-AV1 without a GPU. The pixels it gives are PyAV's.
+AV1 without a GPU. Its pixels are PyAV's, or the file is refused: OpenCV 5 converts no interlaced frames, and
+maps wide and HDR colours to those of a screen, where PyAV leaves them as coded. The colours are known
+from PyAV; where that is not installed they are OpenCV's.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.opencv_check import ConversionCheck, quiet
 from flowkit.video.orientation import UPRIGHT, Orientation, right_angle
 from flowkit.video.source import (
     DEFAULT_FPS,
@@ -49,7 +52,7 @@ class CvSource:
     UnopenableError
         The file does not open, or has no video stream: OpenCV does not distinguish the two.
     DecodeError
-        Not one frame decodes.
+        Not one frame decodes, or OpenCV's pixels are not those of the file.
     """
 
     hidden_frames = 0
@@ -70,18 +73,30 @@ class CvSource:
         if not self._capture.grab():
             self.close()
             raise DecodeError(f"{path}: OpenCV decodes no frame of it")
+        self.notes: list[str] = []
         self._path = path
         own_axis = _has_time_axis(path)
         self.longest_gap_seconds = LONGEST_GAP_OF_A_TIME_AXIS_SECONDS if own_axis else LONGEST_GAP_SECONDS
         self._orientation = _orientation(path, self._capture)
-        self._first = self._rgb()
+        self._grabbed = 0
+        self._check = ConversionCheck(str(path), partial(_capture, path))
+        try:
+            _refuse_other_colours(path)
+            self._first = self._rgb()
+        except BaseException:
+            self.close()
+            raise
         self.info = self._describe()
 
     def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode from the beginning: OpenCV does not seek exactly."""
         yield DecodedFrame(seconds=self._seconds(), to_rgb=partial(_same, self._first))
         while self._capture.grab():
-            yield DecodedFrame(seconds=self._seconds(), to_rgb=self._rgb)
+            self._grabbed += 1
+            # Frames that come out at the end may have no time: OpenCV gives 0 for it.
+            yield DecodedFrame(seconds=self._seconds() or None, to_rgb=self._rgb)
+        if self._capture.isOpened():
+            self._check.finish()
 
     def close(self) -> None:
         """Close the file."""
@@ -94,6 +109,7 @@ class CvSource:
         retrieved, bgr = self._capture.retrieve()
         if not retrieved:
             raise DecodeError(f"{self._path}: OpenCV grabbed a frame and could not convert it")
+        self._check.check(self._grabbed, np.asarray(bgr, np.uint8))
         return self._orientation.upright(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
 
     def _describe(self) -> VideoInfo:
@@ -128,6 +144,16 @@ def _orientation(path: Path, capture: cv2.VideoCapture) -> Orientation:
     return of_packet(_first_packet(path)) if asked == UPRIGHT else asked
 
 
+def _refuse_other_colours(path: Path) -> None:
+    """Raise DecodeError where PyAV is installed and finds colours that OpenCV maps to others."""
+    try:
+        from flowkit.video.pyav import mapped_colours
+    except ImportError:
+        return
+    if found := mapped_colours(path):
+        raise DecodeError(f"{path}: OpenCV maps its colours ({found}) to those of a screen: use decoder 'av'")
+
+
 def _first_packet(path: Path) -> bytes:
     """Return the bytes of the first packet, H.264 and HEVC with start codes; b"" without one."""
     capture = _capture(path, [cv2.CAP_PROP_FORMAT, -1])
@@ -155,12 +181,8 @@ def _is_utf8(path: Path) -> bool:
 
 def _capture(path: Path, options: Sequence[int]) -> cv2.VideoCapture:
     """Open without OpenCV's warning for every file that it cannot read: an error is raised for it."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    try:
+    with quiet():
         return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, options)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
 
 
 def _same(rgb: UInt8) -> UInt8:

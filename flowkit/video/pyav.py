@@ -15,21 +15,19 @@ from typing import TypeVar, cast
 
 import av
 import av.error
-import cv2
-import numpy as np
 from av.buffer import Buffer
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from flowkit.errors import DecodeError, NoVideoStreamError, UnopenableError
+from flowkit.errors import DecodeError, FlowkitError, NoVideoStreamError, UnopenableError
 from flowkit.typing import UInt8
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
+from flowkit.video.pyav_colour import RgbConverter, mapped_by_opencv
 from flowkit.video.source import (
     DEFAULT_FPS,
     LONGEST_GAP_OF_A_TIME_AXIS_SECONDS,
@@ -72,8 +70,7 @@ class AvSource:
         self._path = path
         self._threads = threads
         self._last_orientation = UPRIGHT
-        # One for all frames: a reformatter that is made anew sets up its colour tables anew.
-        self._reformatter = VideoReformatter()
+        self._rgb = RgbConverter(path)
         self._open()
         try:
             self._prime()
@@ -134,6 +131,11 @@ class AvSource:
         self.close()
         self._open()
         return self._decoded_frames(self._decode())
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on the video."""
+        return self._rgb.notes
 
     @property
     def longest_gap_seconds(self) -> float:
@@ -207,17 +209,7 @@ class AvSource:
         return None if ticks is None else (ticks - self._origin) * self._tick
 
     def _to_rgb(self, frame: VideoFrame, orientation: Orientation) -> UInt8:
-        # Bicubic chroma, the frame's own colour matrix and blue first are OpenCV's choice too, so that
-        # both decoders give the same pixels (FFmpeg's RGB of 10 bits is not its BGR turned round).
-        # Scaling threads cost more than they bring at these sizes.
-        try:
-            converted = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(
-                f"{self._path}: {frame.format.name} does not convert to RGB: {error}"
-            ) from error
-        rgb = np.asarray(cv2.cvtColor(converted.to_ndarray(), cv2.COLOR_BGR2RGB), np.uint8)
-        return orientation.upright(rgb)
+        return orientation.upright(self._rgb.convert(frame))
 
     def _orientation(self, frame: VideoFrame, before: Orientation) -> Orientation:
         """Return a frame's orientation; without a matrix of its own that of the frame before it.
@@ -259,6 +251,16 @@ class AvSource:
             origin_seconds=self._origin * self._tick,
             decoder="av",
         )
+
+
+def mapped_colours(path: Path) -> str:
+    """Return the colours of a video's first frame if OpenCV would map them; "" if not, or without a frame."""
+    try:
+        with _open_container(path) as container:
+            frame = next(container.decode(_best_stream(container, path)), None)
+    except (FlowkitError, av.error.FFmpegError):
+        return ""
+    return "" if frame is None else mapped_by_opencv(frame)
 
 
 class _BestTimes:

@@ -69,7 +69,7 @@ class DecodeReport:
         The decoder reported an error, or, where the whole video was asked for, fewer than 95 % of
         the header's frames (or seconds) came; and the reason, "" if neither.
     notes
-        Other remarks, each a sentence: a clock that jumps.
+        Other remarks: a clock that jumps, a colour matrix that was guessed.
     finished
         The video was read to its end, or to the end asked for.
     """
@@ -200,6 +200,7 @@ class VideoReader:
             self.report.damaged_frames += event.damaged
             self.report.frames += 1
             yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
+        self.report.notes += self._source.notes
         self._note_jumps()
         self._check_completeness()
         self.report.finished = True
@@ -257,8 +258,9 @@ def open_video(
     path
         The file or folder.
     decoder
-        `av` (PyAV), `opencv`, or `auto`: PyAV where it imports, else OpenCV. Both give the same
-        pixels; `info.decoder` names the one that reads. A folder of images needs neither.
+        `av` (PyAV), `opencv`, or `auto`: PyAV where it imports, else OpenCV; `info.decoder` names the
+        one that reads. Both give the same pixels: `opencv` refuses interlaced video and, where PyAV is
+        there to find them, wide and HDR colours, which it would map. A folder of images needs neither.
     fps
         Frames per second of a folder of images, 25 if None; files have their own.
     start_seconds, end_seconds

@@ -110,6 +110,10 @@ class Source(Protocol):
     hidden_frames: int  # counted by the header, withheld on purpose (edit lists)
 
     @property
+    def notes(self) -> list[str]:
+        """Remarks on the video, final when its frames are converted."""
+
+    @property
     def longest_gap_seconds(self) -> float:
         """Seconds between two frames beyond which the file's clock has jumped."""
 

@@ -138,6 +138,22 @@ def transport_stream(
     return path
 
 
+def interlaced(
+    path: Path, frames: UInt8, *, codec: str = "mpeg2video", pixel_format: str = "yuv420p"
+) -> Path:
+    """Write frames coded as two fields each."""
+    options = {"flags": "+ildct+ilme"}
+    if codec == "libx264":
+        options["x264-params"] = "tff=1"
+    return write_video(path, frames, codec=codec, pixel_format=pixel_format, options=options)
+
+
+def coloured(path: Path, frames: UInt8, *, pixel_format: str = "yuv420p", **tags: str) -> Path:
+    """Write H.264 with x264's `colorprim`, `transfer` and `colormatrix`; the pixels do not depend on them."""
+    params = ":".join(f"{name}={value}" for name, value in tags.items())
+    return write_video(path, frames, pixel_format=pixel_format, options={"x264-params": params})
+
+
 def lying(upright: UInt8, rotation: int, mirrored: bool) -> UInt8:
     """Frames (n, H, W, 3) that a mirror and then a clockwise turn make upright."""
     stored = np.rot90(upright, k=rotation // 90, axes=(1, 2))  # anticlockwise

@@ -1,0 +1,95 @@
+"""Conversion of PyAV's frames to RGB, as coded: neither primaries nor transfer are mapped."""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from pathlib import Path
+
+import av.error
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
+
+from flowkit.errors import DecodeError
+from flowkit.typing import UInt8
+
+# Numbers of ITU-T H.273 that OpenCV 5 leaves as coded: BT.709, BT.601, BT.470, SMPTE 240M and "unspecified";
+# and their transfers, with sRGB, linear and those of BT.2020 for 10 and 12 bits.
+_SCREEN_PRIMARIES = frozenset({1, 2, 4, 5, 6, 7})
+_SCREEN_TRANSFERS = frozenset({1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 17})
+
+# By the numbers of H.273, what a matrix without a conversion is near to; others become BT.601.
+_NEAR_MATRICES = {10: Colorspace.BT2020, 12: Colorspace.ITU709, 13: Colorspace.ITU709}
+
+
+class RgbConverter:
+    """Convert the frames of one video to RGB.
+
+    Attributes
+    ----------
+    notes
+        A remark if the colour matrix had to be guessed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.notes: list[str] = []
+        self._path = path
+        # One for all frames: a reformatter that is made anew sets up its colour tables anew.
+        self._reformatter = VideoReformatter()
+        self._matrix: Colorspace | None = None
+
+    def convert(self, frame: VideoFrame) -> UInt8:
+        """Return a frame as uint8 (H, W, 3), as it lies.
+
+        Raises
+        ------
+        DecodeError
+            Its pixel format does not convert.
+        """
+        try:
+            converted = self._reformatted(frame)
+        except av.error.FFmpegError as error:
+            # YCgCo, ICtCp, a damaged number: one tag shall not cost the video.
+            if self._matrix is not None or error.errno != errno.EOPNOTSUPP:
+                raise self._failure(frame, error) from error
+            self._matrix = _NEAR_MATRICES.get(frame.colorspace, Colorspace.ITU601)
+            self.notes.append(
+                f"the colour matrix {frame.colorspace} has no conversion and is read as {self._matrix.name}"
+            )
+            return self.convert(frame)
+        except ValueError as error:
+            raise self._failure(frame, error) from error
+        return np.asarray(cv2.cvtColor(converted.to_ndarray(), cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _reformatted(self, frame: VideoFrame) -> VideoFrame:
+        # Bicubic chroma, the frame's own colour matrix and blue first are OpenCV's choice too, so that
+        # both decoders give the same pixels (FFmpeg's RGB of 10 bits is not its BGR turned round).
+        # Scaling threads cost more than they bring at these sizes.
+        return self._reformatter.reformat(
+            frame,
+            format="bgr24",
+            src_colorspace=self._matrix,
+            dst_colorspace=self._matrix,
+            interpolation="BICUBIC",
+            threads=1,
+        )
+
+    def _failure(self, frame: VideoFrame, error: Exception) -> DecodeError:
+        return DecodeError(f"{self._path}: {frame.format.name} does not convert to RGB: {error}")
+
+
+def mapped_by_opencv(frame: VideoFrame) -> str:
+    """Return a frame's primaries and transfer if OpenCV 5 would map them to those of a screen; "" if not."""
+    if frame.color_primaries in _SCREEN_PRIMARIES and frame.color_trc in _SCREEN_TRANSFERS:
+        return ""
+    primaries, transfer = _name(ColorPrimaries, frame.color_primaries), _name(ColorTrc, frame.color_trc)
+    return f"primaries {primaries}, transfer {transfer}"
+
+
+def _name(kind: type[IntEnum], number: int) -> str:
+    try:
+        return kind(number).name
+    except ValueError:
+        return str(number)
