@@ -43,18 +43,20 @@ def container_orientations(path: Path) -> tuple[Orientation | None, ...]:
         with path.open("rb") as file:
             if file.read(4) == _EBML:
                 return tuple(_matroska(file, path.stat().st_size))
-            return tuple(_quicktime(file, path.stat().st_size))
+        return tuple(_tracks(read_movie(path)))
     except (struct.error, IndexError, ValueError, OverflowError):
         return ()
 
 
-def _quicktime(file: BinaryIO, size: int) -> Iterator[Orientation | None]:
-    for name, start, end in itertools.islice(_file_boxes(file, size), _MAX_BOXES):
-        if name == b"moov" and end - start <= _MAX_HEADER_BYTES:
-            file.seek(start)
-            movie = file.read(end - start)
-            yield from _tracks(movie)
-            return
+def read_movie(path: Path) -> bytes:
+    """Return the contents of an MP4 or QuickTime file's `moov` box, b"" without one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for name, start, end in itertools.islice(_file_boxes(file, size), _MAX_BOXES):
+            if name == b"moov" and end - start <= _MAX_HEADER_BYTES:
+                file.seek(start)
+                return file.read(end - start)
+    return b""
 
 
 def _file_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
@@ -71,11 +73,12 @@ def _file_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         end = size if length == 0 else position + length
         if end < start:
             return
-        yield name, start, min(end, size)
+        yield name, start, end
         position = end
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name and the contents of each box."""
     position = 0
     while position + 8 <= len(data):
         length, name = struct.unpack(">I4s", data[position : position + 8])
@@ -90,14 +93,23 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position = end
 
 
+def video_tracks(movie: bytes) -> list[bytes]:
+    """Return the contents of the boxes of a movie's video tracks."""
+    return [track for name, track in boxes(movie) if name == b"trak" and _is_video(track)]
+
+
+def _is_video(track: bytes) -> bool:
+    handler = dict(boxes(dict(boxes(track)).get(b"mdia", b""))).get(b"hdlr", b"")
+    return handler[8:12] == b"vide"
+
+
 def _tracks(movie: bytes) -> Iterator[Orientation | None]:
-    around = next((_matrix(box, _MOVIE_MATRIX) for name, box in _boxes(movie) if name == b"mvhd"), None)
-    for name, track in _boxes(movie):
+    around = next((_matrix(box, _MOVIE_MATRIX) for name, box in boxes(movie) if name == b"mvhd"), None)
+    for name, track in boxes(movie):
         if name != b"trak":
             continue
-        inside = dict(_boxes(track))
-        handler = dict(_boxes(inside.get(b"mdia", b""))).get(b"hdlr", b"")
-        if handler[8:12] != b"vide" or b"tkhd" not in inside:
+        inside = dict(boxes(track))
+        if not _is_video(track) or b"tkhd" not in inside:
             yield None
             continue
         matrix = _matrix(inside[b"tkhd"], _TRACK_MATRIX)
@@ -156,7 +168,7 @@ def _of_angles(*, yaw: float, pitch: float, roll: float) -> Orientation:
 
 
 def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the number, start and end of each element of EBML between two addresses."""
+    """Yield the number, start and end of each element of EBML that begins between two addresses."""
     position = start
     while position + 2 <= end:
         file.seek(position)
@@ -166,7 +178,7 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, 
         first = position + used + more
         unknown = length == (1 << 7 * more) - 1
         last = end if unknown else first + length
-        yield kind, first, min(last, end)
+        yield kind, first, last
         position = last
 
 

@@ -50,7 +50,6 @@ class ImageSource:
         Not one image decodes.
     """
 
-    hidden_frames = 0
     longest_gap_seconds = math.inf
 
     def __init__(self, folder: Path, fps: float | None) -> None:
@@ -83,6 +82,10 @@ class ImageSource:
         first = max(0, math.floor((start_seconds or 0.0) * self._fps))
         for slot in range(first, max(self._slots) + 1):
             yield self._event(slot)
+
+    def shortfall(self, frames: int, end_seconds: float) -> str:
+        """Return "": an image that is missing is a fault."""
+        return ""
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -19,16 +19,20 @@ import numpy as np
 
 from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
+from flowkit.video.container_length import shown_seconds
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
 from flowkit.video.opencv_check import ConversionCheck, quiet
 from flowkit.video.orientation import UPRIGHT, Orientation, right_angle
 from flowkit.video.source import (
+    COMPLETE_FRACTION,
     DEFAULT_FPS,
     LONGEST_GAP_OF_A_TIME_AXIS_SECONDS,
     LONGEST_GAP_SECONDS,
+    TOLERATED_FRAMES,
     DecodedFrame,
     Fault,
     VideoInfo,
+    seconds_missing,
 )
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
@@ -55,8 +59,6 @@ class CvSource:
         Not one frame decodes, or OpenCV's pixels are not those of the file.
     """
 
-    hidden_frames = 0
-
     def __init__(self, path: Path, threads: int) -> None:
         if path.stat().st_size == 0:
             raise UnopenableError(f"{path}: the file is empty")
@@ -79,6 +81,9 @@ class CvSource:
         self.longest_gap_seconds = LONGEST_GAP_OF_A_TIME_AXIS_SECONDS if own_axis else LONGEST_GAP_SECONDS
         self._orientation = _orientation(path, self._capture)
         self._grabbed = 0
+        self._end_frame = (
+            0.0  # the end of the latest frame in frames of the container's time, not of the video's
+        )
         self._check = ConversionCheck(str(path), partial(_capture, path))
         try:
             _refuse_other_colours(path)
@@ -94,9 +99,20 @@ class CvSource:
         while self._capture.grab():
             self._grabbed += 1
             # Frames that come out at the end may have no time: OpenCV gives 0 for it.
+            self._end_frame = max(self._end_frame, self._capture.get(cv2.CAP_PROP_PTS) + 1)
             yield DecodedFrame(seconds=self._seconds() or None, to_rgb=self._rgb)
         if self._capture.isOpened():
             self._check.finish()
+
+    def shortfall(self, frames: int, end_seconds: float) -> str:
+        """Return the evidence that the video is cut short: OpenCV ends a file in silence where it fails."""
+        info, shown = self.info, shown_seconds(self._path)
+        if shown is not None:
+            return seconds_missing(max(end_seconds, self._end_frame / info.fps), shown, info.fps)
+        counted = info.header_frames or 0
+        if max(frames, self._end_frame) >= min(COMPLETE_FRACTION * counted, counted - TOLERATED_FRAMES):
+            return ""
+        return f"{frames} of the {counted} frames that its header counts"
 
     def close(self) -> None:
         """Close the file."""

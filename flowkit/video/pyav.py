@@ -29,12 +29,14 @@ from flowkit.video.container_orientation import container_orientations, fitting,
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
 from flowkit.video.pyav_colour import RgbConverter, mapped_by_opencv
 from flowkit.video.source import (
+    COMPLETE_FRACTION,
     DEFAULT_FPS,
     LONGEST_GAP_OF_A_TIME_AXIS_SECONDS,
     LONGEST_GAP_SECONDS,
     DecodedFrame,
     Fault,
     VideoInfo,
+    seconds_missing,
 )
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
@@ -45,6 +47,12 @@ MAX_READ_FAULTS = 32
 # Behind a seek these give the same times as from the beginning. MPEG program streams are a frame
 # off there, since one packet of theirs holds several frames and one time.
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "avi"})
+
+# Two fields, or a burst of a variable rate, are no fault of the average.
+MOST_RATES_OF_A_GUESS = 8
+
+# Their headers give a length; that of others is FFmpeg's estimate by what it finds at the file's end.
+CONTAINERS_WITH_A_LENGTH = frozenset({"mov", "matroska", "avi", "flv", "asf", "mxf"})
 
 # Seconds before the start asked for to seek to, in turn, until a key frame is before it.
 SEEK_MARGINS = (0.0, 5.0, 30.0)
@@ -84,6 +92,22 @@ class AvSource:
             return self._events_from(start_seconds)
         return self._decoded_frames(itertools.chain(self._primed, self._decoding))
 
+    def shortfall(self, frames: int, end_seconds: float) -> str:
+        """Return the evidence that the video is cut short."""
+        info, begin, end = self.info, self.info.origin_seconds, self._end_ticks * self._tick
+        if expected := self._expected_packets:
+            # AVI counts a frame that is shown longer as often as it is shown, without a packet for it.
+            shown = round((end - begin) * info.fps) if "avi" in self._kinds else 0
+            read = max(self._packets_read, shown)
+            short = read < COMPLETE_FRACTION * expected
+            return f"{read} of the {expected} frames that its header counts" if short else ""
+        if info.header_seconds is None or self._kinds.isdisjoint(CONTAINERS_WITH_A_LENGTH):
+            return ""
+        # Some writers give the end, others the length: a header shorter than the beginning gives the length.
+        end = max(end, begin + end_seconds)
+        covered = end if begin < info.header_seconds else end - begin
+        return seconds_missing(covered, info.header_seconds, info.fps)
+
     def close(self) -> None:
         """Close the file."""
         self._primed: list[VideoFrame | Fault] = []
@@ -99,7 +123,9 @@ class AvSource:
         self._stream.codec_context.thread_count = self._threads
         if self._threads != 1:
             self._stream.thread_type = "AUTO"
-        self.hidden_frames = 0
+        self._packets_read = 0
+        self._end_ticks = self._stream.start_time or 0
+        self._expected_packets = _expected_packets(self._container, self._stream)
         self._first_packet = b""
         self._asked: tuple[Orientation | None, ...] | None = None
 
@@ -161,9 +187,8 @@ class AvSource:
             if isinstance(packet, Fault):
                 yield packet
                 continue
-            self.hidden_frames += packet is not None and packet.is_discard
-            if packet is not None and not self._first_packet:
-                self._first_packet = bytes(packet)
+            if packet is not None:
+                self._note_packet(packet)
             try:
                 yield from self._stream.decode(packet)
             except av.error.EOFError:
@@ -172,6 +197,16 @@ class AvSource:
                 yield Fault(
                     seconds=self._seconds(None if packet is None else packet.pts), reason=_message(error)
                 )
+
+    def _note_packet(self, packet: Packet[VideoStream]) -> None:
+        if not packet.size and packet.pts is None and packet.dts is None:
+            return  # the one that empties the decoder
+        if not self._packets_read:
+            self._first_packet = bytes(packet)
+        self._packets_read += 1
+        begin = packet.dts if packet.pts is None else packet.pts
+        if begin is not None:
+            self._end_ticks = max(self._end_ticks, begin + (packet.duration or 0))
 
     def _packets(self) -> Iterator[Packet[VideoStream] | Fault]:
         """Yield this stream's packets, and a fault for each that cannot be read."""
@@ -243,7 +278,7 @@ class AvSource:
             height=first.width if orientation.sideways else first.height,
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
-            fps=float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS),
+            fps=_frame_rate(stream),
             header_frames=_header_frames(stream),
             header_seconds=_header_seconds(self._container, stream),
             stream_index=stream.index,
@@ -317,6 +352,13 @@ def _best_stream(container: InputContainer, path: Path) -> VideoStream:
     return chosen
 
 
+def _expected_packets(container: InputContainer, stream: VideoStream) -> int | None:
+    """Return the packets that a complete file has, None where that is not known."""
+    if "mov" in container.format.name.split(",") and stream.frames:
+        return len(stream.index_entries)  # those that an edit list hides are not in it
+    return _header_frames(stream)
+
+
 def _header_frames(stream: VideoStream) -> int | None:
     tagged = stream.metadata.get("NUMBER_OF_FRAMES", "")  # mkvmerge's
     return stream.frames or (int(tagged) if tagged.isdecimal() else None)
@@ -333,6 +375,14 @@ def _header_seconds(container: InputContainer, stream: VideoStream) -> float | N
     if container.duration is not None and len(container.streams) == 1:
         return container.duration / av.time_base
     return None
+
+
+def _frame_rate(stream: VideoStream) -> float:
+    """Return the average rate; FFmpeg's guess where that is impossible (raw DV has its clock's, 60000)."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if average and guessed and average > MOST_RATES_OF_A_GUESS * guessed:
+        return float(guessed)
+    return float(average or guessed or DEFAULT_FPS)
 
 
 def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault], T | None]:

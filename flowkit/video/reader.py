@@ -43,9 +43,6 @@ VIDEO_SUFFIXES = frozenset(
     ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
 
-# A smaller fraction of the header's frames is a video cut short; sound files come close to it.
-COMPLETE_FRACTION = 0.95
-
 
 # A slide show of a frame every ten seconds has no jumps.
 MOST_PERIODS_OF_A_GAP = 8
@@ -66,8 +63,9 @@ class DecodeReport:
     pts_repaired
         Frames whose time in the file was missing or ran backwards, and was replaced.
     truncated, truncated_reason
-        The decoder reported an error, or, where the whole video was asked for, fewer than 95 % of
-        the header's frames (or seconds) came; and the reason, "" if neither.
+        The decoder reported an error, or, where the whole video was asked for, the file ends before its
+        container does, or has fewer than 95 % of the packets (or seconds) of its header; and the reason,
+        "" if none.
     notes
         Other remarks: a clock that jumps, a colour matrix that was guessed.
     finished
@@ -230,16 +228,9 @@ class VideoReader:
             report._mark_truncated(f"{report.damaged_frames} decoded with parts lost")
         if math.isfinite(self._start) or math.isfinite(self._end) or self._clock.jumps:
             return
-        if info.header_frames is not None:
-            counted = info.header_frames - self._source.hidden_frames
-            if report.frames < COMPLETE_FRACTION * counted:
-                report._mark_truncated(f"{report.frames} of the {counted} frames that its header counts")
-        elif info.header_seconds is not None and self._clock.last is not None:
-            covered = self._clock.last + 1 / info.fps
-            if covered < COMPLETE_FRACTION * info.header_seconds:
-                report._mark_truncated(
-                    f"{covered:.2f} of the {info.header_seconds:.2f} s that its header promises"
-                )
+        covered = 0.0 if self._clock.last is None else self._clock.last + 1 / info.fps
+        if missing := self._source.shortfall(report.frames, covered):
+            report._mark_truncated(missing)
 
 
 def open_video(

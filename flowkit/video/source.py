@@ -20,6 +20,12 @@ LONGEST_GAP_OF_A_TIME_AXIS_SECONDS = 3600.0
 DEFAULT_FPS = 25.0
 
 
+# A smaller fraction of the header's packets or seconds is a video cut short; sound files come close to it.
+COMPLETE_FRACTION = 0.95
+# Headers count from 0 where frames begin a little later, and leave out the last frame's own time.
+TOLERATED_FRAMES = 2
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
     """Facts of a video, known once its first frame has been decoded.
@@ -107,7 +113,6 @@ class Source(Protocol):
     """A video that one decoder has opened."""
 
     info: VideoInfo
-    hidden_frames: int  # counted by the header, withheld on purpose (edit lists)
 
     @property
     def notes(self) -> list[str]:
@@ -120,5 +125,21 @@ class Source(Protocol):
     def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode, once, from `start_seconds` or earlier; from the very beginning if None."""
 
+    def shortfall(self, frames: int, end_seconds: float) -> str:
+        """Return the evidence that a video is cut short, "" without any.
+
+        Parameters
+        ----------
+        frames, end_seconds
+            Frames that a reading of the whole video gave, and the end of the last.
+        """
+
     def close(self) -> None:
         """Close the file."""
+
+
+def seconds_missing(reached: float, promised: float, fps: float) -> str:
+    """Return the words for a video that ends too early, "" if it reaches the time promised, in seconds."""
+    if reached >= min(COMPLETE_FRACTION * promised, promised - TOLERATED_FRAMES / fps - 1e-6):
+        return ""
+    return f"{reached:.2f} of the {promised:.2f} s that its header promises"

@@ -58,9 +58,10 @@ def write_video(
     rotation_anticlockwise: int = 0,
     display_matrix: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Write frames uint8 (n, H, W, 3) RGB; the suffix chooses the container."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream = _add_stream(container, frames, codec, pixel_format, fps, options or {})
         if rotation_anticlockwise:
             stream.set_display_rotation(rotation_anticlockwise)
@@ -135,6 +136,19 @@ def transport_stream(
             frame.pts, frame.time_base = k + round(start_seconds * fps), Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def with_edit_list(path: Path, source: Path, *, first_ms: int, fps: int = 25) -> Path:
+    """Copy an MP4 of one video track, shown from a time on alone: the edit list hides what is before."""
+    data = bytearray(source.read_bytes())
+    movie, media, edits, track = (data.index(name) for name in (b"mvhd", b"mdhd", b"elst", b"tkhd"))
+    (movie_scale,), (media_scale,) = (struct.unpack_from(">I", data, at + 16) for at in (movie, media))
+    (whole,) = struct.unpack_from(">I", data, edits + 12)
+    shown = whole - first_ms * movie_scale // 1000
+    struct.pack_into(">Ii", data, edits + 12, shown, first_ms * media_scale // 1000)
+    struct.pack_into(">I", data, track + 24, shown)
+    path.write_bytes(data)
     return path
 
 

@@ -89,7 +89,7 @@ REAL = [
     ("derived/vfr_40frames.mp4", 40, 340, 256, 0, False),
     ("misc/carphone_pristine.mp4", 120, 176, 144, 0, False),
     ("misc/tests_data_test.avi", 164, 320, 240, 0, False),
-    ("misc/tree.avi", 68, 320, 240, 0, True),
+    ("misc/tree.avi", 68, 320, 240, 0, False),
     ("torchcodec/av1_video.mkv", 125, 640, 360, 0, False),
     ("torchcodec/discard_first_keyframe.mp4", 25, 64, 64, 0, False),
     ("torchcodec/h264_10bits.mp4", 30, 200, 200, 0, False),

@@ -242,6 +242,59 @@ def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: st
     assert "header" in report.truncated_reason
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.flv", "libx264"), ("a.mp4", "libx264")],
+)
+@pytest.mark.parametrize("start_ms", [80, 5000])
+def test_complete_video_that_does_not_start_at_0_is_complete(
+    tmp_path: Path, decoder: Decoder, name: str, codec: str, start_ms: int
+) -> None:
+    at = [start_ms + 40 * k for k in range(12)]
+    path = clips.write_video(tmp_path / name, clips.numbered_flashes(12), codec=codec, times_ms=at)
+    _, _, _, report = read(path, decoder=decoder)
+    assert (report.frames, report.truncated, report.truncated_reason) == (12, False, "")
+
+
+@pytest.mark.parametrize("count", [4, 6, 12, 30])
+def test_short_flash_video_with_b_frames_is_complete(tmp_path: Path, decoder: Decoder, count: int) -> None:
+    path = clips.write_video(tmp_path / "a.flv", clips.numbered_flashes(count))
+    _, _, _, report = read(path, decoder=decoder)
+    assert (report.frames, report.truncated) == (count, False)
+
+
+def test_edit_list_that_hides_groups_of_pictures_leaves_a_complete_video(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    options = {"g": "7", "bf": "0"}
+    whole = clips.write_video(tmp_path / "whole.mp4", clips.numbered_flashes(28), options=options)
+    images, times, _, report = read(
+        clips.with_edit_list(tmp_path / "a.mp4", whole, first_ms=560), decoder=decoder
+    )
+    assert clips.flash_numbers(list(images)) == list(range(14, 28))
+    np.testing.assert_allclose(times, np.arange(14) / 25, atol=1e-6)
+    assert not report.truncated
+
+
+def test_raw_dv_has_its_rate_and_is_complete(tmp_path: Path) -> None:
+    frames = clips.numbered_flashes(5, height=576, width=720)
+    path = clips.write_video(tmp_path / "a.dv", frames, codec="dvvideo")
+    _, times, info, report = read(path)
+    assert info.fps == 25
+    np.testing.assert_allclose(times, np.arange(5) / 25, atol=1e-6)
+    assert not report.truncated
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.flv", "flv"), ("a.mp4", "libx264")])
+def test_other_containers_cut_short_are_truncated(tmp_path: Path, name: str, codec: str) -> None:
+    options = {"movflags": "faststart"} if name == "a.mp4" else {}
+    whole = clips.write_video(
+        tmp_path / f"whole_{name}", clips.moving_texture(60), codec=codec, container_options=options
+    )
+    assert not read(whole)[3].truncated
+    assert read(clips.truncated(tmp_path / name, whole, 0.6))[3].truncated
+
+
 def test_report_has_whether_the_end_was_reached(tmp_path: Path) -> None:
     with video.open_video(clips.h264_mp4(tmp_path / "a.mp4", FRAMES)) as reader:
         next(reader)
