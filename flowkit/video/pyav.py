@@ -331,7 +331,9 @@ def _open_container(path: Path) -> InputContainer:
     try:
         # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a
         # playlist that poses as a video from opening addresses.
-        return av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        # A title in another encoding than UTF-8 shall not cost the video.
+        options = {"protocol_whitelist": "file"}
+        return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
 
@@ -342,14 +344,15 @@ def _best_stream(container: InputContainer, path: Path) -> VideoStream:
     if not moving:
         kinds = sorted({stream.type for stream in container.streams})
         raise NoVideoStreamError(f"{path}: no video stream, only {', '.join(kinds) or 'an empty container'}")
+    # A codec that is damaged, or not in this FFmpeg, leaves a stream without a decoder, and without a size.
+    decodable = [s for s in moving if s.codec_context is not None]
+    if not decodable:
+        raise UnopenableError(f"{path}: the codec of its video stream is unknown, or not in this FFmpeg")
     best = container.streams.best("video")
-    chosen = max(
-        moving,
+    return max(
+        decodable,
         key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, s is best),
     )
-    if chosen.codec_context is None:
-        raise DecodeError(f"{path}: this FFmpeg has no decoder for the video stream")
-    return chosen
 
 
 def _expected_packets(container: InputContainer, stream: VideoStream) -> int | None:

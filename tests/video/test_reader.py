@@ -6,8 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from flowkit.errors import (
     BackendUnavailableError,
@@ -375,6 +377,39 @@ def test_sound_alone_is_no_video_stream(tmp_path: Path) -> None:
 def test_cover_of_a_song_is_no_video_stream(tmp_path: Path) -> None:
     with pytest.raises(NoVideoStreamError, match="no video stream"):
         video.open_video(clips.song_with_cover(tmp_path / "a.m4a", FRAMES[0]))
+
+
+def test_unknown_codec_is_unopenable_and_named_so(tmp_path: Path) -> None:
+    data = clips.h264_mp4(tmp_path / "a.mp4", FRAMES).read_bytes()
+    assert data.count(b"avc1") >= 1
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"avc1", b"zzz9").replace(b"avcC", b"zzzC"))
+    with pytest.raises(UnopenableError, match=r"b\.mp4: the codec of its video stream is unknown"):
+        video.open_video(tmp_path / "b.mp4")
+
+
+def test_stream_of_a_known_codec_is_taken_beside_one_of_an_unknown(tmp_path: Path) -> None:
+    large = clips.moving_texture(3, height=96, width=128)
+    data = clips.two_streams_mkv(tmp_path / "a.mkv", FRAMES[:3], large).read_bytes()
+    at = data.rindex(b"V_FFV1")
+    (tmp_path / "b.mkv").write_bytes(data[:at] + b"V_ZZZ9" + data[at + 6 :])
+    images, _, info, _ = read(tmp_path / "b.mkv")
+    np.testing.assert_array_equal(images, FRAMES[:3])
+    assert info.stream_index == 0
+
+
+def test_title_in_another_encoding_costs_no_video(tmp_path: Path, decoder: Decoder) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        container.metadata["title"] = "ZZZZ"
+        stream = container.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for frame in FRAMES[:3]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = (tmp_path / "a.avi").read_bytes()
+    assert data.count(b"ZZZZ") == 1
+    (tmp_path / "b.avi").write_bytes(data.replace(b"ZZZZ", b"\xfcber"))  # Latin-1
+    assert read(tmp_path / "b.avi", decoder=decoder)[3].frames == 3
 
 
 def test_stream_of_broken_packets_is_a_decode_error(tmp_path: Path) -> None:
