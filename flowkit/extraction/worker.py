@@ -157,6 +157,8 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
             source_height=info.height,
             rotation=info.rotation,
             mirrored=int(info.mirrored),
+            pixel_aspect=info.pixel_aspect,
+            interlaced=int(report.interlaced_frames > 0),
         ),
         solver=_solver_record(sink.engines or (EngineInfo.of(solver),)),
         decoding=DecodeStatus(
@@ -198,6 +200,17 @@ def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> t
     found = list(decoded.notes)
     if record.status == "truncated":
         found.append(f"truncated: {decoded.report.truncated_reason}")
+    if record.pixel_aspect != 1:
+        shown = round(record.source_width * record.pixel_aspect)
+        found.append(
+            f"its pixels are not square: {record.source_width}x{record.source_height} is shown as "
+            f"{shown}x{record.source_height}; frames and flow keep the pixels as they are coded"
+        )
+    if record.interlaced:
+        found.append(
+            f"{decoded.report.interlaced_frames} of {decoded.report.frames} frames are interlaced: each "
+            "shows two moments in alternate lines; they are stored as they are coded"
+        )
     if record.clipped_fraction > CLIPPED_WARNING:
         found.append(
             f"{record.clipped_fraction:.1%} of the flow is outside the range of --flow-codec "

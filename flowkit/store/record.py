@@ -139,6 +139,10 @@ class SourceShape:
     """Degrees clockwise that were applied to make the frames upright."""
     mirrored: int = 0
     """1 if the frames were mirrored left to right before that turn, else 0."""
+    pixel_aspect: float = 1.0
+    """Width of a pixel by its height, upright; frames are stored as coded, not scaled by it."""
+    interlaced: int = 0
+    """1 if frames, some or all, are coded as two fields, else 0; they are stored as coded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,14 +290,15 @@ _TYPES = {field.name: _KINDS[str(field.type)] for field in fields(VideoRecord) i
 _ORDER = (
     "label width height source_width source_height rotation fps n_frames n_flow backend device "
     "opencv_version status status_reason skipped_frames pts_repaired source_name source_bytes "
-    "source_mtime_ns source_sha256 clipped_fraction flow_max_px deviations start_seconds end_seconds mirrored"
+    "source_mtime_ns source_sha256 clipped_fraction flow_max_px deviations start_seconds end_seconds "
+    "mirrored pixel_aspect interlaced"
 ).split()
 
 # Keyed by the fields' own names: those of `_ORDER` are not interned, and a call by keyword took 3 us more.
 RECORD_TYPES: Columns = dict(sorted(_TYPES.items(), key=lambda item: _ORDER.index(item[0])))
 """The attributes of a video's group, in order; /index/videos has them as columns after its own."""
 
-ADDED_ATTRIBUTES: Attributes = {"mirrored": 0}
+ADDED_ATTRIBUTES: Attributes = {"mirrored": 0, "pixel_aspect": 1.0, "interlaced": 0}
 """Attributes that stores of an earlier flowkit lack, with the value that then holds."""
 
 

@@ -33,6 +33,7 @@ from flowkit.video.source import (
     Fault,
     VideoInfo,
     seconds_missing,
+    upright_pixel_aspect,
 )
 
 # Read by OpenCV when it opens its first video: FFmpeg's messages would go to stderr. -8 is AV_LOG_QUIET.
@@ -132,6 +133,7 @@ class CvSource:
         height, width = self._first.shape[:2]
         get = self._capture.get
         fps = get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
+        wide, high = get(cv2.CAP_PROP_SAR_NUM), get(cv2.CAP_PROP_SAR_DEN)
         frames = int(get(cv2.CAP_PROP_FRAME_COUNT))  # where the header counts none: seconds * fps
         return VideoInfo(
             codec=_four_letters(get(cv2.CAP_PROP_FOURCC)),
@@ -140,6 +142,7 @@ class CvSource:
             height=height,
             rotation=self._orientation.rotation,
             mirrored=self._orientation.mirrored,
+            pixel_aspect=upright_pixel_aspect(wide / high if high > 0 else 1.0, self._orientation),
             fps=fps,
             header_frames=frames if frames > 0 else None,
             header_seconds=frames / fps if frames > 0 else None,

@@ -6,7 +6,6 @@ FFmpeg's messages stay silent: PyAV drops them unless `av.logging` is set otherw
 from __future__ import annotations
 
 import itertools
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -28,6 +27,13 @@ from flowkit.typing import UInt8
 from flowkit.video.container_orientation import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
 from flowkit.video.pyav_colour import RgbConverter, mapped_by_opencv
+from flowkit.video.pyav_header import (
+    CONTAINERS_WITH_A_LENGTH,
+    expected_packets,
+    frame_rate,
+    header_frames,
+    header_seconds,
+)
 from flowkit.video.source import (
     COMPLETE_FRACTION,
     DEFAULT_FPS,
@@ -37,6 +43,7 @@ from flowkit.video.source import (
     Fault,
     VideoInfo,
     seconds_missing,
+    upright_pixel_aspect,
 )
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
@@ -47,12 +54,6 @@ MAX_READ_FAULTS = 32
 # Behind a seek these give the same times as from the beginning. MPEG program streams are a frame
 # off there, since one packet of theirs holds several frames and one time.
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "avi"})
-
-# Two fields, or a burst of a variable rate, are no fault of the average.
-MOST_RATES_OF_A_GUESS = 8
-
-# Their headers give a length; that of others is FFmpeg's estimate by what it finds at the file's end.
-CONTAINERS_WITH_A_LENGTH = frozenset({"mov", "matroska", "avi", "flv", "asf", "mxf"})
 
 # Seconds before the start asked for to seek to, in turn, until a key frame is before it.
 SEEK_MARGINS = (0.0, 5.0, 30.0)
@@ -125,7 +126,7 @@ class AvSource:
             self._stream.thread_type = "AUTO"
         self._packets_read = 0
         self._end_ticks = self._stream.start_time or 0
-        self._expected_packets = _expected_packets(self._container, self._stream)
+        self._expected_packets = expected_packets(self._container, self._stream)
         self._first_packet = b""
         self._asked: tuple[Orientation | None, ...] | None = None
 
@@ -238,6 +239,7 @@ class AvSource:
                 to_rgb=partial(self._to_rgb, event, self._last_orientation),
                 repaired=ticks is None or ticks != event.pts,
                 damaged=event.is_corrupt,
+                interlaced=event.interlaced_frame,
             )
 
     def _seconds(self, ticks: int | None) -> float | None:
@@ -278,9 +280,11 @@ class AvSource:
             height=first.width if orientation.sideways else first.height,
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
-            fps=_frame_rate(stream),
-            header_frames=_header_frames(stream),
-            header_seconds=_header_seconds(self._container, stream),
+            pixel_aspect=upright_pixel_aspect(float(stream.sample_aspect_ratio or 1), orientation),
+            interlaced=first.interlaced_frame,
+            fps=frame_rate(stream),
+            header_frames=header_frames(stream),
+            header_seconds=header_seconds(self._container, stream),
             stream_index=stream.index,
             container=self._container.format.name,
             origin_seconds=self._origin * self._tick,
@@ -353,39 +357,6 @@ def _best_stream(container: InputContainer, path: Path) -> VideoStream:
         decodable,
         key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, s is best),
     )
-
-
-def _expected_packets(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return the packets that a complete file has, None where that is not known."""
-    if "mov" in container.format.name.split(",") and stream.frames:
-        return len(stream.index_entries)  # those that an edit list hides are not in it
-    return _header_frames(stream)
-
-
-def _header_frames(stream: VideoStream) -> int | None:
-    tagged = stream.metadata.get("NUMBER_OF_FRAMES", "")  # mkvmerge's
-    return stream.frames or (int(tagged) if tagged.isdecimal() else None)
-
-
-def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the stream's duration by the header; the container's only if there is no other stream."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    clock = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))  # Matroska's
-    if clock:
-        hours, minutes, seconds = map(float, clock.groups())
-        return 3600 * hours + 60 * minutes + seconds
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / av.time_base
-    return None
-
-
-def _frame_rate(stream: VideoStream) -> float:
-    """Return the average rate; FFmpeg's guess where that is impossible (raw DV has its clock's, 60000)."""
-    average, guessed = stream.average_rate, stream.guessed_rate
-    if average and guessed and average > MOST_RATES_OF_A_GUESS * guessed:
-        return float(guessed)
-    return float(average or guessed or DEFAULT_FPS)
 
 
 def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault], T | None]:

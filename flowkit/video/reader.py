@@ -62,6 +62,8 @@ class DecodeReport:
         Frames returned although the decoder reports that parts of them are lost.
     pts_repaired
         Frames whose time in the file was missing or ran backwards, and was replaced.
+    interlaced_frames
+        Frames coded as two fields, one half of a frame later than the other.
     truncated, truncated_reason
         The decoder reported an error, or, where the whole video was asked for, the file ends before its
         container does, or has fewer than 95 % of the packets (or seconds) of its header; and the reason,
@@ -76,6 +78,7 @@ class DecodeReport:
     skipped_frames: int = 0
     damaged_frames: int = 0
     pts_repaired: int = 0
+    interlaced_frames: int = 0
     truncated: bool = False
     truncated_reason: str = ""
     notes: list[str] = field(default_factory=list)
@@ -196,6 +199,7 @@ class VideoReader:
                 break
             self.report.pts_repaired += repaired or event.repaired
             self.report.damaged_frames += event.damaged
+            self.report.interlaced_frames += event.interlaced
             self.report.frames += 1
             yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
         self.report.notes += self._source.notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,11 @@ class VideoInfo:
         Degrees clockwise by which stored frames are turned to stand upright: 0, 90, 180 or 270.
     mirrored
         Stored frames are mirrored left to right before they are turned, as those of front cameras.
+    pixel_aspect
+        Width of a pixel by its height, of the upright frame; 1.0 where the file names none. Frames are not
+        scaled by it.
+    interlaced
+        The first frame is coded as two fields, one half of a frame later than the other.
     fps
         Average frames per second; 25 where the file names none.
     header_frames, header_seconds
@@ -66,11 +72,14 @@ class VideoInfo:
     origin_seconds: float
     decoder: str
     mirrored: bool = False
+    pixel_aspect: float = 1.0
+    interlaced: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("width", self.width, 1, unit="px")
         check_at_least("height", self.height, 1, unit="px")
         check_positive("fps", self.fps)
+        check_positive("pixel_aspect", self.pixel_aspect)
         _ = self.orientation
 
     @property
@@ -93,12 +102,15 @@ class DecodedFrame:
         `seconds` is not the presentation time that the file gives.
     damaged
         The decoder reports that parts of it are missing.
+    interlaced
+        It is coded as two fields.
     """
 
     seconds: float | None
     to_rgb: Callable[[], UInt8]
     repaired: bool = False
     damaged: bool = False
+    interlaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +148,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+def upright_pixel_aspect(aspect: float, orientation: Orientation) -> float:
+    """Return the aspect of an upright frame's pixels; 1.0 for one that no pixel can have."""
+    if not 0 < aspect < math.inf:
+        return 1.0
+    return 1 / aspect if orientation.sideways else aspect
 
 
 def seconds_missing(reached: float, promised: float, fps: float) -> str:

@@ -37,8 +37,9 @@ _COLUMNS = (
     "static_fraction wide_fraction cuts histogram timeline problem facts"
 ).split()
 _FACTS = (
-    "status_reason fps source_width source_height rotation mirrored skipped_frames pts_repaired flow_max_px "
-    "backend device opencv_version deviations source_name source_bytes start_seconds end_seconds"
+    "status_reason fps source_width source_height rotation mirrored pixel_aspect interlaced skipped_frames "
+    "pts_repaired flow_max_px backend device opencv_version deviations source_name source_bytes "
+    "start_seconds end_seconds"
 ).split()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,24 @@ def parts_of(store: Path) -> list[str]:
 
 class Stop(BaseException):
     """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
+
+
+def test_pixels_that_are_not_square_and_interlaced_frames_are_recorded_with_a_warning(
+    tmp_path: Path, store: Path
+) -> None:
+    (tmp_path / "videos").mkdir()
+    frames = clips.moving_texture(4)
+    clips.write_video(tmp_path / "videos" / "wide.mp4", frames, pixel_aspect=Fraction(3, 2))
+    clips.interlaced(tmp_path / "videos" / "fields.mpg", frames)
+    clips.lossless_mkv(tmp_path / "videos" / "plain.mkv", frames)
+    report = run(tmp_path / "videos", store)
+    warnings = {outcome.video_id: " ".join(outcome.warnings) for outcome in report.outcomes}
+    assert "64x48 is shown as 96x48" in warnings["wide"]
+    assert "4 of 4 frames are interlaced" in warnings["fields"]
+    assert warnings["plain"] == ""
+    with flowkit.open(store) as opened:
+        found = {name: (clip.record.pixel_aspect, clip.record.interlaced) for name, clip in opened.items()}
+    assert found == {"wide": (1.5, 0), "fields": (1.0, 1), "plain": (1.0, 0)}
 
 
 def test_a_long_video_goes_on_from_its_last_segment(

@@ -59,10 +59,13 @@ def write_video(
     display_matrix: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Write frames uint8 (n, H, W, 3) RGB; the suffix chooses the container."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = _add_stream(container, frames, codec, pixel_format, fps, options or {})
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation_anticlockwise:
             stream.set_display_rotation(rotation_anticlockwise)
         if display_matrix is not None:

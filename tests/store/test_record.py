@@ -110,6 +110,8 @@ FORMAT = {
     "start_seconds": float,
     "end_seconds": float,
     "mirrored": int,
+    "pixel_aspect": float,
+    "interlaced": int,
 }
 
 

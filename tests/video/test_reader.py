@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -85,6 +86,34 @@ def test_both_decoders_give_the_same_pixels(tmp_path: Path) -> None:
     for codec, pixel_format in (("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("mpeg4", "yuv420p")):
         path = clips.write_video(tmp_path / f"{codec}.mkv", FRAMES, codec=codec, pixel_format=pixel_format)
         np.testing.assert_array_equal(read(path, decoder="av")[0], read(path, decoder="opencv")[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mpg", "mpeg2video"), ("a.avi", "mpeg4")],
+)
+def test_aspect_of_pixels_is_known(tmp_path: Path, decoder: Decoder, name: str, codec: str) -> None:
+    # MPEG-2 names that of the screen alone: 4:3.
+    aspect = Fraction(1) if name == "a.mpg" else Fraction(16, 11)
+    path = clips.write_video(tmp_path / name, FRAMES, codec=codec, pixel_aspect=aspect)
+    info = video.probe(path, decoder=decoder)
+    assert info.pixel_aspect == pytest.approx(float(aspect))
+    assert (info.width, info.height) == (64, 48)
+    assert video.probe(clips.lossless_mkv(tmp_path / "b.mkv", FRAMES), decoder=decoder).pixel_aspect == 1
+
+
+def test_aspect_of_pixels_turns_with_them(tmp_path: Path, decoder: Decoder) -> None:
+    path = clips.write_video(tmp_path / "a.mp4", FRAMES, pixel_aspect=Fraction(2), rotation_anticlockwise=90)
+    info = video.probe(path, decoder=decoder)
+    assert (info.width, info.height, info.pixel_aspect) == (48, 64, 0.5)
+
+
+def test_interlaced_frames_are_counted(tmp_path: Path) -> None:
+    path = clips.interlaced(tmp_path / "a.mpg", FRAMES)
+    _, _, info, report = read(path)
+    assert (info.interlaced, report.interlaced_frames) == (True, len(FRAMES))
+    _, _, info, report = read(clips.h264_mp4(tmp_path / "b.mp4", FRAMES))
+    assert (info.interlaced, report.interlaced_frames) == (False, 0)
 
 
 def test_frames_are_the_readers_gift(tmp_path: Path, decoder: Decoder) -> None:

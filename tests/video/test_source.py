@@ -24,7 +24,15 @@ FACTS: dict[str, object] = {
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": 0}, {"height": -1}, {"rotation": 45}, {"rotation": 360}, {"fps": 0.0}, {"fps": float("inf")}],
+    [
+        {"pixel_aspect": 0.0},
+        {"width": 0},
+        {"height": -1},
+        {"rotation": 45},
+        {"rotation": 360},
+        {"fps": 0.0},
+        {"fps": float("inf")},
+    ],
 )
 def test_impossible_facts_are_refused(wrong: dict[str, object]) -> None:
     VideoInfo(**FACTS)  # type: ignore[arg-type]
