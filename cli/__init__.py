@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
+import resource
 import signal
 import sys
+import threading
 import warnings
 from types import FrameType
 
 import click
+
+from .streams import Streams
 
 COMMANDS = {
     "extract": "Turn videos into one store of frames and TV-L1 flow.",
@@ -37,6 +41,10 @@ COMMANDS = {
     "demo": "Run the whole path once on made-up videos; the results stay in ./flowkit-demo.",
 }
 """The commands and their one-line help (the module `flowkit_cli.<name>` holds each)."""
+
+
+_PROCESSES_A_CORE = 16
+"""Below so many processes a core the limit of processes is a small one."""
 
 
 class LazyGroup(click.Group):
@@ -94,29 +102,51 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"flowkit: warning: {message}", err=True)
 
 
+def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
+    # Of a thread that cannot start another the executor takes note; that it happened is said there.
+    if not str(failed.exc_value).startswith("can't start new thread"):
+        threading.__excepthook__(failed)
+
+
 def main() -> None:
     """Run the command line; an error of flowkit's or the system's is one line and status 2."""
-    from flowkit.errors import FlowkitError, GpuError
-
+    # First of all: a file that is opened while a stream is closed would take its place.
+    streams = Streams()
     # PyTorch's threads otherwise spin while they wait: on busy cores that makes a step 4 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenBLAS ends a process by SIGINT, which would read as Ctrl-C, where it may not start its threads.
+    if 0 <= resource.getrlimit(resource.RLIMIT_NPROC)[0] < _PROCESSES_A_CORE * (os.cpu_count() or 1):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threading.excepthook = _show_thread_error
     # SIGTERM (a cluster's scheduler, a closing terminal) is treated as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.showwarning = _show_warning
+    sys.exit(streams.finish(_run()))
+
+
+def _run() -> int:
+    """Run the command that the command line names; return the exit status."""
+    from flowkit.errors import FlowkitError, GpuError, SystemLimitError
+
     try:
         status = group.main(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        return 130
     except (FlowkitError, OSError) as error:
         # OSError (a full disk, a read-only folder) is shown without a traceback.
-        click.echo(f"flowkit: {error}", err=True)
+        click.echo(f"flowkit: {SystemLimitError.of(error) or error}", err=True)
         if isinstance(error, GpuError):
             # The driver's exit handlers would wait for a kernel that hangs.
             sys.stdout.flush()
             os._exit(2)
-        sys.exit(2)
+        return 2
+    except RuntimeError as error:
+        if (limit := SystemLimitError.of(error)) is None:
+            raise
+        click.echo(f"flowkit: {limit}", err=True)
+        return 2

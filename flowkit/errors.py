@@ -9,6 +9,7 @@
     │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
     │   ├── GpuError                             a GPU failed, or does not come to an end
     │   └── GpuMemoryError                       memory for a GPU's work ran out; it does smaller work
+    ├── SystemLimitError (OSError)               `system_limit`: no room for a process, thread or semaphore
     ├── JpegError (ValueError)                   bytes that are no JPEG, or damaged
     ├── VideoError                               one video failed; has a ledger reason
     │   ├── UnopenableError (OSError)            `unopenable`
@@ -30,6 +31,14 @@ catch it. Messages have the name of the value, what was got, what was expected a
 """
 
 from __future__ import annotations
+
+import errno
+import os
+
+NO_THREAD = "can't start new thread"
+"""Start of the message of a RuntimeError where a thread cannot be started; it has no class of its own."""
+
+_NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOSYS)
 
 
 class FlowkitError(Exception):
@@ -62,6 +71,41 @@ class GpuError(BackendError):
 
 class GpuMemoryError(BackendError):
     """Memory of a GPU, or pinned memory for its copies, ran out; smaller work may fit."""
+
+
+class SystemLimitError(FlowkitError, OSError):
+    """The system has no room for another process, thread, semaphore or open file."""
+
+    reason = "system_limit"
+
+    @classmethod
+    def of(cls, error: BaseException) -> SystemLimitError | None:
+        """Return an error as one of a limit of processes, threads or open files; None if it is none."""
+        what = "process or thread" if str(error).startswith(NO_THREAD) else ""
+        # Of a fork, that is: a locked file has another text, or its name.
+        if isinstance(error, OSError) and error.args == (errno.EAGAIN, os.strerror(errno.EAGAIN)):
+            what = "process or thread"
+        elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            what = "open file"
+        if not what:
+            return None
+        flag = "-n" if what == "open file" else "-u"
+        return cls(
+            f"the system allows no further {what} ({error}): run with fewer --jobs, or raise the limit "
+            f"(ulimit {flag}, or that of the container or the job), then run the same command again"
+        )
+
+    @classmethod
+    def of_start(cls, error: BaseException) -> SystemLimitError | None:
+        """Return an error of starting a worker process as one of a limit; None if it is none."""
+        # POSIX semaphores are files there.
+        if not isinstance(error, OSError) or error.errno not in _NO_SEMAPHORE:
+            return cls.of(error)
+        return cls(
+            f"a worker process needs semaphores, for which /dev/shm has no room ({error.strerror}): free "
+            "some of it (df /dev/shm), make it writable, or give the container more of it (--shm-size), then "
+            "run the same command again"
+        )
 
 
 class JpegError(FlowkitError, ValueError):

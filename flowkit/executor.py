@@ -4,19 +4,21 @@ Each slot is a loky pool of one process. A worker that dies (a decoder's segfaul
 kernel's out-of-memory killer) therefore breaks its own slot only: its task is named, the
 slot gets a new process, and no other task loses a frame. (One pool of N would fail all
 tasks in flight and could not say which of them was at fault.)
+
+Where the system has no room for another process, the run goes on with those that it has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import mmap
+import itertools
 import os
 import signal
-import struct
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,8 +26,13 @@ from typing import Generic, Protocol, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from flowkit import atomic
+from flowkit.errors import NO_THREAD, SystemLimitError
 from flowkit.validate import check_integer
+from flowkit.workers.board import Blackboard as Blackboard
+from flowkit.workers.board import Worker as Worker
+
+# Each worker would start a thread a core for matrix products that it does not compute.
+_THREADS_OF_LIBRARIES = ("OPENBLAS_NUM_THREADS",)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,68 +40,12 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Generic[Task, Result]):
-    """The end of one task: a result, or the exit of its worker."""
+    """The end of one task: a result, the exit of its worker, or the limit that let none work on it."""
 
     task: Task
     result: Result | None = None
     died: str = ""
-
-
-class Blackboard:
-    """Numbers that all processes of a run share: active workers, progress of each.
-
-    Backed by a file that every process maps, because loky's workers are started afresh and
-    inherit nothing. Each value has one writer; torn reads of an aligned 8-byte word do not
-    occur on the machines we run on, and a stale value only delays a progress line.
-
-    Parameters
-    ----------
-    path : Path
-        The file; made by `create`, opened by the workers.
-    """
-
-    _HEADER, _SLOT = 8, 24  # active; then frames, fraction, pid for each worker
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), 0)
-
-    @classmethod
-    def create(cls, slots: int) -> Blackboard:
-        """Make the file for `slots` workers in the system's folder for temporaries."""
-        return cls(atomic.scratch_file("flowkit-run-", bytes(cls._HEADER + cls._SLOT * slots)))
-
-    @property
-    def active(self) -> int:
-        """Number of workers that have a task now."""
-        return int(struct.unpack_from("<q", self._memory, 0)[0])
-
-    @active.setter
-    def active(self, count: int) -> None:
-        struct.pack_into("<q", self._memory, 0, count)
-
-    def report(self, slot: int, frames: int, fraction: float) -> None:
-        """Set the progress of a slot's task: frames done, and its fraction in [0, 1]."""
-        struct.pack_into("<qd", self._memory, self._HEADER + self._SLOT * slot, frames, fraction)
-
-    def progress(self, slot: int) -> tuple[int, float]:
-        """Return the frames and the fraction that `report` last set for this slot."""
-        frames, fraction = struct.unpack_from("<qd", self._memory, self._HEADER + self._SLOT * slot)
-        return int(frames), float(fraction)
-
-    def sign_in(self, slot: int, pid: int) -> None:
-        """Set the process that serves this slot; 0 is none."""
-        struct.pack_into("<q", self._memory, self._HEADER + self._SLOT * slot + 16, pid)
-
-    def pid(self, slot: int) -> int:
-        """Return the process that serves this slot, 0 while it has not started."""
-        return int(struct.unpack_from("<q", self._memory, self._HEADER + self._SLOT * slot + 16)[0])
-
-    def close(self) -> None:
-        """Unmap and remove the file."""
-        self._memory.close()
-        atomic.discard(self.path)
+    limit: str = ""
 
 
 class Executor(Protocol):
@@ -139,9 +90,12 @@ class InlineExecutor:
     ) -> Generator[Outcome[Task, Result], None, None]:
         """Yield an outcome per task; a task that kills its process kills the run."""
         for task in tasks:
-            result = function(task, self._worker)
+            try:
+                outcome = Outcome(task=task, result=function(task, self._worker))
+            except SystemLimitError as error:
+                outcome = Outcome(task=task, limit=str(error))
             self.board.report(0, 0, 0.0)
-            yield Outcome(task=task, result=result)
+            yield outcome
 
     def __enter__(self) -> InlineExecutor:
         return self
@@ -187,28 +141,26 @@ class LocalExecutor:
             Drawn only when a worker is free.
         on_wait : callable
             Called about five times a second while nothing ends.
+
+        Raises
+        ------
+        SystemLimitError
+            No worker can be started. Where some can, the run goes on with those and warns.
         """
-        waiting = iter(tasks)
-        in_flight: dict[Future[Result], tuple[_Slot, Task]] = {}
-        free = list(reversed(self._slots))
+        at_work: _AtWork[Task, Result] = _AtWork(self._slots, iter(tasks))
         while True:
-            for task in waiting if free else ():
-                slot = free.pop()
-                in_flight[slot.submit(function, task)] = (slot, task)
-                self.board.active = len(in_flight)
-                if not free:
-                    break
-            if not in_flight:
+            yield from at_work.start(function)
+            self.board.active = len(at_work.in_flight)
+            if not at_work.in_flight:
                 return
-            ended, _ = wait(in_flight, timeout=0.2, return_when=FIRST_COMPLETED)
+            ended, _ = wait(at_work.in_flight, timeout=0.2, return_when=FIRST_COMPLETED)
             if on_wait:
                 on_wait()
-            for future in ended:
-                slot, task = in_flight.pop(future)
-                self.board.active = len(in_flight)
-                outcome = slot.settle(future, task)
-                free.append(slot)
-                yield outcome
+            for future in at_work.stuck() | ended:
+                outcome = at_work.settle(future)
+                self.board.active = len(at_work.in_flight)
+                if outcome is not None:
+                    yield outcome
 
     def close(self) -> None:
         """Kill the workers at once; they are gone when this returns."""
@@ -225,29 +177,68 @@ class LocalExecutor:
         self.close()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """The process that runs a task: its slot, the slots in all, the board of the run."""
+class _AtWork(Generic[Task, Result]):
+    """The tasks of a run: waiting, or in flight on a slot; a slot whose worker cannot be had drops out."""
 
-    slot: int
-    jobs: int
-    board: Blackboard
+    def __init__(self, slots: Iterable[_Slot], tasks: Iterator[Task]) -> None:
+        self._slots = list(slots)
+        self._free = list(reversed(self._slots))
+        self._waiting = tasks
+        self._has_begun = False
+        self.in_flight: dict[Future[Result], tuple[_Slot, Task]] = {}
 
-    def threads(self) -> int:
-        """Return the number of cores that this worker's task may use now.
+    def start(self, function: Callable[[Task, Worker], Result]) -> Iterator[Outcome[Task, Result]]:
+        """Put tasks on the free slots; yield the outcome of each that no worker can be had for.
 
-        The cores of idle workers go to the busy ones, so that one long video, or the last
-        one of many, has them all.
+        Raises
+        ------
+        SystemLimitError
+            No worker can be had for the first task.
         """
-        active = max(1, self.board.active)
-        return max(1, self.jobs // active + (1 if self.slot < self.jobs % active else 0))
+        while self._free and (drawn := list(itertools.islice(self._waiting, 1))):
+            slot, (task,) = self._free.pop(), drawn
+            try:
+                self.in_flight[slot.submit(function, task)] = (slot, task)
+            except SystemLimitError as error:
+                if not self._has_begun and not self._others():
+                    raise
+                if outcome := self._limited(error, slot, task):
+                    yield outcome
 
-    def report(self, frames: int, fraction: float) -> None:
-        """Report the task's progress to the coordinator: frames done, fraction in [0, 1]."""
-        self.board.report(self.slot, frames, fraction)
+    def stuck(self) -> set[Future[Result]]:
+        """Return the futures that nothing will ever set."""
+        return {future for future, (slot, _) in self.in_flight.items() if slot.is_stuck}
+
+    def settle(self, future: Future[Result]) -> Outcome[Task, Result] | None:
+        """Free the slot of a future that is done or stuck; return its outcome, None if its task waits."""
+        slot, task = self.in_flight.pop(future)
+        try:
+            outcome = slot.settle(future, task)
+        except SystemLimitError as error:
+            return self._limited(error, slot, task)
+        self._has_begun = True
+        self._free.append(slot)
+        return outcome
+
+    def _others(self) -> bool:
+        return bool(self._free or self.in_flight)
+
+    def _limited(self, error: SystemLimitError, slot: _Slot, task: Task) -> Outcome[Task, Result] | None:
+        """Leave a task to the other slots, and drop this one; the last one stays, and its task fails."""
+        if not self._others():
+            self._has_begun = True
+            self._free.append(slot)
+            return Outcome(task=task, limit=str(error))
+        self._waiting = itertools.chain([task], self._waiting)
+        count = len(self._slots)
+        warnings.warn(
+            f"goes on with fewer than {count} worker processes: {error}", RuntimeWarning, stacklevel=4
+        )
+        return None
 
 
 _worker: Worker | None = None
+_limit: SystemLimitError | None = None
 
 
 class _Slot:
@@ -260,25 +251,68 @@ class _Slot:
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable[[Task, Worker], Result], task: Task) -> Future[Result]:
-        if self._pool is None:
-            self._board.sign_in(self._number, 0)
-            self._pool = ProcessPoolExecutor(
-                max_workers=1,
-                initializer=_start_worker,
-                initargs=(self._number, self._jobs, self._board.path, os.getpid()),
-            )
-        self._board.report(self._number, 0, 0.0)
-        future: Future[Result] = self._pool.submit(_call, function, task)
+        """Give the worker a task, and start it first where needed.
+
+        Raises
+        ------
+        SystemLimitError
+            It cannot be started.
+        """
+        try:
+            if self._pool is None:
+                self._board.sign_in(self._number, 0)
+                self._pool = ProcessPoolExecutor(
+                    max_workers=1,
+                    initializer=_start_worker,
+                    initargs=(self._number, self._jobs, self._board.path, os.getpid()),
+                    env={name: os.environ.get(name, "1") for name in _THREADS_OF_LIBRARIES},
+                )
+            self._board.report(self._number, 0, 0.0)
+            future: Future[Result] = self._pool.submit(_call, function, task)
+        except (OSError, RuntimeError) as error:
+            self.abandon()
+            raise SystemLimitError.of_start(error) or error from error
         return future
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if the thread that serves the worker has died: for want of another thread."""
+        thread = None if self._pool is None else self._pool._executor_manager_thread
+        return thread is not None and not thread.is_alive()
+
+    def abandon(self) -> None:
+        """Drop a worker that nothing serves, without waiting for the thread that would."""
+        pool, self._pool = self._pool, None
+        for pid in [] if pool is None else list(pool._processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def settle(self, future: Future[Result], task: Task) -> Outcome[Task, Result]:
+        """Return the end of a task whose future is done, or will never be.
+
+        Raises
+        ------
+        SystemLimitError
+            The worker could not start what the task needs, or nothing serves it any more; it is gone.
+        """
         self._board.report(self._number, 0, 0.0)
         try:
+            if not future.done():
+                raise RuntimeError(NO_THREAD)
             return Outcome(task=task, result=future.result())
         except BrokenProcessPool as error:
             self.kill()
             self.forget()
             return Outcome(task=task, died=_cause_of_death(error))
+        except RuntimeError as error:
+            limit = SystemLimitError.of(error)
+            if limit is None:
+                raise
+            self.abandon()
+            raise limit from error
+        except SystemLimitError:
+            self.abandon()
+            raise
 
     def kill(self) -> None:
         """Send the worker SIGKILL; `forget` waits for its end."""
@@ -306,16 +340,23 @@ def _cause_of_death(error: BrokenProcessPool) -> str:
 
 def _call(function: Callable[[Task, Worker], Result], task: Task) -> Result:
     assert _worker is not None, "the pool's initializer has not run"
+    if _limit is not None:
+        raise _limit
     return function(task, _worker)
 
 
 def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:
-    global _worker
+    global _worker, _limit
     # Ctrl-C reaches the whole process group; the coordinator ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = Worker(slot=slot, jobs=jobs, board=Blackboard(board))
     _worker.board.sign_in(slot, os.getpid())
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    except RuntimeError as error:
+        _limit = SystemLimitError.of(
+            error
+        )  # for its first task; an error here would be printed with its traceback
 
 
 def _end_with(parent: int) -> None:

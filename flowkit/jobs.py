@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from flowkit.errors import BackendError, NoSpaceError, VideoError
+from flowkit.errors import BackendError, NoSpaceError, SystemLimitError, VideoError
 from flowkit.executor import Executor, LocalExecutor, Worker
 
 Reasons: TypeAlias = tuple[tuple[type[Exception], str], ...]
@@ -21,6 +21,7 @@ Reasons: TypeAlias = tuple[tuple[type[Exception], str], ...]
 REASONS: Final[Reasons] = (
     (VideoError, VideoError.reason),
     (NoSpaceError, NoSpaceError.reason),
+    (SystemLimitError, SystemLimitError.reason),
     (BackendError, "engine_error"),
     (MemoryError, "out_of_memory"),
 )
@@ -149,7 +150,9 @@ def run_tasks(
         for ended in stack.enter_context(contextlib.closing(running)):
             number, task = ended.task
             outcome = ended.result
-            if outcome is None:
+            if ended.limit:
+                outcome = kind.fail(task, SystemLimitError.reason, ended.limit)
+            elif outcome is None:
                 outcome = kind.fail(task, "worker_died", ended.died)
             outcomes.append(outcome)
             meter.count(weights[number], outcome)
@@ -176,11 +179,19 @@ def explain(error: Exception, reasons: Reasons = ()) -> tuple[str, str]:
 
 
 def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: Worker) -> Result:
-    """Do one task in a worker; an error becomes its outcome."""
+    """Do one task in a worker; an error becomes its outcome.
+
+    Raises
+    ------
+    SystemLimitError
+        The system allows no further thread or process; fewer workers may do the task.
+    """
     _, task = numbered
     try:
         return kind.work(task, worker)
     except Exception as error:  # a fault that one task brings to light must not cost the others
+        if limit := SystemLimitError.of(error):
+            raise limit from None
         return kind.fail(task, *explain(error, kind.reasons))
 
 

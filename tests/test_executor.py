@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ import time
 from typing import Any
 
 import pytest
+from joblib.externals.loky.backend import queues as loky_queues
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from flowkit.errors import InvalidParameterError
+import flowkit.executor as executor_module
+from flowkit.errors import InvalidParameterError, SystemLimitError
 from flowkit.executor import InlineExecutor, LocalExecutor, Outcome, Worker
 
 
@@ -154,3 +158,95 @@ def test_jobs_and_threads_are_whole_numbers(jobs: Any) -> None:
         LocalExecutor(jobs)
     with pytest.raises(InvalidParameterError, match=r"threads must be an integer >= 1, got"):
         InlineExecutor(jobs)
+
+
+def alone(task: int, worker: Worker) -> int:
+    """Do what needs all threads that the system allows."""
+    if worker.slot != 0:
+        raise SystemLimitError("no thread left")
+    return task
+
+
+def never(task: int, worker: Worker) -> int:
+    raise SystemLimitError("no thread left")
+
+
+def test_tasks_that_need_more_threads_go_on_with_fewer_workers() -> None:
+    with pytest.warns(RuntimeWarning, match="fewer than 2 worker processes: no thread left"):
+        ended = outcomes(alone, range(5), jobs=2)
+    assert [outcome.result for outcome in ended] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore:goes on with fewer:RuntimeWarning")
+def test_a_task_that_no_worker_has_threads_for_fails_by_itself() -> None:
+    ended = outcomes(never, range(3), jobs=2)
+    assert [(outcome.result, outcome.limit) for outcome in ended] == [(None, "no thread left")] * 3
+    with InlineExecutor() as executor:
+        (inline,) = executor.run(never, [1])
+    assert inline.limit == "no thread left"
+
+
+def refuse_pools(monkeypatch: pytest.MonkeyPatch, error: Exception, count: int) -> None:
+    """Let the first pools fail to start."""
+    made = []
+
+    def pool(*args: Any, **settings: Any) -> ProcessPoolExecutor:
+        made.append(1)
+        if len(made) <= count:
+            raise error
+        return ProcessPoolExecutor(*args, **settings)
+
+    monkeypatch.setattr(executor_module, "ProcessPoolExecutor", pool)
+
+
+NO_PROCESS = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_workers_that_cannot_start_leave_their_tasks_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_pools(monkeypatch, NO_PROCESS, 2)
+    with pytest.warns(RuntimeWarning, match="fewer than 3 worker processes"):
+        assert [o.result for o in outcomes(square, range(4), jobs=3)] == [0, 1, 4, 9]
+
+
+@pytest.mark.filterwarnings("ignore:goes on with fewer:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NO_PROCESS, ["no further process or thread", "--jobs", "ulimit -u"]),
+        (RuntimeError("can't start new thread"), ["no further process or thread"]),
+        (OSError(errno.ENOSPC, "No space left on device"), ["/dev/shm", "No space left", "--shm-size"]),
+        (OSError(errno.EROFS, "Read-only file system"), ["/dev/shm", "Read-only"]),
+    ],
+)
+def test_a_run_without_any_worker_ends_with_the_cause_and_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]
+) -> None:
+    refuse_pools(monkeypatch, error, 2)
+    with pytest.raises(SystemLimitError) as caught:
+        outcomes(square, range(1), jobs=2)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.filterwarnings("ignore:goes on with fewer:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_nothing_serves_any_more_does_not_hold_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, calls = loky_queues.Queue._start_thread, []
+
+    def start_all_but_the_first(queue: Any) -> None:
+        calls.append(queue)
+        if len(calls) == 1:
+            raise RuntimeError("can't start new thread")
+        start(queue)
+
+    monkeypatch.setattr(loky_queues.Queue, "_start_thread", start_all_but_the_first)
+    assert [o.result for o in outcomes(square, range(4), jobs=2)] == [0, 1, 4, 9]
+    assert len(calls) == 2
+
+
+def test_other_errors_are_no_limits() -> None:
+    assert SystemLimitError.of(OSError(errno.EIO, "x")) is None
+    assert SystemLimitError.of(ValueError("x")) is None
+    locked = "Unable to synchronously open file (unable to lock)"  # by another process, as h5py says it
+    assert SystemLimitError.of(BlockingIOError(errno.EAGAIN, locked)) is None
+    assert "ulimit -n" in str(SystemLimitError.of(OSError(errno.EMFILE, "Too many open files", "x.avi")))
+    assert SystemLimitError.of(RuntimeError("can't start new thread at interpreter shutdown")) is not None

@@ -12,6 +12,7 @@ from flowkit.errors import (
     DecodeError,
     NoSpaceError,
     StoreCorruptError,
+    SystemLimitError,
     UnopenableError,
 )
 from flowkit.executor import Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
@@ -61,6 +62,7 @@ def run(*tasks: object, kind: TaskKind[object, Counted] = KIND, fail_fast: bool 
         (BackendError("x"), "engine_error"),
         (BackendUnavailableError("x"), "engine_error"),
         (MemoryError("x"), "out_of_memory"),
+        (SystemLimitError("x"), "system_limit"),
     ],
 )
 def test_a_foreseen_error_has_its_reason_and_its_message(error: Exception, reason: str) -> None:
@@ -173,3 +175,9 @@ def test_what_is_in_flight_counts_by_its_fraction() -> None:
     run_tasks(KIND, [None, None], jobs=1, executor=executor, on_progress=seen.append)  # type: ignore[arg-type]
     executor.board.close()
     assert [(now.done, now.frames, now.fraction, now.outcome) for now in seen] == [(0, 7, 0.25, None)]
+
+
+def test_a_thread_that_cannot_start_is_a_limit_and_no_internal_error() -> None:
+    (outcome,) = run(RuntimeError("can't start new thread"))
+    assert outcome.reason == "system_limit"
+    assert "ulimit -u" in outcome.detail

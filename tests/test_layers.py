@@ -44,6 +44,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit.store.write",),
     ("flowkit.store", "flowkit.store.tools"),
     ("flowkit.datasets",),
+    ("flowkit.workers",),
     ("flowkit.executor",),
     ("flowkit.jobs",),
     ("flowkit.extraction",),

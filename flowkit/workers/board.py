@@ -1,0 +1,89 @@
+"""Numbers that all processes of a run share, and the process that runs a task."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import struct
+from pathlib import Path
+
+from flowkit import atomic
+
+
+class Blackboard:
+    """Numbers that all processes of a run share: active workers, progress of each.
+
+    Backed by a file that every process maps, because loky's workers are started afresh and
+    inherit nothing. Each value has one writer; torn reads of an aligned 8-byte word do not
+    occur on the machines we run on, and a stale value only delays a progress line.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made by `create`, opened by the workers.
+    """
+
+    _HEADER, _SLOT = 8, 24  # active; then frames, fraction, pid for each worker
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 0)
+
+    @classmethod
+    def create(cls, slots: int) -> Blackboard:
+        """Make the file for `slots` workers in the system's folder for temporaries."""
+        return cls(atomic.scratch_file("flowkit-run-", bytes(cls._HEADER + cls._SLOT * slots)))
+
+    @property
+    def active(self) -> int:
+        """Number of workers that have a task now."""
+        return int(struct.unpack_from("<q", self._memory, 0)[0])
+
+    @active.setter
+    def active(self, count: int) -> None:
+        struct.pack_into("<q", self._memory, 0, count)
+
+    def report(self, slot: int, frames: int, fraction: float) -> None:
+        """Set the progress of a slot's task: frames done, and its fraction in [0, 1]."""
+        struct.pack_into("<qd", self._memory, self._HEADER + self._SLOT * slot, frames, fraction)
+
+    def progress(self, slot: int) -> tuple[int, float]:
+        """Return the frames and the fraction that `report` last set for this slot."""
+        frames, fraction = struct.unpack_from("<qd", self._memory, self._HEADER + self._SLOT * slot)
+        return int(frames), float(fraction)
+
+    def sign_in(self, slot: int, pid: int) -> None:
+        """Set the process that serves this slot; 0 is none."""
+        struct.pack_into("<q", self._memory, self._HEADER + self._SLOT * slot + 16, pid)
+
+    def pid(self, slot: int) -> int:
+        """Return the process that serves this slot, 0 while it has not started."""
+        return int(struct.unpack_from("<q", self._memory, self._HEADER + self._SLOT * slot + 16)[0])
+
+    def close(self) -> None:
+        """Unmap and remove the file."""
+        self._memory.close()
+        atomic.discard(self.path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """The process that runs a task: its slot, the slots in all, the board of the run."""
+
+    slot: int
+    jobs: int
+    board: Blackboard
+
+    def threads(self) -> int:
+        """Return the number of cores that this worker's task may use now.
+
+        The cores of idle workers go to the busy ones, so that one long video, or the last
+        one of many, has them all.
+        """
+        active = max(1, self.board.active)
+        return max(1, self.jobs // active + (1 if self.slot < self.jobs % active else 0))
+
+    def report(self, frames: int, fraction: float) -> None:
+        """Report the task's progress to the coordinator: frames done, fraction in [0, 1]."""
+        self.board.report(self.slot, frames, fraction)
