@@ -68,6 +68,7 @@ class CvSource:
             raise UnopenableError(
                 f"{path!r}: OpenCV opens no name that is not UTF-8; rename the file or use PyAV"
             )
+        self._check = ConversionCheck(str(path), partial(_capture, path))
         self._capture = _capture(path, [cv2.CAP_PROP_N_THREADS, threads])
         if not self._capture.isOpened():
             raise UnopenableError(f"{path}: OpenCV cannot open it as a video, or it has no video stream")
@@ -85,7 +86,6 @@ class CvSource:
         self._end_frame = (
             0.0  # the end of the latest frame in frames of the container's time, not of the video's
         )
-        self._check = ConversionCheck(str(path), partial(_capture, path))
         try:
             _refuse_other_colours(path)
             self._first = self._rgb()
@@ -118,6 +118,7 @@ class CvSource:
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
+        self._check.close()
 
     def _seconds(self) -> float:
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000

@@ -2,8 +2,8 @@
 
 OpenCV 5 hands out the frame that its buffer held before (at first: what the memory held) for interlaced
 frames and for colour matrices that FFmpeg does not convert. A second capture, opened without conversion to
-RGB, gives the first plane of a frame, mostly its luma; its buffer is new each time, so that a failed
-conversion leaves no true frame in it.
+RGB, gives the first plane of a frame, mostly its luma; its buffer is new, or holds another image, so that
+a failed conversion leaves no true frame in it.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ _TOLERANCE = 8.0
 _PERCENTILE = 90
 
 
+# The second capture decodes again what it skips: at most so many frames for each of the video, and so many.
+MOST_GRABS_PER_FRAME = 3
+FREE_GRABS = 200
+
+
 class ConversionCheck:
     """Notice frames that OpenCV did not convert.
 
@@ -64,6 +69,10 @@ class ConversionCheck:
         self._last: UInt8 | None = None
         self._repeats = 0
         self._proved = False
+        self._witness: cv2.VideoCapture | None = None
+        self._position = -1  # of the second capture
+        self._tested: UInt8 | None = None
+        self._grabs = 0
 
     def check(self, index: int, bgr: UInt8) -> None:
         """Take frame `index`, counted from 0, as OpenCV retrieved it; frames may be left out.
@@ -82,7 +91,7 @@ class ConversionCheck:
             self._repeats, self._proved = 0, True
             return
         if self._repeats & (self._repeats - 1):
-            return  # tested at 0, 1, 2, 4, 8, ...: each test decodes from the start
+            return  # tested at 0, 1, 2, 4, 8, ...
         found = self._agrees(index, bgr)
         if found is False:
             raise self._error(f"frame {index}")
@@ -99,6 +108,12 @@ class ConversionCheck:
         if self._last is not None and not self._proved:
             raise self._error("any frame: all are one image")
 
+    def close(self) -> None:
+        """Close the second capture."""
+        if self._witness is not None:
+            self._witness.release()
+            self._witness = None
+
     def _error(self, which: str) -> DecodeError:
         return DecodeError(
             f"{self._name}: OpenCV does not convert {which}; it converts no interlaced frames and not every "
@@ -107,16 +122,12 @@ class ConversionCheck:
 
     def _agrees(self, index: int, bgr: UInt8) -> bool | None:
         """Return whether the first plane of a frame is that of its RGB; None where nothing can be said."""
-        capture = self._open([cv2.CAP_PROP_CONVERT_RGB, 0])
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        try:
-            if not all(capture.grab() for _ in range(index + 1)):
-                return None
-            letters = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=True)
-            with quiet():  # it warns that the first plane comes alone
-                got, raw = capture.retrieve()
-        finally:
-            capture.release()
+        capture = self._at(index, bgr)
+        if capture is None:
+            return None
+        letters = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=True)
+        with quiet():  # it warns that the first plane comes alone
+            got, raw = capture.retrieve()
         if not got or raw is None or raw.dtype != np.uint8 or raw.shape[:2] != bgr.shape[:2]:
             return None
         if not raw.any() and not bgr.any():
@@ -124,6 +135,26 @@ class ConversionCheck:
         row_bytes = np.asarray(raw, np.uint8).reshape(len(raw), -1)[:, : bgr.shape[1]]
         difference = _difference(row_bytes, letters, bgr)
         return None if difference is None else difference <= _TOLERANCE
+
+    def _at(self, index: int, bgr: UInt8) -> cv2.VideoCapture | None:
+        """Return the second capture at a frame, with none or another in its buffer; None if that costs much.
+
+        It goes on from the last frame tested where that was another image, else it begins anew.
+        """
+        onward = (
+            self._witness is not None and self._tested is not None and not np.array_equal(bgr, self._tested)
+        )
+        grabs = index - self._position if onward else index + 1
+        if self._grabs + grabs > MOST_GRABS_PER_FRAME * index + FREE_GRABS:
+            return None
+        if not onward:
+            self.close()
+            self._witness = self._open([cv2.CAP_PROP_CONVERT_RGB, 0, cv2.CAP_PROP_N_THREADS, 1])
+            self._witness.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self._grabs += grabs
+        self._position, self._tested = index, bgr
+        assert self._witness is not None
+        return self._witness if all(self._witness.grab() for _ in range(grabs)) else None
 
 
 def _difference(row_bytes: UInt8, letters: bytes, bgr: UInt8) -> float | None:

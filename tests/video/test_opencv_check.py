@@ -11,7 +11,7 @@ import pytest
 from flowkit.errors import DecodeError
 from flowkit.typing import Decoder
 from flowkit.video import reader as video
-from flowkit.video.opencv_check import luma_difference
+from flowkit.video.opencv_check import ConversionCheck, luma_difference
 from tests.make import clips
 from tests.make.clips import UInt8
 
@@ -167,6 +167,24 @@ def test_without_pyav_opencv_keeps_its_own_colours(tmp_path: Path, monkeypatch: 
     assert len(read(path, "opencv")) == 6
     with pytest.raises(DecodeError, match="interlaced"):
         read(clips.interlaced(tmp_path / "b.mpg", FRAMES), "opencv")
+
+
+@pytest.mark.parametrize("held", [2, 3, 10])
+def test_repeated_frames_cost_no_more_than_a_few_decodings(
+    tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clips.lossless_mkv(tmp_path / "a.mkv", np.repeat(clips.moving_texture(60), held, axis=0))
+    checks: list[ConversionCheck] = []
+    plain = ConversionCheck.__init__
+
+    def watched(self: ConversionCheck, *arguments: object) -> None:
+        plain(self, *arguments)  # type: ignore[arg-type]
+        checks.append(self)
+
+    monkeypatch.setattr(ConversionCheck, "__init__", watched)
+    assert len(read(path, "opencv")) == 60 * held
+    (check,) = checks
+    assert 60 < check._grabs <= 3 * 60 * held + 200
 
 
 def test_luma_of_its_own_image_is_near_and_of_another_far() -> None:
