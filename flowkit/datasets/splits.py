@@ -22,7 +22,7 @@ from flowkit.errors import InputError, InvalidParameterError
 from flowkit.validate import check_choice
 
 SplitKind: TypeAlias = Literal["subset", "fold"]
-"""Whether a split has the subsets train, test and perhaps validation, or folds."""
+"""The kind of a split: the subsets train, test and perhaps validation, or folds."""
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 _SUBSETS = {TRAIN: TRAIN, TEST: TEST, VALIDATION: VALIDATION, "val": VALIDATION, "valid": VALIDATION}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -19,8 +19,7 @@ import numpy as np
 
 from flowkit.errors import DecodeError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.container_length import shown_seconds
-from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.container import container_orientations, fitting, of_packet, shown_seconds
 from flowkit.video.opencv_check import ConversionCheck, quiet
 from flowkit.video.orientation import UPRIGHT, Orientation, right_angle
 from flowkit.video.source import (

@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from flowkit.errors import DecodeError, FlowkitError, NoVideoStreamError, UnopenableError
 from flowkit.typing import UInt8
-from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.container import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
 from flowkit.video.pyav_colour import RgbConverter, mapped_by_opencv
 from flowkit.video.pyav_header import (

@@ -1,1 +1,1 @@
-"""What the processes of a run share."""
+"""Progress that the processes of a run share."""

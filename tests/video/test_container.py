@@ -1,4 +1,4 @@
-"""Orientations by the bytes of a file: damaged files say nothing, and nothing breaks."""
+"""Orientations and lengths by the bytes of a file: damaged files say nothing, and nothing breaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.video.container_orientation import container_orientations, fitting, of_packet
+from flowkit.video.container import container_orientations, fitting, of_packet, shown_seconds
 from flowkit.video.orientation import UPRIGHT, Orientation
 from tests.make import clips
 
@@ -64,3 +64,31 @@ def test_the_candidate_of_the_decoders_angle_is_taken() -> None:
     assert fitting(270, (None, UPRIGHT, ANTI)) == ANTI
     assert fitting(0, (ANTI, UPRIGHT)) == UPRIGHT
     assert fitting(90, (UPRIGHT,)) == Orientation(rotation=90)
+
+
+FRAMES = clips.numbered_flashes(10)
+
+
+def test_length_is_that_of_the_video_track(tmp_path: Path) -> None:
+    path = clips.h264_mp4(tmp_path / "a.mp4", FRAMES)
+    assert shown_seconds(path) == pytest.approx(0.4)
+    assert shown_seconds(clips.with_edit_list(tmp_path / "b.mp4", path, first_ms=160)) == pytest.approx(0.24)
+
+
+def test_other_files_have_none(tmp_path: Path) -> None:
+    assert shown_seconds(clips.lossless_mkv(tmp_path / "a.mkv", FRAMES)) is None
+    assert shown_seconds(clips.audio_only(tmp_path / "a.m4a")) is None
+    (tmp_path / "empty").write_bytes(b"")
+    assert shown_seconds(tmp_path / "empty") is None
+
+
+def test_damaged_files_have_some_or_none(tmp_path: Path) -> None:
+    data = clips.h264_mp4(tmp_path / "a.mp4", FRAMES).read_bytes()
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        damaged = bytearray(data)
+        for at in random.integers(0, len(data), 8):
+            damaged[at] = random.integers(256)
+        (tmp_path / "b").write_bytes(damaged)
+        found = shown_seconds(tmp_path / "b")
+        assert found is None or found > 0

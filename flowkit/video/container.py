@@ -1,7 +1,7 @@
-"""The orientation that a file asks for, by the bytes of its container or of its first packet.
+"""Orientation and length that a file asks for, by the bytes of its container or of its first packet.
 
 OpenCV has only an angle, which a mirror falsifies. PyAV has the whole matrix, except for frames with
-side data that it does not know.
+side data that it does not know. OpenCV counts frames that an edit list hides.
 """
 
 from __future__ import annotations
@@ -247,3 +247,25 @@ def fitting(angle: int, candidates: Iterable[Orientation | None]) -> Orientation
         if asked is not None and (asked.rotation + 180 * asked.mirrored) % 360 == angle:
             return asked
     return Orientation(rotation=angle)
+
+
+# All ones, in 32 bits.
+_UNKNOWN = (1 << 32) - 1
+
+
+def shown_seconds(path: Path) -> float | None:
+    """Return how long the only video track of an MP4 or QuickTime file is shown, after its edit list.
+
+    None stands for several tracks, one that does not say, and other containers.
+    """
+    try:
+        movie = read_movie(path)
+        header = next(box for name, box in boxes(movie) if name == b"mvhd")
+        (scale,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
+        (track,) = video_tracks(movie)
+        head = next(box for name, box in boxes(track) if name == b"tkhd")
+        form, start = (">Q", 28) if head[0] == 1 else (">I", 20)
+        (duration,) = struct.unpack_from(form, head, start)
+    except (struct.error, IndexError, ValueError, StopIteration):
+        return None
+    return duration / scale if scale and 0 < duration < _UNKNOWN else None
