@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,21 @@ def test_contributing_has_the_test_command_of_readme() -> None:
     command = (ROOT / "README.md").read_text().partition("<!-- test-command -->\n")[2].partition("```\n")[0]
     assert "pytest" in command
     assert command in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_first_command_of_readme_needs_no_pytorch() -> None:
+    command = (ROOT / "README.md").read_text().partition("<!-- demo-command -->\n")[2].partition("```\n")[0]
+    assert "pip install . && flowkit demo --no-train" in command
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not [name for name in project["dependencies"] if "torch" in name]
+
+
+def test_every_supported_python_is_tested_and_named() -> None:
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = [text.rpartition(" ")[2] for text in classifiers if "Python ::" in text]
+    assert versions == ["3.11", "3.12", "3.13"]
+    assert f"Python {versions[0]} to {versions[-1]}" in (ROOT / "README.md").read_text()
+    assert f"for version in {' '.join(versions[1:])};" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_the_api_page_has_every_public_name_and_its_summary() -> None:

@@ -274,6 +274,7 @@ def test_importing_flowkit_loads_neither_torch_nor_cupy() -> None:
 
 def test_no_module_has_the_name_of_a_public_function() -> None:
     """`flowkit.extract` stays the function, whatever has been imported before."""
+    pytest.importorskip("torch")
     code = (
         "import importlib, pkgutil, flowkit, gating\n"
         "for package in (flowkit, gating):\n"

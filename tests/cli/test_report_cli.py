@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+pytest.importorskip("torch")
+
 from flowkit_cli.report import command
 from gating.errors import ScoresError
 from tests.make.scores import made_comparison, write_run

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from flowkit.errors import InvalidParameterError
 from gating.config import GATING, ORACLE
 from gating.errors import ScoresError

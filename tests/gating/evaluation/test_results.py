@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from gating.config import GATING
 from gating.errors import ScoresError
 from gating.evaluation.results import fusion_results, read_comparison, read_comparisons, write_comparison

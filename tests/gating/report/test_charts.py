@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from gating.report.charts import cell_px, histogram, interval, matrix, reliability, signed_bar
 from gating.statistics import calibration
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("torch")
+
 from gating.report.clips import choose, find_changed
 from tests.make.comparisons import predicting
 

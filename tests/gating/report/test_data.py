@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
+
+pytest.importorskip("torch")
 
 from gating.report.data import class_gains, confusion_data, flow_fractions, paired_tests
 from tests.make.comparisons import evidence_of, predicting

@@ -7,6 +7,8 @@ import math
 
 import pytest
 
+pytest.importorskip("torch")
+
 from gating.evaluation.comparison import Gain
 from gating.report.format import (
     chance,

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from flowkit.errors import InvalidParameterError
 from gating.errors import ScoresError
 from gating.report import newest_run, write_report

@@ -7,6 +7,9 @@ import datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytest.importorskip("torch")
 
 from gating.report.clips import Gallery
 from gating.report.data import Evidence
