@@ -3,8 +3,9 @@
 OpenCV reports neither failed packets nor damaged frames, reads past errors in silence or stops at
 them, scales frames whose size changes midway to the first size, and reads no
 AV1 without a GPU. Its pixels are PyAV's, or the file is refused: OpenCV 5 converts no interlaced frames, and
-maps wide and HDR colours to those of a screen, where PyAV leaves them as coded. The colours are known
-from PyAV; where that is not installed they are OpenCV's.
+maps wide and HDR colours to those of a screen, where PyAV leaves them as coded. PyAV reports both of the
+first frame; where it is not installed, `opencv_check` finds frames that are not converted, and colours are
+OpenCV's.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class CvSource:
             0.0  # the end of the latest frame in frames of the container's time, not of the video's
         )
         try:
-            _refuse_other_colours(path)
+            _refuse_other_pixels(path)
             self._first = self._rgb()
         except BaseException:
             self.close()
@@ -163,14 +164,14 @@ def _orientation(path: Path, capture: cv2.VideoCapture) -> Orientation:
     return of_packet(_first_packet(path)) if asked == UPRIGHT else asked
 
 
-def _refuse_other_colours(path: Path) -> None:
-    """Raise DecodeError where PyAV is installed and finds colours that OpenCV maps to others."""
+def _refuse_other_pixels(path: Path) -> None:
+    """Raise DecodeError where PyAV is installed and finds a frame that OpenCV gives with other pixels."""
     try:
-        from flowkit.video.pyav import mapped_colours
+        from flowkit.video.pyav import first_frame_unlike_opencv
     except ImportError:
         return
-    if found := mapped_colours(path):
-        raise DecodeError(f"{path}: OpenCV maps its colours ({found}) to those of a screen: use decoder 'av'")
+    if found := first_frame_unlike_opencv(path):
+        raise DecodeError(f"{path}: OpenCV would not give its pixels: {found}; use decoder 'av'")
 
 
 def _first_packet(path: Path) -> bytes:

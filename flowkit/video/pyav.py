@@ -26,7 +26,7 @@ from flowkit.errors import DecodeError, FlowkitError, NoVideoStreamError, Unopen
 from flowkit.typing import UInt8
 from flowkit.video.container import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
-from flowkit.video.pyav_colour import RgbConverter, mapped_by_opencv
+from flowkit.video.pyav_colour import RgbConverter, unlike_opencv
 from flowkit.video.pyav_header import (
     CONTAINERS_WITH_A_LENGTH,
     expected_packets,
@@ -292,14 +292,14 @@ class AvSource:
         )
 
 
-def mapped_colours(path: Path) -> str:
-    """Return the colours of a video's first frame if OpenCV would map them; "" if not, or without a frame."""
+def first_frame_unlike_opencv(path: Path) -> str:
+    """Return the words for a first frame that OpenCV gives with other pixels; "" for others."""
     try:
         with _open_container(path) as container:
             frame = next(container.decode(_best_stream(container, path)), None)
     except (FlowkitError, av.error.FFmpegError):
         return ""
-    return "" if frame is None else mapped_by_opencv(frame)
+    return "" if frame is None else unlike_opencv(frame)
 
 
 class _BestTimes:

@@ -80,12 +80,14 @@ class RgbConverter:
         return DecodeError(f"{self._path}: {frame.format.name} does not convert to RGB: {error}")
 
 
-def mapped_by_opencv(frame: VideoFrame) -> str:
-    """Return a frame's primaries and transfer if OpenCV 5 would map them to those of a screen; "" if not."""
+def unlike_opencv(frame: VideoFrame) -> str:
+    """Return the words for a frame that OpenCV 5 gives with other pixels, or with none; "" if it does not."""
+    if frame.interlaced_frame:
+        return "it does not convert interlaced frames"
     if frame.color_primaries in _SCREEN_PRIMARIES and frame.color_trc in _SCREEN_TRANSFERS:
         return ""
     primaries, transfer = _name(ColorPrimaries, frame.color_primaries), _name(ColorTrc, frame.color_trc)
-    return f"primaries {primaries}, transfer {transfer}"
+    return f"it maps colours (primaries {primaries}, transfer {transfer}) to those of a screen"
 
 
 def _name(kind: type[IntEnum], number: int) -> str:

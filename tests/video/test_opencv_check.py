@@ -38,9 +38,7 @@ def test_interlaced_video_is_refused_and_pyav_decodes_it(
 ) -> None:
     path = clips.interlaced(tmp_path / name, FRAMES, codec=codec, pixel_format=pixel_format)
     assert 60 < read(path, "av").mean() < 200
-    with pytest.raises(
-        DecodeError, match=r"does not convert frame 0; it converts no interlaced.* use decoder 'av'"
-    ):
+    with pytest.raises(DecodeError, match="does not convert interlaced frames; use decoder 'av'"):
         read(path, "opencv")
 
 
@@ -114,9 +112,7 @@ def test_colours_that_opencv_would_map_are_refused(
 ) -> None:
     path = clips.coloured(tmp_path / "a.mp4", FRAMES, pixel_format=pixel_format, **tags)
     assert len(read(path, "av")) == 6
-    with pytest.raises(
-        DecodeError, match=r"OpenCV maps its colours \(primaries .*, transfer .*use decoder 'av'"
-    ):
+    with pytest.raises(DecodeError, match=r"it maps colours \(.*; use decoder 'av'"):
         read(path, "opencv")
 
 
@@ -157,7 +153,7 @@ def test_matrix_without_a_conversion_costs_no_video(tmp_path: Path, matrix: str)
     (note,) = reader.report.notes
     assert "colour matrix" in note
     assert "read as" in note
-    with pytest.raises(DecodeError, match="does not convert frame 0"):
+    with pytest.raises(DecodeError, match="does not convert"):
         read(path, "opencv")
 
 
@@ -165,8 +161,10 @@ def test_without_pyav_opencv_keeps_its_own_colours(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
     path = clips.coloured(tmp_path / "a.mp4", FRAMES, **REC_2020, transfer="bt2020-10")
     assert len(read(path, "opencv")) == 6
-    with pytest.raises(DecodeError, match="interlaced"):
-        read(clips.interlaced(tmp_path / "b.mpg", FRAMES), "opencv")
+    for name, codec in (("b.mpg", "mpeg2video"), ("b.mp4", "libx264"), ("b.avi", "mpeg4")):
+        fields = clips.interlaced(tmp_path / name, FRAMES, codec=codec)
+        with pytest.raises(DecodeError, match=r"does not convert .*interlaced frames.*use decoder 'av'"):
+            read(fields, "opencv")
 
 
 @pytest.mark.parametrize("held", [2, 3, 10])
