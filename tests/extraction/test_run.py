@@ -272,9 +272,7 @@ def test_real_and_odd_files_end_as_their_readme_says(shared_data: Path, tmp_path
     assert {Path(f.source).stem: f.reason for f in report.failures} == expected
     with flowkit.open(tmp_path / "out.h5") as opened:
         statuses = {video_id: clip.record.status for video_id, clip in opened.items()}
-        assert {k for k, status in statuses.items() if status == "truncated"} == {
-            "corrupted",
-            "truncated_40pct",
-            "tree",
-        }
-        assert opened["tree"].n_frames == 68
+        truncated = {k for k, status in statuses.items() if status == "truncated"}
+        assert truncated == {"corrupted", "truncated_40pct"}
+        # Its header counts 444 frame times: the 68 frames are shown for several each, to the last time.
+        assert (statuses["tree"], opened["tree"].n_frames) == ("ok", 68)
