@@ -149,7 +149,9 @@ def test_device_fault_of_a_driver_that_no_server_starts_with_leaves_auto_to_the_
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_client, "_START", "raise SystemExit(3) # ")
-    with pytest.warns(RuntimeWarning, match=r"its process ended with 3; see .*; the CPU engine computes instead"):
+    with pytest.warns(
+        RuntimeWarning, match=r"its process ended with 3; see .*; the CPU engine computes instead"
+    ):
         report = extracted(clips, tmp_path / "out.h5", monkeypatch, ())
     assert (report.stored, report.failures) == (3, ())
     with flowkit.open(tmp_path / "out.h5") as store:
