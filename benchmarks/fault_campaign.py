@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import flowkit  # noqa: E402  (from this checkout)
-from benchmarks.record import write_result  # noqa: E402
+from benchmarks.record import python_path, write_result  # noqa: E402
 from tests.faults.commands import COMMANDS  # noqa: E402
 from tests.make import clips  # noqa: E402
 
@@ -50,11 +50,6 @@ def committed(mode: str, output: str) -> set[str]:
         return {line.split()[1] for line in output.splitlines() if line.startswith("committed")}
     rows = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
     return {row["video_id"] for row in rows if row["status"] == "stored"}
-
-
-def python_path() -> str:
-    """Return the search path of this process with the checkout in front."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
