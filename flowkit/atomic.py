@@ -106,7 +106,7 @@ def scratch_file(start: str, data: bytes) -> Path:
     try:
         with no_space_translated(Path(name)), os.fdopen(handle, "wb") as file:
             file.write(data)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no temporary file stays
         discard(Path(name))
         raise
     return Path(name)
@@ -280,7 +280,7 @@ def _locked_descriptor(folder: Path, target: Path) -> int:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {host_name()}".encode())
                 return descriptor
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no lock stays
             os.close(descriptor)
             raise
         os.close(descriptor)

@@ -354,9 +354,8 @@ def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:
     try:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     except RuntimeError as error:
-        _limit = SystemLimitError.of(
-            error
-        )  # for its first task; an error here would be printed with its traceback
+        # For its first task: an error here would be printed with its traceback.
+        _limit = SystemLimitError.of(error)
 
 
 def _end_with(parent: int) -> None:

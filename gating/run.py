@@ -185,7 +185,7 @@ def _checked(
 
 
 def _check_out(out: Path) -> None:
-    """Make the run's folder and a file's place in it, and remove again what was made."""
+    """Make the run's folder and a temporary folder in it, and remove again what was made."""
     made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -202,6 +202,7 @@ def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) 
     return collate_clips(items)
 
 
+# PyTorch documents this mapping for types of one's own (`default_collate`); its module has no public name.
 default_collate_fn_map[ClipItem] = _collate_by_default
 
 

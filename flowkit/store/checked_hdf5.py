@@ -78,7 +78,7 @@ def open_file(path: Path) -> h5py.File:
     try:
         with contained(path):
             check_format(file, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing stays open
         file.close()
         raise
     return file
@@ -101,7 +101,7 @@ def open_object(source: BinaryIO) -> h5py.File:
     try:
         with contained(name):
             check_format(file, name)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing stays open
         file.close()
         raise
     return file

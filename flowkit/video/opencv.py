@@ -83,13 +83,12 @@ class CvSource:
         self.longest_gap_seconds = LONGEST_GAP_OF_A_TIME_AXIS_SECONDS if own_axis else LONGEST_GAP_SECONDS
         self._orientation = _orientation(path, self._capture)
         self._grabbed = 0
-        self._end_frame = (
-            0.0  # the end of the latest frame in frames of the container's time, not of the video's
-        )
+        # The end of the latest frame in frames of the container's time, not of the video's.
+        self._end_frame = 0.0
         try:
             _refuse_other_pixels(path)
             self._first = self._rgb()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays open
             self.close()
             raise
         self.info = self._describe()

@@ -83,7 +83,7 @@ class AvSource:
         self._open()
         try:
             self._prime()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays open
             self.close()
             raise
 
@@ -118,7 +118,7 @@ class AvSource:
         self._container = _open_container(self._path)
         try:
             self._stream = _best_stream(self._container, self._path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays open
             self._container.close()
             raise
         self._stream.codec_context.thread_count = self._threads

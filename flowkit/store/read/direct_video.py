@@ -65,7 +65,7 @@ class DirectFile:
         try:
             self._size = os.fstat(self._descriptor).st_size
             self._locate(file, table, options)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays open
             self.close()
             raise
 

@@ -61,7 +61,7 @@ def new_store(out: Path, work: str, *, is_made: Callable[[], bool], goes_on: boo
             parts.write_recipe(work)
         try:
             yield not made
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays that no run goes on from
             if not goes_on or not _left(parts):
                 _clear(parts)
                 parts.remove_recipe()

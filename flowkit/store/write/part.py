@@ -58,7 +58,7 @@ class PartWriter:
         try:
             with atomic.no_space_translated(self.path):
                 self._open()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no half part stays
             self.abort()
             raise
 
@@ -186,6 +186,6 @@ class PartWriter:
                     # Before HDF5's own error over the failed write, if it raised one.
                     if self._out is not None:
                         self._out.check()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no half part stays
             self.abort()
             raise

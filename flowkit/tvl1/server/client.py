@@ -80,7 +80,7 @@ class Servers:
                 self._await(k, config, process)
             if not self.addresses:
                 raise BackendUnavailableError("; ".join(self.failed) or "no server was asked for")
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no connection stays open
             self.close()
             raise
 
