@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -272,12 +273,16 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, s
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["video_id"] == "short"
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=10)
-    assert time.monotonic() - began < 2
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["video_id"] == "short"
+        began = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "the same command again goes on from there" in said
     assert "Traceback" not in said
