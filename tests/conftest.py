@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a shell's background jobs (`pytest &`) ignore it, and hand that on."""
+    """Let Ctrl-C reach what tests start: a job in a shell's background ignores it, and hands that on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def emulation_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let all processes of a run find the emulated kernels that one of them compiled."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # each worker has a folder of its own below that of the run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWKIT_EMULATION_DIR", str(folder / "emulation"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,9 @@ def rerun(out: Path, *words: str, environment: dict[str, str]) -> tuple[int, Res
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the kernels that all runs share."""
-    return tmp_path_factory.mktemp("built")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """flowkit's cache, which all runs share."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(built: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Results, str]:
-    environment = stand_in_environment(built, first=bare)
+def rehearsal(cache: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Results, str]:
+    environment = stand_in_environment(cache, first=bare)
     environment["PATH"] = f"{bare}{os.pathsep}{os.environ['PATH']}"
     # Compilers and cores are shared here: limits are what other tests are about.
     words = ("--section", *NAMES, "--scale", "20", "--seconds", "600", *TINY, *SMALL)
@@ -136,9 +136,9 @@ def test_rehearsal_of_an_extraction_names_what_is_absent(
     assert [turn["pairs"] for turn in turns] == [4, 4]
 
 
-def test_cluster_that_hangs_costs_the_tiles_nothing(built: Path, tmp_path: Path) -> None:
+def test_cluster_that_hangs_costs_the_tiles_nothing(cache: Path, tmp_path: Path) -> None:
     faults = json.dumps([[{"kind": "hang", "kernel": "flowkit_cluster"}]])
-    environment = {**stand_in_environment(built, faults=faults), "FLOWKIT_GPU_PATIENCE": "1"}
+    environment = {**stand_in_environment(cache, faults=faults), "FLOWKIT_GPU_PATIENCE": "1"}
     names = ("pair_by_clusters", "timing", "pair_by_tiles")
     status, results, log = rerun(tmp_path, "--section", *names, *TINY, environment=environment)
     assert status == 1, log

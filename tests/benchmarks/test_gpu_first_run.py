@@ -78,7 +78,7 @@ def test_without_a_gpu_it_says_so_in_seconds_with_status_2(module: str, reason: 
 def test_with_a_gpu_every_step_asked_for_is_run_and_named(tmp_path: Path) -> None:
     # A twentieth of the time: the environment may come to its limit, and the others follow.
     words = ("--seconds", "40", "--steps", "memcheck", "baseline_opencv")
-    environment = {**stand_in_environment(tmp_path / "built"), "PATH": "/usr/bin:/bin"}
+    environment = {**stand_in_environment(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
     done, results = first_run(tmp_path / "out", *words, environment=environment)
     ends = {result["step"]: result for result in results if "ended" in result or "absent" in result}
     assert set(ends) == {"environment", "memcheck", "baseline_opencv"}

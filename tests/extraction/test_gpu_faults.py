@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -36,14 +35,6 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 # In the second of three videos: a video has a dozen launches of this kernel at each level.
 ILLEGAL_ADDRESS = Fault(kind="status", kernel="flowkit_tile", after=20)
 HANG = Fault(kind="hang", kernel="flowkit_tile", after=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the servers find the kernels compiled."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWKIT_EMULATION_DIR", str(tmp_path_factory.mktemp("emulation")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 NATIVE = Path(__file__).resolve().parents[2] / "flowkit" / "tvl1" / "native"
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 FLAGS = [
-    *("-std=c++17", "-O1", "-g", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-std=c++17", "-O1", "-g1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-Wall", "-Wextra", "-Werror", "-pthread"),
     *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
 ]

@@ -71,7 +71,7 @@ struct Fibre {
   dim3 thread;
   int lane, warp;
   Block* block;
-  size_t shared_used = 0;
+  size_t shared_used = 0, stack = 0;
   uint64_t cluster_generation = 0, shuffles = 0;
   // What it waits for, if anything.
   const Barrier* barrier = nullptr;

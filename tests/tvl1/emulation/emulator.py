@@ -44,6 +44,7 @@ def _build_folder() -> Path:
     """Return $FLOWKIT_EMULATION_DIR, which processes can share, or a folder of this process's own."""
     shared = os.environ.get("FLOWKIT_EMULATION_DIR")
     if shared:
+        Path(shared).mkdir(parents=True, exist_ok=True)
         return Path(shared)
     folder = Path(tempfile.mkdtemp(prefix="flowkit-emulation-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -70,6 +71,13 @@ def _compile(output: Path, arguments: Sequence[str]) -> Path:
     if done.returncode:
         raise CompileError(f"{output.stem} does not compile for the host:\n{done.stderr}")
     return scratch.rename(output)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole: another process may compile it."""
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(text)
+    scratch.rename(path)
 
 
 def _key(*words: object) -> str:
@@ -99,9 +107,9 @@ def build(source: str, defines: Mapping[str, int], sources: Mapping[str, str] | 
     folder = _build_folder() / _key(options, library, _runtime().name, sorted(texts.items()))
     output = folder / f"{Path(source).stem}.so"
     if not output.exists():
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (folder / name).write_text(text)
+            _write(folder / name, text)
         paths = [f"-I{HERE}", f"-I{folder}", str(HERE / "library.cpp"), str(_runtime())]
         _compile(output, [*options, "-shared", *paths])
     return output

@@ -39,14 +39,6 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler he
 ILLEGAL_ADDRESS = Fault(kind="status", kernel="flowkit_tile", after=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the servers find the kernels compiled: no compiler's time counts as a fault's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWKIT_EMULATION_DIR", str(tmp_path_factory.mktemp("emulation")))
-        yield
-
-
 def started(monkeypatch: pytest.MonkeyPatch, *faults: tuple[Fault, ...]) -> Servers:
     """Return servers, one for each GPU with these faults."""
     gpus_in_other_processes(monkeypatch, faults)
