@@ -2,13 +2,14 @@
 
 OpenCV 5 hands out the frame that its buffer held before (at first: what the memory held) for interlaced
 frames and for colour matrices that FFmpeg does not convert. A second capture, opened without conversion to
-RGB, gives the first plane of a frame, mostly its luma; its buffer is new, or holds another image, so that
-a failed conversion leaves no true frame in it.
+RGB, gives the first plane of a frame, mostly its luma; its buffer holds another image, or is new and filled
+with a level far from the frame's, so that a failed conversion leaves no true frame in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -45,6 +46,12 @@ _DEPTHS = (9, 10, 12, 14, 16)
 # Levels within which luma and RGB of a frame that was converted agree: below 5 in all formats tried.
 _TOLERANCE = 8.0
 _PERCENTILE = 90
+
+# Levels for new memory: one is far from any frame, in formats above 8 bits too (2 bytes of _DARK are 128 of 9
+# bits); _BRIGHT is the median from which on a frame is held to _DARK.
+_DARK, _LIGHT, _BRIGHT = 0x01, 0xFE, 160
+# glibc's malloc.h, mallopt(3): it fills what it hands out with the complement of this parameter's byte.
+_M_PERTURB = -6
 
 
 # The second capture decodes again what it skips: at most so many frames for each of the video, and so many.
@@ -126,7 +133,8 @@ class ConversionCheck:
         if capture is None:
             return None
         letters = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=True)
-        with quiet():  # it warns that the first plane comes alone
+        # It warns that the first plane comes alone.
+        with quiet(), new_memory_filled(_DARK if np.median(bgr) >= _BRIGHT else _LIGHT):
             got, raw = capture.retrieve()
         if not got or raw is None or raw.dtype != np.uint8 or raw.shape[:2] != bgr.shape[:2]:
             return None
@@ -171,6 +179,23 @@ def _difference(row_bytes: UInt8, letters: bytes, bgr: UInt8) -> float | None:
     if kind == _LUMA:
         return luma_difference(levels, there)
     return float(np.percentile(np.abs(levels - there[..., kind]), _PERCENTILE))
+
+
+@contextlib.contextmanager
+def new_memory_filled(level: int) -> Iterator[None]:
+    """Let glibc fill the memory that it hands out, which may hold the same frame from before.
+
+    Other C libraries lack this: there that memory is what it is.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:
+        yield
+        return
+    set_option(_M_PERTURB, level ^ 0xFF)
+    try:
+        yield
+    finally:
+        set_option(_M_PERTURB, 0)
 
 
 @contextlib.contextmanager
