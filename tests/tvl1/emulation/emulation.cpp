@@ -4,13 +4,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace emulation {
 
 Fibre* current = nullptr;
 dim3 block_size, grid_size;
 Schedule schedule;
-std::string failure;
 
 namespace {
 
@@ -19,9 +20,38 @@ constexpr size_t kStaticSharedBytes = 48 * 1024;
 constexpr unsigned kBlocksAtOnce = 3;
 constexpr uint64_t kMostSwitches = 2'000'000'000;
 
+std::string failure;
 jmp_buf scheduler;
-std::function<void()> body;
+Launch launched;
 uint64_t switches = 0;
+
+// A store that has not arrived yet.
+struct Message {
+  float2* target;
+  float2 value;
+  TransactionBarrier* barrier;
+};
+
+struct Member : Block {
+  std::vector<Warp> all_warps;
+  std::vector<char> memory;
+};
+
+struct Members : Cluster {
+  std::vector<Member> blocks;
+  std::vector<Message> messages;
+
+  // The block that has this place in its shared memory.
+  Member& owner(const void* p) {
+    for (Member& block : blocks) {
+      if (p >= block.shared && p < block.shared + block.shared_bytes) return block;
+    }
+    failure = "an address outside of the cluster";
+    return blocks[0];
+  }
+};
+
+Members& own_cluster() { return static_cast<Members&>(*current->block->cluster); }
 
 // A fibre's stack outlives its launch: a context costs two calls of the system, a jump none.
 struct Stack {
@@ -44,7 +74,7 @@ Stack& stack(size_t index) {
 
 [[noreturn]] void start() {
   for (;;) {
-    body();
+    launched.kernel(launched.args);
     current->done = true;
     --current->block->running;
     Stack& own = stack(current->stack);
@@ -75,7 +105,7 @@ void resume(Fibre& fibre, size_t index) {
 }
 
 // Deliver messages between blocks: all of them, or a random part in random order.
-bool deliver(Cluster& cluster, bool all) {
+bool deliver(Members& cluster, bool all) {
   auto& waiting = cluster.messages;
   const bool random = schedule.kind == Schedule::kRandom;
   if (waiting.empty() || (random && !all && schedule.draw() % 4 != 0)) return false;
@@ -152,7 +182,7 @@ bool run_warps(Fibres& fibres, Holds& holds) {
   return ran;
 }
 
-void run_cluster(Cluster& cluster, Fibres& fibres) {
+void run_cluster(Members& cluster, Fibres& fibres) {
   const auto running = [&] {
     return std::any_of(fibres.begin(), fibres.end(), [](const auto& f) { return !f->done; });
   };
@@ -169,17 +199,19 @@ void run_cluster(Cluster& cluster, Fibres& fibres) {
   if (failure.empty() && !cluster.messages.empty()) failure = "a store outlived its cluster";
 }
 
-void make_block(const Launch& launch, unsigned index, int rank, Cluster& cluster, Block& block,
-                Fibres& fibres) {
+void make_block(const Launch& launch, unsigned index, int rank, Members& cluster, Fibres& fibres) {
+  Member& block = cluster.blocks[static_cast<size_t>(rank)];
   const dim3 grid = launch.grid, size = launch.block;
   block.index = {index % grid.x, index / grid.x % grid.y, index / (grid.x * grid.y)};
   block.rank = rank;
   block.threads = block.running = static_cast<int>(size.x * size.y * size.z);
   block.cluster = &cluster;
-  block.warps.resize(static_cast<size_t>(block.threads + 31) / 32);
+  block.all_warps.resize(static_cast<size_t>(block.threads + 31) / 32);
+  block.warps = block.all_warps.data();
   block.dynamic_bytes = (launch.dynamic_bytes + 15) & ~size_t{15};
-  block.shared.assign(block.dynamic_bytes + kStaticSharedBytes, '\xff');
-  cluster.blocks.push_back(&block);
+  block.memory.assign(block.dynamic_bytes + kStaticSharedBytes, '\xff');
+  block.shared = block.memory.data();
+  block.shared_bytes = block.memory.size();
   cluster.threads += block.threads;
   for (int t = 0; t < block.threads; ++t) {
     auto fibre = std::make_unique<Fibre>();
@@ -194,20 +226,23 @@ void make_block(const Launch& launch, unsigned index, int rank, Cluster& cluster
 
 }  // namespace
 
-Block& Cluster::owner(const void* p) {
-  for (Block* block : blocks) {
-    const char* const start = block->shared.data();
-    if (p >= start && p < start + block->shared.size()) return *block;
-  }
-  failure = "an address outside of the cluster";
-  return *blocks[0];
+char* shared_of(int rank) {
+  std::vector<Member>& blocks = own_cluster().blocks;
+  if (rank < 0 || rank >= static_cast<int>(blocks.size())) fail("no such rank");
+  return blocks[static_cast<size_t>(rank)].shared;
+}
+
+bool has_left(const void* p) { return own_cluster().owner(p).running == 0; }
+
+void send(float2* target, float2 value, TransactionBarrier* barrier) {
+  own_cluster().messages.push_back({target, value, barrier});
 }
 
 void pause() {
   if (_setjmp(current->point) == 0) _longjmp(scheduler, 1);
 }
 
-void fail(const std::string& what) {
+void fail(const char* what) {
   failure = what;
   current->done = true;
   _longjmp(scheduler, 1);
@@ -239,8 +274,13 @@ void complete_bytes(TransactionBarrier* barrier, int bytes) {
   }
 }
 
-bool run(const Launch& launch) {
-  body = launch.kernel;
+const char* no_kernel(const char* name, int args) {
+  failure = "no kernel " + std::string(name) + " with " + std::to_string(args) + " arguments";
+  return failure.c_str();
+}
+
+const char* run(const Launch& launch) {
+  launched = launch;
   block_size = launch.block;
   grid_size = launch.grid;
   failure.clear();
@@ -255,16 +295,15 @@ bool run(const Launch& launch) {
     unsigned index = k;
     if (schedule.kind == Schedule::kLastFirst) index = groups - 1 - k;
     if (schedule.kind == Schedule::kRandom) index = static_cast<unsigned>((k + rotation) % groups);
-    Cluster cluster;
-    std::vector<Block> members(min(size, blocks - index * size));
+    Members cluster;
+    cluster.blocks.resize(min(size, blocks - index * size));
     Fibres fibres;
-    for (unsigned rank = 0; rank < members.size(); ++rank) {
-      make_block(launch, index * size + rank, static_cast<int>(rank), cluster, members[rank],
-                 fibres);
+    for (unsigned rank = 0; rank < cluster.blocks.size(); ++rank) {
+      make_block(launch, index * size + rank, static_cast<int>(rank), cluster, fibres);
     }
     run_cluster(cluster, fibres);
   }
-  return failure.empty();
+  return failure.empty() ? nullptr : failure.c_str();
 }
 
 }  // namespace emulation

@@ -5,7 +5,7 @@
 // repeatable. Kernels that lack a barrier survive the first and fail under the others. Blocks (or
 // clusters) run one after another; under the random schedule, a few blocks at once. Shared memory
 // starts as NaN. Nothing hangs: when every fibre waits, or after too many switches, the launch ends
-// with an error.
+// with an error. Every kernel is compiled with this header, so that it includes little.
 #pragma once
 
 #include <setjmp.h>
@@ -14,9 +14,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <string>
-#include <vector>
 
 #define FLOWKIT_EMULATED
 #define __global__
@@ -29,8 +26,14 @@
   type* const name = reinterpret_cast<type*>(emulation::shared_slot(sizeof(type) * (count)))
 #define FLOWKIT_DYNAMIC_SHARED(name, bytes) char* const name = emulation::dynamic_shared(bytes)
 
-using std::max;
-using std::min;
+template <class T>
+constexpr T max(T a, T b) {
+  return a < b ? b : a;
+}
+template <class T>
+constexpr T min(T a, T b) {
+  return b < a ? b : a;
+}
 using int64 = long long;
 
 struct int2 {
@@ -97,25 +100,14 @@ struct Block {
   int rank, threads, running;
   Cluster* cluster;
   Barrier barrier;
-  std::vector<Warp> warps;
-  std::vector<char> shared;
-  size_t dynamic_bytes;
-};
-
-// A store to another block's shared memory that has not arrived yet.
-struct Message {
-  float2* target;
-  float2 value;
-  TransactionBarrier* barrier;
+  Warp* warps;
+  char* shared;
+  size_t shared_bytes, dynamic_bytes;
 };
 
 struct Cluster {
-  std::vector<Block*> blocks;
   Barrier barrier;
   int threads = 0;
-  std::vector<Message> messages;
-  // The block that has this place in its shared memory.
-  Block& owner(const void* p);
 };
 
 struct Schedule {
@@ -133,34 +125,42 @@ struct Launch {
   dim3 grid, block;
   int cluster_size;  // 0 for kernels that know nothing of clusters
   size_t dynamic_bytes;
-  std::function<void()> kernel;
+  void (*kernel)(void** args);
+  void** args;
 };
 
 extern Fibre* current;
 extern dim3 block_size, grid_size;
 extern Schedule schedule;
-extern std::string failure;
 
 // Leave the current fibre until its wait is over.
 void pause();
 // End the launch with an error; does not return.
-[[noreturn]] void fail(const std::string& what);
+[[noreturn]] void fail(const char* what);
 void arrive_and_wait(Barrier& barrier, int threads);
 uint64_t arrive(Barrier& barrier, int threads);
 void wait(const Barrier& barrier, uint64_t generation);
 void complete_bytes(TransactionBarrier* barrier, int bytes);
-// Run all blocks; false, with `failure` set, if it does not end.
-bool run(const Launch& launch);
+// The shared memory of the block of this rank in the current cluster.
+char* shared_of(int rank);
+// Whether the block that has this place in its shared memory has ended.
+bool has_left(const void* p);
+// Store to another block's shared memory, where it arrives later.
+void send(float2* target, float2 value, TransactionBarrier* barrier);
+// Run all blocks; return the error if it does not end.
+const char* run(const Launch& launch);
+// Return the error of a launch of what is no kernel.
+const char* no_kernel(const char* name, int args);
 
 inline char* dynamic_shared(size_t bytes) {
   if (bytes > current->block->dynamic_bytes) fail("the launch gives too little shared memory");
-  return current->block->shared.data();
+  return current->block->shared;
 }
 inline char* shared_slot(size_t bytes) {
   Block& block = *current->block;
-  char* const slot = block.shared.data() + block.dynamic_bytes + current->shared_used;
+  char* const slot = block.shared + block.dynamic_bytes + current->shared_used;
   current->shared_used += (bytes + 15) & ~size_t{15};
-  if (block.dynamic_bytes + current->shared_used > block.shared.size())
+  if (block.dynamic_bytes + current->shared_used > block.shared_bytes)
     fail("shared memory used up");
   return slot;
 }
@@ -273,22 +273,16 @@ inline void wait(TransactionBarrier* barrier, unsigned parity) {
   emulation::pause();
 }
 inline RemoteAddress address_in(const void* p, int rank) {
-  emulation::Block& own = *emulation::current->block;
-  const auto& blocks = own.cluster->blocks;
-  if (rank < 0 || rank >= static_cast<int>(blocks.size())) emulation::fail("no such rank");
-  const std::ptrdiff_t offset = static_cast<const char*>(p) - own.shared.data();
-  return {blocks[static_cast<size_t>(rank)]->shared.data() + offset};
+  return {emulation::shared_of(rank) +
+          (static_cast<const char*>(p) - emulation::current->block->shared)};
 }
 inline RemoteAddress offset_by(RemoteAddress there, int bytes) { return {there.p + bytes}; }
 inline void send(RemoteAddress target, float2 value, RemoteAddress barrier) {
-  emulation::current->block->cluster->messages.push_back(
-      {reinterpret_cast<float2*>(target.p), value,
-       reinterpret_cast<TransactionBarrier*>(barrier.p)});
+  emulation::send(reinterpret_cast<float2*>(target.p), value,
+                  reinterpret_cast<TransactionBarrier*>(barrier.p));
 }
 inline float read_remote(RemoteAddress source) {
-  if (emulation::current->block->cluster->owner(source.p).running == 0) {
-    emulation::fail("a read from a block that has left");
-  }
+  if (emulation::has_left(source.p)) emulation::fail("a read from a block that has left");
   return *reinterpret_cast<float*>(source.p);
 }
 

@@ -8,17 +8,21 @@
 
 namespace {
 
-// Call a kernel with arguments given as cuLaunchKernel takes them.
-template <class... Args, size_t... kIndex>
-void call(void (*kernel)(Args...), void** args, std::index_sequence<kIndex...>) {
-  kernel(*static_cast<Args*>(args[kIndex])...);
-}
+// A kernel that takes its arguments as cuLaunchKernel does.
+template <auto kKernel>
+struct Entry;
 
-template <class... Args>
-std::function<void()> bind_arguments(void (*kernel)(Args...), void** args, int count) {
-  if (count != static_cast<int>(sizeof...(Args))) return nullptr;
-  return [=] { call(kernel, args, std::index_sequence_for<Args...>{}); };
-}
+template <class... Args, void (*kKernel)(Args...)>
+struct Entry<kKernel> {
+  static constexpr int kCount = sizeof...(Args);
+
+  static void call(void** args) { expand(args, std::index_sequence_for<Args...>{}); }
+
+  template <size_t... kIndex>
+  static void expand(void** args, std::index_sequence<kIndex...>) {
+    kKernel(*static_cast<Args*>(args[kIndex])...);
+  }
+};
 
 }  // namespace
 
@@ -29,17 +33,14 @@ extern "C" const char* emulate(const char* name, const unsigned* grid, const uns
                 {block[0], block[1], block[2]},
                 cluster_size,
                 static_cast<size_t>(dynamic_bytes),
-                nullptr};
-  const std::string wanted = name;
+                nullptr,
+                args};
 #define KERNEL(entry) \
-  if (wanted == #entry) launch.kernel = bind_arguments(entry, args, count);
+  if (std::strcmp(name, #entry) == 0 && count == Entry<entry>::kCount) \
+    launch.kernel = Entry<entry>::call;
   FLOWKIT_KERNELS
 #undef KERNEL
-  if (!launch.kernel) {
-    failure = "no kernel " + wanted + " with " + std::to_string(count) + " arguments";
-    return failure.c_str();
-  }
-  return run(launch) ? nullptr : failure.c_str();
+  return launch.kernel == nullptr ? no_kernel(name, count) : run(launch);
 }
 
 extern "C" void set_schedule(int kind, unsigned long long seed) {
