@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, min_open=True),
     default=300.0,
     show_default=True,
     help="Between checkpoints within an epoch; each epoch's end and Ctrl-C save one, too.",

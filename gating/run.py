@@ -23,7 +23,7 @@ from flowkit.datasets import Split, split_from_csv, write_split
 from flowkit.datasets.splits import splits_path
 from flowkit.errors import FlowkitError, InvalidParameterError
 from flowkit.store.read.store import Store
-from flowkit.validate import check_choice
+from flowkit.validate import check_at_least, check_choice, check_positive
 from gating.announcement import trial_lines
 from gating.config import LoaderConfig
 from gating.data.partition import PARTS, TrialData, plan_trial
@@ -74,7 +74,10 @@ class RunOptions:
     on_event: OnEvent = ignore
 
     def __post_init__(self) -> None:
-        """Check the seeds."""
+        """Check the seeds, the threads and the time between checkpoints."""
+        if self.threads is not None:
+            check_at_least("threads", self.threads, 1)
+        check_positive("checkpoint_seconds", self.checkpoint_seconds)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             raise InvalidParameterError(f"seeds must be distinct numbers >= 0, got {self.seeds}")
 
@@ -293,8 +296,7 @@ def _logged(folder: Path, on_event: OnEvent, process_group: ProcessGroup) -> Ite
     if not process_group.is_main:
         yield on_event
         return
-    board = _tensorboard(folder)
-    with open_log(folder) as log:
+    with open_log(folder) as log, _tensorboard(folder) as board:
 
         def log_all(event: Event) -> None:
             log(event)
@@ -304,13 +306,14 @@ def _logged(folder: Path, on_event: OnEvent, process_group: ProcessGroup) -> Ite
         yield log_all
 
 
-def _tensorboard(folder: Path) -> OnEvent:
-    """Return a writer of each epoch's numbers for TensorBoard; without TensorBoard it does nothing."""
+@contextlib.contextmanager
+def _tensorboard(folder: Path) -> Iterator[OnEvent]:
+    """Yield a writer of each epoch's numbers for TensorBoard; without TensorBoard it does nothing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        return lambda event: None
-    writer = SummaryWriter(tensorboard_folder(folder))
+        yield ignore
+        return
 
     def write(event: Event) -> None:
         if event["event"] == "epoch":
@@ -320,7 +323,8 @@ def _tensorboard(folder: Path) -> OnEvent:
                         writer.add_scalar(f"{event['stage']}/{part}/{name}", value, event["epoch"])
             writer.flush()
 
-    return write
+    with SummaryWriter(tensorboard_folder(folder)) as writer:
+        yield write
 
 
 def _run_data(data: TrialData) -> RunData:

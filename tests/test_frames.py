@@ -10,7 +10,7 @@ from flowkit.errors import InvalidParameterError
 from flowkit.frames import Frame, ResizeRule, pair_indices, resample, resize, to_grey
 from tests.make.clips import moving_texture
 
-PICTURE = moving_texture(1, height=61, width=83)[0]
+IMAGE = moving_texture(1, height=61, width=83)[0]
 
 
 def stills(times: list[float]) -> list[Frame]:
@@ -109,13 +109,13 @@ def test_rule_that_fits_no_mode_is_refused(rule: dict[str, object], word: str) -
 def test_resize_is_opencvs_with_the_method_named(
     size: tuple[int, int], interpolation: str, method: int
 ) -> None:
-    resized = resize(PICTURE, size, interpolation)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(resized, cv2.resize(PICTURE, size, interpolation=method))
+    resized = resize(IMAGE, size, interpolation)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(resized, cv2.resize(IMAGE, size, interpolation=method))
     assert resized.shape == (size[1], size[0], 3)
 
 
 def test_resize_to_the_same_size_gives_the_image_itself() -> None:
-    assert resize(PICTURE, (83, 61)) is PICTURE
+    assert resize(IMAGE, (83, 61)) is IMAGE
 
 
 def test_grey_equals_opencvs_of_bgr() -> None:

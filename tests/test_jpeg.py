@@ -10,7 +10,7 @@ from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, JpegError
 from tests.make.clips import moving_texture
 
-PICTURE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
+IMAGE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
 
 
 @pytest.fixture(params=["simplejpeg", "opencv"])
@@ -29,12 +29,12 @@ def test_library_says_which_and_its_version(library: str) -> None:
 
 
 def test_colour_comes_back_close(library: str) -> None:
-    decoded = jpeg.decode(jpeg.encode(PICTURE, 95))
-    assert decoded.shape == PICTURE.shape
+    decoded = jpeg.decode(jpeg.encode(IMAGE, 95))
+    assert decoded.shape == IMAGE.shape
     assert decoded.dtype == np.uint8
     # Mean over all levels: this texture's colours change fast, and chroma is halved.
-    assert np.abs(decoded.astype(int) - PICTURE).mean() < 5
-    luma = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(int) for rgb in (decoded, PICTURE)]
+    assert np.abs(decoded.astype(int) - IMAGE).mean() < 5
+    luma = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(int) for rgb in (decoded, IMAGE)]
     assert np.abs(luma[0] - luma[1]).mean() < 1.5
 
 
@@ -45,34 +45,34 @@ def test_red_stays_red(library: str) -> None:
 
 
 def test_grey_plane_comes_back_close(library: str) -> None:
-    plane = PICTURE[..., 0]
+    plane = IMAGE[..., 0]
     decoded = jpeg.decode_grey(jpeg.encode_grey(plane, 95))
     assert decoded.shape == plane.shape
     assert np.abs(decoded.astype(int) - plane).max() <= 6  # levels at quality 95
 
 
 def test_lower_quality_takes_fewer_bytes(library: str) -> None:
-    assert len(jpeg.encode(PICTURE, 60)) < len(jpeg.encode(PICTURE, 95))
-    assert len(jpeg.encode_grey(PICTURE[..., 1], 60)) < len(jpeg.encode_grey(PICTURE[..., 1], 95))
+    assert len(jpeg.encode(IMAGE, 60)) < len(jpeg.encode(IMAGE, 95))
+    assert len(jpeg.encode_grey(IMAGE[..., 1], 60)) < len(jpeg.encode_grey(IMAGE[..., 1], 95))
 
 
 def test_chroma_is_halved_both_ways(library: str) -> None:
-    data = jpeg.encode(PICTURE)
+    data = jpeg.encode(IMAGE)
     start_of_frame = data.index(b"\xff\xc0")
     assert data[start_of_frame + 11] == 0x22  # luma's sampling factors: 2 across, 2 down
     assert data[start_of_frame + 14] == 0x11
 
 
 def test_strided_images_encode_like_contiguous_ones(library: str) -> None:
-    flipped = PICTURE[:, ::-1]
+    flipped = IMAGE[:, ::-1]
     assert jpeg.encode(flipped) == jpeg.encode(np.ascontiguousarray(flipped))
-    plane = PICTURE[..., 2]
+    plane = IMAGE[..., 2]
     assert jpeg.encode_grey(plane) == jpeg.encode_grey(np.ascontiguousarray(plane))
 
 
 def test_both_libraries_decode_to_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
-    colour, grey = jpeg.encode(PICTURE, 90), jpeg.encode_grey(PICTURE[..., 0], 90)
+    colour, grey = jpeg.encode(IMAGE, 90), jpeg.encode_grey(IMAGE[..., 0], 90)
     turbo = jpeg.decode(colour), jpeg.decode_grey(grey)
     monkeypatch.setattr(jpeg, "simplejpeg", None)
     np.testing.assert_array_equal(jpeg.decode(colour), turbo[0])
@@ -80,7 +80,7 @@ def test_both_libraries_decode_to_the_same_pixels(monkeypatch: pytest.MonkeyPatc
 
 
 def test_opencvs_own_jpeg_is_read_exactly(library: str) -> None:
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(PICTURE, cv2.COLOR_RGB2BGR))
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(IMAGE, cv2.COLOR_RGB2BGR))
     assert done
     bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert bgr is not None
@@ -89,14 +89,14 @@ def test_opencvs_own_jpeg_is_read_exactly(library: str) -> None:
 
 
 def test_memoryview_decodes_without_a_copy(library: str) -> None:
-    data = jpeg.encode(PICTURE)
+    data = jpeg.encode(IMAGE)
     framed = memoryview(b"??" + data + b"??")[2:-2]
     np.testing.assert_array_equal(jpeg.decode(framed), jpeg.decode(data))
 
 
 @pytest.mark.parametrize("decode", [jpeg.decode, jpeg.decode_grey])
 def test_damaged_bytes_are_an_error(library: str, decode: object) -> None:
-    data = jpeg.encode(PICTURE)
+    data = jpeg.encode(IMAGE)
     for damaged in (b"", b"no image at all", data[: len(data) // 2], data[:-2], data[:20] + bytes(400)):
         with pytest.raises(JpegError, match="not a sound JPEG"):
             decode(damaged)  # type: ignore[operator]
@@ -105,29 +105,29 @@ def test_damaged_bytes_are_an_error(library: str, decode: object) -> None:
 @pytest.mark.parametrize("quality", [0, 101, -5])
 def test_quality_out_of_range_is_refused(quality: int) -> None:
     with pytest.raises(InvalidParameterError, match=r"quality must be in \[1, 100\]"):
-        jpeg.encode(PICTURE, quality)
+        jpeg.encode(IMAGE, quality)
 
 
 def test_other_shapes_and_types_are_refused() -> None:
     with pytest.raises(InvalidParameterError, match=r"\(H, W, 3\)"):
-        jpeg.encode(PICTURE[..., 0])
+        jpeg.encode(IMAGE[..., 0])
     with pytest.raises(InvalidParameterError, match=r"\(H, W\)"):
-        jpeg.encode_grey(PICTURE)
+        jpeg.encode_grey(IMAGE)
     with pytest.raises(InvalidParameterError, match="uint8"):
-        jpeg.encode(PICTURE.astype(np.float32))
+        jpeg.encode(IMAGE.astype(np.float32))
     with pytest.raises(InvalidParameterError, match="non-empty"):
         jpeg.encode(np.zeros((0, 5, 3), np.uint8))
 
 
 def test_own_huffman_codes_change_bytes_and_no_pixel() -> None:
-    bgr = cv2.cvtColor(PICTURE, cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(IMAGE, cv2.COLOR_RGB2BGR)
     _, usual = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    ours = jpeg.encode(PICTURE, 95)
+    ours = jpeg.encode(IMAGE, 95)
     assert len(ours) < len(usual)
     np.testing.assert_array_equal(jpeg.decode(ours), jpeg.decode(usual.tobytes()))
 
 
 def test_a_flow_plane_has_the_bytes_of_cv2_imencode() -> None:
-    plane = PICTURE[..., 1]
+    plane = IMAGE[..., 1]
     _, expected = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, 95])
     assert jpeg.encode_grey(plane, 95) == expected.tobytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from typing import get_args
 
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
@@ -12,7 +13,7 @@ from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
 from flowkit.typing import Decoder, FrameCodec
-from flowkit.validate import check_at_least, check_range, check_that
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 # Some minutes of one core's work, and seconds to join.
 DEFAULT_SEGMENT_FRAMES = 600
@@ -85,6 +86,7 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         """Check what no other dataclass checks; `StoreOptions` checks the rest."""
+        check_choice("decoder", self.decoder, get_args(Decoder))
         check_at_least("jobs", self.jobs, 1)
         if self.fps is not None:
             check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")

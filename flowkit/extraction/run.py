@@ -8,22 +8,26 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
-from flowkit.errors import BackendUnavailableError, InvalidParameterError
+from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, as_sources
 from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
-from flowkit.jobs import Progress, TaskKind, run_tasks
+from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, BackendName, choose_backend, load_backend
 from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
-from flowkit.video.reader import default_decoder
+from flowkit.video.reader import choose_decoder
+
+REASONS: Final[Reasons] = ((StoreError, "store_error"), (OSError, "io_error"))
+"""Errors that fail a video, beside those of every task: those of its part."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,9 +167,7 @@ def prepare(
         raise InvalidParameterError(
             f"gpus {list(config.gpus)} were asked for, but the backend is {backend.reason}"
         )
-    decoder, reason = config.decoder, "asked for"
-    if config.decoder == "auto":
-        decoder, reason = default_decoder()
+    decoder, reason = choose_decoder(config.decoder)
     options = store_options(config, backend=backend.solver.name)
     found = inventory(store)
     check_options(options, found.options, store)
@@ -238,7 +240,7 @@ def _extract_all(
         # Without a server there is none that could be left: then another engine was taken.
         backend = "cpu" if servers is None else setup.backend.name
         return run_tasks(
-            TaskKind(work=extract_video, fail=_failed),
+            TaskKind(work=extract_video, fail=_failed, reasons=REASONS),
             [_task(setup, source, servers or (), backend) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,

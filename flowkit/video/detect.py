@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import stat
 from pathlib import Path
 from typing import Any
+
+from flowkit.errors import UnopenableError
 
 _HEAD_BYTES = 4096
 
@@ -17,10 +20,12 @@ def is_video_file(path: Path) -> bool:
     """Return whether a file's content is a video, whatever its suffix.
 
     A cheap test: text is none by its first bytes; of other files PyAV reads the header. The result is False
-    also for still images, sound with a cover, and files that cannot be read; and for all files where
-    `can_detect` is.
+    also for still images, sound with a cover, what is no file (a FIFO would be waited for), and files that
+    cannot be read; and for all files where `can_detect` is.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
@@ -55,13 +60,15 @@ def _is_text(head: bytes) -> bool:
 
 
 def _has_video_stream(av: Any, path: Path) -> bool:
+    from flowkit.video.pyav import open_container
+
     try:
-        with av.open(str(path), options={"probesize": str(_ENOUGH_BYTES)}) as container:
+        with open_container(path, probesize=str(_ENOUGH_BYTES)) as container:
             names = set(container.format.name.split(","))
             if names & _NO_VIDEO or any(name.endswith("_pipe") for name in names):
                 return False
             return any(_moves(av, stream) for stream in container.streams.video)
-    except (av.FFmpegError, OSError, ValueError):
+    except (av.FFmpegError, UnopenableError, OSError, ValueError):
         return False
 
 

@@ -115,7 +115,7 @@ class AvSource:
         self._container.close()
 
     def _open(self) -> None:
-        self._container = _open_container(self._path)
+        self._container = open_container(self._path)
         try:
             self._stream = _best_stream(self._container, self._path)
         except BaseException:  # Ctrl-C too: nothing stays open
@@ -295,7 +295,7 @@ class AvSource:
 def first_frame_unlike_opencv(path: Path) -> str:
     """Return the words for a first frame that OpenCV gives with other pixels; "" for others."""
     try:
-        with _open_container(path) as container:
+        with open_container(path) as container:
             frame = next(container.decode(_best_stream(container, path)), None)
     except (FlowkitError, av.error.FFmpegError):
         return ""
@@ -329,15 +329,24 @@ class _BestTimes:
         self._last[kind] = ticks
 
 
-def _open_container(path: Path) -> InputContainer:
+def open_container(path: Path, **options: str) -> InputContainer:
+    """Open a file, no address, with options of FFmpeg; a title in any encoding.
+
+    Raises
+    ------
+    UnopenableError
+        It is empty, or FFmpeg does not know it.
+    OSError
+        It cannot be looked at.
+    """
     if path.stat().st_size == 0:
         raise UnopenableError(f"{path}: the file is empty")
     try:
         # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a
         # playlist that poses as a video from opening addresses.
         # A title in another encoding than UTF-8 shall not cost the video.
-        options = {"protocol_whitelist": "file"}
-        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+        all_options = {"protocol_whitelist": "file", **options}
+        return av.open(f"file:{path}", options=all_options, metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ __all__ = [
     "Frame",
     "VideoInfo",
     "VideoReader",
+    "choose_decoder",
     "default_decoder",
     "is_image_folder",
     "open_video",
@@ -321,23 +322,39 @@ def default_decoder() -> tuple[Decoder, str]:
     return "av", "PyAV is installed: exact times, faults counted packet by packet"
 
 
+def choose_decoder(decoder: Decoder) -> tuple[Decoder, str]:
+    """Return the decoder for a name, and why.
+
+    Raises
+    ------
+    BackendUnavailableError
+        PyAV was asked for and does not import.
+    """
+    if decoder == "auto":
+        return default_decoder()
+    if decoder == "av":
+        _av_source()
+    return decoder, "asked for"
+
+
 def _source(path: Path, decoder: Decoder, fps: float | None, threads: int) -> Source:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return images.ImageSource(path, fps)
     if not stat.S_ISREG(mode):
         raise UnopenableError(f"{path}: neither a file nor a folder")
-    if decoder == "auto":
-        decoder, _ = default_decoder()
-    if decoder == "opencv":
-        return CvSource(path, threads)
+    decoder, _ = choose_decoder(decoder)
+    return CvSource(path, threads) if decoder == "opencv" else _av_source()(path, threads)
+
+
+def _av_source() -> Callable[[Path, int], Source]:
     try:
         from flowkit.video.pyav import AvSource
     except ImportError as error:
         raise BackendUnavailableError(
             f"decoder 'av' needs PyAV, which does not import: {error}; install `av` or choose 'opencv'"
         ) from error
-    return AvSource(path, threads)
+    return AvSource
 
 
 def _check_window(start: float | None, end: float | None) -> None:

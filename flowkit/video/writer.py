@@ -14,6 +14,7 @@ from av import VideoFormat, VideoFrame
 from av.filter import Graph
 from av.video.stream import VideoStream
 
+from flowkit import atomic
 from flowkit.errors import InvalidParameterError, VideoError
 from flowkit.typing import UInt8
 from flowkit.validate import check_choice, check_positive
@@ -22,14 +23,15 @@ FILM_SUFFIXES = (".mp4", ".gif")
 
 
 class _Kind(NamedTuple):
+    name: str
     codec: str
     pixel_format: str
     encoder: dict[str, str]
     container: dict[str, str]
 
 
-_MP4 = _Kind("libx264", "yuv420p", {"crf": "18", "preset": "fast"}, {"movflags": "faststart"})
-_GIF = _Kind("gif", "pal8", {}, {})
+_MP4 = _Kind("mp4", "libx264", "yuv420p", {"crf": "18", "preset": "fast"}, {"movflags": "faststart"})
+_GIF = _Kind("gif", "gif", "pal8", {}, {})
 
 
 def write_film(path: Path | str, images: Iterable[UInt8], *, fps: float) -> int:
@@ -66,9 +68,10 @@ def write_film(path: Path | str, images: Iterable[UInt8], *, fps: float) -> int:
     exact_fps = Fraction(fps).limit_denominator(1001)
     frames = _frames(itertools.chain([first], rest), exact_fps)
     try:
-        if path.suffix.lower() == ".gif":
-            return _encode(path, _with_palette(frames, first, exact_fps), exact_fps, _GIF)
-        return _encode(path, frames, exact_fps, _MP4)
+        with atomic.replacement(path) as temporary:
+            if path.suffix.lower() == ".gif":
+                return _encode(temporary, _with_palette(frames, first, exact_fps), exact_fps, _GIF)
+            return _encode(temporary, frames, exact_fps, _MP4)
     except av.FFmpegError as error:
         raise VideoError(f"cannot write {path}: {error}") from error
 
@@ -76,7 +79,7 @@ def write_film(path: Path | str, images: Iterable[UInt8], *, fps: float) -> int:
 def _encode(path: Path, frames: Iterator[VideoFrame], fps: Fraction, kind: _Kind) -> int:
     count = 0
     head = next(frames)
-    with av.open(str(path), "w", options=kind.container) as film:
+    with av.open(str(path), "w", format=kind.name, options=kind.container) as film:
         stream = film.add_stream(kind.codec, rate=fps, options=kind.encoder)
         assert isinstance(stream, VideoStream)  # what a video codec makes
         stream.height, stream.width = head.height, head.width

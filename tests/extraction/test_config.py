@@ -26,6 +26,7 @@ def test_bad_choices_are_refused(options: dict[str, object], message: str) -> No
     ("options", "message"),
     [
         ({"jobs": 0}, "jobs must be >= 1, got 0"),
+        ({"decoder": "ffmpeg"}, r"decoder \('ffmpeg'\)"),
         ({"segment_frames": 0}, "segment_frames must be >= 1, got 0"),
         ({"fps": 0.0}, r"fps must be in \(0, 100000\) frames per second, got 0\.0"),
         ({"fps": float("nan")}, r"fps must be in \(0, 100000\) frames per second, got nan"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,14 @@ import numpy as np
 import pytest
 
 import flowkit
-from flowkit.errors import BackendError, InvalidParameterError, StoreBusyError, StoreOptionsError
+from flowkit.errors import (
+    BackendError,
+    BackendUnavailableError,
+    InvalidParameterError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreOptionsError,
+)
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.extraction import run as extraction
 from flowkit.extraction import worker
@@ -215,6 +223,31 @@ def test_gpus_without_the_cuda_backend_are_refused(videos: Path, store: Path) ->
     config = dataclasses.replace(SMALL, gpus=(0,), backend="reference")
     with pytest.raises(InvalidParameterError, match="gpus"):
         extraction.prepare(find_sources([videos]), store, config=config)
+
+
+def test_a_decoder_that_is_not_here_is_refused_before_the_first_video(
+    videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
+    with pytest.raises(BackendUnavailableError, match="decoder 'av' needs PyAV"):
+        extraction.prepare(find_sources([videos]), store, config=dataclasses.replace(SMALL, decoder="av"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(StoreCorruptError("its part"), "store_error"), (OSError(5, "Input/output error"), "io_error")],
+)
+def test_errors_of_a_part_are_no_internal_ones(
+    error: Exception, reason: str, videos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(task: object, worker: object) -> None:
+        raise error
+
+    monkeypatch.setattr(extraction, "extract_video", fail)
+    with InlineExecutor() as executor:
+        report = extraction.extract(find_sources([videos]), store, config=SMALL, executor=executor)
+    assert {failure.reason for failure in report.failures} == {reason}
+    assert {failure.detail for failure in report.failures} == {str(error)}
 
 
 def test_fail_fast_stops_and_keeps_what_is_stored(videos: Path, store: Path) -> None:

@@ -37,7 +37,7 @@ def moving_texture(
 
 
 def numbered_flashes(n: int, *, height: int = 48, width: int = 64) -> UInt8:
-    """Frames of one grey each, 8 levels apart: which frame came can be read off a lossy picture."""
+    """Frames of one grey each, 8 levels apart: which frame came can be read off a lossy image."""
     levels = (np.arange(n) % 28 * 8 + 16).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (n, height, width, 3)).copy()
 
@@ -120,7 +120,7 @@ def uneven_mkv(path: Path, frames: UInt8, times_ms: Sequence[int]) -> Path:
 def rotated_mp4(path: Path, upright: UInt8, rotation: int) -> Path:
     """Write frames lying on their side, with the matrix that turns them upright.
 
-    `rotation` is in degrees clockwise, as `VideoInfo.rotation` tells it: 90, 180 or 270.
+    `rotation` is in degrees clockwise, as in `VideoInfo.rotation`: 90, 180 or 270.
     """
     stored = np.rot90(upright, k=rotation // 90, axes=(1, 2))  # anticlockwise
     return write_video(path, np.ascontiguousarray(stored), rotation_anticlockwise=-rotation)

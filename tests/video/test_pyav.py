@@ -64,8 +64,8 @@ def test_stuck_reading_ends_and_gives_all_that_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", clips.numbered_flashes(20))
-    sound = video_av._open_container
-    monkeypatch.setattr(video_av, "_open_container", lambda path: StuckContainer(sound(path), 12))
+    sound = video_av.open_container
+    monkeypatch.setattr(video_av, "open_container", lambda path: StuckContainer(sound(path), 12))
     with video.open_video(path) as reader:
         frames = list(reader)
     # Every packet read becomes a frame: those that the decoder still held come out at the end.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, VideoError
+from flowkit.typing import UInt8
 from flowkit.video.writer import write_film
 from tests.make import clips
 
@@ -28,6 +30,21 @@ def test_every_image_comes_back_in_order(tmp_path: Path, suffix: str) -> None:
     found, rate = read_back(path)
     assert clips.flash_numbers(found) == list(range(9))
     assert rate == 10
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_film_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(b"old")
+
+    def images() -> Iterator[UInt8]:
+        yield from clips.numbered_flashes(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_film(path, images(), fps=5)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_gif_keeps_colours_that_fit_a_palette(tmp_path: Path) -> None:

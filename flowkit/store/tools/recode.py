@@ -62,8 +62,8 @@ def recode(
     with open_store(store) as opened:
         options = dataclasses.replace(
             opened.options,
-            flow_codec=flow_codec or opened.options.flow_codec,
-            bound_px=bound_px or opened.options.bound_px,
+            flow_codec=opened.options.flow_codec if flow_codec is None else flow_codec,
+            bound_px=opened.options.bound_px if bound_px is None else bound_px,
             frame_codec="none" if drop_frames else opened.options.frame_codec,
         )
         if not opened.options.differences(options):

@@ -101,13 +101,12 @@ class Servers:
         )
 
     def _await(self, number: int, config: ServerConfig, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        if select.select([process.stdout], [], [], max(0.0, self._ends - time.monotonic()))[0]:
-            line = process.stdout.readline()
-            ready = _parsed(line) if line else {"error": _end_of(process)}
-        else:
+        line = _first_line(process, self._ends)
+        if line is None:
             process.kill()
             ready = {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
+        else:
+            ready = _parsed(line) if line else {"error": _end_of(process)}
         if "error" in ready:
             self.failed.append(f"{config.backend} on GPU {config.gpu}: {ready['error']}")
             return
@@ -139,6 +138,20 @@ class Servers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _first_line(process: subprocess.Popen[str], ends: float) -> str | None:
+    """Return what a server says first, "" if it ends before; None if it says no whole line in time."""
+    assert process.stdout is not None
+    pipe, said = process.stdout.fileno(), b""
+    while not said.endswith(b"\n"):
+        if not select.select([pipe], [], [], max(0.0, ends - time.monotonic()))[0]:
+            return None
+        part = os.read(pipe, 1 << 16)
+        if not part:
+            break
+        said += part
+    return said.decode(errors="replace")
 
 
 def _parsed(line: str) -> dict[str, str]:

@@ -121,7 +121,11 @@ class Batcher:
 
     def _work(self) -> None:
         if isinstance(self._solver, GpuSolver):
-            self._solver.enter_thread()
+            try:
+                self._solver.enter_thread()
+            except BackendError as error:  # else requests would wait for a thread that is none
+                self.end(error)
+                return
         while True:
             with self._changed:
                 while not self._waiting:

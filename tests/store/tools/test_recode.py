@@ -61,6 +61,8 @@ def test_what_cannot_be_recoded_is_reported(make_store: MakeStore, tmp_path: Pat
         recode(path, out, flow_codec="i8")
     with pytest.raises(InvalidParameterError, match="flow_codec"):
         recode(path, out, flow_codec="f16")
+    with pytest.raises(InvalidParameterError, match="bound_px"):
+        recode(path, out, flow_codec="jpeg", bound_px=0)
     with pytest.raises(InputError, match="there already"):
         recode(path, path, drop_frames=True)
     (shards_path(path) / "00001.h5").unlink()

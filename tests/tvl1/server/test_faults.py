@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import socket
@@ -124,9 +125,13 @@ def test_device_fault_of_a_driver_that_is_absent_is_a_server_that_does_not_start
         ends_in_time(lambda: Servers([ServerConfig(backend="cuda")], QUICK))
 
 
-def test_device_fault_of_a_server_that_does_not_start_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("says", ["", "half a line"])
+def test_device_fault_of_a_server_that_does_not_start_is_given_up(
+    says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_client, "START_SECONDS", 0.5)
-    monkeypatch.setattr(server_client, "_START", "import time; time.sleep(60); ")
+    start = f"import time; print({says!r}, end='', flush=True); time.sleep(60); "
+    monkeypatch.setattr(server_client, "_START", start)
     with pytest.raises(BackendUnavailableError, match=r"did not start within 0\.5 s; see nvidia-smi"):
         ends_in_time(lambda: Servers([ServerConfig(backend="cuda")], QUICK))
 
@@ -149,11 +154,15 @@ def test_device_fault_of_a_server_that_falls_silent_is_left_for_the_next(
 def test_a_server_at_work_is_waited_for_longer_than_its_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """It sends that it is alive: a long batch is no fault."""
     monkeypatch.setattr(shared_memory, "SILENCE_SECONDS", 2.5)
-    frames = np.random.default_rng(0).integers(0, 256, (20, 120, 160), dtype=np.uint8)
+    two = np.random.default_rng(0).integers(0, 256, (2, 120, 160), dtype=np.uint8)
     with Servers([ServerConfig(backend="reference")], QUICK) as servers:
         solver = RemoteSolver(servers.addresses)
+        solver.flow_batch(two, forward(2))  # the engine loads
         began = time.perf_counter()
-        solver.flow_batch(frames, forward(20))
+        solver.flow_batch(two, forward(2))
+        pairs = 2 + math.ceil(2 * 2.5 / (time.perf_counter() - began))  # twice as long as the silence
+        began = time.perf_counter()
+        solver.flow_batch(two, np.tile(forward(2), (pairs, 1)))
         assert time.perf_counter() - began > 2.5
     assert not solver.failures
 
@@ -173,6 +182,22 @@ class Failing:
         if self.calls > 1:
             raise GpuError("GPU 0 (a GPU) failed")
         return np.zeros((len(pairs), 2, *frames.shape[1:]), np.float32)
+
+
+def test_device_fault_on_entering_a_thread_ends_the_batcher() -> None:
+    class Refusing(Failing):
+        def enter_thread(self) -> None:
+            raise GpuMemoryError("no memory for a context")
+
+        def failure(self) -> GpuError | None:
+            return None
+
+    batcher = Batcher(Refusing())  # type: ignore[arg-type]
+    fields = np.zeros((1, 2, *greys(2).shape[1:]), np.float32)
+    request = Request(frames=greys(2), pairs=forward(2), fields=fields)
+    ends_in_time(lambda: batcher.submit(request))
+    assert request.response.error == "no memory for a context"
+    assert batcher.ended.is_set()
 
 
 def test_device_fault_ends_a_batcher_for_requests_that_wait_and_later_ones() -> None:
