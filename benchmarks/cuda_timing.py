@@ -215,7 +215,7 @@ class ChosenClusters:
             start = None if flow is None else self._pyramids.upsample(flow, level)
             flow = device.empty((len(pairs), 2, *sizes[level]), np.float32)
             slots = iterations.reshape(-1)[(levels - 1 - level) * self._warps :]
-            self._clusters.solve_level(level, pyramid[level], (start, flow), slots, planes)
+            self._clusters.solve_level(level, pyramid[level], (start, flow), slots, planes=planes)
         return flow, iterations.reshape(len(pairs), levels, self._warps)
 
 

@@ -52,7 +52,7 @@ class BatchSolver:
     """
 
     def __init__(
-        self, device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
+        self, device: CudaDevice, params: TVL1Params, size: Size, *, tile: TileShape, method: Method
     ) -> None:
         self._device, self._params, self._size = device, params, size
         self._pyramids = Pyramids(device, params, size)
@@ -107,10 +107,10 @@ class BatchSolver:
                 target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
             counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
             if self._clusters is not None and self._clusters.fits(level):
-                self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes)
+                self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes=planes)
             else:
                 assert work is not None
-                self._tiles.solve_level(level, pyramid[level], (flow, target), counts, work)
+                self._tiles.solve_level(level, pyramid[level], (flow, target), counts, work=work)
             flow = target
         return BatchResult(flow=flow, iterations=iterations)
 

@@ -162,6 +162,7 @@ class ClusterSolver:
         frames: DeviceArray,
         flows: tuple[DeviceArray | None, DeviceArray],
         counts: DeviceArray,
+        *,
         planes: DeviceArray,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).

@@ -41,10 +41,10 @@ _FIRST_WORK_SECONDS = 60.0
 
 @functools.lru_cache(maxsize=8)
 def _batch_solver(
-    device: CudaDevice, params: TVL1Params, size: Size, tile: TileShape, method: Method
+    device: CudaDevice, params: TVL1Params, size: Size, *, tile: TileShape, method: Method
 ) -> BatchSolver:
     with device.faults.boundary(), device.using():
-        return BatchSolver(device, params, size, tile, method)
+        return BatchSolver(device, params, size, tile=tile, method=method)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +125,9 @@ class CudaSolver:
             rows = check_batch(np.zeros((len(adopted.array), 1, 1), np.uint8), pairs)[1]
             with on_stream(adopted):
                 grey = as_grey(device.cupy, adopted.array)
-                solver = _batch_solver(device, self.params, grey.shape[1:], self.tile, self.method)
+                solver = _batch_solver(
+                    device, self.params, grey.shape[1:], tile=self.tile, method=self.method
+                )
                 most_pairs = self._most_pairs(device, grey, lanes=1)
                 flow = run_in_place(solver, device, (grey, rows), most_pairs=most_pairs)
                 return adopted.give_back(flow)
@@ -223,7 +225,7 @@ class CudaSolver:
         if not len(rows):
             return {}
         device, (height, width) = open_device(self.gpu), grey.shape[1:]
-        solver = _batch_solver(device, self.params, (height, width), self.tile, self.method)
+        solver = _batch_solver(device, self.params, (height, width), tile=self.tile, method=self.method)
         with device.faults.boundary():
             most_pairs = self._most_pairs(device, grey)
         return run_batches(

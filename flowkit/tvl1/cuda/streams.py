@@ -97,7 +97,7 @@ def run_batches(
     waiting, lanes, seconds = [slice(0, len(pairs))], LANES, collections.Counter[str]()
 
     def run(batch: Batch) -> dict[str, float] | None:
-        return _run_one(solver, device, frames, batch, finish, outputs)
+        return _run_one(solver, device, frames, batch, finish=finish, outputs=outputs)
 
     while True:
         batches = [batch for rows in waiting for batch in split(pairs, rows, most_pairs)]
@@ -201,6 +201,7 @@ def _run_one(
     device: CudaDevice,
     frames: NDArray[np.generic],
     batch: Batch,
+    *,
     finish: Finish,
     outputs: Sequence[NDArray[np.generic]],
 ) -> dict[str, float] | None:

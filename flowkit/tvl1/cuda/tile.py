@@ -117,6 +117,7 @@ class TileSolver:
         frames: DeviceArray,
         flows: tuple[DeviceArray | None, DeviceArray],
         counts: DeviceArray,
+        *,
         work: TileWorkspace,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).

@@ -35,7 +35,7 @@ def able(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 
 def batch_solver(size: tuple[int, int], method: Method = "tile", params: TVL1Params = PARAMS) -> BatchSolver:
-    return BatchSolver(cuda_device.open_device(0), params, size, SMALL_TILE, method)
+    return BatchSolver(cuda_device.open_device(0), params, size, tile=SMALL_TILE, method=method)
 
 
 def enqueue(

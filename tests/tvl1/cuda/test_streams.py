@@ -205,7 +205,7 @@ def test_frames_on_the_device_go_on_at_half_the_size_when_memory_runs_out(device
 def test_emulated_batches_on_streams_and_in_place_have_the_same_bits(
     frames: NDArray[np.float32], device: CudaDevice
 ) -> None:
-    solver = BatchSolver(device, QUICK, (20, 34), SMALL_TILE, "tile")
+    solver = BatchSolver(device, QUICK, (20, 34), tile=SMALL_TILE, method="tile")
     pairs = PAIRS.astype(np.int32)
     flow = np.empty((len(pairs), 2, 20, 34), np.float32)
     run_batches(

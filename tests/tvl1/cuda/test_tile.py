@@ -63,7 +63,7 @@ def solve_levels(
         begin = None if start is None else device.upload(start)
         ends = (begin, flows[level])
         solver.solve_level(
-            level, device.upload(frames), ends, counts.reshape(-1)[level * params.warps :], work
+            level, device.upload(frames), ends, counts.reshape(-1)[level * params.warps :], work=work
         )
     device.faults.wait(device.event())
     return {level: flow.get() for level, flow in flows.items()}, counts.get()
