@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import av
 import av.error
@@ -47,6 +47,11 @@ from flowkit.video.source import (
 )
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
+
+# A title in another encoding than UTF-8 shall not cost the video. PyAV 19 takes any and lacks the argument.
+_TITLES_IN_ANY_ENCODING: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 # A demuxer that fails this often in a row without giving a packet is stuck.
 MAX_READ_FAULTS = 32
@@ -344,9 +349,9 @@ def open_container(path: Path, **options: str) -> InputContainer:
     try:
         # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a
         # playlist that poses as a video from opening addresses.
-        # A title in another encoding than UTF-8 shall not cost the video.
         all_options = {"protocol_whitelist": "file", **options}
-        return av.open(f"file:{path}", options=all_options, metadata_errors="replace")
+        container: InputContainer = av.open(f"file:{path}", options=all_options, **_TITLES_IN_ANY_ENCODING)
+        return container
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
 
