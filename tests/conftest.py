@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a job in a shell's background ignores it, and hands that on."""
+    """Let each worker have one core, and Ctrl-C reach what tests start."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A job in a shell's background ignores SIGINT, and hands that on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
