@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import stat
 from pathlib import Path
-from typing import Any
 
-from flowkit.errors import UnopenableError
+from flowkit.errors import VideoError
 
 _HEAD_BYTES = 4096
 
@@ -32,17 +31,13 @@ def is_video_file(path: Path) -> bool:
         return False
     if not head or _is_text(head):
         return False
-    try:
-        av = importlib.import_module("av")
-    except ImportError:
-        return False
-    return _has_video_stream(av, path)
+    return can_detect() and _has_video_stream(path)
 
 
 def can_detect() -> bool:
     """Return whether content can be looked at here: with PyAV."""
     try:
-        importlib.import_module("av")
+        importlib.import_module("flowkit.video.pyav")
     except ImportError:
         return False
     return True
@@ -59,21 +54,17 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def _has_video_stream(av: Any, path: Path) -> bool:
-    from flowkit.video.pyav import open_container
+def _has_video_stream(path: Path) -> bool:
+    import av
+
+    from flowkit.video.pyav import best_stream, open_container
 
     try:
         with open_container(path, probesize=str(_ENOUGH_BYTES)) as container:
             names = set(container.format.name.split(","))
             if names & _NO_VIDEO or any(name.endswith("_pipe") for name in names):
                 return False
-            return any(_moves(av, stream) for stream in container.streams.video)
-    except (av.FFmpegError, UnopenableError, OSError, ValueError):
+            best_stream(container, path)
+    except (av.FFmpegError, VideoError, OSError, ValueError):
         return False
-
-
-def _moves(av: Any, stream: Any) -> bool:
-    """Return whether a stream is a video: it has a decoder and is no cover image."""
-    if stream.codec_context is None:
-        return False
-    return not stream.disposition & av.stream.Disposition.attached_pic
+    return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -52,6 +53,7 @@ _PERCENTILE = 90
 _DARK, _LIGHT, _BRIGHT = 0x01, 0xFE, 160
 # glibc's malloc.h, mallopt(3): it fills what it hands out with the complement of this parameter's byte.
 _M_PERTURB = -6
+_perturbing = threading.Lock()
 
 
 # The second capture decodes again what it skips: at most so many frames for each of the video, and so many.
@@ -191,11 +193,12 @@ def new_memory_filled(level: int) -> Iterator[None]:
     if set_option is None:
         yield
         return
-    set_option(_M_PERTURB, level ^ 0xFF)
-    try:
-        yield
-    finally:
-        set_option(_M_PERTURB, 0)
+    with _perturbing:  # the option is the process's: another thread would reset it
+        set_option(_M_PERTURB, level ^ 0xFF)
+        try:
+            yield
+        finally:
+            set_option(_M_PERTURB, 0)
 
 
 @contextlib.contextmanager

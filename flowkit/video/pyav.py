@@ -122,7 +122,7 @@ class AvSource:
     def _open(self) -> None:
         self._container = open_container(self._path)
         try:
-            self._stream = _best_stream(self._container, self._path)
+            self._stream = best_stream(self._container, self._path)
         except BaseException:  # Ctrl-C too: nothing stays open
             self._container.close()
             raise
@@ -301,7 +301,7 @@ def first_frame_unlike_opencv(path: Path) -> str:
     """Return the words for a first frame that OpenCV gives with other pixels; "" for others."""
     try:
         with open_container(path) as container:
-            frame = next(container.decode(_best_stream(container, path)), None)
+            frame = next(container.decode(best_stream(container, path)), None)
     except (FlowkitError, av.error.FFmpegError):
         return ""
     return "" if frame is None else unlike_opencv(frame)
@@ -356,8 +356,16 @@ def open_container(path: Path, **options: str) -> InputContainer:
         raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
 
 
-def _best_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the default stream, of several the largest, of equals FFmpeg's choice; no cover art."""
+def best_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the default stream, of several the largest, of equals FFmpeg's choice; no cover art.
+
+    Raises
+    ------
+    NoVideoStreamError
+        There is none.
+    UnopenableError
+        None has a decoder here.
+    """
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = sorted({stream.type for stream in container.streams})

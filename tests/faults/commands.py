@@ -144,7 +144,7 @@ def run_forked(
         count = shim.calls_made()
         shim.kill_at_call(0)
         calls.write_text(str(count))
-    except BaseException as error:
+    except BaseException as error:  # printed: the process ends here
         print(type(error).__name__, error, flush=True)
     finally:
         os._exit(status)

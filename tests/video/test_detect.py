@@ -64,5 +64,5 @@ def test_a_name_like_an_address_is_a_file(tmp_path: Path) -> None:
 
 def test_without_pyav_no_content_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", moving_texture(3))
-    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "flowkit.video.pyav", None)
     assert not is_video_file(path)

@@ -113,9 +113,8 @@ class CudaDevice:
         with self.using(stream):
             try:
                 yield
-            except BaseException:
-                # Memory must not be used again before the work with it is done; a GPU that failed
-                # does none, and what it says now is not the cause.
+            except BaseException:  # memory must not be used again before the work with it is done
+                # A GPU that failed does none, and what it says now is not the cause.
                 with contextlib.suppress(Exception):
                     self.faults.wait(self.event())
                 raise

@@ -101,12 +101,7 @@ class Servers:
         )
 
     def _await(self, number: int, config: ServerConfig, process: subprocess.Popen[str]) -> None:
-        line = _first_line(process, self._ends)
-        if line is None:
-            process.kill()
-            ready = {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
-        else:
-            ready = _parsed(line) if line else {"error": _end_of(process)}
+        ready = _first_said(process, self._ends)
         if "error" in ready:
             self.failed.append(f"{config.backend} on GPU {config.gpu}: {ready['error']}")
             return
@@ -140,27 +135,24 @@ class Servers:
         self.close()
 
 
-def _first_line(process: subprocess.Popen[str], ends: float) -> str | None:
-    """Return what a server says first, "" if it ends before; None if it says no whole line in time."""
+def _first_said(process: subprocess.Popen[str], ends: float) -> dict[str, str]:
+    """Return what a server says of its start, or the error of one that says no whole line in time."""
     assert process.stdout is not None
     pipe, said = process.stdout.fileno(), b""
-    while not said.endswith(b"\n"):
+    while b"\n" not in said:
         if not select.select([pipe], [], [], max(0.0, ends - time.monotonic()))[0]:
-            return None
+            process.kill()
+            return {"error": f"it did not start within {START_SECONDS:g} s; see nvidia-smi"}
         part = os.read(pipe, 1 << 16)
         if not part:
-            break
+            return {"error": _end_of(process)}
         said += part
-    return said.decode(errors="replace")
-
-
-def _parsed(line: str) -> dict[str, str]:
-    """Return what a server says of its start."""
+    line = said[: said.index(b"\n") + 1].decode(errors="replace")
     try:
-        said: dict[str, str] = json.loads(line)
+        state: dict[str, str] = json.loads(line)
     except json.JSONDecodeError:
         return {"error": f"it printed {line[:200]!r} instead of its state; see `flowkit doctor --gpu`"}
-    return said
+    return state
 
 
 def _end_of(process: subprocess.Popen[str]) -> str:
@@ -310,8 +302,7 @@ class RemoteSolver:
             except (EOFError, OSError) as broken:
                 self._drop_server(str(broken) or "the server's process ended")
                 continue
-            except BaseException:
-                # A response is outstanding: the next request must not take it for its own.
+            except BaseException:  # a response is outstanding: the next request must not take it
                 self._disconnect()
                 raise
             if response.too_large:
