@@ -60,6 +60,9 @@ class Nvrtc:
     """
 
     def __init__(self, path: Path) -> None:
+        # NVRTC opens this library by its bare name, and wheels before 13.1 have no path to it inside.
+        for builtins in sorted(path.parent.glob("libnvrtc-builtins.so.*")):
+            ctypes.CDLL(str(builtins))
         self._library = ctypes.CDLL(str(path))
         self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from flowkit.tvl1.cuda.device import THREADS
 from flowkit.tvl1.cuda.modules import sources
 from flowkit.tvl1.cuda.nvrtc import Nvrtc, library_paths, load_nvrtc
 from flowkit.tvl1.cuda.plan import TileShape
+
+COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
@@ -142,3 +146,30 @@ def test_an_nvrtc_that_does_not_load_names_the_cause(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cuda_nvrtc, "library_paths", lambda major: itertools.repeat(broken, 1))
     with pytest.raises(BackendUnavailableError, match=r"libnvrtc\.so\.13: .*; install"):
         load_nvrtc.__wrapped__(13)
+
+
+_BARE_NVRTC = """
+#include <dlfcn.h>
+extern "C" const char *nvrtcGetErrorString(int) { return "failed to open its builtins"; }
+extern "C" int nvrtcVersion(int *major, int *minor) {
+  *major = 13;
+  *minor = 0;
+  return dlopen("libnvrtc-builtins.so.13.0", RTLD_NOW) == nullptr;
+}
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+def test_nvrtc_finds_the_builtins_beside_it_without_a_path_of_its_own(tmp_path: Path) -> None:
+    # As in the wheels of CUDA 13.0, which have no RPATH: every kernel failed to compile there.
+    def build(name: str, text: str) -> None:
+        source = tmp_path / "source.cpp"
+        source.write_text(text)
+        command = [str(COMPILER), "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(tmp_path / name)]
+        subprocess.run([*command, str(source), "-ldl"], check=True)
+
+    build("libnvrtc.so.13", _BARE_NVRTC)
+    with pytest.raises(BackendError, match="failed to open its builtins"):
+        Nvrtc(tmp_path / "libnvrtc.so.13")
+    build("libnvrtc-builtins.so.13.0", "int none;")
+    assert Nvrtc(tmp_path / "libnvrtc.so.13").version == "13.0"
