@@ -43,8 +43,11 @@ def extraction(workload: Workload) -> Iterator[JsonObject]:
     clips, frames, copies = workload.clips
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_clips(folder / "few", workload.size, clips=clips, frames=frames)
-        counted = _counted(folder / "few" / "0.avi", workload)
+        if workload.video:
+            copy_clips(folder / "few", Path(workload.video), clips=clips)
+        else:
+            write_clips(folder / "few", workload.size, clips=clips, frames=frames)
+        counted = _counted(sorted((folder / "few").iterdir())[0], workload)
         yield tried(
             {"turn": "few clips, processes started"},
             functools.partial(_extracted, folder / "few", workload, counted),
@@ -52,6 +55,13 @@ def extraction(workload: Workload) -> Iterator[JsonObject]:
         for k in range(copies):
             shutil.copytree(folder / "few", folder / "all" / str(k))
         yield tried({"turn": "all clips"}, functools.partial(_extracted, folder / "all", workload, counted))
+
+
+def copy_clips(folder: Path, video: Path, *, clips: int) -> None:
+    """Copy one file under as many names."""
+    folder.mkdir(parents=True)
+    for k in range(clips):
+        shutil.copy(video, folder / f"{k}{video.suffix}")
 
 
 def write_clips(folder: Path, size: Size, *, clips: int, frames: int) -> None:

@@ -103,7 +103,9 @@ def _against_twin(workload: Workload, method: Method, size: Size) -> JsonObject:
 
 def stages(workload: Workload) -> Iterator[JsonObject]:
     """Time host to host, with floats and with codes, and the copies alone."""
-    host, rows = images_and_pairs(workload.size, _BATCHES_OF_STAGES * workload.pairs_at(workload.size))
+    host, rows = images_and_pairs(
+        workload.size, _BATCHES_OF_STAGES * workload.pairs_at(workload.size), workload.video
+    )
     params = workload.params()
     solver = cuda.load(params, tile=workload.tile)
     label = {"size": size_name(workload.size), "stop": "eps .01"}
@@ -151,7 +153,7 @@ def agreement(workload: Workload) -> Iterator[JsonObject]:
 
 def _against_cpu(workload: Workload, preset: str) -> JsonObject:
     params = workload.params(preset)
-    host, rows = images_and_pairs(workload.size, min(workload.pairs, _PAIRS_OF_AGREEMENT))
+    host, rows = images_and_pairs(workload.size, min(workload.pairs, _PAIRS_OF_AGREEMENT), workload.video)
     threads = len(os.sched_getaffinity(0))
     expected, expected_counts = cpu.load(params).flow_and_iterations(host, rows, threads=threads)
     flow, iterations = cuda.load(params).flow_and_iterations(host, rows)

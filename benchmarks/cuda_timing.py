@@ -112,7 +112,7 @@ def time_solver(
     """Time flow from frames on the device to flow on the device."""
     size, tile = size or workload.size, tile or workload.tile
     device, solver = open_device(0), cuda.load(params, method=method, tile=tile)
-    host, rows = images_and_pairs(size, pairs or workload.pairs_at(size))
+    host, rows = images_and_pairs(size, pairs or workload.pairs_at(size), workload.video)
     with device.using():
         frames = device.upload(host)
     counted = counts(solver.flow_and_iterations(host, rows[: len(host) - 1])[1], size, params)
@@ -237,7 +237,7 @@ def cluster_shapes(workload: Workload) -> Iterator[JsonObject]:
 def _time_shapes(
     workload: Workload, params: TVL1Params, size: Size, shapes: Mapping[Size, ClusterShape]
 ) -> JsonObject:
-    device, (host, rows) = open_device(0), images_and_pairs(size, workload.pairs_at(size))
+    device, (host, rows) = open_device(0), images_and_pairs(size, workload.pairs_at(size), workload.video)
     with device.faults.boundary(_BOUNDARY_SECONDS), device.using():
         solver, frames = ChosenClusters(device, params, size, shapes), device.upload(host)
         flow, iterations = (array.get() for array in solver.solve(frames, rows[: len(host) - 1]))

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +39,8 @@ class Workload:
         All of them for the section `tiles`; others take the first. Empty: the engine's own.
     clusters : mapping from (height, width) to ClusterShape
         In place of those that the engine chooses.
+    video : str
+        File whose frames are solved, resized, in place of images that are made, and which is extracted.
     """
 
     sizes: tuple[Size, ...] = ((240, 320),)
@@ -47,6 +50,7 @@ class Workload:
     clips: tuple[int, ...] = (16, 192, 10)
     tiles: tuple[TileShape, ...] = ()
     clusters: Mapping[Size, ClusterShape] = dataclasses.field(default_factory=dict)
+    video: str = ""
 
     @property
     def size(self) -> Size:
@@ -115,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several = {"nargs": "+", "default": None}
     parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="of frames, px", **several)  # type: ignore[arg-type]
     parser.add_argument("--pairs", type=int, help="of a batch")
+    parser.add_argument("--video", metavar="FILE", help="whose frames are taken; default: made ones")
     parser.add_argument("--iterations", type=int, help="at most, of a warp")
     parser.add_argument("--copy-bytes", type=int, help="of the arrays that copies are timed with")
     parser.add_argument("--clips", type=int, nargs=3, metavar=("CLIPS", "FRAMES", "COPIES"))
@@ -131,7 +136,7 @@ def workload_of(options: argparse.Namespace) -> Workload:
     """Return the workload of parsed options."""
     changes: dict[str, object] = {
         name: getattr(options, name)
-        for name in ("pairs", "iterations", "copy_bytes")
+        for name in ("pairs", "iterations", "copy_bytes", "video")
         if getattr(options, name) is not None
     }
     if options.clips:
@@ -148,7 +153,7 @@ def workload_of(options: argparse.Namespace) -> Workload:
 def words_of(options: argparse.Namespace) -> list[str]:
     """Return the words of a command line that gives the same options to a section."""
     words: list[str] = []
-    for name in ("size", "pairs", "iterations", "copy_bytes", "clips", "tile", "cluster"):
+    for name in ("size", "pairs", "iterations", "copy_bytes", "video", "clips", "tile", "cluster"):
         value = getattr(options, name)
         if value is not None:
             values = value if isinstance(value, list) else [value]
@@ -185,8 +190,24 @@ def waves(size: Size, flow: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.floa
     return np.asarray(127.5 + 107.5 / 12 * image, np.float32)
 
 
-def images_and_pairs(size: Size, pairs: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+@functools.lru_cache(maxsize=8)
+def video_images(video: str, size: Size, count: int) -> NDArray[np.uint8]:
+    """Return the first grey frames of a file, resized; not to be written to."""
+    capture, (height, width) = cv2.VideoCapture(video), size
+    greys: list[NDArray[np.uint8]] = []
+    while len(greys) < count and (frame := capture.read()[1]) is not None:
+        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        greys.append(np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
+    if len(greys) < 2:
+        raise ValueError(f"{video}: {len(greys)} frames read, a pair needs 2")
+    frames = np.stack(greys)
+    frames.setflags(write=False)
+    return frames
+
+
+def images_and_pairs(size: Size, pairs: int, video: str = "") -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Return at most 33 frames, and pairs of neighbours among them that go round."""
-    images = moving_images(size, min(pairs + 1, _MOST_FRAMES))
+    count = min(pairs + 1, _MOST_FRAMES)
+    images = video_images(video, size, count) if video else moving_images(size, count)
     first = np.arange(pairs) % (len(images) - 1)
     return images, np.stack([first, first + 1], axis=1).astype(np.int32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.cluster import ClusterSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
-from flowkit.tvl1.cuda.plan import Size, TileShape, work_seconds
+from flowkit.tvl1.cuda.plan import Size, TileShape, cluster_seconds, work_seconds
 from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.cuda.tile import TileSolver, TileWorkspace
 from flowkit.tvl1.params import TVL1Params
@@ -62,8 +62,12 @@ class BatchSolver:
 
     def work_seconds(self, pairs: int) -> float:
         """Return the longest time that so many pairs may keep the GPU between two signs of life."""
-        ahead = self._tiles.iterations_ahead if self._clusters is None else None
-        return work_seconds(pairs, self._size, self._params, iterations_ahead=ahead)
+        on_chip = [size for level, size in enumerate(self._sizes) if self._by_cluster(level)]
+        seconds = cluster_seconds(pairs, on_chip, self._params)
+        if len(on_chip) < len(self._sizes):
+            ahead = self._tiles.iterations_ahead
+            seconds += work_seconds(pairs, self._size, self._params, iterations_ahead=ahead)
+        return seconds
 
     def solve(
         self, frames: DeviceArray, pairs: NDArray[np.int32], out: DeviceArray | None = None
@@ -80,7 +84,7 @@ class BatchSolver:
         """
         pyramid, planes_on_host = self._pyramids.build(frames, pairs)
         planes = self._device.upload(planes_on_host)
-        if self._fits_clusters():
+        if all(map(self._by_cluster, range(len(self._sizes)))):
             return self._solve_levels(pyramid, planes, None, out)
         work = self._tiles.workspace(planes)
         try:
@@ -106,7 +110,7 @@ class BatchSolver:
             if level > 0 or out is None:
                 target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
             counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
-            if self._clusters is not None and self._clusters.fits(level):
+            if self._clusters is not None and self._by_cluster(level):
                 self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes=planes)
             else:
                 assert work is not None
@@ -114,7 +118,5 @@ class BatchSolver:
             flow = target
         return BatchResult(flow=flow, iterations=iterations)
 
-    def _fits_clusters(self) -> bool:
-        """Return whether no level needs tiles."""
-        clusters = self._clusters
-        return clusters is not None and all(clusters.fits(level) for level in range(len(self._sizes)))
+    def _by_cluster(self, level: int) -> bool:
+        return self._clusters is not None and self._clusters.fits(level)

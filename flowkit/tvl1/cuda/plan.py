@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,6 +239,9 @@ _SLOWEST_RATE = 1e9
 """Pixel-iterations per second below which no GPU that runs the kernels falls. By the counts of docs/cuda.md
 the smallest (a T400, an Orin Nano) reach 4e9 alone; others may be at work on it."""
 
+_SLOWEST_CLUSTER_RATE = 1e10
+"""The same of clusters: an H200 does 2.3e11, a seventh of one 3.3e10."""
+
 _SLOWEST_COPY = 1e9
 """Bytes per second of pinned memory made and copied, likewise."""
 
@@ -260,6 +263,12 @@ def work_seconds(pairs: int, size: Size, params: TVL1Params, *, iterations_ahead
     iterations = iterations_ahead or params.warps * params.iterations
     levels = pixels if iterations_ahead else sum(h * w for h, w in level_sizes(size, params))
     return pairs * (levels * iterations / _SLOWEST_RATE + 8 * pixels / _SLOWEST_COPY)
+
+
+def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> float:
+    """Return the longest time that the clusters of these levels, all enqueued at once, take likewise."""
+    pixels = sum(height * width for height, width in levels)
+    return pairs * pixels * params.warps * params.iterations / _SLOWEST_CLUSTER_RATE
 
 
 def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:

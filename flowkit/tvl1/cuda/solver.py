@@ -27,11 +27,11 @@ from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.validate import check_at_least, check_choice
 
-VERSION = 1
+VERSION = 2
 """Increased whenever the kernels may return other bits."""
 
-DEFAULT_METHOD: Method = "tile"
-"""Until the cluster solver has run on a GPU: a hang there would take the whole device."""
+DEFAULT_METHOD: Method = "cluster"
+"""1.4 to 1.8 times as fast as tiles on an H200."""
 
 _FRACTION_OF_FREE = 0.8
 """Of the free device memory that one call may take without `memory_bytes`."""
