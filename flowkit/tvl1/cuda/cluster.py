@@ -38,12 +38,20 @@ class ClusterShape:
         Of one block.
     blocks : int
         Of one cluster.
+    resident : int
+        Blocks that one processor holds at least: fewer registers for each thread.
+    whole_columns, whole_rows : bool
+        Whether the level's width and height are multiples of `columns` and `rows`: only the last pixels
+        of a thread can be at the border then.
     """
 
     columns: int
     rows: int
     warps: int
     blocks: int
+    resident: int = 1
+    whole_columns: bool = False
+    whole_rows: bool = False
 
     @property
     def defines(self) -> dict[str, int]:
@@ -53,7 +61,10 @@ class ClusterShape:
             "FLOWKIT_ROWS": self.rows,
             "FLOWKIT_WARPS": self.warps,
             "FLOWKIT_CLUSTER": self.blocks,
+            "FLOWKIT_RESIDENT": self.resident,
             "FLOWKIT_SHARED_BYTES": self.shared_bytes,
+            "FLOWKIT_WHOLE_COLUMNS": int(self.whole_columns),
+            "FLOWKIT_WHOLE_ROWS": int(self.whole_rows),
         }
 
     @property
@@ -66,8 +77,15 @@ class ClusterShape:
         """Shared memory of a block; cluster.cu asserts that its struct Shared has this size."""
         row = 32 * self.columns
         data, rows = 16 * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
-        size = data + rows + 2 * 4 * self.warps + 2 * _BARRIER_BYTES
+        changes, barriers = 2 * 4 * self.blocks * self.warps, _BARRIER_BYTES * (2 + 2 * self.warps)
+        size = data + rows + changes + barriers
         return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+
+    def fitted(self, size: Size) -> ClusterShape:
+        """Return the shape for a level of this size, (height, width)."""
+        height, width = size
+        whole_columns, whole_rows = width % self.columns == 0, height % self.rows == 0
+        return dataclasses.replace(self, whole_columns=whole_columns, whole_rows=whole_rows)
 
     @property
     def kernel(self) -> tuple[KernelFile, str]:
@@ -132,12 +150,13 @@ class ClusterSolver:
         shape_of: Callable[[Size], ClusterShape | None] = cluster_shape,
     ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
-        self._shapes = [self._usable(shape_of(size)) for size in sizes]
+        self._shapes = [self._usable(shape_of(size), size) for size in sizes]
 
-    def _usable(self, shape: ClusterShape | None) -> ClusterShape | None:
+    def _usable(self, shape: ClusterShape | None, size: Size) -> ClusterShape | None:
         able = self._device.has_clusters and not self._params.median
         if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
             return None
+        shape = shape.fitted(size)
         try:
             clusters, why = active_clusters(self._device, shape), "it has no room for one"
         except BackendUnavailableError as error:

@@ -36,9 +36,9 @@ def solve_on_host(
     schedule: tuple[int, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Solve one level from frame 0 to 1 and from 1 to 0; return flow and iterations."""
-    module = Module("cluster.cu", shape.defines)
-    module.set_schedule(*schedule)
     _, height, width = frames.shape
+    module = Module("cluster.cu", shape.fitted((height, width)).defines)
+    module.set_schedule(*schedule)
     flow = np.full((2, 2, height, width), np.nan, np.float32)
     iterations = np.zeros((2, params.warps), np.int32)
     planes = np.array([[0, 1], [1, 0]], np.int32)

@@ -27,8 +27,9 @@ uint64_t switches = 0;
 
 // A store that has not arrived yet.
 struct Message {
-  float2* target;
+  char* target;
   float2 value;
+  int bytes;
   TransactionBarrier* barrier;
 };
 
@@ -116,9 +117,10 @@ bool deliver(Members& cluster, bool all) {
   }
   const size_t count = random && !all ? (waiting.size() + 1) / 2 : waiting.size();
   for (size_t i = 0; i < count; ++i) {
-    if (cluster.owner(waiting[i].target).running == 0) failure = "a store to a block that has left";
-    *waiting[i].target = waiting[i].value;
-    complete_bytes(waiting[i].barrier, sizeof(float2));
+    const Message& message = waiting[i];
+    if (cluster.owner(message.target).running == 0) failure = "a store to a block that has left";
+    std::memcpy(message.target, &message.value, static_cast<size_t>(message.bytes));
+    complete_bytes(message.barrier, message.bytes);
   }
   waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(count));
   return true;
@@ -232,10 +234,8 @@ char* shared_of(int rank) {
   return blocks[static_cast<size_t>(rank)].shared;
 }
 
-bool has_left(const void* p) { return own_cluster().owner(p).running == 0; }
-
-void send(float2* target, float2 value, TransactionBarrier* barrier) {
-  own_cluster().messages.push_back({target, value, barrier});
+void send(char* target, float2 value, int bytes, TransactionBarrier* barrier) {
+  own_cluster().messages.push_back({target, value, bytes, barrier});
 }
 
 void pause() {

@@ -143,10 +143,8 @@ void wait(const Barrier& barrier, uint64_t generation);
 void complete_bytes(TransactionBarrier* barrier, int bytes);
 // The shared memory of the block of this rank in the current cluster.
 char* shared_of(int rank);
-// Whether the block that has this place in its shared memory has ended.
-bool has_left(const void* p);
 // Store to another block's shared memory, where it arrives later.
-void send(float2* target, float2 value, TransactionBarrier* barrier);
+void send(char* target, float2 value, int bytes, TransactionBarrier* barrier);
 // Run all blocks; return the error if it does not end.
 const char* run(const Launch& launch);
 // Return the error of a launch of what is no kernel.
@@ -239,6 +237,7 @@ namespace flowkit {
 
 inline float square_root(float x) { return std::sqrt(x); }
 inline float reciprocal(float x) { return 1.f / x; }
+inline float reciprocal_root(float x) { return 1.f / std::sqrt(x); }
 
 // Clusters (kernels/cluster.cuh).
 
@@ -278,12 +277,10 @@ inline RemoteAddress address_in(const void* p, int rank) {
 }
 inline RemoteAddress offset_by(RemoteAddress there, int bytes) { return {there.p + bytes}; }
 inline void send(RemoteAddress target, float2 value, RemoteAddress barrier) {
-  emulation::send(reinterpret_cast<float2*>(target.p), value,
-                  reinterpret_cast<TransactionBarrier*>(barrier.p));
+  emulation::send(target.p, value, 8, reinterpret_cast<TransactionBarrier*>(barrier.p));
 }
-inline float read_remote(RemoteAddress source) {
-  if (emulation::has_left(source.p)) emulation::fail("a read from a block that has left");
-  return *reinterpret_cast<float*>(source.p);
+inline void send(RemoteAddress target, float value, RemoteAddress barrier) {
+  emulation::send(target.p, {value, 0.f}, 4, reinterpret_cast<TransactionBarrier*>(barrier.p));
 }
 
 }  // namespace flowkit

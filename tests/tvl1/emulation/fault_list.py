@@ -187,49 +187,64 @@ LINEARISE = (
 CLUSTER = (
     _fault(
         *("cluster", "cluster.cu", "q not waited for"),
-        "    if (r == 0 && q_pending) wait(&shared.q_ready, parity ^ 1);\n",
+        "    if (r == 0 && q_pending) wait(&shared.q_ready[at.warp], parity ^ 1);\n",
         "",
     ),
     _fault(
         *("cluster", "cluster.cu", "u not waited for"),
-        "    if (r == kRows - 1) wait(&shared.u_ready, parity);\n",
+        "    if (r == kRows - 1) wait(&shared.u_ready[at.warp], parity);\n",
         "",
     ),
     _fault(
         *("cluster", "cluster.cu", "wrong parity for u"),
-        "wait(&shared.u_ready, parity);",
-        "wait(&shared.u_ready, parity ^ 1);",
+        "wait(&shared.u_ready[at.warp], parity);",
+        "wait(&shared.u_ready[at.warp], parity ^ 1);",
     ),
     _fault(
         *("cluster", "cluster.cu", "wrong parity for q"),
-        "q_pending) wait(&shared.q_ready, parity ^ 1);",
-        "q_pending) wait(&shared.q_ready, parity);",
+        "q_pending) wait(&shared.q_ready[at.warp], parity ^ 1);",
+        "q_pending) wait(&shared.q_ready[at.warp], parity);",
     ),
     _fault(*("cluster", "cluster.cu", "parity not turned"), "    phases.parity ^= 1;\n", ""),
     _fault(
         *("cluster", "cluster.cu", "fewer bytes awaited than sent"),
-        "arrive_expecting(barrier, kRowBytes);",
+        "arrive_expecting(own, kRowBytes);",
         "arrive_expecting(barrier, kRowBytes - 8);",
     ),
     _fault(
         *("cluster", "cluster.cu", "bytes from the neighbour not awaited"),
-        "arrive_expecting(barrier, kRowBytes);",
-        "arrive(barrier);",
+        "arrive_expecting(own, kRowBytes);",
+        "arrive(own);",
     ),
     _fault(
         *("cluster", "cluster.cu", "sums of one test over those of another"),
-        "phases.tests++ & 1",
-        "phases.tests++ & 0",
+        "shared.changes[test & 1]",
+        "shared.changes[0]",
     ),
     _fault(
-        *("cluster", "cluster.cu", "no cluster barrier before the sum"),
-        "[at.warp] = of_warp;\n  synchronize_cluster();",
-        "[at.warp] = of_warp;",
+        *("cluster", "cluster.cu", "sums not waited for"),
+        "  wait(ready, test >> 1 & 1);\n",
+        "",
     ),
     _fault(
-        *("cluster", "cluster.cu", "blocks leave early"),
-        "  synchronize_cluster();  // no block may leave",
-        "  // no block may leave",
+        *("cluster", "cluster.cu", "wrong parity for the sums"),
+        "wait(ready, test >> 1 & 1);",
+        "wait(ready, test & 1);",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "one barrier for the sums of all tests"),
+        "&shared.changes_ready[test & 1]",
+        "&shared.changes_ready[0]",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "sums sent to one block fewer"),
+        "if (at.lane < kBlocks) {",
+        "if (at.lane < kBlocks - 1) {",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "last iteration's q not waited for"),
+        "  wait(&shared.q_ready[at.warp], phases.parity ^ 1);\n  return done;\n}",
+        "  return done;\n}",
     ),
     _fault(
         *("cluster", "cluster.cu", "start without a cluster barrier"),
@@ -238,18 +253,13 @@ CLUSTER = (
     ),
     _fault(
         *("cluster", "cluster.cu", "warp arrives before its lanes have written"),
-        "  __syncwarp();\n  if (lane != 0) return;",
-        "  if (lane != 0) return;",
+        "  __syncwarp();\n  if (lane == 0) arrive(reader);",
+        "  if (lane == 0) arrive(reader);",
     ),
     _fault(
         *("cluster", "cluster.cu", "linearised before all lanes have staged u"),
         "  __syncwarp();\n  for (int i = at.lane",
         "  for (int i = at.lane",
-    ),
-    _fault(
-        *("cluster", "cluster.cu", "last iteration's q not waited for"),
-        "  wait(&shared.q_ready, phases.parity ^ 1);\n  return done;",
-        "  return done;",
     ),
     _fault(
         *("cluster", "cluster.cu", "u sent to the neighbour's first slot"),
@@ -262,14 +272,29 @@ CLUSTER = (
         "(below ? 1 : at.warp + 1) * kRowPixels",
     ),
     _fault(
-        *("cluster", "cluster.cu", "barrier for one warp fewer"),
-        "init_barrier(&shared.u_ready, kWarps);",
-        "init_barrier(&shared.u_ready, kWarps - 1);",
+        *("cluster", "cluster.cu", "the last warp has no barrier"),
+        "if (threadIdx.x < kWarps) {",
+        "if (threadIdx.x < kWarps - 1) {",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "the row of u announced to a warp too far"),
+        "arrive_at_reader(shared.u_ready + at.warp - 1",
+        "arrive_at_reader(shared.u_ready + at.warp",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "a row that no warp writes announced to another reader"),
+        "arrive_as_reader(&shared.q_ready[at.warp]",
+        "arrive_as_reader(&shared.q_ready[at.warp + 1]",
+    ),
+    _fault(
+        *("cluster", "cluster.cu", "one column of a patch taken for the only one at the border"),
+        "dual_row<kWholeColumns>",
+        "dual_row<true>",
     ),
     _fault(
         *("cluster", "cluster.cu", "last row of the frame unknown"),
-        "at.y + r == at.height - 1, steps",
-        "false, steps",
+        "at.width - 1 - at.x, last_row, steps",
+        "at.width - 1 - at.x, false, steps",
     ),
     _fault(
         *("cluster", "cluster.cu", "last block missing in the sum"),

@@ -112,7 +112,7 @@ def check_median(sources: Sources, schedule: Schedule) -> None:
 def check_cluster(sources: Sources, schedule: Schedule) -> None:
     """Hold a cluster of five small blocks to the twin."""
     size, params = (28, 61), TVL1Params(warps=2, iterations=60, check_every=1, epsilon=0.03)
-    shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5)
+    shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5).fitted(size)
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
     frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])

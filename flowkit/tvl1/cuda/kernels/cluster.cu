@@ -7,7 +7,9 @@
 // waiting.
 //
 // Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block),
-// FLOWKIT_CLUSTER (blocks) and FLOWKIT_SHARED_BYTES (of a block, as the launch gives it).
+// FLOWKIT_CLUSTER (blocks), FLOWKIT_RESIDENT (blocks on one processor), FLOWKIT_SHARED_BYTES (of a
+// block, as the launch gives it), and FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and
+// height are multiples of a patch's.
 
 #include "cluster.cuh"
 #include "core.cuh"
@@ -17,6 +19,7 @@ namespace flowkit {
 
 constexpr int kColumns = FLOWKIT_COLUMNS, kRows = FLOWKIT_ROWS, kWarps = FLOWKIT_WARPS;
 constexpr int kBlocks = FLOWKIT_CLUSTER, kThreads = kWarpSize * kWarps;
+constexpr bool kWholeColumns = FLOWKIT_WHOLE_COLUMNS, kWholeRows = FLOWKIT_WHOLE_ROWS;
 constexpr int kRowPixels = kWarpSize * kColumns;
 constexpr int kRowBytes = kRowPixels * (int)sizeof(float2);
 
@@ -29,8 +32,10 @@ struct Shared {
       u_rows[(kWarps + 1) * kRowPixels];  // the first row of u of each warp, and of the block below
   float2
       q_rows[(kWarps + 1) * kRowPixels];  // the last row of q of the block above, and of each warp
-  float changes[2][kWarps];               // of the latest two tests
-  TransactionBarrier u_ready, q_ready;
+  float changes[2][kBlocks * kWarps];     // of every warp of the cluster, of the latest two tests
+  TransactionBarrier changes_ready[2];
+  // Each warp's own: the row that it reads from its neighbour is there.
+  TransactionBarrier u_ready[kWarps], q_ready[kWarps];
 };
 static_assert(sizeof(Shared) == FLOWKIT_SHARED_BYTES, "the launch must give what a block needs");
 
@@ -103,9 +108,9 @@ FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
 // Write a row to where the neighbour reads it: in this block, or in the one of `rank`.
 //
 // There is one buffer for each border, and its reuse is ordered by the data alone. A row of u goes up
-// only after the row of q of the iteration before has come down, which the block above sends once it
+// only after the row of q of the iteration before has come down, which the warp above sends once it
 // has read the row of u before this one; a row of q goes down only after the row of u of its iteration
-// has come up, which the block below sends once it has read the row of q before.
+// has come up, which the warp below sends once it has read the row of q before.
 FLOWKIT_DEVICE void publish(const float (&first)[kColumns], const float (&second)[kColumns],
                             float2* row, TransactionBarrier* barrier, bool elsewhere, int rank,
                             int lane) {
@@ -120,19 +125,24 @@ FLOWKIT_DEVICE void publish(const float (&first)[kColumns], const float (&second
   }
 }
 
-// Count this warp as done with a barrier's rows; `awaits` if it reads one that comes from
-// elsewhere.
-FLOWKIT_DEVICE void arrive_as_warp(TransactionBarrier* barrier, bool awaits, int lane) {
+// Tell the warp of this block that reads a row that it is there.
+FLOWKIT_DEVICE void arrive_at_reader(TransactionBarrier* reader, int lane) {
   __syncwarp();
+  if (lane == 0) arrive(reader);
+}
+
+// The same for this warp as the reader of a row that no warp of this block writes: it comes from
+// another block, or stays as it is.
+FLOWKIT_DEVICE void arrive_as_reader(TransactionBarrier* own, bool from_elsewhere, int lane) {
   if (lane != 0) return;
-  if (awaits) {
-    arrive_expecting(barrier, kRowBytes);
+  if (from_elsewhere) {
+    arrive_expecting(own, kRowBytes);
   } else {
-    arrive(barrier);
+    arrive(own);
   }
 }
 
-// One warp's part of one iteration. `parity` is that of this iteration's phase of both barriers;
+// One warp's part of one iteration. `parity` is that of this iteration's phase of its barriers;
 // `q_pending`: the rows of q of the iteration before have not been waited for.
 template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
@@ -145,36 +155,44 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Thre
 
   FLOWKIT_UNROLL for (int k = 1; k <= kRows; ++k) {
     const int r = k % kRows;  // the first row comes last: it alone needs the row above
-    if (r == 0 && q_pending) wait(&shared.q_ready, parity ^ 1);
+    if (r == 0 && q_pending) wait(&shared.q_ready[at.warp], parity ^ 1);
     const Counted counted = {0, at.y + r < at.height ? at.width - at.x : 0};
     const float4* const data = shared.data + (at.warp * kRows + r) * kRowPixels + at.lane;
     primal_row<kMeasure, kWarpSize>(patch, r, q_above, data, at.lane == 0, counted, change);
   }
   publish(patch.u1[0], patch.u2[0], shared.u_rows + (above ? kWarps : at.warp) * kRowPixels,
-          &shared.u_ready, above, above ? at.rank - 1 : at.rank, at.lane);
-  arrive_as_warp(&shared.u_ready, below, at.lane);
+          &shared.u_ready[kWarps - 1], above, above ? at.rank - 1 : at.rank, at.lane);
+  if (!first_warp) arrive_at_reader(shared.u_ready + at.warp - 1, at.lane);
+  if (last_warp) arrive_as_reader(&shared.u_ready[at.warp], below, at.lane);
 
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
-    if (r == kRows - 1) wait(&shared.u_ready, parity);
-    dual_row(patch, r, u_below, at.width - 1 - at.x, at.y + r == at.height - 1, steps);
+    if (r == kRows - 1) wait(&shared.u_ready[at.warp], parity);
+    const bool last_row = (!kWholeRows || r == kRows - 1) && at.y + r == at.height - 1;
+    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps);
   }
   publish(patch.q12[kRows - 1], patch.q22[kRows - 1],
-          shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready, below,
+          shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready[0], below,
           below ? at.rank + 1 : at.rank, at.lane);
-  arrive_as_warp(&shared.q_ready, above, at.lane);
+  if (!last_warp) arrive_at_reader(shared.q_ready + at.warp + 1, at.lane);
+  if (first_warp) arrive_as_reader(&shared.q_ready[at.warp], above, at.lane);
 }
 
-// Sum of what all threads of the cluster changed, in one order, the same in every thread. `slot`
-// takes turns: a slow block may still be reading the sums of the test before.
-FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int slot,
+// Sum of what all threads of the cluster changed, in one order, the same in every thread. Each warp
+// sends its sum to every block. The tests take turns with two places: a warp sends the sum of a test
+// only once it has those of all warps of the test before, and so all warps have read the one before that.
+FLOWKIT_DEVICE float sum_over_cluster(float change, Shared& shared, int test,
                                       const ThreadPosition& at) {
+  float* const changes = shared.changes[test & 1];
+  TransactionBarrier* const ready = &shared.changes_ready[test & 1];
   const float of_warp = sum_over_warp(change);
-  if (at.lane == 0) shared.changes[slot][at.warp] = of_warp;
-  synchronize_cluster();
-  float total = 0.f;
-  for (int i = at.lane; i < kBlocks * kWarps; i += kWarpSize) {
-    total += read_remote(address_in(&shared.changes[slot][i % kWarps], i / kWarps));
+  if (at.lane < kBlocks) {
+    const RemoteAddress there = address_in(changes + at.rank * kWarps + at.warp, at.lane);
+    send(there, of_warp, address_in(ready, at.lane));
   }
+  if (threadIdx.x == 0) arrive_expecting(ready, kBlocks * kWarps * (int)sizeof(float));
+  wait(ready, test >> 1 & 1);
+  float total = 0.f;
+  for (int i = at.lane; i < kBlocks * kWarps; i += kWarpSize) total += changes[i];
   return sum_over_warp(total);
 }
 
@@ -201,12 +219,12 @@ FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadP
     phases.parity ^= 1;
     q_pending = true;
     if (test) {
-      const float total = sum_over_cluster(change, shared, phases.tests++ & 1, at);
+      const float total = sum_over_cluster(change, shared, phases.tests++, at);
       if (total <= options.enough) break;
     }
   }
   // The rows of q stay for the next linearisation; the phases must not run ahead of it.
-  wait(&shared.q_ready, phases.parity ^ 1);
+  wait(&shared.q_ready[at.warp], phases.parity ^ 1);
   return done;
 }
 
@@ -216,9 +234,10 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
     shared.u_rows[i] = zero;
     shared.q_rows[i] = zero;
   }
-  if (threadIdx.x == 0) {
-    init_barrier(&shared.u_ready, kWarps);
-    init_barrier(&shared.q_ready, kWarps);
+  if (threadIdx.x < 2) init_barrier(&shared.changes_ready[threadIdx.x], 1);
+  if (threadIdx.x < kWarps) {
+    init_barrier(&shared.u_ready[threadIdx.x], 1);
+    init_barrier(&shared.q_ready[threadIdx.x], 1);
   }
   synchronize_cluster();
 }
@@ -230,7 +249,7 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
 // frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null;
 // flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp.
 extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
-                                            1) __launch_bounds__(flowkit::kThreads, 1)
+                                            1) __launch_bounds__(flowkit::kThreads, FLOWKIT_RESIDENT)
     flowkit_cluster(const float* __restrict__ frames, const int2* __restrict__ planes,
                     const float* start, float* flow, int* iterations, int count_stride, int width,
                     int height, int warps, int most_iterations, int check_every, float enough,
@@ -261,6 +280,6 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
     const int done = solve_warp(patch, shared, at, options, phases);
     if (at.rank == 0 && threadIdx.x == 0) iterations[(int64)pair * count_stride + warp] = done;
   }
+  // A block may leave: it has waited for all that others sent to its shared memory.
   finish_patch(patch, flow + 2 * pair * n, at);
-  synchronize_cluster();  // no block may leave while another can still reach its shared memory
 }

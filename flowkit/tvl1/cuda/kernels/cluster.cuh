@@ -85,10 +85,12 @@ FLOWKIT_DEVICE void send(RemoteAddress target, float2 value, RemoteAddress barri
       : "memory");
 }
 
-FLOWKIT_DEVICE float read_remote(RemoteAddress source) {
-  float value;
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(source) : "memory");
-  return value;
+// The same of 4 bytes.
+FLOWKIT_DEVICE void send(RemoteAddress target, float value, RemoteAddress barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(target),
+      "f"(value), "r"(barrier)
+      : "memory");
 }
 
 }  // namespace flowkit

@@ -93,7 +93,8 @@ FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const flo
 // The dual step of one row. `below` points to (u1, u2) of the row under the patch, column j at
 // below[32 j]. `last_column` is the patch's column that is the frame's last, or none of its
 // columns; there, and with `last_row`, the forward difference is zero (twin: forward_gradient).
-template <class P>
+// kWhole: only a patch's last column can be the frame's.
+template <bool kWhole, class P>
 FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_column, bool last_row,
                              const Steps& steps) {
   const float right1 = __shfl_down_sync(kAllLanes, patch.u1[row][0], 1);
@@ -108,7 +109,7 @@ FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_co
       down = below[j * kWarpSize];
     }
     const float u1 = patch.u1[row][j], u2 = patch.u2[row][j];
-    const bool no_x = j == last_column;
+    const bool no_x = (!kWhole || j + 1 == P::kColumns) && j == last_column;
     const float x1 = no_x ? 0.f : (j + 1 < P::kColumns ? patch.u1[row][next] : right1) - u1;
     const float x2 = no_x ? 0.f : (j + 1 < P::kColumns ? patch.u2[row][next] : right2) - u2;
     const float y1 = last_row ? 0.f : down.x - u1, y2 = last_row ? 0.f : down.y - u2;

@@ -39,70 +39,81 @@ FLOWKIT_DEVICE void keys_weights(float t, float a, float (&w)[4]) {
   w[2] = ((1.f - w[0]) - w[1]) - w[3];
 }
 
-FLOWKIT_DEVICE float weigh(const float (&w)[4], float a, float b, float c, float d) {
-  return (w[0] * a + w[1] * b) + (w[2] * c + w[3] * d);
-}
+// Along one axis, the six neighbours that an image and its centred difference are weighed from.
+constexpr int kNeighbours = 6;
+struct AxisWeights {
+  int first;  // position of the first one, in the frame with all others
+  float value[kNeighbours], difference[kNeighbours];
+};
 
-// All three images from a 6x6 footprint inside the frame, whose corners carry no weight; `corner`
-// is its top left.
-FLOWKIT_DEVICE Sample sample_inside(const float* __restrict__ corner, int width,
-                                    const float (&wx)[4], const float (&wy)[4]) {
-  Sample s = {0.f, 0.f, 0.f};
-  float two_before = 0.f, before = 0.f;  // interpolated rows r - 2 and r - 1
-  FLOWKIT_UNROLL for (int r = 0; r < 6; ++r) {
-    const float* const row = corner + (int64)r * width;
-    const float b = row[1], c = row[2], d = row[3], e = row[4];
-    const float value = weigh(wx, b, c, d, e);
-    if (r >= 1 && r <= 4) {
-      const int tap = r >= 1 && r <= 4 ? r - 1 : 0;
-      const float difference = weigh(wx, c - row[0], d - b, e - c, row[5] - d);
-      s.I = fmaf(wy[tap], value, s.I);
-      s.Ix = fmaf(wy[tap], difference, s.Ix);
-    }
-    if (r >= 2) {
-      const int tap = r >= 2 ? r - 2 : 0;
-      s.Iy = fmaf(wy[tap], value - two_before, s.Iy);
-    }
-    two_before = before;
-    before = value;
-  }
-  return s;
-}
-
-// The same where a tap may lie outside: there each image takes the value of its own edge.
-FLOWKIT_DEVICE Sample sample_at_border(const float* __restrict__ I1, int width, int height,
-                                       int left, int top, const float (&wx)[4],
-                                       const float (&wy)[4]) {
-  Sample s = {0.f, 0.f, 0.f};
-  for (int r = 0; r < 4; ++r) {
-    const int y = clamp_index(top - 1 + r, height);
-    const float* const row = I1 + (int64)y * width;
-    const float* const above = I1 + (int64)clamp_index(y - 1, height) * width;
-    const float* const below = I1 + (int64)clamp_index(y + 1, height) * width;
-    for (int c = 0; c < 4; ++c) {
-      const int x = clamp_index(left - 1 + c, width);
-      const float weight = wy[r] * wx[c];
-      s.I += weight * row[x];
-      s.Ix += weight * (row[clamp_index(x + 1, width)] - row[clamp_index(x - 1, width)]);
-      s.Iy += weight * (below[x] - above[x]);
+// Weights at a position of a line of at least six pixels. A tap outside takes what the image, or its
+// difference, has at the edge; the difference at the edge is one-sided.
+FLOWKIT_DEVICE AxisWeights axis_weights(float position, int side, float keys_a) {
+  const float at = clamp_position(position, side), low = floorf(at);
+  const int left = (int)low;
+  float w[4];
+  keys_weights(at - low, keys_a, w);
+  AxisWeights axis;
+  axis.first = min(max(left - 2, 0), side - kNeighbours);
+  if (axis.first == left - 2) {
+    axis.value[0] = axis.value[5] = 0.f;
+    FLOWKIT_UNROLL for (int c = 0; c < 4; ++c) axis.value[c + 1] = w[c];
+  } else {
+    FLOWKIT_UNROLL for (int k = 0; k < kNeighbours; ++k) {
+      axis.value[k] = 0.f;
+      FLOWKIT_UNROLL for (int c = 0; c < 4; ++c) {
+        const bool here = clamp_index(left - 1 + c, side) == axis.first + k;
+        axis.value[k] += here ? w[c] : 0.f;
+      }
     }
   }
-  return s;
+  FLOWKIT_UNROLL for (int k = 0; k < kNeighbours; ++k) {
+    const float before = axis.value[k > 0 ? k - 1 : 0], after = axis.value[k < 5 ? k + 1 : 5];
+    axis.difference[k] = k == 0 ? -before - after : k == 5 ? before + after : before - after;
+  }
+  return axis;
 }
 
 FLOWKIT_DEVICE Sample sample_bicubic(const float* __restrict__ I1, int width, int height, float x,
                                      float y, float keys_a) {
+  const AxisWeights across = axis_weights(x, width, keys_a), down = axis_weights(y, height, keys_a);
+  const float* const corner = I1 + (down.first * width + across.first);
+  Sample s = {0.f, 0.f, 0.f};
+  FLOWKIT_UNROLL for (int r = 0; r < kNeighbours; ++r) {
+    float value = 0.f, difference = 0.f;
+    FLOWKIT_UNROLL for (int c = 0; c < kNeighbours; ++c) {
+      const float pixel = corner[r * width + c];
+      value = fmaf(across.value[c], pixel, value);
+      difference = fmaf(across.difference[c], pixel, difference);
+    }
+    s.I = fmaf(down.value[r], value, s.I);
+    s.Ix = fmaf(down.value[r], difference, s.Ix);
+    s.Iy = fmaf(down.difference[r], value, s.Iy);
+  }
+  return s;
+}
+
+// The same of a frame less than six pixels wide or high.
+FLOWKIT_DEVICE Sample sample_of_tiny(const float* __restrict__ I1, int width, int height, float x,
+                                     float y, float keys_a) {
   const float at_x = clamp_position(x, width), at_y = clamp_position(y, height);
-  const float floor_x = floorf(at_x), floor_y = floorf(at_y);
   float wx[4], wy[4];
-  keys_weights(at_x - floor_x, keys_a, wx);
-  keys_weights(at_y - floor_y, keys_a, wy);
-  const int left = (int)floor_x, top = (int)floor_y;
-  const bool inside = left >= 2 && left + 3 < width && top >= 2 && top + 3 < height;
-  Sample s = inside ? sample_inside(I1 + (int64)(top - 2) * width + (left - 2), width, wx, wy)
-                    : sample_at_border(I1, width, height, left, top, wx, wy);
-  s.Ix *= 0.5f;
-  s.Iy *= 0.5f;
+  keys_weights(at_x - floorf(at_x), keys_a, wx);
+  keys_weights(at_y - floorf(at_y), keys_a, wy);
+  const int left = (int)floorf(at_x), top = (int)floorf(at_y);
+  Sample s = {0.f, 0.f, 0.f};
+  for (int tap = 0; tap < 16; ++tap) {
+    const int column = clamp_index(left - 1 + tap % 4, width);
+    const int row = clamp_index(top - 1 + tap / 4, height);
+    const float* const line = I1 + row * width;
+    const float* const above = I1 + clamp_index(row - 1, height) * width;
+    const float* const below = I1 + clamp_index(row + 1, height) * width;
+    float weight = 0.f;
+    FLOWKIT_UNROLL for (int k = 0; k < 16; ++k) weight = k == tap ? wy[k / 4] * wx[k % 4] : weight;
+    s.I += weight * line[column];
+    s.Ix += weight * (line[clamp_index(column + 1, width)] - line[clamp_index(column - 1, width)]);
+    s.Iy += weight * (below[column] - above[column]);
+  }
   return s;
 }
 
@@ -111,18 +122,22 @@ FLOWKIT_DEVICE float4 linearise_pixel(const float* __restrict__ I0, const float*
                                       int width, int height, int x, int y, float2 u,
                                       const WarpOptions& options) {
   float4 data = {0.f, 0.f, 0.f, 0.f};
-  const float at_x = x + u.x, at_y = y + u.y;
+  const float at_x = x + u.x, at_y = y + u.y, first = I0[y * width + x];
   const bool in_frame = at_x >= 0.f && at_x <= width - 1.f && at_y >= 0.f && at_y <= height - 1.f;
   if (!options.clamp && !in_frame) return data;
-  const Sample s = sample_bicubic(I1, width, height, at_x, at_y, options.bicubic_a);
+  const bool tiny = min(width, height) < kNeighbours;
+  Sample s = tiny ? sample_of_tiny(I1, width, height, at_x, at_y, options.bicubic_a)
+                  : sample_bicubic(I1, width, height, at_x, at_y, options.bicubic_a);
+  s.Ix *= 0.5f;
+  s.Iy *= 0.5f;
   const float square = fmaf(s.Ix, s.Ix, s.Iy * s.Iy);
-  if (!(square >= kFlat)) return data;
-  const float rho_c = ((s.I - s.Ix * u.x) - s.Iy * u.y) - I0[(int64)y * width + x];
-  const float norm = sqrtf(square), inverse = 1.f / norm;
+  const float rho_c = ((s.I - s.Ix * u.x) - s.Iy * u.y) - first;
+  const bool usable = square >= kFlat;
+  const float inverse = usable ? reciprocal_root(square) : 0.f;
   data.x = s.Ix * inverse;
   data.y = s.Iy * inverse;
   data.z = rho_c * inverse;
-  data.w = options.l_t * norm;
+  data.w = options.l_t * (square * inverse);
   return data;
 }
 

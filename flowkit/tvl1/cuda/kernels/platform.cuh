@@ -30,6 +30,12 @@ FLOWKIT_DEVICE float square_root(float x) {
   return root;
 }
 
+FLOWKIT_DEVICE float reciprocal_root(float x) {
+  float inverse;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+}
+
 FLOWKIT_DEVICE float reciprocal(float x) {
   float inverse;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));

@@ -105,7 +105,7 @@ FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][k
   publish(u_rows, patch.u1[0], patch.u2[0]);
   __syncthreads();
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
-    dual_row(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps);
+    dual_row<false>(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps);
   }
   publish(q_rows + kTileWidth, patch.q12[kRows - 1], patch.q22[kRows - 1]);
   __syncthreads();
