@@ -26,13 +26,13 @@ from flowkit.tvl1.cuda.plan import Size, TileShape
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference.pyramid import level_sizes
 
-# Shapes that fill the processors better, by counting: as `cluster_shape` does not choose yet.
+# Of each level of 320x240 px the fastest on an H200 beside the one that `cluster_shape` chooses.
 CANDIDATES = (
-    "256x192=8x1x12x16",
-    "205x154=7x2x10x8",
-    "164x123=6x1x16x8",
-    "131x98=5x1x13x8",
     "320x240=10x1x16x15",
+    "256x192=8x3x8x8",
+    "205x154=7x2x10x8",
+    "164x123=6x2x16x4",
+    "131x98=5x3x11x3",
 )
 
 _PACKAGES = re.compile(r"(cupy|nvidia|opencv|torch|triton|numpy|h5py|joblib|av$|deflate|simplejpeg)")
@@ -137,7 +137,7 @@ def _clusters(workload: Workload) -> Iterator[tuple[Size, ClusterShape]]:
             shape = cluster_shape(level)
             if shape is not None and (level, shape) not in seen:
                 seen.add((level, shape))
-                yield level, shape
+                yield level, shape.fitted(level)
     yield from workload.clusters.items() or candidates()
 
 
@@ -146,7 +146,7 @@ def candidates() -> Iterator[tuple[Size, ClusterShape]]:
     for text in CANDIDATES:
         size, shape = parse_cluster(text)
         assert size is not None
-        yield size, shape
+        yield size, shape.fitted(size)
 
 
 def _usage(device: CudaDevice, kernel: tuple[KernelFile, str], threads: int) -> JsonObject:

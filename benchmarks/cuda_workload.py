@@ -102,16 +102,17 @@ def tile_name(shape: TileShape) -> str:
 
 
 def parse_cluster(text: str) -> tuple[Size | None, ClusterShape]:
-    """Return the size and the shape of [WIDTHxHEIGHT=]COLUMNSxROWSxWARPSxBLOCKS."""
+    """Return the size and the shape of [WIDTHxHEIGHT=]COLUMNSxROWSxWARPSxBLOCKS[xRESIDENT]."""
     size, _, sides = text.rpartition("=")
-    columns, rows, warps, blocks = map(int, sides.split("x"))
-    shape = ClusterShape(columns=columns, rows=rows, warps=warps, blocks=blocks)
+    columns, rows, warps, blocks, *resident = map(int, sides.split("x"))
+    shape = ClusterShape(columns=columns, rows=rows, warps=warps, blocks=blocks, resident=(*resident, 1)[0])
     return parse_size(size) if size else None, shape
 
 
 def cluster_name(shape: ClusterShape) -> str:
-    """Return COLUMNSxROWSxWARPSxBLOCKS."""
-    return f"{shape.columns}x{shape.rows}x{shape.warps}x{shape.blocks}"
+    """Return COLUMNSxROWSxWARPSxBLOCKS, and xRESIDENT where a processor holds several blocks."""
+    resident = f"x{shape.resident}" if shape.resident > 1 else ""
+    return f"{shape.columns}x{shape.rows}x{shape.warps}x{shape.blocks}{resident}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", metavar="COLUMNSxROWSxWARPSxHALO", **several)  # type: ignore[arg-type]
     parser.add_argument(
         "--cluster",
-        metavar="[WIDTHxHEIGHT=]COLUMNSxROWSxWARPSxBLOCKS",
+        metavar="[WIDTHxHEIGHT=]COLUMNSxROWSxWARPSxBLOCKS[xRESIDENT]",
         help="for levels of that size; without one, for frames of the first --size",
         **several,  # type: ignore[arg-type]
     )

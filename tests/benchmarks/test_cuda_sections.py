@@ -108,8 +108,8 @@ def test_rehearsal_has_the_use_of_every_kernel_and_cluster(
     assert all(each["resident"] for each in kernels.values())
     clusters = [each for each in results["environment"] if "cluster" in each]
     assert [(each["size"], each["cluster"]) for each in clusters] == [
-        ("42x22", "2x3x8x1"),
-        ("34x18", "2x3x8x1"),
+        ("42x22", "2x2x12x1"),
+        ("34x18", "2x2x11x1"),
         ("42x22", "2x1x4x6"),
     ]
     assert all(each["resident"] for each in clusters)

@@ -23,6 +23,6 @@ def solve(
     params: TVL1Params = QUICK,
     memory_bytes: int | None = None,
 ) -> NDArray[np.float32]:
-    """Return the flow of pairs, by an engine with SMALL_TILE."""
-    solver = cuda.load(params, tile=SMALL_TILE, memory_bytes=memory_bytes)
+    """Return the flow of pairs, by tiles of SMALL_TILE."""
+    solver = cuda.load(params, tile=SMALL_TILE, memory_bytes=memory_bytes, method="tile")
     return solver.flow_batch(frames, pairs)

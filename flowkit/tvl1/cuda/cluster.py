@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -17,11 +19,38 @@ from flowkit.tvl1.params import TVL1Params
 MOST_BLOCKS = 16
 """Of one cluster, on sm_90 and sm_100; more than 8 need a function attribute."""
 
-MOST_PIXELS_OF_A_THREAD = 22
-"""Six registers each, of at most 255."""
 
-_WARPS = 8
-_MOST_ROWS = 3
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Division:
+    """How a processor's registers are divided: warps of a block, most pixels of a thread, blocks.
+
+    A thread needs six registers for a pixel, and some for what it does; `speed` is that of a pixel,
+    measured on an H200 against eight warps.
+    """
+
+    warps: range
+    pixels: int
+    resident: int = 1
+    speed: float = 1.0
+
+
+_DIVISIONS = (
+    _Division(warps=range(8, 0, -1), pixels=24),
+    _Division(warps=range(12, 8, -1), pixels=16, speed=1.05),
+    _Division(warps=range(16, 12, -1), pixels=12, speed=1.03),
+    _Division(warps=range(8, 6, -1), pixels=12, speed=1.05, resident=2),
+)
+_MOST_ROWS = 4
+_ONE_ROW_SPEED = 0.93
+"""With one row a thread, since every row goes through shared memory."""
+
+_GROUPS = (18, 18, 16, 16, 16, 16, 16, 8)
+"""Processors that can share a cluster, on an H200: as its resident clusters of 2 to 16 blocks tell."""
+
+_PROCESSOR_SHARED_BYTES = 228 * 1024
+_RESERVED_SHARED_BYTES = 1024
+"""Of each block, by the driver."""
+
 _BARRIER_BYTES = 8
 _ALIGNMENT_BYTES = 16
 
@@ -93,20 +122,45 @@ class ClusterShape:
         return KernelFile.of("cluster.cu", self.defines), "flowkit_cluster"
 
 
+@functools.lru_cache(maxsize=256)
 def cluster_shape(size: Size) -> ClusterShape | None:
     """Return the cluster that one pair of this size takes, or None where it does not fit.
+
+    Of the shapes that fit, the one by which an H200 should be fastest (docs/cuda.md has the timings).
 
     Parameters
     ----------
     size : (height, width)
         Of the level, px.
     """
+    return max(_shapes(size), key=lambda shape: shape[0], default=(0.0, None))[1]
+
+
+def _shapes(size: Size) -> Iterator[tuple[float, ClusterShape]]:
+    """Yield the shapes that fit a level, each with its expected speed in pixels."""
     height, width = size
     columns = -(-width // 32)
-    rows = min(_MOST_ROWS, MOST_PIXELS_OF_A_THREAD // columns)
-    if rows == 0 or height > MOST_BLOCKS * _WARPS * rows:
-        return None
-    return ClusterShape(columns=columns, rows=rows, warps=_WARPS, blocks=-(-height // (_WARPS * rows)))
+    for division in _DIVISIONS:
+        most_rows = min(_MOST_ROWS, division.pixels // columns)
+        for rows, warps in itertools.product(range(1, most_rows + 1), division.warps):
+            blocks = -(-height // (rows * warps))
+            shape = ClusterShape(
+                columns=columns, rows=rows, warps=warps, blocks=blocks, resident=division.resident
+            )
+            shared = division.resident * (shape.shared_bytes + _RESERVED_SHARED_BYTES)
+            if blocks <= MOST_BLOCKS and shared <= _PROCESSOR_SHARED_BYTES:
+                yield _expected_speed(shape, height) * division.speed, shape
+
+
+def _expected_speed(shape: ClusterShape, height: int) -> float:
+    """Return the processors that clusters of this shape keep busy, less what they do in vain."""
+    clusters = sum(group * shape.resident // shape.blocks for group in _GROUPS)
+    processors = clusters * shape.blocks / shape.resident
+    rows_in_use = height / (shape.blocks * shape.warps * shape.rows)
+    # A processor has four schedulers.
+    warps = shape.warps * shape.resident
+    turns_in_use = warps / max(8, -(-warps // 4) * 4)
+    return processors * rows_in_use * turns_in_use * (_ONE_ROW_SPEED if shape.rows == 1 else 1.0)
 
 
 def active_clusters(device: CudaDevice, shape: ClusterShape) -> int:

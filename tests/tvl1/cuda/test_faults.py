@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 import warnings
@@ -24,10 +25,12 @@ from flowkit.tvl1.cuda import cluster as cuda_cluster
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import driver as cuda_driver
 from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.batch import BatchSolver, Method
 from flowkit.tvl1.cuda.faults import PATIENCE_SECONDS, DeviceFaults, Event, patience_seconds
-from flowkit.tvl1.cuda.plan import Launch, bytes_per_pair, work_seconds
+from flowkit.tvl1.cuda.plan import Launch, bytes_per_pair, cluster_seconds, work_seconds
 from flowkit.tvl1.cuda.tile import TileSolver
 from flowkit.tvl1.params import PRESETS, TVL1Params
+from flowkit.tvl1.reference.pyramid import level_sizes
 from tests.make.cuda import PAIRS, QUICK, SMALL_TILE, solve
 from tests.make.deadline import ends_in_time
 from tests.tvl1.emulation.emulator import COMPILER
@@ -179,7 +182,7 @@ def test_device_fault_of_clusters_that_do_not_fit_leaves_the_level_to_tiles_with
     gpu = install(monkeypatch, FakeGpu(capability=90, clusters=0))
     expected = solve(frames, PAIRS)
     solver = cuda.load(QUICK, tile=SMALL_TILE, method="cluster")
-    with pytest.warns(RuntimeWarning, match=r"no clusters of \d+ blocks of 256 threads .* tiles solve"):
+    with pytest.warns(RuntimeWarning, match=r"no clusters of \d+ blocks of \d+ threads .* tiles solve"):
         flow = ends_in_time(lambda: solver.flow_batch(frames, PAIRS), seconds=20)
     assert "flowkit_cluster" not in gpu.launched
     np.testing.assert_array_equal(flow, expected)
@@ -270,6 +273,30 @@ def test_a_usual_batch_that_does_not_end_is_given_up_within_five_seconds() -> No
     assert work_seconds(256, (240, 320), params, iterations_ahead=None) > 10 * full
 
 
+def test_a_usual_batch_of_clusters_that_does_not_end_is_given_up_within_five_seconds() -> None:
+    params, sizes = PRESETS["opencv-cuda"], level_sizes((240, 320), PRESETS["opencv-cuda"])
+    assert PATIENCE_SECONDS + cluster_seconds(16, sizes, params) < 5
+    assert 7 < cluster_seconds(256, sizes, params) < 7.5
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("method", "change", "expected"),
+    [("tile", {}, "tile"), ("cluster", {}, "cluster"), ("cluster", {"median": 5}, "tile")],
+)
+def test_a_batchs_longest_time_is_that_of_the_solver_that_takes_it(
+    method: Method, change: dict[str, object], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu(capability=90))
+    params = dataclasses.replace(QUICK, iterations=300, **change)  # type: ignore[arg-type]
+    batch = BatchSolver(cuda_device.open_device(0), params, (30, 40), tile=SMALL_TILE, method=method)
+    sizes = level_sizes((30, 40), params)
+    ahead = TileSolver(cuda_device.open_device(0), params, sizes, SMALL_TILE).iterations_ahead
+    by_tiles = work_seconds(16, (30, 40), params, iterations_ahead=ahead)
+    by_clusters = cluster_seconds(16, sizes, params)
+    assert batch.work_seconds(16) == (by_tiles if expected == "tile" else by_clusters)
+
+
 @needs_compiler
 def test_frames_on_another_gpu_are_solved_there(
     frames: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
@@ -356,7 +383,7 @@ def test_the_callers_own_work_before_ours_is_no_fault_however_long(
             advance(until)
 
     monkeypatch.setattr(stream, "advance", later)
-    flow = ends_in_time(lambda: cuda.load(QUICK, tile=SMALL_TILE).flow_batch(held, PAIRS), seconds=20)
+    flow = ends_in_time(lambda: solve(held, PAIRS), seconds=20)
     assert time.monotonic() > ends
     assert flow.shape == (len(PAIRS), 2, 20, 34)
 

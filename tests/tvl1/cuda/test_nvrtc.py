@@ -34,10 +34,15 @@ CONFIGURATIONS = [
 CLUSTER_ARCHITECTURES = (90, 100)
 
 # The levels of 320x240 and 340x256 px, and the least.
-CLUSTER_SIZES = [(240, 320), (192, 256), (154, 205), (123, 164), (98, 131), (256, 340), (16, 16)]
+CLUSTER_SIZES = [
+    *((240, 320), (192, 256), (154, 205), (123, 164), (98, 131)),
+    *((256, 340), (205, 272), (164, 218), (131, 174), (105, 139), (16, 16)),
+]
 REGISTERS_OF_A_PROCESSOR = 65536
 # Outside of the loop over iterations, as far as it is seen: constants of the launch.
 MOST_SPILLED_BYTES = 32
+# Of 128 registers a thread and two blocks a processor, the fastest on an H200 all the same.
+MOST_SPILLED_BYTES_OF_CLUSTERS = 64
 MOST_STATIC_SHARED_BYTES = 48 * 1024
 
 
@@ -96,11 +101,11 @@ def test_nvrtc_compiles_each_cluster_within_limits(
 ) -> None:
     shape = cluster_shape(size)
     assert shape is not None
-    compiled = nvrtc.compile("cluster.cu", sources(), shape.defines, architecture)
+    compiled = nvrtc.compile("cluster.cu", sources(), shape.fitted(size).defines, architecture)
     assert "warning" not in compiled.log
     (kernel,) = kernel_usage(compiled.log).values()
-    assert kernel.registers * 32 * shape.warps <= REGISTERS_OF_A_PROCESSOR
-    assert kernel.spilled <= MOST_SPILLED_BYTES
+    assert kernel.registers * 32 * shape.warps * shape.resident <= REGISTERS_OF_A_PROCESSOR
+    assert kernel.spilled <= MOST_SPILLED_BYTES_OF_CLUSTERS
     assert kernel.shared + shape.shared_bytes <= 227 * 1024
 
 

@@ -144,17 +144,24 @@ CORE = (
 
 LINEARISE = (
     _fault(
-        *("tile", "linearise.cuh", "footprint one column too far left"),
-        "(left - 2), width, wx, wy)",
-        "(left - 3), width, wx, wy)",
+        *("tile", "linearise.cuh", "neighbours one column too far left"),
+        "min(max(left - 2, 0), side - kNeighbours)",
+        "min(max(left - 3, 0), side - kNeighbours)",
     ),
     _fault(
-        *("tile", "linearise.cuh", "footprint beyond the right edge"), "left + 3 < width", "left + 2 < width"
+        *("tile", "linearise.cuh", "neighbours beyond the right edge"),
+        "min(max(left - 2, 0), side - kNeighbours)",
+        "min(max(left - 2, 0), side - kNeighbours + 1)",
     ),
     _fault(
         *("tile", "linearise.cuh", "border taps one row too low"),
-        "clamp_index(top - 1 + r, height)",
-        "clamp_index(top + r, height)",
+        "clamp_index(left - 1 + c, side) == axis.first + k",
+        "clamp_index(left + c, side) == axis.first + k",
+    ),
+    _fault(
+        *("tile", "linearise.cuh", "difference at the edge without the edge"),
+        "k == 0 ? -before - after",
+        "k == 0 ? -after",
     ),
     _fault(
         *("median", "linearise.cuh", "data term outside the frame"),

@@ -102,7 +102,7 @@ FLOWKIT_DEVICE Sample sample_of_tiny(const float* __restrict__ I1, int width, in
   keys_weights(at_y - floorf(at_y), keys_a, wy);
   const int left = (int)floorf(at_x), top = (int)floorf(at_y);
   Sample s = {0.f, 0.f, 0.f};
-  for (int tap = 0; tap < 16; ++tap) {
+  FLOWKIT_NO_UNROLL for (int tap = 0; tap < 16; ++tap) {
     const int column = clamp_index(left - 1 + tap % 4, width);
     const int row = clamp_index(top - 1 + tap / 4, height);
     const float* const line = I1 + row * width;

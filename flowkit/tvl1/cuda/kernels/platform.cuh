@@ -4,6 +4,7 @@
 
 #define FLOWKIT_DEVICE __device__ __forceinline__
 #define FLOWKIT_UNROLL _Pragma("unroll")
+#define FLOWKIT_NO_UNROLL _Pragma("unroll 1")
 
 namespace flowkit {
 
