@@ -140,7 +140,7 @@ def test_emulated_levels_too_large_for_clusters_are_tiles_and_the_others_cluster
     able: FakeGpu, waves: Waves
 ) -> None:
     params = dataclasses.replace(PARAMS, warps=1, iterations=6, scale_step=0.8, epsilon=0.0)
-    frames = np.stack([waves((20, 712)), waves((20, 712), (1.3, -0.8))])
+    frames = np.stack([waves((20, 800)), waves((20, 800), (1.3, -0.8))])
     mixed = enqueue(frames, PAIRS[:1], "cluster", params)
     wait()
     assert able.launched["flowkit_cluster"] == 1

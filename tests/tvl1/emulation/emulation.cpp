@@ -128,12 +128,15 @@ bool deliver(Members& cluster, bool all) {
 
 using Fibres = std::vector<std::unique_ptr<Fibre>>;
 
-// Let every ready fibre of one warp run once, from a lane that the schedule chooses.
+// Let every ready fibre of one warp run once, from a lane that the schedule chooses; under the random
+// schedule now and then only some of them, so that other warps see what the lanes without the others did.
 bool run_warp(Fibres& fibres, size_t first, size_t count) {
   bool ran = false;
-  const bool backwards = schedule.kind == Schedule::kLastFirst ||
-                         (schedule.kind == Schedule::kRandom && schedule.draw() % 2 != 0);
-  for (size_t k = 0; k < count; ++k) {
+  const bool random = schedule.kind == Schedule::kRandom;
+  const bool backwards =
+      schedule.kind == Schedule::kLastFirst || (random && schedule.draw() % 2 != 0);
+  const size_t lanes = random && schedule.draw() % 4 == 0 ? 1 + schedule.draw() % count : count;
+  for (size_t k = 0; k < lanes; ++k) {
     const size_t index = first + (backwards ? count - 1 - k : k);
     Fibre& fibre = *fibres[index];
     if (fibre.done || fibre.waits()) continue;

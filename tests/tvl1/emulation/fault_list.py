@@ -216,7 +216,7 @@ CLUSTER = (
     _fault(
         *("cluster", "cluster.cu", "fewer bytes awaited than sent"),
         "arrive_expecting(own, kRowBytes);",
-        "arrive_expecting(barrier, kRowBytes - 8);",
+        "arrive_expecting(own, kRowBytes - 8);",
     ),
     _fault(
         *("cluster", "cluster.cu", "bytes from the neighbour not awaited"),
