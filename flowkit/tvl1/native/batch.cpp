@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <exception>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -24,15 +23,14 @@ template <typename MakeWorker>
 void parallel_for(int64_t count, int threads, MakeWorker make_worker) {
   std::atomic<int64_t> next{0};
   std::exception_ptr failure;
-  std::mutex failure_lock;
+  std::atomic<bool> has_failed{false};
   const auto run = [&] {
     const FlushDenormals flush;
     try {
       auto worker = make_worker();
       for (int64_t i = next++; i < count; i = next++) worker(i);
     } catch (...) {  // no exception may leave a thread; rethrown below
-      const std::lock_guard<std::mutex> lock(failure_lock);
-      if (!failure) failure = std::current_exception();
+      if (!has_failed.exchange(true)) failure = std::current_exception();
       next = count;
     }
   };

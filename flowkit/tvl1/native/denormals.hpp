@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <xmmintrin.h>  // not immintrin.h, which takes GCC .7 s to parse
 #endif
 
 namespace flowkit {

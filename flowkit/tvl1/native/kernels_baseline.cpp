@@ -3,7 +3,7 @@
 #include "kernels.hpp"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <emmintrin.h>  // not immintrin.h, which takes GCC .7 s to parse
 #endif
 
 namespace flowkit {
