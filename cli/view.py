@@ -55,7 +55,10 @@ if TYPE_CHECKING:
     help="With --html: fields measured a video, evenly spread; shot cuts are not looked for.  [default: all]",
 )
 @click.option(
-    "--jobs", "-j", type=click.IntRange(min=1), help="With --html: processes.  [default: one a core]"
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    help="With --html: processes.  [default: one a core, 1 for a small store]",
 )
 def command(store: Path, video_id: str | None, **options: object) -> None:
     """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
@@ -100,17 +103,15 @@ def _film(path: Path, footage: Footage, options: Options) -> None:
 
 
 def _report(store: Store, options: Options) -> Path:
-    import os
-
     from tqdm import tqdm
 
     from flowkit.distribution import Distribution
     from flowkit.view.page import write_page
-    from flowkit.view.summary import config_for, summarise
+    from flowkit.view.summary import config_for, default_jobs, summarise
 
     path = options["out"] or Path(f"{store.path.name}.html")
     config = config_for(len(store), field=options["field"], most_fields=options["most_fields"])
-    jobs = options["jobs"] or len(os.sched_getaffinity(0))
+    jobs = options["jobs"] or default_jobs(store)
     rows, speeds = [], Distribution()
     with tqdm(total=len(store), unit="video", disable=None) as bar:
         for batch, measured in summarise(store, config, jobs=jobs):

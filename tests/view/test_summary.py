@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import flowkit
 from flowkit.distribution import Distribution
 from flowkit.errors import InvalidParameterError
 from flowkit.typing import UInt8
-from flowkit.view.summary import SummaryConfig, VideoSummary, config_for, summarise
+from flowkit.view.summary import SummaryConfig, VideoSummary, config_for, default_jobs, summarise
 from tests.make import stores
 
 
@@ -35,6 +36,17 @@ def picture(webp: bytes) -> UInt8:
     image = cv2.imdecode(np.frombuffer(webp, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return np.asarray(image, np.uint8)
+
+
+def test_a_small_store_is_summarised_in_this_process_and_a_large_one_on_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stores.write_store(tmp_path / "s.h5", {"a": stores.steady(2, 1, 0)})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    with flowkit.open(path) as store:
+        assert default_jobs(store) == 1
+        monkeypatch.setattr("flowkit.view.summary._SMALL_STORE_BYTES", path.stat().st_size)
+        assert default_jobs(store) == 3
 
 
 def test_settings_outside_their_range_are_refused(tmp_path: Path) -> None:
