@@ -153,10 +153,13 @@ def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
         attribute = h5py.h5a.open(node.id, encoded)
         if attribute.shape != () or attribute.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
             continue
-        value = node.attrs[name]
-        if isinstance(value, str) and kind is str:
-            found[name] = value
-        elif isinstance(value, np.integer | np.floating) and kind in (int, float):
+        # Not by `node.attrs`, which opens it once more: a part has dozens.
+        value: NDArray[Any] = np.empty((), attribute.dtype)
+        attribute.read(value)
+        text = h5py.check_string_dtype(value.dtype)
+        if kind is str and text is not None and text.length is None:
+            found[name] = value.item().decode("utf-8", "surrogateescape")
+        elif kind in (int, float) and value.dtype.kind in "iuf":
             found[name] = value.item()
     return found
 

@@ -46,8 +46,9 @@ class OutFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position; the end is that of the file on disk."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: os.fstat(self._descriptor).st_size}
-        self._at = base[whence] + offset
+        if whence == os.SEEK_END:
+            offset += os.fstat(self._descriptor).st_size
+        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
         return self._at
 
     def tell(self) -> int:
@@ -158,8 +159,17 @@ def write_root(file: h5py.File, options: StoreOptions) -> None:
     write_attrs(file, own | options.to_attrs())
 
 
+_ATTRIBUTE_DTYPES = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
+
+
 def write_attrs(node: h5py.Group, attrs: Attributes) -> None:
     """Write attributes: text as variable-length UTF-8, numbers as 8 bytes, little-endian."""
+    scalar = h5py.h5s.create(h5py.h5s.SCALAR)
     for name, value in attrs.items():
-        kinds = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
-        node.attrs.create(name, value, dtype=kinds[type(value)])
+        dtype, encoded = _ATTRIBUTE_DTYPES[type(value)], name.encode()
+        if h5py.h5a.exists(node.id, encoded):
+            node.attrs.create(name, value, dtype=dtype)
+            continue
+        # What `node.attrs.create` does too, without a temporary name: a third of its time.
+        made = h5py.h5a.create(node.id, encoded, h5py.h5t.py_create(dtype, logical=True), scalar)
+        made.write(np.array(value, dtype))

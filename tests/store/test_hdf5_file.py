@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit.store.hdf5_file import OutFile, hdf5_writer
+from flowkit.store import checked_hdf5
+from flowkit.store.hdf5_file import OutFile, hdf5_writer, write_attrs
 
 
 def test_file_written_through_is_plain_hdf5(tmp_path: Path) -> None:
@@ -70,3 +71,19 @@ def test_reading_beyond_the_end_gives_zeros(tmp_path: Path) -> None:
     out.close()
     assert bytes(buffer) == b"b\0\0\0"
     assert (tmp_path / "a").read_bytes() == b"a"
+
+
+def test_attributes_are_those_of_plain_h5py_and_replaced_where_they_exist(tmp_path: Path) -> None:
+    wanted = {"text": str, "empty": str, "number": int, "fraction": float}
+    first = {"text": "früh", "empty": "", "number": 2**40, "fraction": 0.1}
+    second = {"text": "a much longer text than before", "number": -1}
+    with hdf5_writer(tmp_path / "a.h5") as file:
+        write_attrs(file, first)
+        assert checked_hdf5.read_attrs(file, wanted) == first
+        write_attrs(file, second)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert dict(file.attrs) == first | second == checked_hdf5.read_attrs(file, wanted)
+        assert h5py.h5a.open(file.id, b"text").dtype == h5py.string_dtype("utf-8")
+        assert file.attrs.get_id("number").dtype == np.dtype("<i8")
+        # An attribute of another type than wanted counts as absent.
+        assert checked_hdf5.read_attrs(file, {"text": int, "number": str}) == {}

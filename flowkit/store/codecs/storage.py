@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SPOOL_BYTES = 8 << 20
 COPY_BYTES = 4 << 20
 CHECKED_CHUNK = 4096
+GROWTH = 64
+"""Entries by which a dataset of unknown length grows at once; what is too much is cut off at its end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,6 +259,7 @@ class _ChunkWriter:
 
     def __init__(self, group: h5py.Group, name: str, dataset: h5py.Dataset) -> None:
         self._group, self._name, self._dataset = group, name, dataset
+        self._id, self._room = dataset.id, 0
         self._scales = array.array("f")
         self._crcs = array.array("I")
 
@@ -266,13 +269,16 @@ class _ChunkWriter:
 
     def add(self, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
         (chunk,), (crc32,), index = chunks, crcs, self.count
-        self._dataset.resize(index + 1, axis=0)
-        self._dataset.id.write_direct_chunk((index, 0, 0, 0), chunk)
+        if index == self._room:
+            self._room += GROWTH
+            self._dataset.resize(self._room, axis=0)
+        self._id.write_direct_chunk((index, 0, 0, 0), chunk)
         self._scales.append(scale)
         self._crcs.append(crc32)
 
     def finish(self) -> None:
         group, name = self._group, self._name
+        self._dataset.resize(self.count, axis=0)
         write_checked(group, f"{name}_scale", np.array(self._scales, "<f4"), fill=np.nan)
         write_checked(group, f"{name}_crc32", np.array(self._crcs, "<u4"))
 

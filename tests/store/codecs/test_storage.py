@@ -17,6 +17,7 @@ from flowkit.store.codecs.scaled import FieldScaleCodec, FixedStepCodec
 from flowkit.store.codecs.storage import (
     CHECKED_CHUNK,
     FRAMES,
+    GROWTH,
     ChunkStorage,
     FlatStorage,
     Storage,
@@ -56,6 +57,15 @@ def store(group: h5py.Group, name: str, kept: Storage, added: list[tuple[bytes, 
     writer.finish()
     assert writer.count == len(added)
     writer.close()
+
+
+@pytest.mark.parametrize("count", [0, GROWTH, GROWTH + 1])
+def test_a_dataset_that_grows_in_steps_ends_with_its_entries(count: int, tmp_path: Path) -> None:
+    kept = FieldScaleCodec.storage
+    with hdf5_writer(tmp_path / "x.h5") as file:
+        store(file, "flow", kept, items(kept, 1) * count, tmp_path)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert len(file["flow"]) == len(file["flow_crc32"]) == kept.count_stored(file, "flow") == count
 
 
 @EVERY
