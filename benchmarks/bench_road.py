@@ -33,7 +33,9 @@ from flowkit.executor import LocalExecutor
 from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import find_sources
+from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule, pair_indices
+from flowkit.jobs import Progress
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.engine import codes_solver
@@ -86,8 +88,15 @@ def measure(videos: Path, store: Path, jobs: int) -> JsonObject:
     before, began = cpu_seconds(os.getpid()), time.perf_counter()
     config = ExtractConfig(backend="cpu", jobs=jobs, resize=ResizeRule(mode="native"))
     setup = extraction.prepare(find_sources([videos]), store, config=config)
+    ends: list[float] = []
+
+    def note(now: Progress[VideoOutcome]) -> None:
+        if now.outcome is not None:
+            ends.append(time.perf_counter())
+
     with LocalExecutor(jobs) as executor:
-        report = extraction.run(setup, executor=executor)
+        report = extraction.run(setup, executor=executor, on_progress=note)
+        packed = time.perf_counter()
         workers = sum(cpu_seconds(pid) for slot in range(jobs) if (pid := executor.board.pid(slot)))
         wall = time.perf_counter() - began
     if report.failures:
@@ -95,6 +104,7 @@ def measure(videos: Path, store: Path, jobs: int) -> JsonObject:
     return {
         "frames": sum(outcome.n_frames for outcome in report.outcomes),
         "wall": wall,
+        "pack": packed - ends[-1],
         "workers": workers,
         "server": _MeasuredServers.seconds,
         "coordinator": cpu_seconds(os.getpid()) - before,
@@ -135,6 +145,7 @@ def summary(few: list[JsonObject], many: list[JsonObject]) -> JsonObject:
         "start_seconds": {
             k: median(few, k) - 1e-3 * a_frame[k] * few[0]["frames"] for k in (*PROCESSES, "wall")
         },
+        "pack_seconds_at_the_end": median(many, "pack"),
         "stage_ms_a_frame": stages,
     }
 

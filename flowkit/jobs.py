@@ -103,6 +103,7 @@ def run_tasks(
     *,
     jobs: int,
     executor: Executor | None = None,
+    on_outcome: Callable[[Result], None] = lambda _: None,
     on_progress: Callable[[Progress[Result]], None] | None = None,
     weights: Sequence[int] | None = None,
     failed: int = 0,
@@ -123,6 +124,8 @@ def run_tasks(
         Processes of this machine to run them, where no `executor` does.
     executor : Executor, optional
         Runs the tasks.
+    on_outcome : callable
+        Called with the outcome of each task when it ends.
     on_progress : callable, optional
         Called with a `Progress` when a task ends and about five times a second between.
     weights : sequence of int, optional
@@ -155,6 +158,7 @@ def run_tasks(
             elif outcome is None:
                 outcome = kind.fail(task, "worker_died", ended.died)
             outcomes.append(outcome)
+            on_outcome(outcome)
             meter.count(weights[number], outcome)
             if outcome.reason == NoSpaceError.reason or (fail_fast and outcome.status == "failed"):
                 break

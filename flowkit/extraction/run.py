@@ -15,7 +15,7 @@ from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, as_sources
-from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
@@ -210,7 +210,7 @@ def run(
     """
     outcomes = fill_store(
         setup,
-        lambda: _extract_all(setup, on_progress, executor),
+        lambda on_outcome: _extract_all(setup, on_outcome, on_progress, executor),
         changed="the file has changed since it was stored; --update extracts it again, the store keeps the "
         "old state",
         shard_bytes=setup.config.shard_bytes,
@@ -229,6 +229,7 @@ def run(
 
 def _extract_all(
     setup: ExtractSetup,
+    on_outcome: OnOutcome,
     on_progress: Callable[[Progress[VideoOutcome]], None] | None,
     executor: Executor | None,
 ) -> list[VideoOutcome]:
@@ -244,6 +245,7 @@ def _extract_all(
             [_task(setup, source, servers or (), backend) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,
+            on_outcome=on_outcome,
             on_progress=on_progress,
             weights=[_bytes(source.path) for source in todo],
             failed=len(setup.plan.changed),

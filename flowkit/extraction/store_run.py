@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
@@ -14,6 +15,7 @@ from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
+from flowkit.store.write.pack_ahead import PackAhead
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,9 @@ class VideoOutcome:
         return self.failure.reason if self.failure is not None else ""
 
 
+OnOutcome: TypeAlias = Callable[[VideoOutcome], None]
+
+
 def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
     """Return the outcome of a video that failed."""
     return VideoOutcome(
@@ -91,14 +96,14 @@ class StoreSetup:
 
 def fill_store(
     setup: StoreSetup,
-    work: Callable[[], Sequence[VideoOutcome]],
+    work: Callable[[OnOutcome], Sequence[VideoOutcome]],
     *,
     changed: str,
     shard_bytes: int,
     labels: Sequence[str] | None = None,
     known: Sequence[Failure] = (),
 ) -> tuple[VideoOutcome, ...]:
-    """Do the work on a locked store, then pack the finished parts into it; return every outcome.
+    """Do the work on a locked store, and pack the finished parts into it meanwhile; return every outcome.
 
     The ledger has this run's failures and those earlier ones that this run did not look at. A source that
     has changed is an outcome, and no line of the ledger: the store has it.
@@ -108,7 +113,8 @@ def fill_store(
     setup : StoreSetup
         The plan.
     work : callable
-        Commits the parts of `setup.plan.todo` and returns an outcome of each that was tried.
+        Called as `work(on_outcome)`: commits the parts of `setup.plan.todo`, calls `on_outcome` with the
+        outcome of each that was tried when it ends, and returns all.
     changed : str
         Detail of the failure of a source that has changed since it was stored.
     shard_bytes : int
@@ -126,10 +132,21 @@ def fill_store(
         The disk filled up while packing; finished videos stay as parts.
     """
     parts = PartsFolder(setup.store)
-    with parts.lock():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(parts.lock())
         parts.remove_dead_temporaries()
+        ahead = stack.enter_context(
+            PackAhead(setup.store, setup.options, labels=labels, shard_bytes=shard_bytes)
+        )
+        for part in _parts_to_keep(setup, parts):
+            ahead.add(part)
+
+        def on_outcome(outcome: VideoOutcome) -> None:
+            if outcome.status == "stored":
+                ahead.add(parts.part_path(outcome.video_id))
+
         try:
-            outcomes = work()
+            outcomes = work(on_outcome)
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
@@ -151,6 +168,14 @@ def fill_store(
             failures=[*earlier, *now],
             shard_bytes=shard_bytes,
             replace=setup.plan.replaced,
+            ahead=ahead.finish(),
         )
     left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
     return (*left_alone, *outcomes)
+
+
+def _parts_to_keep(setup: StoreSetup, parts: PartsFolder) -> list[Path]:
+    """Return the parts of earlier runs that this one does not replace."""
+    todo = {source.video_id for source in setup.plan.todo}
+    found = setup.found.paths.items()
+    return [path for video_id, path in found if path.parent == parts.path and video_id not in todo]

@@ -14,7 +14,7 @@ from flowkit.executor import Executor
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, check_ids, sources_of_list
-from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.folders import Folders, Pairing, find_folders, readings
 from flowkit.rawframes.frame_files import ZIP_SUFFIX, is_zip
@@ -285,7 +285,7 @@ def run(
     """
     outcomes = fill_store(
         setup,
-        lambda: _import_all(setup, on_progress, executor),
+        lambda on_outcome: _import_all(setup, on_outcome, on_progress, executor),
         changed="the folder has changed since it was stored; --update imports it again, the store keeps the "
         "old one",
         shard_bytes=setup.config.shard_bytes,
@@ -302,7 +302,10 @@ def run(
 
 
 def _import_all(
-    setup: ImportSetup, on_progress: Callable[[Progress[VideoOutcome]], None], executor: Executor | None
+    setup: ImportSetup,
+    on_outcome: OnOutcome,
+    on_progress: Callable[[Progress[VideoOutcome]], None],
+    executor: Executor | None,
 ) -> list[VideoOutcome]:
     config = setup.config
     tasks = [
@@ -321,6 +324,7 @@ def _import_all(
         tasks,
         jobs=config.jobs,
         executor=executor,
+        on_outcome=on_outcome,
         on_progress=on_progress,
         failed=len(setup.plan.changed),
     )

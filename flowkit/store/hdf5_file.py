@@ -83,6 +83,11 @@ class OutFile(io.RawIOBase):
                 os.ftruncate(self._descriptor, size)
         return size
 
+    def sync(self) -> None:
+        """Flush what was written to the disk, or remember the failure."""
+        with self._noted():
+            os.fdatasync(self._descriptor)
+
     def close(self) -> None:
         """Close the file; a failure that a network file system reports only now is remembered too."""
         if not self.closed:
@@ -116,6 +121,10 @@ class Hdf5Writer:
     def check(self) -> None:
         """Raise the first failure below HDF5 so far, if any."""
         self._out.check()
+
+    def sync(self) -> None:
+        """Flush what HDF5 has written so far to the disk."""
+        self._out.sync()
 
     def finish(self) -> None:
         """Close the file and raise the first failure of all, if any."""

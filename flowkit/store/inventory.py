@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 
@@ -161,8 +162,18 @@ def inventory(store_path: Path | str) -> Inventory:
     return take_inventory(survey(Path(store_path)))
 
 
-def take_inventory(files: Files) -> Inventory:
-    """Return the videos in the files of a store and of its parts; see `inventory`."""
+def take_inventory(
+    files: Files, *, known: Mapping[Path, tuple[VideoRecord, StoreOptions]] = MappingProxyType({})
+) -> Inventory:
+    """Return the videos in the files of a store and of its parts; see `inventory`.
+
+    Parameters
+    ----------
+    files
+        From `survey`.
+    known
+        Parts that are not read again, with what `read_part` returned of them.
+    """
     if files.missing:
         raise StoreCorruptError(
             f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
@@ -174,7 +185,7 @@ def take_inventory(files: Files) -> Inventory:
     # Shards newer than the master or the single file take precedence: they were written to replace it.
     for path in files.pending:
         gathering.add_file(path)
-    gathering.add_parts(PartsFolder(files.store_path))
+    gathering.add_parts(PartsFolder(files.store_path), known)
     return Inventory(
         records=gathering.records,
         paths=gathering.paths,
@@ -221,10 +232,10 @@ class _Gathering:
         self.records |= records
         self.paths |= dict.fromkeys(records, path)
 
-    def add_parts(self, parts: PartsFolder) -> None:
+    def add_parts(self, parts: PartsFolder, known: Mapping[Path, tuple[VideoRecord, StoreOptions]]) -> None:
         for path in parts.committed_parts():
             try:
-                record, options = read_part(path)
+                record, options = known[path] if path in known else read_part(path)
             except StoreError as error:
                 self.damaged[path] = str(error)
                 continue

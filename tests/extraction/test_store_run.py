@@ -32,7 +32,7 @@ def planned(store: Path, *todo: str, changed: tuple[str, ...] = ()) -> StoreSetu
 def fill(
     setup: StoreSetup, *outcomes: VideoOutcome, known: tuple[Failure, ...] = ()
 ) -> tuple[VideoOutcome, ...]:
-    return fill_store(setup, lambda: outcomes, changed="it has changed", shard_bytes=1 << 30, known=known)
+    return fill_store(setup, lambda _: outcomes, changed="it has changed", shard_bytes=1 << 30, known=known)
 
 
 def ledger(store: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_failures_from_before_the_run_take_the_place_of_their_earlier_lines(stor
 def test_work_that_ends_early_leaves_its_parts_and_no_temporaries(store: Path) -> None:
     parts = PartsFolder(store)
 
-    def interrupted() -> list[VideoOutcome]:
+    def interrupted(_: object) -> list[VideoOutcome]:
         stored(store, "a")
         # As an ended worker leaves it: nobody in this process writes it.
         atomic.temporary_path(parts.part_path("b")).write_bytes(b"half a part")

@@ -10,6 +10,7 @@ import pytest
 
 from flowkit.store import checked_hdf5
 from flowkit.store.hdf5_file import OutFile, hdf5_writer, write_attrs
+from flowkit.store.record import Attributes
 
 
 def test_file_written_through_is_plain_hdf5(tmp_path: Path) -> None:
@@ -75,8 +76,8 @@ def test_reading_beyond_the_end_gives_zeros(tmp_path: Path) -> None:
 
 def test_attributes_are_those_of_plain_h5py_and_replaced_where_they_exist(tmp_path: Path) -> None:
     wanted = {"text": str, "empty": str, "number": int, "fraction": float}
-    first = {"text": "früh", "empty": "", "number": 2**40, "fraction": 0.1}
-    second = {"text": "a much longer text than before", "number": -1}
+    first: Attributes = {"text": "früh", "empty": "", "number": 2**40, "fraction": 0.1}
+    second: Attributes = {"text": "a much longer text than before", "number": -1}
     with hdf5_writer(tmp_path / "a.h5") as file:
         write_attrs(file, first)
         assert checked_hdf5.read_attrs(file, wanted) == first

@@ -20,7 +20,7 @@ import h5py
 
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import addresses, checked_hdf5, index
+from flowkit.store import index
 from flowkit.store.hdf5_file import hdf5_writer, write_attrs, write_root
 from flowkit.store.inventory import Files, Inventory, Shard, read_part, shard_name, survey, take_inventory
 from flowkit.store.parts_folder import PartsFolder, parts_path
@@ -34,16 +34,25 @@ from flowkit.store.schema import (
     VIDEOS,
     StoreOptions,
 )
-from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, PlannedFile, Sources, plan_pack
+from flowkit.store.write.container import ContainerWriter
+from flowkit.store.write.container import Lists as Lists
+from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, Sources, plan_pack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Lists:
-    """The options, class names and failures of a store."""
+class Ahead:
+    """Parts that were packed before the end of a run.
 
-    options: StoreOptions
-    labels: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    Attributes
+    ----------
+    begun : ContainerWriter or None
+        A file with copies of them.
+    known : mapping
+        Record and options of each, as `read_part` returned them.
+    """
+
+    begun: ContainerWriter | None
+    known: Mapping[Path, tuple[VideoRecord, StoreOptions]]
 
 
 def finalize(
@@ -55,6 +64,7 @@ def finalize(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     replace: Set[str] = frozenset(),
     drop: Set[str] = frozenset(),
+    ahead: Ahead | None = None,
 ) -> bool:
     """Bring all committed parts into the store and remove them.
 
@@ -75,6 +85,8 @@ def finalize(
         Ids whose part, where there is one, replaces the stored video.
     drop
         Ids to leave out of the store.
+    ahead
+        What was packed already; see `flowkit.store.write.pack_ahead`.
 
     Returns
     -------
@@ -92,7 +104,7 @@ def finalize(
     """
     store_path = Path(store_path)
     files = survey(store_path)
-    inventory = take_inventory(files)
+    inventory = take_inventory(files, known=ahead.known if ahead is not None else {})
     if inventory.options is not None and (differences := inventory.options.differences(options)):
         raise StoreOptionsError(f"{store_path} was made with other options: {'; '.join(differences)}")
     held, rules = holdings(files, inventory), PackRules(shard_bytes=shard_bytes, replace=replace, drop=drop)
@@ -102,7 +114,7 @@ def finalize(
     plan = plan_pack(held, rules, lists_changed=lists_changed)
     check_id_set({video_id: str(path) for video_id, path in plan.paths.items()})
     if plan.changed:
-        carry_out(plan, files, records, lists)
+        carry_out(plan, files, records, lists, begun=ahead.begun if ahead is not None else None)
     write_ledger(store_path, lists.failures)
     _clean_up(plan, PartsFolder(store_path))
     return plan.changed
@@ -159,6 +171,7 @@ def carry_out(
     lists: Lists,
     *,
     relabelled: Collection[str] = (),
+    begun: ContainerWriter | None = None,
 ) -> None:
     """Write and commit the files of a plan in its order, the master last.
 
@@ -168,6 +181,8 @@ def carry_out(
         Records of all videos of the plan, by sorted id.
     relabelled
         Videos whose groups hold other records; these overwrite them.
+    begun
+        A file with some of the videos: the first planned file that it fits takes it.
     """
     files.store_path.parent.mkdir(parents=True, exist_ok=True)
     if plan.sharded:
@@ -178,24 +193,21 @@ def carry_out(
         if planned.action == "linked":
             link_or_copy(files.store_path, path)
         elif planned.action != "kept":
-            _write(path, planned, records, lists, relabelled)
+            own = {video_id: records[video_id] for video_id in planned.video_ids}
+            write_container(
+                path,
+                planned.sources,
+                own,
+                lists,
+                number=planned.number,
+                relabelled=[video_id for video_id in own if video_id in relabelled],
+                begun=begun,
+            )
         if planned.action == "packed":
             for part in planned.sources:
                 part.unlink(missing_ok=True)
     if plan.sharded:
         write_master(files, records, plan.shards, lists)
-
-
-def _write(
-    path: Path,
-    planned: PlannedFile,
-    records: Mapping[str, VideoRecord],
-    lists: Lists,
-    relabelled: Collection[str],
-) -> None:
-    own = {video_id: records[video_id] for video_id in planned.video_ids}
-    changed = [video_id for video_id in own if video_id in relabelled]
-    write_container(path, planned.sources, own, lists, number=planned.number, relabelled=changed)
 
 
 def write_container(
@@ -206,6 +218,7 @@ def write_container(
     *,
     number: int = index.NO_SHARD,
     relabelled: Collection[str] = (),
+    begun: ContainerWriter | None = None,
 ) -> None:
     """Write a single-file store or a shard with the videos of `sources`, and commit it.
 
@@ -213,32 +226,15 @@ def write_container(
     ----------
     relabelled
         Videos whose groups hold other records; those of `records` overwrite them.
+    begun
+        A file that may have some of the videos already; it is used if it fits.
     """
-    with atomic.replacement(path) as temporary:
-        with hdf5_writer(temporary) as file:
-            write_root(file, lists.options)
-            file.create_group(VIDEOS)
-            for source, video_ids in sources.items():
-                _copy_videos(source, video_ids, file, lists.options)
-            for video_id in relabelled:
-                write_attrs(file[f"{VIDEOS}/{video_id}"], records[video_id].to_attrs())
-            index.write_lists(file, lists.labels, lists.failures)
-            index.write_index(file, records, dict.fromkeys(records, number))
-            addresses.write_addresses(file, list(records), lists.options)
-        addresses.stamp_file_bytes(temporary)
-
-
-def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, options: StoreOptions) -> None:
-    """Copy whole groups as they are stored, without decoding."""
-    nested = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    nested.set_create_intermediate_group(True)
-    with checked_hdf5.open_file(source) as file:
-        differences = checked_hdf5.read_options(file).differences(options)
-        if differences:
-            raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
-        for video_id in video_ids:
-            name = f"{VIDEOS}/{video_id}".encode()
-            h5py.h5o.copy(file.id, name, target.id, name, lcpl=nested)
+    if begun is None or not begun.can_become(path, sources):
+        begun = ContainerWriter(path, lists.options)
+    with begun:
+        for source, video_ids in sources.items():
+            begun.copy(source, video_ids)
+        begun.commit(path, records, lists, number=number, relabelled=relabelled)
 
 
 def write_master(

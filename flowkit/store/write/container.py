@@ -1,0 +1,154 @@
+"""A single-file store or a shard while it is written: videos copied as they are stored, then the index."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import h5py
+
+from flowkit import atomic
+from flowkit.errors import StoreOptionsError
+from flowkit.store import addresses, checked_hdf5, index
+from flowkit.store.hdf5_file import Hdf5Writer, write_attrs, write_root
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import VIDEOS, StoreOptions
+from flowkit.store.write.pack_plan import Sources
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Lists:
+    """The options, class names and failures of a store."""
+
+    options: StoreOptions
+    labels: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+class ContainerWriter:
+    """A single-file store or a shard being written: videos are copied into it, then it is committed.
+
+    Parameters
+    ----------
+    beside
+        Its temporary is called after this file, in the same folder; `commit` may give it another name.
+    options
+        Options of the store.
+
+    Attributes
+    ----------
+    videos : dict
+        The videos that are in it, and the file of each one's source.
+
+    Notes
+    -----
+    As a context manager it leaves nothing behind unless `commit` was called.
+    """
+
+    def __init__(self, beside: Path, options: StoreOptions) -> None:
+        self.videos: dict[str, Path] = {}
+        self._path, self._options = beside, options
+        self._temporary = atomic.claim(beside)
+        self._out: Hdf5Writer | None = None
+        with self._guarded():
+            self._out = Hdf5Writer(self._temporary)
+            write_root(self._out.file, options)
+            self._out.file.create_group(VIDEOS)
+
+    def can_become(self, path: Path, sources: Sources) -> bool:
+        """Return whether these videos, and perhaps others with them, can be committed as `path`.
+
+        All that it has must be among them, and a rename must reach the folder.
+        """
+        asked = {video_id: source for source, ids in sources.items() for video_id in ids}
+        here, there = self._path.parent.stat(), path.parent.stat()
+        return self._out is not None and self.videos.items() <= asked.items() and here.st_dev == there.st_dev
+
+    def copy(self, source: Path, video_ids: Sequence[str]) -> None:
+        """Copy videos as they are stored, those that are there already apart.
+
+        Raises
+        ------
+        StoreOptionsError
+            The source has other options.
+        NoSpaceError
+            The disk is full.
+        """
+        new = [video_id for video_id in video_ids if video_id not in self.videos]
+        if new:
+            with self._guarded() as out:
+                _copy_videos(source, new, out.file, self._options)
+            self.videos |= dict.fromkeys(new, source)
+
+    def sync(self) -> None:
+        """Flush what was copied to the disk, so that less is left for the commit."""
+        with self._guarded() as out:
+            out.sync()
+
+    def commit(
+        self,
+        path: Path,
+        records: Mapping[str, VideoRecord],
+        lists: Lists,
+        *,
+        number: int,
+        relabelled: Collection[str] = (),
+    ) -> None:
+        """Write index, addresses and lists, and commit the file; parameters as `write_container`'s."""
+        self._path = path
+        with self._guarded() as out:
+            file = out.file
+            for video_id in relabelled:
+                write_attrs(file[f"{VIDEOS}/{video_id}"], records[video_id].to_attrs())
+            index.write_lists(file, lists.labels, lists.failures)
+            index.write_index(file, records, dict.fromkeys(records, number))
+            addresses.write_addresses(file, list(records), lists.options)
+            out.check()  # before HDF5's own error over the failed write, if it raised one
+            out.finish()
+            self._out = None
+            addresses.stamp_file_bytes(self._temporary)
+            atomic.commit(self._temporary, path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove an uncommitted file."""
+        if self._out is not None:
+            self._out.abandon()
+            self._out = None
+        atomic.discard(self._temporary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[Hdf5Writer]:
+        """Discard the file on any failure: one that missed a write cannot be trusted."""
+        try:
+            with atomic.no_space_translated(self._path):
+                try:
+                    yield self._out  # type: ignore[misc]
+                finally:
+                    if self._out is not None:
+                        self._out.check()
+        except BaseException:  # Ctrl-C too: no half file stays
+            self.discard()
+            raise
+
+
+def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, options: StoreOptions) -> None:
+    """Copy whole groups as they are stored, without decoding."""
+    nested = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    nested.set_create_intermediate_group(True)
+    with checked_hdf5.open_file(source) as file:
+        differences = checked_hdf5.read_options(file).differences(options)
+        if differences:
+            raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
+        for video_id in video_ids:
+            name = f"{VIDEOS}/{video_id}".encode()
+            h5py.h5o.copy(file.id, name, target.id, name, lcpl=nested)

@@ -1,0 +1,140 @@
+"""Pack parts while others are being made, so that little is left to do at the end of a run.
+
+A thread copies each committed part into the file that `pack` would begin at the end. Parts stay until that
+file is committed, so a kill at any moment loses no more than the copy: its temporary is swept like any
+other. When the parts fill a shard, the store will have shards in any case: this one is committed, and its
+parts are removed. Whatever fails here is left to `finalize`, which then packs as if nothing had been copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from flowkit import atomic
+from flowkit.store.inventory import read_part, survey
+from flowkit.store.record import VideoRecord
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write.container import ContainerWriter, Lists
+from flowkit.store.write.pack import Ahead
+
+SYNC_BYTES = 64 << 20
+"""Copied between two flushes to the disk: what is left for the commit is at most that."""
+
+
+class PackAhead:
+    """Packs the parts that it is given, in a thread; the folder of parts must be locked.
+
+    Parameters
+    ----------
+    store_path
+        The store's file.
+    options
+        Options of the store.
+    labels
+        Class names in order; without them a shard has those of its videos.
+    shard_bytes
+        The size beyond which a store is split.
+    """
+
+    def __init__(
+        self,
+        store_path: Path,
+        options: StoreOptions,
+        *,
+        labels: Sequence[str] | None = None,
+        shard_bytes: int,
+    ) -> None:
+        self._store_path, self._options = store_path, options
+        self._labels, self._shard_bytes = labels, shard_bytes
+        self._known: dict[Path, tuple[VideoRecord, StoreOptions]] = {}
+        self._file: ContainerWriter | None = None
+        self._bytes = self._unsynced = 0
+        self._parts: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, part: Path) -> None:
+        """Pack a committed part, which nobody changes any more; return at once."""
+        if self._thread is None and not self._stopped.is_set():
+            thread = threading.Thread(target=self._work, name="pack", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no room for another thread: all is packed at the end
+                self._stopped.set()
+                return
+            self._thread = thread
+        self._parts.put(part)
+
+    def finish(self) -> Ahead:
+        """Wait until all parts are packed; the file stays open until the `with` block ends."""
+        self._parts.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        return Ahead(begun=self._file, known=self._known)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self.finish()
+        self._discard()
+
+    def _work(self) -> None:
+        # Any error: what was done here is a copy, and `finalize` has the message for what stays wrong.
+        with contextlib.suppress(Exception):
+            while (part := self._parts.get()) is not None and not self._stopped.is_set():
+                self._pack(part)
+            return
+        self._stopped.set()
+        self._discard()
+
+    def _pack(self, part: Path) -> None:
+        size = os.path.getsize(part)
+        if self._file is not None and self._bytes + size > self._shard_bytes:
+            self._commit_shard(self._file)
+        if self._file is None:
+            self._file = ContainerWriter(self._store_path, self._options)
+        record, options = read_part(part)
+        if part in self._known or record.video_id in self._file.videos:
+            raise ValueError(f"{part} was packed before")
+        self._file.copy(part, [record.video_id])
+        self._known[part] = record, options
+        self._bytes += size
+        self._unsynced += size
+        if self._unsynced > SYNC_BYTES:
+            self._file.sync()
+            self._unsynced = 0
+
+    def _commit_shard(self, file: ContainerWriter) -> None:
+        """Commit a full file as the next shard, as `carry_out` would, and remove its parts."""
+        files = survey(self._store_path)
+        path = files.shard_path(files.next_shard)
+        files.shards.mkdir(exist_ok=True)
+        atomic.sync(self._store_path.parent)
+        sources = {part: [video_id] for video_id, part in file.videos.items()}
+        if not file.can_become(path, sources):
+            raise OSError(f"{path} is on another file system")
+        records = dict(sorted((k, self._known[part][0]) for k, part in file.videos.items()))
+        labels = _labels(records.values()) if self._labels is None else tuple(self._labels)
+        lists = Lists(options=self._options, labels=labels, failures=())
+        file.commit(path, records, lists, number=files.next_shard)
+        self._file, self._bytes, self._unsynced = None, 0, 0
+        for part in sources:
+            del self._known[part]
+            part.unlink(missing_ok=True)
+
+    def _discard(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.discard()
+
+
+def _labels(records: Iterable[VideoRecord]) -> tuple[str, ...]:
+    return tuple(sorted({record.label for record in records if record.label}))

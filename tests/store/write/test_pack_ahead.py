@@ -1,0 +1,218 @@
+"""Parts packed before the end of a run: the same store as of all at once, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+
+from flowkit import atomic
+from flowkit.errors import NoSpaceError
+from flowkit.store.inventory import inventory, survey
+from flowkit.store.parts_folder import PartsFolder
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write import container
+from flowkit.store.write.container import ContainerWriter
+from flowkit.store.write.pack import finalize
+from flowkit.store.write.pack_ahead import PackAhead
+from tests.store.conftest import MakePart, MakeStore, make_options
+from tests.store.write.test_pack import chunks, held, part
+
+LARGE = 1 << 30
+
+
+def packing(path: Path, options: StoreOptions, shard_bytes: int = LARGE) -> PackAhead:
+    return PackAhead(path, options, shard_bytes=shard_bytes)
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The videos that were copied, in their order."""
+    found: list[str] = []
+    original = ContainerWriter.copy
+
+    def copy(self: ContainerWriter, source: Path, video_ids: list[str]) -> None:
+        found.extend(video_id for video_id in video_ids if video_id not in self.videos)
+        original(self, source, video_ids)
+
+    monkeypatch.setattr(ContainerWriter, "copy", copy)
+    return found
+
+
+def test_each_part_is_copied_once_and_the_store_is_that_of_packing_at_the_end(
+    make_part: MakePart, store_path: Path, options: StoreOptions, copied: list[str], tmp_path: Path
+) -> None:
+    with packing(store_path, options) as ahead:
+        for seed, video_id in enumerate(("b", "a/x", "c")):
+            make_part(video_id, seed=seed)
+            ahead.add(part(store_path, video_id))
+        made = ahead.finish()
+        assert copied == ["b", "a/x", "c"]
+        assert made.begun is not None
+        assert inventory(store_path).records.keys() == {"a/x", "b", "c"}, "parts stay until the commit"
+        # A part that this run was not told of is packed too.
+        make_part("d", seed=3)
+        finalize(store_path, options=options, ahead=made)
+    assert copied == ["b", "a/x", "c", "d"]
+    assert held(store_path) == {"a/x": 1, "b": 0, "c": 2, "d": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+    with h5py.File(store_path) as file:
+        assert file["index/videos"]["id"].tolist() == [b"a/x", b"b", b"c", b"d"]
+        assert file["labels"]["label"].tolist() == [b"a"]
+
+
+def test_a_store_that_exists_goes_on_from_what_was_packed(
+    make_store: MakeStore, make_part: MakePart, store_path: Path, options: StoreOptions, copied: list[str]
+) -> None:
+    make_store("a", "b")
+    with h5py.File(store_path) as file:
+        before = chunks(file, "b")
+    copied.clear()
+    with packing(store_path, options) as ahead:
+        make_part("c", seed=7)
+        ahead.add(part(store_path, "c"))
+        finalize(store_path, options=options, ahead=ahead.finish())
+    assert sorted(copied) == ["a", "b", "c"]
+    assert held(store_path) == {"a": 0, "b": 1, "c": 7}
+    with h5py.File(store_path) as file:
+        assert chunks(file, "b") == before
+
+
+def test_full_shards_are_committed_meanwhile_and_their_parts_removed(
+    make_part: MakePart, store_path: Path, options: StoreOptions, copied: list[str]
+) -> None:
+    make_part("z", seed=0)
+    shard_bytes = 2 * part(store_path, "z").stat().st_size + 100
+    with packing(store_path, options, shard_bytes) as ahead:
+        ahead.add(part(store_path, "z"))
+        for seed, video_id in enumerate("dcba", start=1):
+            make_part(video_id, seed=seed)
+            ahead.add(part(store_path, video_id))
+        made = ahead.finish()
+        assert [path.name for path in survey(store_path).pending] == ["00000.h5", "00001.h5"]
+        assert [path.stem for path in PartsFolder(store_path).committed_parts()] == ["a"]
+        # Were the run killed now, all would be there.
+        assert inventory(store_path).records.keys() == set("abcdz")
+        finalize(store_path, options=options, shard_bytes=shard_bytes, ahead=made)
+    assert copied == list("zdcba")
+    assert held(store_path) == {"z": 0, "d": 1, "c": 2, "b": 3, "a": 4}
+    assert len(survey(store_path).table) == 3
+    assert not PartsFolder(store_path).path.exists()
+
+
+def test_a_run_that_ends_early_leaves_its_parts_and_no_temporary(
+    make_part: MakePart, store_path: Path, options: StoreOptions
+) -> None:
+    make_part("a")
+
+    def interrupted() -> None:
+        with packing(store_path, options) as ahead:
+            ahead.add(part(store_path, "a"))
+            ahead.finish()
+            assert list(store_path.parent.glob("*.tmp"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(store_path.parent.rglob("*.tmp"))
+    assert inventory(store_path).records.keys() == {"a"}
+
+
+@pytest.mark.parametrize("fault", ["full disk", "other options", "damaged", "packed before"])
+def test_whatever_fails_is_left_to_the_end(
+    fault: str,
+    make_part: MakePart,
+    store_path: Path,
+    options: StoreOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_part("a", seed=1)
+    make_part("b", seed=2)
+    added = [part(store_path, name) for name in "ab"]
+
+    def full(*_: object) -> None:
+        raise NoSpaceError("full")
+
+    if fault == "damaged":
+        make_part("c")
+        added.append(part(store_path, "c"))
+        added[-1].write_bytes(b"no HDF5")
+    if fault == "packed before":
+        added.append(added[0])
+    chosen = make_options(jpeg_quality=80) if fault == "other options" else options
+    with packing(store_path, chosen) as ahead:
+        with monkeypatch.context() as patch:
+            if fault == "full disk":
+                patch.setattr(container, "_copy_videos", full)
+            for each in added:
+                ahead.add(each)
+            made = ahead.finish()
+        assert made.begun is None
+        assert not list(store_path.parent.glob("*.tmp"))
+        finalize(store_path, options=options, ahead=made)
+    assert held(store_path) == {"a": 1, "b": 2}
+
+
+def test_a_copy_of_a_part_that_is_not_to_be_stored_is_not_used(
+    make_part: MakePart, store_path: Path, options: StoreOptions
+) -> None:
+    make_part("a", seed=1)
+    make_part("b", seed=2)
+    with packing(store_path, options) as ahead:
+        for name in "ab":
+            ahead.add(part(store_path, name))
+        finalize(store_path, options=options, drop={"a"}, ahead=ahead.finish())
+    assert held(store_path) == {"b": 2}
+    assert not list(store_path.parent.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("shard_bytes", [1, LARGE])
+def test_work_that_stops_at_any_step_loses_no_video(
+    shard_bytes: int,
+    make_part: MakePart,
+    store_path: Path,
+    options: StoreOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Stop at each commit: what was committed is there, and the same call again finishes the store."""
+    original, steps = atomic.commit, itertools.count(1)
+    allowed = 0
+
+    def commit(temporary: Path, path: Path) -> None:
+        if next(steps) > allowed:
+            raise NoSpaceError("stopped")
+        original(temporary, path)
+
+    def work() -> None:
+        with packing(store_path, options, shard_bytes) as ahead:
+            for path in PartsFolder(store_path).committed_parts():
+                ahead.add(path)
+            finalize(store_path, options=options, shard_bytes=shard_bytes, ahead=ahead.finish())
+
+    for seed, name in enumerate("abc"):
+        make_part(name, seed=seed)
+    before = shutil.copytree(store_path.parent, tmp_path_factory.mktemp("before") / "store")
+    for allowed in range(20):
+        shutil.rmtree(store_path.parent)
+        shutil.copytree(before, store_path.parent)
+        steps = itertools.count(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "commit", commit)
+            try:
+                work()
+            except NoSpaceError:
+                stopped = True
+            else:
+                stopped = False
+        assert inventory(store_path).records.keys() == set("abc")
+        work()
+        assert held(store_path) == {"a": 0, "b": 1, "c": 2}
+        assert not list(store_path.parent.rglob("*.tmp"))
+        if not stopped:
+            assert allowed >= (4 if shard_bytes == 1 else 1)
+            return
+    raise AssertionError("the work never came to its end")
