@@ -78,10 +78,22 @@ class _MeasuredServers(Servers):
         super().close()
 
 
+class _MeasuredExecutor(LocalExecutor):
+    """Workers whose CPU seconds are read before they end."""
+
+    seconds = 0.0
+
+    def close(self) -> None:
+        pids = [self.board.pid(slot) for slot in range(self.jobs)]
+        type(self).seconds += sum(cpu_seconds(pid) for pid in pids if pid)
+        super().close()
+
+
 def measure(videos: Path, store: Path, jobs: int) -> JsonObject:
     """Extract a folder in this process, and return what each kind of process took."""
     extraction.server_configs = lambda setup: [ServerConfig(backend="canned")]
     setattr(extraction, "Servers", _MeasuredServers)  # noqa: B010
+    setattr(extraction, "LocalExecutor", _MeasuredExecutor)  # noqa: B010
     client._START = "import sys; " + client._START.replace(
         "from flowkit", "import benchmarks.canned_engine; from flowkit", 1
     )
@@ -94,18 +106,15 @@ def measure(videos: Path, store: Path, jobs: int) -> JsonObject:
         if now.outcome is not None:
             ends.append(time.perf_counter())
 
-    with LocalExecutor(jobs) as executor:
-        report = extraction.run(setup, executor=executor, on_progress=note)
-        packed = time.perf_counter()
-        workers = sum(cpu_seconds(pid) for slot in range(jobs) if (pid := executor.board.pid(slot)))
-        wall = time.perf_counter() - began
+    report = extraction.run(setup, on_progress=note)
+    wall = time.perf_counter() - began
     if report.failures:
         raise SystemExit(f"{len(report.failures)} videos failed: {report.failures[0].detail}")
     return {
         "frames": sum(outcome.n_frames for outcome in report.outcomes),
         "wall": wall,
-        "pack": packed - ends[-1],
-        "workers": workers,
+        "pack": began + wall - ends[-1],
+        "workers": _MeasuredExecutor.seconds,
         "server": _MeasuredServers.seconds,
         "coordinator": cpu_seconds(os.getpid()) - before,
         "stages": report.stages,

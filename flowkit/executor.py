@@ -162,6 +162,15 @@ class LocalExecutor:
                 if outcome is not None:
                     yield outcome
 
+    def load(self, function: Callable[[Task, Worker], Result], tasks: int) -> None:
+        """Start the workers of so many tasks and load the function there, without waiting for it.
+
+        A worker that cannot be started is left to `run`.
+        """
+        for slot in self._slots[:tasks]:
+            with contextlib.suppress(SystemLimitError):
+                slot.load(function)
+
     def close(self) -> None:
         """Kill the workers at once; they are gone when this returns."""
         for slot in self._slots:
@@ -258,6 +267,25 @@ class _Slot:
         SystemLimitError
             It cannot be started.
         """
+        self._board.report(self._number, 0, 0.0)
+        try:
+            return self._submit(_call, function, task)
+        except BrokenProcessPool:
+            # It died while it had no task: nothing is lost.
+            self.forget()
+            return self._submit(_call, function, task)
+
+    def load(self, function: Callable[[Task, Worker], Result]) -> None:
+        """Start the worker, and load a function there.
+
+        Raises
+        ------
+        SystemLimitError
+            It cannot be started.
+        """
+        self._submit(_load, function)
+
+    def _submit(self, call: Callable[..., Result], *args: object) -> Future[Result]:
         try:
             if self._pool is None:
                 self._board.sign_in(self._number, 0)
@@ -267,8 +295,9 @@ class _Slot:
                     initargs=(self._number, self._jobs, self._board.path, os.getpid()),
                     env={name: os.environ.get(name, "1") for name in _THREADS_OF_LIBRARIES},
                 )
-            self._board.report(self._number, 0, 0.0)
-            future: Future[Result] = self._pool.submit(_call, function, task)
+            future: Future[Result] = self._pool.submit(call, *args)
+        except BrokenProcessPool:
+            raise
         except (OSError, RuntimeError) as error:
             self.abandon()
             raise SystemLimitError.of_start(error) or error from error
@@ -343,6 +372,10 @@ def _call(function: Callable[[Task, Worker], Result], task: Task) -> Result:
     if _limit is not None:
         raise _limit
     return function(task, _worker)
+
+
+def _load(function: Callable[..., object]) -> None:
+    """Do nothing: that the function was unpickled has imported its module, and what that imports."""
 
 
 def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:

@@ -44,6 +44,18 @@ def fail(task: int, worker: Worker) -> int:
     raise ValueError(f"task {task}")
 
 
+def where(task: int, worker: Worker) -> int:
+    return os.getpid()
+
+
+def signed_in(executor: LocalExecutor, slot: int) -> int:
+    """Return the process of a slot, once it has started."""
+    deadline = time.monotonic() + 30
+    while not executor.board.pid(slot) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return executor.board.pid(slot)
+
+
 def outcomes(function: object, tasks: range, jobs: int) -> list[Outcome[int, int]]:
     with LocalExecutor(jobs) as executor:
         return sorted(executor.run(function, tasks), key=lambda outcome: outcome.task)  # type: ignore[arg-type]
@@ -250,3 +262,31 @@ def test_other_errors_are_no_limits() -> None:
     assert SystemLimitError.of(BlockingIOError(errno.EAGAIN, locked)) is None
     assert "ulimit -n" in str(SystemLimitError.of(OSError(errno.EMFILE, "Too many open files", "x.avi")))
     assert SystemLimitError.of(RuntimeError("can't start new thread at interpreter shutdown")) is not None
+
+
+def test_a_function_that_is_loaded_ahead_runs_in_the_same_workers() -> None:
+    with LocalExecutor(3) as executor:
+        executor.load(square, 2)
+        pids = {signed_in(executor, slot) for slot in range(2)}
+        assert executor.board.pid(2) == 0
+        ended = list(executor.run(where, range(2)))
+    assert {outcome.result for outcome in ended} == pids
+
+
+def test_a_worker_that_died_before_its_first_task_is_replaced() -> None:
+    with LocalExecutor(1) as executor:
+        executor.load(square, 1)
+        os.kill(signed_in(executor, 0), signal.SIGKILL)
+        pool = executor._slots[0]._pool
+        assert pool is not None
+        deadline = time.monotonic() + 30
+        while not pool._flags.broken and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [outcome.result for outcome in executor.run(square, range(3))] == [0, 1, 4]
+
+
+def test_workers_that_cannot_start_ahead_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_pools(monkeypatch, NO_PROCESS, 1)
+    with LocalExecutor(1) as executor:
+        executor.load(square, 1)
+        assert [outcome.result for outcome in executor.run(square, range(2))] == [0, 1]

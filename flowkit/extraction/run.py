@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
-from flowkit.executor import Executor
+from flowkit.executor import Executor, LocalExecutor
 from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, as_sources
@@ -237,6 +237,10 @@ def _extract_all(
     if not todo:
         return []
     with contextlib.ExitStack() as stack:
+        if executor is None and server_configs(setup):
+            # Workers import while a GPU is made ready.
+            executor = stack.enter_context(LocalExecutor(setup.config.jobs))
+            executor.load(extract_video, len(todo))
         servers = _start_servers(setup, stack)
         # Without a server there is none that could be left: then another engine was taken.
         backend = "cpu" if servers is None else setup.backend.name
