@@ -22,9 +22,9 @@ from benchmarks.cuda_workload import Workload, moving_images, size_name
 from benchmarks.record import JsonObject
 from flowkit.errors import BackendUnavailableError
 from flowkit.extraction.config import ExtractConfig
-from flowkit.extraction.pipeline import limiting_stage
 from flowkit.extraction.run import ExtractReport, ExtractSetup, prepare, run, server_configs
 from flowkit.extraction.sources import find_sources
+from flowkit.extraction.timing import limiting_stage
 from flowkit.frames import ResizeRule, pair_indices
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
@@ -125,7 +125,10 @@ def _speed(report: ExtractReport, setup: ExtractSetup, seconds: float) -> JsonOb
         "jobs": jobs,
         "decoder": setup.decoder,
         "seconds_of_work": report.stages,
-        "limits": limiting_stage(report.stages, cores=jobs, gpu_lanes=lanes) if report.stages else "",
+        "seconds_of_phases": report.phases,
+        "limits": limiting_stage(report.stages, cores=jobs, gpu_lanes=lanes, phases=report.phases)
+        if report.stages
+        else "",
     }
 
 

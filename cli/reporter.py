@@ -161,10 +161,14 @@ class Reporter:
         self._print_total(
             store, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames
         )
-        found = self._stage_speeds(getattr(report, "stages", {}), frames)
+        phases = getattr(report, "phases", {})
+        found = self._stage_speeds(getattr(report, "stages", {}), frames, phases)
         if found:
             speeds = ", ".join(f"{stage} {fps:.0f}" for stage, fps in found["stage_rates"].items())
             self.write_line(f"frames per second of work: {speeds}; {found['limits']} limits")
+        if phases:
+            took = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in phases.items())
+            self.write_line(f"seconds: {took}")
         for reason, count in Counter(failure.reason for failure in report.failures).most_common():
             self.write_line(f"  {count} {reason}")
         if report.not_tried:
@@ -207,14 +211,16 @@ class Reporter:
             part = f" from {failure.start_seconds or 0:g} s to {end}"
         self.write_line(f"FAILED {failure.source}{part}: {failure.reason}: {failure.detail}")
 
-    def _stage_speeds(self, stages: Mapping[str, float], frames: int) -> _StageSpeeds | None:
-        """Return the frames per second of each stage's own work, and the stage that limits."""
-        from flowkit.extraction.pipeline import limiting_stage, stage_fps
+    def _stage_speeds(
+        self, stages: Mapping[str, float], frames: int, phases: Mapping[str, float] | None = None
+    ) -> _StageSpeeds | None:
+        """Return the frames per second of each stage's own work, and what limits."""
+        from flowkit.extraction.timing import limiting_stage, stage_fps
 
         speeds = stage_fps(stages, frames) if frames else {}
         if not speeds:
             return None
-        limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes)
+        limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes, phases=phases or {})
         return {"stage_rates": speeds, "limits": limits}
 
     def write_line(self, text: str) -> None:

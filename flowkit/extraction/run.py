@@ -16,6 +16,7 @@ from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, as_sources
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.timing import PhaseClock
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.store.inventory import inventory
@@ -70,13 +71,16 @@ class ExtractReport:
     not_tried : int
         Videos that were left when a full disk or `fail_fast` ended the run.
     stages : dict
-        Seconds of work per stage of `flowkit.extraction.pipeline.STAGES`, summed over threads.
+        Seconds of work per stage of `flowkit.extraction.timing.STAGES`, summed over threads.
+    phases : dict
+        Elapsed seconds of `flowkit.extraction.timing.PHASES`; empty if no video was tried.
     """
 
     outcomes: tuple[VideoOutcome, ...]
     already_stored: int
     not_tried: int
     stages: dict[str, float]
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -208,9 +212,18 @@ def run(
     KeyboardInterrupt
         Workers are ended first; finished videos stay as parts, a repeated run goes on.
     """
+    clock = PhaseClock()
+
+    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+        def noted(outcome: VideoOutcome) -> None:
+            clock.end_video(outcome.seconds)
+            on_outcome(outcome)
+
+        return _extract_all(setup, noted, on_progress, executor)
+
     outcomes = fill_store(
         setup,
-        lambda on_outcome: _extract_all(setup, on_outcome, on_progress, executor),
+        work,
         changed="the file has changed since it was stored; --update extracts it again, the store keeps the "
         "old state",
         shard_bytes=setup.config.shard_bytes,
@@ -224,6 +237,7 @@ def run(
         already_stored=len(setup.plan.stored),
         not_tried=len(setup.plan.todo) + len(setup.plan.changed) - len(outcomes),
         stages=dict(stages),
+        phases=clock.phases(),
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def test_the_summary_names_the_stages_of_a_gpu(capsys: pytest.CaptureFixture[str
     assert (
         "decode 100, upload 200, solve 25, download 400, encode 50; solve limits" in capsys.readouterr().err
     )
+    phases = {"start": 9.0, "videos": 8.0, "pack": 0.5}
+    report = dataclasses.replace(report, phases=phases)
+    Reporter(as_json=False, quiet=True).store_summary(Path("x.h5"), report)
+    words = capsys.readouterr().err
+    assert "; start limits" in words
+    assert "seconds: start 9.0, videos 8.0, pack 0.5" in words
 
 
 def rawframes(folder: Path, *, n_frames: int = 3) -> None:

@@ -11,7 +11,11 @@ import pytest
 import flowkit
 from flowkit.errors import BackendError
 from flowkit.executor import InlineExecutor
-from flowkit.extraction.pipeline import Item, Pipeline, PipelineConfig, StageClock, limiting_stage, stage_fps
+from flowkit.extraction.pipeline import (
+    Item,
+    Pipeline,
+    PipelineConfig,
+)
 from flowkit.extraction.run import extract, prepare
 from flowkit.extraction.sources import VideoSource
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
@@ -315,45 +319,3 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
     assert sink.added == 120
     assert most <= 5 * config.solver.pairs_per_call
     assert threading.active_count() == threads
-
-
-def test_a_clock_sums_what_it_times_and_what_is_added() -> None:
-    clock = StageClock()
-    with clock.stage("decode"):
-        pass
-    timed = clock.seconds["decode"]
-    clock.add({"decode": 2.0, "upload": 1.0})
-    assert clock.seconds == {"decode": timed + 2.0, "upload": 1.0}
-    assert timed > 0
-
-
-def test_a_stage_that_fails_is_timed_too() -> None:
-    clock = StageClock()
-    with pytest.raises(ZeroDivisionError), clock.stage("write"):
-        raise ZeroDivisionError
-    assert clock.seconds["write"] > 0
-
-
-def test_rates_are_those_of_the_stages_there_are_in_the_order_of_the_work() -> None:
-    rates = stage_fps({"write": 2.0, "fingerprint": 1.0, "decode": 4.0, "upload": 0.0}, 8)
-    assert list(rates.items()) == [("decode", 2.0), ("write", 4.0)]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "gpu_lanes", "expected"),
-    [
-        # Without a GPU every stage is on the cores: the longest.
-        ({"decode": 3.0, "solve": 8.0, "encode": 7.0}, 0, "solve"),
-        # 10 s on 4 cores are 2.5 s; 4 s in 2 lanes are 2 s.
-        ({"decode": 7.0, "solve": 4.0, "encode": 3.0}, 2, "decode"),
-        ({"decode": 7.0, "solve": 6.0, "encode": 3.0}, 2, "solve"),
-        ({"decode": 7.0, "solve": 1.0, "upload": 9.0}, 2, "upload"),
-        # More GPUs.
-        ({"decode": 7.0, "solve": 6.0, "encode": 3.0}, 4, "decode"),
-        ({"solve": 6.0}, 2, "solve"),
-    ],
-)
-def test_what_limits_is_what_its_cores_or_gpus_are_busy_with(
-    seconds: dict[str, float], gpu_lanes: int, expected: str
-) -> None:
-    assert limiting_stage(seconds, cores=4, gpu_lanes=gpu_lanes) == expected
