@@ -50,13 +50,14 @@ _LAST_RESPONSES_SECONDS = 1.0
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Request:
-    """Some pairs of one client; `done` is set when `fields` are filled, or `response` has the error."""
+    """Some pairs of one client; `done` is set when `made` is there, or `response` has the error."""
 
     frames: NDArray[np.number]
     pairs: NDArray[np.int32]
     fields: NDArray[np.number]
     form: OutputForm = FLOATS
     response: Response = dataclasses.field(default_factory=Response)
+    made: NDArray[np.number] | None = None
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     @property
@@ -108,6 +109,10 @@ class Batcher:
             self._changed.notify()
         while not request.done.wait(HEARTBEAT_SECONDS):
             on_wait()
+        # Here, and not in a lane: clients copy side by side, while the lanes compute.
+        made, request.made = request.made, None
+        if made is not None:
+            request.fields[...] = made
 
     def end(self, error: BackendError) -> None:
         """End the engine: requests that wait or are in work get the error, and so do later ones."""
@@ -172,7 +177,7 @@ class Batcher:
             request.done.set()
 
     def _compute(self, batch: Sequence[Request]) -> None:
-        """Fill the fields of each request and, for codes, its response."""
+        """Give each request its part of the fields and, for codes, its response."""
         frames, pairs = concatenated(batch)
         form, made = batch[0].form, None
         if form.quantizer is None:
@@ -183,7 +188,7 @@ class Batcher:
         start = 0
         for request in batch:
             rows = slice(start, start + len(request.pairs))
-            request.fields[...] = fields[rows]
+            request.made = fields[rows]
             if not self.error:
                 request.response = _response_of(made, rows) if made is not None else Response()
             start = rows.stop
