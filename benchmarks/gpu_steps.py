@@ -72,7 +72,8 @@ def _tool(name: str, seconds: float, command: Sequence[str], *, advisory: bool =
 
 def _sanitizer(tool: str, seconds: float, words: Sequence[str], *, advisory: bool = False) -> Step:
     program = (sys.executable, "-m", "benchmarks.cuda_small", *_CHECKED, *words)
-    options = ("--tool", tool, "--error-exitcode", "1", "--print-limit", "20")
+    # Barriers of a block, which the tool does not find by itself: without room for them it ends the kernel.
+    options = ("--tool", tool, "--error-exitcode", "1", "--print-limit", "20", "--num-cuda-barriers", "64")
     return _tool(tool, seconds, ("compute-sanitizer", *options, *program), advisory=advisory)
 
 

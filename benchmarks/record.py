@@ -22,12 +22,13 @@ PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", 
 def circumstances() -> JsonObject:
     """Return the machine, the versions, the commit and the date of a result.
 
-    In a copy without git the commit is $FLOWKIT_COMMIT.
+    $FLOWKIT_COMMIT names the commit of a copy, whose git, if it has one, may know an earlier one.
     """
+    copied = os.environ.get("FLOWKIT_COMMIT", "")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("FLOWKIT_COMMIT", ""),
-        "uncommitted": _git("status", "--porcelain").splitlines(),
+        "commit": copied or _git("rev-parse", "HEAD"),
+        "uncommitted": [] if copied else _git("status", "--porcelain").splitlines(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": list(os.getloadavg()),

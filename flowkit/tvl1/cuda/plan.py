@@ -156,7 +156,7 @@ class TileShape:
     columns: int = 2
     rows: int = 4
     warps: int = 16
-    halo: int = 5
+    halo: int = 10
 
     def __post_init__(self) -> None:
         """Check that a tile has an inside."""
