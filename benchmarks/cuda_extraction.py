@@ -126,7 +126,9 @@ def _speed(report: ExtractReport, setup: ExtractSetup, seconds: float) -> JsonOb
         "decoder": setup.decoder,
         "seconds_of_work": report.stages,
         "seconds_of_phases": report.phases,
-        "limits": limiting_stage(report.stages, cores=jobs, gpu_lanes=lanes, phases=report.phases)
+        "limits": limiting_stage(
+            report.stages, cores=jobs, gpu_lanes=lanes, videos=len(report.outcomes), phases=report.phases
+        )
         if report.stages
         else "",
     }

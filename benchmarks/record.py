@@ -22,13 +22,14 @@ PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", 
 def circumstances() -> JsonObject:
     """Return the machine, the versions, the commit and the date of a result.
 
-    $FLOWKIT_COMMIT names the commit of a copy, whose git, if it has one, may know an earlier one.
+    $FLOWKIT_COMMIT names the commit of a copy, whose git, if it has one, may know an earlier one; what
+    differs from that commit is unknown there.
     """
     copied = os.environ.get("FLOWKIT_COMMIT", "")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": copied or _git("rev-parse", "HEAD"),
-        "uncommitted": [] if copied else _git("status", "--porcelain").splitlines(),
+        "uncommitted": ["unknown"] if copied else _git("status", "--porcelain").splitlines(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": list(os.getloadavg()),

@@ -225,6 +225,8 @@ def _note_end(record: Record, outcome: Outcome, facts: JsonObject, stuck: Sequen
     end: JsonObject = {"ended": outcome.ended, "seconds": round(outcome.seconds, 2), **facts}
     if outcome.ended in ("failed", "at its limit"):
         end["last_output"] = outcome.last_output
+    elif not outcome.results:  # the sum of a program of its own, such as pytest
+        end["last_line"] = outcome.last_output.rpartition("\n")[2]
     if stuck:
         end["processes_that_do_not_end"] = stuck
     record.result(outcome.step.name, end)

@@ -16,6 +16,6 @@ def test_a_copy_without_git_has_circumstances_and_the_commit_that_it_is_given(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setenv("FLOWKIT_COMMIT", "abc")
     made = record.circumstances()
-    assert (made["commit"], made["uncommitted"]) == ("abc", [])
+    assert (made["commit"], made["uncommitted"]) == ("abc", ["unknown"])
     monkeypatch.setenv("PATH", str(tmp_path))
     assert record.circumstances()["commit"] == "abc"

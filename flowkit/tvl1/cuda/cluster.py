@@ -45,7 +45,7 @@ _ONE_ROW_SPEED = 0.93
 """With one row a thread, since every row goes through shared memory."""
 
 _GROUPS = (18, 18, 16, 16, 16, 16, 16, 8)
-"""Processors that can share a cluster, on an H200: as its resident clusters of 2 to 16 blocks tell."""
+"""Processors that can share a cluster, on an H200: by how many clusters of 2 to 16 blocks it holds."""
 
 _PROCESSOR_SHARED_BYTES = 228 * 1024
 _RESERVED_SHARED_BYTES = 1024

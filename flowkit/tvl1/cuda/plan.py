@@ -240,7 +240,7 @@ _SLOWEST_RATE = 1e9
 the smallest (a T400, an Orin Nano) reach 4e9 alone; others may be at work on it."""
 
 _SLOWEST_CLUSTER_RATE = 1e10
-"""The same of clusters: an H200 does 2.3e11, a seventh of one 3.3e10."""
+"""The same of clusters: an H200 does 2.9e11, so a seventh of one 4e10."""
 
 _SLOWEST_COPY = 1e9
 """Bytes per second of pinned memory made and copied, likewise."""
@@ -266,9 +266,25 @@ def work_seconds(pairs: int, size: Size, params: TVL1Params, *, iterations_ahead
 
 
 def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> float:
-    """Return the longest time that the clusters of these levels, all enqueued at once, take likewise."""
-    pixels = sum(height * width for height, width in levels)
-    return pairs * pixels * params.warps * params.iterations / _SLOWEST_CLUSTER_RATE
+    """Return the longest time that clusters keep the slowest GPU, with all levels enqueued at once, alone.
+
+    Parameters
+    ----------
+    pairs : int
+        Of the batch.
+    levels : iterable of (height, width)
+        Those that clusters solve, px.
+    params : TVL1Params
+
+    Returns
+    -------
+    float
+        Seconds, the copies of the frames and the flow included.
+    """
+    sizes = [height * width for height, width in levels]
+    iterations = params.warps * params.iterations
+    copied = 8 * max(sizes, default=0)
+    return pairs * (sum(sizes) * iterations / _SLOWEST_CLUSTER_RATE + copied / _SLOWEST_COPY)
 
 
 def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
