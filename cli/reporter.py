@@ -162,7 +162,8 @@ class Reporter:
             store, counts, failed=len(report.failures), not_tried=report.not_tried, frames=frames
         )
         phases = getattr(report, "phases", {})
-        found = self._stage_speeds(getattr(report, "stages", {}), frames, phases)
+        tried = len(report.outcomes)
+        found = self._stage_speeds(getattr(report, "stages", {}), frames, videos=tried, phases=phases)
         if found:
             speeds = ", ".join(f"{stage} {fps:.0f}" for stage, fps in found["stage_rates"].items())
             self.write_line(f"frames per second of work: {speeds}; {found['limits']} limits")
@@ -212,7 +213,12 @@ class Reporter:
         self.write_line(f"FAILED {failure.source}{part}: {failure.reason}: {failure.detail}")
 
     def _stage_speeds(
-        self, stages: Mapping[str, float], frames: int, phases: Mapping[str, float] | None = None
+        self,
+        stages: Mapping[str, float],
+        frames: int,
+        *,
+        videos: int | None = None,
+        phases: Mapping[str, float] | None = None,
     ) -> _StageSpeeds | None:
         """Return the frames per second of each stage's own work, and what limits."""
         from flowkit.extraction.timing import limiting_stage, stage_fps
@@ -220,7 +226,9 @@ class Reporter:
         speeds = stage_fps(stages, frames) if frames else {}
         if not speeds:
             return None
-        limits = limiting_stage(stages, cores=self._cores, gpu_lanes=self._gpu_lanes, phases=phases or {})
+        limits = limiting_stage(
+            stages, cores=self._cores, gpu_lanes=self._gpu_lanes, videos=videos, phases=phases or {}
+        )
         return {"stage_rates": speeds, "limits": limits}
 
     def write_line(self, text: str) -> None:

@@ -375,7 +375,7 @@ def _call(function: Callable[[Task, Worker], Result], task: Task) -> Result:
 
 
 def _load(function: Callable[..., object]) -> None:
-    """Do nothing: that the function was unpickled has imported its module, and what that imports."""
+    """Do nothing; unpickling the function has imported its module."""
 
 
 def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:

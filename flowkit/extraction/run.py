@@ -250,10 +250,11 @@ def _extract_all(
     todo = setup.plan.todo
     if not todo:
         return []
-    with contextlib.ExitStack() as stack:
+    # Workers are ended first: else they would take the servers' end for a fault.
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
         if executor is None and server_configs(setup):
-            # Workers import while a GPU is made ready.
-            executor = stack.enter_context(LocalExecutor(setup.config.jobs))
+            # They import while a GPU is made ready.
+            executor = workers.enter_context(LocalExecutor(setup.config.jobs))
             executor.load(extract_video, len(todo))
         servers = _start_servers(setup, stack)
         # Without a server there is none that could be left: then another engine was taken.

@@ -53,14 +53,16 @@ def limiting_stage(
     *,
     cores: int,
     gpu_lanes: int = 0,
+    videos: int | None = None,
     phases: Mapping[str, float] = MappingProxyType({}),
 ) -> str:
     """Return what limits: the stage that more of the same machine would speed up first, or no stage at all.
 
     The stages on the cores share them, so that all of their work counts against the cores, and
-    the longest of them is named; a GPU's stages each have a unit of their own, beside the cores. "start"
-    and "pack" are those of `phases`, where they take longer; "waiting" is the time in which nothing that
-    is measured was full: workers waited for the disk, a server, the coordinator or another's memory.
+    the longest of them is named; a GPU's stages each have a unit of their own, beside the cores, and
+    decoding has one core for each video. "start" and "pack" are those of `phases`, where they take longer;
+    "waiting" is the time in which nothing that is measured was full: workers waited for the disk, a server,
+    the coordinator or another's memory, or there were fewer videos left than workers.
 
     Parameters
     ----------
@@ -70,14 +72,20 @@ def limiting_stage(
         That work at once.
     gpu_lanes : int
         Batches that all GPUs together have in work at once when they are busy; 0 without a GPU.
+    videos : int, optional
+        Of the run; default: enough for all cores.
     phases : mapping
         Elapsed seconds of a whole run's `PHASES`; without them a stage is named.
     """
     there = {stage: seconds[stage] for stage in STAGES if seconds.get(stage, 0.0) > 0}
-    beside = {stage: there.pop(stage) for stage in GPU_STAGES if gpu_lanes and stage in there}
+    # Only a GPU uploads: an engine of the CPU that took its place is on the cores.
+    by_gpu = gpu_lanes and "upload" in there
+    beside = {stage: there.pop(stage) for stage in GPU_STAGES if by_gpu and stage in there}
     loads = {stage: each / gpu_lanes for stage, each in beside.items()}
     if there:
         loads[max(there, key=there.__getitem__)] = sum(there.values()) / cores
+    if videos is not None and "decode" in there:
+        loads["decode"] = max(loads.get("decode", 0.0), there["decode"] / min(cores, max(1, videos)))
     waiting = phases.get("videos", 0.0) - max(loads.values())
     others = {"start": phases.get("start", 0.0), "pack": phases.get("pack", 0.0), "waiting": waiting}
     loads |= {name: each for name, each in others.items() if each > 0}

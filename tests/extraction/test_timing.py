@@ -35,11 +35,13 @@ def test_rates_are_those_of_the_stages_there_are_in_the_order_of_the_work() -> N
         # Without a GPU every stage is on the cores: the longest.
         ({"decode": 3.0, "solve": 8.0, "encode": 7.0}, 0, "solve"),
         # 10 s on 4 cores are 2.5 s; 4 s in 2 lanes are 2 s.
-        ({"decode": 7.0, "solve": 4.0, "encode": 3.0}, 2, "decode"),
-        ({"decode": 7.0, "solve": 6.0, "encode": 3.0}, 2, "solve"),
+        ({"decode": 7.0, "upload": 0.1, "solve": 4.0, "encode": 3.0}, 2, "decode"),
+        ({"decode": 7.0, "upload": 0.1, "solve": 6.0, "encode": 3.0}, 2, "solve"),
+        # The CPU engine took the GPU's place: 16 s on 4 cores, most of them for decoding.
+        ({"decode": 7.0, "solve": 6.0, "encode": 3.0}, 2, "decode"),
         ({"decode": 7.0, "solve": 1.0, "upload": 9.0}, 2, "upload"),
         # More GPUs.
-        ({"decode": 7.0, "solve": 6.0, "encode": 3.0}, 4, "decode"),
+        ({"decode": 7.0, "upload": 0.1, "solve": 6.0, "encode": 3.0}, 4, "decode"),
         ({"solve": 6.0}, 2, "solve"),
     ],
 )
@@ -76,3 +78,16 @@ def test_the_phases_of_a_run_are_divided_by_its_videos(monkeypatch: pytest.Monke
         clock.end_video(seconds)
     now[0] = 18.0
     assert clock.phases() == {"start": 2.5, "videos": 2.5, "pack": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("videos", "expected"),
+    # A decoder has one core: one video's takes as long as it works.
+    [(1, "decode"), (4, "waiting"), (None, "waiting")],
+)
+def test_the_decoder_of_one_video_limits_and_nobody_is_said_to_wait(
+    videos: int | None, expected: str
+) -> None:
+    seconds = {"decode": 9.5, "jpeg": 3.0, "encode": 2.0}
+    phases = {"start": 0.5, "videos": 10.0, "pack": 0.1}
+    assert limiting_stage(seconds, cores=16, videos=videos, phases=phases) == expected

@@ -50,7 +50,10 @@ _LAST_RESPONSES_SECONDS = 1.0
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Request:
-    """Some pairs of one client; `done` is set when `made` is there, or `response` has the error."""
+    """Some pairs of one client; `done` is set when the response is there.
+
+    `made` are the fields of the pairs, (m, 2, H, W), until they are copied to `fields`, the client's memory.
+    """
 
     frames: NDArray[np.number]
     pairs: NDArray[np.int32]
@@ -111,8 +114,12 @@ class Batcher:
             on_wait()
         # Here, and not in a lane: clients copy side by side, while the lanes compute.
         made, request.made = request.made, None
-        if made is not None:
+        if made is None:
+            return
+        try:
             request.fields[...] = made
+        except Exception as error:  # a request of another form than its result is the client's response
+            request.response = Response(error=repr(error))
 
     def end(self, error: BackendError) -> None:
         """End the engine: requests that wait or are in work get the error, and so do later ones."""
