@@ -20,6 +20,7 @@
         ├── StoreNotFoundError (FileNotFoundError)
         ├── StoreFormatError (ValueError)        foreign, newer, malformed or hostile file
         ├── StoreCorruptError (OSError)          a checksum or a count does not hold
+        ├── StoreUnreadableError (OSError)       the system does not let its file be read now
         ├── StoreOptionsError (ValueError)       an existing store was made with other options
         ├── StoreBusyError (OSError)             another process is writing this store
         ├── NoSpaceError (OSError)               `no_space`: the disk or a quota is full
@@ -156,6 +157,10 @@ class StoreFormatError(StoreError, ValueError):
 
 class StoreCorruptError(StoreError, OSError):
     """A checksum or a count in the store does not hold."""
+
+
+class StoreUnreadableError(StoreError, OSError):
+    """A store's file cannot be read now: permission, memory, a disk, another process. It may be sound."""
 
 
 class StoreOptionsError(StoreError, ValueError):

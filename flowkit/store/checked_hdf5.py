@@ -8,6 +8,8 @@ anything of that size is allocated.
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -16,7 +18,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreNotFoundError
+from flowkit.errors import (
+    FlowkitError,
+    StoreCorruptError,
+    StoreFormatError,
+    StoreNotFoundError,
+    StoreUnreadableError,
+)
 from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO
 from flowkit.store.record import MAX_ID_BYTES, RECORD_TYPES, Attributes, VideoRecord
 from flowkit.store.schema import FORMAT, OPTION_TYPES, VERSION, VIDEOS, StoreOptions
@@ -42,23 +50,74 @@ _FOREIGN = (
 )
 
 
+# What the system says of a file that it does not let read now, and what to do. Other numbers, EINVAL for a
+# position that no file has among them, are those of damaged contents.
+_OF_A_DISK = "look at its disk or mount (dmesg), then run the same command again"
+_IN_USE = (
+    "another process has it open for writing: let that end, or close the file there; `h5clear -s` takes away "
+    "the mark of a writer that was killed"
+)
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give the permission to read it"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "close other files, or raise the limit (ulimit -n)"),
+    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY), _IN_USE),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "put it back, or mount its folder"),
+    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EREMOTEIO), _OF_A_DISK),
+    **dict.fromkeys((errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _OF_A_DISK),
+    **dict.fromkeys((errno.ECONNRESET, errno.ECONNABORTED, errno.ENETDOWN, errno.ESHUTDOWN), _OF_A_DISK),
+    errno.ENOMEM: "free some memory",
+    errno.ELOOP: "its links lead back to themselves: mend them",
+}
+# Of HDF5, which has no number for it.
+_OPEN_ELSEWHERE = re.compile(r"already open for (write|read)|SWMR")
+_NUMBER = re.compile(r"\berrno = (\d+)")
+
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+_OTHER_LOCKING = re.compile(r"file locking .*values don't match")
+
+
 @contextlib.contextmanager
 def contained(path: Path | str) -> Iterator[None]:
-    """Turn any error of reading a malformed file into StoreCorruptError."""
+    """Turn an error of reading a file into StoreCorruptError, or StoreUnreadableError if it tells no more.
+
+    What the system refused (permission, memory, a disk, a file in use) says nothing of the contents.
+    """
     try:
         yield
     except FlowkitError:
         raise
     except _FOREIGN as error:
         lines = str(error).splitlines()
+        said = lines[0] if lines else type(error).__name__
+        remedy = _remedy(error)
+        if remedy:
+            raise StoreUnreadableError(f"{path} cannot be read now ({said}): {remedy}") from error
         raise StoreCorruptError(
-            f"{path} is damaged: {lines[0] if lines else type(error).__name__}; "
-            "`flowkit verify --repair` drops what cannot be read"
+            f"{path} is damaged: {said}; `flowkit verify --repair` moves what is broken aside"
         ) from error
 
 
+def _remedy(error: BaseException) -> str:
+    """Return what helps where the system refused to read a file; "" for an error of its contents."""
+    if isinstance(error, MemoryError):
+        return _REMEDIES[errno.ENOMEM]
+    number = _number(error)
+    if isinstance(error, OSError) and not number and _OPEN_ELSEWHERE.search(str(error)):
+        return _IN_USE
+    return _REMEDIES.get(number, "")
+
+
+def _number(error: BaseException) -> int:
+    """Return an error's errno, which HDF5 has in its text alone; 0 without one."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int):
+        return number
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if found else 0
+
+
 def open_file(path: Path) -> h5py.File:
-    """Open a file of a store for reading, without HDF5's file locking.
+    """Open a file of a store for reading, in this process and others together with plain h5py.
 
     Raises
     ------
@@ -68,13 +127,17 @@ def open_file(path: Path) -> h5py.File:
         It is no HDF5 file, no flowkit store, or of a newer format.
     StoreCorruptError
         It is cut short or damaged.
+    StoreUnreadableError
+        The system does not let it be read now.
     """
-    if not path.exists():
-        raise StoreNotFoundError(f"there is no store at {path}")
     with contained(path):
+        if not path.exists():
+            raise StoreNotFoundError(f"there is no store at {path}")
+        if path.is_file():
+            path.open("rb").close()  # HDF5 calls what it may not read no HDF5 file
         if not path.is_file() or not h5py.is_hdf5(path):
             raise StoreFormatError(f"{path} is no HDF5 file, so no flowkit store")
-        file = h5py.File(path, "r", locking=False)
+        file = _open(path)
     try:
         with contained(path):
             check_format(file, path)
@@ -82,6 +145,23 @@ def open_file(path: Path) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def _open(path: Path) -> h5py.File:
+    """Open a file with the locking of those who have it open in this process, by default h5py's own.
+
+    HDF5 refuses a file whose locking differs from that of an earlier opening. Where there are no locks
+    (some network file systems), it is read without.
+    """
+    for locking in (None, "best-effort", True):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            if _number(error) in _NO_LOCKS:
+                break
+            if not _OTHER_LOCKING.search(str(error)):
+                raise
+    return h5py.File(path, "r", locking=False)
 
 
 def open_object(source: BinaryIO) -> h5py.File:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import h5py
 
-from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure, VideoRecord
@@ -157,7 +157,9 @@ def inventory(store_path: Path | str) -> Inventory:
     StoreFormatError
         The store's file is no store.
     StoreCorruptError
-        A committed file is damaged or a shard is missing.
+        A committed file is damaged.
+    StoreUnreadableError
+        A shard is not there, or a file cannot be read now.
     """
     return take_inventory(survey(Path(store_path)))
 
@@ -175,9 +177,10 @@ def take_inventory(
         Parts that are not read again, with what `read_part` returned of them.
     """
     if files.missing:
-        raise StoreCorruptError(
+        raise StoreUnreadableError(
             f"{files.store_path} names shards that are not there: {', '.join(map(str, files.missing))}; "
-            "put them back, or let `flowkit verify --repair` drop their videos"
+            "put them back, or mount their folder; `flowkit verify --repair --lost` drops the videos "
+            "of shards that are gone for good"
         )
     gathering = _Gathering()
     if files.exists:
@@ -236,6 +239,8 @@ class _Gathering:
         for path in parts.committed_parts():
             try:
                 record, options = known[path] if path in known else read_part(path)
+            except StoreUnreadableError:
+                raise
             except StoreError as error:
                 self.damaged[path] = str(error)
                 continue

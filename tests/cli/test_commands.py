@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 import flowkit
@@ -247,6 +248,37 @@ def test_verify_finds_a_flipped_bit_and_repair_lets_extract_mend_it(videos: Path
     assert flowkit_says("verify", store, "--repair").returncode == 1
     assert flowkit_says("verify", store).returncode == 0
     assert "1 to extract, 1 already stored" in flowkit_says("extract", videos, store).stderr
+    assert flowkit_says("verify", store).returncode == 0
+
+
+def test_verify_tells_what_cannot_be_read_from_what_is_broken(tmp_path: Path, store: Path) -> None:
+    videos, rng = tmp_path / "videos", np.random.default_rng(0)
+    (videos / "noise").mkdir(parents=True)
+    # Each more than a shard.
+    for name in ("one", "two"):
+        frames = rng.integers(0, 256, (14, 240, 320, 3), dtype=np.uint8)
+        clips.mjpeg_avi(videos / "noise" / f"{name}.avi", frames)
+    sized = ("--short-side", "240", "--shard-size", "1MiB", "--iterations", "1")
+    assert flowkit_says("extract", videos, store, *sized).returncode == 0
+    shards = store.with_name(f"{store.name}.shards")
+    assert flowkit_says("verify", store, "--lost").returncode == 2
+    shards.rename(tmp_path / "away")
+    for words in ((), ("--json",), ("--repair",), ("--repair", "--delete")):
+        done = flowkit_says("verify", store, *words)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "NOT SOUND" not in done.stdout
+    assert "NOT READ AS A WHOLE" in flowkit_says("verify", store).stdout
+    done = flowkit_says("extract", videos, store, *sized)
+    assert done.returncode == 2
+    assert "put them back, or mount their folder" in done.stderr
+    (tmp_path / "away").rename(shards)
+    assert flowkit_says("verify", store, "--repair").returncode == 0
+    for shard in shards.iterdir():
+        shard.unlink()
+    done = flowkit_says("verify", store, "--repair", "--lost")
+    assert done.returncode == 1
+    assert "dropped 2 videos: noise/one, noise/two" in done.stderr
     assert flowkit_says("verify", store).returncode == 0
 
 

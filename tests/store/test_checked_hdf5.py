@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import errno
+import multiprocessing
 import random
 import re
 import tracemalloc
@@ -15,7 +18,8 @@ import numpy as np
 import pytest
 
 from flowkit import jpeg
-from flowkit.errors import FlowkitError, StoreFormatError
+from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreUnreadableError
+from flowkit.store import checked_hdf5
 from flowkit.store.inventory import inventory
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.verify import verify
@@ -242,3 +246,90 @@ def test_damage_anywhere_is_reported_as_such(make_store: MakeStore, seed: int) -
     path.write_bytes(jpeg.encode(np.zeros((4, 4, 3), np.uint8)))
     with pytest.raises(StoreFormatError):
         read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "give the permission"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.EIO, "Input/output error"), "disk or mount"),
+        (OSError(errno.ESTALE, "Stale file handle"), "disk or mount"),
+        (OSError("file read failed: file descriptor = 5, errno = 5, error message = 'x'"), "disk or mount"),
+        (
+            OSError("unable to open file (file is already open for write (may use <h5clear file>))"),
+            "h5clear -s",
+        ),
+        (BlockingIOError(errno.EAGAIN, "unable to lock file"), "close the file there"),
+        (MemoryError(), "free some memory"),
+    ],
+    ids=str,
+)
+def test_what_the_system_refused_is_no_damage(error: Exception, words: str) -> None:
+    with pytest.raises(StoreUnreadableError, match=f"a file cannot be read now .*{words}"):
+        with checked_hdf5.contained("a file"):
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("bad object header version number"),
+        OSError(errno.EINVAL, "a position that no file has"),
+        OSError("truncated file: eof = 96, sblock->base_addr = 0, stored_eof = 2048"),
+        ValueError("no"),
+    ],
+)
+def test_what_the_contents_say_is_damage(error: Exception) -> None:
+    with pytest.raises(StoreCorruptError, match=r"a file is damaged: .*moves what is broken aside"):
+        with checked_hdf5.contained("a file"):
+            raise error
+
+
+@pytest.mark.parametrize("locking", [None, False, True, "best-effort"])
+def test_a_file_that_h5py_has_open_is_read(make_store: MakeStore, locking: bool | str | None) -> None:
+    path = make_store("a")
+    with h5py.File(path, "r", locking=locking):
+        read_all(path)
+        read_by_address(path)
+
+
+def test_h5py_opens_a_file_that_flowkit_has_open(make_store: MakeStore) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    with open_store(path, access="h5py") as store:
+        expected = store["a"].flow()
+        with h5py.File(path) as file:
+            assert file["videos/a/flow"].shape[0] == len(expected)
+        np.testing.assert_array_equal(store["a"].flow(), expected)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_both_libraries_read_in_child_processes_too(make_store: MakeStore, method: str) -> None:
+    path = make_store("a")
+    with h5py.File(path), open_store(path) as store:
+        store["a"].flow()
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+            pool.submit(_read_by_both, path).result()
+
+
+def _read_by_both(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert list(file["videos"]) == ["a"]
+        read_all(path)
+    with open_store(path) as store, h5py.File(path) as file:
+        assert store["a"].flow().shape[0] == len(file["videos/a/flow"])
+
+
+def test_a_file_system_without_locks_is_read_without(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = make_store("a"), h5py.File
+
+    def without_locks(*args: object, locking: object = None, **kwargs: object) -> h5py.File:
+        if locking is not False:
+            raise OSError("unable to lock file, errno = 37, error message = 'No locks available'")
+        return opened(*args, locking=locking, **kwargs)
+
+    monkeypatch.setattr("flowkit.store.checked_hdf5.h5py.File", without_locks)
+    checked_hdf5.open_file(path).close()

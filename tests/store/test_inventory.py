@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.errors import StoreFormatError, StoreUnreadableError
 from flowkit.store.inventory import inventory, survey
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure
@@ -79,7 +79,7 @@ def test_replaced_shards_are_leftover(make_store: MakeStore, options: StoreOptio
 def test_missing_shard_is_an_error_that_names_it(make_store: MakeStore) -> None:
     path = make_store("a", "b", shard_bytes=1)
     (shards_path(path) / "00000.h5").unlink()
-    with pytest.raises(StoreCorruptError, match=r"00000\.h5.*repair"):
+    with pytest.raises(StoreUnreadableError, match=r"00000\.h5.*mount.*repair --lost"):
         inventory(path)
 
 

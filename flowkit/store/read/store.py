@@ -2,8 +2,8 @@
 
 Chunks are read by address (`direct_video`) where the index has addresses that hold, else through HDF5;
 `Store.access` names the method. Files open on first use in each process and a store pickles by its
-path, so that it can go to the workers of a data loader. HDF5's file locking is off: a store may be on
-a read-only or a network file system.
+path, so that it can go to the workers of a data loader. They open together with those of plain h5py, and on
+file systems without locks.
 """
 
 from __future__ import annotations

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from flowkit.errors import StoreError
+from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
-from flowkit.store.tools.verify import FileReport, check_file, check_shard, verify
-from flowkit.store.write.pack import Lists, carry_out, write_container
+from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, check_shard, verify
+from flowkit.store.write.pack import Lists, carry_out, link_or_copy, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
 
 
@@ -29,20 +31,27 @@ class RepairReport:
     """True if anything was unsound."""
 
 
-def repair(path: Path | str) -> RepairReport:
+def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> RepairReport:
     """Rewrite a store without its unsound videos, and remove what killed runs left of it.
 
-    A sound store stays as it is. New files are written under temporary names, then renamed.
+    A sound store stays as it is. New files are written under temporary names, then renamed. Files that have
+    unsound videos move to the folder `<store>.broken`; what cannot be read is never judged.
 
     Parameters
     ----------
     path
         The store's file.
+    lost
+        Take shards that are not there for lost, and drop their videos.
+    delete
+        Delete the folder of broken files at the end, with what earlier repairs moved there.
 
     Raises
     ------
     StoreBusyError
         Another process is writing the store.
+    StoreUnreadableError
+        A file cannot be read now, or a shard is not there; nothing was changed.
     StoreNotFoundError, StoreFormatError, StoreCorruptError
         The store's file cannot be opened: of a single file nothing can be kept; a master may be
         removed, and the next extraction makes another from its shards.
@@ -50,17 +59,57 @@ def repair(path: Path | str) -> RepairReport:
     path = Path(path)
     parts = PartsFolder(path)
     with parts.lock():
-        parts.remove_dead_temporaries()
         report = verify(path)
+        _check_readable(path, report, lost=lost)
+        parts.remove_dead_temporaries()
         before = _indexed(path)
         kept: Collection[str] = before
         if not report.sound:
             files = survey(path)
-            kept = _rewrite_single(files) if files.single else _rewrite_shards(files, before)
+            kept = _rewrite_single(files) if files.single else _rewrite_shards(files, before, lost=lost)
         for leftover in survey(path).leftover:
-            leftover.unlink(missing_ok=True)
+            _put_away(leftover, kept, broken_path(path))
+        if delete:
+            shutil.rmtree(broken_path(path), ignore_errors=True)
     dropped = (before.keys() | report.videos.keys()) - set(kept)
     return RepairReport(dropped=tuple(sorted(dropped)), kept=len(kept), rewritten=not report.sound)
+
+
+def broken_path(store_path: Path) -> Path:
+    """Return the folder to which `repair` moves files with unsound videos."""
+    return store_path.with_name(f"{store_path.name}.broken")
+
+
+def _check_readable(path: Path, report: VerifyReport, *, lost: bool) -> None:
+    missing = {f"shard {file.name}: " for file in survey(path).missing} if lost else set()
+    unknown = [why for why in report.unreadable if not any(why.startswith(name) for name in missing)]
+    if unknown:
+        raise StoreUnreadableError(
+            f"{path} is not repaired, since nothing is known of what cannot be read: {'; '.join(unknown)}; "
+            "shards that are gone for good: `flowkit verify --repair --lost` drops their videos"
+        )
+
+
+def _put_away(leftover: Path, kept: Collection[str], broken: Path) -> None:
+    """Remove a shard that was replaced, if the store has all its videos; else move it aside."""
+    try:
+        with checked_hdf5.open_file(leftover) as file, checked_hdf5.contained(leftover):
+            replaced = index.read_index(file)[0].keys() <= set(kept)
+    except StoreUnreadableError:
+        return
+    except StoreError:
+        replaced = False
+    if replaced:
+        leftover.unlink(missing_ok=True)
+    else:
+        leftover.replace(_place(broken, leftover))
+
+
+def _place(broken: Path, file: Path) -> Path:
+    """Return a free name for a file in the folder of broken ones, which is made."""
+    broken.mkdir(exist_ok=True)
+    names = (f"{file.stem}{f'-{k}' if k else ''}{file.suffix}" for k in itertools.count())
+    return next(broken / name for name in names if not (broken / name).exists())
 
 
 def is_unfinished(path: Path | str) -> bool:
@@ -71,13 +120,15 @@ def is_unfinished(path: Path | str) -> bool:
 def _rewrite_single(files: Files) -> dict[str, VideoRecord]:
     path = files.store_path
     records = dict(check_file(path).records)
+    # The rename of the new file would end the old one.
+    link_or_copy(path, _place(broken_path(path), path))
     write_container(path, {path: list(records)}, records, _lists(path, records))
     return records
 
 
-def _rewrite_shards(files: Files, indexed: dict[str, int]) -> dict[str, VideoRecord]:
-    """Write unsound shards anew under new numbers, then the master."""
-    reports = dict(sorted(_shard_reports(files).items()))
+def _rewrite_shards(files: Files, indexed: dict[str, int], *, lost: bool) -> dict[str, VideoRecord]:
+    """Write unsound shards anew under new numbers, then the master; the old ones are left over."""
+    reports = dict(sorted(_shard_reports(files, lost=lost).items()))
     records: dict[str, VideoRecord] = {}
     shards: dict[str, int] = {}
     for number, report in reports.items():
@@ -103,14 +154,17 @@ def _planned(files: Files, reports: dict[int, FileReport], shards: dict[str, int
             following += 1
 
 
-def _shard_reports(files: Files) -> dict[int, FileReport]:
+def _shard_reports(files: Files, *, lost: bool) -> dict[int, FileReport]:
     reports = {}
     for shard in files.table:
-        report, problems = check_shard(files.shards / shard.name, shard)
+        path = files.shards / shard.name
+        if lost and path in files.missing:
+            continue
+        report, problems = check_shard(path, shard)
         if report is not None:
             reports[shard.number] = dataclasses.replace(report, problems=(*report.problems, *problems))
     for path in files.pending:
-        with contextlib.suppress(StoreError):  # cannot be read: nothing of it can be kept
+        with contextlib.suppress(StoreFormatError, StoreCorruptError):  # nothing of it can be kept
             reports[shard_number(path.name)] = check_file(path)
     return reports
 
@@ -120,6 +174,8 @@ def _indexed(path: Path) -> dict[str, int]:
     try:
         with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             return index.read_index(file)[1]
+    except StoreUnreadableError:
+        raise
     except StoreError:
         return {}
 
@@ -133,6 +189,8 @@ def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
         try:
             with checked_hdf5.contained(path):
                 labels, failures = index.read_labels(file), index.read_failures(file)
+        except StoreUnreadableError:
+            raise
         except StoreError:
             # The remaining records give the labels; failures return when they fail again.
             pass

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from flowkit.errors import FlowkitError, StoreError
+from flowkit.errors import FlowkitError, StoreError, StoreNotFoundError, StoreUnreadableError
 from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
 from flowkit.store.parts_folder import shards_path
@@ -33,6 +33,8 @@ class VerifyReport:
         Problems of each unsound video.
     store
         Problems of the store's files that concern no single video.
+    unreadable
+        Why files are not there, or cannot be read now: of their videos nothing is known.
     """
 
     n_videos: int
@@ -40,11 +42,12 @@ class VerifyReport:
     n_flow: int
     videos: Mapping[str, tuple[str, ...]]
     store: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
-        """True without any problem."""
-        return not self.videos and not self.store
+        """True if all was read, without any problem."""
+        return not self.videos and not self.store and not self.unreadable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +82,8 @@ def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None
     ------
     StoreNotFoundError, StoreFormatError, StoreCorruptError
         The store's file cannot be opened at all.
+    StoreUnreadableError
+        The system does not let the store's file be read now.
     """
     path = Path(path)
     with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
@@ -92,9 +97,14 @@ def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None
 
 def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str], None]) -> VerifyReport:
     problems: list[str] = []
+    unreadable: dict[int, str] = {}
     reports: dict[int, FileReport] = {}
     for shard in shards:
-        report, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
+        try:
+            report, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
+        except (StoreNotFoundError, StoreUnreadableError) as error:
+            unreadable[shard.number] = f"shard {shard.name}: {error}"
+            continue
         problems += broken
         if report is not None:
             reports[shard.number] = report
@@ -104,32 +114,48 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
         problems += report.problems
     try:
         with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
-            videos |= {k: v for k, v in _check_master(head, reports).items() if k not in videos}
+            found = _check_master(head, reports, unreadable.keys())
+            videos |= {k: v for k, v in found.items() if k not in videos}
+    except StoreUnreadableError:
+        raise
     except StoreError as error:
         problems.append(str(error))
-    return _summed(list(reports.values()), videos, problems)
+    return _summed(list(reports.values()), videos, problems, tuple(unreadable.values()))
 
 
 def check_shard(
     path: Path, shard: Shard, on_video: Callable[[str], None] = lambda _: None
 ) -> tuple[FileReport | None, list[str]]:
-    """Return the findings in a shard (None: not readable), and problems of its digest."""
+    """Return the findings in a shard (None: damaged as a whole), and problems of its digest.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreUnreadableError
+        It is not there, or cannot be read now; it may be sound.
+    """
     try:
         report = check_file(path, on_video)
-        digest = file_sha256(path)
-    except (StoreError, OSError) as error:
+        with checked_hdf5.contained(path):
+            size, digest = path.stat().st_size, file_sha256(path)
+    except (StoreNotFoundError, StoreUnreadableError):
+        raise
+    except StoreError as error:
         return None, [f"shard {shard.name}: {error}"]
-    if (path.stat().st_size, digest) != (shard.bytes, shard.sha256):
+    if (size, digest) != (shard.bytes, shard.sha256):
         return report, [f"shard {shard.name} has another SHA-256 or size than in the master's table"]
     return report, []
 
 
-def _check_master(head: h5py.File, reports: Mapping[int, FileReport]) -> Problems:
+def _check_master(
+    head: h5py.File, reports: Mapping[int, FileReport], unreadable: Collection[int]
+) -> Problems:
     """Return the problems of videos whose row or link in the master does not fit their shard."""
     records, shards = index.read_index(head)
     found: Problems = {}
     for video_id, record in records.items():
         report = reports.get(shards[video_id])
+        if shards[video_id] in unreadable:
+            continue
         if report is None or video_id not in report.records:
             found[video_id] = (f"missing or unsound in shard {shard_name(shards[video_id])}",)
         elif report.records[video_id] != record:
@@ -144,7 +170,10 @@ def _check_master(head: h5py.File, reports: Mapping[int, FileReport]) -> Problem
 
 
 def _summed(
-    reports: Sequence[FileReport], videos: Mapping[str, tuple[str, ...]], problems: Sequence[str]
+    reports: Sequence[FileReport],
+    videos: Mapping[str, tuple[str, ...]],
+    problems: Sequence[str],
+    unreadable: tuple[str, ...] = (),
 ) -> VerifyReport:
     records = [record for report in reports for record in report.records.values()]
     return VerifyReport(
@@ -153,6 +182,7 @@ def _summed(
         n_flow=sum(report.n_flow for report in reports),
         videos=videos,
         store=tuple(problems),
+        unreadable=unreadable,
     )
 
 
@@ -163,6 +193,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
     ------
     StoreFormatError, StoreCorruptError
         The file cannot be opened, or its options or groups cannot be read.
+    StoreNotFoundError, StoreUnreadableError
+        It is not there, or the system does not let it, or a part of it, be read now.
     """
     records: dict[str, VideoRecord] = {}
     videos: Problems = {}
@@ -174,6 +206,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
             try:
                 problems = tuple(_check_video(file, video_id, options))
                 records[video_id] = checked_hdf5.read_record(file, video_id)
+            except StoreUnreadableError:
+                raise
             except FlowkitError as error:
                 problems = (str(error),)
             if problems:
@@ -183,6 +217,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
         try:
             with checked_hdf5.contained(path):
                 broken = tuple(_check_index(file, records, videos, options))
+        except StoreUnreadableError:
+            raise
         except StoreError as error:
             broken = (str(error),)
     n_flow = sum(record.n_flow for record in records.values()) * len(options.fields)
@@ -222,6 +258,8 @@ def _problem(read: Callable[[], object], name: str) -> Iterator[str]:
     try:
         with checked_hdf5.contained(name):
             read()
+    except StoreUnreadableError:
+        raise
     except StoreError as error:
         yield f"{name}: {error}"
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowkit.errors import StoreCorruptError, StoreError
+from flowkit.errors import StoreCorruptError, StoreError, StoreUnreadableError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
@@ -23,6 +23,11 @@ def committed_segments(
 
     Valid are those made with the same options from the same source, up to the first that is
     missing; others are removed, as nothing can continue from them.
+
+    Raises
+    ------
+    StoreUnreadableError
+        The system does not let a segment be read now.
     """
     found: dict[int, VideoRecord] = {}
     # Looked up by name: listing the folder for each video would take quadratic time.
@@ -56,6 +61,8 @@ def assemble(parts: PartsFolder, video_id: str, n_segments: int, record: VideoRe
     ------
     StoreCorruptError
         A segment is missing or damaged; a damaged one is removed, so that it is redone.
+    StoreUnreadableError
+        The system does not let a segment be read now; all are kept.
     NoSpaceError
         The disk is full; the segments are kept.
     """
@@ -83,6 +90,8 @@ def _trusted_record(
 ) -> VideoRecord | None:
     try:
         record, stored = _read_part(path, video_id)
+    except StoreUnreadableError:
+        raise
     except StoreError:
         return None
     fits = record.fingerprint.matches(fingerprint) and not stored.differences(options)

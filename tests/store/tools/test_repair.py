@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from flowkit.errors import StoreBusyError, StoreError, StoreNotFoundError
+from flowkit.errors import StoreBusyError, StoreError, StoreNotFoundError, StoreUnreadableError
 from flowkit.store.inventory import inventory, survey
 from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
-from flowkit.store.tools.repair import repair
+from flowkit.store.tools.repair import broken_path, repair
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.pack import Lists, finalize, write_container
 from tests.store.conftest import N_FRAMES, MakePart, MakeStore, make_flow
@@ -54,20 +59,132 @@ def test_broken_video_of_a_shard_is_dropped_and_the_others_kept(make_store: Make
     assert sorted(p.name for p in shards_path(path).iterdir()) == ["00000.h5", "00002.h5"]
 
 
-@pytest.mark.parametrize("how", ["missing", "cut", "no HDF5"])
-def test_videos_of_a_lost_shard_are_named_and_dropped(make_store: MakeStore, how: str) -> None:
+@pytest.mark.parametrize("how", ["cut", "no HDF5"])
+def test_videos_of_a_broken_shard_are_named_and_dropped_and_its_file_is_kept_aside(
+    make_store: MakeStore, how: str
+) -> None:
     path = make_store("a", "b", shard_bytes=1)
     shard = shards_path(path) / "00000.h5"
-    if how == "missing":
-        shard.unlink()
-    else:
-        raw = shard.read_bytes()
-        shard.write_bytes(raw[: len(raw) // 2] if how == "cut" else b"x" * len(raw))
+    raw = shard.read_bytes()
+    broken = raw[: len(raw) // 2] if how == "cut" else b"x" * len(raw)
+    shard.write_bytes(broken)
     report = verify(path)
     assert report.videos.keys() == {"a"}
     assert any("00000.h5" in problem for problem in report.store)
     assert repair(path).dropped == ("a",)
     assert verify(path).sound
+    assert [file.read_bytes() for file in broken_path(path).iterdir()] == [broken]
+
+
+@pytest.mark.parametrize("away", ["a shard", "the folder"])
+def test_shards_that_are_away_are_not_judged_and_nothing_goes_on_without_them(
+    make_store: MakeStore, make_part: MakePart, options: StoreOptions, away: str, tmp_path: Path
+) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    before, master = stored(path), path.read_bytes()
+    there = shards_path(path) if away == "the folder" else shards_path(path) / "00000.h5"
+    there.rename(tmp_path / "elsewhere")
+    report = verify(path)
+    assert not report.sound
+    assert (report.videos, report.store) == ({}, ())
+    assert len(report.unreadable) == (2 if away == "the folder" else 1)
+    with pytest.raises(StoreUnreadableError, match=r"not repaired.*00000\.h5.*--lost"):
+        repair(path)
+    make_part("c")
+    with pytest.raises(StoreUnreadableError, match=r"not there: .*00000\.h5.*mount"):
+        finalize(path, options=options, shard_bytes=1)
+    assert path.read_bytes() == master
+    (tmp_path / "elsewhere").rename(there)
+    assert verify(path).sound
+    finalize(path, options=options, shard_bytes=1)
+    assert stored(path).items() >= before.items()
+
+
+def test_videos_of_shards_that_are_lost_are_dropped_where_that_is_said(make_store: MakeStore) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    (shards_path(path) / "00000.h5").unlink()
+    assert repair(path, lost=True).dropped == ("a",)
+    assert verify(path).sound
+    assert not broken_path(path).exists()
+
+
+def test_a_shard_that_another_process_writes_is_not_judged(make_store: MakeStore) -> None:
+    path = make_store("a", "b", shard_bytes=1)
+    shard = shards_path(path) / "00000.h5"
+    before = {file: file.read_bytes() for file in (path, *shards_path(path).iterdir())}
+    with another_process(f"file = h5py.File({str(shard)!r}, 'r+')"):
+        for lost in (False, True):
+            with pytest.raises(StoreUnreadableError, match="another process has it open for writing"):
+                repair(path, lost=lost)
+    assert {file: file.read_bytes() for file in (path, *shards_path(path).iterdir())} == before
+    assert verify(path).sound
+
+
+@contextlib.contextmanager
+def another_process(code: str) -> Iterator[None]:
+    """Run code in another process until the `with` block ends."""
+    words = [sys.executable, "-c", f"import h5py, sys; {code}; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield
+        process.communicate()
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+@pytest.mark.parametrize(
+    "refused", [OSError(errno.EIO, "Input/output error"), MemoryError(), OSError("x, errno = 5, y")]
+)
+def test_a_chunk_that_the_disk_does_not_give_now_costs_no_video(
+    make_store: MakeStore, shard_bytes: int, refused: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store("a", "b", shard_bytes=shard_bytes)
+    before = {file: file.read_bytes() for file in path.parent.rglob("*.h5")}
+
+    def refuse(self: object, index: int) -> None:
+        raise refused
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flowkit.store.read.hdf5_video.Hdf5Video.frame", refuse)
+        with pytest.raises(StoreUnreadableError):
+            repair(path)
+    assert {file: file.read_bytes() for file in path.parent.rglob("*.h5")} == before
+    assert not repair(path).rewritten
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+def test_the_file_of_a_broken_video_is_kept_aside_until_it_is_deleted(
+    make_store: MakeStore, shard_bytes: int
+) -> None:
+    path = make_store("a", "b", "c", shard_bytes=shard_bytes)
+    for turn, video_id in enumerate(("a", "b")):
+        broken = shards_path(path) / f"0000{turn}.h5" if shard_bytes == 1 else path
+        break_flow(broken, video_id)
+        raw = broken.read_bytes()
+        assert repair(path).dropped == (video_id,)
+        aside = sorted(broken_path(path).iterdir())
+        assert len(aside) == turn + 1
+        assert raw in [file.read_bytes() for file in aside]
+    assert not repair(path, delete=True).rewritten
+    assert not broken_path(path).exists()
+    assert verify(path).sound
+
+
+def test_a_replaced_shard_goes_if_the_store_has_its_videos_and_else_aside(
+    make_store: MakeStore, options: StoreOptions
+) -> None:
+    path = make_store("a", "b", "z", shard_bytes=1)
+    shards = shards_path(path)
+    with_z = (shards / "00002.h5").read_bytes()
+    finalize(path, options=options, shard_bytes=1, drop={"z"})
+    # Numbers below the next one that the master does not name are of replaced shards.
+    with h5py.File(path, "r+") as file:
+        file.attrs["next_shard"] = np.int64(10)
+    (shards / "00007.h5").write_bytes((shards / "00000.h5").read_bytes())
+    (shards / "00008.h5").write_bytes(with_z)
+    repair(path)
+    assert sorted(file.name for file in shards.iterdir()) == ["00000.h5", "00001.h5"]
+    assert [file.name for file in broken_path(path).iterdir()] == ["00008.h5"]
 
 
 def test_cut_single_file_cannot_be_repaired_and_says_so(make_store: MakeStore) -> None:
