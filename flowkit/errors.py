@@ -83,8 +83,9 @@ class SystemLimitError(FlowkitError, OSError):
     def of(cls, error: BaseException) -> SystemLimitError | None:
         """Return an error as one of a limit of processes, threads or open files; None if it is none."""
         what = "process or thread" if str(error).startswith(NO_THREAD) else ""
-        # Of a fork, that is: a locked file has another text, or its name.
-        if isinstance(error, OSError) and error.args == (errno.EAGAIN, os.strerror(errno.EAGAIN)):
+        # Of a fork, that is: a locked file has another text, or its name, which is none of the arguments.
+        fork = (errno.EAGAIN, os.strerror(errno.EAGAIN))
+        if isinstance(error, OSError) and error.args == fork and error.filename is None:
             what = "process or thread"
         elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             what = "open file"
