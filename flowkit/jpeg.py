@@ -22,6 +22,9 @@ except ImportError:
 
 DEFAULT_QUALITY = 95
 
+MOST_PIXELS = 1 << 27
+"""Of an image that is decoded: 400 MB in three channels."""
+
 
 def library() -> str:
     """Return the library that decodes JPEG, with its version."""
@@ -53,6 +56,44 @@ def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     settings = [*sampling, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     return _opencv_encode(np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8), quality, settings)
+
+
+def size(data: bytes | memoryview) -> tuple[int, int]:
+    """Return the (height, width) that a JPEG decodes to, by its header as the decoder reads it.
+
+    Raises
+    ------
+    JpegError
+        There is no such header, or it claims more than MOST_PIXELS.
+
+    Notes
+    -----
+    Without simplejpeg, after ITU-T T.81, B.1.1 and B.2.2: segments with a length of their own, before whose
+    markers fill bytes may stand, up to the frame header: SOF0 to SOF15 without DHT, JPG and DAC.
+    """
+    if simplejpeg is None:
+        height, width = _size_by_markers(data)
+    else:
+        try:
+            height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        except ValueError as error:
+            raise _damaged(data, str(error)) from error
+    if height * width > MOST_PIXELS:
+        raise JpegError(f"a JPEG claims {width}x{height} px; more than {MOST_PIXELS} are not decoded")
+    return height, width
+
+
+def _size_by_markers(data: bytes | memoryview) -> tuple[int, int]:
+    at = 2
+    while is_jpeg(data) and at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    raise _damaged(data, "it has no frame header")
 
 
 def decode(data: bytes | memoryview) -> UInt8:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import importlib.util
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, JpegError
@@ -131,3 +134,61 @@ def test_a_flow_plane_has_the_bytes_of_cv2_imencode() -> None:
     plane = IMAGE[..., 1]
     _, expected = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, 95])
     assert jpeg.encode_grey(plane, 95) == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(7, 300), (300, 7), (1, 1)])
+def test_size_is_read_from_the_header(library: str, shape: tuple[int, int]) -> None:
+    assert jpeg.size(jpeg.encode_grey(np.zeros(shape, np.uint8))) == shape
+    assert jpeg.size(memoryview(jpeg.encode(np.zeros((*shape, 3), np.uint8)))) == shape
+
+
+FRAME_HEADER = b"\xff\xc0\x00\x11\x08\x00\x18\x00\x20\x03" + bytes(9)  # of 32x24
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        # Fill bytes, ITU-T T.81, B.1.1.2.
+        b"\xff\xff\xff",
+        # Headers of frames that are none: inside a segment, and behind one whose marker has fill bytes.
+        b"\xff\xe0\x00\x15" + FRAME_HEADER,
+        b"\xff\xff\xe0\x00\x15" + FRAME_HEADER,
+        b"\xff\xe1\x00\x02\xff\xfe\x00\x15" + FRAME_HEADER,
+        # DHT, JPG and DAC lie among the markers of frame headers (table B.1).
+        b"\xff\xfe\x00\x04\xff\xc0",
+    ],
+)
+def test_size_is_that_of_the_image_whatever_stands_before_its_header(library: str, before: bytes) -> None:
+    data = jpeg.encode(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    cheated = data[:2] + before + data[2:]
+    assert jpeg.size(cheated) == jpeg.decode(cheated).shape[:2] == (48, 64)
+
+
+@pytest.mark.parametrize("filler", [b"\xff\xc4\x00\x04ab", b"\xff\xc8\x00\x02", b"\xff\xcc\x00\x03a"])
+def test_segments_that_are_no_frame_header_are_passed_by_their_length(
+    filler: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg, "simplejpeg", None)
+    frame = b"\xff\xc2\x00\x0b\x08\x01\x2c\x00\x07"
+    assert jpeg.size(b"\xff\xd8" + filler + frame) == (300, 7)
+
+
+def test_an_image_of_gigabytes_is_refused_by_its_header(library: str) -> None:
+    data = bytearray(jpeg.encode_grey(np.zeros((8, 8), np.uint8)))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xff\xdc\xff\xdc"
+    with pytest.raises(JpegError, match="claims 65500x65500 px; more than"):
+        jpeg.size(bytes(data))
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_jpeg_has_no_size(data: bytes) -> None:
+    for candidate in (data, b"\xff\xd8" + data, b"\xff\xd8\xff\xe0" + data):
+        for library in (vars(jpeg)["simplejpeg"], None):
+            with mock.patch.object(jpeg, "simplejpeg", library):
+                try:
+                    height, width = jpeg.size(candidate)
+                except JpegError:
+                    continue
+                assert min(height, width) >= 0

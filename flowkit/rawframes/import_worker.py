@@ -21,7 +21,6 @@ from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.folders import ClipFiles, Pairing, inspect
 from flowkit.rawframes.frame_files import FolderError, FrameFile
 from flowkit.rawframes.layouts import Layout
-from flowkit.store.codecs.jpeg import jpeg_size
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
@@ -148,8 +147,8 @@ def _frame(file: FrameFile, size: tuple[int, int], options: StoreOptions, seen: 
     data = file.read_bytes()
     with _named(file):
         if jpeg.is_jpeg(data):
-            _check_size(file, jpeg_size(data), size)
-            jpeg.decode(data)
+            _check_size(file, jpeg.size(data), size)
+            _check_size(file, jpeg.decode(data).shape[:2], size)
             return data
         pixels = jpeg.decode_other(data, grey=False)
     _check_size(file, pixels.shape[:2], size)
@@ -178,8 +177,10 @@ def _plane(file: FrameFile, size: tuple[int, int], seen: _Seen) -> tuple[bytes, 
     data = file.read_bytes()
     with _named(file):
         if jpeg.is_jpeg(data):
-            _check_size(file, jpeg_size(data), size)
-            return data, jpeg.decode_grey(data)
+            _check_size(file, jpeg.size(data), size)
+            codes = jpeg.decode_grey(data)
+            _check_size(file, codes.shape, size)
+            return data, codes
         codes = jpeg.decode_other(data, grey=True)
     _check_size(file, codes.shape[:2], size)
     data = jpeg.encode_grey(codes, _FLOW_QUALITY)
@@ -195,7 +196,7 @@ def _size_of(file: FrameFile) -> tuple[int, int]:
     data = file.read_bytes()
     with _named(file):
         if jpeg.is_jpeg(data):
-            return jpeg_size(data)
+            return jpeg.size(data)
         height, width = jpeg.decode_other(data, grey=True).shape[:2]
     return height, width
 

@@ -43,29 +43,6 @@ class JpegCodec(FlowCodec):
         return super().to_planes(codes, scale, bound_px=bound_px)
 
 
-def jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
-    """Return the (height, width) that a JPEG's header claims.
-
-    Raises
-    ------
-    StoreCorruptError
-        There is no such header.
-
-    Notes
-    -----
-    Source: ITU-T T.81, B.1.1 and B.2.2: segments with a length of their own up to the frame
-    header, SOF0 to SOF15 without DHT, JPG and DAC.
-    """
-    start = 2
-    while data[:2] == b"\xff\xd8" and start + 9 <= len(data) and data[start] == 0xFF:
-        marker = data[start + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = data[start + 5 : start + 7], data[start + 7 : start + 9]
-            return int.from_bytes(height), int.from_bytes(width)
-        start += 2 + int.from_bytes(data[start + 2 : start + 4])
-    raise StoreCorruptError(f"{len(data)} stored bytes are no JPEG")
-
-
 def decode_sized(data: bytes | memoryview, size: tuple[int, int], *, grey: bool) -> NDArray[np.uint8]:
     """Decode a JPEG that must have this (height, width).
 
@@ -74,11 +51,14 @@ def decode_sized(data: bytes | memoryview, size: tuple[int, int], *, grey: bool)
     StoreCorruptError
         It has another size, or is damaged.
     """
-    # From the header first: a small JPEG may claim an image of gigabytes.
-    found = jpeg_size(data)
-    if found != size:
-        raise StoreCorruptError(f"a stored JPEG is {found[1]}x{found[0]}, expected {size[1]}x{size[0]}")
     try:
-        return jpeg.decode_grey(data) if grey else jpeg.decode(data)
+        # From the header first: a small JPEG may claim an image of gigabytes.
+        found = jpeg.size(data)
+        if found == size:
+            image = jpeg.decode_grey(data) if grey else jpeg.decode(data)
+            found = image.shape[:2]
     except JpegError as error:
         raise StoreCorruptError(f"a stored image is damaged: {error}") from error
+    if found != size:
+        raise StoreCorruptError(f"a stored JPEG is {found[1]}x{found[0]}, expected {size[1]}x{size[0]}")
+    return image

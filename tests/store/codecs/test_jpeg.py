@@ -5,14 +5,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flowkit import jpeg
 from flowkit.errors import StoreCorruptError
 from flowkit.quantize import quantize_u8
 from flowkit.store.codecs import flow_codec
-from flowkit.store.codecs.jpeg import decode_sized, jpeg_size
+from flowkit.store.codecs.jpeg import decode_sized
 from tests.make.codes import flow_field
 
 
@@ -31,23 +29,6 @@ def test_jpeg_counts_what_its_bound_clips() -> None:
     flow = np.zeros((2, 4, 4), np.float32)
     flow[0, 0, :3] = 21, -22, 20
     assert flow_codec("jpeg", bound_px=20.0).encode(flow).clipped == 2
-
-
-@pytest.mark.parametrize("shape", [(7, 300), (300, 7), (1, 1)])
-def test_jpeg_size_is_read_from_the_header(shape: tuple[int, int]) -> None:
-    assert jpeg_size(jpeg.encode_grey(np.zeros(shape, np.uint8))) == shape
-    assert jpeg_size(jpeg.encode(np.zeros((*shape, 3), np.uint8))) == shape
-
-
-@given(st.binary(max_size=60))
-def test_what_is_no_jpeg_is_corrupt(data: bytes) -> None:
-    for candidate in (data, b"\xff\xd8" + data, b"\xff\xd8\xff\xe0" + data):
-        try:
-            height, width = jpeg_size(candidate)
-        except StoreCorruptError:
-            continue
-        assert height >= 0
-        assert width >= 0
 
 
 def test_planes_of_the_stores_own_bound_are_its_codes() -> None:
@@ -79,14 +60,6 @@ def test_an_image_of_another_size_states_both(grey: bool) -> None:
 
 def test_an_image_that_is_cut_short_is_corrupt() -> None:
     data = jpeg.encode_grey(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
-    for stop in (len(data) // 2, len(data) - len(data) // 4):
-        assert jpeg_size(data[:stop]) == (64, 64)
+    for stop in (30, len(data) // 2, len(data) - len(data) // 4):
         with pytest.raises(StoreCorruptError, match="image is damaged"):
             decode_sized(data[:stop], (64, 64), grey=True)
-
-
-@pytest.mark.parametrize("filler", [b"\xff\xc4\x00\x04ab", b"\xff\xc8\x00\x02", b"\xff\xcc\x00\x03a"])
-def test_segments_before_the_frame_header_are_passed_by_their_length(filler: bytes) -> None:
-    """ITU-T T.81, table B.1: DHT, JPG and DAC lie among the markers of frame headers."""
-    frame = b"\xff\xc2\x00\x0b\x08\x01\x2c\x00\x07"
-    assert jpeg_size(b"\xff\xd8" + filler + frame) == (300, 7)
