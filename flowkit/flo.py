@@ -10,6 +10,7 @@ Optical Flow", IJCV 92, 2011, and the format notes of its evaluation site.
 
 from __future__ import annotations
 
+import stat
 import struct
 from pathlib import Path
 
@@ -40,11 +41,15 @@ def read_flo(path: Path | str) -> Flow:
     Raises
     ------
     InputError
-        The file is no .flo, or not as long as its header says.
+        The file is no .flo, no regular file, or not as long as its header says.
     OSError
         It cannot be read.
     """
-    return parse_flo(Path(path).read_bytes(), name=str(path))
+    path = Path(path)
+    # A pipe or a device may never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path}: no regular file, so no .flo file")
+    return parse_flo(path.read_bytes(), name=str(path))
 
 
 def parse_flo(data: bytes, *, name: str = "these bytes") -> Flow:

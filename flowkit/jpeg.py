@@ -8,8 +8,13 @@ write; a colour image's differ from theirs in the Huffman codes alone.
 
 from __future__ import annotations
 
+import stat
+import struct
+from pathlib import Path
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flowkit.errors import JpegError
 from flowkit.typing import UInt8
@@ -25,12 +30,35 @@ DEFAULT_QUALITY = 95
 MOST_PIXELS = 1 << 27
 """Of an image that is decoded: 400 MB in three channels."""
 
+MOST_FILE_BYTES = 1 << 28
+
+# Where PNG and BMP have width and height; a BMP's height may be negative.
+_SIDES = {b"\x89PNG\r\n\x1a\n": struct.Struct(">16xII"), b"BM": struct.Struct("<18xii")}
+
 
 def library() -> str:
     """Return the library that decodes JPEG, with its version."""
     if simplejpeg is None:
         return f"opencv {cv2.__version__}"
     return f"simplejpeg {simplejpeg.__version__}"
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises
+    ------
+    JpegError
+        It is no regular file (a pipe or a device may never end), or larger than MOST_FILE_BYTES.
+    OSError
+        It cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise JpegError(f"{path} is no regular file, so no image")
+    if about.st_size > MOST_FILE_BYTES:
+        raise JpegError(f"{path} has {about.st_size} bytes, an image at most {MOST_FILE_BYTES}")
+    return path.read_bytes()
 
 
 def encode(rgb: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
@@ -79,7 +107,7 @@ def size(data: bytes | memoryview) -> tuple[int, int]:
         except ValueError as error:
             raise _damaged(data, str(error)) from error
     if height * width > MOST_PIXELS:
-        raise JpegError(f"a JPEG claims {width}x{height} px; more than {MOST_PIXELS} are not decoded")
+        raise _too_large(height, width)
     return height, width
 
 
@@ -148,10 +176,7 @@ def decode_other(data: bytes, *, grey: bool) -> UInt8:
     JpegError
         The bytes are no image that OpenCV reads; or `grey`, and it has colours or more than 8 bits.
     """
-    flag = cv2.IMREAD_UNCHANGED if grey else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    if image is None:
-        raise JpegError(f"{len(data)} bytes are no sound image that OpenCV reads")
+    image = decode_by_opencv(data, cv2.IMREAD_UNCHANGED if grey else cv2.IMREAD_COLOR)
     if not grey:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     plane = image if image.ndim == 2 else image[..., 0]
@@ -159,6 +184,31 @@ def decode_other(data: bytes, *, grey: bool) -> UInt8:
         channels = 1 if image.ndim == 2 else image.shape[2]
         raise JpegError(f"{channels} channels of {image.dtype}, expected one grey channel of 8 bits")
     return np.ascontiguousarray(plane)
+
+
+def decode_by_opencv(data: bytes, flags: int) -> NDArray[np.integer | np.floating]:
+    """Decode an image of any kind as `cv2.imdecode` does, by its flags.
+
+    Raises
+    ------
+    JpegError
+        The bytes are no image that OpenCV reads, or claim more than MOST_PIXELS (PNG and BMP; others as many
+        as OpenCV allows).
+    """
+    for signature, sides in _SIDES.items():
+        if data.startswith(signature) and len(data) >= sides.size:
+            *_, width, height = sides.unpack_from(data)
+            if abs(width * height) > MOST_PIXELS:
+                raise JpegError(
+                    f"an image claims {width}x{height} px; more than {MOST_PIXELS} are not decoded"
+                )
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise JpegError(f"{len(data)} bytes do not decode: {error.err or error}") from error
+    if image is None:
+        raise JpegError(f"{len(data)} bytes are no sound image that OpenCV reads")
+    return image
 
 
 def _turbo_decode(data: bytes | memoryview, colorspace: str) -> UInt8:
@@ -185,6 +235,10 @@ def _opencv_decode(data: bytes | memoryview, flag: int) -> UInt8:
     if image is None:
         raise _damaged(data, "OpenCV cannot decode it")
     return np.asarray(image, np.uint8)
+
+
+def _too_large(height: int, width: int) -> JpegError:
+    return JpegError(f"an image claims {width}x{height} px; more than {MOST_PIXELS} are not decoded")
 
 
 def _damaged(data: bytes | memoryview, cause: str) -> JpegError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.flo import flo_bytes, parse_flo, read_flo, write_flo
+from tests.make.deadline import ends_in_time
 
 FLOWS = arrays(
     np.float32,
@@ -100,3 +102,9 @@ def test_middlebury_truth_has_unknown_pixels_and_sane_values(shared_data: Path) 
     assert flow.shape == (2, 388, 584)
     assert 0 < np.isnan(flow[0]).mean() < 0.05
     assert np.nanmax(np.abs(flow)) < 5  # px: the sequence moves by less than 5
+
+
+def test_a_pipe_is_no_flow_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.flo")
+    with pytest.raises(InputError, match=r"a\.flo: no regular file"):
+        ends_in_time(lambda: read_flo(tmp_path / "a.flo"))

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import struct
+from pathlib import Path
 from unittest import mock
 
 import cv2
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from flowkit import jpeg
 from flowkit.errors import InvalidParameterError, JpegError
 from tests.make.clips import moving_texture
+from tests.make.deadline import ends_in_time
 
 IMAGE = moving_texture(1, height=61, width=83)[0]  # odd sides, so that chroma is padded
 
@@ -192,3 +197,29 @@ def test_what_is_no_jpeg_has_no_size(data: bytes) -> None:
                 except JpegError:
                     continue
                 assert min(height, width) >= 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_other_images_of_gigabytes_are_refused_by_their_header(suffix: str) -> None:
+    data = bytearray(cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    assert jpeg.decode_other(bytes(data), grey=False).shape == (8, 8, 3)
+    at, order = (16, ">") if suffix == ".png" else (18, "<")
+    struct.pack_into(f"{order}ii", data, at, 60000, 60000)
+    with pytest.raises(JpegError, match="claims 60000x60000 px; more than"):
+        jpeg.decode_other(bytes(data), grey=False)
+
+
+def test_pipes_devices_and_files_of_gigabytes_are_no_images(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(jpeg.MOST_FILE_BYTES + 1)
+    for name, words in (
+        ("pipe", "no regular file"),
+        ("zero", "no regular file"),
+        ("huge", "bytes, an image at"),
+    ):
+        with pytest.raises(JpegError, match=words):
+            ends_in_time(functools.partial(jpeg.read_file, tmp_path / f"{name}.jpg"))
+    with pytest.raises(OSError, match="none"):
+        jpeg.read_file(tmp_path / "none.jpg")

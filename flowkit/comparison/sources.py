@@ -215,9 +215,16 @@ def _axis_and_number(name: str) -> tuple[int, int] | None:
     return None
 
 
+def _bounded(path: Path) -> bytes:
+    """Return the bytes of a JPEG, whose size was asked for first."""
+    data = jpeg.read_file(path)
+    jpeg.size(data)
+    return data
+
+
 def _read_planes(files: tuple[Path, ...], bound_px: float) -> Flow:
     try:
-        planes = [jpeg.decode_grey(path.read_bytes()) for path in files]
+        planes = [jpeg.decode_grey(_bounded(path)) for path in files]
     except JpegError as error:
         raise InputError(f"{files[0]}, {files[1].name}: {error}") from error
     if planes[0].shape != planes[1].shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -294,13 +295,21 @@ def _reading(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
     return max(layouts, key=fit) if len(layouts) > 1 else layouts[0]
 
 
+def _gaps(first: int, numbers: Iterable[int]) -> Iterator[int]:
+    """Yield the numbers from `first` on that are missing before the last one; there may be billions."""
+    following = first
+    for number in sorted(number for number in numbers if number >= first):
+        yield from range(following, number)
+        following = number + 1
+
+
 def _run(names: Sequence[str], layout: Layout, kind: Kind) -> list[str]:
     """Return the files of a kind in order, from its first number on without a gap."""
     numbers = layout.templates[kind].numbers(names)
     if not numbers:
         return []
     first = layout.first_number(kind)
-    missing = [number for number in range(first, max(numbers)) if number not in numbers]
+    missing = list(itertools.islice(_gaps(first, numbers), _NAMED + 1))
     before = [number for number in numbers if number < first]
     if missing or before:
         shown = [layout.templates[kind].name(number) for number in (missing or before)[:_NAMED]]

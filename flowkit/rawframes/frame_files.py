@@ -17,7 +17,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from flowkit.errors import VideoError
+from flowkit import jpeg
+from flowkit.errors import JpegError, VideoError
 from flowkit.rawframes.layouts import Kind, Layout, NameTemplate
 
 ZIP_SUFFIX = ".zip"
@@ -55,12 +56,15 @@ class FrameFile:
         Raises
         ------
         FolderError
-            The zip or its member is damaged, encrypted or absurdly large.
+            It is no regular file, or absurdly large; the zip or its member is damaged, encrypted or so.
         OSError
             The file cannot be read.
         """
         if not self.member:
-            return self.path.read_bytes()
+            try:
+                return jpeg.read_file(self.path)
+            except JpegError as error:
+                raise FolderError("decode_error", str(error)) from error
         with _zip_errors(self.path):
             archive = _archive(self.path, _state(self.path))
             if archive.getinfo(self.member).file_size > _LARGEST_MEMBER_BYTES:

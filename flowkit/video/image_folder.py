@@ -156,14 +156,12 @@ def _slots(numbered: dict[int, Path]) -> dict[int, Path]:
 def _try_read(path: Path) -> tuple[UInt8, Orientation] | None:
     """Read one image as upright uint8 (H, W, 3) RGB, or None where it does not decode."""
     try:
-        data = path.read_bytes()
+        data = jpeg.read_file(path)
         if path.suffix.lower() in _JPEG_SUFFIXES:
+            jpeg.size(data)
             rgb = jpeg.decode(data)
         else:
-            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            if bgr is None:
-                return None
+            bgr = jpeg.decode_by_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     except (OSError, cv2.error, JpegError):
         return None

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flowkit.errors import InputError, InvalidParameterError
+from flowkit import jpeg
+from flowkit.errors import InputError, InvalidParameterError, JpegError
 from flowkit.typing import UInt8
 
 Colour = tuple[int, int, int]
@@ -89,14 +90,17 @@ def read_rgb(path: Path | str) -> UInt8:
     Raises
     ------
     InputError
-        The file is no image that OpenCV knows.
+        The file is no image that OpenCV knows, no regular file, or too large.
     OSError
         It cannot be read.
     """
-    data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise InputError(f"{path}: not an image that can be read; give a PNG or JPEG, say")
+    try:
+        data = jpeg.read_file(Path(path))
+        if jpeg.is_jpeg(data):
+            jpeg.size(data)
+        bgr = jpeg.decode_by_opencv(data, cv2.IMREAD_COLOR)
+    except JpegError as error:
+        raise InputError(f"{path}: not an image that can be read, give a PNG or JPEG: {error}") from error
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

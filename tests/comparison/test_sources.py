@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from flowkit.errors import InputError, InvalidParameterError, StoreNotFoundError
 from flowkit.flo import write_flo
 from flowkit.quantize import quantize_u8
 from tests.make import stores
+from tests.make.deadline import ends_in_time
 
 
 def write_planes(folder: Path, flow: stores.Flow, names: tuple[str, str], *, first: int = 1) -> None:
@@ -128,3 +130,12 @@ def test_frames_are_those_that_a_field_leads_from(tmp_path: Path) -> None:
     bare = StoreSource(stores.write_store(tmp_path / "b.h5", {"a": stores.steady(3, 1, 2)}, frames=False))
     assert bare.frame("a", 2) is None
     assert [first_frame(field, 5, 2) for field in ("flow", "flow_backward")] == [5, 7]
+
+
+def test_a_pipe_among_the_planes_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    write_planes(tmp_path / "a", stores.noise(2, 0), ("flow_x_{:05d}.jpg", "flow_y_{:05d}.jpg"))
+    (tmp_path / "a" / "flow_y_00002.jpg").unlink()
+    os.mkfifo(tmp_path / "a" / "flow_y_00002.jpg")
+    source = FolderSource(tmp_path / "a")
+    with pytest.raises(InputError, match="no regular file"):
+        ends_in_time(lambda: source.flow("a", 1))

@@ -8,6 +8,7 @@ import pytest
 from flowkit.errors import InputError
 from flowkit.rawframes.folders import ClipFiles, Pairing, find_folders, inspect, readings
 from flowkit.rawframes.frame_files import FolderError
+from tests.make.deadline import ends_in_time
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -59,6 +60,13 @@ def test_a_file_that_is_missing_is_named_with_its_reason(
     with pytest.raises(FolderError) as caught:
         look(folder)
     assert caught.value.reason == reason
+
+
+def test_billions_of_missing_numbers_are_not_counted_one_by_one(tmp_path: Path) -> None:
+    folder = clip(tmp_path, img=range(1, 6), flow=range(1, 5))
+    (folder / "img_99999999999.jpg").touch()
+    with pytest.raises(FolderError, match=r"lacks img_00006\.jpg, .* and more \(6 img images"):
+        ends_in_time(lambda: look(folder))
 
 
 def test_missing_files_are_listed(tmp_path: Path) -> None:

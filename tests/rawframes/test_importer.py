@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
 from flowkit.extraction.lists import ListEntry, parse_list
 from flowkit.rawframes.folders import inspect
 from flowkit.store.inventory import inventory
+from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (
     MakeStore,
     contents,
@@ -192,3 +194,27 @@ def test_impossible_choices_are_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(InvalidParameterError):
         run_import(tmp_path, tmp_path / "out.h5", **choices)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", ["pipe", "zero", "claims", "number"])
+def test_a_hostile_folder_costs_its_clip_alone(tmp_path: Path, bad: str) -> None:
+    opencv_folder(tmp_path / "all" / "good", 3)
+    folder = opencv_folder(tmp_path / "all" / "bad", 3, seed=1)
+    image = folder / "img_00002.jpg"
+    data = bytearray(image.read_bytes())
+    if bad == "number":
+        image.rename(folder / "img_99999999999.jpg")
+    else:
+        image.unlink()
+    if bad == "pipe":
+        os.mkfifo(image)
+    elif bad == "zero":
+        image.symlink_to("/dev/zero")
+    elif bad == "claims":
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = b"\xff\xdc\xff\xdc"
+        image.write_bytes(data)
+    report = ends_in_time(lambda: run_import(tmp_path / "all", tmp_path / "x.h5"), seconds=20)
+    assert report.stored == 1
+    (failure,) = report.failures
+    assert failure.reason == ("missing_files" if bad == "number" else "decode_error")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from flowkit.view.canvas import (
     write_image,
     write_text,
 )
+from tests.make.deadline import ends_in_time
 
 
 def test_text_is_cut_to_its_room_and_its_end_is_kept() -> None:
@@ -73,3 +76,14 @@ def test_thumbnail_is_webp() -> None:
     data = thumbnail_webp(np.zeros((20, 30, 3), np.uint8), 50)
     assert data[:4] == b"RIFF"
     assert data[8:12] == b"WEBP"
+
+
+def test_what_is_no_image_of_a_usual_size_is_an_error_that_names_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    write_image(tmp_path / "large.png", np.zeros((8, 8, 3), np.uint8))
+    data = bytearray((tmp_path / "large.png").read_bytes())
+    data[16:24] = (60000).to_bytes(4) * 2
+    (tmp_path / "large.png").write_bytes(data)
+    for name, words in (("pipe.png", "no regular file"), ("large.png", "claims 60000x60000 px")):
+        with pytest.raises(InputError, match=rf"{name}: not an image that can be read, .*{words}"):
+            ends_in_time(functools.partial(read_rgb, tmp_path / name))
