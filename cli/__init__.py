@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from .streams import Streams
+from .streams import Streams, echo
 
 COMMANDS = {
     "extract": "Turn videos into one store of frames and TV-L1 flow.",
@@ -77,7 +77,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         from flowkit._version import __version__
 
-        click.echo(f"flowkit {__version__}")
+        echo(f"flowkit {__version__}")
         ctx.exit()
 
 
@@ -99,7 +99,7 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"flowkit: warning: {message}", err=True)
+    echo(f"flowkit: warning: {message}", err=True)
 
 
 def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
@@ -135,11 +135,11 @@ def _run() -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         return 130
     except (FlowkitError, OSError) as error:
         # OSError (a full disk, a read-only folder) is shown without a traceback.
-        click.echo(f"flowkit: {SystemLimitError.of(error) or error}", err=True)
+        echo(f"flowkit: {SystemLimitError.of(error) or error}", err=True)
         if isinstance(error, GpuError):
             # The driver's exit handlers would wait for a kernel that hangs.
             sys.stdout.flush()
@@ -148,5 +148,5 @@ def _run() -> int:
     except RuntimeError as error:
         if (limit := SystemLimitError.of(error)) is None:
             raise
-        click.echo(f"flowkit: {limit}", err=True)
+        echo(f"flowkit: {limit}", err=True)
         return 2

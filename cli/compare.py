@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .streams import echo
+
 if TYPE_CHECKING:
     from flowkit.comparison.epe import Difference
     from flowkit.comparison.stores import CompareConfig, Comparison, VideoDifference
@@ -85,7 +87,7 @@ def command(
     with _progress() as on_video:
         found = compare(config, jobs=jobs or len(os.sched_getaffinity(0)), on_video=on_video)
     failings = found.failings(max_epe_px=max_epe_px, common=common)
-    click.echo(json.dumps(_as_dict(found, failings)) if as_json else "\n".join(_lines(found)))
+    echo(json.dumps(_as_dict(found, failings)) if as_json else "\n".join(_lines(found)))
     if not as_json:
         _print_failings(failings)
     if images:
@@ -111,12 +113,12 @@ def _draw(folder: Path, config: CompareConfig, found: Comparison, *, most: int) 
     from flowkit.view.panels import write_worst
 
     for path in write_worst(folder, config, found, most=most):
-        click.echo(str(path), err=True)
+        echo(str(path), err=True)
 
 
 def _print_failings(failings: list[str]) -> None:
     for line in failings:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _lines(found: Comparison) -> Iterator[str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from .streams import echo
+
 # Clips in which appearance or motion shows another class, and the other stream has a sign of that.
 _MADE = (
     *("--classes", "4", "--frames", "12", "--groups", "20"),
@@ -103,16 +105,16 @@ def _steps(folder: Path, clips: int, *, trains: bool) -> list[list[str]]:
 def _show_end(folder: Path, *, left_out: bool, trains: bool, clean: bool) -> None:
     """Print what was left out, and the files to look at with the way to open them."""
     if left_out:
-        click.echo("\nNot trained: that needs PyTorch (README, Start).")
+        echo("\nNot trained: that needs PyTorch (README, Start).")
     if clean:
-        click.echo("\nAll steps went well; the files are deleted (--clean).")
+        echo("\nAll steps went well; the files are deleted (--clean).")
         return
     shown = {
         "the store": folder / "store.html",
         "the report of the training": folder / "run" / "report.html",
         "frames and flow of one video": folder / "film.mp4",
     }
-    click.echo(f"\nAll files are in {folder.absolute()}. To look at, each in a browser:")
+    echo(f"\nAll files are in {folder.absolute()}. To look at, each in a browser:")
     for name, path in shown.items():
         if trains or "run" not in path.parts:
-            click.echo(f"  {name:<28}  {path.absolute().as_uri()}")
+            echo(f"  {name:<28}  {path.absolute().as_uri()}")

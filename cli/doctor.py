@@ -7,6 +7,8 @@ import json
 
 import click
 
+from .streams import echo
+
 
 @click.command("doctor")
 @click.option(
@@ -29,5 +31,5 @@ def command(ctx: click.Context, gpus: bool, as_json: bool) -> None:
     for finding in findings:
         mark = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}[finding.level]
         line = json.dumps(dataclasses.asdict(finding))
-        click.echo(line if as_json else f"{mark} {finding.topic:8} {finding.text}")
+        echo(line if as_json else f"{mark} {finding.topic:8} {finding.text}")
     ctx.exit(any(finding.level == "problem" for finding in findings))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import compute_options
+from .streams import echo
 
 if TYPE_CHECKING:
     from gating.events import Event
@@ -57,7 +58,7 @@ def command(run: Path, store: Path | None, scores: Path | None, **options: Any) 
         results = evaluate(run, opened, _options(scores=scores, **options))
     if results is not None:
         print_table(results)
-        click.echo(f"\n{scores or run}: scores and results.json; `flowkit report {scores or run}` draws them")
+        echo(f"\n{scores or run}: scores and results.json; `flowkit report {scores or run}` draws them")
 
 
 def _options(*, workers: int, micro_batch: int, quiet: bool, **values: Any) -> Any:
@@ -79,10 +80,10 @@ class _Reporter:
         """Show one event of `gating.rescoring`."""
         trial = f"split {event['split']}, tested on {event['part']}, seed {event['seed']}"
         if event["event"] == "unfinished":
-            click.echo(f"{trial}: left out, not finished: {', '.join(event['stages'])}", err=True)
+            echo(f"{trial}: left out, not finished: {', '.join(event['stages'])}", err=True)
         elif event["event"] == "note":
             if event["text"] not in self._noted:  # the trials of a run share their store
-                click.echo(f"note: {event['text']}", err=True)
+                echo(f"note: {event['text']}", err=True)
             self._noted.add(event["text"])
         elif not self._quiet:
-            click.echo(f"{trial}: scoring {event['clips']} test clips", err=True)
+            echo(f"{trial}: scoring {event['clips']} test clips", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import take_tvl1_params, tvl1_options
+from .streams import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
         engine = {"backend": choice.reason, "device": choice.solver.device}
         click.echo(json.dumps(measured | engine | {"deviations": list(choice.solver.deviations)}))
     else:
-        click.echo("\n".join([*_lines(measured, choice), *([str(out)] if out else [])]))
+        echo("\n".join([*_lines(measured, choice), *([str(out)] if out else [])]))
 
 
 def _solve(solver: Solver, grey: Sequence[NDArray[np.generic]]) -> Flow:

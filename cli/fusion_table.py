@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import click
+from .streams import echo
 
 if TYPE_CHECKING:
     from gating import FusionResults, TrialResults
@@ -28,9 +28,9 @@ def print_table(results: FusionResults) -> None:
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=False))
         )
-        click.echo(_GAP.join([first, *others]).rstrip())
+        echo(_GAP.join([first, *others]).rstrip())
     for line in _notes(results):
-        click.echo(line)
+        echo(line)
 
 
 def _rows(results: FusionResults) -> Iterator[tuple[str, ...]]:

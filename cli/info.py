@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .streams import echo
+
 if TYPE_CHECKING:
     from flowkit.store.read.store import Clip, Store, StoreInfo
 
@@ -31,7 +33,7 @@ def command(store: Path, video_id: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(described, ensure_ascii=False))
         else:
-            click.echo("\n".join(lines))
+            echo("\n".join(lines))
 
 
 def _store_as_dict(store: Store) -> dict[str, object]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .streams import echo
+
 
 @click.command("merge")
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -19,4 +21,4 @@ def command(stores: tuple[Path, ...], out: Path) -> None:
     from flowkit.store.tools.combine import merge
 
     merged = merge(stores, out)
-    click.echo(f"{out}: {len(merged.records)} videos of {len(stores)} stores", err=True)
+    echo(f"{out}: {len(merged.records)} videos of {len(stores)} stores", err=True)

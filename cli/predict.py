@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import compute_options
+from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.extraction.store_run import VideoOutcome
@@ -61,9 +62,9 @@ def command(
         if as_json:
             click.echo(_json(outcome))
         elif isinstance(outcome, Failure):
-            click.echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
+            echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
         else:
-            click.echo(_lines(outcome))
+            echo(_lines(outcome))
     ctx.exit(failed)
 
 
@@ -72,7 +73,7 @@ def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
     from gating.prediction import PredictOptions
 
     if not quiet:
-        values["on_note"] = lambda text: click.echo(text, err=True)
+        values["on_note"] = lambda text: echo(text, err=True)
         values["on_progress"] = _show_progress if sys.stderr.isatty() else lambda _: None
     return PredictOptions(loader=LoaderConfig(workers=workers), **values)
 

@@ -8,6 +8,8 @@ import click
 
 from flowkit.store.codecs import FLOW_CODECS, bounded_names
 
+from .streams import echo
+
 
 @click.command("recode")
 @click.argument("store", type=click.Path(path_type=Path))
@@ -27,4 +29,4 @@ def command(
     from flowkit.store.tools.recode import recode
 
     options = recode(store, out, flow_codec=flow_codec, bound_px=bound_px, drop_frames=drop_frames)
-    click.echo(f"{out}: flow {options.flow_codec}, frames {options.frame_codec}", err=True)
+    echo(f"{out}: flow {options.flow_codec}, frames {options.frame_codec}", err=True)

@@ -8,6 +8,7 @@ from typing import IO
 import click
 
 from .options import read_lines
+from .streams import echo
 
 
 @click.command("relabel")
@@ -34,4 +35,4 @@ def command(store: Path, labels: IO[bytes], classes: IO[bytes] | None, out: Path
     given = {row["id"]: row["label"] for row in rows}
     names = None if classes is None else [line.strip() for line in read_lines(classes) if line.strip()]
     done = relabel(store, out, given, classes=names)
-    click.echo(f"{out}: {len(done.relabelled)} labels changed, {len(done.labels)} classes", err=True)
+    echo(f"{out}: {len(done.relabelled)} labels changed, {len(done.labels)} classes", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .streams import echo
+
 
 @click.command("report")
 @click.argument("run", required=False, type=click.Path(path_type=Path, file_okay=False))
@@ -35,4 +37,4 @@ def command(run: Path | None, store: Path | None, out: Path | None, clips: int) 
     """
     from gating.report import newest_run, write_report
 
-    click.echo(str(write_report(run or newest_run(), store=store, dest=out, clips=clips)))
+    echo(str(write_report(run or newest_run(), store=store, dest=out, clips=clips)))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from .streams import echo, printable
+
 if TYPE_CHECKING:
     from typing import Never
 
@@ -82,7 +84,7 @@ class Reporter:
                 line = {"status": word, "video_id": source.video_id, "label": source.label}
                 self._print_json(line | {"source": str(source.path)})
                 if not self._as_json:
-                    click.echo(f"{word:8} {source.video_id}  label={source.label or '-'}  {source.path}")
+                    echo(f"{word:8} {source.video_id}  label={source.label or '-'}  {source.path}")
         if not self._as_json:
             click.echo(json.dumps(dataclasses.asdict(setup.options), indent=2))
 
@@ -234,9 +236,9 @@ class Reporter:
     def write_line(self, text: str) -> None:
         """Print a line on stderr, above the bar if there is one."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(printable(text), file=sys.stderr)
         else:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     def _print_json(self, value: Mapping[str, object]) -> None:
         if self._as_json:
@@ -263,7 +265,7 @@ class TrainReporter:
             self._bar.close()
             self._bar = None
         if not self._quiet:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     def _trial(self, event: Event) -> None:
         self.write_line(f"\nsplit {event['split']}, tested on {event['part']}, seed {event['seed']}")
@@ -271,7 +273,7 @@ class TrainReporter:
             self.write_line(f"  {line}")
 
     def _note(self, event: Event) -> None:
-        click.echo(f"note: {event['text']}", err=True)  # comes before any bar, and if quiet too
+        echo(f"note: {event['text']}", err=True)  # comes before any bar, and if quiet too
 
     def _step(self, event: Event) -> None:
         if not self._show_bar:

@@ -6,12 +6,29 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+import click
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+# Controls of a terminal (C0 but tab and newline, DEL, C1) and of the direction of text.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal, with control characters, which a name may hold, written out."""
+    return _CONTROLS.sub(lambda hit: repr(hit[0])[1:-1], text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, as `printable` gives it, on standard output or standard error."""
+    click.echo(printable(text), err=err)
 
 
 class _Output(io.RawIOBase):

@@ -8,6 +8,7 @@ from typing import IO
 import click
 
 from .options import read_lines
+from .streams import echo
 
 
 @click.command("subset")
@@ -33,8 +34,6 @@ def command(store: Path, ids: IO[bytes], out: Path) -> None:
     with open_store(store) as opened:
         comments = [line for line in lines if line.startswith("#") and line not in opened]
     if comments:
-        click.echo(
-            f"{ids.name}: {len(comments)} lines skipped as comments, as {comments[0][:60]!r}", err=True
-        )
+        echo(f"{ids.name}: {len(comments)} lines skipped as comments, as {comments[0][:60]!r}", err=True)
     part = subset(store, out, [line for line in lines if line not in comments])
-    click.echo(f"{out}: {len(part.records)} videos of {store}", err=True)
+    echo(f"{out}: {len(part.records)} videos of {store}", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .streams import echo
+
 
 @click.command("synth")
 @click.argument("dest", type=click.Path(path_type=Path))
@@ -67,4 +69,4 @@ def command(dest: Path, jobs: int, **settings: object) -> None:
     config = SynthConfig(**settings)  # type: ignore[arg-type]  # one option per field, typed by click
     with tqdm(total=config.clips * len(config.labels), unit="clip", disable=None) as bar:
         clips = make_dataset(dest, config, lambda done, total: bar.update(), jobs=jobs)
-    click.echo(f"{len(clips)} clips of {len(config.labels)} labels in {dest}: see index.csv")
+    echo(f"{len(clips)} clips of {len(config.labels)} labels in {dest}: see index.csv")

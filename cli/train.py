@@ -9,6 +9,7 @@ import click
 
 from .options import compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
+from .streams import echo
 from .train_options import config_options, find_store, take_train_config
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def command(store: Path | None, **options: Any) -> None:
         results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
     if results is not None:
         print_table(results)
-        click.echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
+        echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
 
 
 def _train(store: Any, splits: Any, config: Any, **options: Any) -> RunResults | None:

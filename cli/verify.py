@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .streams import echo
+
 if TYPE_CHECKING:
     from flowkit.store.tools.verify import VerifyReport
 
@@ -44,12 +46,12 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) 
     if as_json:
         click.echo(json.dumps({"sound": report.sound, **dataclasses.asdict(report)}))
     else:
-        click.echo("\n".join(_lines(store, report)))
+        echo("\n".join(_lines(store, report)))
     if repair and (not report.sound or options["delete"] or is_unfinished(store)):
         repaired = drop_broken(store, lost=options["lost"], delete=options["delete"])
         if repaired.rewritten:
             names = ", ".join(repaired.dropped)
-            click.echo(f"dropped {len(repaired.dropped)} videos: {names}; extract again", err=True)
+            echo(f"dropped {len(repaired.dropped)} videos: {names}; extract again", err=True)
     ctx.exit(2 if report.unreadable and not repair else 0 if report.sound else 1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import Options
+from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.store.read.store import Store
@@ -72,7 +73,7 @@ def command(store: Path, video_id: str | None, **options: object) -> None:
         raise click.UsageError("name a VIDEO_ID to draw, or give --html for a page of the whole store")
     with open_store(store) as opened:
         path = _report(opened, options) if video_id is None else _draw(opened, video_id, options)
-    click.echo(str(path))
+    echo(str(path))
 
 
 def _draw(store: Store, video_id: str, options: Options) -> Path:

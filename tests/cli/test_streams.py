@@ -9,11 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
+import h5py
 import pytest
 
 import flowkit
 import flowkit_cli
-from flowkit_cli.streams import Streams, _Output
+from flowkit.store.schema import FORMAT
+from flowkit_cli.streams import Streams, _Output, printable
 from tests.make import clips
 from tests.make.stores import noise, write_store
 from tests.rawframes.conftest import opencv_folder
@@ -152,3 +154,34 @@ def test_a_limit_of_the_system_is_one_line_and_status_2(
     assert flowkit_cli._run() == 2
     said = capsys.readouterr().err
     assert (said.count("\n"), "raise the limit" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a name of 1\u00a0px: видео/動画\tx\n", "a name of 1\u00a0px: видео/動画\tx\n"),
+        ("\x1b]0;title\x07\x1b[31mred", r"\x1b]0;title\x07\x1b[31mred"),
+        ("a\rb\x7f\x9b2J\0", r"a\rb\x7f\x9b2J\x00"),
+        ("gpj.\u202eexe", r"gpj.\u202eexe"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text: str, expected: str) -> None:
+    assert printable(text) == expected
+
+
+def test_names_and_texts_of_a_store_from_elsewhere_do_not_reach_the_terminal_as_they_are(
+    tmp_path: Path,
+) -> None:
+    hostile = "a\x1b]0;title\x07b"
+    write_store(tmp_path / "x.h5", {hostile: noise(2, 0)})
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": f"9{hostile}"})
+    for words in (
+        ("info", "x.h5", "--videos"),
+        ("info", "y.h5"),
+        ("verify", "x.h5"),
+        ("compare", "x.h5", "x.h5"),
+    ):
+        done = run_redirected("", *words[:1], *(tmp_path / name for name in words[1:] if "." in name))
+        assert "\x1b" not in done.stdout + done.stderr, words
+        assert "\x07" not in done.stdout + done.stderr, words
