@@ -25,6 +25,7 @@ from gating.fusions.fixed import Search
 from gating.fusions.gating import Gating
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
+from gating.models.weights import check_finite
 from gating.run_folder import (
     RECORD,
     TrialRecord,
@@ -86,6 +87,8 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
     ------
     CheckpointError
         A stage has not finished, or its checkpoint is absent, damaged, or of other data.
+    WeightsError
+        Weights are not finite.
     """
     record = trial if isinstance(trial, TrialRecord) else read_trial(trial)
     flow, rgb = (_stream(record, modality, modality, device) for modality in ("flow", "rgb"))
@@ -135,6 +138,7 @@ def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
     # A stream's checkpoint does not depend on the clips of the gate, and has no record of them.
     clips = {part: record.data["clips"].get(part) for part in found["clips"]}
     check_identity(found, {**record.data, "clips": clips}, source=path)
+    check_finite(content["network"], path)
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:

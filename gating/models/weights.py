@@ -11,7 +11,9 @@ import dataclasses
 import importlib
 import importlib.util
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,8 @@ def read_tensors(path: str | Path) -> Tensors:
     Raises
     ------
     WeightsError
-        No such file, damaged, holding more than tensors and plain values, no state dict, or the checkpoint
-        of a gate.
+        No such file, damaged, holding more than tensors and plain values, no state dict, the checkpoint
+        of a gate, or values that are not finite.
     """
     found = _read(path)
     if "network" in found and _stage(found) not in ("rgb", "flow"):
@@ -81,6 +83,7 @@ def read_tensors(path: str | Path) -> Tensors:
         raise WeightsError(
             f"{path} holds entries that are no tensors: {_some(strays)}; save the state dict alone"
         )
+    check_finite(found, path)
     return {str(name): value for name, value in found.items()}
 
 
@@ -106,9 +109,45 @@ def _stage(found: Mapping[str, Any]) -> str:
     return str(found.get("stage")).rpartition("/")[2]
 
 
+def load_file(path: str | Path) -> Any:
+    """Return what torch.save wrote, on the CPU: tensors and plain values alone, their checksums checked.
+
+    torch.load looks at no checksum: a flipped bit would become another weight. Files of the format before
+    PyTorch 1.6 have none.
+
+    Raises
+    ------
+    OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError
+        There is no such file, it is damaged, or holds more.
+    """
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (NotImplementedError, OverflowError, struct.error, zlib.error) as error:
+            raise ValueError(f"it is a damaged zip: {error}") from error
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged!r} in it does not hold")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_finite(tensors: Mapping[str, object], source: str | Path) -> None:
+    """Raise WeightsError if a tensor has values that are not finite; the message names the first ones."""
+    odd = [
+        name
+        for name, value in tensors.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+    if odd:
+        raise WeightsError(
+            f"{source} has values that are not finite in {_some(odd)}: a training that failed, or damage; "
+            "take another checkpoint"
+        )
+
+
 def _read(path: str | Path) -> Mapping[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = load_file(path)
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         first_line = str(error).partition("\n")[0]
         raise WeightsError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import nn
 from flowkit.atomic import replacement
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError
+from gating.models.weights import load_file
 from gating.run_folder import BEST, LAST
 from gating.training.tasks import Stage
 
@@ -202,8 +204,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         It is absent, damaged, none of flowkit's, or holds more than tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        content = load_file(path)
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT!r}; was it made by `flowkit train`?")

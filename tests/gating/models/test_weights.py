@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -140,6 +141,33 @@ def test_a_file_that_would_run_something_is_refused_unrun(tmp_path: Path) -> Non
 def test_damaged_files_are_weights_errors(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(WeightsError, match="cannot be read as weights"):
+        weights.read_tensors(tmp_path / "w.pth")
+
+
+def test_no_flipped_bit_becomes_another_weight(tmp_path: Path) -> None:
+    tensors = {"a.weight": torch.arange(300.0).reshape(20, 15), "a.bias": torch.arange(20.0)}
+    torch.save({"state_dict": tensors}, tmp_path / "w.pth")
+    whole, rng = (tmp_path / "w.pth").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        (tmp_path / "flipped.pth").write_bytes(data)
+        try:
+            found = weights.read_tensors(tmp_path / "flipped.pth")
+        except WeightsError:
+            refused += 1
+            continue
+        # Bits that are nobody's: of the padding before a tensor, of dates.
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    torch.save({"a.weight": torch.tensor([1.0, value]), "b.weight": torch.ones(2)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth has values that are not finite in a\.weight: "):
         weights.read_tensors(tmp_path / "w.pth")
 
 

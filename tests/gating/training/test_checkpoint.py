@@ -57,3 +57,13 @@ def test_each_difference_is_named_with_both_values() -> None:
     assert differences(there, here) == ["a.b is 1 there and 2 here"]
     with pytest.raises(CheckpointError, match=r"x\.pt was made with .*: a\.b is 1 there and 2 here\. Give"):
         check_identity(there, here, source=Path("x.pt"))
+
+
+def test_a_flipped_bit_of_a_weight_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, {"network": {"weight": torch.full((64,), 1.5)}})
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((4,), 1.5).numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"best\.pt is no checkpoint that can be read: the checksum of"):
+        load_checkpoint(path)
