@@ -18,7 +18,8 @@ from flowkit.store.inventory import survey, take_inventory
 from flowkit.store.record import Failure, VideoRecord, check_id_set
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
 from flowkit.store.tools.new_store import new_store, recipe
-from flowkit.store.write.pack import Lists, carry_out, write_ledger
+from flowkit.store.write.container import Lists
+from flowkit.store.write.pack import carry_out, write_ledger
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile, divided, sources_of
 
 _NAMED = 5

@@ -15,7 +15,8 @@ from flowkit.store.inventory import Files, shard_number, survey
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, check_shard, verify
-from flowkit.store.write.pack import Lists, carry_out, link_or_copy, write_container
+from flowkit.store.write.container import Lists
+from flowkit.store.write.pack import carry_out, link_or_copy, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
 
 

@@ -34,8 +34,7 @@ from flowkit.store.schema import (
     VIDEOS,
     StoreOptions,
 )
-from flowkit.store.write.container import ContainerWriter
-from flowkit.store.write.container import Lists as Lists
+from flowkit.store.write.container import ContainerWriter, Lists
 from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, Sources, plan_pack
 
 

@@ -21,7 +21,8 @@ from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.repair import broken_path, repair
 from flowkit.store.tools.verify import verify
-from flowkit.store.write.pack import Lists, finalize, write_container
+from flowkit.store.write.container import Lists
+from flowkit.store.write.pack import finalize, write_container
 from tests.store.conftest import N_FRAMES, MakePart, MakeStore, make_flow
 
 

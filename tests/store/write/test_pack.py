@@ -25,8 +25,8 @@ from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions
 from flowkit.store.tools.verify import verify
+from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import (
-    Lists,
     file_sha256,
     finalize,
     ledger_path,
