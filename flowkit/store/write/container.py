@@ -43,6 +43,11 @@ class ContainerWriter:
     videos : dict
         The videos that are in it, and the file of each one's source.
 
+    Raises
+    ------
+    NoSpaceError
+        The disk is full.
+
     Notes
     -----
     As a context manager it leaves nothing behind unless `commit` was called.
@@ -58,22 +63,27 @@ class ContainerWriter:
             write_root(self._out.file, options)
             self._out.file.create_group(VIDEOS)
 
-    def can_become(self, path: Path, sources: Sources) -> bool:
-        """Return whether these videos, and perhaps others with them, can be committed as `path`.
-
-        All that it has must be among them, and a rename must reach the folder.
-        """
+    def can_become(self, sources: Sources) -> bool:
+        """Return whether it can become a file of these videos: it is open, and all that it has is of them."""
         asked = {video_id: source for source, ids in sources.items() for video_id in ids}
-        here, there = self._path.parent.stat(), path.parent.stat()
-        return self._out is not None and self.videos.items() <= asked.items() and here.st_dev == there.st_dev
+        return self._out is not None and self.videos.items() <= asked.items()
 
     def copy(self, source: Path, video_ids: Sequence[str]) -> None:
         """Copy videos as they are stored, those that are there already apart.
+
+        Parameters
+        ----------
+        source
+            A part, a shard or a single-file store.
+        video_ids
+            The videos to take from it.
 
         Raises
         ------
         StoreOptionsError
             The source has other options.
+        StoreError
+            The source is damaged, or cannot be read.
         NoSpaceError
             The disk is full.
         """
@@ -84,7 +94,13 @@ class ContainerWriter:
             self.videos |= dict.fromkeys(new, source)
 
     def sync(self) -> None:
-        """Flush what was copied to the disk, so that less is left for the commit."""
+        """Flush what was copied to the disk, so that less is left for the commit.
+
+        Raises
+        ------
+        NoSpaceError
+            The disk is full.
+        """
         with self._guarded() as out:
             out.sync()
 
@@ -97,7 +113,29 @@ class ContainerWriter:
         number: int,
         relabelled: Collection[str] = (),
     ) -> None:
-        """Write index, addresses and lists, and commit the file; parameters as `write_container`'s."""
+        """Write index, addresses and lists, and commit the file, which ends it; a failure discards it.
+
+        Parameters
+        ----------
+        path
+            The committed file, in a folder that exists; a file of that name is replaced.
+        records
+            Records of its videos, by sorted id.
+        lists
+            Options, class names and failures that it gets.
+        number
+            Number of the shard; NO_SHARD for a store's own file.
+        relabelled
+            Videos whose groups hold other records; those of `records` overwrite them.
+
+        Raises
+        ------
+        NoSpaceError
+            The disk is full.
+        OSError
+            The file cannot be written or renamed: `EXDEV` where `path` is on another file system than
+            the temporary, or below another mount of the same one.
+        """
         self._path = path
         with self._guarded() as out:
             file = out.file
@@ -114,7 +152,7 @@ class ContainerWriter:
         self.discard()
 
     def discard(self) -> None:
-        """Remove an uncommitted file."""
+        """Remove the file unless it was committed; what was discarded is no longer open."""
         if self._out is not None:
             self._out.abandon()
             self._out = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import shutil
@@ -223,17 +224,45 @@ def write_container(
 
     Parameters
     ----------
+    path
+        The committed file, in a folder that exists; a file of that name is replaced.
+    sources
+        Files to copy from, and the ids to take from each.
+    records
+        Records of these videos, by sorted id.
+    lists
+        Options, class names and failures that the file gets.
+    number
+        Number of the shard; NO_SHARD for a store's own file.
     relabelled
         Videos whose groups hold other records; those of `records` overwrite them.
     begun
-        A file that may have some of the videos already; it is used if it fits.
+        A file that may have some of the videos already; it is used if it fits and can be renamed to `path`.
+
+    Raises
+    ------
+    StoreOptionsError
+        A source has other options.
+    StoreError
+        A source is damaged, or cannot be read.
+    NoSpaceError
+        The disk is full; a file that was at `path` is still there.
     """
-    if begun is None or not begun.can_become(path, sources):
-        begun = ContainerWriter(path, lists.options)
-    with begun:
-        for source, video_ids in sources.items():
-            begun.copy(source, video_ids)
-        begun.commit(path, records, lists, number=number, relabelled=relabelled)
+
+    def write(container: ContainerWriter) -> None:
+        with container:
+            for source, video_ids in sources.items():
+                container.copy(source, video_ids)
+            container.commit(path, records, lists, number=number, relabelled=relabelled)
+
+    if begun is not None and begun.can_become(sources):
+        try:
+            return write(begun)
+        except OSError as error:
+            # Its folder may be on another file system; two mounts of one show only in the rename.
+            if error.errno != errno.EXDEV:
+                raise
+    write(ContainerWriter(path, lists.options))
 
 
 def write_master(

@@ -21,7 +21,7 @@ from flowkit.store.inventory import read_part, survey
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.container import ContainerWriter, Lists
-from flowkit.store.write.pack import Ahead
+from flowkit.store.write.pack import Ahead, write_container
 
 SYNC_BYTES = 64 << 20
 """Copied between two flushes to the disk: what is left for the commit is at most that."""
@@ -119,12 +119,10 @@ class PackAhead:
         files.shards.mkdir(exist_ok=True)
         atomic.sync(self._store_path.parent)
         sources = {part: [video_id] for video_id, part in file.videos.items()}
-        if not file.can_become(path, sources):
-            raise OSError(f"{path} is on another file system")
         records = dict(sorted((k, self._known[part][0]) for k, part in file.videos.items()))
         labels = _labels(records.values()) if self._labels is None else tuple(self._labels)
         lists = Lists(options=self._options, labels=labels, failures=())
-        file.commit(path, records, lists, number=files.next_shard)
+        write_container(path, sources, records, lists, number=files.next_shard, begun=file)
         self._file, self._bytes, self._unsynced = None, 0, 0
         for part in sources:
             del self._known[part]

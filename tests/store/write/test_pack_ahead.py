@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from flowkit import atomic
 from flowkit.errors import NoSpaceError
 from flowkit.store.inventory import inventory, survey
-from flowkit.store.parts_folder import PartsFolder
+from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write import container
 from flowkit.store.write.container import ContainerWriter
@@ -216,3 +218,26 @@ def test_work_that_stops_at_any_step_loses_no_video(
             assert allowed >= (4 if shard_bytes == 1 else 1)
             return
     raise AssertionError("the work never came to its end")
+
+
+def test_shards_below_another_mount_are_committed_meanwhile_too(
+    make_part: MakePart, store_path: Path, options: StoreOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two mounts of one file system have one device, but no rename leads from one to the other."""
+    original, shards = os.rename, shards_path(store_path)
+
+    def rename(source: Path, target: Path) -> None:
+        if (Path(source).parent == shards) != (Path(target).parent == shards):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        original(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with packing(store_path, options, 1) as ahead:
+        for seed, name in enumerate("abc"):
+            make_part(name, seed=seed)
+            ahead.add(part(store_path, name))
+        made = ahead.finish()
+        assert len(survey(store_path).pending) == 2
+        finalize(store_path, options=options, shard_bytes=1, ahead=made)
+    assert held(store_path) == {"a": 0, "b": 1, "c": 2}
+    assert not list(store_path.parent.rglob("*.tmp"))

@@ -1,0 +1,226 @@
+"""A container by itself: what was copied is committed whole, and nothing stays of one that was not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+
+from flowkit.errors import NoSpaceError, StoreError, StoreOptionsError
+from flowkit.store import checked_hdf5, index
+from flowkit.store.index import NO_SHARD
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import StoreOptions
+from flowkit.store.write import container
+from flowkit.store.write.container import ContainerWriter, Lists
+from flowkit.store.write.pack import write_container
+from tests.store.conftest import MakePart, make_options
+from tests.store.write.test_pack import chunks, held, part
+
+FAILURE = Failure(source="x", reason="too_short")
+
+
+@pytest.fixture
+def lists(options: StoreOptions) -> Lists:
+    return Lists(options=options, labels=("one", "two"), failures=(FAILURE,))
+
+
+@pytest.fixture
+def records(make_part: MakePart) -> dict[str, VideoRecord]:
+    """The records of two parts, of seeds 1 and 2."""
+    return {"a": make_part("a", seed=1), "b": make_part("b", seed=2)}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that no rename reaches, though it is on the same device: another mount of the file system."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    original = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if (Path(source).parent == folder) != (Path(target).parent == folder):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(target))
+        original(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    return folder
+
+
+def temporaries(store_path: Path) -> list[str]:
+    return [path.name for path in store_path.parent.rglob("*.tmp")]
+
+
+def test_a_commit_leaves_one_file_with_the_videos_as_they_were_and_the_lists(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord]
+) -> None:
+    with ContainerWriter(store_path, lists.options) as file:
+        for name in records:
+            file.copy(part(store_path, name), [name])
+        assert file.videos == {name: part(store_path, name) for name in records}
+        assert not store_path.exists()
+        file.sync()
+        file.commit(store_path, records, lists, number=NO_SHARD)
+    assert not temporaries(store_path)
+    assert held(store_path) == {"a": 1, "b": 2}
+    with h5py.File(store_path) as made, h5py.File(part(store_path, "b")) as source:
+        assert chunks(made, "b") == chunks(source, "b")
+        assert index.read_labels(made) == ("one", "two")
+        assert index.read_failures(made) == (FAILURE,)
+
+
+def test_it_may_be_committed_under_another_name_as_a_shard(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], tmp_path: Path
+) -> None:
+    (tmp_path / "shards").mkdir()
+    shard = tmp_path / "shards" / "00003.h5"
+    with ContainerWriter(store_path, lists.options) as file:
+        file.copy(part(store_path, "a"), ["a"])
+        file.commit(shard, {"a": records["a"]}, lists, number=3)
+    with h5py.File(shard) as made:
+        assert index.read_index(made) == ({"a": records["a"]}, {"a": 3})
+    assert not store_path.exists()
+
+
+def test_a_video_that_is_there_is_not_copied_again(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord]
+) -> None:
+    with ContainerWriter(store_path, lists.options) as file:
+        file.copy(part(store_path, "a"), ["a"])
+        # HDF5 would refuse to copy over it; of another source too, the first stays.
+        file.copy(part(store_path, "a"), ["a"])
+        file.copy(part(store_path, "b"), ["a"])
+        assert file.videos == {"a": part(store_path, "a")}
+        file.copy(part(store_path, "b"), ["b"])
+        file.commit(store_path, records, lists, number=NO_SHARD)
+    assert held(store_path) == {"a": 1, "b": 2}
+
+
+@pytest.mark.usefixtures("records")
+def test_without_a_commit_nothing_stays(store_path: Path, lists: Lists) -> None:
+    with ContainerWriter(store_path, lists.options) as file:
+        file.copy(part(store_path, "a"), ["a"])
+        assert temporaries(store_path)
+    assert not temporaries(store_path)
+    assert not store_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("full disk", NoSpaceError),
+        ("interrupted", KeyboardInterrupt),
+        ("other options", StoreOptionsError),
+        ("damaged", StoreError),
+    ],
+)
+def test_a_copy_that_fails_discards_the_file(
+    fault: str,
+    expected: type[BaseException],
+    store_path: Path,
+    lists: Lists,
+    records: dict[str, VideoRecord],
+    make_part: MakePart,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = ContainerWriter(store_path, lists.options)
+    file.copy(part(store_path, "a"), ["a"])
+    source = part(store_path, "b")
+    if fault == "other options":
+        make_part("b", options=make_options(jpeg_quality=80))
+    elif fault == "damaged":
+        source.write_bytes(b"no HDF5")
+    else:
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "full") if fault == "full disk" else KeyboardInterrupt
+
+        monkeypatch.setattr(container, "_copy_videos", fail)
+    with pytest.raises(expected):
+        file.copy(source, ["b"])
+    assert not temporaries(store_path)
+    assert not file.can_become({part(store_path, name): [name] for name in records})
+    file.discard()  # once more is no error
+
+
+def test_a_commit_that_fails_discards_the_file_and_keeps_the_old_one(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_path.write_bytes(b"the old one")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "rename", full)
+    with ContainerWriter(store_path, lists.options) as file:
+        file.copy(part(store_path, "a"), ["a"])
+        with pytest.raises(NoSpaceError, match=store_path.name):
+            file.commit(store_path, {"a": records["a"]}, lists, number=NO_SHARD)
+        assert not temporaries(store_path)
+    assert store_path.read_bytes() == b"the old one"
+
+
+@pytest.mark.usefixtures("records")
+def test_it_can_become_a_file_of_what_it_has_and_of_more(
+    store_path: Path, lists: Lists, tmp_path: Path
+) -> None:
+    a, b = part(store_path, "a"), part(store_path, "b")
+    with ContainerWriter(store_path, lists.options) as file:
+        assert file.can_become({})
+        file.copy(a, ["a"])
+        assert file.can_become({a: ["a"]})
+        assert file.can_become({a: ["a"], b: ["b"]})
+        assert not file.can_become({b: ["b"]}), "it has a video that is not wanted"
+        assert not file.can_become({tmp_path / "newer.h5": ["a"]}), "the video is to come from another file"
+    assert not file.can_become({a: ["a"]}), "it was discarded"
+
+
+def test_a_begun_file_is_committed_with_what_it_lacks(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {part(store_path, name): [name] for name in records}
+    copied: list[str] = []
+    original = container._copy_videos
+
+    def copy(source: Path, video_ids: list[str], target: h5py.File, options: StoreOptions) -> None:
+        copied.extend(video_ids)
+        original(source, video_ids, target, options)
+
+    monkeypatch.setattr(container, "_copy_videos", copy)
+    with ContainerWriter(store_path, lists.options) as begun:
+        begun.copy(part(store_path, "a"), ["a"])
+        write_container(store_path, sources, records, lists, number=NO_SHARD, begun=begun)
+    assert copied == ["a", "b"]
+    assert held(store_path) == {"a": 1, "b": 2}
+
+
+def test_where_no_rename_reaches_the_folder_the_file_is_written_there(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], elsewhere: Path
+) -> None:
+    sources = {part(store_path, name): [name] for name in records}
+    with ContainerWriter(store_path, lists.options) as begun:
+        begun.copy(part(store_path, "a"), ["a"])
+        write_container(elsewhere / "00000.h5", sources, records, lists, number=0, begun=begun)
+    assert [path.name for path in elsewhere.iterdir()] == ["00000.h5"]
+    assert not temporaries(store_path)
+    with checked_hdf5.open_file(elsewhere / "00000.h5") as made:
+        assert checked_hdf5.video_ids(made) == ["a", "b"]
+
+
+def test_other_failures_of_the_rename_are_no_reason_to_write_again(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    sources = {part(store_path, name): [name] for name in records}
+    with (
+        ContainerWriter(store_path, lists.options) as begun,
+        pytest.raises(PermissionError, match="refused"),
+    ):
+        write_container(store_path, sources, records, lists, number=NO_SHARD, begun=begun)
+    assert not temporaries(store_path)
