@@ -182,11 +182,11 @@ def _remaining(
 ) -> Iterator[PlannedFile]:
     """Yield the plan of each committed file; those to write are numbered from `number` on."""
     stay = sources_of(paths, paths)
-    spoiled = {held.stored[k] for k in outdated if k in held.stored}
+    spoiled = {held.stored[k] for k in outdated if k in held.stored} | held.superseded
     for path in sorted(set(held.stored.values())):
-        action: Action = "rewritten" if path in spoiled else "kept"
-        if path == held.files.store_path:
-            action = "rewritten" if path in spoiled | held.superseded else "linked"
+        action: Action = "linked" if path == held.files.store_path else "kept"
+        if path in spoiled:
+            action = "rewritten"
         if path not in stay:
             continue
         if action == "kept":

@@ -13,9 +13,10 @@ import pytest
 
 from flowkit import atomic
 from flowkit.errors import NoSpaceError
-from flowkit.store.inventory import inventory, survey
+from flowkit.store.inventory import inventory, shard_files, survey
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.schema import StoreOptions
+from flowkit.store.tools.verify import verify
 from flowkit.store.write import container
 from flowkit.store.write.container import ContainerWriter
 from flowkit.store.write.pack import finalize
@@ -241,3 +242,29 @@ def test_shards_below_another_mount_are_committed_meanwhile_too(
         finalize(store_path, options=options, shard_bytes=1, ahead=made)
     assert held(store_path) == {"a": 0, "b": 1, "c": 2}
     assert not list(store_path.parent.rglob("*.tmp"))
+
+
+def test_replaced_videos_leave_the_store_also_where_full_shards_were_committed(
+    make_store: MakeStore, make_part: MakePart, store_path: Path, options: StoreOptions
+) -> None:
+    """Six videos in three shards, of which three are replaced: as if packed at the end."""
+    made = {}
+    for meanwhile in (True, False):
+        make_part("a")
+        shard_bytes = 2 * part(store_path, "a").stat().st_size + 100
+        make_store(*"abcdef", shard_bytes=shard_bytes)
+        with packing(store_path, options, shard_bytes) as ahead:
+            for seed, name in enumerate("ace", start=6):
+                make_part(name, seed=seed)
+                if meanwhile:
+                    ahead.add(part(store_path, name))
+            before = ahead.finish()
+            assert bool(survey(store_path).pending) == meanwhile
+            finalize(store_path, options=options, shard_bytes=shard_bytes, replace=set("ace"), ahead=before)
+        assert held(store_path) == {"a": 6, "b": 1, "c": 7, "d": 3, "e": 8, "f": 5}
+        sizes = [path.stat().st_size for path in shard_files(store_path)]
+        made[meanwhile] = verify(store_path).n_videos, len(sizes), sum(sizes)
+        store_path.unlink()
+        shutil.rmtree(shards_path(store_path))
+    assert made[True] == made[False]
+    assert made[True][0] == 6

@@ -202,6 +202,19 @@ def test_single_file_of_which_a_shard_took_a_video_is_written_anew() -> None:
     assert disk.held() == {"a": 4, "b": 9}
 
 
+def test_shard_of_which_a_newer_one_took_a_video_is_written_anew() -> None:
+    """A shard may be committed before the rest is planned, or before a kill."""
+    disk = Disk(
+        master={"a": 0, "b": 0, "c": 1},
+        shards={0: {"a": 4, "b": 4}, 1: {"c": 4}, 2: {"b": 9}},
+        next_shard=2,
+    )
+    plan = disk.packed(PackRules(shard_bytes=10))
+    assert actions(plan) == [("rewritten", 3, ("a",)), ("kept", 1, ("c",)), ("kept", 2, ("b",))]
+    assert plan.removed == (shard(0),)
+    assert disk.shards == {1: {"c": 4}, 2: {"b": 9}, 3: {"a": 4}}
+
+
 def test_shards_without_a_master_get_one() -> None:
     disk = Disk(shards={0: {"a": 1}, 4: {"a": 2}})
     plan = disk.packed(PackRules(shard_bytes=MANY))
@@ -295,6 +308,9 @@ def test_every_video_is_in_exactly_one_file_and_none_is_lost(disk: Disk, asked: 
         pass
     assert disk.held() == wanted | left_out
     assert disk.parts == left_out
+    # No file has more than counts: what was replaced or dropped takes no room.
+    files = [disk.single or {}, *disk.shards.values()]
+    assert sorted(k for file in files for k in file) == sorted(wanted)
 
 
 @given(disks(), rules())
