@@ -127,7 +127,7 @@ def extract(
     Raises
     ------
     InputError
-        A path does not exist or holds no video; two videos have one id.
+        A path does not exist or holds no video; two videos have one id, or one's is a folder of another's.
     InvalidParameterError, BackendError
         A choice cannot be met on this machine.
     StoreError
@@ -205,6 +205,8 @@ def run(
 
     Raises
     ------
+    InputError
+        A video's id is a folder of another's in the store.
     StoreBusyError
         Another extraction is writing this store.
     NoSpaceError

@@ -12,7 +12,7 @@ from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import Failure
+from flowkit.store.record import Failure, check_id_set
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.pack_ahead import PackAhead
@@ -126,11 +126,16 @@ def fill_store(
 
     Raises
     ------
+    InputError
+        An id of the store, of its parts or of the plan is a folder of another; no work is done.
     StoreBusyError
         Another run is writing this store.
     NoSpaceError
         The disk filled up while packing; finished videos stay as parts.
     """
+    # Before hours of work, and before a shard is committed that no store could have.
+    ids = {video_id: str(path) for video_id, path in setup.found.paths.items()}
+    check_id_set(ids | {source.video_id: str(source.path) for source in setup.plan.todo})
     parts = PartsFolder(setup.store)
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.lock())

@@ -172,7 +172,7 @@ def import_rawframes(
     Raises
     ------
     InputError
-        The folder does not exist or holds no clip; two clips have one id.
+        The folder does not exist or holds no clip; two clips have one id, or one's is a folder of another's.
     StoreError
         The store was made with other options, cannot be read or written, or is being written.
     """
@@ -276,6 +276,8 @@ def run(
 
     Raises
     ------
+    InputError
+        A clip's id is a folder of another's in the store.
     StoreBusyError
         Another run is writing this store.
     NoSpaceError

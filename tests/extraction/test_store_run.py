@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from flowkit import atomic
-from flowkit.errors import StoreBusyError
+from flowkit.errors import InputError, StoreBusyError
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import StoreSetup, VideoOutcome, failed_video, fill_store
-from flowkit.store.inventory import inventory
+from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.store.inventory import inventory, shard_files
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure
 from tests.rawframes.conftest import make_options, write_clip
@@ -95,6 +95,29 @@ def test_work_that_ends_early_leaves_its_parts_and_no_temporaries(store: Path) -
         fill_store(planned(store, "a", "b"), interrupted, changed="", shard_bytes=1 << 30)
     assert sorted(path.name for path in parts.path.iterdir()) == ["a.h5", "lock"]
     assert not store.exists()
+
+
+@pytest.mark.parametrize("held_as", ["store", "part"])
+def test_an_id_below_one_that_is_there_is_refused_before_the_work(store: Path, held_as: str) -> None:
+    """A full shard with it would be committed before the end, and no later run could name it."""
+    done = stored(store, "a")
+    if held_as == "store":
+        fill(planned(store, "a"), done)
+    setup = planned(store, "a/x", "b")
+    tried: list[str] = []
+
+    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+        for name in ("a/x", "b"):
+            tried.append(name)
+            on_outcome(stored(store, name))
+        return []
+
+    with pytest.raises(InputError, match=r"the id 'a' of .* is a folder of the id 'a/x' of a/x\.avi"):
+        fill_store(setup, work, changed="", shard_bytes=1)
+    assert not tried
+    assert not shard_files(store)
+    fill(planned(store, "b"), stored(store, "b"))
+    assert set(inventory(store).records) == {"a", "b"}
 
 
 def test_a_store_that_another_run_fills_is_refused(store: Path) -> None:
