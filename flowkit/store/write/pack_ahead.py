@@ -3,15 +3,16 @@
 A thread copies each committed part into the file that `pack` would begin at the end. Parts stay until that
 file is committed, so a kill at any moment loses no more than the copy: its temporary is swept like any
 other. When the parts fill a shard, the store will have shards in any case: this one is committed, and its
-parts are removed. Whatever fails here is left to `finalize`, which then packs as if nothing had been copied.
+parts are removed. Whatever fails here is a warning and left to `finalize`, which then packs as if nothing
+had been copied.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -57,25 +58,37 @@ class PackAhead:
         self._bytes = self._unsynced = 0
         self._parts: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
     def add(self, part: Path) -> None:
-        """Pack a committed part, which nobody changes any more; return at once."""
+        """Pack a committed part, which nobody changes any more; return at once.
+
+        Nothing is raised: `finish` warns of what failed.
+        """
         if self._thread is None and not self._stopped.is_set():
             thread = threading.Thread(target=self._work, name="pack", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no room for another thread: all is packed at the end
+            except RuntimeError as error:  # no room for another thread
+                self._error = error
                 self._stopped.set()
                 return
             self._thread = thread
         self._parts.put(part)
 
     def finish(self) -> Ahead:
-        """Wait until all parts are packed; the file stays open until the `with` block ends."""
-        self._parts.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        """Wait until all parts are packed; the file stays open until the `with` block ends.
+
+        Warns
+        -----
+        RuntimeWarning
+            A part could not be packed; all that are left are packed at the end.
+        """
+        self._join()
+        if self._error is not None:
+            cause = f"{type(self._error).__name__}: {self._error}"
+            warnings.warn(f"parts are packed at the end of the run: {cause}", RuntimeWarning, stacklevel=2)
         return Ahead(begun=self._file, known=self._known)
 
     def __enter__(self) -> Self:
@@ -83,17 +96,23 @@ class PackAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self.finish()
+        self._join()
         self._discard()
 
+    def _join(self) -> None:
+        self._parts.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
     def _work(self) -> None:
-        # Any error: what was done here is a copy, and `finalize` has the message for what stays wrong.
-        with contextlib.suppress(Exception):
+        try:
             while (part := self._parts.get()) is not None and not self._stopped.is_set():
                 self._pack(part)
-            return
-        self._stopped.set()
-        self._discard()
+        except Exception as error:
+            # Any: what was done here is a copy, and `finalize` raises what stays wrong.
+            self._error = error
+            self._stopped.set()
+            self._discard()
 
     def _pack(self, part: Path) -> None:
         size = os.path.getsize(part)

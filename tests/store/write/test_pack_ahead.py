@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import h5py
@@ -124,9 +125,19 @@ def test_a_run_that_ends_early_leaves_its_parts_and_no_temporary(
     assert inventory(store_path).records.keys() == {"a"}
 
 
-@pytest.mark.parametrize("fault", ["full disk", "other options", "damaged", "packed before"])
-def test_whatever_fails_is_left_to_the_end(
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("full disk", "NoSpaceError: full"),
+        ("other options", "StoreOptionsError: .*jpeg_quality"),
+        ("damaged", "StoreFormatError: .*c.h5 is no HDF5 file"),
+        ("packed before", "ValueError: .*a.h5 was packed before"),
+        ("no thread", "RuntimeError: can't start new thread"),
+    ],
+)
+def test_whatever_fails_is_left_to_the_end_with_a_warning(
     fault: str,
+    cause: str,
     make_part: MakePart,
     store_path: Path,
     options: StoreOptions,
@@ -139,6 +150,9 @@ def test_whatever_fails_is_left_to_the_end(
     def full(*_: object) -> None:
         raise NoSpaceError("full")
 
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
     if fault == "damaged":
         make_part("c")
         added.append(part(store_path, "c"))
@@ -150,9 +164,13 @@ def test_whatever_fails_is_left_to_the_end(
         with monkeypatch.context() as patch:
             if fault == "full disk":
                 patch.setattr(container, "_copy_videos", full)
+            if fault == "no thread":
+                patch.setattr(threading.Thread, "start", no_thread)
             for each in added:
                 ahead.add(each)
-            made = ahead.finish()
+            with pytest.warns(RuntimeWarning, match=f"^parts are packed at the end.*: {cause}") as seen:
+                made = ahead.finish()
+            assert len(seen) == 1
         assert made.begun is None
         assert not list(store_path.parent.glob("*.tmp"))
         finalize(store_path, options=options, ahead=made)
@@ -172,6 +190,7 @@ def test_a_copy_of_a_part_that_is_not_to_be_stored_is_not_used(
     assert not list(store_path.parent.rglob("*.tmp"))
 
 
+@pytest.mark.filterwarnings("ignore:parts are packed at the end:RuntimeWarning")
 @pytest.mark.parametrize("shard_bytes", [1, LARGE])
 def test_work_that_stops_at_any_step_loses_no_video(
     shard_bytes: int,
