@@ -58,6 +58,7 @@ class PackAhead:
         self._bytes = self._unsynced = 0
         self._parts: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._committing = threading.Lock()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
@@ -96,8 +97,14 @@ class PackAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._join()
-        self._discard()
+        try:
+            self._join()
+            self._discard()
+        finally:
+            # Ctrl-C may end the wait: the thread then discards its file, but the folder stays locked
+            # until a commit that has begun is over.
+            with self._committing:
+                pass
 
     def _join(self) -> None:
         self._parts.put(None)
@@ -112,12 +119,16 @@ class PackAhead:
             # Any: what was done here is a copy, and `finalize` raises what stays wrong.
             self._error = error
             self._stopped.set()
+        if self._stopped.is_set():
             self._discard()
 
     def _pack(self, part: Path) -> None:
         size = os.path.getsize(part)
         if self._file is not None and self._bytes + size > self._shard_bytes:
-            self._commit_shard(self._file)
+            with self._committing:
+                if self._stopped.is_set():
+                    return
+                self._commit_shard(self._file)
         if self._file is None:
             self._file = ContainerWriter(self._store_path, self._options)
         record, options = read_part(part)

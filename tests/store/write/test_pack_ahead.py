@@ -287,3 +287,58 @@ def test_replaced_videos_leave_the_store_also_where_full_shards_were_committed(
         shutil.rmtree(shards_path(store_path))
     assert made[True] == made[False]
     assert made[True][0] == 6
+
+
+@pytest.mark.parametrize("during", ["copy", "size of the next", "commit"])
+def test_a_second_interrupt_leaves_no_thread_that_commits(
+    during: str,
+    make_part: MakePart,
+    store_path: Path,
+    options: StoreOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while the end of the thread is awaited: the folder's lock is released right after that."""
+    steps: dict[str, tuple[object, str]] = {
+        "copy": (ContainerWriter, "copy"),
+        "size of the next": (os.path, "getsize"),
+        "commit": (ContainerWriter, "commit"),
+    }
+    original, join = getattr(*steps[during]), threading.Thread.join
+    calls, threads = itertools.count(1), []
+    reached, released = threading.Event(), threading.Event()
+
+    def blocking(*given: object, **named: object) -> object:
+        if next(calls) == (2 if during == "size of the next" else 1):
+            reached.set()
+            assert released.wait(60)
+        return original(*given, **named)
+
+    def interrupted(thread: threading.Thread, *_: object) -> None:
+        threads.append(thread)
+        if during == "commit":
+            released.set()
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        with packing(store_path, options, 1) as ahead:
+            for path in PartsFolder(store_path).committed_parts():
+                ahead.add(path)
+            assert reached.wait(60)
+            raise KeyboardInterrupt
+
+    for video_id in "abc":
+        make_part(video_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(*steps[during], blocking)
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        left = survey(store_path), PartsFolder(store_path).committed_parts()
+        released.set()
+    join(threads[0], 60)
+    assert (survey(store_path), PartsFolder(store_path).committed_parts()) == left
+    # A commit that has begun is awaited; none begins afterwards.
+    assert len(left[0].pending) == (1 if during == "commit" else 0)
+    assert len(left[1]) == 3 - len(left[0].pending)
+    assert not list(store_path.parent.rglob("*.tmp"))
+    assert inventory(store_path).records.keys() == set("abc")
