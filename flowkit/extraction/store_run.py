@@ -12,9 +12,9 @@ from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import Failure, check_id_set
+from flowkit.store.record import Failure, check_id_set, storable
 from flowkit.store.schema import StoreOptions
-from flowkit.store.write.pack import finalize
+from flowkit.store.write.pack import finalize, merged_labels
 from flowkit.store.write.pack_ahead import PackAhead
 
 
@@ -120,7 +120,8 @@ def fill_store(
     shard_bytes : int
         Beyond this size the store is a master file and shards.
     labels : sequence of str, optional
-        Class names in their order; sorted labels of the videos without it.
+        Class names in their order; without it sorted labels of the videos, with those of failed ones
+        where full shards are committed before the end: every shard of a run has the same.
     known : sequence of Failure
         Failures from before the run.
 
@@ -141,7 +142,12 @@ def fill_store(
         stack.enter_context(parts.lock())
         parts.remove_dead_temporaries()
         ahead = stack.enter_context(
-            PackAhead(setup.store, setup.options, labels=labels, shard_bytes=shard_bytes)
+            PackAhead(
+                setup.store,
+                setup.options,
+                labels=_planned_labels(setup) if labels is None else labels,
+                shard_bytes=shard_bytes,
+            )
         )
         for part in _parts_to_keep(setup, parts):
             ahead.add(part)
@@ -177,6 +183,12 @@ def fill_store(
         )
     left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
     return (*left_alone, *outcomes)
+
+
+def _planned_labels(setup: StoreSetup) -> tuple[str, ...]:
+    """Return the class names that the store has once all of the plan is done."""
+    there = [record.label for record in setup.found.records.values()]
+    return merged_labels(setup.found.labels, [*there, *(storable(each.label) for each in setup.plan.todo)])
 
 
 def _parts_to_keep(setup: StoreSetup, parts: PartsFolder) -> list[Path]:

@@ -95,6 +95,7 @@ class Inventory:
     """The file that holds each video."""
     options: StoreOptions | None
     labels: tuple[str, ...] = ()
+    """Class names of the store, or of shards newer than the master that have those and more."""
     failures: tuple[Failure, ...] = ()
     repeated: Mapping[str, Path]
     """Parts of videos that the store holds too, where the store's are valid."""
@@ -230,7 +231,10 @@ class _Gathering:
     def add_file(self, path: Path) -> None:
         with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
             records, _ = index.read_index(file)
+            labels = index.read_labels(file)
             self.options = self.options or checked_hdf5.read_options(file)
+        if set(labels) >= set(self.labels):  # those that the next master was to have
+            self.labels = labels
         self.superseded |= {self.paths[k] for k in records if k in self.paths}
         self.records |= records
         self.paths |= dict.fromkeys(records, path)

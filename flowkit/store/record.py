@@ -105,7 +105,7 @@ class SourceFingerprint:
     """Hex digest, or empty where it was not computed."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", _storable(self.name))
+        object.__setattr__(self, "name", storable(self.name))
 
     def matches(self, other: SourceFingerprint) -> bool:
         """Return True if both have the same contents: equal size and time, or else equal digests."""
@@ -221,7 +221,7 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
         check_choice("status", self.status, STATUSES)
         for name, kind in RECORD_TYPES.items():
             if kind is str:
-                object.__setattr__(self, name, _storable(getattr(self, name)))
+                object.__setattr__(self, name, storable(getattr(self, name)))
 
     @classmethod
     def of(
@@ -322,7 +322,7 @@ class Failure:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str):
-                object.__setattr__(self, field.name, _storable(value))
+                object.__setattr__(self, field.name, storable(value))
             elif value is not None and math.isnan(value):  # as a store's table has it
                 object.__setattr__(self, field.name, None)
 
@@ -333,7 +333,7 @@ class Failure:
         return json.dumps(kept, ensure_ascii=False)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return text that HDF5 can hold: file names and foreign messages may have any byte."""
     if text.isascii() and "\0" not in text:
         return text

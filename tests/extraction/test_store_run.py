@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import h5py
 import pytest
 
 from flowkit import atomic
@@ -9,8 +11,10 @@ from flowkit.errors import InputError, StoreBusyError
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.store import index
 from flowkit.store.inventory import inventory, shard_files
 from flowkit.store.parts_folder import PartsFolder
+from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
 from tests.rawframes.conftest import make_options, write_clip
 
@@ -118,6 +122,67 @@ def test_an_id_below_one_that_is_there_is_refused_before_the_work(store: Path, h
     assert not shard_files(store)
     fill(planned(store, "b"), stored(store, "b"))
     assert set(inventory(store).records) == {"a", "b"}
+
+
+def shard_labels(store: Path) -> list[tuple[str, ...]]:
+    found = []
+    for path in sorted(shard_files(store)):
+        with h5py.File(path) as file:
+            found.append(index.read_labels(file))
+    return found
+
+
+def labelled(store: Path, *names: str, shard_bytes: int = 1, given: tuple[str, ...] | None = None) -> None:
+    """Fill a store with clips whose class is their folder; those called `bad` fail."""
+    plan = Plan(
+        todo=tuple(dataclasses.replace(source(name), label=name.partition("/")[0]) for name in names),
+        stored=(),
+        changed=(),
+        replaced=frozenset(),
+    )
+    setup = StoreSetup(store=store, options=make_options(), plan=plan, found=inventory(store))
+
+    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+        outcomes = []
+        for name in names:
+            outcomes.append(failed(name) if name.endswith("bad") else stored(store, name))
+            on_outcome(outcomes[-1])
+        if names[-1].endswith("killed"):
+            raise KeyboardInterrupt
+        return outcomes
+
+    fill_store(setup, work, changed="", shard_bytes=shard_bytes, labels=given)
+
+
+def test_every_shard_of_a_run_has_the_class_names_of_the_store(store: Path) -> None:
+    names = ("z/1", "x/2", "y/bad", "w/3")
+    labelled(store, *names)
+    with open_store(store) as opened:
+        assert opened.labels == ("w", "x", "y", "z")
+    assert shard_labels(store) == [("w", "x", "y", "z")] * 3
+
+
+def test_class_names_that_were_given_are_those_of_every_shard(store: Path) -> None:
+    labelled(store, "z/1", "x/2", given=("z", "y", "x"))
+    labelled(store, "w/3", "v/4")
+    with open_store(store) as opened:
+        assert opened.labels == ("z", "y", "x", "v", "w")
+    assert shard_labels(store) == [("z", "y", "x")] * 2 + [("z", "y", "x", "v", "w")] * 2
+
+
+def test_a_run_that_goes_on_after_a_kill_keeps_the_class_names_of_its_shards(store: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        labelled(store, "z/1", "x/2", "y/bad", "w/killed")
+    assert not store.exists()
+    labelled(store, "y/bad", shard_bytes=1 << 30)
+    with open_store(store) as opened:
+        assert opened.labels == ("w", "x", "y", "z")
+    assert set(shard_labels(store)) == {("w", "x", "y", "z")}
+
+
+def test_without_full_shards_failed_videos_have_no_class(store: Path) -> None:
+    labelled(store, "z/1", "y/bad", shard_bytes=1 << 30)
+    assert inventory(store).labels == ("z",)
 
 
 def test_a_store_that_another_run_fills_is_refused(store: Path) -> None:

@@ -10,7 +10,8 @@ from flowkit.store.inventory import inventory, survey
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure
 from flowkit.store.schema import StoreOptions
-from flowkit.store.write.pack import finalize
+from flowkit.store.write.container import Lists
+from flowkit.store.write.pack import finalize, write_container
 
 from .conftest import MakePart, MakeStore, make_record
 
@@ -63,6 +64,26 @@ def test_shards_that_no_master_names_count_by_their_number(make_store: MakeStore
     assert ([p.name for p in files.pending], files.next_shard) == (["00005.h5"], 6)
     path.unlink()
     assert inventory(path).records.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("newer", "expected"),
+    [(("m", "z", "a", "b"), ("m", "z", "a", "b")), (("b", "z"), ("z", "a"))],
+)
+def test_class_names_are_those_of_a_newer_shard_that_has_all_of_them(
+    newer: tuple[str, ...],
+    expected: tuple[str, ...],
+    make_store: MakeStore,
+    make_part: MakePart,
+    options: StoreOptions,
+) -> None:
+    path = make_store("a", shard_bytes=1)
+    finalize(path, options=options, labels=("z", "a"))
+    make_part("b")
+    lists = Lists(options=options, labels=newer, failures=())
+    shard, source = shards_path(path) / "00001.h5", PartsFolder(path).part_path("b")
+    write_container(shard, {source: ["b"]}, {"b": make_record("b")}, lists, number=1)
+    assert inventory(path).labels == expected
 
 
 def test_replaced_shards_are_leftover(make_store: MakeStore, options: StoreOptions) -> None:

@@ -14,7 +14,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import h5py
@@ -109,7 +109,9 @@ def finalize(
         raise StoreOptionsError(f"{store_path} was made with other options: {'; '.join(differences)}")
     held, rules = holdings(files, inventory), PackRules(shard_bytes=shard_bytes, replace=replace, drop=drop)
     records = _records(inventory, held, rules)
-    lists = Lists(options=options, labels=_labels(labels, inventory, records), failures=tuple(failures))
+    if labels is None:
+        labels = merged_labels(inventory.labels, (record.label for record in records.values()))
+    lists = Lists(options=options, labels=tuple(labels), failures=tuple(failures))
     lists_changed = (lists.labels, lists.failures) != (inventory.labels, inventory.failures)
     plan = plan_pack(held, rules, lists_changed=lists_changed)
     check_id_set({video_id: str(path) for video_id, path in plan.paths.items()})
@@ -142,16 +144,20 @@ def _records(inventory: Inventory, held: Holdings, rules: PackRules) -> dict[str
     return dict(sorted(records.items()))
 
 
-def _labels(
-    given: Sequence[str] | None, inventory: Inventory, records: Mapping[str, VideoRecord]
-) -> tuple[str, ...]:
-    if given is not None:
-        return tuple(given)
-    seen = {record.label for record in records.values() if record.label}
-    kept = inventory.labels
+def merged_labels(kept: Sequence[str], seen: Iterable[str]) -> tuple[str, ...]:
+    """Return class names with those of videos: sorted, or appended where they are in another order.
+
+    Parameters
+    ----------
+    kept
+        The class names so far, in their order.
+    seen
+        The class of each video; "" is none.
+    """
+    new = {label for label in seen if label} - set(kept)
     if list(kept) == sorted(kept):
-        return tuple(sorted(seen | set(kept)))
-    return (*kept, *sorted(seen - set(kept)))
+        return tuple(sorted(new | set(kept)))
+    return (*kept, *sorted(new))
 
 
 def _clean_up(plan: PackPlan, parts: PartsFolder) -> None:

@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +38,7 @@ class PackAhead:
     options
         Options of the store.
     labels
-        Class names in order; without them a shard has those of its videos.
+        Class names in order that shards get: those that the store will have.
     shard_bytes
         The size beyond which a store is split.
     """
@@ -48,7 +48,7 @@ class PackAhead:
         store_path: Path,
         options: StoreOptions,
         *,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str],
         shard_bytes: int,
     ) -> None:
         self._store_path, self._options = store_path, options
@@ -150,8 +150,7 @@ class PackAhead:
         atomic.sync(self._store_path.parent)
         sources = {part: [video_id] for video_id, part in file.videos.items()}
         records = dict(sorted((k, self._known[part][0]) for k, part in file.videos.items()))
-        labels = _labels(records.values()) if self._labels is None else tuple(self._labels)
-        lists = Lists(options=self._options, labels=labels, failures=())
+        lists = Lists(options=self._options, labels=tuple(self._labels), failures=())
         write_container(path, sources, records, lists, number=files.next_shard, begun=file)
         self._file, self._bytes, self._unsynced = None, 0, 0
         for part in sources:
@@ -162,7 +161,3 @@ class PackAhead:
         file, self._file = self._file, None
         if file is not None:
             file.discard()
-
-
-def _labels(records: Iterable[VideoRecord]) -> tuple[str, ...]:
-    return tuple(sorted({record.label for record in records if record.label}))

@@ -29,7 +29,7 @@ LARGE = 1 << 30
 
 
 def packing(path: Path, options: StoreOptions, shard_bytes: int = LARGE) -> PackAhead:
-    return PackAhead(path, options, shard_bytes=shard_bytes)
+    return PackAhead(path, options, labels=(), shard_bytes=shard_bytes)
 
 
 @pytest.fixture
