@@ -16,7 +16,7 @@ from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, check_shard, verify
 from flowkit.store.write.container import Lists
-from flowkit.store.write.pack import carry_out, link_or_copy, write_container
+from flowkit.store.write.pack import carry_out, file_sha256, link_or_copy, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
 
 
@@ -106,6 +106,13 @@ def _put_away(leftover: Path, kept: Collection[str], broken: Path) -> None:
         leftover.replace(_place(broken, leftover))
 
 
+def _is_aside(path: Path, broken: Path) -> bool:
+    """Return whether a file, or a copy of it, is in the folder of broken ones."""
+    size = path.stat().st_size
+    there = [file for file in broken.iterdir() if file.stat().st_size == size] if broken.is_dir() else []
+    return any(file.samefile(path) or file_sha256(file) == file_sha256(path) for file in there)
+
+
 def _place(broken: Path, file: Path) -> Path:
     """Return a free name for a file in the folder of broken ones, which is made."""
     broken.mkdir(exist_ok=True)
@@ -121,8 +128,9 @@ def is_unfinished(path: Path | str) -> bool:
 def _rewrite_single(files: Files) -> dict[str, VideoRecord]:
     path = files.store_path
     records = dict(check_file(path).records)
-    # The rename of the new file would end the old one.
-    link_or_copy(path, _place(broken_path(path), path))
+    # The new file's rename would end the old one; a repair that was killed may have put it aside.
+    if not _is_aside(path, broken_path(path)):
+        link_or_copy(path, _place(broken_path(path), path))
     write_container(path, {path: list(records)}, records, _lists(path, records))
     return records
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,6 +170,29 @@ def test_the_file_of_a_broken_video_is_kept_aside_until_it_is_deleted(
     assert not repair(path, delete=True).rewritten
     assert not broken_path(path).exists()
     assert verify(path).sound
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_repair_that_was_killed_keeps_one_copy_aside(
+    make_store: MakeStore, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store("a", "b")
+    break_flow(path, "a")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flowkit.store.tools.repair.write_container", killed)
+        if not linked:
+            patch.setattr(os, "link", no_links)
+        with pytest.raises(KeyboardInterrupt):
+            repair(path)
+    assert repair(path).dropped == ("a",)
+    assert len(list(broken_path(path).iterdir())) == 1
 
 
 def test_a_replaced_shard_goes_if_the_store_has_its_videos_and_else_aside(
