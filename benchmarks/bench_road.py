@@ -95,7 +95,7 @@ def measure(videos: Path, store: Path, jobs: int) -> JsonObject:
     setattr(extraction, "Servers", _MeasuredServers)  # noqa: B010
     setattr(extraction, "LocalExecutor", _MeasuredExecutor)  # noqa: B010
     client._START = "import sys; " + client._START.replace(
-        "from flowkit", "import benchmarks.canned_engine; from flowkit", 1
+        "from flowkit", "from benchmarks import canned_engine; canned_engine.register(); from flowkit", 1
     )
     before, began = cpu_seconds(os.getpid()), time.perf_counter()
     config = ExtractConfig(backend="cpu", jobs=jobs, resize=ResizeRule(mode="native"))

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from flowkit import atomic
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
@@ -103,7 +104,7 @@ def _put_away(leftover: Path, kept: Collection[str], broken: Path) -> None:
     if replaced:
         leftover.unlink(missing_ok=True)
     else:
-        leftover.replace(_place(broken, leftover))
+        atomic.move(leftover, _place(broken, leftover))
 
 
 def _is_aside(path: Path, broken: Path) -> bool:
