@@ -25,6 +25,7 @@ from flowkit.errors import (
     StoreNotFoundError,
     StoreUnreadableError,
 )
+from flowkit.store import refusals
 from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO
 from flowkit.store.record import MAX_ID_BYTES, RECORD_TYPES, Attributes, VideoRecord
 from flowkit.store.schema import FORMAT, OPTION_TYPES, VERSION, VIDEOS, StoreOptions
@@ -50,28 +51,6 @@ _FOREIGN = (
 )
 
 
-# What the system says of a file that it does not let read now, and what to do. Other numbers, EINVAL for a
-# position that no file has among them, are those of damaged contents.
-_OF_A_DISK = "look at its disk or mount (dmesg), then run the same command again"
-_IN_USE = (
-    "another process has it open for writing: let that end, or close the file there; `h5clear -s` takes away "
-    "the mark of a writer that was killed"
-)
-_REMEDIES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "give the permission to read it"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "close other files, or raise the limit (ulimit -n)"),
-    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY), _IN_USE),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "put it back, or mount its folder"),
-    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EREMOTEIO), _OF_A_DISK),
-    **dict.fromkeys((errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _OF_A_DISK),
-    **dict.fromkeys((errno.ECONNRESET, errno.ECONNABORTED, errno.ENETDOWN, errno.ESHUTDOWN), _OF_A_DISK),
-    errno.ENOMEM: "free some memory",
-    errno.ELOOP: "its links lead back to themselves: mend them",
-}
-# Of HDF5, which has no number for it.
-_OPEN_ELSEWHERE = re.compile(r"already open for (write|read)|SWMR")
-_NUMBER = re.compile(r"\berrno = (\d+)")
-
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 _OTHER_LOCKING = re.compile(r"file locking .*values don't match")
 
@@ -89,31 +68,12 @@ def contained(path: Path | str) -> Iterator[None]:
     except _FOREIGN as error:
         lines = str(error).splitlines()
         said = lines[0] if lines else type(error).__name__
-        remedy = _remedy(error)
+        remedy = refusals.remedy(error)
         if remedy:
             raise StoreUnreadableError(f"{path} cannot be read now ({said}): {remedy}") from error
         raise StoreCorruptError(
             f"{path} is damaged: {said}; `flowkit verify --repair` moves what is broken aside"
         ) from error
-
-
-def _remedy(error: BaseException) -> str:
-    """Return what helps where the system refused to read a file; "" for an error of its contents."""
-    if isinstance(error, MemoryError):
-        return _REMEDIES[errno.ENOMEM]
-    number = _number(error)
-    if isinstance(error, OSError) and not number and _OPEN_ELSEWHERE.search(str(error)):
-        return _IN_USE
-    return _REMEDIES.get(number, "")
-
-
-def _number(error: BaseException) -> int:
-    """Return an error's errno, which HDF5 has in its text alone; 0 without one."""
-    number = getattr(error, "errno", None)
-    if isinstance(number, int):
-        return number
-    found = _NUMBER.search(str(error))
-    return int(found[1]) if found else 0
 
 
 def open_file(path: Path) -> h5py.File:
@@ -157,7 +117,7 @@ def _open(path: Path) -> h5py.File:
         try:
             return h5py.File(path, "r", locking=locking)
         except OSError as error:
-            if _number(error) in _NO_LOCKS:
+            if refusals.number(error) in _NO_LOCKS:
                 break
             if not _OTHER_LOCKING.search(str(error)):
                 raise
@@ -347,6 +307,22 @@ def read_record(file: h5py.File, video_id: str) -> VideoRecord:
     return VideoRecord.from_attrs(video_id, attrs)
 
 
+def check_video(file: h5py.File, video_id: str) -> None:
+    """Check that a video's group has datasets alone, each with its data inside the file, before it is copied.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        A link, a group or other storage is among them, or a dataset claims more than its bytes can hold.
+    """
+    video = group(file, f"{VIDEOS}/{video_id}")
+    for name in video:
+        node, where = child(video, name), f"{video.name}/{name} of {file.filename}"
+        if not isinstance(node, h5py.Dataset):
+            raise StoreFormatError(f"{where} is a group inside a video")
+        _check_storage(node, where)
+
+
 def video_ids(file: h5py.File) -> list[str]:
     """Return the ids of all videos in a file, by walking its groups.
 
@@ -355,20 +331,41 @@ def video_ids(file: h5py.File) -> list[str]:
     StoreFormatError
         Groups form a cycle, or links leave the file.
     """
+    found, strays = videos_and_strays(file)
+    if strays:
+        raise StoreFormatError(f"{next(iter(strays.values()))} ({file.filename})")
+    return found
+
+
+def videos_and_strays(file: h5py.File) -> tuple[list[str], dict[str, str]]:
+    """Return the ids of all videos in a file, and what else stands below /videos, by name with the reason."""
     found: list[str] = []
+    strays: dict[str, str] = {}
     seen: set[int] = set()
     stack = [(group(file, VIDEOS), "")]
     while stack:
         node, path = stack.pop()
         address = h5py.h5o.get_info(node.id).addr
         if address in seen or len(path.encode()) > MAX_ID_BYTES:
-            raise StoreFormatError(f"the groups below /{VIDEOS} of {file.filename} form a cycle")
+            strays[path[:MAX_ID_BYTES]] = (
+                f"the groups below /{VIDEOS} form a cycle at {path[:MAX_ID_BYTES]!r}"
+            )
+            continue
         seen.add(address)
         if path and "pts" in node:
             found.append(path)
             continue
-        for name in node:
-            inner = child(node, name)
+        # Of two names of one group the first is kept.
+        for name in sorted(node, reverse=True):
+            below = f"{path}/{name}" if path else name
+            try:
+                with contained(f"{below!r} of {file.filename}"):
+                    inner = child(node, name)
+            except StoreUnreadableError:
+                raise
+            except FlowkitError as error:
+                strays[below] = str(error)
+                continue
             if isinstance(inner, h5py.Group):
-                stack.append((inner, f"{path}/{name}" if path else name))
-    return sorted(found)
+                stack.append((inner, below))
+    return sorted(found), strays

@@ -201,7 +201,8 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
     with checked_hdf5.open_file(path) as file:
         with checked_hdf5.contained(path):
             options = checked_hdf5.read_options(file)
-            ids = checked_hdf5.video_ids(file)
+            ids, strays = checked_hdf5.videos_and_strays(file)
+        videos |= {name: (why,) for name, why in strays.items()}
         for video_id in ids:
             try:
                 problems = tuple(_check_video(file, video_id, options))

@@ -188,5 +188,7 @@ def _copy_videos(source: Path, video_ids: Sequence[str], target: h5py.File, opti
         if differences:
             raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
         for video_id in video_ids:
+            with checked_hdf5.contained(f"{video_id!r} of {source}"):
+                checked_hdf5.check_video(file, video_id)
             name = f"{VIDEOS}/{video_id}".encode()
             h5py.h5o.copy(file.id, name, target.id, name, lcpl=nested)

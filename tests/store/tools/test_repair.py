@@ -7,7 +7,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -210,6 +210,40 @@ def test_a_replaced_shard_goes_if_the_store_has_its_videos_and_else_aside(
     repair(path)
     assert sorted(file.name for file in shards.iterdir()) == ["00000.h5", "00001.h5"]
     assert [file.name for file in broken_path(path).iterdir()] == ["00008.h5"]
+
+
+def link_outside(file: h5py.File) -> None:
+    file["videos/x"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def link_to_nowhere(file: h5py.File) -> None:
+    file["videos/x"] = h5py.SoftLink("/nowhere")
+
+
+def cycle(file: h5py.File) -> None:
+    file["videos/x"] = file["videos"]
+
+
+def second_name(file: h5py.File) -> None:
+    file["videos/x"] = file["videos/a"]
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
+@pytest.mark.parametrize("stray", [link_outside, link_to_nowhere, cycle, second_name])
+def test_what_is_no_video_costs_no_other(
+    make_store: MakeStore, stray: Callable[[h5py.File], None], shard_bytes: int
+) -> None:
+    path = make_store("a", "b", shard_bytes=shard_bytes)
+    before = stored(path)
+    with h5py.File(shards_path(path) / "00000.h5" if shard_bytes == 1 else path, "r+") as file:
+        stray(file)
+    report = verify(path)
+    assert "x" in report.videos
+    assert not report.sound
+    repaired = repair(path)
+    assert (repaired.dropped, repaired.kept) == (("x",), 2)
+    assert verify(path).sound
+    assert stored(path) == before
 
 
 def test_cut_single_file_cannot_be_repaired_and_says_so(make_store: MakeStore) -> None:

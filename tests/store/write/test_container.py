@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
 
-from flowkit.errors import NoSpaceError, StoreError, StoreOptionsError
+from flowkit.errors import (
+    NoSpaceError,
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreOptionsError,
+)
 from flowkit.store import checked_hdf5, index
 from flowkit.store.index import NO_SHARD
 from flowkit.store.record import Failure, VideoRecord
@@ -223,4 +230,64 @@ def test_other_failures_of_the_rename_are_no_reason_to_write_again(
         pytest.raises(PermissionError, match="refused"),
     ):
         write_container(store_path, sources, records, lists, number=NO_SHARD, begun=begun)
+    assert not temporaries(store_path)
+
+
+def external_link(file: h5py.File, other: Path) -> None:
+    del file["videos/a"]
+    file["videos/a"] = h5py.ExternalLink(str(other), "/videos/b")
+
+
+def link_for_a_dataset(file: h5py.File, other: Path) -> None:
+    del file["videos/a/flow"]
+    file["videos/a/flow"] = h5py.ExternalLink(str(other), "/videos/b/flow")
+
+
+def soft_link_for_a_dataset(file: h5py.File, other: Path) -> None:
+    del file["videos/a/pts"]
+    file["videos/a/pts"] = h5py.SoftLink("/nowhere")
+
+
+def virtual_dataset(file: h5py.File, other: Path) -> None:
+    del file["videos/a/pts"]
+    layout = h5py.VirtualLayout(shape=(4,), dtype="<f8")
+    layout[:] = h5py.VirtualSource(str(other), "/videos/b/pts", shape=(4,))
+    file.create_virtual_dataset("videos/a/pts", layout)
+
+
+def external_storage(file: h5py.File, other: Path) -> None:
+    del file["videos/a/pts"]
+    file.create_dataset("videos/a/pts", shape=(4,), dtype="<f8", external=[(str(other), 0, 32)])
+
+
+def group_inside(file: h5py.File, other: Path) -> None:
+    file.create_group("videos/a/more")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        external_link,
+        link_for_a_dataset,
+        soft_link_for_a_dataset,
+        virtual_dataset,
+        external_storage,
+        group_inside,
+    ],
+)
+def test_nothing_is_copied_that_lies_outside_of_its_file(
+    attack: Callable[[h5py.File, Path], None],
+    store_path: Path,
+    lists: Lists,
+    records: dict[str, VideoRecord],
+) -> None:
+    hostile, other = part(store_path, "a"), part(store_path, "b")
+    with h5py.File(hostile, "r+") as file:
+        attack(file, other)
+    with (
+        ContainerWriter(store_path, lists.options) as writer,
+        pytest.raises((StoreFormatError, StoreCorruptError)),
+    ):
+        writer.copy(hostile, ["a"])
+    assert not store_path.exists()
     assert not temporaries(store_path)
