@@ -38,7 +38,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit.store.codecs",),
     ("flowkit.store.schema",),
     ("flowkit.store.hdf5_file", "flowkit.store.parts_folder"),
-    ("flowkit.store.index", "flowkit.store.addresses", "flowkit.store.checked_hdf5"),
+    (
+        *("flowkit.store.index", "flowkit.store.addresses"),
+        *("flowkit.store.checked_hdf5", "flowkit.store.refusals"),
+    ),
     ("flowkit.store.inventory",),
     ("flowkit.store.read",),
     ("flowkit.store.write",),
