@@ -161,28 +161,32 @@ def fill_store(
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
-        now = [*known, *(outcome.failure for outcome in outcomes if outcome.failure is not None)]
-        looked_at = {(str(source.path), source.video_id) for source in setup.plan.todo}
-        looked_at |= {(failure.source, failure.video_id) for failure in known}
-        # Ledgers of an earlier flowkit have no ids: there the source decides.
-        paths = {path for path, _ in looked_at}
-        earlier = [
-            failure
-            for failure in setup.found.failures
-            if (failure.source, failure.video_id) not in looked_at
-            and (failure.video_id or failure.source not in paths)
-        ]
+        now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
         finalize(
             setup.store,
             options=setup.options,
             labels=labels,
-            failures=[*earlier, *now],
+            failures=[*_earlier_failures(setup, known), *known, *now],
             shard_bytes=shard_bytes,
             replace=setup.plan.replaced,
             ahead=ahead.finish(),
         )
     left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
     return (*left_alone, *outcomes)
+
+
+def _earlier_failures(setup: StoreSetup, known: Sequence[Failure]) -> list[Failure]:
+    """Return the failures of the store's ledger that this run did not look at."""
+    looked_at = {(str(source.path), source.video_id) for source in setup.plan.todo}
+    looked_at |= {(failure.source, failure.video_id) for failure in known}
+    # Ledgers of an earlier flowkit have no ids: there the source decides.
+    paths = {path for path, _ in looked_at}
+    return [
+        failure
+        for failure in setup.found.failures
+        if (failure.source, failure.video_id) not in looked_at
+        and (failure.video_id or failure.source not in paths)
+    ]
 
 
 def _planned_labels(setup: StoreSetup) -> tuple[str, ...]:

@@ -57,9 +57,9 @@ _OTHER_LOCKING = re.compile(r"file locking .*values don't match")
 
 @contextlib.contextmanager
 def contained(path: Path | str) -> Iterator[None]:
-    """Turn an error of reading a file into StoreCorruptError, or StoreUnreadableError if it tells no more.
+    """Raise StoreCorruptError for an error of reading, StoreUnreadableError where the system refused it.
 
-    What the system refused (permission, memory, a disk, a file in use) says nothing of the contents.
+    A refusal (permission, memory, a disk, a file in use) says nothing of the contents.
     """
     try:
         yield

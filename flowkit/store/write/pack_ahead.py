@@ -115,8 +115,7 @@ class PackAhead:
         try:
             while (part := self._parts.get()) is not None and not self._stopped.is_set():
                 self._pack(part)
-        except Exception as error:
-            # Any: what was done here is a copy, and `finalize` raises what stays wrong.
+        except Exception as error:  # it was a copy: `finalize` packs anew, and raises what stays wrong
             self._error = error
             self._stopped.set()
         if self._stopped.is_set():

@@ -22,10 +22,18 @@ MOST_BLOCKS = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Division:
-    """How a processor's registers are divided: warps of a block, most pixels of a thread, blocks.
+    """One way to divide the registers of a processor.
 
-    A thread needs six registers for a pixel, and some for what it does; `speed` is that of a pixel,
-    measured on an H200 against eight warps.
+    Parameters
+    ----------
+    warps : range
+        Of a block.
+    pixels : int
+        Most of a thread, at six registers each and those of its arithmetic.
+    resident : int
+        Blocks on one processor.
+    speed : float
+        Of a pixel, measured on an H200 against eight warps.
     """
 
     warps: range
