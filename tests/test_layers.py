@@ -40,8 +40,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit.store.hdf5_file", "flowkit.store.parts_folder"),
     (
         *("flowkit.store.index", "flowkit.store.addresses"),
-        *("flowkit.store.checked_hdf5", "flowkit.store.refusals"),
+        *("flowkit.store.checked_hdf5", "flowkit.store.refusals", "flowkit.store.heap_text"),
     ),
+    ("flowkit.store.metadata", "flowkit.store.file_crc"),
+    ("flowkit.store.open_file",),
     ("flowkit.store.inventory",),
     ("flowkit.store.read",),
     ("flowkit.store.write",),

@@ -14,20 +14,16 @@ fetches just the slices of one video. They are advisory: they hold while the fil
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import StoreCorruptError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import FRAMES, Storage
-from flowkit.store.hdf5_file import hdf5_writer
-from flowkit.store.schema import FILE_BYTES, INDEX, VIDEOS, StoreOptions, field_names
+from flowkit.store.schema import INDEX, VIDEOS, StoreOptions, field_names
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"
@@ -55,12 +51,31 @@ def row_crc(video_id: str, slices: Iterable[NDArray[np.number]]) -> int:
     return value
 
 
-def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> None:
-    """Write address, size and checksum of each chunk of a file into its index."""
+def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> NDArray[np.int64]:
+    """Write address, size and checksum of each chunk of a file into its index.
+
+    Returns
+    -------
+    int64 array (n, 2)
+        Beginning and end of each chunk.
+    """
     index = file.require_group(INDEX)
-    for name, values in _gathered(file, video_ids, options).items():
+    arrays = _gathered(file, video_ids, options)
+    for name, values in arrays.items():
         index.create_dataset(name, data=values)
-    index.attrs.create(FILE_BYTES, 0, dtype="<i8")
+    return _ranges(arrays, options)
+
+
+def stored_ranges(file: h5py.File, options: StoreOptions) -> NDArray[np.int64]:
+    """Return beginning and end of each chunk of a file, int64 (n, 2), as its index has them."""
+    arrays = {
+        f"{name}_{kind}": checked_hdf5.read_array(
+            file, f"{INDEX}/{name}_{kind}", dtype=DTYPES[kind], shape=(None,)
+        )
+        for name in address_names(options)
+        for kind in ("addr", "nbytes")
+    }
+    return _ranges(arrays, options)
 
 
 def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
@@ -72,15 +87,6 @@ def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOpt
             checked_hdf5.read_array(file, f"{INDEX}/{name}", dtype=values.dtype.str, shape=(None,)), values
         )
     ]
-
-
-def stamp_file_bytes(path: Path) -> None:
-    """Write the size of a closed file into its index, which does not change the size."""
-    size = os.path.getsize(path)
-    with hdf5_writer(path, "r+") as file:
-        file[INDEX].attrs.modify(FILE_BYTES, np.int64(size))
-    if os.path.getsize(path) != size:
-        raise StoreCorruptError(f"{path} changed its size while its index was finished")
 
 
 def _gathered(
@@ -104,3 +110,10 @@ def _gathered(
 def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
     found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
     return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}
+
+
+def _ranges(arrays: Mapping[str, NDArray[np.number]], options: StoreOptions) -> NDArray[np.int64]:
+    starts = [arrays[f"{name}_addr"] for name in address_names(options)]
+    sizes = [arrays[f"{name}_nbytes"] for name in address_names(options)]
+    start = np.concatenate(starts).astype(np.int64)
+    return np.stack([start, start + np.concatenate(sizes)], axis=1)

@@ -8,11 +8,9 @@ anything of that size is allocated.
 from __future__ import annotations
 
 import contextlib
-import errno
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -22,20 +20,18 @@ from flowkit.errors import (
     FlowkitError,
     StoreCorruptError,
     StoreFormatError,
-    StoreNotFoundError,
     StoreUnreadableError,
 )
 from flowkit.store import refusals
-from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO
-from flowkit.store.record import MAX_ID_BYTES, RECORD_TYPES, Attributes, VideoRecord
-from flowkit.store.schema import FORMAT, OPTION_TYPES, VERSION, VIDEOS, StoreOptions
+from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO, crc32
+from flowkit.store.record import MAX_ID_BYTES, Attributes
+from flowkit.store.schema import CRC32, VIDEOS
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset"
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 _MAX_ATTRIBUTE_BYTES = 1 << 20
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Raised by h5py and NumPy over a malformed file; a bug of ours among them is reported as damage, with
 # its message, and chained.
 _FOREIGN = (
@@ -49,10 +45,6 @@ _FOREIGN = (
     OverflowError,
     MemoryError,
 )
-
-
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
-_OTHER_LOCKING = re.compile(r"file locking .*values don't match")
 
 
 @contextlib.contextmanager
@@ -76,115 +68,18 @@ def contained(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open a file of a store for reading, in this process and others together with plain h5py.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no such file.
-    StoreFormatError
-        It is no HDF5 file, no flowkit store, or of a newer format.
-    StoreCorruptError
-        It is cut short or damaged.
-    StoreUnreadableError
-        The system does not let it be read now.
-    """
-    with contained(path):
-        if not path.exists():
-            raise StoreNotFoundError(f"there is no store at {path}")
-        if path.is_file():
-            path.open("rb").close()  # HDF5 calls what it may not read no HDF5 file
-        if not path.is_file() or not h5py.is_hdf5(path):
-            raise StoreFormatError(f"{path} is no HDF5 file, so no flowkit store")
-        file = _open(path)
-    try:
-        with contained(path):
-            check_format(file, path)
-    except BaseException:  # Ctrl-C too: nothing stays open
-        file.close()
-        raise
-    return file
-
-
-def _open(path: Path) -> h5py.File:
-    """Open a file with the locking of those who have it open in this process, by default h5py's own.
-
-    HDF5 refuses a file whose locking differs from that of an earlier opening. Where there are no locks
-    (some network file systems), it is read without.
-    """
-    for locking in (None, "best-effort", True):
-        try:
-            return h5py.File(path, "r", locking=locking)
-        except OSError as error:
-            if refusals.number(error) in _NO_LOCKS:
-                break
-            if not _OTHER_LOCKING.search(str(error)):
-                raise
-    return h5py.File(path, "r", locking=False)
-
-
-def open_object(source: BinaryIO) -> h5py.File:
-    """Open a store from a file object that can seek, such as fsspec's.
-
-    Raises
-    ------
-    StoreFormatError, StoreCorruptError
-        As `open_file`.
-    """
-    name = object_name(source)
-    with contained(name):
-        source.seek(0)
-        if source.read(8) != _SIGNATURE:
-            raise StoreFormatError(f"{name} is no HDF5 file, so no flowkit store")
-        file = h5py.File(source, "r")
-    try:
-        with contained(name):
-            check_format(file, name)
-    except BaseException:  # Ctrl-C too: nothing stays open
-        file.close()
-        raise
-    return file
-
-
-def object_name(source: BinaryIO) -> str:
-    """Return the name of a file object for messages: its name or path, or its kind."""
-    for attribute in ("full_name", "path", "name"):
-        name = getattr(source, attribute, None)
-        if isinstance(name, str):
-            return name
-    return f"<{type(source).__name__}>"
-
-
 def file_bytes(file: h5py.File) -> int:
     """Return the size of an open file."""
     size: int = file.id.get_filesize()
     return size
 
 
-def check_format(file: h5py.File, path: Path | str) -> None:
-    """Raise StoreFormatError unless the root names a format that this flowkit reads."""
-    attrs = read_attrs(file, {"format": str, "format_version": str})
-    if attrs.get("format") != FORMAT:
-        raise StoreFormatError(
-            f"{path} is an HDF5 file but no flowkit store: attribute format is {attrs.get('format')!r}"
-        )
-    version = str(attrs.get("format_version"))
-    major = version.split(".")[0]
-    if major != str(VERSION[0]):
-        raise StoreFormatError(
-            f"{path} has format {version}, this flowkit reads {VERSION[0]}.x; "
-            "read it with the flowkit that wrote it, or a newer one"
-        )
-
-
-def read_options(file: h5py.File) -> StoreOptions:
-    """Return the options that a file's root holds."""
-    return StoreOptions.from_attrs(read_attrs(file, OPTION_TYPES))
-
-
 def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
-    """Return the wanted attributes that exist and have the wanted type."""
+    """Return the wanted attributes that exist and have the wanted type.
+
+    Text is read from a heap over which HDF5 may loop for ever where a file is damaged: in this process
+    only numbers are wanted, or text that a checksum covers; see `flowkit.store.heap_text`.
+    """
     found: Attributes = {}
     for name, kind in wanted.items():
         encoded = name.encode()
@@ -193,15 +88,22 @@ def read_attrs(node: Node, wanted: Mapping[str, type]) -> Attributes:
         attribute = h5py.h5a.open(node.id, encoded)
         if attribute.shape != () or attribute.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
             continue
-        # Not by `node.attrs`, which opens it once more: a part has dozens.
-        value: NDArray[Any] = np.empty((), attribute.dtype)
+        # Not by `node.attrs`, which opens it once more: a video has dozens.
+        dtype = attribute.dtype
+        text = h5py.check_string_dtype(dtype)
+        is_text = text is not None and text.length is None
+        if not (is_text if kind is str else dtype.kind in "iuf"):
+            continue
+        value: NDArray[Any] = np.empty((), dtype)
         attribute.read(value)
-        text = h5py.check_string_dtype(value.dtype)
-        if kind is str and text is not None and text.length is None:
-            found[name] = value.item().decode("utf-8", "surrogateescape")
-        elif kind in (int, float) and value.dtype.kind in "iuf":
-            found[name] = value.item()
+        found[name] = value.item().decode("utf-8", "surrogateescape") if is_text else value.item()
     return found
+
+
+def read_number(node: Node, name: str) -> int | None:
+    """Return an attribute that is an integer; None where there is none."""
+    value = read_attrs(node, {name: int}).get(name)
+    return value if isinstance(value, int) else None
 
 
 def child(parent: h5py.Group, name: str) -> Node:
@@ -295,16 +197,35 @@ def _check_storage(node: h5py.Dataset, where: str) -> None:
             raise StoreFormatError(f"{where} has chunks of {chunk} bytes, larger than itself")
 
 
+def read_plain(node: h5py.Dataset) -> NDArray[Any]:
+    """Return the values of a dataset that is neither compressed nor divided into chunks.
+
+    Such a dataset is no larger than its file, so that a small hostile file cannot unfold to any size. Its
+    attribute `crc32`, which files of format 1.1 have, is checked.
+
+    Raises
+    ------
+    StoreFormatError
+        It is compressed or chunked.
+    StoreCorruptError
+        Its bytes fail the CRC.
+    """
+    where = f"{node.name} of {node.file.filename}"
+    if node.id.get_create_plist().get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
+        raise StoreFormatError(f"{where} is stored in chunks, expected plain bytes")
+    values: NDArray[Any] = node[()]
+    expected = read_number(node, CRC32)
+    if expected is not None and crc32(values.view(np.uint8).data) != expected:
+        raise StoreCorruptError(
+            f"{where} fails its CRC; `flowkit verify --repair` makes it anew from what is sound"
+        )
+    return values
+
+
 def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Return a whole dataset, checked as `dataset` does."""
     values: NDArray[Any] = dataset(parent, name, dtype=dtype, shape=shape)[()]
     return values
-
-
-def read_record(file: h5py.File, video_id: str) -> VideoRecord:
-    """Return the record that the attributes of a video's group hold."""
-    attrs = read_attrs(group(file, f"{VIDEOS}/{video_id}"), RECORD_TYPES)
-    return VideoRecord.from_attrs(video_id, attrs)
 
 
 def check_video(file: h5py.File, video_id: str) -> None:

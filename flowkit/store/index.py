@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError, StoreFormatError
 from flowkit.store import checked_hdf5
+from flowkit.store.codecs.deflate import crc32
+from flowkit.store.hdf5_file import write_attrs
 from flowkit.store.record import ADDED_ATTRIBUTES, Attributes, Columns, Failure, Scalar, VideoRecord
 from flowkit.store.schema import (
+    CRC32,
     FAILURE_COLUMNS,
     FAILURES,
     INDEX,
@@ -188,13 +191,16 @@ def sums(table: NDArray[np.void]) -> TableSums:
 def write_table(
     parent: h5py.Group, name: str, columns: Columns, rows: Sequence[Mapping[str, Scalar]]
 ) -> h5py.Dataset:
-    """Write rows as the compound dataset `name`: contiguous, text as padded UTF-8."""
+    """Write rows as the compound dataset `name`: contiguous, text as padded UTF-8; with its CRC."""
     encoded = [[_encoded(row[column]) for column in columns] for row in rows]
     types = [
         (column, _NUMBERS[kind] if kind is not str else _text_type(row[k] for row in encoded))
         for k, (column, kind) in enumerate(columns.items())
     ]
-    return parent.create_dataset(name, data=np.array([tuple(row) for row in encoded], dtype=np.dtype(types)))
+    table = np.array([tuple(row) for row in encoded], dtype=np.dtype(types))
+    made = parent.create_dataset(name, data=table)
+    write_attrs(made, {CRC32: crc32(table.tobytes())})
+    return made
 
 
 def read_table(
@@ -207,7 +213,9 @@ def read_table(
     Raises
     ------
     StoreFormatError
-        A column is missing or of another type.
+        A column is missing or of another type, or the table is stored in chunks.
+    StoreCorruptError
+        Its bytes fail the CRC, which tables of format 1.1 have.
     """
     node = checked_hdf5.dataset(parent, name, dtype=None, shape=(None,))
     names = node.dtype.names or ()
@@ -222,7 +230,7 @@ def read_table(
             raise StoreFormatError(
                 f"{node.name} of {parent.file.filename} has no column {column!r} of type {kind.__name__}"
             )
-    table: NDArray[np.void] = node[()]
+    table: NDArray[np.void] = checked_hdf5.read_plain(node)
     return _with_columns(table, absent) if absent else table
 
 

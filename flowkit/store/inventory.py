@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import h5py
-
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
+from flowkit.store.metadata import read_records
+from flowkit.store.open_file import StoreFile, open_file
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import NEXT_SHARD, SHARD_COLUMNS, SHARD_TABLE, StoreOptions
@@ -123,7 +123,7 @@ def survey(store_path: Path) -> Files:
     next_shard, single = 0, False
     exists = store_path.exists()
     if exists:
-        with checked_hdf5.open_file(store_path) as file, checked_hdf5.contained(store_path):
+        with open_file(store_path) as file, checked_hdf5.contained(store_path):
             single = SHARD_TABLE not in file
             if not single:
                 table, next_shard = read_shard_table(file)
@@ -141,11 +141,11 @@ def survey(store_path: Path) -> Files:
     )
 
 
-def read_shard_table(file: h5py.File) -> tuple[tuple[Shard, ...], int]:
+def read_shard_table(file: StoreFile) -> tuple[tuple[Shard, ...], int]:
     """Return the shards that a master names, and the number of the next one."""
     rows = index.read_table(file, SHARD_TABLE, SHARD_COLUMNS)
-    next_shard = checked_hdf5.read_attrs(file, {NEXT_SHARD: int}).get(NEXT_SHARD)
-    if not isinstance(next_shard, int):
+    next_shard = file.metadata.next_shard
+    if next_shard is None:
         raise StoreFormatError(f"{file.filename} has a shard table, but no attribute {NEXT_SHARD}")
     return tuple(Shard(**row) for row in index.all_rows(rows, SHARD_COLUMNS)), next_shard
 
@@ -217,10 +217,10 @@ class _Gathering:
 
     def add_head(self, files: Files) -> None:
         path = files.store_path
-        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        with open_file(path) as file, checked_hdf5.contained(path):
             records, shards = index.read_index(file)
-            self.labels, self.failures = index.read_labels(file), index.read_failures(file)
-            self.options = checked_hdf5.read_options(file)
+            self.labels, self.failures = file.metadata.labels, index.read_failures(file)
+            self.options = file.metadata.options
         known = {shard.number for shard in files.table}
         for video_id, record in records.items():
             if not files.single and shards[video_id] not in known:
@@ -229,10 +229,10 @@ class _Gathering:
             self.paths[video_id] = path if files.single else files.shard_path(shards[video_id])
 
     def add_file(self, path: Path) -> None:
-        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        with open_file(path) as file, checked_hdf5.contained(path):
             records, _ = index.read_index(file)
-            labels = index.read_labels(file)
-            self.options = self.options or checked_hdf5.read_options(file)
+            labels = file.metadata.labels
+            self.options = self.options or file.metadata.options
         if set(labels) >= set(self.labels):  # those that the next master was to have
             self.labels = labels
         self.superseded |= {self.paths[k] for k in records if k in self.paths}
@@ -258,8 +258,13 @@ class _Gathering:
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
     """Return the record of a part's one video, and its options."""
-    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
-        ids = checked_hdf5.video_ids(file)
-        if len(ids) != 1:
-            raise StoreCorruptError(f"the part {path} holds {len(ids)} videos, expected 1")
-        return checked_hdf5.read_record(file, ids[0]), checked_hdf5.read_options(file)
+    with open_file(path) as file, checked_hdf5.contained(path):
+        records = dict(file.metadata.records)
+        if not records:  # of format 1.0
+            for video_id, record in read_records(file, checked_hdf5.video_ids(file)).items():
+                if isinstance(record, StoreError):
+                    raise record
+                records[video_id] = record
+        if len(records) != 1:
+            raise StoreCorruptError(f"the part {path} holds {len(records)} videos, expected 1")
+        return next(iter(records.values())), file.metadata.options

@@ -1,8 +1,9 @@
-"""The store's format 1.0: its names, dtypes and attributes, defined here only.
+"""The store's format 1.1: its names, dtypes and attributes, defined here only.
 
 A shard, a single-file store, a part and a segment have one layout::
 
     /                     attrs: format, format_version, ..., one for each field of `StoreOptions`
+    /metadata             the same and the class names as JSON, which a reader prefers: metadata.py
     /videos/<id>/flow     int8 or int16 (n_flow, 2, H, W), one gzip chunk a field, and
         flow_scale        float32 (n_flow,): px = flow * flow_scale
         flow_crc32        uint32 (n_flow,): of each stored chunk
@@ -11,11 +12,14 @@ A shard, a single-file store, a part and a segment have one layout::
         frames            uint8 (nbytes,): JPEGs end to end, with frames_offset int64 (n_frames + 1,)
         frames_crc32      uint32 (n_frames,)
         pts               float64 (n_frames,) seconds
-        (attributes)      one for each field of `VideoRecord`
+        (attributes)      one for each field of `VideoRecord`, and record_crc32 of them all
     /index/videos         one row a video: `VideoRecord` as a table, with id, label, shard, path
     /index/<field>_addr, frame_addr, ...   address, size and checksum of each chunk: addresses.py
+    /index/file_crc32     of all bytes outside the chunks: file_crc.py
     /labels /failures     class names in order; sources that failed, with reason
 
+Tables and `/metadata` have the CRC of their bytes as attribute `crc32`. Format 1.0 has no CRC of these, no
+`/metadata`, no `/index/file_crc32` and no record_crc32.
 Further flow fields have the same datasets under their own name instead of `flow`.
 A master has `/shard_table`, `/shards/<number>` and `/videos/<id>` (external links) besides.
 """
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from flowkit.store.codecs.codec import FlowCodec
 
 FORMAT = "flowkit-store"
-VERSION = (1, 0)
+VERSION = (1, 1)
 # Readable by HDF5 1.10 and later; a new h5py's "latest" is not.
 LIBVER = ("v110", "v110")
 
@@ -51,6 +55,10 @@ FAILURES = "failures"
 SHARDS = "shards"
 SHARD_TABLE = "shard_table"
 NEXT_SHARD = "next_shard"
+METADATA = "metadata"
+CRC32 = "crc32"
+FILE_CRC32 = "file_crc32"
+RECORD_CRC32 = "record_crc32"
 
 DEFAULT_SHARD_BYTES = 4 << 30
 """Size beyond which a store is a master file and shards, where nothing else is asked for."""

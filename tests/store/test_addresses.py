@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit.errors import StoreCorruptError, StoreFormatError
+from flowkit.errors import StoreFormatError
 from flowkit.store.addresses import (
     DTYPES,
     address_names,
     row_crc,
-    stamp_file_bytes,
     storage_of,
     write_addresses,
     wrong_addresses,
@@ -67,7 +66,7 @@ def test_arrays_are_those_of_the_codec_and_of_the_frames(
     options = make_options(flow_codec=codec, frame_codec=frames)
     assert array_names(options) == expected.split()
     with h5py.File(make_store("a", "b", options=options)) as file:
-        assert sorted(file["index"]) == sorted([*expected.split(), "rows_crc32", "videos"])
+        assert sorted(file["index"]) == sorted([*expected.split(), "rows_crc32", "file_crc32", "videos"])
         per_pair = options.codec.storage.chunks_per_item
         for name in expected.split():
             field, kind = name.split("_")
@@ -156,26 +155,3 @@ def test_an_index_of_no_videos_has_all_arrays_empty(tmp_path: Path) -> None:
         write_addresses(file, [], options)
         assert wrong_addresses(file, [], options) == []
         assert {len(file[f"index/{name}"]) for name in [*array_names(options), "rows_crc32"]} == {0}
-
-
-def test_the_stamp_is_the_size_and_changes_nothing_else(make_store: MakeStore) -> None:
-    path = make_store("a")
-    size = path.stat().st_size
-    with h5py.File(path, "r+") as file:
-        file["index"].attrs.modify("file_bytes", np.int64(0))
-        codes = file["videos/a/flow"][()]
-    stamp_file_bytes(path)
-    assert path.stat().st_size == size
-    with h5py.File(path) as file:
-        assert file["index"].attrs["file_bytes"] == size
-        assert np.array_equal(file["videos/a/flow"][()], codes)
-
-
-def test_a_file_that_grows_while_it_is_stamped_is_refused(tmp_path: Path) -> None:
-    """As where the index has no room for the attribute yet."""
-    path = tmp_path / "x.h5"
-    with hdf5_writer(path) as file:
-        # The header is full: one attribute more moves all of them elsewhere.
-        file.create_group("index").attrs.update({f"{k}": np.zeros(50) for k in range(8)})
-    with pytest.raises(StoreCorruptError, match=r"x\.h5 changed its size while its index was finished"):
-        stamp_file_bytes(path)

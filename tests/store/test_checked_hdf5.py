@@ -19,12 +19,13 @@ import pytest
 
 from flowkit import jpeg
 from flowkit.errors import FlowkitError, StoreCorruptError, StoreFormatError, StoreUnreadableError
-from flowkit.store import checked_hdf5
+from flowkit.store import checked_hdf5, open_file
 from flowkit.store.inventory import inventory
+from flowkit.store.open_file import StoreFile
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.verify import verify
 
-from .conftest import HEIGHT, WIDTH, MakeStore
+from .conftest import HEIGHT, WIDTH, MakeStore, replace_metadata, sum_table
 
 Attack = Callable[[h5py.File], object]
 ALLOWED_BYTES = 30_000_000
@@ -86,6 +87,7 @@ def edit_index(column: str, value: object) -> Attack:
         table = file["index/videos"][()]
         table[column][0] = value
         file["index/videos"][...] = table
+        sum_table(file, "index/videos")
 
     return attack
 
@@ -128,14 +130,21 @@ ATTACKS: dict[str, Attack] = {
     "frames of a terabyte": replaced("videos/a/frames", (10**12,), "u1"),
     "times of a terabyte": replaced("videos/a/pts", (10**11,), "<f8", chunks=(4096,), fletcher32=True),
     "an index of a billion rows": replaced("index/videos", (10**9,), [("id", "S8"), ("shard", "<i8")]),
-    "labels of a terabyte": replaced("labels", (10**9,), [("label", "S1000")]),
+    "metadata of a terabyte": replaced("metadata", (10**12,), "u1"),
+    "metadata that inflate": replaced("metadata", (10**8,), "u1", chunks=(10**6,), compression="gzip"),
     "a chunk that inflates to 60 MB": bomb,
     "a JPEG that claims 4 gigapixels": huge_jpeg,
     "flow as text": replaced("videos/a/flow", data=np.array([b"x"] * 3)),
     "flow as float": replaced("videos/a/flow", data=np.zeros((3, 2, HEIGHT, WIDTH), np.float32)),
     "flow as a group": lambda f: (f.__delitem__("videos/a/flow"), f.create_group("videos/a/flow")),
     "frames of two dimensions": replaced("videos/a/frames", data=np.zeros((3, 3), np.uint8)),
-    "labels as numbers": replaced("labels", data=np.arange(3)),
+    "metadata as numbers": replaced("metadata", data=np.arange(3)),
+    "metadata of lists in lists": lambda f: replace_metadata(f, b"[" * 10**6),
+    "metadata that are no JSON": lambda f: replace_metadata(f, b"\xff"),
+    "metadata of another kind": lambda f: replace_metadata(f, b'{"attributes": 3, "labels": 4, "videos": 5}'),
+    "an index that inflates": replaced(
+        "index/videos", (10**6,), [("id", "S99")], chunks=(10**5,), compression="gzip"
+    ),
     "no shape at all": replaced("videos/a/pts", data=h5py.Empty("f8")),
     "virtual flow": virtual_flow,
     "frames in another file": external_frames,
@@ -173,6 +182,29 @@ def test_hostile_stores_are_refused_and_allocate_nothing_big(make_store: MakeSto
             assert not verify(path).sound
         except FlowkitError:
             pass
+        assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        replaced("labels", (10**9,), [("label", "S1000")]),
+        replaced("labels", (10**8,), [("label", "S1")], chunks=(10**6,), compression="gzip"),
+        replaced("labels", data=np.arange(3)),
+    ],
+)
+def test_class_names_of_plain_h5py_are_checked_and_never_needed(
+    make_store: MakeStore, attack: Attack
+) -> None:
+    path = make_store("a", "b")
+    with h5py.File(path, "r+") as file:
+        attack(file)
+    read_all(path)
+    tracemalloc.start()
+    try:
+        assert not verify(path).sound
         assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
     finally:
         tracemalloc.stop()
@@ -323,12 +355,12 @@ def _read_by_both(path: Path) -> None:
 def test_a_file_system_without_locks_is_read_without(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, opened = make_store("a"), h5py.File
+    path, opened = make_store("a"), StoreFile
 
     def without_locks(*args: object, locking: object = None, **kwargs: object) -> h5py.File:
         if locking is not False:
             raise OSError("unable to lock file, errno = 37, error message = 'No locks available'")
         return opened(*args, locking=locking, **kwargs)
 
-    monkeypatch.setattr("flowkit.store.checked_hdf5.h5py.File", without_locks)
-    checked_hdf5.open_file(path).close()
+    monkeypatch.setattr("flowkit.store.open_file.StoreFile", without_locks)
+    open_file.open_file(path).close()

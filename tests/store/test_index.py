@@ -29,7 +29,7 @@ from flowkit.store.index import (
 from flowkit.store.record import ADDED_ATTRIBUTES, Columns, Failure, Scalar
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS
 
-from .conftest import make_record
+from .conftest import make_record, sum_table
 
 COLUMNS: Columns = {"name": str, "count": int, "px": float}
 ROWS: list[dict[str, Scalar]] = [
@@ -146,6 +146,7 @@ def changed(file: h5py.File, column: str, value: object) -> np.void:
     table = file[INDEX_VIDEOS][()]
     table[column][1] = value
     file[INDEX_VIDEOS][...] = table
+    sum_table(file, INDEX_VIDEOS)
     row: np.void = table[1]
     return row
 

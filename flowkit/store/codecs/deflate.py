@@ -38,9 +38,15 @@ def has_libdeflate() -> bool:
     return _deflate is not None
 
 
-def crc32(data: bytes | memoryview) -> int:
-    """Return the CRC-32 of stored bytes, as zlib defines it; libdeflate is ten times as fast."""
-    return int(_deflate.crc32(data)) if _deflate else zlib.crc32(data)
+def crc32(data: bytes | memoryview, value: int = 0) -> int:
+    """Return the CRC-32 of stored bytes, as zlib defines it; libdeflate is several times as fast.
+
+    Parameters
+    ----------
+    value
+        The CRC of what goes before them.
+    """
+    return int(_deflate.crc32(data, value)) if _deflate else zlib.crc32(data, value)
 
 
 def deflate_library() -> str:

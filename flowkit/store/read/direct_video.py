@@ -70,7 +70,7 @@ class DirectFile:
             raise
 
     def _locate(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
-        stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
+        stamp = checked_hdf5.read_number(checked_hdf5.group(file, INDEX), FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
         self._names = address_names(options)

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
-from flowkit.store import checked_hdf5
+from flowkit.store.open_file import StoreFile, object_name, open_file, open_object
 from flowkit.store.read.direct_video import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
 
@@ -59,13 +58,13 @@ class Handles:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = str(source) if isinstance(source, Path) else checked_hdf5.object_name(source)
+        self.name = str(source) if isinstance(source, Path) else object_name(source)
         self._forked = False
         self._lock = threading.RLock()
         self._closed = False
-        self._hdf5: dict[Path | None, h5py.File] = {}
+        self._hdf5: dict[Path | None, StoreFile] = {}
         self._direct: dict[Path | None, DirectFile | CannotRead] = {}
-        self._inherited: list[dict[Path | None, h5py.File]] = []
+        self._inherited: list[dict[Path | None, StoreFile]] = []
         _all_handles.add(self)
 
     def renew(self) -> None:
@@ -76,7 +75,7 @@ class Handles:
         self._hdf5 = {}
         self._forked = True
 
-    def hdf5(self, shard: Path | None = None) -> h5py.File:
+    def hdf5(self, shard: Path | None = None) -> StoreFile:
         """Return the open HDF5 file of a shard, or with None of the store itself."""
         with self._lock:
             self._check_open()
@@ -88,7 +87,7 @@ class Handles:
             return self._hdf5[shard]
 
     def direct(
-        self, shard: Path | None, table: Callable[[h5py.File], NDArray[np.void]], options: StoreOptions
+        self, shard: Path | None, table: Callable[[StoreFile], NDArray[np.void]], options: StoreOptions
     ) -> DirectFile | CannotRead:
         """Return a file to read by address, or the reason why not; `table` reads its `/index/videos`."""
         found = self._direct.get(shard)
@@ -116,12 +115,12 @@ class Handles:
                     direct.close()
             self._hdf5, self._direct = {}, {}
 
-    def _opened(self, shard: Path | None) -> h5py.File:
+    def _opened(self, shard: Path | None) -> StoreFile:
         if shard is not None:
-            return checked_hdf5.open_file(shard)
+            return open_file(shard)
         if isinstance(self.source, Path):
-            return checked_hdf5.open_file(self.source)
-        return checked_hdf5.open_object(self.source)
+            return open_file(self.source)
+        return open_object(self.source)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -33,6 +33,7 @@ from flowkit.store import checked_hdf5, index
 from flowkit.store.index import StoreInfo as StoreInfo
 from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
+from flowkit.store.open_file import StoreFile
 from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.clip import Clip as Clip
 from flowkit.store.read.clip import ClipData as ClipData
@@ -56,7 +57,6 @@ _REMEMBERED_FRAMES = 1 << 19
 """Frames of the videos that are kept open; each takes some 40 bytes."""
 _EXTENT = ("n_frames", "n_flow", "height", "width")
 _INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
-_ROOT_ATTRS = {"format_version": str, "flowkit_version": str, "uuid": str, "created": str}
 
 
 def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto") -> Store:
@@ -134,10 +134,10 @@ class Store(Mapping[str, Clip]):
                 stacklevel=3,
             )
 
-    def _read_head(self, head: h5py.File) -> None:
-        self._root = checked_hdf5.read_attrs(head, _ROOT_ATTRS)
-        self.options: StoreOptions = checked_hdf5.read_options(head)
-        self.labels: tuple[str, ...] = index.read_labels(head)
+    def _read_head(self, head: StoreFile) -> None:
+        self._metadata = head.metadata
+        self.options: StoreOptions = head.metadata.options
+        self.labels: tuple[str, ...] = head.metadata.labels
         self.failures: tuple[Failure, ...] = index.read_failures(head)
         self._shards: dict[int, Path] | None = None
         self.missing_shards: tuple[str, ...] = ()
@@ -277,10 +277,10 @@ class Store(Mapping[str, Clip]):
         files = [None, *self._present_shards()]
         return StoreInfo(
             path=str(self.path),
-            format_version=str(self._root.get("format_version", "")),
-            flowkit_version=str(self._root.get("flowkit_version", "")),
-            uuid=str(self._root.get("uuid", "")),
-            created=str(self._root.get("created", "")),
+            format_version=self._metadata.format_version,
+            flowkit_version=self._metadata.flowkit_version,
+            uuid=self._metadata.uuid,
+            created=self._metadata.created,
             options=self.options,
             n_failures=len(self.failures),
             bytes=sum(checked_hdf5.file_bytes(self._handles.hdf5(path)) for path in files),

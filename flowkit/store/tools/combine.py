@@ -214,7 +214,7 @@ def _write(out: Path, held: StoreContents, shard_bytes: int, work: str) -> None:
     records = dict(sorted(held.records.items()))
     with new_store(out, work, is_made=lambda: _is_made(out, held)) as is_to_do:
         if is_to_do:
-            carry_out(_plan(held, shard_bytes), survey(out), records, lists, relabelled=held.relabelled)
+            carry_out(_plan(held, shard_bytes), survey(out), records, lists)
         write_ledger(out, held.failures)
 
 

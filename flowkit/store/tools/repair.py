@@ -13,8 +13,10 @@ from flowkit import atomic
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
+from flowkit.store.open_file import open_file
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.tools.file_text import noted
 from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, check_shard, verify
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import carry_out, file_sha256, link_or_copy, write_container
@@ -95,7 +97,7 @@ def _check_readable(path: Path, report: VerifyReport, *, lost: bool) -> None:
 def _put_away(leftover: Path, kept: Collection[str], broken: Path) -> None:
     """Remove a shard that was replaced, if the store has all its videos; else move it aside."""
     try:
-        with checked_hdf5.open_file(leftover) as file, checked_hdf5.contained(leftover):
+        with open_file(leftover) as file, checked_hdf5.contained(leftover):
             replaced = index.read_index(file)[0].keys() <= set(kept)
     except StoreUnreadableError:  # not judged: it stays for the next repair
         return
@@ -182,7 +184,7 @@ def _shard_reports(files: Files, *, lost: bool) -> dict[int, FileReport]:
 def _indexed(path: Path) -> dict[str, int]:
     """Return the ids of the index and their shards; none if it cannot be read."""
     try:
-        with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
+        with open_file(path, recovers=True) as file, checked_hdf5.contained(path):
             return index.read_index(file)[1]
     except StoreUnreadableError:
         raise
@@ -192,16 +194,10 @@ def _indexed(path: Path) -> dict[str, int]:
 
 def _lists(path: Path, records: dict[str, VideoRecord]) -> Lists:
     """Return the store's options and, as far as they can be read, its labels and failures."""
-    labels = tuple(sorted({record.label for record in records.values() if record.label}))
     failures: tuple[Failure, ...] = ()
-    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
-        options = checked_hdf5.read_options(file)
-        try:
-            with checked_hdf5.contained(path):
-                labels, failures = index.read_labels(file), index.read_failures(file)
-        except StoreUnreadableError:
-            raise
-        except StoreError:
-            # The remaining records give the labels; failures return when they fail again.
-            pass
-    return Lists(options=options, labels=labels, failures=failures)
+    with open_file(path, recovers=True) as file:
+        metadata = file.metadata
+        with noted([], str(path)):  # failures return when they fail again
+            failures = index.read_failures(file)
+    in_use = tuple(sorted({record.label for record in records.values() if record.label}))
+    return Lists(options=metadata.options, labels=metadata.labels or in_use, failures=failures)

@@ -12,10 +12,12 @@ import numpy as np
 from flowkit.errors import FlowkitError, StoreError, StoreNotFoundError, StoreUnreadableError
 from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
+from flowkit.store.open_file import StoreFile, open_file
 from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
+from flowkit.store.tools.file_text import head_problems, noted, read_text
 from flowkit.store.write.pack import file_sha256
 
 Problems = dict[str, tuple[str, ...]]
@@ -86,7 +88,7 @@ def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None
         The system does not let the store's file be read now.
     """
     path = Path(path)
-    with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
+    with open_file(path, recovers=True) as head, checked_hdf5.contained(path):
         is_master = SHARD_TABLE in head
         shards = read_shard_table(head)[0] if is_master else ()
     if not is_master:
@@ -113,7 +115,8 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
         videos |= report.videos
         problems += report.problems
     try:
-        with checked_hdf5.open_file(path) as head, checked_hdf5.contained(path):
+        with open_file(path, recovers=True) as head, checked_hdf5.contained(path):
+            problems += head_problems(head)
             found = _check_master(head, reports, unreadable.keys())
             videos |= {k: v for k, v in found.items() if k not in videos}
     except StoreUnreadableError:
@@ -197,39 +200,38 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
         It is not there, or the system does not let it, or a part of it, be read now.
     """
     records: dict[str, VideoRecord] = {}
-    videos: Problems = {}
-    with checked_hdf5.open_file(path) as file:
+    with open_file(path, recovers=True) as file:
+        options = file.metadata.options
         with checked_hdf5.contained(path):
-            options = checked_hdf5.read_options(file)
             ids, strays = checked_hdf5.videos_and_strays(file)
-        videos |= {name: (why,) for name, why in strays.items()}
+        text = read_text(file, ids)
+        videos: Problems = {name: (why,) for name, why in strays.items()}
         for video_id in ids:
+            record = text.records[video_id]
+            problems: tuple[str, ...]
             try:
-                problems = tuple(_check_video(file, video_id, options))
-                records[video_id] = checked_hdf5.read_record(file, video_id)
+                problems = tuple(_check_video(file, record, options))
             except StoreUnreadableError:
                 raise
             except FlowkitError as error:
                 problems = (str(error),)
-            if problems:
-                records.pop(video_id, None)
+            if problems or isinstance(record, StoreError):
                 videos[video_id] = problems
+            else:
+                records[video_id] = record
             on_video(video_id)
-        try:
-            with checked_hdf5.contained(path):
-                broken = tuple(_check_index(file, records, videos, options))
-        except StoreUnreadableError:
-            raise
-        except StoreError as error:
-            broken = (str(error),)
+        broken = list(text.problems)
+        with noted(broken, str(path)):
+            broken += _check_index(file, text.indexed, [*ids, *strays], has_broken=bool(videos))
     n_flow = sum(record.n_flow for record in records.values()) * len(options.fields)
-    return FileReport(records=records, videos=videos, problems=broken, n_flow=n_flow)
+    return FileReport(records=records, videos=videos, problems=tuple(broken), n_flow=n_flow)
 
 
-def _check_video(file: h5py.File, video_id: str, options: StoreOptions) -> Iterator[str]:
+def _check_video(file: h5py.File, record: VideoRecord | StoreError, options: StoreOptions) -> Iterator[str]:
     """Yield the problems of a video; raise for one that cannot be read at all."""
-    with checked_hdf5.contained(f"{video_id!r} of {file.filename}"):
-        record = checked_hdf5.read_record(file, video_id)
+    if isinstance(record, StoreError):
+        raise record
+    with checked_hdf5.contained(f"{record.video_id!r} of {file.filename}"):
         video = Hdf5Video(file, record, options)
         if record.n_flow != max(0, record.n_frames - options.step):
             yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
@@ -266,19 +268,12 @@ def _problem(read: Callable[[], object], name: str) -> Iterator[str]:
 
 
 def _check_index(
-    file: h5py.File, records: Mapping[str, VideoRecord], broken: Problems, options: StoreOptions
+    file: StoreFile, indexed: Sequence[str], found: Sequence[str], *, has_broken: bool
 ) -> Iterator[str]:
-    """Yield the differences of the index and the lists from the groups."""
-    rows, _ = index.read_index(file)
-    index.read_labels(file)
-    index.read_failures(file)
-    if rows.keys() != records.keys() | broken.keys():
-        odd = sorted(rows.keys() ^ (records.keys() | broken.keys()))
+    """Yield the differences of the index from the groups."""
+    if odd := sorted(set(indexed) ^ set(found)):
         yield f"the index of {file.filename} and its groups differ in {odd[:5]}"
-    for video_id, record in records.items():
-        if rows.get(video_id, record) != record:
-            yield f"the index of {file.filename} and the group of {video_id!r} differ"
-    stamp = checked_hdf5.read_attrs(checked_hdf5.group(file, INDEX), {FILE_BYTES: int}).get(FILE_BYTES)
-    if stamp == Path(file.filename).stat().st_size and not broken:
-        for name in addresses.wrong_addresses(file, list(rows), options):
+    stamp = checked_hdf5.read_number(checked_hdf5.group(file, INDEX), FILE_BYTES)
+    if stamp == Path(file.filename).stat().st_size and not has_broken:
+        for name in addresses.wrong_addresses(file, list(indexed), file.metadata.options):
             yield f"{name} in the index of {file.filename} differs from the groups"

@@ -14,21 +14,21 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import h5py
 
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
-from flowkit.store import index
-from flowkit.store.hdf5_file import hdf5_writer, write_attrs, write_root
+from flowkit.store import file_crc, index
+from flowkit.store.hdf5_file import hdf5_writer
 from flowkit.store.inventory import Files, Inventory, Shard, read_part, shard_name, survey, take_inventory
+from flowkit.store.metadata import Metadata, write_metadata
 from flowkit.store.parts_folder import PartsFolder, parts_path
 from flowkit.store.record import Failure, VideoRecord, check_id_set
 from flowkit.store.schema import (
     DEFAULT_SHARD_BYTES,
-    NEXT_SHARD,
     SHARD_COLUMNS,
     SHARD_TABLE,
     SHARDS,
@@ -176,7 +176,6 @@ def carry_out(
     records: Mapping[str, VideoRecord],
     lists: Lists,
     *,
-    relabelled: Collection[str] = (),
     begun: ContainerWriter | None = None,
 ) -> None:
     """Write and commit the files of a plan in its order, the master last.
@@ -184,9 +183,7 @@ def carry_out(
     Parameters
     ----------
     records
-        Records of all videos of the plan, by sorted id.
-    relabelled
-        Videos whose groups hold other records; these overwrite them.
+        Records of all videos of the plan, by sorted id; videos that are written get them.
     begun
         A file with some of the videos: the first planned file that it fits takes it.
     """
@@ -206,7 +203,6 @@ def carry_out(
                 own,
                 lists,
                 number=planned.number,
-                relabelled=[video_id for video_id in own if video_id in relabelled],
                 begun=begun,
             )
         if planned.action == "packed":
@@ -223,7 +219,6 @@ def write_container(
     lists: Lists,
     *,
     number: int = index.NO_SHARD,
-    relabelled: Collection[str] = (),
     begun: ContainerWriter | None = None,
 ) -> None:
     """Write a single-file store or a shard with the videos of `sources`, and commit it.
@@ -240,8 +235,6 @@ def write_container(
         Options, class names and failures that the file gets.
     number
         Number of the shard; NO_SHARD for a store's own file.
-    relabelled
-        Videos whose groups hold other records; those of `records` overwrite them.
     begun
         A file that may have some of the videos already; it is used if it fits and can be renamed to `path`.
 
@@ -258,8 +251,8 @@ def write_container(
     def write(container: ContainerWriter) -> None:
         with container:
             for source, video_ids in sources.items():
-                container.copy(source, video_ids)
-            container.commit(path, records, lists, number=number, relabelled=relabelled)
+                container.copy(source, {video_id: records[video_id] for video_id in video_ids})
+            container.commit(path, records, lists, number=number)
 
     if begun is not None and begun.can_become(sources):
         try:
@@ -277,24 +270,29 @@ def write_master(
     """Write the master that names the shards of each video, and commit it."""
     known = {shard.name: shard for shard in files.table}
     table = [_shard_row(files, number, known) for number in sorted(set(shards.values()))]
-    folder = files.shards.name
-    with (
-        atomic.replacement(files.store_path) as temporary,
-        hdf5_writer(temporary) as file,
-    ):
-        write_root(file, lists.options)
-        next_shard = max([files.next_shard, *(shard.number + 1 for shard in table)])
-        write_attrs(file, {NEXT_SHARD: next_shard})
-        index.write_lists(file, lists.labels, lists.failures)
-        index.write_index(file, records, shards)
-        index.write_table(file, SHARD_TABLE, SHARD_COLUMNS, [dataclasses.asdict(shard) for shard in table])
-        file.create_group(SHARDS)
-        file.create_group(VIDEOS)
-        for shard in table:
-            file[f"{SHARDS}/{shard.number:05d}"] = h5py.ExternalLink(f"{folder}/{shard.name}", "/")
-        for video_id, number in shards.items():
-            path = f"{VIDEOS}/{video_id}"
-            file[path] = h5py.ExternalLink(f"{folder}/{shard_name(number)}", f"/{path}")
+    next_shard = max([files.next_shard, *(shard.number + 1 for shard in table)])
+    metadata = Metadata(options=lists.options, labels=lists.labels, next_shard=next_shard)
+    with atomic.replacement(files.store_path) as temporary:
+        with hdf5_writer(temporary) as file:
+            write_metadata(file, metadata)
+            index.write_lists(file, lists.labels, lists.failures)
+            index.write_index(file, records, shards)
+            rows = [dataclasses.asdict(shard) for shard in table]
+            index.write_table(file, SHARD_TABLE, SHARD_COLUMNS, rows)
+            _write_links(file, files.shards.name, shards)
+            file_crc.reserve(file)
+        file_crc.stamp(temporary, file_crc.NO_CHUNKS)
+
+
+def _write_links(file: h5py.File, folder: str, shards: Mapping[str, int]) -> None:
+    """Write the links by which plain h5py finds shards and videos."""
+    file.create_group(SHARDS)
+    file.create_group(VIDEOS)
+    for number in sorted(set(shards.values())):
+        file[f"{SHARDS}/{number:05d}"] = h5py.ExternalLink(f"{folder}/{shard_name(number)}", "/")
+    for video_id, number in shards.items():
+        path = f"{VIDEOS}/{video_id}"
+        file[path] = h5py.ExternalLink(f"{folder}/{shard_name(number)}", f"/{path}")
 
 
 def _shard_row(files: Files, number: int, known: Mapping[str, Shard]) -> Shard:

@@ -133,7 +133,7 @@ class PackAhead:
         record, options = read_part(part)
         if part in self._known or record.video_id in self._file.videos:
             raise ValueError(f"{part} was packed before")
-        self._file.copy(part, [record.video_id])
+        self._file.copy(part, {record.video_id: record})
         self._known[part] = record, options
         self._bytes += size
         self._unsynced += size

@@ -19,7 +19,8 @@ import numpy as np
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
-from flowkit.store.hdf5_file import Hdf5Writer, write_attrs, write_root
+from flowkit.store.hdf5_file import Hdf5Writer
+from flowkit.store.metadata import Metadata, write_metadata, write_record
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, field_names
 from flowkit.validate import check_choice
@@ -65,7 +66,6 @@ class PartWriter:
     def _open(self) -> None:
         options, folder, (width, height) = self.options, self.path.parent, self._size
         self._out = Hdf5Writer(self._temporary)
-        write_root(self._out.file, options)
         group = self._out.file.create_group(f"{VIDEOS}/{self.video_id}")
         self._group = group
         if options.frame_codec == "jpeg":
@@ -162,7 +162,8 @@ class PartWriter:
         if self._frames is not None:
             self._frames.finish()
         write_checked(group, "pts", np.array(self._pts, "<f8"))
-        write_attrs(group, record.to_attrs())
+        write_record(group, record)
+        write_metadata(group.file, Metadata(options=self.options, records={record.video_id: record}))
 
     def _check(self, record: VideoRecord) -> None:
         flows = {name: field.count for name, field in self._fields.items()}

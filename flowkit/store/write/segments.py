@@ -9,6 +9,8 @@ from pathlib import Path
 from flowkit.errors import StoreCorruptError, StoreError, StoreUnreadableError
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.inventory import read_part
+from flowkit.store.open_file import open_file
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.record import SourceFingerprint, VideoRecord
@@ -99,8 +101,10 @@ def _trusted_record(
 
 
 def _read_part(path: Path, video_id: str) -> tuple[VideoRecord, StoreOptions]:
-    with checked_hdf5.open_file(path) as file, checked_hdf5.contained(path):
-        return checked_hdf5.read_record(file, video_id), checked_hdf5.read_options(file)
+    record, options = read_part(path)
+    if record.video_id != video_id:
+        raise StoreCorruptError(f"{path} holds {record.video_id!r}, expected {video_id!r}")
+    return record, options
 
 
 def _joined(record: VideoRecord, segments: list[VideoRecord]) -> VideoRecord:
@@ -128,9 +132,9 @@ def _union(name: str, mark: str, segments: list[VideoRecord]) -> str:
 def _append(writer: PartWriter, path: Path) -> None:
     """Add the frames and flow of a segment to the whole."""
     try:
-        with checked_hdf5.open_file(path) as file:
+        record, _ = _read_part(path, writer.video_id)
+        with open_file(path) as file:
             with checked_hdf5.contained(path):
-                record = checked_hdf5.read_record(file, writer.video_id)
                 video = Hdf5Video(file, record, writer.options)
             for pts, data in _frames(video, path):
                 writer.add_frame(pts, data)

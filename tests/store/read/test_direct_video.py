@@ -33,7 +33,7 @@ from flowkit.store.parts_folder import shards_path
 from flowkit.store.read import direct_video as direct
 from flowkit.store.read.direct_video import DirectFile, DirectVideo
 from flowkit.store.read.store import ClipRequest, Store, open_store
-from tests.store.conftest import MakeStore, make_options
+from tests.store.conftest import MakeStore, make_options, sum_table
 
 ALLOWED_BYTES = 5_000_000
 
@@ -367,5 +367,6 @@ def test_counts_that_do_not_fit_the_arrays_are_refused(make_store: MakeStore) ->
         table = file["index/videos"][()]
         table["n_frames"] += 1
         file["index/videos"][...] = table
+        sum_table(file, "index/videos")
     with open_store(path) as store, pytest.raises(FlowkitError):
         store["a"].frames([0])

@@ -13,10 +13,12 @@ import pytest
 
 from flowkit import jpeg
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from flowkit.store import checked_hdf5
 from flowkit.store.codecs import FLOW_CODECS
+from flowkit.store.metadata import read_records
+from flowkit.store.open_file import open_file
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.read.store import open_store
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
 from tests.store.conftest import N_FRAMES, MakeStore, make_frames, make_options, make_record
 
@@ -26,9 +28,10 @@ Edit = Callable[[h5py.Group], object]
 @contextmanager
 def video(path: Path, video_id: str = "a", *, check: bool = True) -> Iterator[Hdf5Video]:
     """Open one video of a single-file store, without its index."""
-    with checked_hdf5.open_file(path) as file:
-        record = checked_hdf5.read_record(file, video_id)
-        yield Hdf5Video(file, record, checked_hdf5.read_options(file), check=check)
+    with open_file(path) as file:
+        (record,) = read_records(file, [video_id]).values()
+        assert isinstance(record, VideoRecord)
+        yield Hdf5Video(file, record, file.metadata.options, check=check)
 
 
 def edited(path: Path, edit: Edit) -> Path:
@@ -181,7 +184,7 @@ def test_a_chunk_without_its_filters_is_refused(make_store: MakeStore) -> None:
 
 
 def test_counts_are_held_to_the_stored_times_first(make_store: MakeStore, options: StoreOptions) -> None:
-    with checked_hdf5.open_file(make_store("a")) as file:
+    with open_file(make_store("a")) as file:
         longer = make_record("a", n_frames=N_FRAMES + 1)
         with pytest.raises(StoreFormatError, match=r"pts of .* has shape \(4,\), expected \(5,\)"):
             Hdf5Video(file, longer, options)

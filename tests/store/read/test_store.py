@@ -31,6 +31,7 @@ from tests.store.conftest import (
     WIDTH,
     MakePart,
     MakeStore,
+    change_metadata,
     make_flow,
     make_options,
     make_record,
@@ -73,7 +74,7 @@ def test_store_counts_itself(make_store: MakeStore) -> None:
     assert (info.per_status, info.per_backend) == ({"ok": 3}, {"cpu": 3})
     assert info.bytes == sum(p.stat().st_size for p in path.parent.rglob("*.h5") if p.is_file())
     assert info.shards == ("00000.h5", "00001.h5", "00002.h5")
-    assert info.format_version == "1.0"
+    assert info.format_version == "1.1"
 
 
 def test_threads_read_at_once(make_store: MakeStore) -> None:
@@ -142,16 +143,15 @@ def test_what_is_no_store_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "readable"), [("1.0", True), ("1.7", True), ("2.0", False), ("x", False)]
+    ("version", "readable"), [("1.1", True), ("1.7", True), ("2.0", False), ("x", False)]
 )
 def test_newer_major_formats_are_refused_and_newer_minor_ones_read(
     make_store: MakeStore, version: str, readable: bool
 ) -> None:
     path = make_store("a")
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = version
+        change_metadata(file, format_version=version, something_new=1)
         file["videos/a/something_new"] = 1
-        file.attrs["something_new"] = 1
     if readable:
         with open_store(path) as store:
             assert store["a"].flow().any()

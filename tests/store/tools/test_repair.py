@@ -24,7 +24,7 @@ from flowkit.store.tools.repair import broken_path, repair
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import finalize, write_container
-from tests.store.conftest import N_FRAMES, MakePart, MakeStore, make_flow
+from tests.store.conftest import N_FRAMES, MakePart, MakeStore, change_metadata, make_flow, make_format_1_0
 
 
 def test_one_flipped_bit_costs_one_video_only(make_store: MakeStore) -> None:
@@ -204,7 +204,7 @@ def test_a_replaced_shard_goes_if_the_store_has_its_videos_and_else_aside(
     finalize(path, options=options, shard_bytes=1, drop={"z"})
     # Numbers below the next one that the master does not name are of replaced shards.
     with h5py.File(path, "r+") as file:
-        file.attrs["next_shard"] = np.int64(10)
+        change_metadata(file, next_shard=10)
     (shards / "00007.h5").write_bytes((shards / "00000.h5").read_bytes())
     (shards / "00008.h5").write_bytes(with_z)
     repair(path)
@@ -389,11 +389,16 @@ def test_no_store_is_not_found(store_path: Path) -> None:
     assert not parts_path(store_path).exists()
 
 
-def test_labels_that_cannot_be_read_are_those_of_the_videos_that_stay(make_store: MakeStore) -> None:
+@pytest.mark.parametrize(("is_old", "expected"), [(False, ("x", "y")), (True, ("y",))])
+def test_class_names_that_are_lost_are_those_of_the_metadata_or_of_the_videos_that_stay(
+    make_store: MakeStore, is_old: bool, expected: tuple[str, ...]
+) -> None:
     path = make_store("x/a", "y/b", "y/c")
     with h5py.File(path, "r+") as file:
+        if is_old:
+            make_format_1_0(file)
         del file["labels"]
     break_flow(path, "x/a")
     assert repair(path).dropped == ("x/a",)
-    assert inventory(path).labels == ("y",)
+    assert inventory(path).labels == expected
     assert verify(path).sound

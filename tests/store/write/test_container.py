@@ -19,6 +19,7 @@ from flowkit.errors import (
 )
 from flowkit.store import checked_hdf5, index
 from flowkit.store.index import NO_SHARD
+from flowkit.store.open_file import open_file
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write import container
@@ -66,7 +67,7 @@ def test_a_commit_leaves_one_file_with_the_videos_as_they_were_and_the_lists(
 ) -> None:
     with ContainerWriter(store_path, lists.options) as file:
         for name in records:
-            file.copy(part(store_path, name), [name])
+            file.copy(part(store_path, name), {name: records[name]})
         assert file.videos == {name: part(store_path, name) for name in records}
         assert not store_path.exists()
         file.sync()
@@ -85,7 +86,7 @@ def test_it_may_be_committed_under_another_name_as_a_shard(
     (tmp_path / "shards").mkdir()
     shard = tmp_path / "shards" / "00003.h5"
     with ContainerWriter(store_path, lists.options) as file:
-        file.copy(part(store_path, "a"), ["a"])
+        file.copy(part(store_path, "a"), {"a": records["a"]})
         file.commit(shard, {"a": records["a"]}, lists, number=3)
     with h5py.File(shard) as made:
         assert index.read_index(made) == ({"a": records["a"]}, {"a": 3})
@@ -96,20 +97,21 @@ def test_a_video_that_is_there_is_not_copied_again(
     store_path: Path, lists: Lists, records: dict[str, VideoRecord]
 ) -> None:
     with ContainerWriter(store_path, lists.options) as file:
-        file.copy(part(store_path, "a"), ["a"])
+        file.copy(part(store_path, "a"), {"a": records["a"]})
         # HDF5 would refuse to copy over it; of another source too, the first stays.
-        file.copy(part(store_path, "a"), ["a"])
-        file.copy(part(store_path, "b"), ["a"])
+        file.copy(part(store_path, "a"), {"a": records["a"]})
+        file.copy(part(store_path, "b"), {"a": records["a"]})
         assert file.videos == {"a": part(store_path, "a")}
-        file.copy(part(store_path, "b"), ["b"])
+        file.copy(part(store_path, "b"), {"b": records["b"]})
         file.commit(store_path, records, lists, number=NO_SHARD)
     assert held(store_path) == {"a": 1, "b": 2}
 
 
-@pytest.mark.usefixtures("records")
-def test_without_a_commit_nothing_stays(store_path: Path, lists: Lists) -> None:
+def test_without_a_commit_nothing_stays(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord]
+) -> None:
     with ContainerWriter(store_path, lists.options) as file:
-        file.copy(part(store_path, "a"), ["a"])
+        file.copy(part(store_path, "a"), {"a": records["a"]})
         assert temporaries(store_path)
     assert not temporaries(store_path)
     assert not store_path.exists()
@@ -134,7 +136,7 @@ def test_a_copy_that_fails_discards_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = ContainerWriter(store_path, lists.options)
-    file.copy(part(store_path, "a"), ["a"])
+    file.copy(part(store_path, "a"), {"a": records["a"]})
     source = part(store_path, "b")
     if fault == "other options":
         make_part("b", options=make_options(jpeg_quality=80))
@@ -147,7 +149,7 @@ def test_a_copy_that_fails_discards_the_file(
 
         monkeypatch.setattr(container, "_copy_videos", fail)
     with pytest.raises(expected):
-        file.copy(source, ["b"])
+        file.copy(source, {"b": records["b"]})
     assert not temporaries(store_path)
     assert not file.can_become({part(store_path, name): [name] for name in records})
     file.discard()  # once more is no error
@@ -163,21 +165,20 @@ def test_a_commit_that_fails_discards_the_file_and_keeps_the_old_one(
 
     monkeypatch.setattr(os, "rename", full)
     with ContainerWriter(store_path, lists.options) as file:
-        file.copy(part(store_path, "a"), ["a"])
+        file.copy(part(store_path, "a"), {"a": records["a"]})
         with pytest.raises(NoSpaceError, match=store_path.name):
             file.commit(store_path, {"a": records["a"]}, lists, number=NO_SHARD)
         assert not temporaries(store_path)
     assert store_path.read_bytes() == b"the old one"
 
 
-@pytest.mark.usefixtures("records")
 def test_it_can_become_a_file_of_what_it_has_and_of_more(
-    store_path: Path, lists: Lists, tmp_path: Path
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord], tmp_path: Path
 ) -> None:
     a, b = part(store_path, "a"), part(store_path, "b")
     with ContainerWriter(store_path, lists.options) as file:
         assert file.can_become({})
-        file.copy(a, ["a"])
+        file.copy(a, {"a": records["a"]})
         assert file.can_become({a: ["a"]})
         assert file.can_become({a: ["a"], b: ["b"]})
         assert not file.can_become({b: ["b"]}), "it has a video that is not wanted"
@@ -192,13 +193,13 @@ def test_a_begun_file_is_committed_with_what_it_lacks(
     copied: list[str] = []
     original = container._copy_videos
 
-    def copy(source: Path, video_ids: list[str], target: h5py.File, options: StoreOptions) -> None:
-        copied.extend(video_ids)
-        original(source, video_ids, target, options)
+    def copy(source: Path, copies: dict[str, VideoRecord], target: h5py.File, options: StoreOptions) -> None:
+        copied.extend(copies)
+        original(source, copies, target, options)
 
     monkeypatch.setattr(container, "_copy_videos", copy)
     with ContainerWriter(store_path, lists.options) as begun:
-        begun.copy(part(store_path, "a"), ["a"])
+        begun.copy(part(store_path, "a"), {"a": records["a"]})
         write_container(store_path, sources, records, lists, number=NO_SHARD, begun=begun)
     assert copied == ["a", "b"]
     assert held(store_path) == {"a": 1, "b": 2}
@@ -209,11 +210,11 @@ def test_where_no_rename_reaches_the_folder_the_file_is_written_there(
 ) -> None:
     sources = {part(store_path, name): [name] for name in records}
     with ContainerWriter(store_path, lists.options) as begun:
-        begun.copy(part(store_path, "a"), ["a"])
+        begun.copy(part(store_path, "a"), {"a": records["a"]})
         write_container(elsewhere / "00000.h5", sources, records, lists, number=0, begun=begun)
     assert [path.name for path in elsewhere.iterdir()] == ["00000.h5"]
     assert not temporaries(store_path)
-    with checked_hdf5.open_file(elsewhere / "00000.h5") as made:
+    with open_file(elsewhere / "00000.h5") as made:
         assert checked_hdf5.video_ids(made) == ["a", "b"]
 
 
@@ -288,6 +289,6 @@ def test_nothing_is_copied_that_lies_outside_of_its_file(
         ContainerWriter(store_path, lists.options) as writer,
         pytest.raises((StoreFormatError, StoreCorruptError)),
     ):
-        writer.copy(hostile, ["a"])
+        writer.copy(hostile, {"a": records["a"]})
     assert not store_path.exists()
     assert not temporaries(store_path)

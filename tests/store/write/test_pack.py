@@ -20,6 +20,7 @@ from flowkit import atomic
 from flowkit.errors import InputError, NoSpaceError, StoreOptionsError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import inventory, survey
+from flowkit.store.metadata import read_metadata, read_records
 from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure
@@ -396,7 +397,8 @@ def test_a_container_has_the_videos_of_its_sources_as_they_are_stored(
         assert index.read_index(file) == (records, {"b/x": 4, "a": 4})
         assert list(index.read_index(file)[0]) == ["b/x", "a"]
         assert (index.read_labels(file), index.read_failures(file)) == (lists.labels, FAILURES)
-        assert checked_hdf5.read_options(file) == lists.options
+        assert read_metadata(file).options == lists.options
+        assert read_metadata(file).labels == lists.labels
         assert file["index"].attrs["file_bytes"] == made.stat().st_size
         assert "shard_table" not in file
 
@@ -411,17 +413,17 @@ def test_a_container_takes_the_chosen_videos_of_a_source_only(
         assert index.read_index(file)[1] == dict.fromkeys("ac", index.NO_SHARD)
 
 
-def test_records_overwrite_those_of_relabelled_videos_and_of_no_others(
+def test_videos_get_the_records_that_are_given(
     make_part: MakePart, store_path: Path, tmp_path: Path, lists: Lists
 ) -> None:
     old = {k: make_part(k) for k in "ab"}
-    new = {k: make_record(k, label="new") for k in "ab"}
+    new = {"a": make_record("a", label="new"), "b": old["b"]}
     made = tmp_path / "made.h5"
-    sources = {part(store_path, k): [k] for k in "ab"}
-    write_container(made, sources, new, lists, relabelled=["a"])
+    write_container(made, {part(store_path, k): [k] for k in "ab"}, new, lists)
     with h5py.File(made) as file:
-        assert checked_hdf5.read_record(file, "a") == new["a"]
-        assert checked_hdf5.read_record(file, "b") == old["b"]
+        assert read_records(file, ["a", "b"]) == new
+        assert index.read_index(file)[0] == new
+        assert file["videos/a"].attrs["label"] == "new"
 
 
 def test_a_source_of_other_options_is_refused_and_the_old_file_stays(

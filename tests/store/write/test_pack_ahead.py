@@ -16,6 +16,7 @@ from flowkit import atomic
 from flowkit.errors import NoSpaceError
 from flowkit.store.inventory import inventory, shard_files, survey
 from flowkit.store.parts_folder import PartsFolder, shards_path
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.tools.verify import verify
 from flowkit.store.write import container
@@ -38,9 +39,9 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     original = ContainerWriter.copy
 
-    def copy(self: ContainerWriter, source: Path, video_ids: list[str]) -> None:
-        found.extend(video_id for video_id in video_ids if video_id not in self.videos)
-        original(self, source, video_ids)
+    def copy(self: ContainerWriter, source: Path, records: dict[str, VideoRecord]) -> None:
+        found.extend(video_id for video_id in records if video_id not in self.videos)
+        original(self, source, records)
 
     monkeypatch.setattr(ContainerWriter, "copy", copy)
     return found

@@ -107,6 +107,7 @@ def test_attributes_are_exactly_those_of_the_format(tmp_path: Path) -> None:
         attrs = dict(group.attrs)
         # NaN, for "the whole", is equal to nothing.
         assert [np.isnan(attrs.pop(name)) for name in ("start_seconds", "end_seconds")] == [True, True]
+        assert isinstance(attrs.pop("record_crc32"), np.int64)
         expected = {k: v for k, v in record.to_attrs().items() if k not in ("start_seconds", "end_seconds")}
         assert attrs == expected
         text = h5py.check_string_dtype(group.attrs.get_id("label").dtype)
@@ -114,7 +115,7 @@ def test_attributes_are_exactly_those_of_the_format(tmp_path: Path) -> None:
         root = dict(file.attrs)
         own = {name: root.pop(name) for name in ("flowkit_version", "uuid", "created")}
         assert all(own.values())
-        assert root == {"format": "flowkit-store", "format_version": "1.0", **options.to_attrs()}
+        assert root == {"format": "flowkit-store", "format_version": "1.1", **options.to_attrs()}
 
 
 def test_files_are_readable_by_hdf5_1_10(tmp_path: Path) -> None:
