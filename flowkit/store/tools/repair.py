@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from flowkit import atomic
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Files, shard_number, survey
@@ -21,6 +19,7 @@ from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, che
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import carry_out, file_sha256, link_or_copy, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
+from flowkit.store.write.put_away import broken_path, free_place, put_away
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,16 +71,11 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
             files = survey(path)
             kept = _rewrite_single(files) if files.single else _rewrite_shards(files, before, lost=lost)
         for leftover in survey(path).leftover:
-            _put_away(leftover, kept, broken_path(path))
+            put_away(leftover, kept, broken_path(path))
         if delete and broken_path(path).exists():
             shutil.rmtree(broken_path(path))
     dropped = (before.keys() | report.videos.keys()) - set(kept)
     return RepairReport(dropped=tuple(sorted(dropped)), kept=len(kept), rewritten=not report.sound)
-
-
-def broken_path(store_path: Path) -> Path:
-    """Return the folder to which `repair` moves files with unsound videos."""
-    return store_path.with_name(f"{store_path.name}.broken")
 
 
 def _check_readable(path: Path, report: VerifyReport, *, lost: bool) -> None:
@@ -94,33 +88,11 @@ def _check_readable(path: Path, report: VerifyReport, *, lost: bool) -> None:
         )
 
 
-def _put_away(leftover: Path, kept: Collection[str], broken: Path) -> None:
-    """Remove a shard that was replaced, if the store has all its videos; else move it aside."""
-    try:
-        with open_file(leftover) as file, checked_hdf5.contained(leftover):
-            replaced = index.read_index(file)[0].keys() <= set(kept)
-    except StoreUnreadableError:  # not judged: it stays for the next repair
-        return
-    except StoreError:
-        replaced = False
-    if replaced:
-        leftover.unlink(missing_ok=True)
-    else:
-        atomic.move(leftover, _place(broken, leftover))
-
-
 def _is_aside(path: Path, broken: Path) -> bool:
     """Return whether a file, or a copy of it, is in the folder of broken ones."""
     size = path.stat().st_size
     there = [file for file in broken.iterdir() if file.stat().st_size == size] if broken.is_dir() else []
     return any(file.samefile(path) or file_sha256(file) == file_sha256(path) for file in there)
-
-
-def _place(broken: Path, file: Path) -> Path:
-    """Return a free name for a file in the folder of broken ones, which is made."""
-    broken.mkdir(exist_ok=True)
-    names = (f"{file.stem}{f'-{k}' if k else ''}{file.suffix}" for k in itertools.count())
-    return next(broken / name for name in names if not (broken / name).exists())
 
 
 def is_unfinished(path: Path | str) -> bool:
@@ -133,7 +105,7 @@ def _rewrite_single(files: Files) -> dict[str, VideoRecord]:
     records = dict(check_file(path).records)
     # The new file's rename would end the old one; a repair that was killed may have put it aside.
     if not _is_aside(path, broken_path(path)):
-        link_or_copy(path, _place(broken_path(path), path))
+        link_or_copy(path, free_place(broken_path(path), path))
     write_container(path, {path: list(records)}, records, _lists(path, records))
     return records
 

@@ -37,6 +37,7 @@ from flowkit.store.schema import (
 )
 from flowkit.store.write.container import ContainerWriter, Lists
 from flowkit.store.write.pack_plan import Holdings, PackPlan, PackRules, Sources, plan_pack
+from flowkit.store.write.put_away import broken_path, put_away
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ def finalize(
     if plan.changed:
         carry_out(plan, files, records, lists, begun=ahead.begun if ahead is not None else None)
     write_ledger(store_path, lists.failures)
-    _clean_up(plan, PartsFolder(store_path))
+    _clean_up(plan, files, settled=records.keys() | rules.drop)
     return plan.changed
 
 
@@ -160,10 +161,14 @@ def merged_labels(kept: Sequence[str], seen: Iterable[str]) -> tuple[str, ...]:
     return (*kept, *sorted(new))
 
 
-def _clean_up(plan: PackPlan, parts: PartsFolder) -> None:
+def _clean_up(plan: PackPlan, files: Files, *, settled: Set[str]) -> None:
     """Remove the files that the committed ones made superfluous."""
+    parts = PartsFolder(files.store_path)
     for path in plan.removed:
-        path.unlink(missing_ok=True)
+        if path.parent == files.shards:
+            put_away(path, settled, broken_path(files.store_path))
+        else:  # a part, whose video is in the store
+            path.unlink(missing_ok=True)
     parts.remove_segments(plan.paths)
     parts.remove_recipe()  # an extraction went on where a store was being made of others
     with contextlib.suppress(OSError):  # not empty: the lock, or parts that cannot be read

@@ -20,10 +20,11 @@ from flowkit.store.parts_folder import PartsFolder, parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
-from flowkit.store.tools.repair import broken_path, repair
+from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import finalize, write_container
+from flowkit.store.write.put_away import broken_path
 from tests.store.conftest import N_FRAMES, MakePart, MakeStore, change_metadata, make_flow, make_format_1_0
 
 
