@@ -1,10 +1,11 @@
 """Try every command on damaged stores, each store in a forked process that may die, hang or grow.
 
-    python -m benchmarks.store_mutation_worker BASES < lines of {"seed": S, "number": N, "detail": false}
+    python -m benchmarks.store_mutation_worker BASES < lines of {"seed": S, "number": N, "only": ["verify"]}
 
-One JSON line a mutation is written. This process imports what commands need and starts no thread, so that it
-can fork; the child runs the commands one after the other and reports each. A child that dies, passes the
-deadline of a command or outgrows the bound of memory is replaced, and the next goes on after that command.
+Without `only` all commands run; `detail` adds what each found. One JSON line a mutation is written. This
+process imports what commands need and starts no thread, so that it can fork; the child runs the commands one
+after the other and reports each. A child that dies, passes the deadline of a command or
+outgrows the bound of memory is replaced, and the next goes on after that command.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -57,7 +58,9 @@ def main() -> int:
             base = next(base for base in bases if base.name == made.base)
             if base.name not in sound:
                 sound[base.name] = judge.sound_of(try_base(base, Path(folder)))
-            results, intact = try_mutant(base, made, Path(folder), sound[base.name].values)
+            results, intact = try_mutant(
+                base, made, Path(folder), sound[base.name].values, asked.get("only", ())
+            )
             verdict = judge.judge(made, base, sound[base.name], results, intact=intact)
             if asked.get("detail"):
                 verdict["results"] = [without_values(result) for result in results]
@@ -98,14 +101,16 @@ def try_base(base: Base, folder: Path) -> list[JsonObject]:
         shutil.rmtree(work)
 
 
-def try_mutant(base: Base, made: Mutant, folder: Path, expected: Values) -> tuple[list[JsonObject], bool]:
+def try_mutant(
+    base: Base, made: Mutant, folder: Path, expected: Values, only: Collection[str] = ()
+) -> tuple[list[JsonObject], bool]:
     """Run all commands on a damaged store; return what each found, and whether they left the store alone."""
     work = Path(tempfile.mkdtemp(dir=folder))
     try:
         trial = _trial(base, work, expected)
         (trial.store.parent / made.file).write_bytes(made.data)
         before = digests(trial.store.parent)
-        results = try_trial(trial)
+        results = try_trial(trial, only)
         return results, digests(trial.store.parent) == before
     finally:
         shutil.rmtree(work)
@@ -117,15 +122,16 @@ def _trial(base: Base, work: Path, expected: Values) -> Trial:
     return Trial(base=base, store=work / "store" / STORE, work=work / "written", expected=expected)
 
 
-def try_trial(trial: Trial) -> list[JsonObject]:
-    """Run all commands on the store of a trial; return what each found."""
-    waiting, results, lost = list(COMMANDS), [], 0
+def try_trial(trial: Trial, only: Collection[str] = ()) -> list[JsonObject]:
+    """Run all commands, or some, on the store of a trial; return what each found."""
+    waiting, results, lost = [name for name in COMMANDS if not only or name in only], [], 0
     while waiting and lost < _MOST_LOST:
         done = _run_child(trial, waiting)
         results += done
         waiting = waiting[len(done) :]
         lost += bool(waiting)
-    return [*results, *({"name": name, "outcome": "left out", "seconds": 0.0} for name in waiting)]
+    left_out = COMMANDS.keys() - {result["name"] for result in results}
+    return [*results, *({"name": name, "outcome": "left out", "seconds": 0.0} for name in sorted(left_out))]
 
 
 def _run_child(trial: Trial, names: Sequence[str]) -> list[JsonObject]:

@@ -49,23 +49,32 @@ def main() -> int:
     parser.add_argument(
         "--only", type=int, metavar="NUMBER", help="run this mutation, print it, write nothing"
     )
+    parser.add_argument(
+        "--commands",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="NAME,...",
+        help="try these and verify alone, such as verify for the targeted flips; not a whole campaign",
+    )
     args = parser.parse_args()
     if args.only is not None:
-        verdict = next(run_numbers([args.only], seed=args.seed, jobs=1, detail=True))
+        verdict = next(run_numbers([args.only], seed=args.seed, jobs=1, commands=args.commands, detail=True))
         print(json.dumps(verdict, indent=1, ensure_ascii=False))
         return 1 if verdict["faults"] else 0
-    result = campaign(args.count, args.targeted, seed=args.seed, jobs=args.jobs)
-    path = write_result(f"store-mutations-seed{args.seed}", result)
+    result = campaign(args.count, args.targeted, seed=args.seed, jobs=args.jobs, commands=args.commands)
+    path = write_result(f"store-mutations-seed{args.seed}{'-some' if args.commands else ''}", result)
     shown = {name: value for name, value in result.items() if name not in ("faults", "outcomes")}
     print(json.dumps(shown, indent=1), path)
     return 1 if result["faults"] else 0
 
 
-def campaign(count: int, targeted: int, *, seed: int, jobs: int = 1) -> JsonObject:
+def campaign(
+    count: int, targeted: int, *, seed: int, jobs: int = 1, commands: Sequence[str] = ()
+) -> JsonObject:
     """Run mutations 0 to count - 1 and the first targeted ones; return the counts and every fault."""
     began, verdicts, faults = time.monotonic(), [], 0
     numbers = [*range(count), *range(FIRST_TARGETED, FIRST_TARGETED + targeted)]
-    for verdict in run_numbers(numbers, seed=seed, jobs=jobs):
+    for verdict in run_numbers(numbers, seed=seed, jobs=jobs, commands=commands):
         verdicts.append(verdict)
         faults += len(verdict["faults"])
         print(f"\r{len(verdicts)} of {len(numbers)}, {faults} faults", end="", file=sys.stderr, flush=True)
@@ -75,6 +84,7 @@ def campaign(count: int, targeted: int, *, seed: int, jobs: int = 1) -> JsonObje
         "count": count,
         "targeted": targeted,
         "seed": seed,
+        "commands": list(commands) or "all",
         "seconds": round(seconds, 1),
         "mutations_a_second": round(len(numbers) / seconds, 2),
         **summary(sorted(verdicts, key=lambda verdict: verdict["number"])),
@@ -82,15 +92,19 @@ def campaign(count: int, targeted: int, *, seed: int, jobs: int = 1) -> JsonObje
 
 
 def run_numbers(
-    numbers: Sequence[int], *, seed: int, jobs: int, detail: bool = False
+    numbers: Sequence[int], *, seed: int, jobs: int, commands: Sequence[str] = (), detail: bool = False
 ) -> Iterator[JsonObject]:
     """Yield the verdict on each mutation, as workers end them."""
     with tempfile.TemporaryDirectory() as folder:
         make_bases(Path(folder))
         found: queue.SimpleQueue[JsonObject | None] = queue.SimpleQueue()
         with ThreadPoolExecutor(jobs) as pool:
+            only = ["verify", *commands] if commands else []
             lists = [
-                [{"seed": seed, "number": number, "detail": detail} for number in numbers[k::jobs]]
+                [
+                    {"seed": seed, "number": number, "detail": detail, "only": only}
+                    for number in numbers[k::jobs]
+                ]
                 for k in range(jobs)
             ]
             ends = [pool.submit(_fill, found, Path(folder), asked) for asked in lists]

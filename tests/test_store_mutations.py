@@ -35,7 +35,7 @@ COMMANDS_TRIED = (
     "merge",
 )
 PLAIN = judge.PLAIN
-SAMPLE, SAMPLE_SEED = (0, 5, 60, 65), 0  # of two bases: each is read whole before
+SAMPLE, SAMPLE_SEED = (5, 11, 41), 0  # of one base, on which everything runs before
 MUTANT = store_mutations.Mutant(
     seed=0, number=0, kind="bit", base="i8-single", file=STORE, detail="by hand", data=b""
 )
@@ -199,7 +199,11 @@ def test_a_child_that_dies_hangs_or_raises_is_recorded_and_the_next_commands_run
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def grow(_: Trial) -> JsonObject:
-        return {"kept": len(bytearray(b"x") * (80 << 20))}
+        return {"size": len(b"x" * (60 << 20))}
+
+    def burst(_: Trial) -> bool:
+        kept = b"x" * (200 << 20)
+        return threading.Event().wait(len(kept))
 
     made = {
         "dies": lambda _: ctypes.string_at(0),
@@ -208,13 +212,14 @@ def test_a_child_that_dies_hangs_or_raises_is_recorded_and_the_next_commands_run
         "spins": lambda _: all(itertools.count(1)),
         "exits": lambda _: os._exit(3),
         "grows": grow,
+        "bursts": burst,
         "ends": lambda _: {"status": 0},
     }
     monkeypatch.setattr(worker, "COMMANDS", made)
     monkeypatch.setattr(worker, "DEADLINE_SECONDS", 0.5)
     monkeypatch.setattr(worker, "MEMORY_BOUND_BYTES", 40 << 20)
     monkeypatch.setattr(worker, "_WAIT_SECONDS", 2.0)
-    monkeypatch.setattr(worker, "_MOST_LOST", 5)
+    monkeypatch.setattr(worker, "_MOST_LOST", 6)
     results = worker.try_trial(trial)
     outcomes = [(result["name"], result["outcome"]) for result in results]
     assert outcomes == [
@@ -224,6 +229,7 @@ def test_a_child_that_dies_hangs_or_raises_is_recorded_and_the_next_commands_run
         ("spins", "hang"),
         ("exits", "crash"),
         ("grows", "memory"),
+        ("bursts", "memory"),
         ("ends", "ended"),
     ]
     texts = {result["name"]: result.get("text", "") for result in results}
