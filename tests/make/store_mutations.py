@@ -61,6 +61,8 @@ class Places:
     """All but what the datasets of the videos store."""
     structure: tuple[Range, ...]
     """The beginnings of HDF5's own blocks: superblock, object headers, heaps, trees."""
+    heap: tuple[Range, ...]
+    """Headers of the global heap, which no checksum of HDF5's covers, and of the texts in it."""
     targets: Mapping[str, tuple[Range, ...]]
     """By the names of `TARGETS`, those that the file has."""
 
@@ -143,6 +145,9 @@ class _Damage:
     def structure(self) -> tuple[bytes, str]:
         return self.flip(self._within(self.places.structure))
 
+    def heap(self) -> tuple[bytes, str]:
+        return self.flip(self._within(self.places.heap or self.places.structure))
+
     def target(self, name: str) -> tuple[bytes, str]:
         return self.flip(self._within(self.places.targets[name]))
 
@@ -160,6 +165,7 @@ _WAYS: Mapping[str, Callable[[_Damage], tuple[bytes, str]]] = {
     "hole": _Damage.hole,
     "number": _Damage.number,
     "structure": _Damage.structure,
+    "heap": _Damage.heap,
 }
 KINDS = tuple(_WAYS)
 
@@ -213,6 +219,7 @@ def places(data: bytes) -> Places:
     return Places(
         outside=outside,
         structure=structure,
+        heap=tuple(one for start, _ in structure for one in _heap_headers(data, start)),
         targets={name: ranges for name, ranges in targets.items() if ranges},
     )
 
@@ -234,6 +241,21 @@ def _stored(dataset: h5py.Dataset) -> Iterator[Range]:
             yield info.byte_offset, info.byte_offset + info.size
     elif dataset.id.get_offset() is not None and dataset.id.get_storage_size():
         yield dataset.id.get_offset(), dataset.id.get_offset() + dataset.id.get_storage_size()
+
+
+def _heap_headers(data: bytes, start: int) -> Iterator[Range]:
+    """Yield the headers of a global heap collection: id, count, size, for each text in it."""
+    if data[start : start + 4] != b"GCOL":
+        return
+    yield start, start + 16
+    end = min(len(data), start + int.from_bytes(data[start + 8 : start + 16], "little"))
+    at = start + 16
+    while at + 16 <= end:
+        yield at, at + 16
+        if not int.from_bytes(data[at : at + 2], "little"):  # number 0 is the free space at the end
+            return
+        size = int.from_bytes(data[at + 8 : at + 16], "little")
+        at += 16 + (size + 7) // 8 * 8
 
 
 def _texts(file: h5py.File, name: str, column: str) -> list[str]:
