@@ -8,6 +8,7 @@ no check of a number.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,35 @@ if TYPE_CHECKING:
     import numpy as np
 
 Bounds = Literal["[]", "(]", "[)", "()"]
+
+_SHOWN_CHARACTERS = 300
+
+
+class _Shortened(reprlib.Repr):
+    """Forms of values for messages: as repr's, but for what is long, deep or an integer beyond its limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 12
+        self.maxstring = self.maxlong = self.maxother = 200
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python makes no text of an integer of more than 4300 digits.
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"<int of {x.bit_length()} bits>"
+
+
+_shortened = _Shortened()
+
+
+def shown(value: object) -> str:
+    """Return a value's repr for a message, cut where it is long: files hold values of any size."""
+    return cut(_shortened.repr(value))
+
+
+def cut(text: str) -> str:
+    """Return a text for a message, its middle cut out where it is long."""
+    half = _SHOWN_CHARACTERS // 2
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]}...{text[-half:]}"
 
 
 class Shaped(Protocol):
@@ -45,10 +75,16 @@ def check_choice(name: str, value: object, supported: Collection[object], *, whe
     where
         Scope of these values, such as "on this machine".
     """
-    if value not in supported:
+    try:
+        found = value in supported
+    except TypeError:  # a list from a file has no hash
+        found = False
+    if not found:
         values = ", ".join(map(str, supported)) or "none"
         of_what = f" {where}" if where else ""
-        raise InvalidParameterError(f"Invalid {name} ({value!r}). Supported values{of_what} are {values}")
+        raise InvalidParameterError(
+            f"Invalid {name} ({shown(value)}). Supported values{of_what} are {values}"
+        )
 
 
 def check_at_least(name: str, value: float, least: float, *, unit: str = "") -> None:
@@ -131,4 +167,4 @@ def _wrong(
     name: str, value: object, expected: str, *, unit: str = "", remedy: str = ""
 ) -> InvalidParameterError:
     unit, remedy = unit and f" {unit}", remedy and f"; {remedy}"
-    return InvalidParameterError(f"{name} must be {expected}{unit}, got {value!r}{remedy}")
+    return InvalidParameterError(f"{name} must be {expected}{unit}, got {shown(value)}{remedy}")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # its own line or of an earlier one.
 RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit._version", "flowkit._lazy", "flowkit.errors"),
-    ("flowkit.typing", "flowkit.validate", "flowkit.atomic"),
+    ("flowkit.typing", "flowkit.validate", "flowkit.atomic", "flowkit.untrusted_json"),
     (
         "flowkit.frames",
         "flowkit.jpeg",
@@ -58,7 +58,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit",),  # the package's own `__init__`, whose names load on first use; no other module
     ("gating.errors", "gating.events", "gating.statistics"),
     ("gating.config", "gating.train_config", "gating.distributed"),
-    ("gating.run_folder", "gating.models"),
+    ("gating.run_folder", "gating.arrays", "gating.models"),
     ("gating.data",),
     ("gating.training", "gating.metrics", "gating.fusions"),
     ("gating.evaluation",),
@@ -86,7 +86,13 @@ FORBIDDEN = {
 GATING_USES = {
     "gating": (
         *("flowkit._lazy", "flowkit._version", "flowkit.errors", "flowkit.typing", "flowkit.validate"),
-        *("flowkit.atomic", "flowkit.quantize", "flowkit.datasets", "flowkit.store.read"),
+        *(
+            "flowkit.untrusted_json",
+            "flowkit.atomic",
+            "flowkit.quantize",
+            "flowkit.datasets",
+            "flowkit.store.read",
+        ),
         *("flowkit.store.record", "flowkit.store.schema", "flowkit.store.codecs"),
     ),
     "gating.report": ("flowkit.html", "flowkit.view"),

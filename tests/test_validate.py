@@ -19,6 +19,8 @@ from flowkit.validate import (
     check_positive,
     check_range,
     check_that,
+    cut,
+    shown,
 )
 
 
@@ -156,3 +158,20 @@ def test_options_are_checked_without_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_values_of_any_size_have_a_short_form_in_messages() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    many = ["x"] * 1_000_000
+    for value in (deep, many, dict.fromkeys(range(100_000)), "y" * 1_000_000, 10**5000, -(10**5000)):
+        assert len(shown(value)) <= 310
+        assert len(message(lambda value=value: check_choice("it", value, ("a",)))) < 400  # type: ignore[misc]
+    assert shown(10**5000) == "<int of 16610 bits>"
+    assert cut("y" * 1000) == f"{'y' * 150}...{'y' * 150}"
+
+
+@pytest.mark.parametrize("value", ["a", 1.5, None, [1, "x"], {"k": (1,)}, True, -3, 2**63])
+def test_short_values_are_shown_as_they_are(value: object) -> None:
+    assert shown(value) == repr(value)

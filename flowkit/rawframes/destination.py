@@ -24,6 +24,7 @@ from flowkit import atomic
 from flowkit.errors import InputError, StoreOptionsError
 from flowkit.store.parts_folder import part_key
 from flowkit.store.record import check_video_id
+from flowkit.untrusted_json import read_json, typed
 
 CONTROL = ".flowkit-export"
 ANNOTATIONS = "annotations"
@@ -209,11 +210,11 @@ class Destination:
 
 
 def _marker_of(path: Path) -> Marker | None:
-    found = _read_json(path)
     try:
-        return None if found is None else Marker(**found)
-    except TypeError:
+        found: Marker = typed(path.name, _read_json(path), Marker)
+    except InputError:
         return None
+    return found
 
 
 def sizes_below(path: Path) -> list[int]:
@@ -240,8 +241,8 @@ def _remove(path: Path) -> None:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a file; None where there is none, or a torn one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except (OSError, InputError):
         return None
     return found if isinstance(found, dict) else None
 
