@@ -29,7 +29,7 @@ def command(store: Path, labels: IO[bytes], classes: IO[bytes] | None, out: Path
     from flowkit.datasets.text import csv_rows
     from flowkit.store.tools.combine import relabel
 
-    rows = csv_rows("\n".join(read_lines(labels)))
+    rows = csv_rows("\n".join(read_lines(labels)), source="--labels")
     if not {"id", "label"} <= set(rows.fieldnames or []):
         raise click.BadParameter("expected the columns id and label", param_hint="--labels")
     given = {row["id"]: row["label"] for row in rows}

@@ -173,7 +173,7 @@ def parse_split(path: Path, name: str) -> Split:
         The file cannot be read, a column is missing, a cell of it empty, a subset unknown, or an id occurs
         twice.
     """
-    rows = csv_rows(read_text(path))
+    rows = csv_rows(read_text(path), source=path)
     columns = rows.fieldnames or []
     kind: SplitKind | None = "subset" if "subset" in columns else "fold" if "fold" in columns else None
     if "id" not in columns or kind is None:

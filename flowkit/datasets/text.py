@@ -11,8 +11,12 @@ import codecs
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flowkit.errors import InputError
+
+MOST_BYTES = 1 << 28
+"""Of a file: lists of 2,000,000 videos."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -56,14 +60,53 @@ def decode_text(data: bytes, *, source: str) -> str:
     return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
 
 
-def csv_rows(text: str) -> csv.DictReader[str]:
+if TYPE_CHECKING:
+    _DictReader = csv.DictReader[str]
+else:
+    _DictReader = csv.DictReader  # has no parameter before Python 3.12
+
+
+class _Rows(_DictReader):
+    """Rows whose faults are InputErrors: a cell of over 131,072 characters, mostly of a quote not closed."""
+
+    source = ""
+
+    def __next__(self) -> dict[str | Any, str | Any]:
+        try:
+            return super().__next__()
+        except csv.Error as error:
+            raise self.fault(error) from error
+
+    def fault(self, error: csv.Error) -> InputError:
+        return InputError(
+            f"{self.source}:{self.line_num + 1}: {error}; expected CSV of short cells: is a quote not closed?"
+        )
+
+
+def csv_rows(text: str, *, source: object = "the CSV") -> csv.DictReader[str]:
     """Return the rows of a CSV text with a header, whose columns commas, semicolons or tabs divide.
 
     Names of columns lose spaces around them and capital letters.
+
+    Parameters
+    ----------
+    text
+        The CSV.
+    source
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        A cell is too long, here or where the rows are drawn.
     """
     header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
-    rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
+    rows = _Rows(io.StringIO(text), delimiter=max(",;\t", key=header.count))
+    rows.source = str(source)
+    try:
+        rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or []]
+    except csv.Error as error:
+        raise rows.fault(error) from error
     return rows
 
 
@@ -73,10 +116,13 @@ def read_text(path: Path) -> str:
     Raises
     ------
     InputError
-        It cannot be read, or is no text.
+        It cannot be read, is larger than MOST_BYTES, or no text.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)  # of a device, that would go on for ever
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{path} has more than {MOST_BYTES} bytes; expected a list of videos or classes")
     return decode_text(data, source=str(path))

@@ -76,7 +76,7 @@ def read_splits(store_path: Path) -> list[ListSplit]:
 
 def _read_split(path: Path) -> list[ListSplit]:
     # Not `parse_split`: lists may have subsets that nobody trains on.
-    rows = csv_rows(read_text(path))
+    rows = csv_rows(read_text(path), source=path)
     columns = rows.fieldnames or []
     column = next((name for name in ("subset", "fold") if name in columns), None)
     if "id" not in columns or column is None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.datasets.text import decode_text, read_text
+from flowkit.datasets import text
+from flowkit.datasets.text import csv_rows, decode_text, read_text
 from flowkit.errors import InputError
 
 TEXT = "1 Größe\n2 走る\n"
@@ -55,3 +56,19 @@ def test_what_cannot_be_told_is_refused_with_its_place(data: bytes, message: str
 def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.txt cannot be read: No such file"):
         read_text(tmp_path / "gone.txt")
+
+
+def test_a_quote_that_is_not_closed_is_named_with_its_line() -> None:
+    long = "y" * 200_000
+    rows = csv_rows(f'id,subset\na,train\n"{long},test\n', source="s.csv")
+    assert next(rows)["id"] == "a"
+    with pytest.raises(InputError, match=r"s\.csv:3: field larger than field limit .* a quote not closed"):
+        next(rows)
+    with pytest.raises(InputError, match=r"s\.csv:1: field larger than field limit"):
+        csv_rows(long, source="s.csv")
+
+
+def test_a_text_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MOST_BYTES", 1 << 16)
+    with pytest.raises(InputError, match="/dev/zero has more than 65536 bytes; expected a list"):
+        read_text(Path("/dev/zero"))
