@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
@@ -12,9 +13,10 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
+from flowkit.untrusted_json import parse_json, typed
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
-from gating.run_folder import FlowRecord, TrialRecord
+from gating.run_folder import RECORD, FlowRecord, TrialRecord
 from gating.training.checkpoint import differences
 
 
@@ -57,18 +59,26 @@ def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
     """Return the settings that decide the values that a network sees, but for the rounding of codecs."""
     field = record.config.field
     clipped = flow_codec(flow["flow_codec"], bound_px=float(flow["bound"])).bound_px
-    params = json.loads(flow["tvl1_params"])
-    presets = json.loads(flow["tvl1_preset"])
+    params, presets, resize, sampling = (
+        _settings(flow[name], name, record) for name in ("tvl1_params", "tvl1_preset", "resize", "sampling")
+    )
     own = params.get(field)
     return {
         # The name of a preset matters only where its parameters are unknown: of imported flow.
         **({f"{field}.preset": presets.get(field)} if not own else {}),
         field: own,
         "step": flow["step"],
-        "resize": json.loads(flow["resize"]),
-        "sampling": json.loads(flow["sampling"]),
+        "resize": resize,
+        "sampling": sampling,
         "flow_clipped_to_px": min(clipped, record.config.augment.bound_px),
     }
+
+
+def _settings(text: str, name: str, record: TrialRecord) -> dict[str, Any]:
+    """Return the JSON object that a record of the flow keeps as text."""
+    source = f"{name} of {record.folder / RECORD}"
+    settings: dict[str, Any] = typed(source, parse_json(text, source=source), dict[str, Any])
+    return settings
 
 
 def _remedy(record: TrialRecord) -> str:
@@ -89,8 +99,8 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
     """
     flow = record.data["flow"]
     try:
-        params = json.loads(flow["tvl1_params"])
-        sampling = json.loads(flow["sampling"])
+        params = _settings(flow["tvl1_params"], "tvl1_params", record)
+        sampling = _settings(flow["sampling"], "sampling", record)
         return ExtractConfig(
             params=TVL1Params(**params["flow"]),
             resize=ResizeRule.from_json(flow["resize"]),
@@ -126,8 +136,8 @@ def extract_options(record: TrialRecord) -> list[str]:
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
     """Yield the preset, or of custom parameters all that are not the default preset's."""
-    preset = json.loads(record.data["flow"]["tvl1_preset"])["flow"]
-    if preset != "custom":
+    preset = _settings(record.data["flow"]["tvl1_preset"], "tvl1_preset", record).get("flow")
+    if isinstance(preset, str) and preset != "custom":
         yield from ("--preset", preset)
         return
     default = json.loads(TVL1Params().to_json())

@@ -23,6 +23,16 @@ Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "steps", "cosine"]
 Preset = Literal["tiny", "tsn", "zhu2018"]
 StageKind = Literal["rgb", "flow", "gate"]
+# Above what anybody trains, below what exhausts memory: a run, and its configuration, may be from elsewhere.
+MAX_CLASSES = 100_000
+MAX_SEGMENTS = 1000
+MAX_STACK = 256
+MAX_FOLDS = 1000
+MAX_EPOCHS = 1_000_000
+MAX_BATCH = 1_000_000
+MAX_SIDE_PX = 4096
+MAX_CHANNELS = 65_536
+
 CropCount = Literal[1, 5, 10]
 """Crops of a clip in testing: the centre, corners and centre, or these and their mirror images."""
 
@@ -80,8 +90,8 @@ class StreamConfig:
         """Check each choice; `Stream` checks that its backbone has the layer `tap`."""
         check_choice("modality", self.modality, TSN_DROPOUT)
         check_choice("backbone", self.backbone, BACKBONES)
-        check_at_least("num_classes", self.num_classes, 2)
-        check_at_least("stack", self.stack, 1, unit="flow fields")
+        check_range("num_classes", self.num_classes, 2, MAX_CLASSES)
+        check_range("stack", self.stack, 1, MAX_STACK, unit="flow fields")
         check_range("dropout", self.dropout_rate, 0, 1, bounds="[)")
 
     @property
@@ -148,8 +158,8 @@ class GateConfig:
         check_choice("placement", self.placement, ("consensus", "snippet"))
         check_choice("start", self.start, ("fixed", "zero"))
         check_choice("normalization", self.normalization, ("batch", "frozen"))
-        check_at_least("num_classes", self.num_classes, 2)
-        check_at_least("tap_channels", self.tap_channels, 1)
+        check_range("num_classes", self.num_classes, 2, MAX_CLASSES)
+        check_range("tap_channels", self.tap_channels, 1, MAX_CHANNELS)
         check_range("dropout", self.dropout, 0, 1, bounds="[)")
         for name in ("auxiliary_weight", "prior"):
             value = getattr(self, name)
@@ -199,7 +209,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Check each choice."""
-        check_at_least("size", self.size, 8, unit="px")
+        check_range("size", self.size, 8, MAX_SIDE_PX, unit="px")
         in_range = bool(self.scales) and all(0 < scale <= 1 for scale in self.scales)
         check_that("scales", self.scales, in_range, "one or more fractions in (0, 1]")
         check_at_least("max_distort", self.max_distort, 0)
@@ -253,10 +263,11 @@ class Schedule:
         """Check each choice."""
         check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
         check_choice("decay", self.decay, ("constant", "steps", "cosine"))
-        check_that("epochs", self.epochs, self.epochs >= 1, ">= 1")
+        check_range("epochs", self.epochs, 1, MAX_EPOCHS)
         check_that("lr", self.lr, 0 < self.lr < math.inf, "finite and > 0")
-        check_that("segments", self.segments, self.segments is None or self.segments >= 1, ">= 1 or None")
-        check_that("batch", self.batch, self.batch >= 1, ">= 1 clips")
+        if self.segments is not None:
+            check_range("segments", self.segments, 1, MAX_SEGMENTS)
+        check_range("batch", self.batch, 1, MAX_BATCH, unit="clips")
         check_that("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
         check_that("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and >= 0")
         check_that("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "> 0 or None")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gating.config import BASELINE, GATING, Modality
-from gating.errors import CheckpointError
+from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import ClipScores, Networks, load_scores
@@ -27,14 +28,13 @@ from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
 from gating.models.weights import check_finite
 from gating.run_folder import (
-    RECORD,
     TrialRecord,
     best_checkpoint,
     out_of_fold_stage,
     read_trial,
     scores_path,
 )
-from gating.training.checkpoint import check_identity, load_checkpoint
+from gating.training.checkpoint import check_identity, load_network, load_stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ def unfinished_stages(record: TrialRecord) -> list[str]:
 
 
 def _is_finished(path: Path) -> bool:
-    return path.is_file() and bool(load_checkpoint(path)["finished"])
+    return path.is_file() and bool(load_stage(path)["finished"])
 
 
 def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cpu") -> LoadedTrial:
@@ -128,25 +128,26 @@ def _load(record: TrialRecord, stage: str, network: nn.Module) -> None:
         raise CheckpointError(
             f"{path} is absent: the stage {stage!r} has not been trained; go on with `flowkit train --resume`"
         )
-    content = load_checkpoint(path)
+    content = load_stage(path)
     if not content["finished"]:
         raise CheckpointError(
             f"{path} is of a stage that has not finished (best epoch so far {content['epoch'] + 1}); "
             "go on with `flowkit train --resume`"
         )
-    found = content["identity"]["data"]
+    found = _data_of(content, path)
     # A stream's checkpoint does not depend on the clips of the gate, and has no record of them.
     clips = {part: record.data["clips"].get(part) for part in found["clips"]}
     check_identity(found, {**record.data, "clips": clips}, source=path)
     check_finite(content["network"], path)
-    try:
-        network.load_state_dict(content["network"])
-    except RuntimeError as error:
-        differing = " ".join(str(error).split())  # torch writes it over several lines
-        raise CheckpointError(
-            f"{path} does not fit the networks of {record.folder / RECORD}: {differing} Put back the files "
-            "of one trial"
-        ) from error
+    load_network(network, content, source=path)
+
+
+def _data_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the record of the data in a checkpoint."""
+    data: Any = content["identity"].get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("clips"), dict):
+        raise CheckpointError(f"{path} has no record of its data; was it made by `flowkit train`?")
+    return data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +192,11 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
         The trial's fusions have not been compared.
     """
     comparison, asked = read_comparison(record.folder), record.config.fusion
+    if asked == GATING and GATING not in comparison.validation:
+        raise ScoresError(
+            f"{record.folder} was trained with a gate, and its comparison lacks its top-1 on the validation "
+            "clips; make it again with `flowkit eval`"
+        )
     if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:  # new clips have no labels
         reason = f"the run was trained for --fusion {asked}"
         return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))

@@ -24,9 +24,9 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
-from flowkit.validate import check_choice, check_integer
+from flowkit.validate import check_choice, check_integer, check_range
 from gating.compatibility import check_store_fits, extract_config
-from gating.config import CropCount, LoaderConfig
+from gating.config import MAX_SEGMENTS, CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, join_process_group
@@ -122,6 +122,7 @@ class PredictOptions:
         check_integer("top", self.top, 1)
         if self.segments is not None:
             check_integer("segments", self.segments, 1)
+            check_range("segments", self.segments, 1, MAX_SEGMENTS)
         if self.crops is not None:
             check_choice("crops", self.crops, get_args(CropCount))
 

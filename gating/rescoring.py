@@ -15,9 +15,9 @@ import torch
 from flowkit.datasets import Split, read_split
 from flowkit.datasets.splits import VALIDATION, parse_split
 from flowkit.store.read.store import Store
-from flowkit.validate import check_choice, check_integer
+from flowkit.validate import check_choice, check_integer, check_range
 from gating.compatibility import check_store_fits
-from gating.config import CropCount, LoaderConfig
+from gating.config import MAX_SEGMENTS, CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
@@ -40,7 +40,7 @@ class EvalOptions:
     Parameters
     ----------
     segments : int
-        Of each clip, >= 1.
+        Of each clip, 1 to `gating.config.MAX_SEGMENTS`.
     crops : {1, 5, 10}
         Of each segment.
     device : str
@@ -69,6 +69,7 @@ class EvalOptions:
     def __post_init__(self) -> None:
         """Check both numbers under their own names, not as choices of `TrainConfig`."""
         check_integer("segments", self.segments, 1)
+        check_range("segments", self.segments, 1, MAX_SEGMENTS)
         check_choice("crops", self.crops, get_args(CropCount))
 
     def applied_to(self, config: TrainConfig) -> TrainConfig:

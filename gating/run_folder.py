@@ -24,17 +24,13 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from flowkit.atomic import replacement
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.untrusted_json import read_json, typed
 from gating.config import GATING
 from gating.errors import CheckpointError, ScoresError
 from gating.events import Event, OnEvent
@@ -48,18 +44,6 @@ LOG = "log.jsonl"
 FUSED = "fused.npz"
 COMPARISON = "judgement.json"
 LAST, BEST = "last.pt", "best.pt"
-
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,  # zipfile's own for a member that seems encrypted, or packed otherwise
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Errors that reading a damaged .npz file or its JSON raises."""
 
 
 def default_run(store: Path, preset: str) -> Path:
@@ -126,6 +110,13 @@ class DataRecord(TypedDict):
     clips: dict[str, str]
 
 
+class _Trial(TypedDict):
+    """The content of a `trial.json`."""
+
+    config: dict[str, Any]
+    data: DataRecord
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
     """The content of a trial's `trial.json`.
@@ -179,18 +170,11 @@ def read_trial(folder: Path) -> TrialRecord:
             f"{folder} is no trial: it has no {RECORD}; name a run's folder, or SPLIT/seedN in it"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found = content["data"]
-        data = DataRecord(
-            classes=found["classes"],
-            split=found["split"],
-            part=found["part"],
-            flow=found["flow"],
-            clips=found["clips"],
-        )
-        return TrialRecord(folder=folder, config=TrainConfig.from_json(content["config"]), data=data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error!r}; was it made by `flowkit train`?") from error
+        content: _Trial = typed("it", read_json(path), _Trial)
+        config = TrainConfig.from_json(content["config"])
+        return TrialRecord(folder=folder, config=config, data=content["data"])
+    except (OSError, InputError, InvalidParameterError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; was it made by `flowkit train`?") from error
 
 
 def write_trial(folder: Path, config: TrainConfig, data: DataRecord) -> None:
@@ -298,9 +282,9 @@ def read_context(out: Path) -> RunContext:
     path = out / RESULTS
     if path.is_file():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ScoresError(f"{path} is no JSON: {error}; make it again with `flowkit eval`") from error
+            content = read_json(path)
+        except InputError as error:
+            raise ScoresError(f"{error}; make it again with `flowkit eval`") from error
     if not isinstance(content, dict):
         raise ScoresError(f"{path} must hold an object; make it again with `flowkit eval`")
     named = {name: content.get(name) for name in ("config", "data", "versions")}
@@ -342,21 +326,6 @@ def write_json(path: Path, content: Mapping[str, object], *, allow_nan: bool = T
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacement(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=allow_nan), encoding="utf-8")
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return all arrays of an .npz file, or raise one of `DAMAGE`."""
-    # Given a path, numpy would leave a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write an .npz file, over an earlier one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Given a path, numpy would add its suffix to the temporary's name.
-    with replacement(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager

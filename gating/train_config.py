@@ -7,13 +7,18 @@ docs/gating.md and docs/train.md have the source of each value.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from flowkit.datasets.sampling import Short
-from flowkit.validate import check_choice, check_that
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.untrusted_json import typed
+from flowkit.validate import check_choice, check_range, check_that
 from gating.config import (
     AUGMENT_PRESETS,
+    BACKBONES,
+    MAX_FOLDS,
+    MAX_SEGMENTS,
+    MAX_STACK,
     STREAM_PRESETS,
     AugmentConfig,
     CropCount,
@@ -114,11 +119,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the choices that are not of a part."""
         check_choice("preset", self.preset, PRESETS)
+        check_choice("backbone", self.backbone, BACKBONES)
         check_choice("gate_data", self.gate_data, GATE_DATA)
-        for name in ("segments", "stack", "test_segments"):
-            check_that(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        for name in ("segments", "test_segments"):
+            check_range(name, getattr(self, name), 1, MAX_SEGMENTS)
+        check_range("stack", self.stack, 1, MAX_STACK, unit="flow fields")
         check_that("test_crops", self.test_crops, self.test_crops in (1, 5, 10), "1, 5 or 10")
-        check_that("stream_folds", self.stream_folds, self.stream_folds >= 2, ">= 2")
+        check_range("stream_folds", self.stream_folds, 2, MAX_FOLDS)
         for name in ("holdout_share", "validation_share"):
             check_that(name, getattr(self, name), 0 < getattr(self, name) <= 0.5, "in (0, .5]")
         check_that("seed", self.seed, self.seed >= 0, ">= 0")
@@ -157,47 +164,25 @@ class TrainConfig:
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+    def from_json(cls, values: object) -> TrainConfig:
         """Return the configuration that `to_json` gave.
 
         Raises
         ------
         InvalidParameterError
-            A name is unknown or missing, or a value is out of its range.
+            A name is unknown or missing, or a value is of another type or out of its range.
         """
-        _check_names("config", values, cls, needed=tuple(_NESTED))
-        own = {name: _frozen(value) for name, value in values.items()}
-        for name, kind in _NESTED.items():
-            _check_names(name, values[name], kind)
-            own[name] = kind(**{key: _frozen(value) for key, value in values[name].items()})
-        return cls(**own)
-
-
-_NESTED: dict[str, type[AugmentConfig | Schedule | GateConfig]] = {
-    "augment": AugmentConfig,
-    "rgb": Schedule,
-    "flow": Schedule,
-    "gate": Schedule,
-    "net": GateConfig,
-}
-
-
-def _check_names(what: str, values: object, kind: type, *, needed: Collection[str] = ()) -> None:
-    """Raise unless `values` is a record of fields of a configuration, with those that are needed."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    found = set(values) if isinstance(values, dict) else set()
-    ok = isinstance(values, dict) and set(needed) <= found <= known
-    check_that(what, sorted(found), ok, f"an object with names of {kind.__name__}, at least {list(needed)}")
+        try:
+            config: TrainConfig = typed("config", values, cls)
+        except InputError as error:
+            raise InvalidParameterError(str(error)) from error
+        return config
 
 
 def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 
 # TSN on UCF101: 9,537 clips are 75 batches of 128, the last one short, so that its 3,500

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
+import numpy as np
+
+from flowkit.untrusted_json import read_json, typed
+from gating.arrays import DAMAGE, read_arrays, write_arrays
 from gating.config import BASELINE, GATING, ORACLE
 from gating.errors import ScoresError
 from gating.evaluation.comparison import FusionRow, Gain, SplitKind, TrialComparison, fusion_rows, gains
@@ -15,12 +19,9 @@ from gating.evaluation.scores import ClipScores, load_scores
 from gating.metrics import GateSummary
 from gating.run_folder import (
     COMPARISON,
-    DAMAGE,
     FUSED,
     compared_trials,
-    read_arrays,
     scores_path,
-    write_arrays,
     write_json,
 )
 from gating.statistics import McNemar, headroom_fraction, mean_class_accuracy, top1
@@ -33,6 +34,17 @@ _NUMBERS = {
     "search_share": "search_fraction",
     "validation": "validation",
 }
+
+
+class _Numbers(TypedDict):
+    """The content of a comparison's file."""
+
+    split: str
+    part: str
+    kind: SplitKind
+    seed: int
+    search_share: float
+    validation: dict[str, float]
 
 
 def write_comparison(trial: Path, comparison: TrialComparison) -> None:
@@ -51,18 +63,24 @@ def read_comparison(trial: Path) -> TrialComparison:
     """
     scores: ClipScores = load_scores(scores_path(trial, "test"))
     try:
-        numbers = json.loads((trial / COMPARISON).read_text(encoding="utf-8"))
+        numbers: _Numbers = typed(COMPARISON, read_json(trial / COMPARISON), _Numbers)
         fused = read_arrays(trial / FUSED)
-        values = {_NUMBERS.get(key, key): value for key, value in numbers.items()}
-        comparison = TrialComparison(scores=scores, fused=fused, **values)
-    except (*DAMAGE, AttributeError) as error:
+        values = {_NUMBERS[key]: value for key, value in numbers.items()}
+        comparison = TrialComparison(scores=scores, fused=fused, **values)  # type: ignore[arg-type]
+    except DAMAGE as error:
         raise ScoresError(
             f"{trial} holds no comparison: {error}; make it again with `flowkit eval`"
         ) from error
-    if BASELINE not in fused or any(one.shape != scores.flow.shape for one in fused.values()):
+    if BASELINE not in numbers["validation"]:
         raise ScoresError(
-            f"{trial}: {FUSED} must hold {BASELINE!r}, and of each fusion scores {scores.flow.shape} as "
-            "test.npz has; make it again with `flowkit eval`"
+            f"{trial}: validation in {COMPARISON} must have {BASELINE!r}; make it again with `flowkit eval`"
+        )
+    if BASELINE not in fused or any(
+        one.shape != scores.flow.shape or one.dtype != np.float64 for one in fused.values()
+    ):
+        raise ScoresError(
+            f"{trial}: {FUSED} must hold {BASELINE!r}, and of each fusion float64 scores {scores.flow.shape} "
+            "as test.npz has; make it again with `flowkit eval`"
         )
     return comparison
 

@@ -10,20 +10,22 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowkit.untrusted_json import parse_json, typed
+from flowkit.validate import check_array
+from gating.arrays import DAMAGE, read_arrays, write_arrays
 from gating.data.loader import ClipLoader, InputBatch
 from gating.distributed import autocast
 from gating.errors import ScoresError
 from gating.fusions.base import FusionData
 from gating.models.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.models.streams import Stream
-from gating.run_folder import DAMAGE, read_arrays, write_arrays
 
 Array = NDArray[np.float64]
 FORMAT = "flowkit-scores 1"
@@ -107,6 +109,18 @@ class ClipScores:
         write_arrays(path, {"head": json.dumps({"format": FORMAT, **head}), **arrays})
 
 
+class _Head(TypedDict):
+    """The head of a file of scores."""
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    segments: int
+    crops: int
+
+
+# Columns of an array, where they are not the classes.
+_COLUMNS: dict[str, int | str] = {"flow_features": "D", "rgb_features": "D", "gates": 2}
 _ARRAYS = ("labels", "flow", "rgb", "flow_features", "rgb_features", "gates", "gated")
 
 
@@ -120,12 +134,15 @@ def load_scores(path: Path | str) -> ClipScores:
     """
     try:
         arrays = read_arrays(Path(path))
-        head = json.loads(str(arrays["head"]))
-        values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
-        if head.pop("format", None) != FORMAT:
+        head = parse_json(str(arrays["head"]), source="head")
+        if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
             raise ScoresError(f"{path} is not of format {FORMAT!r}")
-        values |= {name: tuple(one) if isinstance(one, list) else one for name, one in head.items()}
-        return ClipScores(**values)
+        about: _Head = typed("head", head, _Head)
+        values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
+        for name, value in values.items():
+            shape = ("N",) if name == "labels" else ("N", _COLUMNS.get(name, "C"))
+            check_array(name, value, shape, dtype=np.int64 if name == "labels" else np.float64)
+        return ClipScores(**values, **about)
     except DAMAGE as error:
         raise ScoresError(f"{path} holds no scores: {error}; make them again with `flowkit eval`") from error
 

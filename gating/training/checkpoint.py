@@ -10,23 +10,48 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowkit.atomic import replacement
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.untrusted_json import typed
+from flowkit.validate import check_that, shown
 from gating.distributed import ProcessGroup
 from gating.errors import CheckpointError
-from gating.models.weights import load_file
+from gating.models.weights import UNREADABLE, first_line, load_file, misfits
 from gating.run_folder import BEST, LAST
 from gating.training.tasks import Stage
 
 FORMAT = "flowkit-checkpoint 1"
+_STATES = ("network", "optimizer", "scaler")
+# Beside the tensors, names of classes are the most.
+_MOST_VALUES = 1_000_000
+
+
+class _Best(TypedDict):
+    """What a `best.pt` has beside its tensors."""
+
+    stage: str
+    identity: dict[str, Any]
+    epoch: int
+    finished: bool
+
+
+class _Last(TypedDict):
+    """What a `last.pt` has beside its tensors."""
+
+    stage: str
+    identity: dict[str, Any]
+    epoch: int
+    position: int
+    best: tuple[float, float]
+    best_epoch: int
+    world: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -100,15 +125,22 @@ class StageCheckpoints:
         content = self._unfinished()
         if content is None:
             return None
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        scaler.load_state_dict(content["scaler"])
-        best = tuple(content["best"])
-        return StageProgress(content["epoch"], content["position"], best, content["best_epoch"])
+        load_network(network, content, source=self._last)
+        try:
+            _load_optimizer(optimizer, content["optimizer"])
+            scaler.load_state_dict(content["scaler"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._last} has a state of the optimiser that does not fit: {first_line(error)}; take it "
+                "away and train the stage again"
+            ) from error
+        return StageProgress(
+            content["epoch"], content["position"], tuple(content["best"]), content["best_epoch"]
+        )
 
     def _finished(self) -> dict[str, Any] | None:
         """Return the checked content of a finished stage's best epoch, or None."""
-        content = load_checkpoint(self._best) if self._best.is_file() else None
+        content = load_stage(self._best) if self._best.is_file() else None
         if content is None or not content["finished"]:
             return None
         check_identity(content["identity"], self._stage.identity, source=self._best)
@@ -122,7 +154,7 @@ class StageCheckpoints:
             raise CheckpointError(
                 f"{self._last} is of an unfinished run; go on with --resume, or give another --out"
             )
-        content = load_checkpoint(self._last)
+        content = load_stage(self._last, is_last=True)
         check_identity(content["identity"], self._stage.identity, source=self._last)
         if content["world"] != self._process_group.world_size and content["position"]:
             raise CheckpointError(
@@ -158,7 +190,7 @@ class StageCheckpoints:
     def finish(self, network: nn.Module) -> int:
         """Load the best epoch, mark the stage as finished, and return the epoch."""
         self._process_group.barrier()
-        content = load_checkpoint(self._best)
+        content = load_stage(self._best)
         check_identity(content["identity"], self._stage.identity, source=self._best)
         epoch = self._load_best(content, network)
         self._process_group.barrier()
@@ -168,9 +200,8 @@ class StageCheckpoints:
         self._process_group.barrier()
         return epoch
 
-    @staticmethod
-    def _load_best(content: Mapping[str, Any], network: nn.Module) -> int:
-        network.load_state_dict(content["network"])
+    def _load_best(self, content: Mapping[str, Any], network: nn.Module) -> int:
+        load_network(network, content, source=self._best)
         epoch: int = content["epoch"]
         return epoch
 
@@ -205,11 +236,82 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = load_file(path)
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is no checkpoint that can be read: {error}") from error
+    except UNREADABLE as error:
+        raise CheckpointError(f"{path} is no checkpoint that can be read: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT!r}; was it made by `flowkit train`?")
     return content
+
+
+def load_stage(path: Path, *, is_last: bool = False) -> dict[str, Any]:
+    """Return the content of a stage's `best.pt` or `last.pt`, on the CPU, each value of its type.
+
+    Raises
+    ------
+    CheckpointError
+        As `load_checkpoint`, or a value is absent or of another type.
+    """
+    content = load_checkpoint(path)
+    try:
+        plain = {name: value for name, value in content.items() if name not in _STATES}
+        _check_plain(plain)
+        typed(
+            "it",
+            {name: plain.get(name) for name in get_type_hints(_Last if is_last else _Best)},
+            _Last if is_last else _Best,
+        )
+        for name in ("network", "optimizer", "scaler") if is_last else ("network",):
+            check_that(name, content.get(name), isinstance(content.get(name), dict), "an object")
+        names = [name for name, value in content["network"].items() if not _is_weight(name, value)]
+        check_that("network", names, not names, "tensors by name alone")
+    except (InputError, InvalidParameterError) as error:
+        raise CheckpointError(f"{path} is no checkpoint: {error}; was it made by `flowkit train`?") from error
+    return content
+
+
+def load_network(network: nn.Module, content: Mapping[str, Any], *, source: Path) -> None:
+    """Load the network of a checkpoint's content.
+
+    Raises
+    ------
+    CheckpointError
+        Its tensors have other names, shapes or types.
+    """
+    if found := misfits(network, content["network"]):
+        raise CheckpointError(
+            f"{source} does not fit the networks of its trial: {found}. Put back the files of one trial"
+        )
+    network.load_state_dict(content["network"], strict=False)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state, or raise ValueError for one of other shapes, which a step would meet."""
+    optimizer.load_state_dict(state)
+    for parameter, own in optimizer.state.items():
+        for name, value in own.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
+def _check_plain(content: Mapping[str, object]) -> None:
+    """Raise InputError unless values are plain and few: one list may be there many times over."""
+    waiting: list[object] = [content]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return
+        value = waiting.pop()
+        if isinstance(value, dict):
+            check_that("names", list(value), all(isinstance(name, str) for name in value), "texts")
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif value is not None and not isinstance(value, str | int | float):
+            raise InputError(f"it holds a {type(value).__name__} where plain values are expected")
+    raise InputError(f"it holds more than {_MOST_VALUES} values beside its tensors")
 
 
 def check_identity(found: Mapping[str, object], wanted: Mapping[str, object], *, source: Path) -> None:
@@ -230,7 +332,7 @@ def check_identity(found: Mapping[str, object], wanted: Mapping[str, object], *,
 def differences(found: object, wanted: object, name: str = "") -> list[str]:
     """Return one line for each value of a nested record that differs: `name: there, here`."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        keys = sorted({*found, *wanted})
+        keys = sorted({*found, *wanted}, key=str)
         return [
             line
             for key in keys
@@ -238,4 +340,4 @@ def differences(found: object, wanted: object, name: str = "") -> list[str]:
         ]
     if isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
         found, wanted = list(found), list(wanted)
-    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+    return [] if found == wanted else [f"{name} is {shown(found)} there and {shown(wanted)} here"]

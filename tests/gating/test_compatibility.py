@@ -156,3 +156,13 @@ def test_settings_that_a_newer_version_may_add_are_named(labelled_store: Store) 
     }
     with pytest.raises(CheckpointError, match="colours"):
         extract_config(dataclasses.replace(record_of(flow)))
+
+
+@pytest.mark.parametrize("name", ["tvl1_params", "tvl1_preset", "resize", "sampling"])
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "[" * 100_000, '{"a": ' + "9" * 10_000 + "}"])
+def test_settings_that_are_no_object_name_the_record(labelled_store: Store, name: str, text: str) -> None:
+    flow: Any = {**own(labelled_store), name: text}
+    record = record_of(flow)
+    with pytest.raises(InputError, match=rf"{name} of .*trial\.json (is|must be)") as caught:
+        check_store_fits(record, labelled_store)
+    assert len(str(caught.value)) < 500

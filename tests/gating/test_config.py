@@ -55,9 +55,9 @@ def test_only_zhu2018_starts_from_zero() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StreamConfig(modality="rgb", num_classes=1), "num_classes must be >= 2, got 1"),
+        (lambda: StreamConfig(modality="rgb", num_classes=1), r"num_classes must be in \[2, 100000\], got 1"),
         (lambda: StreamConfig(modality="depth", num_classes=2), "Invalid modality .* are rgb, flow"),  # type: ignore[arg-type]
-        (lambda: StreamConfig(modality="flow", num_classes=2, stack=0), "stack must be >= 1"),
+        (lambda: StreamConfig(modality="flow", num_classes=2, stack=0), r"stack must be in \[1, 256\]"),
         (lambda: StreamConfig(modality="flow", num_classes=2, dropout=1.0), r"dropout must be in \[0, 1\)"),
         (lambda: GateConfig(num_classes=2, prior=-1), "prior must be finite and >= 0, got -1"),
         (lambda: GateConfig(num_classes=2, fixed=(1.0, 0.0)), "two finite weights > 0"),

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gating.arrays import read_arrays, write_arrays
 from gating.config import GATING
 from gating.errors import CheckpointError, ScoresError
 from gating.run_folder import (
@@ -26,13 +28,11 @@ from gating.run_folder import (
     flattened,
     open_log,
     out_of_fold_stage,
-    read_arrays,
     read_context,
     read_trial,
     recorded_store,
     scores_path,
     trial_folder,
-    write_arrays,
     write_results,
     write_trial,
 )
@@ -127,14 +127,38 @@ def test_trials_are_found_by_split_part_and_seed(tmp_path: Path) -> None:
     assert found[0].config.fusion == GATING
 
 
-DAMAGED = ["", "{", "[]", '{"config": {}}', json.dumps({"config": 1, "data": DATA})]
+CONFIG = train_preset("tiny").to_json()
+DEEP = "[" * 100_000 + "]" * 100_000
+CONFIGS: list[object] = [1, [], CONFIG | {"seed": "0"}]
+CHANGES: list[dict[str, Any]] = [
+    *({"classes": 10**12}, {"classes": "ab"}, {"classes": [1, 2]}, {"split": None}, {"part": 0}),
+    *({"clips": []}, {"clips": {"learn": 1}}, {"flow": {}}, {"flow": {**FLOW, "tvl1_params": []}}),
+    *({"flow": {**FLOW, "bound": float("nan")}}, {"flow": {**FLOW, "step": 1e308}}, {"flow": None}),
+]
+DAMAGED = [
+    *(
+        "",
+        "{",
+        "[]",
+        '{"config": {}}',
+        "null",
+        DEEP,
+        f'{{"config": {DEEP}}}',
+        '{"data": ' + "9" * 10_000 + "}",
+    ),
+    *(json.dumps({"config": config, "data": DATA}) for config in CONFIGS),
+    *(json.dumps({"config": CONFIG, "data": {**DATA, **change}}) for change in CHANGES),
+]
 
 
-@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "trial.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"trial\.json cannot be read: .*made by `flowkit train`"):
+    with pytest.raises(
+        CheckpointError, match=r"trial\.json cannot be read: .*made by `flowkit train`"
+    ) as caught:
         read_trial(tmp_path)
+    assert len(str(caught.value)) < 1500
 
 
 def test_a_folder_without_trials_is_no_run(tmp_path: Path) -> None:
@@ -146,7 +170,7 @@ def test_a_folder_without_trials_is_no_run(tmp_path: Path) -> None:
 
 
 def test_results_that_are_no_json_object_are_refused(tmp_path: Path) -> None:
-    for content in ("{", "[1]"):
+    for content in ("{", "[1]", DEEP, '{"data": ' + "9" * 10_000 + "}"):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(ScoresError, match="make it again with `flowkit eval`"):
             read_context(tmp_path)

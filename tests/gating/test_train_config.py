@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,42 @@ def test_a_record_with_other_names_is_refused() -> None:
         TrainConfig.from_json(values | {"flow": None})
     with pytest.raises(InvalidParameterError, match="Invalid stage"):
         train_preset("tiny").schedule("streams")  # type: ignore[arg-type]
+
+
+SEGMENTS: tuple[object, ...] = ("3", 3.0, True, None, 0, -1, 10**9, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("segments", value) for value in SEGMENTS),
+        *(("test_segments", 10**9), ("stack", 0), ("stack", 10**9), ("stream_folds", 10**12)),
+        *(("backbone", []), ("backbone", 3), ("backbone", "vgg")),
+        *(("short", "loop"), ("field", None), ("amp", 1), ("seed", 10**30), ("test_crops", 1.0)),
+        *(("rgb_dropout", float("nan")), ("validation_share", float("inf")), ("flow_scales", "1")),
+    ],
+)
+def test_a_record_with_values_that_no_run_has_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidParameterError, match=name) as caught:
+        TrainConfig.from_json(train_preset("tiny").to_json() | {name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        *(("rgb", "epochs", 1e308), ("rgb", "epochs", "1"), ("rgb", "epochs", 0), ("rgb", "epochs", 10**12)),
+        *(("rgb", "batch", -1), ("rgb", "batch", 10**12), ("rgb", "batch", None)),
+        *(("gate", "milestones", 3), ("gate", "milestones", ["a"]), ("flow", "segments", 10**9)),
+        *(("flow", "lr", "fast"), ("flow", "optimizer", {}), ("augment", "size", 10**9)),
+        *(("augment", "scales", [[1.0]]), ("net", "fixed", [1.0]), ("net", "num_classes", 10**12)),
+        *(("net", "tap_channels", 10**12), ("net", "width", float("inf"))),
+    ],
+)
+def test_a_part_of_a_record_with_values_that_no_run_has_is_refused(
+    part: str, name: str, value: object
+) -> None:
+    values: dict[str, Any] = train_preset("tiny").to_json()
+    values[part] = {**values[part], name: value}
+    with pytest.raises(InvalidParameterError, match=name):
+        TrainConfig.from_json(values)

@@ -78,3 +78,19 @@ def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
     for trial, one in zip(content["trials"], trials, strict=True):
         assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
     assert content["fusions"]["oracle"]["calibration_error"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"seed": "0"}, {"seed": None}, {"kind": []}, {"kind": "fifth"}, {"part": 0}, {"split": {}}),
+        *({"search_share": "x"}, {"search_share": float("nan")}, {"validation": []}, {"validation": {}}),
+        *({"validation": {"search": "1"}}, {"validation": {"gating": 1.0}}, {"seed": 10**4000}),
+    ],
+    ids=range(13),
+)
+def test_numbers_of_other_types_are_refused(out: Path, change: dict[str, object]) -> None:
+    path = trial_of(out) / COMPARISON
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ScoresError, match=r"make it again with `flowkit eval`"):
+        read_comparison(trial_of(out))

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.store.read.store import Store
+from gating.arrays import read_arrays, write_arrays
 from gating.config import LoaderConfig
 from gating.data.loader import ClipLoader
 from gating.data.partition import plan_trial
@@ -106,6 +107,35 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, name: str) -> None
 def test_arrays_of_other_clips_or_classes_are_refused(scores: ClipScores, change: dict[str, object]) -> None:
     with pytest.raises(ScoresError):
         dataclasses.replace(scores, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("ids", 3), ("ids", [1, 2]), ("groups", None), ("classes", "ab"), ("segments", "1"), ("crops", [])),
+        *(("more", 1), ("format", None)),
+    ],
+)
+def test_a_head_of_other_types_is_refused(
+    tmp_path: Path, scores: ClipScores, name: str, value: object
+) -> None:
+    scores.save(tmp_path / "s.npz")
+    found = read_arrays(tmp_path / "s.npz")
+    head = json.dumps({**json.loads(str(found["head"])), name: value})
+    write_arrays(tmp_path / "s.npz", {**found, "head": head})
+    with pytest.raises(ScoresError, match=r"s\.npz (holds no scores|is not of format)"):
+        load_scores(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("name", ["labels", "flow", "rgb", "flow_features", "gates", "gated"])
+def test_arrays_of_other_types_or_axes_are_refused(tmp_path: Path, scores: ClipScores, name: str) -> None:
+    scores.save(tmp_path / "s.npz")
+    found = read_arrays(tmp_path / "s.npz")
+    one = found[name]
+    for other in (one.astype(complex), one.astype("U9"), one.astype("i1"), one[..., None], np.float64(1)):
+        write_arrays(tmp_path / "s.npz", {**found, name: other})
+        with pytest.raises(ScoresError, match=name):
+            load_scores(tmp_path / "s.npz")
 
 
 @pytest.fixture

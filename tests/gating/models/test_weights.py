@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import resource
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +183,78 @@ def test_absent_files_and_files_of_other_things_are_weights_errors(tmp_path: Pat
     torch.save({"a.weight": torch.zeros(1), "epoch": 3}, tmp_path / "mixed.pth")
     with pytest.raises(WeightsError, match="entries that are no tensors: epoch"):
         weights.read_tensors(tmp_path / "mixed.pth")
+
+
+ONE = torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (ONE.expand(10**12), r"a tensor of \(1000000000000,\) that claims 4000000000000 bytes, but 4 are"),
+        (ONE.expand(10**10), "claims 40000000000 bytes"),
+        (torch.ones(2, 2).to_sparse(), "expected dense values"),
+        (torch.ones(2, device="meta"), "on meta; expected dense values"),
+    ],
+    ids=["a terabyte", "gigabytes", "sparse", "meta"],
+)
+def test_a_tensor_that_claims_more_than_is_stored_is_refused(
+    tmp_path: Path, tensor: torch.Tensor, message: str
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"a.weight": tensor}, path)
+    assert path.stat().st_size < 4000
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=message):
+        weights.read_tensors(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 100_000  # KiB
+
+
+def test_views_of_one_tensor_many_times_over_are_refused_and_tied_weights_are_not(tmp_path: Path) -> None:
+    tied = torch.ones(1000)
+    torch.save({"a": tied, "b": tied, "c": tied.view(10, 100)}, tmp_path / "w.pth")
+    assert weights.read_tensors(tmp_path / "w.pth").keys() == {"a", "b", "c"}
+    torch.save({f"{k}": tied.view(10, 100) for k in range(100)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="its tensors claim 400000 bytes, but 4000 are stored"):
+        weights.read_tensors(tmp_path / "w.pth")
+
+
+def test_a_packed_file_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for one in plain.infolist():
+            packed.writestr(one.filename, plain.read(one))
+    with pytest.raises(
+        WeightsError, match=r"its \d+ bytes unpack to 419\d+; expected a file that torch.save"
+    ):
+        weights.read_tensors(tmp_path / "w.pth")
+
+
+def test_a_pipe_and_a_folder_are_no_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path in (tmp_path / "pipe.pth", tmp_path):
+        with pytest.raises(WeightsError, match="absent, or no regular file"):
+            weights.read_tensors(path)
+
+
+def test_names_of_any_length_and_type_have_a_short_message(tmp_path: Path) -> None:
+    for odd in ({"n" * 1_000_000: 3}, {3: torch.ones(1)}, {(1, 2): None}, {"n": 10**5000}):
+        torch.save(odd, tmp_path / "w.pth")
+        with pytest.raises(WeightsError, match=r"no tensors|cannot be read as weights") as caught:
+            weights.read_tensors(tmp_path / "w.pth")
+        assert len(str(caught.value)) < 1000
+        assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
+def test_weights_of_another_type_are_named(dtype: torch.dtype) -> None:
+    state = randomised("small")
+    name = next(iter(state))
+    with pytest.raises(WeightsError, match=f"wrong type: {name} is {dtype}, expected torch.float32"):
+        weights.load_exactly(build_backbone("small"), state | {name: state[name].to(dtype)}, source="w.pth")
 
 
 def checkpoint(path: Path, stage: str, network: torch.nn.Module) -> Path:
