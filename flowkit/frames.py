@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.jpeg import MOST_PIXELS
 from flowkit.typing import UInt8
-from flowkit.validate import check_at_least, check_choice, check_integer, check_positive
+from flowkit.untrusted_json import parse_json
+from flowkit.validate import check_at_least, check_choice, check_integer, check_positive, check_that, shown
 
 ResizeMode = Literal["short_side", "size", "native"]
 Interpolation = Literal["auto", "linear"]
@@ -85,17 +87,22 @@ class ResizeRule:
         """Return (width, height) in px of a frame of `width` x `height` px, resized.
 
         The longer side rounds to the nearest pixel, halves up, and is at least 1.
+
+        Raises
+        ------
+        InvalidParameterError
+            It has more than `jpeg.MOST_PIXELS`, which no reader would decode.
         """
         if self.width is not None and self.height is not None:
-            return self.width, self.height
-        short = min(width, height)
-        if self.mode == "native" or short <= self.short_side:
-            return width, height
-        # In integers: floating point would round some halves down.
-        return (
-            max(1, (2 * width * self.short_side + short) // (2 * short)),
-            max(1, (2 * height * self.short_side + short) // (2 * short)),
-        )
+            width, height = self.width, self.height
+        elif self.mode == "short_side" and (short := min(width, height)) > self.short_side:
+            # In integers: floating point would round some halves down.
+            width, height = (
+                max(1, (2 * side * self.short_side + short) // (2 * short)) for side in (width, height)
+            )
+        few = width * height <= MOST_PIXELS
+        check_that("the size", f"{width}x{height} px", few, f"{MOST_PIXELS} px at most", remedy="take --size")
+        return width, height
 
     def to_json(self) -> str:
         """Return the rule as one line of JSON, keys sorted; only those that the mode uses."""
@@ -116,10 +123,10 @@ class ResizeRule:
             The text is no such rule.
         """
         try:
-            fields = json.loads(text)
+            fields = parse_json(text, source="a resize rule")
             return cls(**fields)
         except (TypeError, ValueError) as error:
-            raise InvalidParameterError(f"{text!r} is no resize rule: {error}") from error
+            raise InvalidParameterError(f"{shown(text)} is no resize rule: {error}") from error
 
 
 def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "auto") -> UInt8:

@@ -28,7 +28,7 @@ except ImportError:
 DEFAULT_QUALITY = 95
 
 MOST_PIXELS = 1 << 27
-"""Of an image that is decoded: 400 MB in three channels."""
+"""Of an image or flow field that is decoded, and of one that is drawn: 400 MB in three channels."""
 
 MOST_FILE_BYTES = 1 << 28
 

@@ -196,3 +196,19 @@ def test_resampling_nothing_gives_nothing() -> None:
 def test_resampling_needs_a_rate(fps: float) -> None:
     with pytest.raises(InvalidParameterError, match="fps"):
         resample([], fps)
+
+
+def test_a_size_that_no_reader_would_decode_is_refused() -> None:
+    wide = ResizeRule(mode="size", width=65_535, height=65_535)
+    for rule, size in ((wide, (320, 240)), (ResizeRule(mode="native"), (16_384, 8193))):
+        with pytest.raises(InvalidParameterError, match="the size must be 134217728 px at most, got '"):
+            rule.target_size(*size)
+    assert ResizeRule(mode="native").target_size(16_384, 8192) == (16_384, 8192)
+    assert ResizeRule(short_side=256).target_size(65_535, 65_535) == (256, 256)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"short_side": ' + "9" * 10_000 + "}", '{"mode": []}', "3"])
+def test_a_rule_s_text_from_elsewhere_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(InvalidParameterError, match=r"resize rule|Invalid mode|must be") as caught:
+        ResizeRule.from_json(text)
+    assert len(str(caught.value)) < 700

@@ -24,7 +24,18 @@ _NAME_BYTES = 180
 
 
 def blank(height: int, width: int) -> UInt8:
-    """Return an empty canvas, uint8 (height, width, 3) RGB."""
+    """Return an empty canvas, uint8 (height, width, 3) RGB.
+
+    Raises
+    ------
+    InvalidParameterError
+        It would have more than `jpeg.MOST_PIXELS`: of a video much higher than wide, mostly.
+    """
+    if height * width > jpeg.MOST_PIXELS:
+        raise InvalidParameterError(
+            f"the image would be {width}x{height} px, expected at most {jpeg.MOST_PIXELS} px: take a smaller "
+            "--width, or fewer --columns"
+        )
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
@@ -35,7 +46,7 @@ def paste(canvas: UInt8, image: UInt8, x: int, y: int) -> None:
 
 
 def fit(image: UInt8, width: int, height: int) -> UInt8:
-    """Scale an image, uint8 (H, W, 3), to `width` x `height` px."""
+    """Scale an image, uint8 (H, W, 3), to `width` x `height` px, those of a canvas that `blank` gave."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = width <= image.shape[1]

@@ -73,7 +73,7 @@ class Footage:
         self.clip: Clip = store[video_id]
         self.step = store.options.step
         self._field = field
-        self._has_frames = store.options.frame_codec != "none"
+        self.has_frames = store.options.frame_codec != "none"
         stop = self.clip.n_flow if stop is None else stop
         if not 0 <= start < stop <= self.clip.n_flow:
             raise ClipRangeError(
@@ -93,7 +93,7 @@ class Footage:
         return Sample(
             index=index,
             seconds=float(self.clip.pts[begin]),
-            frame=self.clip.frames([begin])[0] if self._has_frames else None,
+            frame=self.clip.frames([begin])[0] if self.has_frames else None,
             flow=self.clip.flow(index, index + 1, field=self._field)[0],
         )
 

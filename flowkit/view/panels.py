@@ -22,7 +22,7 @@ from flowkit.view.canvas import (
     write_image,
     write_text,
 )
-from flowkit.view.footage import Footage, Sample
+from flowkit.view.footage import Footage
 from flowkit.view.wheel import (
     LEGEND_WIDTH,
     fitting_scale,
@@ -141,31 +141,26 @@ def strip(footage: Footage, *, columns: int = 6, tile_width: int = 240) -> UInt8
         A title, a row of frames where the store keeps them, rows of flow and of its magnitude,
         and the legend.
     """
-    samples = list(footage.samples(footage.spread(columns)))
+    indices = footage.spread(columns)
     clip = footage.clip
     tile_height = max(1, round(clip.height * tile_width / clip.width))
-    rows = _strip_rows(samples, max_px=footage.max_px)
-    height = len(rows) * (tile_height + _GAP) - _GAP
-    wide = len(samples) * (tile_width + _GAP)
+    rows = 3 if footage.has_frames else 2
+    height = rows * (tile_height + _GAP) - _GAP
+    wide = len(indices) * (tile_width + _GAP)
     key = legend(height, max_px=footage.max_px, unit=per_step(footage.step))
     canvas = blank(_STRIP_HEAD + _CAPTION + max(height, len(key)) + 2 * _GAP, _GAP + wide + LEGEND_WIDTH)
     _write_strip_title(canvas, footage)
     top = _STRIP_HEAD + _CAPTION
-    for column, sample in enumerate(samples):
+    # One sample at a time: of a large video each takes ten times the canvas.
+    for column, sample in enumerate(footage.samples(indices)):
         x = _GAP + column * (tile_width + _GAP)
         text = shortened(f"#{sample.index}  {sample.seconds:.2f} s", tile_width, size=8)
         write_text(canvas, text, (x, top - 7), size=8, colour=FAINT)
-        for row, images in enumerate(rows):
-            tile = fit(images[column], tile_width, tile_height)
+        for row, (_, image) in enumerate(flow_panels(sample.frame, sample.flow, max_px=footage.max_px)):
+            tile = fit(image, tile_width, tile_height)
             paste(canvas, tile, x, top + row * (tile_height + _GAP))
     paste(canvas, key, _GAP + wide, top)
     return canvas
-
-
-def _strip_rows(samples: Sequence[Sample], *, max_px: float) -> list[list[UInt8]]:
-    """Return the rows of images: frames if there are any, flow, magnitude."""
-    columns = [flow_panels(sample.frame, sample.flow, max_px=max_px) for sample in samples]
-    return [[image for _, image in row] for row in zip(*columns, strict=True)]
 
 
 def _write_strip_title(canvas: UInt8, footage: Footage) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,3 +81,40 @@ def _write_part(path: Path, video_id: str, label: str, flow: Flow, options: Stor
                 flow_max_px=float(np.abs(flow).max(initial=0.0)),
             )
         )
+
+
+def claim_size(path: Path, video_id: str, width: int, height: int) -> None:
+    """Let the index and the attributes of a video claim another size; its data stay as they are."""
+    with h5py.File(path, "r+") as file:
+        table = file["index/videos"][()]
+        row = table["id"].tolist().index(video_id.encode())
+        table["width"][row], table["height"][row] = width, height
+        file["index/videos"][...] = table
+        file[f"videos/{video_id}"].attrs.update(width=width, height=height)
+
+
+def enlarge(path: Path, video_id: str, width: int, height: int) -> None:
+    """Give a video zero flow of another size, really stored: one field's deflated bytes for all of them."""
+    claim_size(path, video_id, width, height)
+    data = zlib.compress(bytes(2 * height * width), 9)
+    with h5py.File(path, "r+") as file:
+        group = file[f"videos/{video_id}"]
+        count = len(group["flow"])
+        del group["flow"]
+        shape = (2, height, width)
+        flow = group.create_dataset(
+            "flow", shape=(count, *shape), chunks=(1, *shape), dtype="i1", compression="gzip", fillvalue=-128
+        )
+        for k in range(count):
+            flow.id.write_direct_chunk((k, 0, 0, 0), data)
+        group["flow_crc32"][...] = zlib.crc32(data)
+
+
+def add_labels(path: Path, count: int) -> None:
+    """Make the table of labels so long; the videos keep theirs."""
+    with h5py.File(path, "r+") as file:
+        own = file["labels"]["label"].tolist()
+        del file["labels"]
+        names = np.empty(count, [("label", h5py.string_dtype("utf-8", 8))])
+        names["label"] = own + [b"%07d" % k for k in range(count - len(own))]
+        file.create_dataset("labels", data=names)

@@ -87,3 +87,8 @@ def test_what_is_no_image_of_a_usual_size_is_an_error_that_names_it(tmp_path: Pa
     for name, words in (("pipe.png", "no regular file"), ("large.png", "claims 60000x60000 px")):
         with pytest.raises(InputError, match=rf"{name}: not an image that can be read, .*{words}"):
             ends_in_time(functools.partial(read_rgb, tmp_path / name))
+
+
+def test_a_canvas_of_gigabytes_is_refused_before_it_is_made() -> None:
+    with pytest.raises(InvalidParameterError, match="would be 240x15728400 px, expected at most"):
+        blank(15_728_400, 240)

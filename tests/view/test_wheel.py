@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
+from flowkit.view import wheel
 from flowkit.view.canvas import PAPER
 from flowkit.view.wheel import (
     LEGEND_WIDTH,
@@ -138,3 +139,11 @@ def test_legend_is_as_tall_as_its_row_and_says_the_scale() -> None:
 
 def test_unit_names_the_step() -> None:
     assert (per_step(1), per_step(2)) == ("px/frame", "px/2 frames")
+
+
+def test_a_large_field_has_the_colours_of_its_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = np.random.default_rng(0).normal(0, 3, (2, 37, 20)).astype(np.float32)
+    whole = flow_to_rgb(flow, max_px=4)
+    for pixels in (1, 100, 739):
+        monkeypatch.setattr(wheel, "_AT_ONCE_PX", pixels)
+        np.testing.assert_array_equal(flow_to_rgb(flow, max_px=4), whole)

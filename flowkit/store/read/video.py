@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError, StoreCorruptError, StoreFormatError
+from flowkit.jpeg import MOST_PIXELS
 from flowkit.store.codecs import deflate
 from flowkit.store.codecs.codec import FlowCodec
 from flowkit.store.codecs.jpeg import decode_sized
@@ -144,10 +145,13 @@ class StoredVideo(abc.ABC):
         ------
         ClipRangeError
             The store keeps no frames.
+        StoreFormatError
+            They are too large to be decoded.
         """
         if self.options.frame_codec == "none":
             raise ClipRangeError("this store keeps no frames: it was made with --frames none")
         if self._frames is None:
+            self._check_decodable()
             opened = FRAMES.open(self._frame_source(), count=self.extent.n_frames, size=self.size)
             self._frames = opened.chunks
         return self._frames
@@ -168,16 +172,27 @@ class StoredVideo(abc.ABC):
         ------
         ClipRangeError
             The store has no such field.
+        StoreFormatError
+            It is too large to be decoded.
         """
         if name not in self._fields:
             if name not in field_names(self.options):
                 raise ClipRangeError(
                     f"there is no flow field {name!r}; this store has {list(field_names(self.options))}"
                 )
+            self._check_decodable()
             self._fields[name] = FlowField(
                 self.options.codec, self._field_source(name), count=self.extent.n_flow, size=self.size
             )
         return self._fields[name]
+
+    def _check_decodable(self) -> None:
+        height, width = self.size
+        if height * width > MOST_PIXELS:
+            raise StoreFormatError(
+                f"{self.extent.video_id!r} is {width}x{height} px; fields and frames of more than "
+                f"{MOST_PIXELS} px are not decoded: extract it with --size or --short-side"
+            )
 
     def codes(self, name: str, indices: Sequence[int]) -> Codes:
         """Return the codes of several pairs of a flow field, (n, 2, H, W)."""
