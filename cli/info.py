@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from flowkit.validate import cut
 
 from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.store.read.store import Clip, Store, StoreInfo
+
+Item = TypeVar("Item")
+
+_MOST_COUNTS = 1000
+_MOST_LINES = 1000
+"""Of labels, failures and missing shards that are shown: a store from elsewhere may have millions."""
 
 
 @click.command("info")
@@ -59,12 +68,17 @@ def _store_lines(store: Store) -> Iterator[str]:
     yield _counted("backend", info.per_backend)
     yield f"  largest flow   {info.flow_max_px:.1f} px"
     yield _counted(f"labels ({len(store.labels)})", info.per_label)
-    for shard in info.missing_shards:
-        yield f"  MISSING SHARD  {shard}"
+    yield from _first(info.missing_shards, lambda shard: f"  MISSING SHARD  {shard}")
     if store.failures:
         yield f"  failures       {len(store.failures)}"
-    for failure in store.failures:
-        yield f"    {failure.reason:16} {failure.source}"
+    yield from _first(store.failures, lambda failure: f"    {failure.reason:16} {failure.source}")
+
+
+def _first(items: Sequence[Item], line: Callable[[Item], str]) -> Iterator[str]:
+    """Yield the lines of the first items and, of the others, their number."""
+    yield from map(line, items[:_MOST_LINES])
+    if len(items) > _MOST_LINES:
+        yield f"    and {len(items) - _MOST_LINES} more; --json has all"
 
 
 def _option_lines(info: StoreInfo) -> Iterator[str]:
@@ -81,8 +95,10 @@ def _option_lines(info: StoreInfo) -> Iterator[str]:
 
 
 def _counted(name: str, counts: Mapping[str, int]) -> str:
-    shown = ", ".join(f"{key or '(none)'} {count}" for key, count in counts.items())
-    return f"  {name:14} {shown or '-'}"
+    first = itertools.islice(counts.items(), _MOST_COUNTS)
+    shown = ", ".join(f"{cut(key) or '(none)'} {count}" for key, count in first)
+    more = f", and {len(counts) - _MOST_COUNTS} more; --json has all" if len(counts) > _MOST_COUNTS else ""
+    return f"  {name:14} {shown or '-'}{more}"
 
 
 def _clip_lines(clip: Clip) -> Iterator[str]:
