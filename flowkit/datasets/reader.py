@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
+from flowkit.jpeg import MOST_PIXELS
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
@@ -201,7 +202,7 @@ class ClipSamples:
         Raises
         ------
         InputError
-            The videos are not of one size and no crop is asked for.
+            The videos are not of one size and no crop is asked for, or that size is never decoded.
         """
         sizes = {self.crop or self._sizes[index] for _, index in keys}
         if len(sizes) != 1:
@@ -209,6 +210,11 @@ class ClipSamples:
                 f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width)"
             )
         height, width = sizes.pop()
+        if height * width > MOST_PIXELS:  # of which only the index says so: nothing is allocated for it
+            raise InputError(
+                f"the videos of a batch are {width}x{height} px in {self.store.path}; more than "
+                f"{MOST_PIXELS} px are not decoded"
+            )
         count, segments = len(keys), self.sampling.segments
         planes = 2 * self.sampling.stack if self._flow else 0
         dtype = self.store.options.codec.form_dtype(self._flow_form)

@@ -9,6 +9,7 @@ import pytest
 from flowkit.datasets import ClipSamples, Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
+from tests.make.stores import claim_size
 
 from .conftest import HEIGHT, WIDTH, MakeStore
 
@@ -147,3 +148,12 @@ def test_videos_of_several_sizes_need_a_crop(make_store: MakeStore) -> None:
 def test_wrong_settings_are_refused(make_store: MakeStore, wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidParameterError, match=next(iter(wrong))):
         samples(make_store(FRAMES), **wrong)
+
+
+def test_a_size_that_is_never_decoded_is_refused_before_a_batch_is_allocated(make_store: MakeStore) -> None:
+    path = make_store(FRAMES)
+    for video_id in FRAMES:
+        claim_size(path, video_id, 65_535, 65_535)
+    made = samples(path)
+    with pytest.raises(InputError, match=r"are 65535x65535 px in .*; more than 134217728 px are not decoded"):
+        made.layout([(0, 0)])
