@@ -166,7 +166,10 @@ def write_lists(file: h5py.File, labels: Sequence[str], failures: Sequence[Failu
 def read_labels(file: h5py.File) -> tuple[str, ...]:
     """Return the class names in order."""
     table = read_table(file, LABELS, LABEL_COLUMNS)
-    return tuple(row["label"] for row in all_rows(table, LABEL_COLUMNS))
+    try:
+        return tuple(cell.decode() for cell in table["label"].tolist())
+    except UnicodeDecodeError as error:
+        raise StoreFormatError(f"a class name of {file.filename} is not UTF-8: {error}") from error
 
 
 def read_failures(file: h5py.File) -> tuple[Failure, ...]:
