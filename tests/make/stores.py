@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
+from flowkit.store import checked_hdf5
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
@@ -90,6 +92,7 @@ def claim_size(path: Path, video_id: str, width: int, height: int) -> None:
         row = table["id"].tolist().index(video_id.encode())
         table["width"][row], table["height"][row] = width, height
         file["index/videos"][...] = table
+        sum_table(file, "index/videos")
         file[f"videos/{video_id}"].attrs.update(width=width, height=height)
 
 
@@ -111,10 +114,47 @@ def enlarge(path: Path, video_id: str, width: int, height: int) -> None:
 
 
 def add_labels(path: Path, count: int) -> None:
-    """Make the table of labels so long; the videos keep theirs."""
+    """Make the class names so many; the videos keep theirs."""
     with h5py.File(path, "r+") as file:
-        own = file["labels"]["label"].tolist()
+        block = json.loads(file["metadata"][()].tobytes())
+        names = block["labels"] + [f"{k:07}" for k in range(count - len(block["labels"]))]
+        replace_metadata(file, json.dumps({**block, "labels": names}, sort_keys=True).encode())
         del file["labels"]
-        names = np.empty(count, [("label", h5py.string_dtype("utf-8", 8))])
-        names["label"] = own + [b"%07d" % k for k in range(count - len(own))]
-        file.create_dataset("labels", data=names)
+        table = np.empty(count, [("label", h5py.string_dtype("utf-8", 8))])
+        table["label"] = [name.encode() for name in names]
+        file.create_dataset("labels", data=table)
+
+
+def sum_table(file: h5py.File, name: str) -> None:
+    """Give a table that was changed the checksum of what it holds now."""
+    file[name].attrs["crc32"] = zlib.crc32(file[name][()].tobytes())
+
+
+def change_metadata(file: h5py.File, **attributes: object) -> None:
+    """Change attributes of the root and in the block of metadata, as another writer would have them."""
+    block = json.loads(file["metadata"][()].tobytes())
+    block["attributes"] |= attributes
+    replace_metadata(file, json.dumps(block, sort_keys=True).encode())
+    for name, value in attributes.items():
+        file.attrs[name] = value
+
+
+def replace_metadata(file: h5py.File, block: bytes) -> None:
+    """Replace the block of metadata, with its checksum."""
+    del file["metadata"]
+    file["metadata"] = np.frombuffer(block, np.uint8)
+    file["metadata"].attrs["crc32"] = zlib.crc32(block)
+
+
+def make_format_1_0(file: h5py.File) -> None:
+    """Take from a file what format 1.1 added."""
+    del file["metadata"]
+    file.attrs["format_version"] = "1.0"
+    for name in ("index/videos", "labels", "failures", "shard_table"):
+        if name in file:
+            del file[name].attrs["crc32"]
+    if "index" in file:
+        del file["index/file_crc32"]
+    if "shard_table" not in file:
+        for video_id in checked_hdf5.video_ids(file):
+            del file[f"videos/{video_id}"].attrs["record_crc32"]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.store import checked_hdf5
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
@@ -128,38 +124,3 @@ def make_store(store_path: Path, make_part: MakePart, options: StoreOptions) -> 
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the disk: that syncs happen, and when, is tested by what they are replaced with."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-def sum_table(file: h5py.File, name: str) -> None:
-    """Give a table that was changed the checksum of what it holds now."""
-    file[name].attrs["crc32"] = zlib.crc32(file[name][()].tobytes())
-
-
-def change_metadata(file: h5py.File, **attributes: object) -> None:
-    """Change attributes of the root and in the block of metadata, as another writer would have them."""
-    block = json.loads(file["metadata"][()].tobytes())
-    block["attributes"] |= attributes
-    replace_metadata(file, json.dumps(block, sort_keys=True).encode())
-    for name, value in attributes.items():
-        file.attrs[name] = value
-
-
-def replace_metadata(file: h5py.File, block: bytes) -> None:
-    """Replace the block of metadata, with its checksum."""
-    del file["metadata"]
-    file["metadata"] = np.frombuffer(block, np.uint8)
-    file["metadata"].attrs["crc32"] = zlib.crc32(block)
-
-
-def make_format_1_0(file: h5py.File) -> None:
-    """Take from a file what format 1.1 added."""
-    del file["metadata"]
-    file.attrs["format_version"] = "1.0"
-    for name in ("index/videos", "labels", "failures", "shard_table"):
-        if name in file:
-            del file[name].attrs["crc32"]
-    if "index" in file:
-        del file["index/file_crc32"]
-    if "shard_table" not in file:
-        for video_id in checked_hdf5.video_ids(file):
-            del file[f"videos/{video_id}"].attrs["record_crc32"]

@@ -24,8 +24,9 @@ from flowkit.store.inventory import inventory
 from flowkit.store.open_file import StoreFile
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.verify import verify
+from tests.make.stores import replace_metadata, sum_table
 
-from .conftest import HEIGHT, WIDTH, MakeStore, replace_metadata, sum_table
+from .conftest import HEIGHT, WIDTH, MakeStore
 
 Attack = Callable[[h5py.File], object]
 ALLOWED_BYTES = 30_000_000

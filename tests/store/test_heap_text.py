@@ -16,7 +16,8 @@ from flowkit.store.open_file import open_file
 from flowkit.store.read.store import open_store
 from flowkit.store.record import RECORD_TYPES
 from flowkit.store.tools.verify import verify
-from tests.store.conftest import MakeStore, make_format_1_0, make_record
+from tests.make.stores import make_format_1_0
+from tests.store.conftest import MakeStore, make_record
 
 _WITHIN_SECONDS = 60
 """Far beyond the three of CPU time, for machines with other work."""

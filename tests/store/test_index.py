@@ -28,8 +28,9 @@ from flowkit.store.index import (
 )
 from flowkit.store.record import ADDED_ATTRIBUTES, Columns, Failure, Scalar
 from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS
+from tests.make.stores import sum_table
 
-from .conftest import make_record, sum_table
+from .conftest import make_record
 
 COLUMNS: Columns = {"name": str, "count": int, "px": float}
 ROWS: list[dict[str, Scalar]] = [

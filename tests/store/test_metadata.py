@@ -24,14 +24,8 @@ from flowkit.store.metadata import (
 from flowkit.store.open_file import open_file
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
-from tests.store.conftest import (
-    MakePart,
-    MakeStore,
-    change_metadata,
-    make_format_1_0,
-    make_record,
-    replace_metadata,
-)
+from tests.make.stores import change_metadata, make_format_1_0, replace_metadata
+from tests.store.conftest import MakePart, MakeStore, make_record
 
 
 def flip(path: Path, at: int, mask: int = 1) -> None:

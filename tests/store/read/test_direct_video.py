@@ -33,7 +33,8 @@ from flowkit.store.parts_folder import shards_path
 from flowkit.store.read import direct_video as direct
 from flowkit.store.read.direct_video import DirectFile, DirectVideo
 from flowkit.store.read.store import ClipRequest, Store, open_store
-from tests.store.conftest import MakeStore, make_options, sum_table
+from tests.make.stores import sum_table
+from tests.store.conftest import MakeStore, make_options
 
 ALLOWED_BYTES = 5_000_000
 

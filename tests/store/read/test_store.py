@@ -25,13 +25,13 @@ from flowkit.store.read.store import open_store
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
+from tests.make.stores import change_metadata
 from tests.store.conftest import (
     HEIGHT,
     N_FRAMES,
     WIDTH,
     MakePart,
     MakeStore,
-    change_metadata,
     make_flow,
     make_options,
     make_record,

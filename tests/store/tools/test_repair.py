@@ -25,7 +25,8 @@ from flowkit.store.tools.verify import verify
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import finalize, write_container
 from flowkit.store.write.put_away import broken_path
-from tests.store.conftest import N_FRAMES, MakePart, MakeStore, change_metadata, make_flow, make_format_1_0
+from tests.make.stores import change_metadata, make_format_1_0
+from tests.store.conftest import N_FRAMES, MakePart, MakeStore, make_flow
 
 
 def test_one_flipped_bit_costs_one_video_only(make_store: MakeStore) -> None:

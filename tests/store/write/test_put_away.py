@@ -14,7 +14,8 @@ from flowkit.store.read.store import open_store
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.put_away import broken_path, free_place, put_away
-from tests.store.conftest import MakePart, MakeStore, change_metadata
+from tests.make.stores import change_metadata
+from tests.store.conftest import MakePart, MakeStore
 
 
 def test_a_file_whose_videos_are_settled_goes(make_store: MakeStore, tmp_path: Path) -> None:
