@@ -109,14 +109,14 @@ class ClipDataset(Dataset[Any]):
     def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[Any]:
         """Return the items of a batch, which DataLoader reads in one call."""
         wanted = [self._key(key) for key in keys]
-        if self._one_size(wanted):
-            items = self._read(wanted)
-        else:
-            items = [item for key in wanted for item in self._read([key])]
+        one_size = self._one_size(wanted)
+        items = self._read(wanted) if one_size else [item for key in wanted for item in self._read([key])]
         if self._transform is None:
             return items
         # What it changes in place would not be in the whole batch.
-        return [self._transform(ClipItem(item)) for item in items]
+        made = [self._transform(ClipItem(item)) for item in items]
+        # Of a type for which torch's own collating comes to `collate_clips`, whose error names the crop.
+        return made if one_size else [_collated_here(item) for item in made]
 
     def _key(self, key: SampleKey | int) -> SampleKey:
         epoch, index = key if isinstance(key, tuple) else (self._epoch(), key)
@@ -134,7 +134,7 @@ class ClipDataset(Dataset[Any]):
     def _one_size(self, keys: Sequence[SampleKey]) -> bool:
         try:
             self.samples.layout(keys)
-        except InputError:  # a transform may still make them of one size
+        except InputError:  # a transform may still make them of one size; if not, `collate_clips` says so
             return False
         return True
 
@@ -167,6 +167,17 @@ class ClipItem(dict[str, Any]):
         self.whole, self.position = whole, position
 
 
+class ClipTuple(tuple[Any, ...]):
+    """A tuple that a transform made of an item."""
+
+
+def _collated_here(made: Any) -> Any:
+    """Return what a transform made of an item, as the type of this module that is equal to it."""
+    if type(made) is dict:
+        return ClipItem(made)
+    return ClipTuple(made) if type(made) is tuple else made
+
+
 def collate_clips(items: Sequence[Any]) -> Any:
     """Return items as a batch: `collate_fn` of a DataLoader over clips.
 
@@ -186,15 +197,36 @@ def collate_clips(items: Sequence[Any]) -> Any:
         if in_order:
             return dict(first.whole)
     try:
-        return default_collate([dict(item) if isinstance(item, ClipItem) else item for item in items])
+        return default_collate([_plain(item) for item in items])
     except RuntimeError as error:
-        sizes = {tuple(item["flow"].shape[-2:]) for item in items if isinstance(item, ClipItem)}
+        sizes = _image_sizes(items)
         if len(sizes) < 2:
             raise
         raise InputError(
             f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width), or a "
             "transform that makes them of one size"
         ) from error
+
+
+def _plain(item: Any) -> Any:
+    """Return an item as the built-in type that it is one of."""
+    if isinstance(item, ClipItem):
+        return dict(item)
+    return tuple(item) if isinstance(item, ClipTuple) else item
+
+
+def _image_sizes(items: Sequence[Any]) -> set[tuple[int, ...]]:
+    """Return the (height, width) of the items' first images or flow that have several; empty without any."""
+    for alike in zip(*map(_tensors, items), strict=False):
+        sizes = {tuple(tensor.shape[-2:]) for tensor in alike if tensor.ndim > 2}
+        if len(sizes) > 1:
+            return sizes
+    return set()
+
+
+def _tensors(item: Any) -> list[torch.Tensor]:
+    values = item.values() if isinstance(item, dict) else item if isinstance(item, tuple | list) else [item]
+    return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
@@ -204,6 +236,7 @@ def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) 
 
 # PyTorch documents this mapping for types of one's own (`default_collate`); its module has no public name.
 default_collate_fn_map[ClipItem] = _collate_by_default
+default_collate_fn_map[ClipTuple] = _collate_by_default
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tensor:

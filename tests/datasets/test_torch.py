@@ -169,15 +169,36 @@ def test_indices_alone_are_centred_without_training(path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("collate", [None, collate_clips])
-@pytest.mark.parametrize("transform", [None, lambda item: item])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        None,
+        lambda item: item,
+        lambda item: {"x": item["flow"].float(), "label": item["label"]},
+        lambda item: (item["rgb"], item["label"]),
+        lambda item: {"label": item["label"], "rgb": item["rgb"][..., :12, :]},
+    ],
+)
 def test_a_batch_of_several_sizes_hints_at_crop(
     make_store: MakeStore, workers: int, collate: Any, transform: Any
 ) -> None:
     path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
     dataset = ClipDataset(path, transform=transform)
     loader = DataLoader(dataset, 4, num_workers=workers, collate_fn=collate)
-    with pytest.raises(InputError, match=r"several sizes, \[\(16, 24\), \(20, 40\)\]; pass crop="):
+    with pytest.raises(InputError, match=r"several sizes, \[\(1[26], 24\), \((12|20), 40\)\]; pass crop="):
         list(loader)
+
+
+def test_a_transform_to_one_size_gives_tuples_and_dicts_as_torch_does(make_store: MakeStore) -> None:
+    path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
+
+    def batches(transform: Any) -> list[Any]:
+        return list(DataLoader(ClipDataset(path, transform=transform), 4))
+
+    for x, labels in batches(lambda item: (item["flow"][..., :8, :8], item["label"])):
+        assert (x.shape[1:], labels.ndim) == ((3, 10, 8, 8), 1)
+    for batch in batches(lambda item: {"x": item["flow"][..., :8, :8]}):
+        assert (type(batch), batch["x"].shape[1:]) == (dict, (3, 10, 8, 8))
 
 
 def test_other_errors_of_collating_stay_as_they_are(path: Path) -> None:
