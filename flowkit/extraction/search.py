@@ -24,6 +24,9 @@ ImagesRule: TypeAlias = Literal["auto", "sequence", "ignore"]
 "sequence" takes each, "ignore" none.
 """
 
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that zips of macOS, file servers and file systems leave among a user's own."""
+
 # Files of one suffix that are opened in vain before the others of that suffix are not opened.
 _MOST_PROBED = 200
 _NAMED = 3
@@ -52,8 +55,8 @@ def walk_folders(
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield folders as `os.walk` does; one that is reached twice through links is entered once.
 
-    Folders come in the order of their names, without hidden ones; clearing the second item keeps the walk
-    out of a folder. `on_error` is called for each folder that cannot be read.
+    Folders come in the order of their names, without hidden ones and `SYSTEM_FOLDERS`; clearing the second
+    item keeps the walk out of a folder. `on_error` is called for each folder that cannot be read.
     """
     seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True, onerror=on_error):
@@ -62,7 +65,7 @@ def walk_folders(
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in SYSTEM_FOLDERS)
         yield Path(folder), below, names
 
 

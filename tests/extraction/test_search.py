@@ -9,7 +9,7 @@ import pytest
 
 from flowkit.errors import InputError
 from flowkit.extraction import search
-from flowkit.extraction.search import FoundVideos, ImagesRule, search_folder, walk_folders
+from flowkit.extraction.search import SYSTEM_FOLDERS, FoundVideos, ImagesRule, search_folder, walk_folders
 from flowkit.extraction.sources import find_sources
 from tests.make.clips import moving_texture, write_video
 
@@ -172,3 +172,10 @@ def test_an_input_without_a_video_says_what_it_holds(tmp_path: Path) -> None:
         InputError, match=r"no video below .*; no videos and left out: 1 \.txt \(notes\.txt\)"
     ):
         find_sources(tmp_path)
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_folders_of_desktops_and_servers_are_not_entered(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "below").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    assert [folder.name for folder, _, _ in walk_folders(tmp_path)] == [tmp_path.name, "own"]
