@@ -1,4 +1,8 @@
-"""Lists of videos: TSN's `path [nframes] label`, or CSV with a header."""
+"""Lists of videos or of folders of frames: `path [nframes] label`, `path offset nframes label`, or CSV.
+
+Sources: TSN's `tools/build_file_list.py`; open-mmlab/mmaction2, `RawframeDataset` (with_offset: the frames
+from number offset on, counted from the folder's first one).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,13 @@ _COLUMNS = {
     "end": ("end", "end_seconds", "time_end"),
     "id": ("id", "video_id"),
 }
+# Of lists of folders of frames alone: a video's frames are counted when it is read.
+_FOLDER_COLUMNS = {
+    "offset": ("offset", "first_frame", "start_frame", "start_index"),
+    "frames": ("frames", "nframes", "n_frames", "num_frames", "total_frames", "frame_count"),
+}
+COLUMN_NAMES = ("path", "offset", "frames", "label")
+"""Columns that a list of folders without a header may have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +48,9 @@ class ListEntry:
         The range that is wanted, seconds from the video's start, 0 <= start < end.
     video_id : str or None
         Its id in the store.
+    first_frame, n_frames : int or None
+        Of a folder of frames: the first one that is wanted, counted from 0, and how many; or only how many
+        the folder has.
     """
 
     path: str
@@ -44,6 +58,8 @@ class ListEntry:
     start_seconds: float | None = None
     end_seconds: float | None = None
     video_id: str | None = None
+    first_frame: int | None = None
+    n_frames: int | None = None
 
     def __post_init__(self) -> None:
         """Check the times."""
@@ -67,8 +83,10 @@ def parse_list(
     source: str,
     classes: Mapping[int, str] | None = None,
     is_video: Callable[[str], bool] = lambda path: False,
+    of_folders: bool = False,
+    columns: Sequence[str] = (),
 ) -> VideoList:
-    """Parse a list of videos.
+    """Parse a list of videos, or of folders of frames.
 
     Parameters
     ----------
@@ -84,6 +102,11 @@ def parse_list(
         Names of integer labels, of `flowkit.datasets.parse_classes`; without it the integer is the label.
     is_video : callable, optional
         Called as `is_video(path)`: returns whether a path, as the list writes it, exists.
+    of_folders : bool
+        The paths are folders of frames: counts of frames are read, `path offset nframes label` is some of a
+        folder's frames, and a CSV may have `offset` and `frames`.
+    columns : sequence of str
+        Of a list of folders without a header: what its columns are, of `COLUMN_NAMES`.
 
     Raises
     ------
@@ -98,8 +121,18 @@ def parse_list(
     if not kept:
         raise InputError(f"{source}: the list is empty{' but for comments' if comments else ''}")
     delimiter = _delimiter(kept[0][1])
-    if delimiter:
-        entries = _parse_csv(kept, source, delimiter)
+    if columns:
+        check_columns(columns)
+        if delimiter:
+            raise InputError(f"{source} has a header, {kept[0][1]!r}; leave the names of its columns out")
+        entries = [_of_named(line, columns, f"{source}:{number}") for number, line in kept]
+    elif delimiter:
+        entries = _parse_csv(kept, source, delimiter, {**_COLUMNS, **(_FOLDER_COLUMNS if of_folders else {})})
+    elif of_folders:
+        entries = [_parse_folder_line(line, f"{source}:{number}", is_video) for number, line in kept]
+        _check_forms(kept, entries, source)
+        _check_counts(kept, entries, source, labelled=bool(classes))
+        _check_columns(entries, source, is_video)
     else:
         entries = [_parse_line(line, f"{source}:{number}", is_video) for number, line in kept]
         _check_forms(kept, entries, source)
@@ -158,6 +191,79 @@ def _parse_line(line: str, where: str, is_video: Callable[[str], bool]) -> ListE
     return _of_cells(line.split(), line, where)
 
 
+# mmaction2's `path offset nframes label`, and the same with several labels.
+_OFFSET = re.compile(r"(.+?)\s+(\d+)\s+(\d+)\s+(\S+)")
+_FIVE = re.compile(r"(\S.*?)((?:\s+\d+){4,})")
+
+
+def _parse_folder_line(line: str, where: str, is_video: Callable[[str], bool]) -> ListEntry:
+    """Return the entry of `path`, `path label`, `path nframes label` or `path offset nframes label`."""
+    line = "\t".join(cell.strip() for cell in line.strip().split("\t"))
+    counted, offset, five = (form.fullmatch(line) for form in (_COUNTED, _OFFSET, _FIVE))
+    if is_video(line):
+        return ListEntry(path=line)
+    if counted and is_video(counted[1]):
+        return ListEntry(path=counted[1], label=counted[3], n_frames=int(counted[2]))
+    if five and not (offset and is_video(offset[1])):
+        raise InputError(
+            f"{where}: {five[1]} has several labels or more columns than path, offset, nframes, label: "
+            f"{', '.join(five[2].split())}; a clip has one class; list it under the one that you train"
+        )
+    if offset:
+        return ListEntry(path=offset[1], label=offset[4], first_frame=int(offset[2]), n_frames=int(offset[3]))
+    if counted:
+        return ListEntry(path=counted[1], label=counted[3], n_frames=int(counted[2]))
+    return _of_cells(line.split("\t") if "\t" in line else line.split(), line, where)
+
+
+def _check_counts(
+    lines: Sequence[tuple[int, str]], entries: Sequence[ListEntry], source: str, *, labelled: bool
+) -> None:
+    """Raise if only some lines have an offset, or all one number of which nobody knows what it is."""
+    ranged = [
+        number for (number, _), entry in zip(lines, entries, strict=True) if entry.first_frame is not None
+    ]
+    if ranged and len(ranged) < len(entries):
+        raise InputError(
+            f"{source}: {len(ranged)} of {len(entries)} lines have an offset (line {ranged[0]}), expected "
+            "one on "
+            "each or on none"
+        )
+    bare = [entry for entry in entries if entry.n_frames is None and (entry.label or "").isdecimal()]
+    if bare and not labelled:
+        raise InputError(
+            f"{source}: the number behind {bare[0].path} may be its frames or its class; say which with "
+            "--list-columns path,frames or --list-columns path,label"
+        )
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Raise InputError unless these can be the columns of a list of folders."""
+    unknown = [name for name in columns if name not in COLUMN_NAMES]
+    if unknown or len(set(columns)) < len(columns) or "path" not in columns:
+        raise InputError(
+            f"columns of a list are path and some of {', '.join(COLUMN_NAMES[1:])}, each once; got "
+            f"{','.join(columns)}"
+        )
+    if "offset" in columns and "frames" not in columns:
+        raise InputError("a list with the column offset needs the column frames too: how many from there on")
+
+
+def _of_named(line: str, columns: Sequence[str], where: str) -> ListEntry:
+    """Return the entry of a line whose columns were named; a path in front may have spaces."""
+    line, count = line.strip(), len(columns)
+    cells = line.split()
+    for mark in _DELIMITERS:
+        if len(cells) != count and mark in line:
+            cells = next(csv.reader([line], delimiter=mark))
+    if len(cells) > count and columns[0] == "path":
+        cells = line.rsplit(None, count - 1)
+    if len(cells) != count or not all(cells):
+        raise InputError(f"{where}: expected {count} columns, {','.join(columns)}, got {line!r}")
+    given = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    return _of_columns({**dict.fromkeys((*_COLUMNS, *_FOLDER_COLUMNS), ""), **given}, where)
+
+
 def _of_cells(cells: Sequence[str], line: str, where: str) -> ListEntry:
     """Return the entry of `path`, `path label` or `path nframes label`."""
     cells = [cell.strip() for cell in cells]
@@ -203,12 +309,14 @@ def _check_columns(entries: Sequence[ListEntry], source: str, is_video: Callable
             )
 
 
-def _parse_csv(lines: Sequence[tuple[int, str]], source: str, delimiter: str) -> list[ListEntry]:
+def _parse_csv(
+    lines: Sequence[tuple[int, str]], source: str, delimiter: str, columns: Mapping[str, Sequence[str]]
+) -> list[ListEntry]:
     rows = csv.reader([line for _, line in lines], delimiter=delimiter)
     header = [name.strip().lower() for name in next(rows)]
     column = {
         key: next((header.index(name) for name in names if name in header), None)
-        for key, names in _COLUMNS.items()
+        for key, names in columns.items()
     }
     entries = []
     for (number, line), row in zip(lines[1:], rows, strict=False):
@@ -230,6 +338,8 @@ def _of_columns(cells: Mapping[str, str], where: str) -> ListEntry:
             start_seconds=times[0],
             end_seconds=times[1],
             video_id=cells["id"] or None,
+            first_frame=_count(cells.get("offset", ""), where),
+            n_frames=_count(cells.get("frames", ""), where),
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
@@ -240,6 +350,12 @@ def _seconds(text: str, where: str) -> float | None:
         return float(text) if text else None
     except ValueError:
         raise InputError(f"{where}: expected a time in seconds, got {text!r}") from None
+
+
+def _count(text: str, where: str) -> int | None:
+    if text and not text.isdecimal():
+        raise InputError(f"{where}: expected a number of frames, got {text!r}")
+    return int(text) if text else None
 
 
 def _with_name(entry: ListEntry, classes: Mapping[int, str], source: str) -> ListEntry:

@@ -157,3 +157,63 @@ def test_a_label_that_contradicts_the_folder_of_another_label_is_refused() -> No
         parse("path,label\nwalk/a.avi,walk\nrun/b.avi,walk\nrun/c.avi,run\n")
     # A folder that is no class says nothing.
     assert parse("path,label\ntrain/a.avi,walk\ntrain/b.avi,run\n")[1].label == "run"
+
+
+def parse_folders(text: str, **options: object) -> list[ListEntry]:
+    return parse(text, of_folders=True, **options)
+
+
+def test_lists_of_folders_have_counts_and_ranges() -> None:
+    assert parse_folders("a/x 120 3\nb/y 99 wave\n") == [
+        ListEntry(path="a/x", label="3", n_frames=120),
+        ListEntry(path="b/y", label="wave", n_frames=99),
+    ]
+    assert parse_folders("a/x 12 120 3\nmy clips/y\t0\t9\twave\n") == [
+        ListEntry(path="a/x", label="3", first_frame=12, n_frames=120),
+        ListEntry(path="my clips/y", label="wave", first_frame=0, n_frames=9),
+    ]
+    # A path that exists is a path: `take 3`, of 7 frames.
+    assert parse_folders("take 3 7 wave\n", is_video="take 3".__eq__) == [
+        ListEntry(path="take 3", label="wave", n_frames=7)
+    ]
+    assert parse_folders("a wave\nb run\n") == [
+        ListEntry(path="a", label="wave"),
+        ListEntry(path="b", label="run"),
+    ]
+
+
+def test_a_csv_of_folders_may_have_offset_and_frames() -> None:
+    text = "path,offset,frames,label\na,3,9,wave\nb,,,run\n"
+    assert parse_folders(text) == [
+        ListEntry(path="a", label="wave", first_frame=3, n_frames=9),
+        ListEntry(path="b", label="run"),
+    ]
+    assert parse(text)[0] == ListEntry(path="a", label="wave")  # a video's frames are counted
+
+
+@pytest.mark.parametrize("line", ["my clips/a 7 9", "my clips/a,7,9", "my clips/a;7;9", "my clips/a\t7\t9"])
+def test_named_columns_are_read_whatever_divides_them(line: str) -> None:
+    assert parse_folders(line, columns=("path", "frames", "label")) == [
+        ListEntry(path="my clips/a", label="9", n_frames=7)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("a 9\n", (), "may be its frames or its class; say which with --list-columns path,frames"),
+        ("a 1 9 2 3\n", (), r"several labels or more columns than path, offset, nframes, label: 1, 9, 2, 3"),
+        ("a 1 9 2\nb 9 2\n", (), r"1 of 2 lines have an offset \(line 1\), expected one on each"),
+        ("a nine\n", ("path", "frames"), "expected a number of frames, got 'nine'"),
+        ("a 9 2\n", ("path", "offset", "frames", "label"), r"list\.txt:1: expected 4 columns"),
+        ("a 9\n", ("path", "offset"), "needs the column frames"),
+        ("a 9\n", ("frames", "label"), "columns of a list are path and some of"),
+        ("path,label\na,9\n", ("path", "frames"), "has a header"),
+        ("path,frames\na,x\n", (), "expected a number of frames, got 'x'"),
+    ],
+)
+def test_a_list_of_folders_that_is_not_clear_is_refused(
+    text: str, columns: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_folders(text, columns=columns)
