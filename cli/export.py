@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
-LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
+LAYOUTS = (
+    *("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow"),
+    *("flo", "npy", "webdataset", "webdataset-images"),
+)
 
 
 @click.command("export")
@@ -19,10 +22,18 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
     "templates",
     multiple=True,
     metavar="KIND=NAME",
-    help="Another file name, such as x=flow_x_%05d.jpg; kinds: img, x, y (flo in layout flo).",
+    help="Another file name, such as x=flow_x_%05d.jpg or, in trees, x=u/{id}/frame%06d.jpg; kinds: img, x, "
+    "y (flo in layout flo).",
 )
 @click.option(
-    "--first-index", type=click.IntRange(min=0), help="Number of the first frame. [default: the layout's]"
+    "--first-index",
+    type=click.IntRange(min=0),
+    help="Number of the first frame; flow moves with it. [default: the layout's]",
+)
+@click.option(
+    "--first-flow-index",
+    type=click.IntRange(min=0),
+    help="Number of the first flow field. [default: with the frames]",
 )
 @click.option(
     "--content",
@@ -38,7 +49,11 @@ LAYOUTS = ("tsn", "denseflow", "mmaction2", "flo", "npy", "webdataset")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of flow JPEGs.")
 @click.option("--split", help="For webdataset: the split whose subsets get shards of their own.")
 @click.option(
-    "--clips-per-shard", type=click.IntRange(min=1), default=100, show_default=True, help="For webdataset."
+    "--clips-per-shard",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="For webdataset; there should be at least as many shards as a loader has workers.",
 )
 @click.option("--list-prefix", help="Prefix of the ids in the lists. [default: DEST for tsn, else nothing]")
 @click.option(
@@ -52,9 +67,10 @@ def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> N
     """Write the clips of STORE into the folder DEST in the layout of another project.
 
     tsn, denseflow and mmaction2 are JPEG folders with those tools' names and numbers; flow is
-    quantised as they do it, or copied as it is from a store of codec jpeg. Annotation lists come
-    with them, in DEST/annotations: of each split beside the store, and of all clips. The same
-    command again writes only missing and changed clips.
+    quantised as they do it, or copied as it is from a store of codec jpeg. feichtenhofer, ixy and
+    rgb-flow have frames and flow in trees of their own. Annotation lists come with them, in
+    DEST/annotations: of each split beside the store, and of all clips. webdataset is tar shards
+    with the same fields for each clip. The same command again writes only missing and changed clips.
 
     Exit status: 0 all is there, 1 some failed or have spaces that keep them out of the lists, 2 nothing
     could start, 130 interrupted.

@@ -15,31 +15,50 @@ if TYPE_CHECKING:
     from flowkit.extraction.lists import ListEntry
 
 
+LAYOUTS = ("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow")
+
+
+def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Return the names of `path,frames`, () without any (a click callback)."""
+    return tuple(name.strip() for name in value.split(",")) if value else ()
+
+
 @click.command("import")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
     "--layout",
-    type=click.Choice(["tsn", "denseflow", "mmaction2"]),
+    type=click.Choice(LAYOUTS),
     required=True,
-    help="Names of the files.",
+    help="Names of the files, and of their folders.",
 )
 @click.option(
     "--template",
     "templates",
     multiple=True,
     metavar="KIND=NAME",
-    help="Another file name, such as x=u_%06d.jpg; kinds: img, x, y.",
+    help="Another file name, such as x=u_%06d.jpg or, in trees, x=u/{id}/frame%06d.jpg; kinds: img, x, y "
+    "(bx, by of denseflow's backward flow).",
 )
 @click.option(
-    "--first-index", type=click.IntRange(min=0), help="Number of the first frame. [default: the layout's]"
+    "--first-index",
+    type=click.IntRange(min=0),
+    help="Number of the first frame; flow moves with it. [default: the layout's]",
+)
+@click.option(
+    "--first-flow-index",
+    type=click.IntRange(min=0),
+    help="Number of the first flow field. [default: with the frames]",
 )
 @click.option(
     "--step",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Frames from the first to the second of a pair.",
+    help="Frames from the first to the second of a pair. [default: as denseflow's names say, else 1]",
+)
+@click.option(
+    "--backward/--no-backward",
+    default=None,
+    help="Import backward flow too, as the field flow_backward. [default: where denseflow's names have it]",
 )
 @click.option(
     "--bound",
@@ -69,7 +88,14 @@ if TYPE_CHECKING:
     "--list",
     "list_file",
     type=click.File("rb"),
-    help="Only the clips of this list, with its labels: `path nframes label` lines, or CSV.",
+    help="Only the clips of this list, with its labels: `path nframes label` or `path offset nframes label` "
+    "lines, or CSV.",
+)
+@click.option(
+    "--list-columns",
+    callback=_columns,
+    metavar="NAME,...",
+    help="What the columns of a list without header are: path, offset, frames, label.",
 )
 @click.option("--classes", type=click.File("rb"), help="Class names for integer labels, one a line.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
@@ -100,10 +126,13 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     from .reporter import Reporter
 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
-    entries, labels = _list(folder, options.pop("list_file"), options.pop("classes"), reporter.write_line)
+    given = {name: options.pop(name) for name in ("list_file", "list_columns", "classes")}
     if options["jobs"] is None:
         del options["jobs"]
-    setup = prepare(folder, store, ImportConfig(**options), entries=entries)
+    config = ImportConfig(**options)
+    known = functools.partial(config.is_clip, folder)
+    entries, labels = _list(known, reporter.write_line, **given)
+    setup = prepare(folder, store, config, entries=entries)
     reporter.plan_import(setup)
     with reporter.running("clips", kept=f"finished clips are kept in {store}.parts"):
         report = run(setup, labels=labels, on_progress=reporter.progress)
@@ -111,19 +140,19 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
 
 
 def _list(
-    folder: Path, list_file: IO[bytes] | None, classes_file: IO[bytes] | None, on_note: Callable[[str], None]
+    is_clip: Callable[[str], bool],
+    on_note: Callable[[str], None],
+    *,
+    list_file: IO[bytes] | None,
+    list_columns: tuple[str, ...],
+    classes: IO[bytes] | None,
 ) -> tuple[list[ListEntry] | None, list[str] | None]:
     """Return the entries of the list and the class names, None where they were not given."""
-    classes = read_classes(classes_file)
-    labels = [classes[key] for key in sorted(classes)] if classes else None
+    names = read_classes(classes)
+    labels = [names[key] for key in sorted(names)] if names else None
     if list_file is None:
         return None, labels
-    known = functools.partial(_is_below, folder)
-    return read_list(list_file, classes=classes, is_video=known, on_note=on_note), labels
-
-
-def _is_below(folder: Path, path: str) -> bool:
-    try:
-        return (folder / path).exists()
-    except (OSError, ValueError):
-        return False
+    entries = read_list(
+        list_file, classes=names, is_video=is_clip, on_note=on_note, of_folders=True, columns=list_columns
+    )
+    return entries, labels

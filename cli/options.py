@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
@@ -264,11 +264,20 @@ def read_list(
     classes: dict[int, str] | None,
     is_video: Callable[[str], bool],
     on_note: Callable[[str], None],
+    of_folders: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[ListEntry]:
-    """Return the entries of a list; say what of it was skipped."""
+    """Return the entries of a list, of videos or of folders of frames; say what of it was skipped."""
     from flowkit.extraction.lists import parse_list
 
-    found = parse_list(read_lines(file), source=_name(file), classes=classes, is_video=is_video)
+    found = parse_list(
+        read_lines(file),
+        source=_name(file),
+        classes=classes,
+        is_video=is_video,
+        of_folders=of_folders,
+        columns=columns,
+    )
     for note in found.notes:
         on_note(note)
     return list(found.entries)

@@ -130,7 +130,7 @@ def test_every_reason_of_the_ledger_is_explained() -> None:
 def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     folders = written(
         r'(?:FolderError\(|return|wrong =)\s*"([a-z_]+)",',
-        *(f"rawframes/{name}.py" for name in ("folders", "frame_files", "import_worker")),
+        *(f"rawframes/{name}.py" for name in ("folders", "frame_files", "inspection", "import_worker")),
     )
     assert {"missing_files", "uneven_counts", "size_mismatch", "decode_error", "several_folders"} <= folders
     own = {reason for _, reason in (*importer.REASONS, *export.REASONS)}

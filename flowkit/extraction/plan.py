@@ -73,17 +73,20 @@ def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path)
         )
 
 
-def fingerprint(path: Path, *, with_hash: bool = True) -> SourceFingerprint:
+def fingerprint(path: Path, *beside: Path, with_hash: bool = True) -> SourceFingerprint:
     """Return the state of a source: size, modification time, SHA-256.
 
-    A folder of images counts as the list of its files; without `with_hash` the hash is "".
+    A folder of images counts as the list of its files, and so do those `beside` it; without `with_hash`
+    the hash is "".
 
     Raises
     ------
     OSError
         The source cannot be read.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [
+        file for place in (path, *beside) for file in (sorted(place.iterdir()) if place.is_dir() else [place])
+    ]
     stats = [file.stat() for file in files]
     return SourceFingerprint(
         name=path.name,
@@ -110,9 +113,9 @@ def _is_same(source: VideoSource, record: VideoRecord) -> bool:
     if (record.start_seconds, record.end_seconds) != source.times:
         return False
     try:
-        now = fingerprint(source.path, with_hash=False)
+        now = fingerprint(source.path, *source.beside, with_hash=False)
         if now.bytes == record.source_bytes and now.mtime_ns != record.source_mtime_ns:
-            now = fingerprint(source.path)
+            now = fingerprint(source.path, *source.beside)
     except OSError:
         # A file that is gone cannot have changed: the store keeps what it has.
         return True

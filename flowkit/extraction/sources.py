@@ -35,6 +35,8 @@ class VideoSource:
         Its class, "" where none is known.
     start_seconds, end_seconds : float or None
         The part of the video, seconds; None is from its start, to its end.
+    beside : tuple of Path
+        Further folders of it: of frames and flow in trees of their own.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class VideoSource:
     label: str = ""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def times(self) -> tuple[float | None, float | None]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flowkit import jpeg
 from flowkit.flo import flo_bytes
-from flowkit.rawframes.layouts import Layout
+from flowkit.rawframes.layouts.layout import Kind, Layout
 from flowkit.store import checked_hdf5
 from flowkit.store.read.store import Store
+
+_AXES: Mapping[Kind, int] = {"x": 0, "y": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,11 @@ class Recipe:
     bound_px: float
     quality: int
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of files to make, of those that the layout has a name for."""
+        return tuple(k for k in self.layout.templates if (self.frames if k == "img" else self.flow))
+
 
 @dataclasses.dataclass(slots=True)
 class ExportTally:
@@ -64,13 +71,26 @@ class ExportedClip:
         The files to make.
     tally : ExportTally
         Counts them.
+    kinds : collection of str, optional
+        The kinds of files to make, where they are not all.
     """
 
-    def __init__(self, store: Store, video_id: str, recipe: Recipe, tally: ExportTally) -> None:
+    def __init__(
+        self,
+        store: Store,
+        video_id: str,
+        recipe: Recipe,
+        tally: ExportTally,
+        *,
+        kinds: Collection[Kind] | None = None,
+    ) -> None:
         self._video = store.stored_video(video_id)
         self._clip = store[video_id]
         self._where = f"{video_id!r} of {store.path}"
         self._recipe, self._tally = recipe, tally
+        made = recipe.kinds if kinds is None else kinds
+        self._frames_wanted = "img" in made
+        self._flow_kinds = tuple(kind for kind in made if kind != "img")
         self.record = self._video.record
 
     def files(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bytes]]:
@@ -81,13 +101,38 @@ class ExportedClip:
         StoreCorruptError
             A stored chunk fails its CRC.
         """
-        record, recipe, layout = self.record, self._recipe, self._recipe.layout
+        record, layout = self.record, self._recipe.layout
         for index in range(record.n_frames):
-            if recipe.frames:
+            if self._frames_wanted:
                 yield layout.file_name("img", index), self._frame(index)
                 self._tally.n_frames += 1
-            if recipe.flow and index < record.n_flow:
+            if self._flow_kinds and index < record.n_flow:
                 yield from self._flow_files(index)
+                # Once a field, where u and v are made apart.
+                self._tally.n_flow += self._flow_kinds != ("y",)
+            on_frame()
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams of `images`."""
+        return (*(["frames"] if self._recipe.frames else []), *(["flow"] if self._recipe.flow else []))
+
+    def images(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bytes]]:
+        """Yield the images of the stream `frames` and, u and v in turn, of `flow`; each is read on demand.
+
+        Raises
+        ------
+        StoreCorruptError
+            A stored chunk fails its CRC.
+        """
+        record, recipe = self.record, self._recipe
+        for index in range(record.n_frames):
+            if recipe.frames:
+                yield "frames", self._frame(index)
+                self._tally.n_frames += 1
+            if recipe.flow and index < record.n_flow:
+                for plane in self._flow_images(index):
+                    yield "flow", plane
                 self._tally.n_flow += 1
             on_frame()
 
@@ -101,22 +146,24 @@ class ExportedClip:
             field = next(self._clip.iter_flow([index], field=self._recipe.field))
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
-            x, y = self._flow_images(index)
-            yield layout.file_name("x", index), x
-            yield layout.file_name("y", index), y
+            kinds = self._flow_kinds
+            for kind, image in zip(kinds, self._flow_images(index, kinds), strict=True):
+                yield layout.file_name(kind, index), image
 
-    def _flow_images(self, index: int) -> tuple[bytes, bytes]:
-        recipe = self._recipe
+    def _flow_images(self, index: int, kinds: Sequence[Kind] = ("x", "y")) -> list[bytes]:
+        """Return the images of u, of v or of both."""
+        recipe, axes = self._recipe, [_AXES[kind] for kind in kinds]
         with checked_hdf5.contained(self._where):
             field = self._video.field(recipe.field)
             if field.codec.stores_planes:
-                x, y = field.chunks(index)
-                return x, y
+                chunks = field.chunks(index)
+                return [chunks[axis] for axis in axes]
             codes, scale = field.codes(index), float(field.scales[index])
         planes, clipped = field.codec.to_planes(codes, scale, bound_px=recipe.bound_px)
-        self._tally.clipped += clipped
-        self._tally.values += planes.size
-        return jpeg.encode_grey(planes[0], recipe.quality), jpeg.encode_grey(planes[1], recipe.quality)
+        if 0 in axes:
+            self._tally.clipped += clipped
+            self._tally.values += planes.size
+        return [jpeg.encode_grey(planes[axis], recipe.quality) for axis in axes]
 
     def write_npy(self, folder: Path, on_frame: Callable[[], None] = lambda: None) -> None:
         """Write frames.npy and flow.npy into a folder, a frame at a time."""

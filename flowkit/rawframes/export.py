@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -17,10 +18,12 @@ from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.quantize import check_bound
 from flowkit.rawframes.clip_files import Recipe
 from flowkit.rawframes.destination import ANNOTATIONS, Destination
+from flowkit.rawframes.export_plan import folder_groups, shard_groups
 from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker, write_unit
-from flowkit.rawframes.layouts import make_layout
-from flowkit.rawframes.lists import ListSplit, Omissions, file_word, list_files, read_splits, spelled_out
-from flowkit.rawframes.tar import DEFAULT_CLIPS, index_json, plan_shards
+from flowkit.rawframes.layouts import LAYOUTS, make_layout
+from flowkit.rawframes.lists import ListedClip, ListSplit, Omissions, list_files, read_splits, spelled_out
+from flowkit.rawframes.tar import DEFAULT_CLIPS, index_json
+from flowkit.rawframes.trees import wanted_folders
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
@@ -47,7 +50,9 @@ class ExportConfig:
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
-        Number of the first frame instead of the layout's.
+        Number of the first frame instead of the layout's; flow moves with it.
+    first_flow_index : int, optional
+        Number of the first flow field, where it is not that which goes with the frames.
     content : {"both", "frames", "flow"}
         Frames, flow or both.
     field : str
@@ -73,6 +78,7 @@ class ExportConfig:
     layout: str = "tsn"
     templates: tuple[str, ...] = ()
     first_index: int | None = None
+    first_flow_index: int | None = None
     content: Literal["both", "frames", "flow"] = "both"
     field: str = "flow"
     bound_px: float | None = None
@@ -90,9 +96,10 @@ class ExportConfig:
         check_range("quality", self.quality, 1, 100)
         check_at_least("clips_per_shard", self.clips_per_shard, 1)
         check_at_least("jobs", self.jobs, 1)
-        fits = self.split is None or self.layout == "webdataset"
-        check_that("split", self.split, fits, "left out but for webdataset")
-        fits = not self.safe_names or self.layout != "webdataset"
+        check_choice("layout", self.layout, LAYOUTS)
+        in_shards = LAYOUTS[self.layout].in_shards
+        check_that("split", self.split, self.split is None or in_shards, "left out but for webdataset")
+        fits = not self.safe_names or not in_shards
         check_that("safe_names", self.safe_names, fits, "left out for webdataset")
 
 
@@ -193,16 +200,20 @@ def prepare(store_path: Path | str, destination: Path | str, config: ExportConfi
         classes, options = store.labels, _options(store, config, recipe)
     folder.check_options(options)
     splits = tuple(read_splits(store_path))
-    groups = _groups(config, splits, members)
+    if recipe.layout.in_shards:
+        groups = shard_groups(tuple(members), splits, split=config.split, clips=config.clips_per_shard)
+    else:
+        groups = folder_groups(members, recipe, safe_names=config.safe_names)
     units = [
         Unit(
             name=name,
-            members={video_id: members[video_id] for video_id in ids},
+            members={video_id: members[video_id] for video_id in group.video_ids},
             store=store_path,
             destination=folder.path,
             recipe=recipe,
+            kinds=group.kinds,
         )
-        for name, ids in groups.items()
+        for name, group in groups.items()
     ]
     return _sort_units(
         units,
@@ -239,6 +250,7 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
         config.layout,
         templates=config.templates,
         first_index=config.first_index,
+        first_flow_index=config.first_flow_index,
         step=options.step,
         backward=config.field == "flow_backward",
     )
@@ -269,32 +281,15 @@ def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, ob
         "first_index": layout.first_index,
         "content": config.content,
         "field": recipe.field,
+        **({"flow_offset": layout.flow_offset} if config.first_flow_index is not None else {}),
         "bound": recipe.bound_px,
         "quality": recipe.quality,
     }
-    if layout.form == "tar":
+    if layout.in_shards:
         own |= {"split": config.split, "clips_per_shard": config.clips_per_shard}
     if config.safe_names:
         own["safe_names"] = True
     return own | {f"store's {name}": value for name, value in store.options.to_attrs().items()}
-
-
-def _groups(
-    config: ExportConfig, splits: Sequence[ListSplit], members: Mapping[str, Member]
-) -> dict[str, tuple[str, ...]]:
-    """Return the ids of each unit, by the unit's path."""
-    if config.layout != "webdataset":
-        return {spelled_out(k) if config.safe_names else k: (k,) for k in members}
-    subsets: Mapping[str, tuple[str, ...]] = {"clips": tuple(members)}
-    if config.split is not None:
-        by_name = {split.name: split for split in splits}
-        check_choice("split", config.split, by_name, where="of the store")
-        subsets = by_name[config.split].subsets
-    groups: dict[str, tuple[str, ...]] = {}
-    for subset, ids in subsets.items():
-        there = [video_id for video_id in ids if video_id in members]
-        groups |= plan_shards(file_word(subset), there, config.clips_per_shard)
-    return groups
 
 
 def _sort_units(units: Sequence[Unit], setup: ExportSetup) -> ExportSetup:
@@ -360,24 +355,32 @@ def run(
 def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> Omissions:
     """Write the lists, or the shards' indexes; return what they leave out."""
     whole = [outcome for outcome in outcomes if outcome.status != "failed"]
-    if setup.recipe.layout.form == "tar":
+    if setup.recipe.layout.in_shards:
         # A reader of `<subset>-*.tar` must not find shards of an earlier division of the clips.
         planned = {unit.name for unit in setup.todo} | {outcome.name for outcome in whole}
         dropped = setup.destination.drop_others(planned)
         omissions = Omissions(notes=tuple(f"removed {name}, of an earlier export" for name in dropped))
-        texts = _shard_indexes(whole)
+        # webdataset 1 has no reader of an index, and a reader of all files in the folder takes it for data.
+        texts = _shard_indexes(whole) if setup.recipe.layout.form == "tar" else {}
         texts["classes.txt"] = "".join(f"{name}\n" for name in setup.classes)
     else:
         prefix = setup.config.list_prefix
         if prefix is None:
             prefix = str(setup.destination.path) if setup.config.layout == "tsn" else ""
-        entries = {k: setup.members[k].entry(outcome.name) for outcome in whole for k in outcome.video_ids}
-        entries = dict(sorted(entries.items()))
-        lists, omissions = list_files(setup.splits, entries, setup.classes, prefix=prefix)
+        lists, omissions = list_files(setup.splits, _entries(setup, whole), setup.classes, prefix=prefix)
         texts = {f"{ANNOTATIONS}/{name}": text for name, text in lists.items()}
     for name, text in texts.items():
         setup.destination.write_own(name, text)
     return omissions
+
+
+def _entries(setup: ExportSetup, whole: Sequence[ExportOutcome]) -> dict[str, ListedClip]:
+    """Return the entries of the clips of which every folder is there, by id."""
+    units = Counter(video_id for outcome in whole for video_id in outcome.video_ids)
+    folders = wanted_folders(setup.recipe.layout, setup.recipe.kinds)
+    complete = sorted(video_id for video_id, count in units.items() if count >= max(1, len(folders)))
+    safe = setup.config.safe_names
+    return {k: setup.members[k].entry(spelled_out(k) if safe else k) for k in complete}
 
 
 def _shard_indexes(whole: Sequence[ExportOutcome]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 from flowkit.executor import Worker
 from flowkit.rawframes.clip_files import ExportedClip, ExportTally, Recipe
 from flowkit.rawframes.destination import Destination, Marker, sizes_below
+from flowkit.rawframes.layouts.layout import Kind
 from flowkit.rawframes.lists import ListedClip
-from flowkit.rawframes.tar import ShardWriter, head_fields
+from flowkit.rawframes.tar import NO_CLASS, ShardWriter, head_fields
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import Failure, VideoRecord
 
@@ -55,11 +57,13 @@ class Unit:
     store: Path
     destination: Path
     recipe: Recipe
+    kinds: tuple[Kind, ...] | None = None
+    """The kinds of files in the folder, where a clip has several folders."""
 
     def made_of(self) -> dict[str, Sequence[str | int | None]]:
         """Return the values that identify the unit's contents."""
         # Only a shard holds the numbers of classes, in its samples.
-        tar = self.recipe.layout.form == "tar"
+        tar = self.recipe.layout.in_shards
         return {
             video_id: [*member.made_of(), member.label] if tar else member.made_of()
             for video_id, member in self.members.items()
@@ -163,7 +167,7 @@ def write_unit(unit: Unit, worker: Worker) -> ExportOutcome:
     on_frame = _reporter(unit, worker)
     store = _store(unit.store, os.stat(unit.store).st_mtime_ns)
     with destination.partial(unit.name) as partial:
-        if unit.recipe.layout.form == "tar":
+        if unit.recipe.layout.in_shards:
             _write_shard(unit, store, tally, partial, on_frame=on_frame)
         else:
             _write_folder(unit, store, tally, partial, on_frame=on_frame)
@@ -205,7 +209,7 @@ def _write_folder(
 ) -> None:
     folder.mkdir()
     (video_id,) = unit.members
-    clip = ExportedClip(store, video_id, unit.recipe, tally)
+    clip = ExportedClip(store, video_id, unit.recipe, tally, kinds=unit.kinds)
     if unit.recipe.layout.form == "npy":
         clip.write_npy(folder, on_frame)
         return
@@ -231,13 +235,48 @@ def _write_file(name: str, data: bytes, folder: int) -> None:
 def _write_shard(
     unit: Unit, store: Store, tally: ExportTally, path: Path, *, on_frame: Callable[[], None]
 ) -> None:
+    add = _add_streams if unit.recipe.layout.form == "streams" else _add_images
     with ShardWriter(path) as tar:
         for video_id, member in unit.members.items():
             clip = ExportedClip(store, video_id, unit.recipe, tally)
-            for field, data in head_fields(_sample_facts(unit, member.record, store), member.label):
-                tar.add(video_id, field, data)
-            for name, data in clip.files(on_frame):
-                tar.add(video_id, name, data)
+            add(tar, clip, member, _sample_facts(unit, member.record, store), on_frame)
+
+
+def _add_images(
+    tar: ShardWriter,
+    clip: ExportedClip,
+    member: Member,
+    facts: Mapping[str, object],
+    on_frame: Callable[[], None],
+) -> None:
+    """Add a sample with a field for each image."""
+    video_id = member.record.video_id
+    for field, data in head_fields(facts, member.label):
+        tar.add(video_id, field, data)
+    for name, data in clip.files(on_frame):
+        tar.add(video_id, name, data)
+
+
+def _add_streams(
+    tar: ShardWriter,
+    clip: ExportedClip,
+    member: Member,
+    facts: Mapping[str, object],
+    on_frame: Callable[[], None],
+) -> None:
+    """Add a sample with a stream of all frames and one of all flow."""
+    video_id = member.record.video_id
+    wanted = clip.streams
+    with contextlib.ExitStack() as stack:
+        streams = {name: stack.enter_context(tar.stream(name)) for name in wanted}
+        for name, data in clip.images(on_frame):
+            streams[name].add(data)
+        offsets = {f"{name}_offset": stream.offsets for name, stream in streams.items()}
+        label = NO_CLASS if member.label is None else member.label
+        for field, data in head_fields({**facts, **offsets}, label):
+            tar.add(video_id, field, data)
+        for stream in streams.values():
+            tar.add_stream(video_id, stream)
 
 
 def _sample_facts(unit: Unit, record: VideoRecord, store: Store) -> dict[str, object]:

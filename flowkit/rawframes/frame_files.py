@@ -19,15 +19,13 @@ from pathlib import Path, PurePosixPath
 
 from flowkit import jpeg
 from flowkit.errors import JpegError, VideoError
-from flowkit.rawframes.layouts import Kind, Layout, NameTemplate
+from flowkit.extraction.search import SYSTEM_FOLDERS
+from flowkit.rawframes.layouts.layout import Kind, Layout, NameTemplate, templates
 
 ZIP_SUFFIX = ".zip"
-KINDS: tuple[Kind, ...] = ("img", "x", "y")
 _LARGEST_MEMBER_BYTES = 1 << 28
 _DESKTOP_FILES = ("thumbs.db", "desktop.ini")
-_ZIPPED_NAMES: Mapping[Kind, NameTemplate] = {
-    kind: NameTemplate(pattern=f"{kind}_%05d.jpg") for kind in KINDS
-}
+_ZIPPED_NAMES: Mapping[Kind, NameTemplate] = templates(img="img_%05d.jpg", x="x_%05d.jpg", y="y_%05d.jpg")
 
 
 class FolderError(VideoError, ValueError):
@@ -110,9 +108,7 @@ def zip_members(path: Path) -> dict[str, FrameFile]:
         members = [
             member.filename for member in _archive(path, _state(path)).infolist() if not member.is_dir()
         ]
-    files = [
-        name for name in members if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    ]
+    files = [name for name in members if not any(map(_is_system, name.split("/")))]
     folders = sorted({str(PurePosixPath(name).parent) for name in files})
     if len(folders) > 1:
         raise FolderError(
@@ -142,18 +138,24 @@ def kind_zips(folder: Path, names: Iterable[str], layouts: Sequence[Layout]) -> 
 
 def kinds_of(names: Sequence[str], layouts: Sequence[Layout]) -> list[Kind]:
     """Return the kinds of which there are files among these names."""
-    return [kind for kind in KINDS if any(layout.templates[kind].numbers(names) for layout in layouts)]
+    kinds = layouts[0].templates
+    return [kind for kind in kinds if any(layout.templates[kind].numbers(names) for layout in layouts)]
 
 
 def with_zipped_names(layouts: Sequence[Layout]) -> tuple[Layout, ...]:
     """Return the layouts, and the one of dense_flow's zips: their members have names of their own."""
-    templates = {**layouts[0].templates, **_ZIPPED_NAMES}
-    return (*layouts, dataclasses.replace(layouts[0], templates=templates))
+    own = {kind: name for kind, name in _ZIPPED_NAMES.items() if kind in layouts[0].templates}
+    return (*layouts, dataclasses.replace(layouts[0], templates={**layouts[0].templates, **own}))
 
 
 def counted_names(names: Iterable[str]) -> list[str]:
     """Return the names of files that count: no hidden ones, none that a desktop leaves."""
-    return [name for name in names if not name.startswith(".") and name.lower() not in _DESKTOP_FILES]
+    return [name for name in names if not _is_system(name)]
+
+
+def _is_system(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that a desktop or a file server leaves."""
+    return name.startswith(".") or name.lower() in _DESKTOP_FILES or name in SYSTEM_FOLDERS
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
-from flowkit.rawframes.folders import ClipFiles, Pairing, inspect
 from flowkit.rawframes.frame_files import FolderError, FrameFile
-from flowkit.rawframes.layouts import Layout
+from flowkit.rawframes.inspection import ClipFiles, FilePair, Pairing, inspect
+from flowkit.rawframes.layouts.layout import Kind, Layout
+from flowkit.rawframes.listed import WHOLE, Wanted
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
@@ -30,14 +31,18 @@ from flowkit.store.record import (
     SourceFingerprint,
     SourceShape,
     StoredVideoShape,
+    TimeRange,
     VideoRecord,
 )
-from flowkit.store.schema import StoreOptions
+from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.typing import UInt8
 
 IMPORTED = "imported"
 """Preset, engine and resize rule of an imported store."""
+
+BACKWARD_FIELD = "flow_backward"
+"""The field of flow from frame k + step to frame k."""
 
 _FLOW_QUALITY = 100
 """JPEG quality of flow images that are no JPEG: codes stay within a few of 255."""
@@ -58,6 +63,8 @@ class ImportTask:
     layouts: tuple[Layout, ...]
     fps: float
     pairing: Pairing
+    wanted: Wanted = WHOLE
+    trees: Mapping[Kind, Path] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)
@@ -94,7 +101,7 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
     Raises
     ------
     FolderError
-        Files are missing, broken or of unlike sizes.
+        Files are missing, broken or of unlike sizes, or fewer or more than a list says.
     OSError
         The folder or a file cannot be read.
     NoSpaceError
@@ -102,16 +109,11 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
     """
     began = time.perf_counter()
     source, options = task.source, task.options
-    files = inspect(
-        source.path,
-        task.layouts,
-        step=options.step,
-        frames=options.frame_codec == "jpeg",
-        pairing=task.pairing,
-    )
-    state = fingerprint(source.path)
+    files = _files(task)
+    state = fingerprint(source.path, *source.beside)
     parts, seen = PartsFolder(task.store), _Seen()
     size = _size_of(files.flow[0][0])
+    first = task.wanted.frames.first if task.wanted.frames else 0
     height, width = size
     with PartWriter(
         parts.part_path(source.video_id),
@@ -123,9 +125,11 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
         n_frames = len(files.flow) + options.step
         for index in range(n_frames):
             frame = _frame(files.frames[index], size, options, seen) if files.frames else None
-            writer.add_frame(index / task.fps, frame)
+            writer.add_frame((first + index) / task.fps, frame)
             if index < len(files.flow):
                 writer.add_flow("flow", _field(files.flow[index], size, options, seen))
+            if index < len(files.backward):
+                writer.add_flow(BACKWARD_FIELD, _field(files.backward[index], size, options, seen))
             worker.report(index + 1, (index + 1) / n_frames)
         notes = tuple(filter(None, (files.note, *seen.notes(options.jpeg_quality))))
         record = _record(task, files, state, seen, size=size, notes=notes)
@@ -142,6 +146,30 @@ def import_clip(task: ImportTask, worker: Worker) -> VideoOutcome:
     )
 
 
+def _files(task: ImportTask) -> ClipFiles:
+    """Return the files of the clip, of those frames that the list wants."""
+    step, wanted = task.options.step, task.wanted
+    files = inspect(
+        task.source.path,
+        task.layouts,
+        step=step,
+        frames=task.options.frame_codec == "jpeg",
+        pairing=task.pairing,
+        backward=BACKWARD_FIELD in field_names(task.options),
+        trees=task.trees,
+    )
+    n_flow, n_frames = len(files.flow), len(files.flow) + step
+    # Lists for flow have the number of fields.
+    if wanted.n_frames not in (None, n_frames, n_flow):
+        raise FolderError(
+            "false_count",
+            f"the list says {wanted.n_frames} frames, the clip has {n_frames} and {n_flow} flow fields; "
+            "correct "
+            "the list, or say with --list-columns which column is what",
+        )
+    return files if wanted.frames is None else files.part(wanted.frames, step)
+
+
 def _frame(file: FrameFile, size: tuple[int, int], options: StoreOptions, seen: _Seen) -> bytes:
     """Return the bytes of a frame that decodes and has this (height, width); encoded if it is no JPEG."""
     data = file.read_bytes()
@@ -156,9 +184,7 @@ def _frame(file: FrameFile, size: tuple[int, int], options: StoreOptions, seen: 
     return jpeg.encode(pixels, options.jpeg_quality)
 
 
-def _field(
-    pair: tuple[FrameFile, FrameFile], size: tuple[int, int], options: StoreOptions, seen: _Seen
-) -> EncodedFlow:
+def _field(pair: FilePair, size: tuple[int, int], options: StoreOptions, seen: _Seen) -> EncodedFlow:
     """Return the two images of a flow field as they are stored; add their range to `seen`."""
     chunks = []
     for file in pair:
@@ -247,4 +273,5 @@ def _record(
         flow_range=FlowRange(
             clipped_fraction=seen.saturated / max(1, seen.values), flow_max_px=seen.largest_px
         ),
+        times=TimeRange(start_seconds=task.source.start_seconds, end_seconds=task.source.end_seconds),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +13,14 @@ from flowkit.errors import InputError
 from flowkit.executor import Executor
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
-from flowkit.extraction.sources import VideoSource, check_ids, sources_of_list
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.rawframes.folders import Folders, Pairing, find_folders, readings
-from flowkit.rawframes.frame_files import ZIP_SUFFIX, is_zip
-from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
-from flowkit.rawframes.layouts import IMPORT_LAYOUTS, Layout
+from flowkit.rawframes.import_worker import BACKWARD_FIELD, IMPORTED, ImportTask, import_clip
+from flowkit.rawframes.inspection import Pairing
+from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS, readings
+from flowkit.rawframes.layouts.layout import BACKWARD_KINDS, Kind, Layout
+from flowkit.rawframes.listed import WHOLE, Wanted, below, find_clips, is_clip
+from flowkit.rawframes.steps import find_steps, one_step, with_backward
 from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
@@ -37,14 +38,18 @@ class ImportConfig:
 
     Parameters
     ----------
-    layout : {"tsn", "denseflow", "mmaction2"}
-        Layout of the folders.
+    layout : str
+        Layout of the folders, one of `flowkit.rawframes.layouts.IMPORT_LAYOUTS`.
     templates : tuple of str
         Other file names, `KIND=NAME`; see `make_layout`.
     first_index : int, optional
-        Number of the first frame instead of the layout's.
-    step : int
-        Frames between the two of a pair, >= 1.
+        Number of the first frame instead of the layout's; flow moves with it.
+    first_flow_index : int, optional
+        Number of the first flow field, where it is not that which goes with the frames.
+    step : int, optional
+        Frames between the two of a pair, >= 1; without it as the file names say, or 1.
+    backward : bool, optional
+        Import backward flow too, as the field `flow_backward`; without it where the file names have it.
     bound_px : float
         Half the range that the flow images were quantised to, px; no file records it.
     fps : float
@@ -65,7 +70,9 @@ class ImportConfig:
     layout: str = "tsn"
     templates: tuple[str, ...] = ()
     first_index: int | None = None
-    step: int = 1
+    first_flow_index: int | None = None
+    step: int | None = None
+    backward: bool | None = None
     bound_px: float = 20.0
     fps: float = 25.0
     frame_codec: FrameCodec = "jpeg"
@@ -76,25 +83,46 @@ class ImportConfig:
 
     def __post_init__(self) -> None:
         check_choice("layout", self.layout, IMPORT_LAYOUTS)
-        paired = self.pairing == "first" or (self.pairing, self.step) == ("second", 1)
+        paired = self.pairing == "first" or (self.pairing == "second" and self.step in (1, None))
         check_that("pairing", self.pairing, paired, "first, or second at step 1")
         check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
         check_at_least("jobs", self.jobs, 1)
         check_at_least("shard_bytes", self.shard_bytes, 1 << 20)
+        if self.step is not None:
+            check_at_least("step", self.step, 1)
         # These check the rest.
-        self.layouts()
+        layouts = self.layouts()
         self.options()
+        fits = not self.backward or BACKWARD_KINDS[0] in layouts[0].templates
+        check_that("backward", self.backward, fits, f"left out: layout {self.layout} has no names for it")
 
     def layouts(self) -> tuple[Layout, ...]:
         """Return the variants of the layout that a folder may have."""
-        return readings(self.layout, templates=self.templates, first_index=self.first_index, step=self.step)
+        return readings(
+            self.layout,
+            templates=self.templates,
+            first_index=self.first_index,
+            first_flow_index=self.first_flow_index,
+            step=self.step or 1,
+        )
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """Return the kinds of files that are wanted."""
+        left_out = (() if self.backward else BACKWARD_KINDS) + (
+            () if self.frame_codec == "jpeg" else ("img",)
+        )
+        return tuple(kind for kind in self.layouts()[0].templates if kind not in left_out)
+
+    def is_clip(self, folder: Path, path: str) -> bool:
+        """Return whether a clip that a list names exists."""
+        return is_clip(folder, self.layouts()[0], path)
 
     def options(self) -> StoreOptions:
         """Return the options of the store: all that is unknown of such folders is named imported."""
-        field = FieldOptions(tvl1_preset=IMPORTED, tvl1_params="{}")
+        names = ("flow", BACKWARD_FIELD) if self.backward else ("flow",)
         return StoreOptions(
-            fields=(field,),
-            step=self.step,
+            fields=tuple(FieldOptions(name=name, tvl1_preset=IMPORTED, tvl1_params="{}") for name in names),
+            step=self.step or 1,
             flow_codec=PLANE_CODEC,
             bound_px=self.bound_px,
             frame_codec=self.frame_codec,
@@ -116,6 +144,10 @@ class ImportSetup(StoreSetup):
     """Folders that look like clips and are none."""
     ignored: tuple[str, ...] = ()
     """A line for each folder or archive that was passed over."""
+    wanted: Mapping[str, Wanted] = dataclasses.field(default_factory=dict)
+    """What a list says of the clips' frames, by id."""
+    trees: Mapping[str, Mapping[Kind, Path]] = dataclasses.field(default_factory=dict)
+    """Of a layout in trees, the folder of each kind of files, by id."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,10 +244,12 @@ def prepare(
     if not folder.is_dir():
         word = "not a folder" if folder.exists() else "no such folder"
         raise InputError(f"{word}: {folder}; name the folder that the clips' folders or zips are in")
-    found_folders = _find(folder, config, entries)
-    sources, failures = found_folders.sources, found_folders.failures
+    listed = None if entries is None else list(entries)
+    config = with_named_steps(folder, config, listed)
+    clips = find_clips(folder, config.layouts(), listed, kinds=config.kinds(), fps=config.fps)
+    sources, failures = clips.folders.sources, clips.folders.failures
     if not sources and not failures:
-        names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in ("img", "x", "y"))
+        names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in config.kinds())
         raise InputError(f"no clip of layout {config.layout} below {folder}: looked for folders with {names}")
     options, found = config.options(), inventory(store)
     check_options(options, found.options, store)
@@ -225,33 +259,31 @@ def prepare(
         options=options,
         plan=make_plan(sources, found, update=config.update),
         failures=failures,
-        ignored=found_folders.ignored,
+        ignored=clips.folders.ignored,
         found=found,
+        wanted=clips.wanted,
+        trees=clips.folders.trees,
     )
 
 
-def _find(folder: Path, config: ImportConfig, entries: Iterable[ListEntry] | None) -> Folders:
-    if entries is None:
-        return find_folders(folder, config.layouts())
-    listed = sources_of_list([_below(entry, folder) for entry in entries], root=folder)
-    return Folders(sources=tuple(check_ids([_zipped(source) for source in listed])), failures=())
+def with_named_steps(
+    folder: Path, config: ImportConfig, entries: Sequence[ListEntry] | None = None
+) -> ImportConfig:
+    """Return a config whose step and direction are those that the file names say, where they were left open.
 
-
-def _zipped(source: VideoSource) -> VideoSource:
-    """Return a listed clip with the path of its zip, where that is what there is of it."""
-    zipped = source.path.with_name(source.path.name + ZIP_SUFFIX)
-    if is_zip(source.path.name) and source.video_id.endswith(source.path.suffix):
-        return dataclasses.replace(source, video_id=source.video_id[: -len(source.path.suffix)])
-    if not source.path.exists() and zipped.is_file():
-        return dataclasses.replace(source, path=zipped)
-    return source
-
-
-def _below(entry: ListEntry, folder: Path) -> ListEntry:
-    """Return an entry whose path counts from `folder`: TSN's lists have the folder in front."""
-    path = Path(entry.path)
-    inside = path.is_relative_to(folder) and not (folder / path).exists()
-    return dataclasses.replace(entry, path=str(path.relative_to(folder))) if inside else entry
+    Raises
+    ------
+    InputError
+        The names have several steps, or only some folders have backward flow.
+    """
+    if config.step is not None and config.backward is not None:
+        return config
+    named = {text.partition("=")[0] for text in config.templates}
+    listed = None if entries is None else [folder / below(entry, folder).path for entry in entries]
+    found = [] if named & {"x", "bx"} else find_steps(folder, LAYOUTS[config.layout], listed)
+    step = one_step(found) if config.step is None else config.step
+    backward = with_backward(found, step) if config.backward is None else config.backward
+    return dataclasses.replace(config, step=step, backward=backward)
 
 
 def run(
@@ -318,6 +350,8 @@ def _import_all(
             layouts=config.layouts(),
             fps=config.fps,
             pairing=config.pairing,
+            wanted=setup.wanted.get(source.video_id, WHOLE),
+            trees=setup.trees.get(source.video_id, {}),
         )
         for source in setup.plan.todo
     ]

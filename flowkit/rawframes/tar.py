@@ -1,12 +1,24 @@
-"""Clips in tar shards, as webdataset reads them: one sample a clip.
+"""Clips in tar shards, as webdataset and Hugging Face's datasets read them: one sample a clip.
 
 A sample is a run of members whose names agree up to the first dot of their last segment; what follows
-that dot is the field: `<id>.json`, `<id>.cls`, `<id>.img_00000.jpg`, `<id>.flow_x_00000.jpg`. So dots in
-the last segment of an id are written `%2E` (and `%` as `%25`).
+that dot is the field. So dots in the last segment of an id are written `%2E` (and `%` as `%25`).
+A sample of layout `webdataset` has the same fields whatever the clip's length:
+
+``frames.mjpeg``  the JPEGs of all frames, end to end
+``flow.mjpeg``    grey JPEGs of u and v of each flow field in turn, over [-bound_px, bound_px]
+``json``          id, label, n_frames, n_flow, step, width, height, fps, bound_px, and frames_offset and
+                  flow_offset: where image k begins, and behind the last one the end
+``cls``           the number of the class, -1 without one
+
+Concatenated JPEGs are a raw Motion JPEG stream, which FFmpeg reads too; readers of shards leave a member
+of such a name as bytes. An array would be ten times as large, and datasets makes lists of numbers of it.
+
+Layout `webdataset-images` has a field for each image instead, `img_00000.jpg`, `flow_x_00000.jpg` and so on,
+no `cls` where there is no class, and an index for `wids`, which webdataset had before version 1. Hugging
+Face's datasets refuses it where clips are of unequal length.
 
 Clips go to shards in the order of a hash of their ids, because training reads shards front to back:
-sorted by id they would come a class at a time. Each subset of a split has shards of its own, and an
-index that `wids.ShardListDataset` opens.
+sorted by id they would come a class at a time. Each subset of a split has shards of its own.
 
 Source: the WebDataset file format's specification; wids's shard index, version 1.
 """
@@ -17,12 +29,20 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 from flowkit.validate import check_at_least
 
 DEFAULT_CLIPS = 100
+
+NO_CLASS = -1
+"""The class of a clip without one, where all samples have the field."""
+
+STREAM_SUFFIX = ".mjpeg"
+_MOST_IN_MEMORY = 64 << 20
 
 
 def sample_key(video_id: str) -> str:
@@ -51,10 +71,38 @@ def plan_shards(subset: str, video_ids: Sequence[str], clips: int) -> dict[str, 
     }
 
 
+class Stream:
+    """Images end to end, and where each begins; a context manager."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.offsets = [0]
+        self._file: tempfile.SpooledTemporaryFile[bytes] = tempfile.SpooledTemporaryFile(
+            max_size=_MOST_IN_MEMORY, dir=str(folder)
+        )
+
+    def add(self, data: bytes) -> None:
+        """Append an image."""
+        self._file.write(data)
+        self.offsets.append(self.offsets[-1] + len(data))
+
+    def rewound(self) -> IO[bytes]:
+        """Return the file of all images, at its beginning."""
+        self._file.seek(0)
+        return cast("IO[bytes]", self._file)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
 class ShardWriter:
     """Writes samples into one tar file; the same samples give the same bytes."""
 
     def __init__(self, path: Path) -> None:
+        self._folder = path.parent
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
 
     def add(self, video_id: str, field: str, data: bytes) -> None:
@@ -63,6 +111,16 @@ class ShardWriter:
         member.size = len(data)
         member.mode = 0o644
         self._tar.addfile(member, io.BytesIO(data))
+
+    def add_stream(self, video_id: str, stream: Stream) -> None:
+        """Append a stream of images as one field."""
+        member = tarfile.TarInfo(f"{sample_key(video_id)}.{stream.name}{STREAM_SUFFIX}")
+        member.size, member.mode = stream.offsets[-1], 0o644
+        self._tar.addfile(member, stream.rewound())
+
+    def stream(self, name: str) -> Stream:
+        """Return an empty stream; a long one lies in the shard's folder, not in memory."""
+        return Stream(name, self._folder)
 
     def close(self) -> None:
         """Write the end of the archive."""

@@ -139,3 +139,14 @@ def test_each_option_that_differs_is_named_as_stored_and_as_asked() -> None:
         "out.h5 was made with other options: step: stored 1, asked 2; flow_codec: stored 'i8', asked 'i16'; "
         "repeat its options, or extract into another file"
     )
+
+
+def test_a_source_of_several_folders_has_the_state_of_all(tmp_path: Path) -> None:
+    for name, text in (("u/a.jpg", "one"), ("v/a.jpg", "two")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    alone, both = fingerprint(tmp_path / "u"), fingerprint(tmp_path / "u", tmp_path / "v")
+    assert (alone.bytes, both.bytes) == (3, 6)
+    (tmp_path / "v/a.jpg").write_text("new")
+    assert fingerprint(tmp_path / "u", tmp_path / "v").sha256 != both.sha256
+    assert fingerprint(tmp_path / "u").sha256 == alone.sha256

@@ -70,17 +70,23 @@ def test_a_written_folder_is_counted_and_done(make_store: MakeStore, tmp_path: P
     assert units_of(unit.store, tmp_path / "out", layout=layout) == ()
 
 
-def test_a_shard_has_its_clips_one_after_the_other(make_store: MakeStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layout", "members"),
+    # json and cls, and two streams, or the images: 3 + 4 and 2 + 2.
+    [("webdataset", (2 + 2, 2 + 2)), ("webdataset-images", (2 + 7, 2 + 4))],
+)
+def test_a_shard_has_its_clips_one_after_the_other(
+    make_store: MakeStore, tmp_path: Path, layout: str, members: tuple[int, int]
+) -> None:
     store = make_store({"walk/a": 3, "run/b": 2})
-    (unit,) = units_of(store, tmp_path / "out", layout="webdataset")
+    (unit,) = units_of(store, tmp_path / "out", layout=layout)
     outcome = write(unit)
     path = tmp_path / "out/clips-000000.tar"
     assert (outcome.files, outcome.bytes, outcome.n_frames) == (1, path.stat().st_size, 5)
     with tarfile.open(path) as tar:
         clips = [member.name.partition(".")[0] for member in tar]
     assert clips == [name for video_id in unit.members for name in [video_id] * clips.count(video_id)]
-    # json and cls, then images: 3 + 4 and 2 + 2.
-    assert (clips.count("walk/a"), clips.count("run/b")) == (2 + 7, 2 + 4)
+    assert (clips.count("walk/a"), clips.count("run/b")) == members
 
 
 def test_a_unit_that_fails_midway_leaves_nothing(make_store: MakeStore, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import dequantize_u8, quantize_u8
-from flowkit.rawframes.folders import Pairing
 from flowkit.rawframes.frame_files import FolderError
 from flowkit.rawframes.import_worker import ImportTask, import_clip
+from flowkit.rawframes.inspection import Pairing
 from flowkit.rawframes.layouts import LAYOUTS
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.schema import StoreOptions

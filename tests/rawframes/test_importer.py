@@ -11,7 +11,7 @@ import pytest
 import flowkit
 from flowkit.errors import InputError, InvalidParameterError, StoreOptionsError
 from flowkit.extraction.lists import ListEntry, parse_list
-from flowkit.rawframes.folders import inspect
+from flowkit.rawframes.inspection import inspect
 from flowkit.store.inventory import inventory
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from flowkit.rawframes.layouts import LAYOUTS, NameTemplate, make_layout
+from flowkit.rawframes.layouts import LAYOUTS, make_layout
+from flowkit.rawframes.layouts.layout import NameTemplate
 
 
 @pytest.mark.parametrize(
@@ -12,7 +13,7 @@ from flowkit.rawframes.layouts import LAYOUTS, NameTemplate, make_layout
         ("tsn", ("img_00001.jpg", "flow_x_00001.jpg", "flow_y_00001.jpg")),
         ("denseflow", ("img_00000.jpg", "flow_x_00000.jpg", "flow_y_00000.jpg")),
         ("mmaction2", ("img_00001.jpg", "x_00001.jpg", "y_00001.jpg")),
-        ("webdataset", ("img_00000.jpg", "flow_x_00000.jpg", "flow_y_00000.jpg")),
+        ("webdataset-images", ("img_00000.jpg", "flow_x_00000.jpg", "flow_y_00000.jpg")),
     ],
 )
 def test_first_frame_and_flow_have_the_tools_own_names(layout: str, names: tuple[str, ...]) -> None:
@@ -41,7 +42,12 @@ def test_a_template_and_a_first_index_replace_the_layouts_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["img.jpg", "%d_%d.jpg", "img_%s.jpg", "../%05d.jpg", "a/%05d.jpg", ".%05d", "%05d%%.jpg"]
+    "pattern",
+    [
+        *("img.jpg", "%d_%d.jpg", "img_%s.jpg", "../%05d.jpg", "a/%05d.jpg", ".%05d", "%05d%%.jpg"),
+        *("/{id}/%05d.jpg", "{id}/../%05d.jpg", "{id}//%05d.jpg", "{id}/{id}/%05d.jpg", "a{id}/%05d.jpg"),
+        *("%d/{id}/a.jpg", "%d/{id}/%d.jpg", "{id}/{x}/%d.jpg"),
+    ],
 )
 def test_a_template_that_is_no_plain_numbered_name_is_refused(pattern: str) -> None:
     with pytest.raises(InvalidParameterError, match="template"):
@@ -81,7 +87,22 @@ def test_every_template_reads_what_it_writes(template: NameTemplate) -> None:
 def test_layouts_of_one_file_a_frame_have_templates() -> None:
     kinds = {name: set(layout.templates) for name, layout in LAYOUTS.items()}
     assert kinds == {
-        **{name: {"img", "x", "y"} for name in ("tsn", "denseflow", "mmaction2", "webdataset")},
+        **{name: {"img", "x", "y"} for name in ("tsn", "denseflow", "mmaction2", "webdataset-images")},
+        **{name: {"img", "x", "y"} for name in ("feichtenhofer", "ixy", "rgb-flow")},
         "flo": {"img", "flo"},
-        "npy": set(),  # two arrays a clip, of fixed names
+        # A clip has arrays or streams of fixed names.
+        "npy": set(),
+        "webdataset": set(),
     }
+
+
+def test_flow_may_start_at_a_number_of_its_own() -> None:
+    made = make_layout("tsn", first_index=0, first_flow_index=1)
+    assert (made.file_name("img", 0), made.file_name("x", 0)) == ("img_00000.jpg", "flow_x_00001.jpg")
+
+
+def test_a_template_with_folders_makes_a_layout_of_trees() -> None:
+    made = make_layout("tsn", templates=["x=u/{id}/%05d.jpg", "y=v/{id}/%05d.jpg"])
+    assert made.in_trees
+    assert made.folders == {"{id}": ("img",), "u/{id}": ("x",), "v/{id}": ("y",)}
+    assert not make_layout("tsn").in_trees

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tarfile
@@ -31,11 +32,63 @@ def read_samples(path: Path) -> dict[str, dict[str, bytes]]:
     return samples
 
 
+def images_of(sample: dict[str, bytes], name: str) -> list[bytes]:
+    """Divide a stream by its sample's offsets."""
+    offsets, stream = json.loads(sample["json"])[f"{name}_offset"], sample[f"{name}.mjpeg"]
+    assert offsets[-1] == len(stream)
+    return [stream[start:stop] for start, stop in itertools.pairwise(offsets)]
+
+
+def test_every_sample_has_the_same_fields_whatever_its_length_and_class(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    store = make_store({"run/a": 3, "walk/b.01": 6, "c": 2})
+    run_export(store, tmp_path / "out", "webdataset")
+    run_export(store, tmp_path / "folders", "denseflow")
+    samples = read_samples(tmp_path / "out/clips-000000.tar")
+    assert {tuple(sorted(sample)) for sample in samples.values()} == {
+        ("cls", "flow.mjpeg", "frames.mjpeg", "json")
+    }
+    assert {key: sample["cls"] for key, sample in samples.items()} == {
+        "c": b"-1",
+        "run/a": b"0",
+        "walk/b%2E01": b"1",
+    }
+    folder, sample = tmp_path / "folders/walk/b.01", samples["walk/b%2E01"]
+    assert images_of(sample, "frames") == [(folder / f"img_{k:05d}.jpg").read_bytes() for k in range(6)]
+    assert images_of(sample, "flow") == [
+        (folder / f"flow_{axis}_{k:05d}.jpg").read_bytes() for k in range(5) for axis in "xy"
+    ]
+    facts = json.loads(sample["json"])
+    assert (facts["id"], facts["label"], facts["n_frames"], facts["n_flow"]) == ("walk/b.01", "walk", 6, 5)
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        "classes.txt",
+        "clips-000000.tar",
+    ]
+
+
+def test_a_stream_that_is_left_out_is_left_out_of_all_samples(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store({"a": 3, "b": 2})
+    run_export(store, tmp_path / "out", "webdataset", content="flow")
+    samples = read_samples(tmp_path / "out/clips-000000.tar")
+    assert {tuple(sorted(sample)) for sample in samples.values()} == {("cls", "flow.mjpeg", "json")}
+
+
+def test_a_stream_too_long_for_the_memory_is_the_same(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store({"a": 4})
+    run_export(store, tmp_path / "one", "webdataset")
+    monkeypatch.setattr("flowkit.rawframes.tar._MOST_IN_MEMORY", 100)
+    run_export(store, tmp_path / "two", "webdataset")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
 def test_each_clip_is_one_sample_with_its_images_class_and_facts(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
     store = make_store({"run/a": 3, "walk/b.01": 4})
-    run_export(store, tmp_path / "out", "webdataset")
+    run_export(store, tmp_path / "out", "webdataset-images")
     run_export(store, tmp_path / "folders", "denseflow")
     samples = read_samples(tmp_path / "out/clips-000000.tar")
     assert sorted(samples) == ["run/a", "walk/b%2E01"]
@@ -53,7 +106,7 @@ def test_each_clip_is_one_sample_with_its_images_class_and_facts(
 
 def test_the_index_names_every_shard_with_its_samples_and_size(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store({f"c/{k}": 2 for k in range(5)})
-    run_export(store, tmp_path / "out", "webdataset", clips_per_shard=2)
+    run_export(store, tmp_path / "out", "webdataset-images", clips_per_shard=2)
     index = json.loads((tmp_path / "out/clips.json").read_text())
     assert (index["__kind__"], index["wids_version"]) == ("wids-shard-index-v1", 1)
     assert [shard["nsamples"] for shard in index["shardlist"]] == [2, 2, 1]
