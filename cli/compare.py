@@ -25,14 +25,24 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
 @click.command("compare")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--field", default="flow", show_default=True, help="Flow field of stores.")
+@click.option(
+    "--field",
+    default="flow",
+    show_default=True,
+    help="Flow field of stores; flow_backward takes backward flow of folders too.",
+)
 @click.option(
     "--bound",
     "bound_px",
     type=click.FloatRange(min=0, min_open=True),
     default=20.0,
     show_default=True,
-    help="Range of the flow in folders of JPEGs, px.",
+    help="Range of the flow in folders of images, px.",
+)
+@click.option(
+    "--step",
+    type=click.IntRange(min=1),
+    help="Step to take in folders whose names (flow_x_p3_) have several.",
 )
 @click.option(
     "--fields",
@@ -64,6 +74,7 @@ def command(
     b: Path,
     field: str,
     bound_px: float,
+    step: int | None,
     most_fields: int | None,
     jobs: int | None,
     max_epe_px: float | None,
@@ -76,14 +87,16 @@ def command(
 
     Codes are those of the default flow codec, on the grid of A's field.
 
-    Each is a store, a folder of .flo files or of JPEGs (flow_x_00001.jpg with flow_y_00001.jpg, a
-    folder for each video), or one .flo file; pixels without known flow do not count.
+    Each is a store, a folder with a folder for each video, or one file. Files are .flo, KITTI's
+    PNG, .npy of floats (a field or a whole video each), or images of u and v (flow_x_00001.jpg with
+    flow_y_00001.jpg, denseflow's flow_x_p3_ and flow_x_m1_ too). Pixels without known flow do not
+    count, and their number is said.
 
     Exit status: 0 comparable throughout and within --max-epe, 1 not, 2 nothing could be compared.
     """
     from flowkit.comparison.stores import CompareConfig, compare
 
-    config = CompareConfig(a=a, b=b, field=field, bound_px=bound_px, most_fields=most_fields)
+    config = CompareConfig(a=a, b=b, field=field, bound_px=bound_px, step=step, most_fields=most_fields)
     with _progress() as on_video:
         found = compare(config, jobs=jobs or len(os.sched_getaffinity(0)), on_video=on_video)
     failings = found.failings(max_epe_px=max_epe_px, common=common)
@@ -126,6 +139,9 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield f"b {found.b}"
     for option in found.options:
         yield f"  differs: {option}"
+    if unknown := found.overall.n_unknown:
+        total = unknown + found.overall.n_pixels
+        yield f"left out: {unknown} of {total} pixels ({unknown / total:.1%}), unknown in a or b"
     yield _HEAD
     for video in sorted(found.videos, key=_rank):
         yield _line(video.difference, video.video_id)

@@ -26,6 +26,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "flowkit.jpeg",
         "flowkit.quantize",
         "flowkit.flo",
+        "flowkit.kitti",
         "flowkit.distribution",
     ),
     ("flowkit.video", "flowkit.tvl1.params", "flowkit.tvl1.engine"),

@@ -32,6 +32,8 @@ class Difference:
     epe_max_px: float
     codes_changed: float
     """Fraction of the flow components whose code in the default codec differs, on the grid of a's field."""
+    n_unknown: int = 0
+    """Pixels that are unknown on either side, and left out."""
 
 
 class Tally:
@@ -41,6 +43,7 @@ class Tally:
         self.errors = Distribution()
         self._fields = 0
         self._changed = 0
+        self._unknown = 0
 
     def add(self, a: Flow, b: Flow) -> float:
         """Compare two fields, float32 (2, H, W); return their mean error, px, NaN of no known pixel.
@@ -56,6 +59,7 @@ class Tally:
         errors = np.sqrt(apart[0] + apart[1])
         known = np.isfinite(errors)
         if not known.all():
+            self._unknown += int(known.size - np.count_nonzero(known))
             a, b, errors = a[:, known], b[:, known], errors[known]
         self.errors.add(errors)
         self._fields += 1
@@ -67,6 +71,7 @@ class Tally:
         self.errors.merge(other.errors)
         self._fields += other._fields
         self._changed += other._changed
+        self._unknown += other._unknown
 
     def difference(self) -> Difference:
         """Return the sums as numbers; NaN where there is no pixel."""
@@ -79,6 +84,7 @@ class Tally:
             epe_p95_px=errors.quantile(0.95),
             epe_max_px=errors.max if errors.count else math.nan,
             codes_changed=self._changed / (2 * errors.count) if errors.count else math.nan,
+            n_unknown=self._unknown,
         )
 
 

@@ -1,9 +1,7 @@
-"""Sources of flow, by video and field: a store, a folder of .flo or JPEG files, one .flo file."""
+"""Sources of flow, by video and field: a store, a folder of files, one file."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
@@ -11,19 +9,26 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit import flo, jpeg
-from flowkit.errors import InputError, JpegError
-from flowkit.quantize import check_bound, dequantize_u8
+from flowkit import flo, kitti
+from flowkit.comparison.field_files import (
+    NPY_SUFFIX,
+    FieldFiles,
+    clip_arrays,
+    count_in,
+    fields_of,
+    read_field,
+)
+from flowkit.errors import InputError
+from flowkit.extraction.search import walk_folders
+from flowkit.quantize import check_bound
 from flowkit.store.read.store import Store, open_store
 from flowkit.typing import Flow
 
 TSN_BOUND_PX = 20.0
 
-_WHOLE = -1
-_NUMBER = re.compile(r"(\d+)\D*\Z")
-# flow_x_00001.jpg of TSN and denseflow, x_00001.jpg of mmaction2's loader; u, v of others.
-_PLANE = re.compile(r"(?:flow_)?([xyuv])_?(\d+)\.jpe?g", re.IGNORECASE)
-_AXES = {"x": 0, "u": 0, "y": 1, "v": 1}
+BACKWARD_FIELD = "flow_backward"
+"""The field that leads from the later frame of a pair to the earlier one."""
+
 _FLOW_FOLDER = ".flow"
 
 
@@ -84,21 +89,27 @@ def first_frame(field: str, index: int, step: int) -> int:
 
     `flow_backward` leads from the later frame of a pair to the earlier one, every other field onwards.
     """
-    return index + step if field == "flow_backward" else index
+    return index + step if field == BACKWARD_FIELD else index
 
 
 class FolderSource:
     """Folders of numbered files: each folder that holds some is a video, by its path.
 
-    Files are .flo, or pairs of JPEGs with x and y in their names. The first number is field 0 and
-    none may be left out; an ending `.flow` of a folder's name does not belong to the id.
+    Files are .flo, KITTI's PNG or .npy of one field each, pairs of images with x and y in their names, or one
+    .npy for all fields of a video. The first number is field 0 and none may be left out; an ending `.flow` of
+    a folder's name does not belong to the id. An array of a whole video that is not called flow.npy is a
+    video of its own.
 
     Parameters
     ----------
     folder
         The folder to search, with all below it.
     bound_px
-        Range of the JPEGs, px: 0 to 255 over [-bound, bound].
+        Range of the images, px: 0 to 255 over [-bound, bound].
+    backward
+        Take the images of backward flow where denseflow's names say which they are.
+    step
+        Take the images of this step where denseflow's names have several.
 
     Raises
     ------
@@ -106,36 +117,55 @@ class FolderSource:
         There is no such file, or numbers are left out or double.
     """
 
-    def __init__(self, folder: Path, *, bound_px: float = TSN_BOUND_PX) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        bound_px: float = TSN_BOUND_PX,
+        backward: bool = False,
+        step: int | None = None,
+    ) -> None:
         check_bound(bound_px)
         self.name = str(folder)
         self._bound_px = bound_px
-        self._files: dict[str, list[tuple[Path, ...]]] = {}
-        for below, _, names in os.walk(folder):
-            if files := _fields_of(Path(below), names):
-                self._files[_video_id(folder, Path(below))] = files
-        if not self._files:
+        self._fields: dict[str, list[FieldFiles]] = {}
+        self._arrays: dict[str, Path] = {}
+        for below, _, names in walk_folders(folder):
+            if files := fields_of(below, names, backward=backward, step=step):
+                self._fields[_video_id(folder, below)] = files
+            for stem, path in clip_arrays(below, names).items():
+                own = below if stem == "flow" else below / stem
+                self._arrays[_video_id(folder, own)] = path
+        if twice := sorted(self._fields.keys() & self._arrays.keys()):
             raise InputError(
-                f"{folder}: no flow in it; expected .flo files, or JPEGs such as flow_x_00001.jpg "
-                "with flow_y_00001.jpg, in a folder for each video"
+                f"{folder}: {twice[0]} has numbered files and an array of all fields; remove one"
+            )
+        if not self._fields and not self._arrays:
+            raise InputError(
+                f"{folder}: no flow in it; expected .flo files, KITTI's PNG, .npy of floats, or images such "
+                "as "
+                "flow_x_00001.jpg with flow_y_00001.jpg, in a folder for each video"
             )
 
     def ids(self) -> Collection[str]:
         """Return the names of the videos."""
-        return self._files.keys()
+        return {**self._fields, **self._arrays}.keys()
 
     def count(self, video_id: str) -> int:
         """Return the number of fields of a video."""
-        return len(self._files[video_id])
+        if video_id in self._arrays:
+            return count_in(self._arrays[video_id])
+        return len(self._fields[video_id])
 
     def flow(self, video_id: str, index: int) -> Flow:
         """Return one field."""
-        files = self._files[video_id][index]
-        return flo.read_flo(files[0]) if len(files) == 1 else _read_planes(files, self._bound_px)
+        if video_id in self._arrays:
+            return read_field((self._arrays[video_id],), index, bound_px=self._bound_px)
+        return read_field(self._fields[video_id][index], bound_px=self._bound_px)
 
 
 class FileSource:
-    """One .flo file: a video of one field, named after the file."""
+    """One .flo, .npy or PNG of KITTI: a video of one field, or all of an array, named after the file."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -146,23 +176,27 @@ class FileSource:
         return (self._path.stem,)
 
     def count(self, video_id: str) -> int:
-        """Return 1."""
-        return 1
+        """Return the number of fields."""
+        return count_in(self._path)
 
     def flow(self, video_id: str, index: int) -> Flow:
-        """Return the field."""
-        return flo.read_flo(self._path)
+        """Return one field."""
+        return read_field((self._path,), index, bound_px=TSN_BOUND_PX)
 
 
-def open_source(path: Path | str, *, field: str = "flow", bound_px: float = TSN_BOUND_PX) -> FlowSource:
-    """Open a folder, a .flo file, or else a store.
+def open_source(
+    path: Path | str, *, field: str = "flow", bound_px: float = TSN_BOUND_PX, step: int | None = None
+) -> FlowSource:
+    """Open a folder, a file of flow, or else a store.
 
     Parameters
     ----------
     field
-        Name of a store's flow field.
+        Name of a store's flow field; `flow_backward` is backward flow of a folder too.
     bound_px
-        Half the range of a folder's JPEGs, px.
+        Half the range of a folder's images, px.
+    step
+        Of a folder whose names have several steps, the one to take.
 
     Raises
     ------
@@ -171,8 +205,8 @@ def open_source(path: Path | str, *, field: str = "flow", bound_px: float = TSN_
     """
     path = Path(path)
     if path.is_dir():
-        return FolderSource(path, bound_px=bound_px)
-    if path.suffix.lower() == flo.SUFFIX:
+        return FolderSource(path, bound_px=bound_px, backward=field == BACKWARD_FIELD, step=step)
+    if path.suffix.lower() in (flo.SUFFIX, kitti.SUFFIX, NPY_SUFFIX):
         return FileSource(path)
     return StoreSource(path, field=field)
 
@@ -180,55 +214,3 @@ def open_source(path: Path | str, *, field: str = "flow", bound_px: float = TSN_
 def _video_id(folder: Path, below: Path) -> str:
     inside = below.relative_to(folder).as_posix()
     return folder.resolve().name if inside == "." else inside.removesuffix(_FLOW_FOLDER)
-
-
-def _fields_of(folder: Path, names: list[str]) -> list[tuple[Path, ...]]:
-    """Return the files of each field in a folder, in order; empty where it holds no flow."""
-    fields: dict[int, dict[int, Path]] = {}
-    for name in names:
-        axis_number = _axis_and_number(name)
-        if axis_number is None:
-            continue
-        axis, number = axis_number
-        if axis in fields.setdefault(number, {}):
-            raise InputError(f"{folder}: {fields[number][axis].name} and {name} are one field; remove one")
-        fields[number][axis] = folder / name
-    if not fields:
-        return []
-    first = min(fields)
-    for number in range(first, first + len(fields)):
-        # All .flo, or all pairs: a folder with both has numbers with three files, or halves.
-        if set(fields.get(number, ())) not in ({_WHOLE}, {0, 1}):
-            raise InputError(
-                f"{folder}: field number {number} is missing or half there; numbers start at {first}"
-            )
-    return [tuple(path for _, path in sorted(fields[number].items())) for number in sorted(fields)]
-
-
-def _axis_and_number(name: str) -> tuple[int, int] | None:
-    """Return the axis (u 0, v 1, both -1) and field number of a file, or None if it is no flow."""
-    if (plane := _PLANE.fullmatch(name)) is not None:
-        return _AXES[plane[1].lower()], int(plane[2])
-    stem, dot, suffix = name.rpartition(".")
-    if f"{dot}{suffix.lower()}" == flo.SUFFIX and (match := _NUMBER.search(stem)) is not None:
-        return _WHOLE, int(match[1])
-    return None
-
-
-def _bounded(path: Path) -> bytes:
-    """Return the bytes of a JPEG, whose size was asked for first."""
-    data = jpeg.read_file(path)
-    jpeg.size(data)
-    return data
-
-
-def _read_planes(files: tuple[Path, ...], bound_px: float) -> Flow:
-    try:
-        planes = [jpeg.decode_grey(_bounded(path)) for path in files]
-    except JpegError as error:
-        raise InputError(f"{files[0]}, {files[1].name}: {error}") from error
-    if planes[0].shape != planes[1].shape:
-        raise InputError(
-            f"{files[0]} and {files[1].name} differ in size: {planes[0].shape}, {planes[1].shape}"
-        )
-    return dequantize_u8(np.stack(planes), bound_px=bound_px)

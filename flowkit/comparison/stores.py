@@ -29,11 +29,13 @@ class CompareConfig:
     Parameters
     ----------
     a, b
-        A store, a folder of .flo or JPEG files, or a .flo file each; `b` is compared with `a`.
+        A store, a folder of flow files, or a flow file each; `b` is compared with `a`.
     field
         Name of the stores' flow field.
     bound_px
-        Half the range of folders of JPEGs, px.
+        Half the range of folders of images, px.
+    step
+        Of folders whose names have several steps, the one to take.
     most_fields
         Most fields compared of each video, evenly spread; None: all.
     """
@@ -42,11 +44,14 @@ class CompareConfig:
     b: Path
     field: str = "flow"
     bound_px: float = TSN_BOUND_PX
+    step: int | None = None
     most_fields: int | None = None
 
     def __post_init__(self) -> None:
         if self.most_fields is not None:
             check_at_least("most_fields", self.most_fields, 1)
+        if self.step is not None:
+            check_at_least("step", self.step, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +159,10 @@ def open_pair(config: CompareConfig) -> tuple[FlowSource, FlowSource]:
 
 @functools.lru_cache(maxsize=2)
 def _opened(config: CompareConfig, _pid: int) -> tuple[FlowSource, FlowSource]:
-    a, b = (open_source(path, field=config.field, bound_px=config.bound_px) for path in (config.a, config.b))
+    a, b = (
+        open_source(path, field=config.field, bound_px=config.bound_px, step=config.step)
+        for path in (config.a, config.b)
+    )
     return a, b
 
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from flowkit.flo import write_flo
 from flowkit_cli.compare import command
 from tests.make import stores
 
@@ -65,3 +67,14 @@ def test_worst_are_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
     done = run(*pair, "--pictures", tmp_path / "worst", "--worst", 1)
     assert [path.name for path in (tmp_path / "worst").iterdir()] == ["01_y_00000.png"]
     assert "01_y_00000.png" in done.stderr
+
+
+def test_unknown_pixels_are_said(tmp_path: Path) -> None:
+    flow = stores.steady(1, 1, 0)[0]
+    flow[:, 0] = np.nan
+    write_flo(tmp_path / "truth.flo", flow)
+    path = stores.write_store(tmp_path / "s.h5", {"x": stores.steady(1, 1, 0)})
+    done = run(path, tmp_path / "truth.flo")
+    assert "left out: 20 of 240 pixels (8.3%), unknown in a or b" in done.stdout
+    assert json.loads(run(path, tmp_path / "truth.flo", "--json").stdout)["overall"]["n_unknown"] == 20
+    assert "left out" not in run(path, path).stdout
