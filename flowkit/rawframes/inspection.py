@@ -203,8 +203,8 @@ class _Listing:
         elif backward:
             hint = (
                 f"; backward flow alone (step {', '.join(map(str, sorted(backward)))}) is stored beside "
-                "forward "
-                "flow only: put the forward flow into the same folder, its field is flow_backward then"
+                "forward flow only, as the field flow_backward: put both into one folder, or give the places "
+                "of both with --backward and --template x=forward/{id}/..., bx=backward/{id}/... and so on"
             )
         return f"no flow, expected {expected} and on; there are {there}{hint}"
 

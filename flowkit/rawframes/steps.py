@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flowkit.errors import InputError
 from flowkit.extraction.search import walk_folders
-from flowkit.rawframes.frame_files import FolderError, is_zip, zip_members
+from flowkit.rawframes.frame_files import ZIP_SUFFIX, FolderError, is_zip, zip_members
 from flowkit.rawframes.layouts.layout import Layout
 
 
@@ -93,6 +93,9 @@ def _all(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _listed(paths: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
     for path in paths:
+        zipped = path.with_name(path.name + ZIP_SUFFIX)
+        if not path.exists() and zipped.is_file():
+            path = zipped
         # What cannot be read is reported when the clip is.
         with contextlib.suppress(FolderError, OSError):
             yield path, list(zip_members(path)) if path.is_file() else os.listdir(path)

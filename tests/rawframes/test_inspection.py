@@ -177,7 +177,7 @@ def test_backward_flow_is_numbered_by_the_frame_it_starts_from(tmp_path: Path) -
     ("names", "hint"),
     [
         ("flow_x_p3_{:05d}.jpg", "--step 3"),
-        ("flow_x_m2_{:05d}.jpg", "put the forward flow into the same folder"),
+        ("flow_x_m2_{:05d}.jpg", "put both into one folder"),
     ],
 )
 def test_flow_of_another_step_or_direction_is_hinted_at(tmp_path: Path, names: str, hint: str) -> None:

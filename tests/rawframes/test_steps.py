@@ -31,6 +31,8 @@ def test_steps_are_read_from_folders_and_zips(tmp_path: Path) -> None:
     }
     assert find_steps(tmp_path, LAYOUTS["tsn"]) == []
     assert [one.path.name for one in find_steps(tmp_path, LAYOUTS["denseflow"], [tmp_path / "a"])] == ["a"]
+    named = find_steps(tmp_path, LAYOUTS["denseflow"], [tmp_path / "c", tmp_path / "gone"])
+    assert [one.path.name for one in named] == ["c.zip"]
 
 
 def test_several_steps_are_named_and_asked_about(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_backward_flow_alone_fails_with_the_way_out(make_store: MakeStore, tmp_p
     run_export(store, tmp_path / "backward", "denseflow", field="flow_backward")
     (failure,) = run_import(tmp_path / "backward", tmp_path / "in.h5", "denseflow").failures
     assert failure.reason == "no_flow"
-    assert "put the forward flow into the same folder" in failure.detail
+    assert "put both into one folder" in failure.detail
 
 
 def test_a_layout_without_backward_names_refuses_it(tmp_path: Path) -> None:

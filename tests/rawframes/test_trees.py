@@ -12,6 +12,7 @@ from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
 from flowkit.rawframes.layouts import readings
 from flowkit.rawframes.trees import find_trees
+from flowkit.store.schema import FieldOptions
 from tests.rawframes.conftest import MakeStore, contents, run_export, run_import
 
 CLIPS = {"walk/a": 5, "walk/b": 2, "run/c": 3, "d": 4}
@@ -174,3 +175,25 @@ def test_other_files_among_the_trees_are_failures_or_said(trees: Path) -> None:
     ]
     assert len(found.sources) == len(CLIPS)
     assert "notes" in found.ignored[0]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_backward_flow_from_a_tree_of_its_own(make_store: MakeStore, tmp_path: Path, step: int) -> None:
+    fields = tuple(
+        FieldOptions(name=name, tvl1_preset="fast", tvl1_params="{}") for name in ("flow", "flow_backward")
+    )
+    store = make_store({"walk/a": 5, "b": 6}, flow_codec="jpeg", step=step, fields=fields)
+    word = "" if step == 1 else f"p{step}_"
+    run_export(store, tmp_path / "in/forward", "denseflow")
+    run_export(store, tmp_path / "in/backward", "denseflow", field="flow_backward", content="flow")
+    templates = ["img=forward/{id}/img_%05d.jpg"]
+    templates += [f"{axis}=forward/{{id}}/flow_{axis}_{word}%05d.jpg" for axis in "xy"]
+    templates += [f"b{axis}=backward/{{id}}/flow_{axis}_m{step}_%05d.jpg" for axis in "xy"]
+    report = run_import(
+        tmp_path / "in", tmp_path / "in.h5", "denseflow", templates=tuple(templates), backward=True, step=step
+    )
+    assert (report.stored, report.failures) == (2, ())
+    with flowkit.open(store) as one, flowkit.open(tmp_path / "in.h5") as two:
+        for video_id in one:
+            for field in ("flow", "flow_backward"):
+                assert np.array_equal(one[video_id].flow(field=field), two[video_id].flow(field=field))
