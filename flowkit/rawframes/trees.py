@@ -11,6 +11,7 @@ from flowkit.extraction.search import walk_folders
 from flowkit.extraction.sources import VideoSource, check_ids
 from flowkit.rawframes.folders import Folders, misfit
 from flowkit.rawframes.frame_files import counted_names, kinds_of
+from flowkit.rawframes.inspection import counted
 from flowkit.rawframes.layouts.layout import CLIP_FOLDER, Kind, Layout
 from flowkit.store.record import Failure, encode_video_id
 
@@ -43,24 +44,23 @@ def find_trees(root: Path, layouts: Sequence[Layout], *, kinds: Collection[Kind]
         if not top.is_dir():
             raise InputError(
                 f"no folder {top}, where layout {layouts[0].name} has {', '.join(held)}; name the folder "
-                "that "
-                f"{template.split('/')[0]} is in, or give other folders with --template"
+                "above "
+                f"{template.split('/')[0]}, or give other folders with --template"
             )
         for folder, names, has_folders in _folders(top, failures):
             clip = _clip_of(folder.relative_to(top), below)
-            if clip is None:
-                continue
-            wrong = None
-            if not set(held) & set(kinds_of(names, layouts)):
-                wrong = misfit(names, layouts, is_empty=not names, has_folders=has_folders)
-                if wrong is None:
-                    continue
-            if wrong is None or wrong[0] == "empty_folder":
+            is_empty = not names and not has_folders
+            if clip and (is_empty or set(held) & set(kinds_of(names, layouts))):
                 trees[encode_video_id(clip)] |= dict.fromkeys(held, folder)
-            elif wrong[0]:
-                failures.append(Failure(source=str(folder), reason=wrong[0], detail=wrong[1]))
-            else:
-                ignored.append(f"{folder}: {wrong[1]}")
+            elif clip and not has_folders:
+                reason, detail = misfit(names, layouts, is_empty=False, has_folders=False) or ("", "")
+                if reason:
+                    failures.append(Failure(source=str(folder), reason=reason, detail=detail))
+                else:
+                    ignored.append(f"{folder}: {detail}")
+            # Between the folders of a clip it may be one of another kind.
+            elif names and (clip or not below):
+                ignored.append(f"{folder}: passed over: {counted(names)}")
     sources = [tree_source(video_id, found) for video_id, found in trees.items()]
     return Folders(
         sources=tuple(check_ids(sources)), failures=tuple(failures), ignored=tuple(ignored), trees=dict(trees)

@@ -169,12 +169,16 @@ def test_other_files_among_the_trees_are_failures_or_said(trees: Path) -> None:
         (trees / name).mkdir()
         (trees / name / file).write_bytes(b"x")
     (trees / "tvl1_flow/v/__MACOSX").mkdir()
+    (trees / "tvl1_flow/v/d.zip").write_bytes(b"x")
     found = find_trees(trees, readings("feichtenhofer"), kinds=("img", "x", "y"))
     assert [(Path(failure.source).name, failure.reason) for failure in found.failures] == [
         ("odd", "unknown_names")
     ]
     assert len(found.sources) == len(CLIPS)
-    assert "notes" in found.ignored[0]
+    assert [line.partition(": ")[2] for line in found.ignored] == [
+        "passed over: 1 .txt",
+        "passed over: 1 .zip",
+    ]
 
 
 @pytest.mark.parametrize("step", [1, 2])
