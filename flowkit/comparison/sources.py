@@ -143,8 +143,7 @@ class FolderSource:
         if not self._fields and not self._arrays:
             raise InputError(
                 f"{folder}: no flow in it; expected .flo files, KITTI's PNG, .npy of floats, or images such "
-                "as "
-                "flow_x_00001.jpg with flow_y_00001.jpg, in a folder for each video"
+                "as flow_x_00001.jpg with flow_y_00001.jpg, in a folder for each video"
             )
 
     def ids(self) -> Collection[str]:

@@ -226,8 +226,7 @@ def _check_counts(
     if ranged and len(ranged) < len(entries):
         raise InputError(
             f"{source}: {len(ranged)} of {len(entries)} lines have an offset (line {ranged[0]}), expected "
-            "one on "
-            "each or on none"
+            "one on each or on none"
         )
     bare = [entry for entry in entries if entry.n_frames is None and (entry.label or "").isdecimal()]
     if bare and not labelled:

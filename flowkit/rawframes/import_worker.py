@@ -164,8 +164,7 @@ def _files(task: ImportTask) -> ClipFiles:
         raise FolderError(
             "false_count",
             f"the list says {wanted.n_frames} frames, the clip has {n_frames} and {n_flow} flow fields; "
-            "correct "
-            "the list, or say with --list-columns which column is what",
+            "correct the list, or say with --list-columns which column is what",
         )
     return files if wanted.frames is None else files.part(wanted.frames, step)
 

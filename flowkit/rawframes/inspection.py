@@ -59,9 +59,8 @@ class ClipFiles:
             raise FolderError(
                 "false_count",
                 f"the list wants {wanted.count} frames from number {wanted.first} on, counted from 0; the "
-                "clip "
-                f"has {n_frames}, and a range needs more than {step}; if these columns are others, name them "
-                "with --list-columns",
+                f"clip has {n_frames}, and a range needs more than {step}; if these columns are others, "
+                "name them with --list-columns",
             )
         flow = slice(wanted.first, wanted.stop - step)
         frames = self.frames[wanted.first : wanted.stop]

@@ -77,10 +77,8 @@ def with_backward(found: Iterable[FoundSteps], step: int) -> bool:
     if there and not_there:
         raise InputError(
             f"{len(there)} folders have backward flow, such as {there[0]}, and {len(not_there)} have none, "
-            "such "
-            f"as {not_there[0]}; a store's clips have the same fields: --no-backward leaves it out, "
-            "--backward "
-            "imports the clips that have both"
+            f"such as {not_there[0]}; a store's clips have the same fields: --no-backward leaves it out, "
+            "--backward imports the clips that have both"
         )
     return bool(there)
 

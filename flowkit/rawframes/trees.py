@@ -44,8 +44,7 @@ def find_trees(root: Path, layouts: Sequence[Layout], *, kinds: Collection[Kind]
         if not top.is_dir():
             raise InputError(
                 f"no folder {top}, where layout {layouts[0].name} has {', '.join(held)}; name the folder "
-                "above "
-                f"{template.split('/')[0]}, or give other folders with --template"
+                f"above {template.split('/')[0]}, or give other folders with --template"
             )
         for folder, names, has_folders in _folders(top, failures):
             clip = _clip_of(folder.relative_to(top), below)
