@@ -42,7 +42,9 @@ LAYOUTS = (
     show_default=True,
     help="Frames, flow or both.",
 )
-@click.option("--field", default="flow", show_default=True, help="Flow field of the store.")
+@click.option(
+    "--field", default="flow", show_default=True, help="Flow field of the store; both: forward and backward."
+)
 @click.option(
     "--bound", "bound_px", type=float, help="Range of flow images, px. [default: 20; a jpeg store's own]"
 )

@@ -21,13 +21,11 @@ from flowkit.comparison.field_files import (
 from flowkit.errors import InputError
 from flowkit.extraction.search import walk_folders
 from flowkit.quantize import check_bound
+from flowkit.rawframes.layouts.layout import BACKWARD_FIELD
 from flowkit.store.read.store import Store, open_store
 from flowkit.typing import Flow
 
 TSN_BOUND_PX = 20.0
-
-BACKWARD_FIELD = "flow_backward"
-"""The field that leads from the later frame of a pair to the earlier one."""
 
 _FLOW_FOLDER = ".flow"
 

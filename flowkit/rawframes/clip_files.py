@@ -10,11 +10,11 @@ import numpy as np
 
 from flowkit import jpeg
 from flowkit.flo import flo_bytes
-from flowkit.rawframes.layouts.layout import Kind, Layout
+from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, BACKWARD_KINDS, Kind, Layout
 from flowkit.store import checked_hdf5
 from flowkit.store.read.store import Store
 
-_AXES: Mapping[Kind, int] = {"x": 0, "y": 1}
+_AXES: Mapping[Kind, int] = {"x": 0, "y": 1, "bx": 0, "by": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Recipe:
     frames, flow : bool
         Write images, write flow.
     field : str
-        Name of the flow field.
+        Name of the flow field; of a layout with names for both directions the forward one.
     bound_px : float
         Half the range of flow images, px; of a store whose codec keeps such images, the store's.
     quality : int
@@ -131,7 +131,7 @@ class ExportedClip:
                 yield "frames", self._frame(index)
                 self._tally.n_frames += 1
             if recipe.flow and index < record.n_flow:
-                for plane in self._flow_images(index):
+                for plane in self._flow_images(index, ("x", "y"), recipe.field):
                     yield "flow", plane
                 self._tally.n_flow += 1
             on_frame()
@@ -146,15 +146,18 @@ class ExportedClip:
             field = next(self._clip.iter_flow([index], field=self._recipe.field))
             yield layout.file_name("flo", index), flo_bytes(field)
         else:
-            kinds = self._flow_kinds
-            for kind, image in zip(kinds, self._flow_images(index, kinds), strict=True):
-                yield layout.file_name(kind, index), image
+            for name, backward in ((self._recipe.field, False), (BACKWARD_FIELD, True)):
+                kinds = [kind for kind in self._flow_kinds if (kind in BACKWARD_KINDS) == backward]
+                for kind, image in zip(kinds, self._flow_images(index, kinds, name), strict=True):
+                    yield layout.file_name(kind, index), image
 
-    def _flow_images(self, index: int, kinds: Sequence[Kind] = ("x", "y")) -> list[bytes]:
-        """Return the images of u, of v or of both."""
+    def _flow_images(self, index: int, kinds: Sequence[Kind], field_name: str) -> list[bytes]:
+        """Return the images of u, of v, of both or of none."""
         recipe, axes = self._recipe, [_AXES[kind] for kind in kinds]
+        if not axes:
+            return []
         with checked_hdf5.contained(self._where):
-            field = self._video.field(recipe.field)
+            field = self._video.field(field_name)
             if field.codec.stores_planes:
                 chunks = field.chunks(index)
                 return [chunks[axis] for axis in axes]

@@ -21,14 +21,17 @@ from flowkit.rawframes.destination import ANNOTATIONS, Destination
 from flowkit.rawframes.export_plan import folder_groups, shard_groups
 from flowkit.rawframes.export_worker import ExportOutcome, Member, Unit, failed_unit, from_marker, write_unit
 from flowkit.rawframes.layouts import LAYOUTS, make_layout
+from flowkit.rawframes.layouts.layout import BACKWARD_FIELD
 from flowkit.rawframes.lists import ListedClip, ListSplit, Omissions, list_files, read_splits, spelled_out
-from flowkit.rawframes.tar import DEFAULT_CLIPS, index_json
+from flowkit.rawframes.tar import DEFAULT_CLIPS, shard_indexes
 from flowkit.rawframes.trees import wanted_folders
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 DEFAULT_BOUND_PX = 20.0
+BOTH = "both"
+"""Instead of a field's name: forward and backward flow in one folder."""
 
 REASONS: Final[Reasons] = (
     (InputError, "refused"),
@@ -56,7 +59,7 @@ class ExportConfig:
     content : {"both", "frames", "flow"}
         Frames, flow or both.
     field : str
-        Name of the store's flow field.
+        Name of the store's flow field; "both" for `flow` and `flow_backward`, as denseflow names them.
     bound_px : float, optional
         Half the range of flow images, px. A store of such images has its own; others take 20.
     quality : int
@@ -237,7 +240,10 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
     options = store.options
     if config.content != "flow" and options.frame_codec == "none":
         raise InvalidParameterError(f"{store.path} keeps no frames; export its flow alone: --content flow")
-    check_choice("field", config.field, field_names(options), where=f"in {store.path}")
+    names = field_names(options)
+    both = config.field == BOTH
+    offered = (*names, BOTH) if BACKWARD_FIELD in names else names
+    check_choice("field", config.field, offered, where=f"in {store.path}")
     bound_px = DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px
     if options.codec.stores_planes:
         if config.bound_px not in (None, options.bound_px):
@@ -252,13 +258,14 @@ def _recipe(store: Store, config: ExportConfig) -> Recipe:
         first_index=config.first_index,
         first_flow_index=config.first_flow_index,
         step=options.step,
-        backward=config.field == "flow_backward",
+        backward=config.field == BACKWARD_FIELD,
+        both=both,
     )
     return Recipe(
         layout=layout,
         frames=config.content != "flow",
         flow=config.content != "frames",
-        field=config.field,
+        field="flow" if both else config.field,
         bound_px=bound_px,
         quality=config.quality,
     )
@@ -280,7 +287,7 @@ def _options(store: Store, config: ExportConfig, recipe: Recipe) -> dict[str, ob
         "templates": {kind: template.pattern for kind, template in layout.templates.items()},
         "first_index": layout.first_index,
         "content": config.content,
-        "field": recipe.field,
+        "field": config.field,
         **({"flow_offset": layout.flow_offset} if config.first_flow_index is not None else {}),
         "bound": recipe.bound_px,
         "quality": recipe.quality,
@@ -361,7 +368,8 @@ def _write_lists(setup: ExportSetup, outcomes: Sequence[ExportOutcome]) -> Omiss
         dropped = setup.destination.drop_others(planned)
         omissions = Omissions(notes=tuple(f"removed {name}, of an earlier export" for name in dropped))
         # webdataset 1 has no reader of an index, and a reader of all files in the folder takes it for data.
-        texts = _shard_indexes(whole) if setup.recipe.layout.form == "tar" else {}
+        shards = {outcome.name: (len(outcome.video_ids), outcome.bytes) for outcome in whole}
+        texts = shard_indexes(shards) if setup.recipe.layout.form == "tar" else {}
         texts["classes.txt"] = "".join(f"{name}\n" for name in setup.classes)
     else:
         prefix = setup.config.list_prefix
@@ -381,12 +389,3 @@ def _entries(setup: ExportSetup, whole: Sequence[ExportOutcome]) -> dict[str, Li
     complete = sorted(video_id for video_id, count in units.items() if count >= max(1, len(folders)))
     safe = setup.config.safe_names
     return {k: setup.members[k].entry(spelled_out(k) if safe else k) for k in complete}
-
-
-def _shard_indexes(whole: Sequence[ExportOutcome]) -> dict[str, str]:
-    """Return an index for the shards of each subset, `<subset>.json`."""
-    subsets: dict[str, dict[str, tuple[int, int]]] = {}
-    for outcome in whole:
-        subset = outcome.name.rpartition("-")[0]
-        subsets.setdefault(subset, {})[outcome.name] = (len(outcome.video_ids), outcome.bytes)
-    return {f"{subset}.json": index_json(subset, found) for subset, found in subsets.items()}

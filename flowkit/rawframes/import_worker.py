@@ -20,7 +20,7 @@ from flowkit.extraction.store_run import VideoOutcome
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.frame_files import FolderError, FrameFile
 from flowkit.rawframes.inspection import ClipFiles, FilePair, Pairing, inspect
-from flowkit.rawframes.layouts.layout import Kind, Layout
+from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, Kind, Layout
 from flowkit.rawframes.listed import WHOLE, Wanted
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.parts_folder import PartsFolder
@@ -40,9 +40,6 @@ from flowkit.typing import UInt8
 
 IMPORTED = "imported"
 """Preset, engine and resize rule of an imported store."""
-
-BACKWARD_FIELD = "flow_backward"
-"""The field of flow from frame k + step to frame k."""
 
 _FLOW_QUALITY = 100
 """JPEG quality of flow images that are no JPEG: codes stay within a few of 255."""

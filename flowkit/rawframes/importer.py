@@ -15,10 +15,10 @@ from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.rawframes.import_worker import BACKWARD_FIELD, IMPORTED, ImportTask, import_clip
+from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
 from flowkit.rawframes.inspection import Pairing
 from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS, readings
-from flowkit.rawframes.layouts.layout import BACKWARD_KINDS, Kind, Layout
+from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, BACKWARD_KINDS, Kind, Layout
 from flowkit.rawframes.listed import WHOLE, Wanted, below, find_clips, is_clip
 from flowkit.rawframes.steps import find_steps, one_step, with_backward
 from flowkit.store.codecs import PLANE_CODEC

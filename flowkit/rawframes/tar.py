@@ -133,7 +133,21 @@ class ShardWriter:
         self.close()
 
 
-def index_json(name: str, shards: Mapping[str, tuple[int, int]]) -> str:
+def shard_indexes(shards: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """Return an index for the shards of each subset by its file name, `<subset>.json`.
+
+    Parameters
+    ----------
+    shards : mapping of str to (int, int)
+        Number of samples and bytes by file name.
+    """
+    subsets: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, found in shards.items():
+        subsets.setdefault(name.rpartition("-")[0], {})[name] = found
+    return {f"{subset}.json": _index_json(subset, found) for subset, found in subsets.items()}
+
+
+def _index_json(name: str, shards: Mapping[str, tuple[int, int]]) -> str:
     """Return a shard index: file name, number of samples and bytes of each shard."""
     rows = [
         {"url": url, "nsamples": samples, "filesize": size} for url, (samples, size) in sorted(shards.items())

@@ -70,11 +70,11 @@ def test_both_directions_in_one_folder_are_two_fields(
 ) -> None:
     store = make_store({"walk/a": 7, "b": 5}, flow_codec="jpeg", step=step, fields=BOTH)
     folder = tmp_path / "both"
-    run_export(store, folder, "denseflow", list_prefix="")
+    run_export(store, folder, "denseflow", list_prefix="", field="both")
     run_export(store, tmp_path / "backward", "denseflow", field="flow_backward", content="flow")
     for name in ("walk/a", "b"):
-        for file in (tmp_path / "backward" / name).iterdir():
-            file.rename(folder / name / file.name)
+        backward = {file.name: file.read_bytes() for file in (tmp_path / "backward" / name).iterdir()}
+        assert backward == {file.name: file.read_bytes() for file in (folder / name).glob("*_m*")}
     report = run_import(folder, tmp_path / "in.h5", "denseflow")
     assert (report.stored, report.failures) == (2, ())
     assert flowkit.verify(tmp_path / "in.h5").sound
@@ -86,6 +86,8 @@ def test_both_directions_in_one_folder_are_two_fields(
                 assert [planes.chunks(k) for k in range(5 - step)] == [
                     copied.chunks(k) for k in range(5 - step)
                 ]
+    run_export(tmp_path / "in.h5", tmp_path / "again", "denseflow", list_prefix="", field="both")
+    assert contents(tmp_path / "again") == contents(folder)
     run_import(folder, tmp_path / "forward.h5", "denseflow", backward=False)
     with flowkit.open(tmp_path / "forward.h5") as opened:
         assert field_names(opened.options) == ("flow",)
@@ -102,3 +104,10 @@ def test_backward_flow_alone_fails_with_the_way_out(make_store: MakeStore, tmp_p
 def test_a_layout_without_backward_names_refuses_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterError, match="layout tsn has no names"):
         run_import(tmp_path, tmp_path / "in.h5", backward=True)
+
+
+def test_both_directions_need_names_and_a_store_that_has_them(make_store: MakeStore, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="denseflow for flow of both directions"):
+        run_export(make_store({"a": 4}, fields=BOTH), tmp_path / "out", "tsn", field="both")
+    with pytest.raises(InvalidParameterError, match=r"Invalid field \('both'\)"):
+        run_export(make_store({"a": 4}, name="one.h5"), tmp_path / "out", "denseflow", field="both")

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 
 from flowkit.errors import InvalidParameterError
 from flowkit.rawframes.layouts import arrays, denseflow, feichtenhofer, mmaction2, trees, tsn, webdataset
-from flowkit.rawframes.layouts.layout import Layout, NameTemplate
-from flowkit.validate import check_choice
+from flowkit.rawframes.layouts.layout import BACKWARD_KINDS, Layout, NameTemplate
+from flowkit.validate import check_choice, check_that
 
 LAYOUTS: Mapping[str, Layout] = {
     layout.name: layout
@@ -42,6 +42,7 @@ def make_layout(
     first_flow_index: int | None = None,
     step: int = 1,
     backward: bool = False,
+    both: bool = False,
 ) -> Layout:
     """Return a layout, with other names and numbers where given.
 
@@ -59,6 +60,8 @@ def make_layout(
         Frames between the two of a pair; denseflow writes it into its names.
     backward : bool
         The flow leads from frame k + step to k; denseflow has names for it.
+    both : bool
+        Flow of both directions.
 
     Raises
     ------
@@ -67,6 +70,16 @@ def make_layout(
     """
     check_choice("layout", name, LAYOUTS)
     layout = LAYOUTS[name].stepped(step, backward=backward)
+    if both:
+        layout = layout.with_backward(step)
+        named = BACKWARD_KINDS[0] in layout.templates
+        check_that(
+            "layout",
+            name,
+            named,
+            "denseflow for flow of both directions",
+            remedy="only it has names for both",
+        )
     return _changed(layout, templates, first_index, first_flow_index)
 
 

@@ -16,6 +16,8 @@ Form: TypeAlias = Literal["images", "flo", "npy", "tar", "streams"]
 
 KINDS: tuple[Kind, ...] = ("img", "x", "y", "bx", "by", "flo")
 BACKWARD_KINDS: tuple[Kind, ...] = ("bx", "by")
+BACKWARD_FIELD = "flow_backward"
+"""The field of a store that leads from frame k + step to frame k."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of images that a template of one of them reads, the preferred ones first."""
 CLIP_FOLDER = "{id}"
