@@ -171,10 +171,24 @@ class ClipTuple(tuple[Any, ...]):
     """A tuple that a transform made of an item."""
 
 
+class ClipList(list[Any]):
+    """A list that a transform made of an item."""
+
+
+class ClipTensor(torch.Tensor):
+    """A tensor that a transform made of an item; what is made of it is a plain one."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
 def _collated_here(made: Any) -> Any:
     """Return what a transform made of an item, as the type of this module that is equal to it."""
+    if type(made) is torch.Tensor:
+        return made.as_subclass(ClipTensor)
     if type(made) is dict:
         return ClipItem(made)
+    if type(made) is list:
+        return ClipList(made)
     return ClipTuple(made) if type(made) is tuple else made
 
 
@@ -210,8 +224,12 @@ def collate_clips(items: Sequence[Any]) -> Any:
 
 def _plain(item: Any) -> Any:
     """Return an item as the built-in type that it is one of."""
+    if isinstance(item, ClipTensor):
+        return item.as_subclass(torch.Tensor)
     if isinstance(item, ClipItem):
         return dict(item)
+    if isinstance(item, ClipList):
+        return list(item)
     return tuple(item) if isinstance(item, ClipTuple) else item
 
 
@@ -225,8 +243,11 @@ def _image_sizes(items: Sequence[Any]) -> set[tuple[int, ...]]:
 
 
 def _tensors(item: Any) -> list[torch.Tensor]:
-    values = item.values() if isinstance(item, dict) else item if isinstance(item, tuple | list) else [item]
-    return [value for value in values if isinstance(value, torch.Tensor)]
+    """Return the tensors in dicts, tuples and lists, in order."""
+    if isinstance(item, torch.Tensor):
+        return [item]
+    values = item.values() if isinstance(item, dict) else item if isinstance(item, tuple | list) else ()
+    return [tensor for value in values for tensor in _tensors(value)]
 
 
 def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
@@ -235,8 +256,8 @@ def _collate_by_default(items: Sequence[Any], *, collate_fn_map: object = None) 
 
 
 # PyTorch documents this mapping for types of one's own (`default_collate`); its module has no public name.
-default_collate_fn_map[ClipItem] = _collate_by_default
-default_collate_fn_map[ClipTuple] = _collate_by_default
+for _type in (ClipItem, ClipTuple, ClipList, ClipTensor):
+    default_collate_fn_map[_type] = _collate_by_default
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[np.number]) -> torch.Tensor:

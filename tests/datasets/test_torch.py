@@ -167,23 +167,28 @@ def test_indices_alone_are_centred_without_training(path: Path) -> None:
     assert torch.equal(dataset[3]["flow"], dataset[0, 3]["flow"])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+MADE: dict[str, Any] = {
+    "nothing": None,
+    "the item": lambda item: item,
+    "a dict": lambda item: {"x": item["flow"].float(), "label": item["label"]},
+    "a tuple": lambda item: (item["rgb"], item["label"]),
+    "another size": lambda item: {"label": item["label"], "rgb": item["rgb"][..., :12, :]},
+    "a nested dict": lambda item: {"net": {"rgb": item["rgb"]}, "label": item["label"]},
+    "a list": lambda item: [item["label"], item["flow"]],
+    "a tensor": lambda item: item["flow"],
+}
+"""Transforms, by what they make of an item."""
+
+
 @pytest.mark.parametrize("collate", [None, collate_clips])
 @pytest.mark.parametrize(
-    "transform",
-    [
-        None,
-        lambda item: item,
-        lambda item: {"x": item["flow"].float(), "label": item["label"]},
-        lambda item: (item["rgb"], item["label"]),
-        lambda item: {"label": item["label"], "rgb": item["rgb"][..., :12, :]},
-    ],
+    ("made", "workers"), [*((made, 0) for made in MADE), ("nothing", 1), ("a dict", 1), ("a tensor", 1)]
 )
 def test_a_batch_of_several_sizes_hints_at_crop(
-    make_store: MakeStore, workers: int, collate: Any, transform: Any
+    make_store: MakeStore, workers: int, collate: Any, made: str
 ) -> None:
     path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
-    dataset = ClipDataset(path, transform=transform)
+    dataset = ClipDataset(path, transform=MADE[made])
     loader = DataLoader(dataset, 4, num_workers=workers, collate_fn=collate)
     with pytest.raises(InputError, match=r"several sizes, \[\(1[26], 24\), \((12|20), 40\)\]; pass crop="):
         list(loader)
@@ -196,6 +201,10 @@ def test_a_transform_to_one_size_gives_tuples_and_dicts_as_torch_does(make_store
         return list(DataLoader(ClipDataset(path, transform=transform), 4))
 
     for x, labels in batches(lambda item: (item["flow"][..., :8, :8], item["label"])):
+        assert (x.shape[1:], labels.ndim) == ((3, 10, 8, 8), 1)
+    for batch in batches(lambda item: item["flow"][..., :8, :8]):
+        assert (type(batch), batch.shape[1:]) == (torch.Tensor, (3, 10, 8, 8))
+    for x, labels in batches(lambda item: [item["flow"][..., :8, :8], item["label"]]):
         assert (x.shape[1:], labels.ndim) == ((3, 10, 8, 8), 1)
     for batch in batches(lambda item: {"x": item["flow"][..., :8, :8]}):
         assert (type(batch), batch["x"].shape[1:]) == (dict, (3, 10, 8, 8))
