@@ -34,6 +34,13 @@ for epoch in range(int(sys.argv[2])):
     for batch in samples.batches(8, epoch=epoch):
         pass
 """
+_OPEN = """
+import sys
+import flowkit
+for _ in range(int(sys.argv[2])):
+    with flowkit.open(sys.argv[1]) as store:
+        store[next(iter(store))].flow(0, 1)
+"""
 _MADE = (
     "--clips",
     "20",
@@ -68,6 +75,14 @@ class Checkout:
     def read(self) -> tuple[float, float]:
         """Read segments of the store that was extracted last."""
         return self._timed("python", "-c", _READ, "out.h5", "100")
+
+    def open(self) -> tuple[float, float]:
+        """Open the store and read a field of its first clip, again and again."""
+        return self._timed("python", "-c", _OPEN, "out.h5", "300")
+
+    def verify(self) -> tuple[float, float]:
+        """Verify the store that was extracted last."""
+        return self._timed("flowkit", "verify", "out.h5", "--quiet")
 
     def train(self) -> tuple[float, float]:
         """Train both streams and the gate for a few epochs."""
