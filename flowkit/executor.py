@@ -111,18 +111,22 @@ class LocalExecutor:
     ----------
     jobs : int
         Worker processes, >= 1; also the most tasks in flight.
+    threads : int, optional
+        Cores that all tasks together may use, >= 1; default: `jobs`.
 
     Raises
     ------
     InvalidParameterError
-        `jobs` is below 1.
+        `jobs` or `threads` is below 1.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, *, threads: int | None = None) -> None:
         check_integer("jobs", jobs, 1)
+        cores = jobs if threads is None else threads
+        check_integer("threads", cores, 1)
         self.jobs = jobs
         self.board = Blackboard.create(jobs)
-        self._slots = [_Slot(number, jobs, self.board) for number in range(jobs)]
+        self._slots = [_Slot(number, cores, self.board) for number in range(jobs)]
 
     def run(
         self,
@@ -253,9 +257,9 @@ _limit: SystemLimitError | None = None
 class _Slot:
     """One worker process, made when it is first needed and again after it died."""
 
-    def __init__(self, number: int, jobs: int, board: Blackboard) -> None:
+    def __init__(self, number: int, cores: int, board: Blackboard) -> None:
         self._number = number
-        self._jobs = jobs
+        self._cores = cores
         self._board = board
         self._pool: ProcessPoolExecutor | None = None
 
@@ -292,7 +296,7 @@ class _Slot:
                 self._pool = ProcessPoolExecutor(
                     max_workers=1,
                     initializer=_start_worker,
-                    initargs=(self._number, self._jobs, self._board.path, os.getpid()),
+                    initargs=(self._number, self._cores, self._board.path, os.getpid()),
                     env={name: os.environ.get(name, "1") for name in _THREADS_OF_LIBRARIES},
                 )
             future: Future[Result] = self._pool.submit(call, *args)
@@ -378,11 +382,11 @@ def _load(function: Callable[..., object]) -> None:
     """Do nothing; unpickling the function has imported its module."""
 
 
-def _start_worker(slot: int, jobs: int, board: Path, parent: int) -> None:
+def _start_worker(slot: int, cores: int, board: Path, parent: int) -> None:
     global _worker, _limit
     # Ctrl-C reaches the whole process group; the coordinator ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(slot=slot, jobs=jobs, board=Blackboard(board))
+    _worker = Worker(slot=slot, jobs=cores, board=Blackboard(board))
     _worker.board.sign_in(slot, os.getpid())
     try:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -94,6 +94,11 @@ def test_cores_of_idle_workers_go_to_the_busy_one() -> None:
     assert alone.result == 3
 
 
+def test_one_process_may_have_the_cores_of_many() -> None:
+    with LocalExecutor(1, threads=3) as executor:
+        assert [outcome.result for outcome in executor.run(threads_seen, [1, 1])] == [3, 3]
+
+
 def test_an_error_in_a_task_reaches_the_caller() -> None:
     with LocalExecutor(1) as executor, pytest.raises(ValueError, match="task 0"):
         list(executor.run(fail, range(1)))
@@ -168,8 +173,9 @@ def pid_then_sleep(task: int, worker: Worker) -> int:
 def test_jobs_and_threads_are_whole_numbers(jobs: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"jobs must be an integer >= 1, got"):
         LocalExecutor(jobs)
-    with pytest.raises(InvalidParameterError, match=r"threads must be an integer >= 1, got"):
-        InlineExecutor(jobs)
+    for make in (InlineExecutor, lambda threads: LocalExecutor(1, threads=threads)):
+        with pytest.raises(InvalidParameterError, match=r"threads must be an integer >= 1, got"):
+            make(jobs)
 
 
 def alone(task: int, worker: Worker) -> int:

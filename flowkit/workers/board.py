@@ -69,7 +69,7 @@ class Blackboard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """The process that runs a task: its slot, the slots in all, the board of the run."""
+    """The process that runs a task: its slot, the cores of all slots together, the board of the run."""
 
     slot: int
     jobs: int
