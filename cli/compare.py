@@ -31,6 +31,7 @@ _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}
     show_default=True,
     help="Flow field of stores; flow_backward takes backward flow of folders too.",
 )
+@click.option("--field-b", help="Flow field of B where it is another, as in one store.  [default: --field's]")
 @click.option(
     "--bound",
     "bound_px",
@@ -73,6 +74,7 @@ def command(
     a: Path,
     b: Path,
     field: str,
+    field_b: str | None,
     bound_px: float,
     step: int | None,
     most_fields: int | None,
@@ -96,7 +98,9 @@ def command(
     """
     from flowkit.comparison.stores import CompareConfig, compare
 
-    config = CompareConfig(a=a, b=b, field=field, bound_px=bound_px, step=step, most_fields=most_fields)
+    config = CompareConfig(
+        a=a, b=b, field=field, field_b=field_b, bound_px=bound_px, step=step, most_fields=most_fields
+    )
     with _progress() as on_video:
         found = compare(config, jobs=jobs or len(os.sched_getaffinity(0)), on_video=on_video)
     failings = found.failings(max_epe_px=max_epe_px, common=common)

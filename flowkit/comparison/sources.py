@@ -55,12 +55,13 @@ class StoreSource:
     """The videos of a store, by their ids."""
 
     def __init__(self, path: Path, *, field: str = "flow") -> None:
-        self.name = str(path)
+        self.name = str(path) if field == "flow" else f"{path} {field}"
         self.store: Store = open_store(path)
-        names = [one.name for one in self.store.options.fields]
-        if field not in names:
-            raise InputError(f"{path} has no flow field {field!r}, only {names}")
+        fields = {one.name: one for one in self.store.options.fields}
+        if field not in fields:
+            raise InputError(f"{path} has no flow field {field!r}, only {list(fields)}")
         self._field = field
+        self.method = fields[field].summary
 
     def ids(self) -> Collection[str]:
         """Return the names of the videos."""

@@ -32,6 +32,8 @@ class CompareConfig:
         A store, a folder of flow files, or a flow file each; `b` is compared with `a`.
     field
         Name of the stores' flow field.
+    field_b
+        Name of that of `b` where it is another, as of two methods in one store; None: `field`.
     bound_px
         Half the range of folders of images, px.
     step
@@ -43,6 +45,7 @@ class CompareConfig:
     a: Path
     b: Path
     field: str = "flow"
+    field_b: str | None = None
     bound_px: float = TSN_BOUND_PX
     step: int | None = None
     most_fields: int | None = None
@@ -160,8 +163,8 @@ def open_pair(config: CompareConfig) -> tuple[FlowSource, FlowSource]:
 @functools.lru_cache(maxsize=2)
 def _opened(config: CompareConfig, _pid: int) -> tuple[FlowSource, FlowSource]:
     a, b = (
-        open_source(path, field=config.field, bound_px=config.bound_px, step=config.step)
-        for path in (config.a, config.b)
+        open_source(path, field=field, bound_px=config.bound_px, step=config.step)
+        for path, field in ((config.a, config.field), (config.b, config.field_b or config.field))
     )
     return a, b
 
@@ -186,10 +189,12 @@ def _some(names: Sequence[str]) -> str:
 
 def _differing_options(a: FlowSource, b: FlowSource) -> tuple[str, ...]:
     if isinstance(a, StoreSource) and isinstance(b, StoreSource):
-        return tuple(
+        methods = [f"method: {a.method} and {b.method}"] if a.method != b.method else []
+        options = [
             line.replace(": stored ", ": ").replace(", asked ", " and ")
             for line in a.store.options.differences(b.store.options)
-        )
+        ]
+        return (*methods, *options)
     return ()
 
 

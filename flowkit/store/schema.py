@@ -80,12 +80,14 @@ def _canonical_json(text: str, name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FieldOptions:
-    """One flow field of a store: its name and the TV-L1 settings that make it."""
+    """One flow field of a store: its name, and the method and settings that make it."""
 
     name: str = "flow"
     tvl1_preset: str
+    """Name of a preset of the method, or "custom"; "" where it has none."""
     tvl1_params: str
-    """JSON text."""
+    """JSON text: of TV-L1 its parameters; of another method an object with `method` (its name), `params`,
+    `versions` (by package) and for a function of one's own `function` (its qualified name)."""
 
     def __post_init__(self) -> None:
         reserved = ("frame", "frames", "pts", "videos")
@@ -95,6 +97,18 @@ class FieldOptions:
                 f"'flow_backward'; {reserved} are taken"
             )
         object.__setattr__(self, "tvl1_params", _canonical_json(self.tvl1_params, "tvl1_params"))
+
+    @property
+    def method(self) -> str:
+        """The name of the method: "tvl1" unless the settings name another."""
+        params = json.loads(self.tvl1_params)
+        return str(params.get("method", "tvl1")) if isinstance(params, dict) else "tvl1"
+
+    @property
+    def summary(self) -> str:
+        """The method and its preset in a few words."""
+        method = "TV-L1" if self.method == "tvl1" else self.method
+        return f"{method} preset {self.tvl1_preset}" if self.tvl1_preset else method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import flowkit
 from flowkit.comparison.stores import CompareConfig, compare
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.flo import write_flo
 from flowkit.view.canvas import read_rgb
 from flowkit.view.panels import contrast, write_worst
 from tests.make import stores
+from tests.make.small import SMALL, run
 
 
 def config(a: Path, b: Path, **settings: object) -> CompareConfig:
@@ -167,3 +170,19 @@ def test_contrast_is_dark_where_fields_agree() -> None:
     error = image[50 + 60 : 50 + 150, 6 + 2 * 326 : 6 + 2 * 326 + 320].astype(int).sum(axis=2)
     assert error[:, :150].max() < 20
     assert error[:, 170:].min() > 500
+
+
+def test_a_field_is_compared_with_another_of_the_same_store(videos: Path, store: Path) -> None:
+    run(videos, store, dataclasses.replace(SMALL, flow_codec="i16", backward=True))
+    found = compare(config(store, store, field_b="flow_backward"))
+    assert (found.a, found.b) == (str(store), f"{store} flow_backward")
+    assert found.options == ()
+    with flowkit.open(store) as opened:
+        errors = [
+            np.hypot(*np.moveaxis(opened[k].flow() - opened[k].flow(field="flow_backward"), 1, 0)).mean()
+            for k in opened
+        ]
+    assert [video.difference.epe_mean_px for video in found.videos if video.difference] == pytest.approx(
+        errors, rel=1e-4
+    )
+    assert min(errors) > 1

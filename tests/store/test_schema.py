@@ -84,3 +84,25 @@ def test_field_names_that_would_clash_are_refused(name: str) -> None:
 def test_attributes_that_no_flowkit_wrote_are_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(StoreFormatError):
         StoreOptions.from_attrs(make_options().to_attrs() | broken)
+
+
+@pytest.mark.parametrize(
+    ("preset", "params", "method", "summary"),
+    [
+        ("tsn", '{"tau": 0.25}', "tvl1", "TV-L1 preset tsn"),
+        ("imported", "{}", "tvl1", "TV-L1 preset imported"),
+        ("fast", '{"method": "dis", "params": {}, "versions": {}}', "dis", "dis preset fast"),
+        (
+            "",
+            '{"method": "mine.flow:raft", "params": {}, "versions": {}}',
+            "mine.flow:raft",
+            "mine.flow:raft",
+        ),
+        ("x", "[1]", "tvl1", "TV-L1 preset x"),
+    ],
+)
+def test_a_field_without_a_method_is_tvl1s(preset: str, params: str, method: str, summary: str) -> None:
+    field = FieldOptions(tvl1_preset=preset, tvl1_params=params)
+    assert (field.method, field.summary) == (method, summary)
+    options = make_options(fields=(field,))
+    assert StoreOptions.from_attrs(options.to_attrs()).fields == (field,)
