@@ -82,7 +82,7 @@ class Checkout:
 
     def verify(self) -> tuple[float, float]:
         """Verify the store that was extracted last."""
-        return self._timed("flowkit", "verify", "out.h5", "--quiet")
+        return self._timed("flowkit", "verify", "out.h5")
 
     def train(self) -> tuple[float, float]:
         """Train both streams and the gate for a few epochs."""

@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.record import ROOT, write_result
 from flowkit.executor import InlineExecutor
-from flowkit.extraction import worker
+from flowkit.extraction import engines
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
@@ -113,15 +113,15 @@ def solver_fraction(videos: Path, store: Path) -> dict[str, float]:
             inside += time.thread_time() - began
             return flow
 
-    chosen = worker._solver
-    worker._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
+    chosen = engines._solver
+    engines._solver = lambda *args: Timed(chosen(*args))  # type: ignore[assignment]
     try:
         began = time.process_time()
         with InlineExecutor() as executor:
             extract(find_sources([videos]), store, config=ExtractConfig(jobs=1), executor=executor)
         whole = time.process_time() - began
     finally:
-        worker._solver = chosen
+        engines._solver = chosen
     return {"cpu_s": whole, "solver_cpu_s": inside, "share": inside / whole}
 
 

@@ -14,7 +14,9 @@ from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODE
 
 from .options import (
     Options,
+    check_tvl1_options,
     parse_bytes,
+    parse_fields,
     parse_gpus,
     parse_shard,
     read_classes,
@@ -124,6 +126,28 @@ if TYPE_CHECKING:
     default="0",
     help="Most device memory that each takes, such as 8G. [default: most of what is free]",
 )
+@click.option(
+    "--method",
+    default="tvl1",
+    show_default=True,
+    metavar="METHOD[/PRESET]",
+    help="What computes the flow: tvl1, by --backend, --preset and the options of its parameters; "
+    "dis/medium (or /fast, /ultrafast) and farneback/samples (or /defaults), OpenCV's; or "
+    "package.module:function, a function of your own.",
+)
+@click.option(
+    "--field",
+    "more_fields",
+    multiple=True,
+    callback=parse_fields,
+    metavar="NAME=METHOD[/PRESET]",
+    help="Also store the flow of another method, as the field NAME; may be given several times.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Pairs of one call of a function of your own. [default: what it says itself, else 8]",
+)
 @tvl1_options
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
 @click.option(
@@ -141,7 +165,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
 @click.pass_context
 def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **options: Any) -> None:
-    """Extract RGB frames and TV-L1 flow of videos into the HDF5 file STORE.
+    """Extract RGB frames and optical flow of videos into the HDF5 file STORE: TV-L1, or another --method.
 
     INPUT is a video, a folder (searched recursively), a folder of numbered images, or - for a
     list of videos on standard input. The same command again does only what is missing, so it
@@ -160,6 +184,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     sources, labels = _sources(inputs, options, reporter.write_line)
     if options["jobs"] is None:
         del options["jobs"]
+    check_tvl1_options(ctx)
     config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
     setup = prepare(sources, store, config=config)
     reporter.plan_extraction(setup, dry_run=dry_run)

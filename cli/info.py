@@ -84,7 +84,7 @@ def _first(items: Sequence[Item], line: Callable[[Item], str]) -> Iterator[str]:
 def _option_lines(info: StoreInfo) -> Iterator[str]:
     options = info.options
     for field in options.fields:
-        yield f"  field          {field.name}: TV-L1 preset {field.tvl1_preset}, step {options.step}"
+        yield f"  field          {field.name}: {field.summary}, step {options.step}"
     bound = f", bound {options.bound_px:g} px" if options.codec.bounded else ""
     yield f"  flow codec     {options.flow_codec}{bound}"
     quality = f", quality {options.jpeg_quality}" if options.frame_codec == "jpeg" else ""

@@ -76,6 +76,39 @@ def take_tvl1_params(options: Options) -> TVL1Params:
     return dataclasses.replace(params, **{name: value for name, value in given.items() if value is not None})
 
 
+def check_tvl1_options(ctx: click.Context) -> None:
+    """Check that TV-L1's options are given with --method tvl1 alone.
+
+    Raises
+    ------
+    InvalidParameterError
+        One of them is given, and the method is another, which would ignore it.
+    """
+    method = ctx.params["method"]
+    names = ("preset", *(field.name for field in dataclasses.fields(TVL1Params)))
+    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+    given = [name for name in names if ctx.get_parameter_source(name) not in defaults]
+    if given and method != "tvl1":
+        flag = given[0].strip("_").replace("_", "-")
+        raise InvalidParameterError(
+            f"--{flag} is an option of --method tvl1, got --method {method}; name a method's preset after a "
+            "slash, as in dis/fast or tvl1/fast"
+        )
+
+
+def parse_fields(
+    _: click.Context, __: click.Parameter, value: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Return (NAME, METHOD) of each `NAME=METHOD` (a click callback)."""
+    found = [text.partition("=") for text in value]
+    for name, equals, method in found:
+        if not (name and equals and method):
+            raise click.BadParameter(
+                f"{name + equals + method!r} is not NAME=METHOD such as flow_dis=dis/fast"
+            )
+    return tuple((name, method) for name, _, method in found)
+
+
 def resize_options(function: Function) -> Function:
     """Add --short-side, --size, --native and --interpolation."""
     for option in (

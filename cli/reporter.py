@@ -59,7 +59,7 @@ class Reporter:
         from flowkit.extraction.run import server_configs
         from flowkit.tvl1.server.server import LANES
 
-        plan, solver = setup.plan, setup.backend.solver
+        plan = setup.plan
         self._cores, self._gpu_lanes = setup.config.jobs, LANES * len(server_configs(setup))
         for source in plan.stored:
             self._print_json({"video_id": source.video_id, "status": "already_stored"})
@@ -67,9 +67,8 @@ class Reporter:
         counts += [f"{len(plan.stored)} already stored"] if plan.stored else []
         counts += [f"{len(plan.changed)} changed since they were stored"] if plan.changed else []
         self.write_line(f"{setup.store}: {', '.join(counts)}; {setup.config.jobs} jobs")
-        self.write_line(f"TV-L1 preset {setup.options.fields[0].tvl1_preset}, backend {setup.backend.reason}")
-        for deviation in solver.deviations:
-            self.write_line(f"  {solver.name} deviates: {deviation}")
+        for line in _method_lines(setup):
+            self.write_line(line)
         for path, cause in setup.found.damaged.items():
             self.write_line(f"damaged part, its video counts as missing: {path}: {cause}")
         if setup.decoder != "av":
@@ -321,3 +320,18 @@ def _gates_line(gates: dict[str, float]) -> str:
         f"median ratio {gates['ratio']:.2f}; zero: flow {100 * gates['zero_flow']:.1f} %, rgb "
         f"{100 * gates['zero_rgb']:.1f} %, both {100 * gates['zero_both']:.1f} %"
     )
+
+
+def _method_lines(setup: ExtractSetup) -> Iterator[str]:
+    """Yield a line for each flow field's method, and the engine of TV-L1 with its deviations."""
+    for field in setup.options.fields:
+        name = f"{field.name}: " if len(setup.options.fields) > 1 else ""
+        engine = f", backend {setup.backend.reason}" if setup.backend and field.method == "tvl1" else ""
+        yield f"{name}{field.summary}{engine}"
+    for each in setup.methods:
+        if each.method.one_process:
+            yield f"  {each.method.name} runs in one process, with {setup.config.jobs} threads beside it"
+    if setup.backend is not None:
+        solver = setup.backend.solver
+        for deviation in solver.deviations:
+            yield f"  {solver.name} deviates: {deviation}"

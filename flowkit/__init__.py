@@ -14,6 +14,7 @@ Flow of arrays in memory::
     flow = flowkit.tvl1_flow(I0, I1)                    # TVL1Params or a name of PRESETS
     flows = flowkit.tvl1_flow_batch(frames, pairs)      # BackendName: "auto", "cuda", "cpu" …
     flowkit.available_backends()                        # BackendStatus of each engine
+    flows = flowkit.flow_batch(rgb, pairs, method="dis/fast")   # or "farneback", "package.module:function"
 
 Frames of a video::
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.frames import Frame, ResizeRule
     from flowkit.jobs import Progress
+    from flowkit.methods.flow import flow_batch
     from flowkit.rawframes.export import ExportConfig, ExportReport, export
     from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.importer import ImportConfig, ImportReport, import_rawframes
@@ -122,6 +124,7 @@ __all__ = [
     "export",
     "extract",
     "find_sources",
+    "flow_batch",
     "import_rawframes",
     "merge",
     "open",
@@ -190,6 +193,7 @@ _HOMES = {
     "export": "flowkit.rawframes.export",
     "extract": "flowkit.extraction.run",
     "find_sources": "flowkit.extraction.sources",
+    "flow_batch": "flowkit.methods.flow",
     "import_rawframes": "flowkit.rawframes.importer",
     "merge": "flowkit.store.tools.combine",
     "open": "flowkit.store.read.store:open_store",

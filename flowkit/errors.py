@@ -5,7 +5,7 @@
     FlowkitError
     ├── InvalidParameterError (ValueError)       an option or argument outside its range
     ├── InputError (ValueError)                  the named inputs cannot be planned
-    ├── BackendError (RuntimeError)              a TV-L1 backend cannot meet the request
+    ├── BackendError (RuntimeError)              a backend or method of flow cannot meet the request
     │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
     │   ├── GpuError                             a GPU failed, or does not come to an end
     │   └── GpuMemoryError                       memory for a GPU's work ran out; it does smaller work
@@ -59,11 +59,11 @@ class InputError(FlowkitError, ValueError):
 
 
 class BackendError(FlowkitError, RuntimeError):
-    """A TV-L1 backend cannot meet the request."""
+    """A TV-L1 backend, or another method of flow, cannot meet the request."""
 
 
 class BackendUnavailableError(BackendError):
-    """A TV-L1 backend or a decoder is not installed or cannot start on this machine."""
+    """A TV-L1 backend, another method or a decoder is not installed or cannot start on this machine."""
 
 
 class GpuError(BackendError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import flowkit_cli
 from docs import make_api
 from flowkit import jobs
 from flowkit.errors import NoSpaceError, VideoError
+from flowkit.methods import flow_method
 from flowkit.rawframes import export, importer
 from tests.make import clips
 from tests.make.small import run
@@ -68,6 +71,47 @@ def test_the_training_snippet_imports_public_modules(folder: Path) -> None:
         [sys.executable, "-c", "\n".join(imports)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_and_the_function_of_the_page_on_methods_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, python = snippets("docs/methods.md", "python")
+    fields, own = snippets("docs/methods.md", "bash")
+    monkeypatch.chdir(folder)
+    (folder / "mine.py").write_text(function)
+    extract, compare, _ = fields.replace("out.h5", "fields.h5").splitlines()
+    for command in (extract, compare, own):
+        words = shlex.split(command, comments=True)
+        program = f"import sys\nfrom flowkit_cli import main\nsys.argv = {words}\nmain()"
+        run_python(program)
+    run_python(python)
+    with flowkit.open("shift.h5") as store:
+        flow = store["HandStand/clip_07"].flow()
+        assert '"window": "none"' in store.options.fields[0].tvl1_params
+    # The texture moves (2, 1) px a frame; a JPEG's noise misleads phase correlation in single pairs.
+    assert np.abs(np.median(flow, axis=(0, 2, 3)) - (2, 1)).max() < 0.5
+    for name, methods in (
+        ("fields.h5", ["TV-L1 preset opencv-cuda", "dis preset fast", "mine:shift"]),
+        ("both.h5", ["mine:shift", "dis preset fast"]),
+    ):
+        with flowkit.open(name) as store:
+            assert [field.summary for field in store.options.fields] == methods
+
+
+def run_python(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_methods_states_the_parameters_of_each_preset() -> None:
+    page = (ROOT / "docs/methods.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+/\w+)`.*?\| (.*?) \|", page, re.MULTILINE))
+    for name in ("dis/medium", "dis/fast", "farneback/samples", "farneback/defaults"):
+        params = json.loads(flow_method(name).to_json())["params"]
+        stated = re.findall(r"([a-z_]+) ([\d.]+)", rows[name].partition(":")[0])
+        assert len(stated) == {"dis": 4, "farneback": 7}[name.partition("/")[0]]
+        assert {key: float(value) for key, value in stated} == {key: params[key] for key, _ in stated}, name
 
 
 def test_the_plain_snippet_gives_the_readers_flow(folder: Path) -> None:

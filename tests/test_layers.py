@@ -35,6 +35,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit.tvl1.backend",),
     ("flowkit.tvl1", "flowkit.tvl1.flow"),
     ("flowkit.tvl1.server",),
+    ("flowkit.methods",),
     ("flowkit.store.record",),
     ("flowkit.store.codecs",),
     ("flowkit.store.schema",),
@@ -76,8 +77,9 @@ PACKAGES_THEMSELVES = ("flowkit", "gating")
 STRANGERS = ("flowkit.video", "flowkit.tvl1", "flowkit.store")
 # What a folder may not use although its rank would let it.
 FORBIDDEN = {
-    "flowkit.store": ("flowkit.frames",),
-    "flowkit.datasets": ("flowkit.video", "flowkit.tvl1"),
+    "flowkit.store": ("flowkit.frames", "flowkit.methods"),
+    "flowkit.datasets": ("flowkit.video", "flowkit.tvl1", "flowkit.methods"),
+    "flowkit.methods": ("flowkit.video",),
     "flowkit.jobs": STRANGERS,
     "flowkit.executor": STRANGERS,
 }
@@ -108,7 +110,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "av": ("flowkit.video", "flowkit.synth", "flowkit.doctor"),
     "cv2": (
         *("flowkit.video", "flowkit.frames", "flowkit.jpeg", "flowkit.view", "flowkit.synth"),
-        *("flowkit.tvl1.opencv", "flowkit.doctor"),
+        *("flowkit.tvl1.opencv", "flowkit.methods", "flowkit.doctor"),
     ),
     "cupy": ("flowkit.tvl1.cuda", "flowkit.doctor"),
     "h5py": ("flowkit.store", "flowkit.doctor"),

@@ -7,16 +7,23 @@ import json
 import os
 from typing import get_args
 
+from flowkit.errors import InvalidParameterError
 from flowkit.frames import ResizeRule
+from flowkit.methods import check_method, flow_method, is_function
+from flowkit.methods.method import FlowMethod
+from flowkit.methods.tvl1 import TVL1Method
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
-from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, preset_of, resolve_params
+from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.typing import Decoder, FrameCodec
-from flowkit.validate import check_at_least, check_choice, check_range, check_that
+from flowkit.validate import check_at_least, check_choice, check_integer, check_range, check_that
 
 # Some minutes of one core's work, and seconds to join.
 DEFAULT_SEGMENT_FRAMES = 600
+
+BACKWARD = "flow_backward"
+"""The field of the flow from frame k + step to frame k; every other field leads onwards."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +32,17 @@ class ExtractConfig:
 
     Parameters
     ----------
+    method : str
+        What computes the field `flow`: "tvl1", "dis", "farneback", one of these with a preset
+        ("dis/fast"), or "package.module:function", a function of one's own (`flowkit.methods.function`).
     params : TVL1Params
-        Of TV-L1; `PRESETS["tsn"]` is a preset. Default: "opencv-cuda".
+        Of method "tvl1"; `PRESETS["tsn"]` is a preset. Default: "opencv-cuda".
     backend : {"auto", "cpu", "cuda", "opencv", "reference"}
         Engine of TV-L1. Only "auto" falls back; `ExtractSetup.backend` has the reason.
+    more_fields : tuple of (str, str)
+        Further flow fields: the name of each and its method, as `method`; "tvl1" has its default preset.
+    batch_size : int or None
+        Pairs of one call of functions of one's own, >= 1; None: what each says itself.
     resize : ResizeRule
         Size of the stored frames; flow is computed at that size, in its pixels.
     step : int
@@ -65,12 +79,15 @@ class ExtractConfig:
         A value outside its range; `StoreOptions` checks the codecs, bound, quality and step.
     """
 
+    method: str = "tvl1"
     params: TVL1Params = dataclasses.field(default_factory=lambda: resolve_params(DEFAULT_PRESET))
     backend: BackendName = "auto"
     resize: ResizeRule = dataclasses.field(default_factory=ResizeRule)
     step: int = 1
     fps: float | None = None
     backward: bool = False
+    more_fields: tuple[tuple[str, str], ...] = ()
+    batch_size: int | None = None
     flow_codec: str = DEFAULT_FLOW_CODEC
     bound_px: float = DEFAULT_BOUND_PX
     frame_codec: FrameCodec = "jpeg"
@@ -92,21 +109,74 @@ class ExtractConfig:
             check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
         check_at_least("segment_frames", self.segment_frames, 1)
         check_that("shard_bytes", self.shard_bytes, self.shard_bytes >= 1 << 20, "at least 1 MiB")
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        check_method(self.method)
+        for name, method in self.more_fields:
+            check_method(method)
+            if name in ("flow", BACKWARD):
+                raise InvalidParameterError(
+                    f"a further field cannot be {name!r}: `method` makes 'flow', and `backward` {BACKWARD!r}"
+                )
+        texts = [self.method, *(method for _, method in self.more_fields)]
+        if self.params != resolve_params(DEFAULT_PRESET) and self.method != "tvl1":
+            raise InvalidParameterError(
+                f"TV-L1 parameters belong to method 'tvl1', and the method is {self.method!r}; "
+                "name its preset as in 'dis/fast' or 'tvl1/fast'"
+            )
+        if self.backend != "auto" and not any(text.partition("/")[0] == "tvl1" for text in texts):
+            raise InvalidParameterError(
+                f"backend {self.backend!r} is an engine of TV-L1, and no field is: {', '.join(texts)}"
+            )
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, 1, unit="pairs")
+            of_use = any(map(is_function, texts))
+            check_that("batch_size", self.batch_size, of_use, "given with a method package.module:function")
 
 
-def store_options(config: ExtractConfig, *, backend: str) -> StoreOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MethodFields:
+    """A method, and the flow fields that it computes: those of one method are computed together."""
+
+    method: FlowMethod
+    fields: tuple[str, ...]
+
+
+def methods_of(config: ExtractConfig) -> tuple[MethodFields, ...]:
+    """Return every method of a configuration with its fields, that of `flow` first; functions are imported.
+
+    Raises
+    ------
+    InvalidParameterError
+        A function does not exist, or says of itself what it may not.
+    BackendUnavailableError
+        A function cannot be imported.
+    """
+    named = [("flow", config.method), *([(BACKWARD, config.method)] if config.backward else [])]
+    found: dict[FlowMethod, list[str]] = {}
+    for name, text in [*named, *config.more_fields]:
+        if text == "tvl1" and text == config.method and name in ("flow", BACKWARD):
+            method: FlowMethod = TVL1Method(params=config.params)
+        else:
+            method = flow_method(text, batch_size=config.batch_size if is_function(text) else None)
+        found.setdefault(method, []).append(name)
+    return tuple(MethodFields(method=method, fields=tuple(names)) for method, names in found.items())
+
+
+def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions:
     """Return the part of the configuration that decides the store's contents.
 
-    `backend` is the name of the engine that computes: OpenCV's flow is not continued by others.
+    `backend` is the name of the engine that computes TV-L1, None where no field is TV-L1: OpenCV's flow is
+    not continued by others.
     """
-    field = FieldOptions(
-        name="flow", tvl1_preset=preset_of(config.params), tvl1_params=config.params.to_json()
-    )
-    fields: tuple[FieldOptions, ...] = (field,)
-    if config.backward:
-        fields += (dataclasses.replace(field, name="flow_backward"),)
+    made = {name: each.method for each in methods_of(config) for name in each.fields}
+    backward = [BACKWARD] if config.backward else []
     return StoreOptions(
-        fields=fields,
+        fields=tuple(
+            FieldOptions(name=name, tvl1_preset=made[name].preset, tvl1_params=made[name].to_json())
+            for name in ("flow", *backward, *(name for name, _ in config.more_fields))
+        ),
         step=config.step,
         flow_codec=config.flow_codec,
         bound_px=config.bound_px,
@@ -114,5 +184,5 @@ def store_options(config: ExtractConfig, *, backend: str) -> StoreOptions:
         jpeg_quality=config.jpeg_quality,
         resize=config.resize.to_json(),
         sampling=json.dumps({"fps": config.fps}),
-        engine_family="opencv" if backend == "opencv" else "flowkit",
+        engine_family="opencv" if backend in (None, "opencv") else "flowkit",
     )

@@ -1,4 +1,4 @@
-"""One video → its committed part: decode ─► resize ─► pairs ─► TV-L1, quantised ─► pack ─► write.
+"""One video → its committed part: decode ─► resize ─► pairs ─► flow, quantised ─► pack ─► write.
 
 Decoding, resizing and writing run in the calling thread; solving, packing and JPEG
 encoding in a pool, as many at once as the worker may use cores. What is in flight is
@@ -13,19 +13,21 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
 from flowkit.errors import TooShortError
+from flowkit.extraction.config import BACKWARD
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
 from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
+from flowkit.methods.method import Images
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.store.schema import StoreOptions
-from flowkit.tvl1.engine import EngineInfo, Solver, codes_solver
+from flowkit.store.schema import StoreOptions, field_names
+from flowkit.tvl1.engine import CodesSolver, EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
 
@@ -34,24 +36,45 @@ MAX_CALL_PIXELS = 16_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FieldSolver:
+    """An engine, and the flow fields that it computes.
+
+    `images` is the kind of frames that it takes. While `elsewhere()` it computes in another process, on no
+    core of this one.
+    """
+
+    solver: Solver
+    fields: tuple[str, ...] = ("flow",)
+    images: Images = "grey"
+    elsewhere: Callable[[], bool] = lambda: False
+
+    def pairs(self, forward: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the pairs to compute for all fields, (fields x pairs, 2), field by field."""
+        return np.concatenate([forward[:, ::-1] if name == BACKWARD else forward for name in self.fields])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
-    """The choices that decide a video's part, and the engine.
+    """The choices that decide a video's part, and the engines of its fields.
 
     `fps` resamples by time (frames per second; those of a folder of images).
-    While `solver_elsewhere()` the solver computes in another process, on no core of this one.
     """
 
     options: StoreOptions
     resize: ResizeRule
-    solver: Solver
+    solvers: tuple[FieldSolver, ...]
     decoder: Decoder = "auto"
     fps: float | None = None
-    solver_elsewhere: Callable[[], bool] = lambda: False
 
     @property
-    def backward(self) -> bool:
-        """True if the flow from k + step to k is wanted too."""
-        return any(field.name == "flow_backward" for field in self.options.fields)
+    def pairs_per_call(self) -> int:
+        """Number of pairs of consecutive frames that suits the engines best."""
+        return max(one.solver.pairs_per_call for one in self.solvers)
+
+    @property
+    def images(self) -> frozenset[Images]:
+        """The kinds of frames that the engines take."""
+        return frozenset(one.images for one in self.solvers)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,13 +94,13 @@ class Item:
     """Frame k of a video and the flow of the pair that it begins.
 
     `flows` has one encoded field per flow field of the store; it is empty for the last `step`
-    frames. `jpeg` is None in a store without frames. `engine` computed the flow.
+    frames. `jpeg` is None in a store without frames. `engines` computed the flow.
     """
 
     pts_seconds: float
     jpeg: bytes | None
     flows: tuple[EncodedFlow, ...]
-    engine: EngineInfo | None = None
+    engines: tuple[EngineInfo, ...] = ()
 
 
 class Sink(Protocol):
@@ -115,13 +138,17 @@ class _ThreadLimit:
             self._changed.notify()
 
 
+_Solved: TypeAlias = tuple[tuple[EngineInfo, ...], list[tuple[EncodedFlow, ...]]]
+"""The engines that computed, and for each pair one encoded flow per field."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Chunk:
-    """Some consecutive frames, whose flow one solver call computes."""
+    """Some consecutive frames, whose flow one call of each solver computes."""
 
     pts: list[float]
     jpegs: list[Future[bytes | None]]
-    flows: Future[tuple[EngineInfo, list[tuple[EncodedFlow, ...]]]] | None = None
+    flows: Future[_Solved] | None = None
 
 
 class Pipeline:
@@ -150,15 +177,15 @@ class Pipeline:
         self.source = source
         self.config = config
         self.clock = StageClock()
-        self._engine = codes_solver(config.solver)
+        self._engines = [(one, codes_solver(one.solver)) for one in config.solvers]
         self._threads = threads
         self._cores = _ThreadLimit(threads)
         self._pool = ThreadPoolExecutor(max_workers=max_threads)
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
         self._notes: list[str] = []
-        # Consecutive grey frames that a pair still needs, and the chunk being filled.
-        self._greys: list[UInt8] = []
+        # Consecutive frames that a pair still needs, of each kind that an engine takes, and the open chunk.
+        self._frames: dict[Images, list[UInt8]] = {kind: [] for kind in config.images}
         self._open = _Chunk([], [])
 
     def run(self, sink: Sink, on_progress: Callable[[int, float], None]) -> Decoded:
@@ -218,10 +245,11 @@ class Pipeline:
             return
         with self.clock.stage("resize"):
             rgb = resize(frame.rgb, (width, height), self.config.resize.interpolation)
-            self._greys.append(to_grey(rgb))
+            for kind, kept in self._frames.items():
+                kept.append(to_grey(rgb) if kind == "grey" else rgb)
         self._open.pts.append(frame.pts_seconds)
         self._open.jpegs.append(self._pool.submit(self._encode_frame, rgb))
-        pairs = len(self._greys) - self.config.options.step
+        pairs = len(self._open.pts) - self.config.options.step
         if pairs >= self._pairs_per_call():
             self._submit(pairs)
             self._drain(sink, keep=2 * self._threads() + 1)
@@ -239,9 +267,9 @@ class Pipeline:
         return self._size
 
     def _pairs_per_call(self) -> int:
-        """Return the engine's own number, less for frames so large that a call would hold gigabytes."""
+        """Return the engines' own number, less for frames so large that a call would hold gigabytes."""
         width, height = self._size or (1, 1)
-        return max(1, min(self.config.solver.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
+        return max(1, min(self.config.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
 
     def _encode_frame(self, rgb: NDArray[np.uint8]) -> bytes | None:
         if self.config.options.frame_codec == "none":
@@ -251,41 +279,51 @@ class Pipeline:
 
     def _submit(self, pairs: int) -> None:
         """Submit the first `pairs` pairs to the pool; keep the frames that later pairs need."""
-        greys = np.stack(self._greys)
+        frames = {kind: np.stack(kept) for kind, kept in self._frames.items()}
         chunk = _Chunk(self._open.pts[:pairs], self._open.jpegs[:pairs])
-        chunk.flows = self._pool.submit(self._solve, greys, pairs)
+        chunk.flows = self._pool.submit(self._solve, frames, pairs)
         self._chunks.append(chunk)
-        self._greys = self._greys[pairs:]
+        self._frames = {kind: kept[pairs:] for kind, kept in self._frames.items()}
         self._open = _Chunk(self._open.pts[pairs:], self._open.jpegs[pairs:])
 
-    def _solve(self, greys: UInt8, pairs: int) -> tuple[EngineInfo, list[tuple[EncodedFlow, ...]]]:
-        """Return the engine that computed and, for each pair, one encoded flow per field."""
-        options = self.config.options
-        forward = pair_indices(len(greys), options.step)
-        asked = np.concatenate([forward, forward[:, ::-1]]) if self.config.backward else forward
+    def _solve(self, frames: dict[Images, UInt8], pairs: int) -> _Solved:
+        forward = pair_indices(pairs + self.config.options.step, self.config.options.step)
+        engines: dict[EngineInfo, None] = {}
+        coded: dict[str, list[EncodedFlow]] = {}
+        for one, engine in self._engines:
+            made = self._codes(one, engine, frames[one.images], one.pairs(forward))
+            engines.setdefault(made.engine or EngineInfo.of(one.solver))
+            encoded = self._encode(made)
+            coded |= {name: encoded[k * pairs : (k + 1) * pairs] for k, name in enumerate(one.fields)}
+        fields = [coded[name] for name in field_names(self.config.options)]
+        return tuple(engines), list(zip(*fields, strict=True))
+
+    def _codes(
+        self, one: FieldSolver, engine: CodesSolver, frames: UInt8, pairs: NDArray[np.int64]
+    ) -> FlowCodes:
         # An engine elsewhere leaves this worker's cores to the encoders.
-        solving = contextlib.nullcontext() if self.config.solver_elsewhere() else self._cores
-        codec = options.codec
-        with solving:
-            made = self._engine.codes_batch(greys, asked, quantizer=codec.quantizer)
+        with contextlib.nullcontext() if one.elsewhere() else self._cores:
+            made = engine.codes_batch(frames, pairs, quantizer=self.config.options.codec.quantizer)
         self.clock.add(made.seconds)
+        return made
+
+    def _encode(self, made: FlowCodes) -> list[EncodedFlow]:
+        codec = self.config.options.codec
         with self._cores, self.clock.stage("encode"):
-            coded = [
+            return [
                 codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
                 for codes, px, clipped in zip(made.codes, made.largest_px, made.clipped, strict=True)
             ]
-        engine = made.engine or EngineInfo.of(self.config.solver)
-        return engine, [tuple(coded[k::pairs]) for k in range(pairs)]
 
     def _drain(self, sink: Sink, keep: int) -> None:
         """Write the oldest chunks until `keep` are in flight: the pipeline's back-pressure."""
         while len(self._chunks) > keep:
             chunk = self._chunks.popleft()
-            engine, flows = chunk.flows.result() if chunk.flows is not None else (None, [()] * len(chunk.pts))
+            engines, flows = chunk.flows.result() if chunk.flows is not None else ((), [()] * len(chunk.pts))
             jpegs = [future.result() for future in chunk.jpegs]
             with self.clock.stage("write"):
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
-                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engine=engine))
+                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines))
 
     def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:
         step, start = self.config.options.step, self.source.start_seconds
@@ -296,7 +334,7 @@ class Pipeline:
             raise TooShortError(
                 f"{count} frame{'s' if count != 1 else ''} decoded, a pair of step {step} needs {step + 1}"
             )
-        pairs = len(self._greys) - step
+        pairs = len(self._open.pts) - step
         if pairs > 0:
             self._submit(pairs)
         # The last `step` frames begin no pair.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,12 +66,37 @@ def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path)
     StoreOptionsError
         Options differ; the message names each one, as stored and as asked.
     """
-    differences = stored.differences(asked) if stored is not None else []
+    if stored is None:
+        return
+    differences, methods = stored.differences(asked), _method_differences(asked, stored)
+    if methods:
+        # These say it field by field, where the attributes have the settings of all fields in one text.
+        attributes = ("tvl1_preset:", "tvl1_params:")
+        differences = methods + [line for line in differences if not line.startswith(attributes)]
     if differences:
         raise StoreOptionsError(
             f"{store} was made with other options: {'; '.join(differences)}; "
             "repeat its options, or extract into another file"
         )
+
+
+def _method_differences(asked: StoreOptions, stored: StoreOptions) -> list[str]:
+    """Return one line for each difference of a field's method, but for those between two sets of TV-L1."""
+    there, lines = {field.name: field for field in stored.fields}, []
+    for field in asked.fields:
+        old = there.get(field.name, field)
+        if old.method == field.method == "tvl1":
+            continue
+        if old.summary != field.summary:
+            lines.append(f"method of {field.name}: stored {old.summary}, asked {field.summary}")
+            continue
+        settings, others = json.loads(old.tvl1_params), json.loads(field.tvl1_params)
+        lines += [
+            f"{name} of {field.name}: stored {settings.get(name)!r}, asked {others.get(name)!r}"
+            for name in sorted({*settings, *others})
+            if settings.get(name) != others.get(name)
+        ]
+    return lines
 
 
 def fingerprint(path: Path, *beside: Path, with_hash: bool = True) -> SourceFingerprint:

@@ -12,17 +12,19 @@ from typing import Final
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
-from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.config import ExtractConfig, MethodFields, methods_of, store_options
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.sources import VideoSource, as_sources
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.timing import PhaseClock
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
+from flowkit.methods.tvl1 import TVL1Method
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, BackendName, choose_backend, load_backend
 from flowkit.tvl1.cuda.device import count_gpus
+from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
 from flowkit.video.reader import choose_decoder
@@ -46,16 +48,24 @@ class ExtractSetup(StoreSetup):
     found : Inventory
         Contents of the store and of its parts before the run.
     config : ExtractConfig
-    backend : BackendChoice
-        The engine, and the reason for it.
+    methods : tuple of MethodFields
+        Every method with the flow fields that it computes, that of `flow` first.
+    backend : BackendChoice or None
+        The engine of TV-L1, and the reason for it; None where no field is TV-L1.
     decoder : {"av", "opencv"}
     decoder_reason : str
     """
 
     config: ExtractConfig
-    backend: BackendChoice
+    methods: tuple[MethodFields, ...]
+    backend: BackendChoice | None
     decoder: Decoder
     decoder_reason: str
+
+    @property
+    def tvl1(self) -> tuple[TVL1Params, ...]:
+        """The sets of TV-L1 parameters, each once; empty where no field is TV-L1."""
+        return tvl1_params(self.methods)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,13 +176,10 @@ def prepare(
     """
     store, config = Path(store), config or ExtractConfig()
     videos = as_sources(sources)
-    backend = choose_backend(config.backend, config.params)
-    if config.gpus and backend.solver.name != "cuda":
-        raise InvalidParameterError(
-            f"gpus {list(config.gpus)} were asked for, but the backend is {backend.reason}"
-        )
+    methods = methods_of(config)
+    backend = _tvl1_backend(config, tvl1_params(methods))
     decoder, reason = choose_decoder(config.decoder)
-    options = store_options(config, backend=backend.solver.name)
+    options = store_options(config, backend=None if backend is None else backend.solver.name)
     found = inventory(store)
     check_options(options, found.options, store)
     return ExtractSetup(
@@ -180,11 +187,34 @@ def prepare(
         config=config,
         options=options,
         plan=make_plan(videos, found, update=config.update),
+        methods=methods,
         backend=backend,
         decoder=decoder,
         decoder_reason=reason,
         found=found,
     )
+
+
+def tvl1_params(methods: Sequence[MethodFields]) -> tuple[TVL1Params, ...]:
+    """Return the sets of TV-L1 parameters of methods, each once."""
+    return tuple(each.method.params for each in methods if isinstance(each.method, TVL1Method))
+
+
+def _tvl1_backend(config: ExtractConfig, params: Sequence[TVL1Params]) -> BackendChoice | None:
+    """Choose the one engine of all TV-L1 fields; None where there is none."""
+    choice = choose_backend(config.backend, params[0]) if params else None
+    name = "" if choice is None else choice.solver.name
+    if config.gpus and name != "cuda":
+        why = choice.reason if choice is not None else "none, since no field is TV-L1"
+        raise InvalidParameterError(f"gpus {list(config.gpus)} were asked for, but the backend is {why}")
+    if name == "cuda" and len(params) > 1:
+        raise InvalidParameterError(
+            f"backend 'cuda' computes one set of TV-L1 parameters a store, got {len(params)}; "
+            "take backend 'cpu', or one preset for all TV-L1 fields"
+        )
+    for other in params[1:]:
+        load_backend(name, other)
+    return choice
 
 
 def run(
@@ -254,13 +284,12 @@ def _extract_all(
         return []
     # Workers are ended first: else they would take the servers' end for a fault.
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
-        if executor is None and server_configs(setup):
-            # They import while a GPU is made ready.
-            executor = workers.enter_context(LocalExecutor(setup.config.jobs))
-            executor.load(extract_video, len(todo))
+        if executor is None:
+            executor = workers.enter_context(_executor(setup))
         servers = _start_servers(setup, stack)
+        chosen = "auto" if setup.backend is None else setup.backend.name
         # Without a server there is none that could be left: then another engine was taken.
-        backend = "cpu" if servers is None else setup.backend.name
+        backend: BackendName = "cpu" if servers is None else chosen
         return run_tasks(
             TaskKind(work=extract_video, fail=_failed, reasons=REASONS),
             [_task(setup, source, servers or (), backend) for source in todo],
@@ -272,6 +301,16 @@ def _extract_all(
             failed=len(setup.plan.changed),
             fail_fast=setup.config.fail_fast,
         )
+
+
+def _executor(setup: ExtractSetup) -> LocalExecutor:
+    """Return worker processes: one with all cores where a method has a device to itself."""
+    jobs, alone = setup.config.jobs, any(each.method.one_process for each in setup.methods)
+    executor = LocalExecutor(1 if alone else jobs, threads=jobs)
+    if server_configs(setup):
+        # They import while a GPU is made ready.
+        executor.load(extract_video, len(setup.plan.todo))
+    return executor
 
 
 def _failed(task: VideoTask, reason: str, detail: str) -> VideoOutcome:
@@ -296,11 +335,11 @@ def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[st
     if not configs:
         return ()
     try:
-        servers = stack.enter_context(Servers(configs, setup.config.params))
+        servers = stack.enter_context(Servers(configs, setup.tvl1[0]))
     except BackendUnavailableError as error:
         if setup.config.backend != "auto":
             raise
-        load_backend("cpu", setup.config.params)
+        load_backend("cpu", setup.tvl1[0])
         warnings.warn(f"{error}; the CPU engine computes instead", RuntimeWarning, stacklevel=2)
         return None
     for cause in servers.failed:
@@ -310,7 +349,7 @@ def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[st
 
 def server_configs(setup: ExtractSetup) -> list[ServerConfig]:
     """Return the servers that an extraction needs: with backend "cuda" one for each GPU."""
-    if setup.backend.solver.name != "cuda":
+    if setup.backend is None or setup.backend.solver.name != "cuda":
         return []
     gpus = setup.config.gpus or range(count_gpus())
     return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]
@@ -324,7 +363,7 @@ def _task(
         source=source,
         store=setup.store,
         options=setup.options,
-        params=config.params,
+        methods=setup.methods,
         backend=backend,
         resize=config.resize,
         decoder=setup.decoder,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from flowkit.executor import Worker
-from flowkit.extraction.pipeline import Decoded, Item, Pipeline, PipelineConfig
+from flowkit.extraction.config import MethodFields
+from flowkit.extraction.engines import TVL1Engine, field_solver, solver_record, takeovers
+from flowkit.extraction.pipeline import Decoded, FieldSolver, Item, Pipeline, PipelineConfig
 from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
@@ -19,7 +20,6 @@ from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
-    SolverRecord,
     SourceFingerprint,
     SourceShape,
     StoredVideoShape,
@@ -29,10 +29,8 @@ from flowkit.store.record import (
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.segments import assemble, committed_segments
-from flowkit.tvl1.backend import BackendName, choose_backend, load_backend
-from flowkit.tvl1.engine import EngineInfo, Solver
-from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.server.client import RemoteSolver
+from flowkit.tvl1.backend import BackendName
+from flowkit.tvl1.engine import EngineInfo
 from flowkit.typing import Decoder
 
 CLIPPED_WARNING = 0.01
@@ -43,13 +41,13 @@ CLIPPED_WARNING = 0.01
 class VideoTask:
     """One video to extract, with all settings of its worker.
 
-    `servers` are the sockets of the processes that compute; without any, the worker does.
+    `servers` are the sockets of the processes that compute TV-L1; without any, the worker does.
     """
 
     source: VideoSource
     store: Path
     options: StoreOptions
-    params: TVL1Params
+    methods: tuple[MethodFields, ...]
     backend: BackendName
     resize: ResizeRule
     decoder: Decoder
@@ -81,7 +79,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
     ) as sink:
         decoded = pipeline.run(sink, worker.report)
-        record = _record(task, decoded, sink, pipeline.config.solver)
+        record = _record(task, decoded, sink, pipeline.config.solvers)
         with pipeline.clock.stage("write"):
             record = sink.commit(record)
     return VideoOutcome(
@@ -96,39 +94,27 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         stages=dict(pipeline.clock.seconds),
         warnings=(
             *_warnings(record, decoded, task.options),
-            *_takeovers(task, sink.engines, pipeline.config.solver),
+            *takeovers(task.backend, sink.engines, pipeline.config.solvers),
         ),
     )
 
 
 def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
-    solver = _engine(task, worker.slot)
-    config = PipelineConfig(
-        options=task.options, resize=task.resize, solver=solver, decoder=task.decoder, fps=task.fps
-    )
-    if isinstance(solver, RemoteSolver):
-        config = dataclasses.replace(config, solver_elsewhere=solver.computes_elsewhere)
-    return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
-
-
-def _engine(task: VideoTask, slot: int) -> Solver:
-    if not task.servers:
-        return _solver(task.backend, task.params)
     # Workers begin with different servers.
-    first = slot % len(task.servers)
-    return _remote_solver(task.servers[first:] + task.servers[:first], task.takeover, task.params)
-
-
-@functools.lru_cache(maxsize=2)
-def _solver(backend: BackendName, params: TVL1Params) -> Solver:
-    return choose_backend(backend, params).solver
-
-
-@functools.lru_cache(maxsize=2)
-def _remote_solver(servers: tuple[str, ...], takeover: bool, params: TVL1Params) -> RemoteSolver:
-    # Not OpenCV's, whose flow a store does not mix with that of flowkit's engines.
-    cpu = functools.partial(load_backend, "cpu", params)
-    return RemoteSolver(servers, last_resort=cpu if takeover else None)
+    first = worker.slot % max(1, len(task.servers))
+    tvl1 = TVL1Engine(
+        backend=task.backend,
+        servers=task.servers[first:] + task.servers[:first],
+        takeover=task.takeover,
+    )
+    config = PipelineConfig(
+        options=task.options,
+        resize=task.resize,
+        solvers=tuple(field_solver(each, tvl1) for each in task.methods),
+        decoder=task.decoder,
+        fps=task.fps,
+    )
+    return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
 
 
 def _fingerprint(source: VideoSource) -> SourceFingerprint:
@@ -139,7 +125,7 @@ def _fingerprint(source: VideoSource) -> SourceFingerprint:
         return SourceFingerprint(name=source.path.name, bytes=0, mtime_ns=0, sha256="")
 
 
-def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -> VideoRecord:
+def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solvers: Sequence[FieldSolver]) -> VideoRecord:
     info, report, state = decoded.info, decoded.report, sink.state
     return VideoRecord.of(
         task.source.video_id,
@@ -160,7 +146,7 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
             pixel_aspect=info.pixel_aspect,
             interlaced=int(report.interlaced_frames > 0),
         ),
-        solver=_solver_record(sink.engines or (EngineInfo.of(solver),)),
+        solver=solver_record(sink.engines or [EngineInfo.of(one.solver) for one in solvers]),
         decoding=DecodeStatus(
             status="truncated" if report.truncated else "ok",
             status_reason="; ".join(filter(None, [report.truncated_reason, *decoded.notes])),
@@ -169,31 +155,6 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solver: Solver) -
         ),
         times=TimeRange(start_seconds=task.source.start_seconds, end_seconds=task.source.end_seconds),
     )
-
-
-def _joined(words: Iterable[str]) -> str:
-    """Return different words in their order: those of a video that several engines computed."""
-    return ", ".join(dict.fromkeys(words))
-
-
-def _solver_record(engines: Sequence[EngineInfo]) -> SolverRecord:
-    return SolverRecord(
-        backend=_joined(engine.name for engine in engines),
-        device=_joined(engine.device for engine in engines),
-        opencv_version=_joined(engine.version for engine in engines if engine.name == "opencv"),
-        deviations="; ".join(dict.fromkeys(text for engine in engines for text in engine.deviations)),
-    )
-
-
-def _takeovers(task: VideoTask, engines: Sequence[EngineInfo], solver: Solver) -> tuple[str, ...]:
-    """Return a warning if a server was lost on this video, or another engine than the chosen one computed."""
-    if not isinstance(solver, RemoteSolver):
-        return ()
-    lost = solver.unreported()
-    if not lost and all(engine.name == task.backend for engine in engines):
-        return ()
-    computed = " and ".join(f"{engine.name} on {engine.device}" for engine in engines)
-    return (f"computed by {computed}, since {'; '.join(lost or solver.failures)}",)
 
 
 def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> tuple[str, ...]:
@@ -238,8 +199,7 @@ class _Totals:
     def count(self, item: Item, values: int) -> None:
         """Add the fields of one pair, of `values` flow values each."""
         self.n_flow += bool(item.flows)
-        if item.engine is not None:
-            self.engines.setdefault(item.engine)
+        self.engines.update(dict.fromkeys(item.engines))
         for flow in item.flows:
             self.max_px = max(self.max_px, flow.max_px)
             self.clipped += flow.clipped
@@ -318,8 +278,7 @@ class PartSink:
         for name, flow in zip(self._fields, item.flows, strict=False):
             writer.add_flow(name, flow)
         self._here.count(item, 2 * self.width * self.height)
-        if item.engine is not None:
-            self._engines.setdefault(item.engine)
+        self._engines.update(dict.fromkeys(item.engines))
 
     def commit(self, record: VideoRecord) -> VideoRecord:
         """Commit the video as one part and return its record, with the flow's totals.
@@ -367,7 +326,7 @@ class PartSink:
             ),
             source=self.state,
             source_shape=SourceShape(source_width=self.width, source_height=self.height),
-            solver=_solver_record(tuple(self._here.engines)),
+            solver=solver_record(tuple(self._here.engines)),
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

@@ -150,11 +150,11 @@ class SolverRecord:
     """The solver that made the flow, and where it ran."""
 
     backend: str
-    """Name of the engine: `cpu`, `cuda`, `opencv`, `reference` or `imported`."""
+    """Name of each engine, `cpu`, `cuda`, `opencv`, `reference` or `imported`, and of each other method."""
     device: str = ""
     """`cpu`, or the name of the GPU."""
     opencv_version: str = ""
-    """Of the engine `opencv`; "" for others."""
+    """Of engines and methods that are OpenCV's; "" for others."""
     deviations: str = ""
     """Departures of the backend from the parameters, as text."""
 

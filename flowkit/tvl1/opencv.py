@@ -73,7 +73,7 @@ class OpenCVSolver:
             first, second = rows[index]
             out[index] = _solve_pair(self.params, grey[first], grey[second])
 
-        with _one_cv2_thread(), ThreadPoolExecutor(max_workers=threads) as pool:
+        with one_cv2_thread(), ThreadPoolExecutor(max_workers=threads) as pool:
             # cv2 releases the GIL; iterating raises what a pair raised.
             for _ in pool.map(solve, range(len(rows))):
                 pass
@@ -163,7 +163,7 @@ _threads_before = 1
 
 
 @contextlib.contextmanager
-def _one_cv2_thread() -> Iterator[None]:
+def one_cv2_thread() -> Iterator[None]:
     """Limit cv2 to one thread of its own while pairs are in work.
 
     cv2's setting is one for the whole process, so the first caller in sets it and the last

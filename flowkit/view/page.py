@@ -139,8 +139,12 @@ def _options(store: Store) -> list[tuple[str, str]]:
     options, info = store.options, store.info()
     params: list[tuple[str, str]] = []
     for field in options.fields:
-        params.append((f"TV-L1 of {field.name}", f"preset {field.tvl1_preset}"))
-        params += sorted((name, str(value)) for name, value in json.loads(field.tvl1_params).items())
+        params.append((f"method of {field.name}", field.summary))
+        settings = json.loads(field.tvl1_params)
+        if field.method != "tvl1":
+            versions = {f"version of {name}": text for name, text in settings["versions"].items()}
+            settings = settings["params"] | versions
+        params += sorted((name, str(value)) for name, value in settings.items())
     bound = f", ±{options.bound_px:g} px" if options.codec.bounded else ""
     quality = f", quality {options.jpeg_quality}" if options.frame_codec == "jpeg" else ""
     return [

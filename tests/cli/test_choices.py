@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Collection
 from typing import get_args
 
@@ -10,6 +11,7 @@ import click
 import pytest
 
 import flowkit_cli
+from flowkit.methods import METHODS
 from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS
 from flowkit.store.codecs import FLOW_CODECS
 from flowkit.tvl1.backend import BackendName
@@ -45,3 +47,11 @@ def choices(command: str, option: str) -> tuple[str, ...]:
 def test_choices_are_the_registrys(command: str, option: str) -> None:
     assert command in flowkit_cli.COMMANDS
     assert sorted(choices(command, option)) == sorted(REGISTRIES[command, option])
+
+
+def test_the_help_of_extract_has_every_method_and_preset_but_tvl1s() -> None:
+    parameters = importlib.import_module("flowkit_cli.extract").command.params
+    (option,) = [each for each in parameters if each.name == "method"]
+    words = set(re.findall(r"[\w-]+", option.help))
+    assert set(METHODS) <= words
+    assert {preset for name, entry in METHODS.items() if name != "tvl1" for preset in entry.presets} <= words

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -126,3 +128,63 @@ def test_an_unreadable_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     result = planned([folder])
     assert len(ids(result)) == 3
     assert "closed: cannot be read: Permission denied; what is in it is missing" in result.stderr
+
+
+def extract(*words: str) -> Result:
+    command = ["extract", "plain.mp4", "out.h5", "--jobs", "1", "--native", *words]
+    return CliRunner().invoke(flowkit_cli.group, command)
+
+
+def test_methods_are_options_fields_and_lines_of_info(folder: Path) -> None:
+    done = extract("--method", "dis/fast", "--field", "b=tvl1/fast", "--field", "c=farneback", "--backward")
+    assert done.exit_code == 0, done.output
+    assert "flow_backward: dis preset fast\n" in done.stderr
+    assert "b: TV-L1 preset fast, backend " in done.stderr
+    said = CliRunner().invoke(flowkit_cli.group, ["info", "out.h5"]).stdout
+    assert re.findall(r"field +(.*), step 1", said) == [
+        "flow: dis preset fast",
+        "flow_backward: dis preset fast",
+        "b: TV-L1 preset fast",
+        "c: farneback preset samples",
+    ]
+
+
+def test_a_function_in_the_working_folder_is_a_method(folder: Path) -> None:
+    Path("mine_to_extract.py").write_text(
+        "import numpy as np\n\n"
+        "def still(pairs):\n"
+        "    n, _, height, width, _ = pairs.shape\n"
+        "    return np.full((n, 2, height, width), n, np.float32)\n"
+    )
+    done = extract("--method", "mine_to_extract:still", "--batch-size", "2")
+    assert done.exit_code == 0, done.output
+    with flowkit.open("out.h5") as store:
+        assert store["plain"].record.backend == "mine_to_extract:still"
+        assert np.all(store["plain"].flow() == 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "raft"], "Invalid method ('raft'). Supported are tvl1, dis, farneback"),
+        (["--method", "dis", "--preset", "fast"], "--preset is an option of --method tvl1, got --method dis"),
+        (["--method", "dis", "--lambda", "0.1"], "--lambda is an option of --method tvl1, got --method dis"),
+        (["--method", "nowhere_at_all:f"], "method 'nowhere_at_all:f' cannot be imported: ModuleNotFound"),
+        (["--field", "flow_dis"], "'flow_dis' is not NAME=METHOD"),
+        (["--field", "flow=dis"], "a further field cannot be 'flow'"),
+        (["--batch-size", "4"], "batch_size must be given with a method package.module:function"),
+    ],
+)
+def test_methods_that_cannot_be_are_one_line_and_status_2(
+    words: list[str],
+    message: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["flowkit", "extract", "plain.mp4", "out.h5", *words])
+    with pytest.raises(SystemExit) as ended:
+        flowkit_cli.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("out.h5").exists()

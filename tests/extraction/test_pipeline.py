@@ -12,6 +12,7 @@ import flowkit
 from flowkit.errors import BackendError
 from flowkit.executor import InlineExecutor
 from flowkit.extraction.pipeline import (
+    FieldSolver,
     Item,
     Pipeline,
     PipelineConfig,
@@ -208,7 +209,9 @@ def extracted(video: Path, store: Path, solver: Solver, codec: str) -> tuple[lis
     config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=0.5)
     options = prepare([], store, config=config).options
     source = VideoSource(path=video, video_id="x")
-    pipeline = Pipeline(source, PipelineConfig(options=options, resize=NATIVE, solver=solver))
+    pipeline = Pipeline(
+        source, PipelineConfig(options=options, resize=NATIVE, solvers=(FieldSolver(solver=solver),))
+    )
     sink = Collected()
     pipeline.run(sink, lambda *_: None)
     return sink.flows, set(pipeline.clock.seconds)
@@ -257,7 +260,8 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
     sink, engines = Collected(), [ServerConfig(backend=engine.name)]
     with Servers(engines, params) as doomed, Servers(engines, params) as other:
         solver = RemoteSolver([*doomed.addresses, *other.addresses])
-        config = PipelineConfig(options=options, resize=NATIVE, solver=solver, solver_elsewhere=lambda: True)
+        field = FieldSolver(solver=solver, elsewhere=lambda: True)
+        config = PipelineConfig(options=options, resize=NATIVE, solvers=(field,))
         pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
         ended_at: list[int] = []
 
@@ -295,7 +299,10 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
     video = clips.mjpeg_avi(tmp_path / "x.avi", clips.moving_texture(120, height=16, width=16))
     setup = prepare([VideoSource(path=video, video_id="x")], store, config=SMALL)
     config = PipelineConfig(
-        options=setup.options, resize=NATIVE, solver=choose_backend("auto").solver, decoder="av"
+        options=setup.options,
+        resize=NATIVE,
+        solvers=(FieldSolver(solver=choose_backend("auto").solver),),
+        decoder="av",
     )
     most = 0
     pipeline = Pipeline(VideoSource(path=video, video_id="x"), config)
@@ -317,5 +324,5 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
 
     pipeline.run(sink, watch)
     assert sink.added == 120
-    assert most <= 5 * config.solver.pairs_per_call
+    assert most <= 5 * config.pairs_per_call
     assert threading.active_count() == threads

@@ -13,9 +13,9 @@ import flowkit
 from flowkit import jpeg
 from flowkit.errors import TooShortError, UnopenableError
 from flowkit.executor import InlineExecutor
+from flowkit.extraction import engines
 from flowkit.extraction import run as extraction
-from flowkit.extraction import worker
-from flowkit.extraction.config import ExtractConfig, store_options
+from flowkit.extraction.config import ExtractConfig, methods_of, store_options
 from flowkit.extraction.pipeline import Item
 from flowkit.extraction.sources import VideoSource, find_sources
 from flowkit.extraction.store_run import VideoOutcome
@@ -35,7 +35,7 @@ def make_task(source: VideoSource, store: Path, config: ExtractConfig = SMALL) -
         source=source,
         store=store,
         options=store_options(config, backend="cpu"),
-        params=config.params,
+        methods=methods_of(config),
         backend="auto",
         resize=config.resize,
         decoder=config.decoder,
@@ -102,8 +102,8 @@ def test_a_long_video_goes_on_from_its_last_segment(
             solved.append(len(pairs))
             return self._solver.flow_batch(frames, pairs, **options)  # type: ignore[attr-defined]
 
-    real = worker._solver
-    monkeypatch.setattr(worker, "_solver", lambda *args: Counting(real(*args)))
+    real = engines._solver
+    monkeypatch.setattr(engines, "_solver", lambda *args: Counting(real(*args)))
     setup = extraction.prepare(find_sources([videos])[:1], store, config=config)
     with InlineExecutor() as executor:
         extraction.run(setup, executor=executor)

@@ -1,0 +1,92 @@
+"""The engines of a video's flow fields in a worker, and what the store keeps of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+from flowkit.extraction.config import MethodFields
+from flowkit.extraction.pipeline import FieldSolver
+from flowkit.methods.method import FlowMethod
+from flowkit.methods.tvl1 import TVL1Method
+from flowkit.store.record import SolverRecord
+from flowkit.tvl1.backend import ENGINES, BackendName, choose_backend, load_backend
+from flowkit.tvl1.engine import EngineInfo, Solver
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.server.client import RemoteSolver
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TVL1Engine:
+    """The engine of a worker's TV-L1 fields.
+
+    `servers` are the sockets of the processes that compute, the first to ask first; without any, the worker
+    does, by `backend`. When no server is left and `takeover` is true, the CPU engine computes in the worker.
+    """
+
+    backend: BackendName
+    servers: tuple[str, ...] = ()
+    takeover: bool = False
+
+
+def field_solver(each: MethodFields, tvl1: TVL1Engine) -> FieldSolver:
+    """Return a method's engine and its fields; engines are loaded once a process.
+
+    Raises
+    ------
+    BackendError
+        It cannot run here.
+    """
+    if not isinstance(each.method, TVL1Method):
+        return FieldSolver(solver=_loaded(each.method), fields=each.fields, images=each.method.images)
+    if not tvl1.servers:
+        return FieldSolver(solver=_solver(tvl1.backend, each.method.params), fields=each.fields)
+    remote = _remote_solver(tvl1.servers, tvl1.takeover, each.method.params)
+    return FieldSolver(solver=remote, fields=each.fields, elsewhere=remote.computes_elsewhere)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(method: FlowMethod) -> Solver:
+    return method.load()
+
+
+@functools.lru_cache(maxsize=8)
+def _solver(backend: BackendName, params: TVL1Params) -> Solver:
+    return choose_backend(backend, params).solver
+
+
+@functools.lru_cache(maxsize=2)
+def _remote_solver(servers: tuple[str, ...], takeover: bool, params: TVL1Params) -> RemoteSolver:
+    # Not OpenCV's, whose flow a store does not mix with that of flowkit's engines.
+    cpu = functools.partial(load_backend, "cpu", params)
+    return RemoteSolver(servers, last_resort=cpu if takeover else None)
+
+
+def solver_record(engines: Sequence[EngineInfo]) -> SolverRecord:
+    """Return what a store keeps of the engines that computed a video's fields."""
+    return SolverRecord(
+        backend=_joined(engine.name for engine in engines),
+        device=_joined(engine.device for engine in engines if engine.device),
+        opencv_version=_joined(each.version for each in engines if each.version.startswith("OpenCV ")),
+        deviations="; ".join(dict.fromkeys(text for engine in engines for text in engine.deviations)),
+    )
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Return different words in their order: those of a video that several engines computed."""
+    return ", ".join(dict.fromkeys(words))
+
+
+def takeovers(
+    chosen: BackendName, engines: Sequence[EngineInfo], solvers: Sequence[FieldSolver]
+) -> tuple[str, ...]:
+    """Return a warning if a video lost a server, or another TV-L1 engine than the chosen one computed."""
+    for solver in (one.solver for one in solvers):
+        if not isinstance(solver, RemoteSolver):
+            continue
+        lost, of_tvl1 = solver.unreported(), [engine for engine in engines if engine.name in ENGINES]
+        if lost or any(engine.name != chosen for engine in of_tvl1):
+            computed = " and ".join(f"{engine.name} on {engine.device}" for engine in of_tvl1)
+            return (f"computed by {computed}, since {'; '.join(lost or solver.failures)}",)
+    return ()

@@ -1,0 +1,151 @@
+"""OpenCV's dense inverse search: `cv2.DISOpticalFlow`, by its own presets.
+
+Source: Kroeger, Timofte, Dai, Van Gool, "Fast Optical Flow using Dense Inverse Search", ECCV 2016
+(arXiv:1603.03590), with the variational refinement of its section 2.3. The flow is cv2's, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from types import MappingProxyType
+from typing import ClassVar, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowkit.methods.method import Images, method_json
+from flowkit.methods.opencv_pairs import OpenCVPairs, versions
+from flowkit.typing import UInt8
+from flowkit.validate import check_choice
+
+_FLOW_RATIO = 5
+"""Fifths of a patch by which cv2 chooses the coarsest level of small frames."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DISMethod:
+    """DIS with one set of cv2's parameters; each is a setter of `cv2.DISOpticalFlow`.
+
+    Parameters
+    ----------
+    finest_scale : int
+        Pyramid level that the flow is computed to, halves of the frame; 0 is the frame itself.
+    patch_size, patch_stride : int
+        Of the patches, px.
+    gradient_descent_iterations : int
+        Of each patch.
+    variational_refinement_iterations : int
+        Of each level; 0 is none.
+    variational_refinement_alpha, variational_refinement_delta, variational_refinement_gamma : float
+        Weights of smoothness, colour constancy and gradient constancy.
+    use_mean_normalization, use_spatial_propagation : bool
+        Compare patches less their means; offer a patch the flow of its neighbours.
+    """
+
+    name: ClassVar[str] = "dis"
+    images: ClassVar[Images] = "grey"
+    one_process: ClassVar[bool] = False
+
+    finest_scale: int
+    patch_size: int = 8
+    patch_stride: int
+    gradient_descent_iterations: int
+    variational_refinement_iterations: int
+    variational_refinement_alpha: float = 20.0
+    variational_refinement_delta: float = 5.0
+    variational_refinement_gamma: float = 10.0
+    use_mean_normalization: bool = True
+    use_spatial_propagation: bool = True
+
+    @classmethod
+    def of_preset(cls, name: str) -> Self:
+        """Return DIS with the parameters of a preset of `PRESETS`.
+
+        Raises
+        ------
+        InvalidParameterError
+            No preset has this name.
+        """
+        check_choice("preset of method 'dis'", name, PRESETS)
+        return cls(**dataclasses.asdict(PRESETS[name]))
+
+    @property
+    def preset(self) -> str:
+        """The preset that equals the parameters, or "custom"."""
+        return next((name for name, preset in PRESETS.items() if preset == self), "custom")
+
+    def to_json(self) -> str:
+        """Return parameters and version."""
+        return method_json(self.name, params=dataclasses.asdict(self), versions=versions())
+
+    def load(self) -> OpenCVPairs:
+        """Return what computes the flow."""
+        return OpenCVPairs(
+            name=self.name,
+            solve=functools.partial(_solve, self),
+            refusal=functools.partial(_refusal, self),
+        )
+
+
+# cv2 5.0, modules/video/src/dis_flow.cpp, DISOpticalFlow::create; 4.8 has the same.
+PRESETS = MappingProxyType(
+    {
+        "medium": DISMethod(
+            finest_scale=1,
+            patch_stride=3,
+            gradient_descent_iterations=25,
+            variational_refinement_iterations=5,
+        ),
+        "fast": DISMethod(
+            finest_scale=2,
+            patch_stride=4,
+            gradient_descent_iterations=16,
+            variational_refinement_iterations=5,
+        ),
+        "ultrafast": DISMethod(
+            finest_scale=2,
+            patch_stride=4,
+            gradient_descent_iterations=12,
+            variational_refinement_iterations=0,
+        ),
+    }
+)
+"""cv2's presets by name."""
+
+
+def _solve(method: DISMethod, I0: UInt8, I1: UInt8) -> NDArray[np.float32]:
+    # A new object for each pair: cv2 changes the scales of its object for good after a small frame, and
+    # its buffers allow one call at a time.
+    solver = cv2.DISOpticalFlow.create()
+    solver.setFinestScale(method.finest_scale)
+    solver.setPatchSize(method.patch_size)
+    solver.setPatchStride(method.patch_stride)
+    solver.setGradientDescentIterations(method.gradient_descent_iterations)
+    solver.setVariationalRefinementIterations(method.variational_refinement_iterations)
+    solver.setVariationalRefinementAlpha(method.variational_refinement_alpha)
+    solver.setVariationalRefinementDelta(method.variational_refinement_delta)
+    solver.setVariationalRefinementGamma(method.variational_refinement_gamma)
+    solver.setUseMeanNormalization(method.use_mean_normalization)
+    solver.setUseSpatialPropagation(method.use_spatial_propagation)
+    return np.asarray(solver.calc(I0, I1, None), np.float32)  # type: ignore[call-overload]
+
+
+def _refusal(method: DISMethod, width: int, height: int) -> str:
+    """Return why cv2 would read beyond frames of this size, px; "" where it would not.
+
+    It takes its coarsest level by the longer side and, where that is finer than `finest_scale`, by the width
+    alone, whatever the height: a level lower than a patch ends the process (12x200 px does).
+    """
+    shorter, longer, patch = min(width, height), max(width, height), method.patch_size
+    if longer < 12 or shorter < patch:
+        return f"it needs {patch} px for a patch, and 12 px on the longer side; enlarge them with --size"
+    coarsest = min(int(math.log2(longer / (4 * patch)) + 0.5), int(math.log2(shorter // patch)))
+    if coarsest >= method.finest_scale:
+        return ""
+    chosen = max(0, math.floor(math.log2(2 * width / (_FLOW_RATIO * patch))))
+    if min(width, height) >> chosen >= patch:
+        return ""
+    return f"OpenCV's coarsest level would be lower than a patch of {patch} px; enlarge them with --size"
