@@ -32,8 +32,9 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
     record = flow_record(data.store.options)
     codec, bound = data.store.options.codec, config.augment.bound_px
     stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
+    (field,) = [one for one in data.store.options.fields if one.name == config.field]
     line = (
-        f"flow: preset {data.store.options.fields[0].tvl1_preset}, step {record['step']}, "
+        f"{field.name}: {field.summary}, step {record['step']}, "
         f"codec {codec.name}, {stored}; the network sees it clipped to +-{bound:g} px"
     )
     if codec.bounded and codec.bound_px != bound:

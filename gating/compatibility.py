@@ -9,7 +9,7 @@ from typing import Any
 
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
-from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.config import BACKWARD, ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
@@ -48,11 +48,23 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
             f"{store.path} does not fit {record.folder}: {'; '.join(found)} (there: as trained; here: this "
             f"store). {_remedy(record)}"
         )
-    return [
+    notes = [
         f"{name} is {there.get(name)!r} where it was trained and {here[name]!r} in {store.path}"
         for name in ("flow_codec", "frame_codec", "jpeg_quality")
         if there.get(name) != here[name]
     ]
+    trained, stored = (_versions(flow, record.config.field) for flow in (there, here))
+    return notes + (
+        [f"versions are {trained} where it was trained and {stored} in {store.path}"]
+        if trained != stored
+        else []
+    )
+
+
+def _versions(flow: FlowRecord, field: str) -> dict[str, str]:
+    """Return the versions of the packages that made a field, none of TV-L1's."""
+    own = json.loads(flow["tvl1_params"]).get(field)
+    return dict(own["versions"]) if own and "method" in own else {}
 
 
 def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
@@ -63,6 +75,9 @@ def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
         _settings(flow[name], name, record) for name in ("tvl1_params", "tvl1_preset", "resize", "sampling")
     )
     own = params.get(field)
+    if own and "method" in own:
+        # A version of a package is named, and is no reason to refuse.
+        own = {name: value for name, value in own.items() if name != "versions"}
     return {
         # The name of a preset matters only where its parameters are unknown: of imported flow.
         **({f"{field}.preset": presets.get(field)} if not own else {}),
@@ -100,13 +115,21 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
     flow = record.data["flow"]
     try:
         params = _settings(flow["tvl1_params"], "tvl1_params", record)
+        presets = _settings(flow["tvl1_preset"], "tvl1_preset", record)
         sampling = _settings(flow["sampling"], "sampling", record)
+        is_tvl1 = "method" not in params["flow"]
         return ExtractConfig(
-            params=TVL1Params(**params["flow"]),
+            method="tvl1" if is_tvl1 else _method(params["flow"], presets["flow"]),
+            params=TVL1Params(**params["flow"]) if is_tvl1 else TVL1Params(),
+            more_fields=tuple(
+                (name, _method(params[name], presets[name]))
+                for name in json.loads(flow["fields"])
+                if name not in ("flow", BACKWARD)
+            ),
             resize=ResizeRule.from_json(flow["resize"]),
             step=flow["step"],
             fps=sampling["fps"],
-            backward="flow_backward" in params,
+            backward=BACKWARD in params,
             flow_codec=flow["flow_codec"],
             bound_px=flow["bound"],
             jpeg_quality=flow["jpeg_quality"],
@@ -115,6 +138,14 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
         raise CheckpointError(
             f"{record.folder} was trained on flow that `flowkit extract` cannot make ({error})"
         ) from error
+
+
+def _method(params: dict[str, object], preset: str) -> str:
+    """Return the text of `ExtractConfig.method` that makes a field of these settings."""
+    method = str(params.get("method", "tvl1"))
+    if preset == "custom":
+        raise CheckpointError(f"a field of method {method!r} has parameters of no preset")
+    return f"{method}/{preset}" if preset else method
 
 
 def extract_options(record: TrialRecord) -> list[str]:
@@ -126,12 +157,21 @@ def extract_options(record: TrialRecord) -> list[str]:
         As `extract_config`.
     """
     config = extract_config(record)
-    words = [*_tvl1_options(record, config), *_resize_options(config.resize)]
+    words = [*_method_options(record, config), *_resize_options(config.resize)]
     words += ["--step", f"{config.step}"] if config.step != 1 else []
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--backward"] if config.backward else []
     words += ["--flow-codec", config.flow_codec]
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
+
+
+def _method_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
+    for name, method in config.more_fields:
+        yield from ("--field", f"{name}={method}")
+    if config.method == "tvl1":
+        yield from _tvl1_options(record, config)
+    else:
+        yield from ("--method", config.method)
 
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:

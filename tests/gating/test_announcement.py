@@ -37,7 +37,7 @@ def data(labelled_store: Store, config: TrainConfig) -> TrialData:
 
 def test_the_lines_have_flow_batches_parts_and_balance(data: TrialData, config: TrainConfig) -> None:
     lines = announced(data, config)
-    assert lines[0].startswith("flow: preset ")
+    assert lines[0].startswith("flow: TV-L1 preset ")
     assert "WARNING" not in lines[0]
     batch = config.schedule("rgb").batch
     assert f"effective batch {batch} clips = 1 processes x {-(-batch // 2)} x 2" in lines[1]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 pytest.importorskip("torch")
 
 import click
+import cv2
 
 import flowkit
 import flowkit_cli.extract
@@ -108,6 +110,8 @@ CONFIGS = (
         bound_px=15.0,
         fps=29.97,
     ),
+    ExtractConfig(method="dis/fast", backward=True, more_fields=(("b", "tvl1/fast"), ("c", "farneback"))),
+    ExtractConfig(params=TVL1Params(warps=3), more_fields=(("red", "tests.make.flow_functions:red"),)),
 )
 
 
@@ -133,6 +137,19 @@ def test_the_options_of_the_remedy_make_the_recorded_extraction(
     with pytest.raises(click.Abort):
         flowkit_cli.extract.command.main(words, standalone_mode=False)
     assert store_options(asked[0], backend="cpu") == store_options(config, backend="cpu")
+
+
+def test_another_method_is_a_difference_and_another_version_of_it_a_note(labelled_store: Store) -> None:
+    options = store_options(ExtractConfig(method="dis", resize=ResizeRule(mode="native")), backend=None)
+    record = record_of(flow_record(options))
+    with pytest.raises(InputError, match=r"--method dis/medium"):
+        check_store_fits(record, labelled_store)
+    settings = json.loads(options.fields[0].tvl1_params) | {"versions": {"opencv": "4.8.0"}}
+    older = dataclasses.replace(options.fields[0], tvl1_params=json.dumps(settings))
+    made = cast(Store, SimpleNamespace(path="old.h5", options=dataclasses.replace(options, fields=(older,))))
+    (note,) = check_store_fits(record, made)
+    assert note.startswith(f"versions are {{'opencv': '{cv2.__version__}'}} where it was trained and ")
+    assert note.endswith("{'opencv': '4.8.0'} in old.h5")
 
 
 def test_imported_flow_cannot_be_extracted(labelled_store: Store) -> None:
