@@ -53,7 +53,7 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
         for name in ("flow_codec", "frame_codec", "jpeg_quality")
         if there.get(name) != here[name]
     ]
-    trained, stored = (_versions(flow, record.config.field) for flow in (there, here))
+    trained, stored = (_versions(flow, record) for flow in (there, here))
     return notes + (
         [f"versions are {trained} where it was trained and {stored} in {store.path}"]
         if trained != stored
@@ -61,10 +61,10 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     )
 
 
-def _versions(flow: FlowRecord, field: str) -> dict[str, str]:
-    """Return the versions of the packages that made a field, none of TV-L1's."""
-    own = json.loads(flow["tvl1_params"]).get(field)
-    return dict(own["versions"]) if own and "method" in own else {}
+def _versions(flow: FlowRecord, record: TrialRecord) -> object:
+    """Return the versions of the packages that made the trial's field, none of TV-L1's."""
+    own = _settings(flow["tvl1_params"], "tvl1_params", record).get(record.config.field)
+    return own.get("versions", {}) if isinstance(own, dict) else {}
 
 
 def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
@@ -75,7 +75,7 @@ def _made(flow: FlowRecord, record: TrialRecord) -> dict[str, object]:
         _settings(flow[name], name, record) for name in ("tvl1_params", "tvl1_preset", "resize", "sampling")
     )
     own = params.get(field)
-    if own and "method" in own:
+    if isinstance(own, dict) and "method" in own:
         # A version of a package is named, and is no reason to refuse.
         own = {name: value for name, value in own.items() if name != "versions"}
     return {
