@@ -13,6 +13,7 @@ import click
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.store.tools.repair import RepairReport
     from flowkit.store.tools.verify import VerifyReport
 
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) -> None:
     """Check every flow field, frame, count, checksum and shard of STORE.
 
-    Exit status: 0 sound, 1 not (with --repair: broken videos were dropped), 2 a file is not there or
-    cannot be read now, so that nothing is known of its videos; --repair changes nothing then.
+    Exit status: 0 sound, 1 not (with --repair: what was broken was dropped or made anew), 2 a file is not
+    there or cannot be read now, so that nothing is known of its videos; --repair changes nothing then.
     """
     from flowkit.store.tools.repair import is_unfinished
     from flowkit.store.tools.repair import repair as drop_broken
@@ -50,9 +51,15 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) 
     if repair and (not report.sound or options["delete"] or is_unfinished(store)):
         repaired = drop_broken(store, lost=options["lost"], delete=options["delete"])
         if repaired.rewritten:
-            names = ", ".join(repaired.dropped)
-            echo(f"dropped {len(repaired.dropped)} videos: {names}; extract again", err=True)
+            echo(_done(repaired), err=True)
     ctx.exit(2 if report.unreadable and not repair else 0 if report.sound else 1)
+
+
+def _done(repaired: RepairReport) -> str:
+    if not repaired.dropped:
+        return f"repaired: all {repaired.kept} videos are kept"
+    names = ", ".join(repaired.dropped)
+    return f"dropped {len(repaired.dropped)} videos: {names}; extract again"
 
 
 def _lines(store: Path, report: VerifyReport) -> Iterator[str]:

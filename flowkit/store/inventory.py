@@ -111,8 +111,15 @@ def shard_files(store_path: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _SHARD_NAME.fullmatch(path.name)] if folder.is_dir() else []
 
 
-def survey(store_path: Path) -> Files:
+def survey(store_path: Path, *, recovers: bool = False) -> Files:
     """Find the files of a store.
+
+    Parameters
+    ----------
+    store_path
+        The store's file, which need not be there.
+    recovers
+        As of `open_file`: damaged metadata that can be proven are no obstacle.
 
     Raises
     ------
@@ -123,7 +130,7 @@ def survey(store_path: Path) -> Files:
     next_shard, single = 0, False
     exists = store_path.exists()
     if exists:
-        with open_file(store_path) as file, checked_hdf5.contained(store_path):
+        with open_file(store_path, recovers=recovers) as file, checked_hdf5.contained(store_path):
             single = SHARD_TABLE not in file
             if not single:
                 table, next_shard = read_shard_table(file)

@@ -21,8 +21,8 @@ class FileText:
 
     records: Mapping[str, VideoRecord | StoreError]
     """Of each video; or why it cannot be read."""
-    indexed: tuple[str, ...]
-    """Ids of the index; none where it cannot be read."""
+    indexed: tuple[str, ...] | None
+    """Ids of the index; None where it cannot be read."""
     problems: tuple[str, ...]
 
 
@@ -40,8 +40,10 @@ def read_text(file: StoreFile, video_ids: Sequence[str]) -> FileText:
     problems: list[str] = []
     state = _checked_state(file, file.metadata.options, problems)
     rows: dict[str, VideoRecord] = {}
+    indexed: tuple[str, ...] | None = None
     with noted(problems, file.filename):
         rows, _ = index.read_index(file)
+        indexed = tuple(rows)
     with noted(problems, file.filename):
         index.read_failures(file)
     covered = state in ("sound", "changed")
@@ -56,7 +58,7 @@ def read_text(file: StoreFile, video_ids: Sequence[str]) -> FileText:
     unknown = StoreCorruptError("its record cannot be read")
     return FileText(
         records={k: groups.get(k, rows.get(k, unknown)) for k in video_ids},
-        indexed=tuple(rows),
+        indexed=indexed,
         problems=tuple(dict.fromkeys(problems)),
     )
 

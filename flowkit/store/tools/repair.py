@@ -68,7 +68,7 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
         before = _indexed(path)
         kept: Collection[str] = before
         if not report.sound:
-            files = survey(path)
+            files = survey(path, recovers=True)
             kept = _rewrite_single(files) if files.single else _rewrite_shards(files, before, lost=lost)
         for leftover in survey(path).leftover:
             put_away(leftover, kept, broken_path(path))
@@ -79,7 +79,7 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
 
 
 def _check_readable(path: Path, report: VerifyReport, *, lost: bool) -> None:
-    missing = {f"shard {file.name}: " for file in survey(path).missing} if lost else set()
+    missing = {f"shard {file.name}: " for file in survey(path, recovers=True).missing} if lost else set()
     unknown = [why for why in report.unreadable if not any(why.startswith(name) for name in missing)]
     if unknown:
         raise StoreUnreadableError(
@@ -97,7 +97,7 @@ def _is_aside(path: Path, broken: Path) -> bool:
 
 def is_unfinished(path: Path | str) -> bool:
     """Return whether a run that was killed left files beside a store that `repair` removes."""
-    return PartsFolder(path).is_unfinished() or bool(survey(Path(path)).leftover)
+    return PartsFolder(path).is_unfinished() or bool(survey(Path(path), recovers=True).leftover)
 
 
 def _rewrite_single(files: Files) -> dict[str, VideoRecord]:

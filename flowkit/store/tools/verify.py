@@ -221,8 +221,9 @@ def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> 
                 records[video_id] = record
             on_video(video_id)
         broken = list(text.problems)
-        with noted(broken, str(path)):
-            broken += _check_index(file, text.indexed, [*ids, *strays], has_broken=bool(videos))
+        if text.indexed is not None:
+            with noted(broken, str(path)):
+                broken += _check_index(file, text.indexed, [*ids, *strays], has_broken=bool(videos))
     n_flow = sum(record.n_flow for record in records.values()) * len(options.fields)
     return FileReport(records=records, videos=videos, problems=tuple(broken), n_flow=n_flow)
 
