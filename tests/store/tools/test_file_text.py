@@ -29,12 +29,8 @@ def damage(path: Path, what: str) -> None:
     raw = bytearray(path.read_bytes())
     at = address(path, what if what != "heap" else "metadata") + 10
     if what == "heap":  # the attributes' text, not the block's
-        block = raw.index(b"half to even", at)
-        at = (
-            raw.find(b"half to even", 0, at)
-            if b"half to even" in raw[:at]
-            else raw.index(b"half to even", block + 1)
-        )
+        places = (raw.find(b"half to even"), raw.rfind(b"half to even"))
+        at = places[0] if places[0] < at else places[1]
     raw[at] ^= 2
     path.write_bytes(raw)
 
