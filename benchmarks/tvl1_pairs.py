@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import read_grey
-from flowkit.flo import read_flo
+from flowkit.flow_files.flo import read_flo
 
 GREY = NDArray[np.uint8]
 FLOW = NDArray[np.float32]

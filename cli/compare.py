@@ -90,7 +90,7 @@ def command(
     Codes are those of the default flow codec, on the grid of A's field.
 
     Each is a store, a folder with a folder for each video, or one file. Files are .flo, KITTI's
-    PNG, .npy of floats (a field or a whole video each), or images of u and v (flow_x_00001.jpg with
+    PNG, .npy or .npz of floats (a field or a whole video each), or images of u and v (flow_x_00001.jpg with
     flow_y_00001.jpg, denseflow's flow_x_p3_ and flow_x_m1_ too). Pixels without known flow do not
     count, and their number is said.
 

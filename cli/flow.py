@@ -101,7 +101,7 @@ def _lines(measured: Mapping[str, float], choice: BackendChoice) -> Iterator[str
 def _write(out: Path, flow: Flow, *, frame: UInt8, title: str, max_px: float | None) -> None:
     import numpy as np
 
-    from flowkit.flo import SUFFIX, write_flo
+    from flowkit.flow_files.flo import SUFFIX, write_flo
     from flowkit.view.canvas import write_image
     from flowkit.view.panels import draw_row, flow_panels
     from flowkit.view.wheel import fitting_scale

@@ -150,6 +150,20 @@ def encode_grey(plane: UInt8, quality: int = DEFAULT_QUALITY) -> bytes:
     return _opencv_encode(plane, quality, [])
 
 
+def encode_png(image: NDArray[np.uint8 | np.uint16]) -> bytes:
+    """Encode an image, uint8 or uint16 (H, W) or (H, W, 3) in OpenCV's order, blue first, as PNG.
+
+    Raises
+    ------
+    JpegError
+        OpenCV cannot encode it.
+    """
+    done, encoded = cv2.imencode(".png", image)
+    if not done:
+        raise JpegError(f"OpenCV could not encode an image of shape {image.shape} as PNG")
+    return encoded.tobytes()
+
+
 def decode_grey(data: bytes | memoryview) -> UInt8:
     """Decode a JPEG to one plane, uint8 (H, W); of a colour one, its luma.
 

@@ -17,7 +17,7 @@ import pytest
 from flowkit import atomic
 from flowkit.datasets import Split, write_split
 from flowkit.errors import NoSpaceError, StoreBusyError
-from flowkit.flo import write_flo
+from flowkit.flow_files.flo import write_flo
 from flowkit.rawframes.destination import Destination
 from flowkit.store.record import Failure
 from flowkit.store.write.pack import write_ledger

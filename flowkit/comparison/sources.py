@@ -9,17 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit import flo, kitti
-from flowkit.comparison.field_files import (
-    NPY_SUFFIX,
-    FieldFiles,
-    clip_arrays,
-    count_in,
-    fields_of,
-    read_field,
-)
 from flowkit.errors import InputError
 from flowkit.extraction.search import walk_folders
+from flowkit.flow_files.arrays import NPZ_SUFFIX
+from flowkit.flow_files.folder import CLIP_STEM, FieldFiles, clip_arrays, count_in, fields_of, read_field
+from flowkit.flow_files.formats import FORMATS
 from flowkit.quantize import check_bound
 from flowkit.rawframes.layouts.layout import BACKWARD_FIELD
 from flowkit.store.read.store import Store, open_store
@@ -95,9 +89,9 @@ class FolderSource:
     """Folders of numbered files: each folder that holds some is a video, by its path.
 
     Files are .flo, KITTI's PNG or .npy of one field each, pairs of images with x and y in their names, or one
-    .npy for all fields of a video. The first number is field 0 and none may be left out; an ending `.flow` of
-    a folder's name does not belong to the id. An array of a whole video that is not called flow.npy is a
-    video of its own.
+    .npy or .npz for all fields of a video. The first number is field 0 and none may be left out; an ending
+    `.flow` of a folder's name does not belong to the id. An array of a whole video that is not called
+    flow.npy or flow.npz is a video of its own.
 
     Parameters
     ----------
@@ -133,7 +127,7 @@ class FolderSource:
             if files := fields_of(below, names, backward=backward, step=step):
                 self._fields[_video_id(folder, below)] = files
             for stem, path in clip_arrays(below, names).items():
-                own = below if stem == "flow" else below / stem
+                own = below if stem == CLIP_STEM else below / stem
                 self._arrays[_video_id(folder, own)] = path
         if twice := sorted(self._fields.keys() & self._arrays.keys()):
             raise InputError(
@@ -163,7 +157,7 @@ class FolderSource:
 
 
 class FileSource:
-    """One .flo, .npy or PNG of KITTI: a video of one field, or all of an array, named after the file."""
+    """One .flo, array or PNG of KITTI: a video of one field, or all of an array, named after the file."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -204,7 +198,7 @@ def open_source(
     path = Path(path)
     if path.is_dir():
         return FolderSource(path, bound_px=bound_px, backward=field == BACKWARD_FIELD, step=step)
-    if path.suffix.lower() in (flo.SUFFIX, kitti.SUFFIX, NPY_SUFFIX):
+    if path.suffix.lower() in (*FORMATS, NPZ_SUFFIX):
         return FileSource(path)
     return StoreSource(path, field=field)
 

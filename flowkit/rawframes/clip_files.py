@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flowkit import jpeg
-from flowkit.flo import flo_bytes
+from flowkit.flow_files.flo import flo_bytes
 from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, BACKWARD_KINDS, Kind, Layout
 from flowkit.store import checked_hdf5
 from flowkit.store.read.store import Store

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InputError, VideoError
-from flowkit.flo import write_flo
+from flowkit.flow_files.flo import write_flo
 from flowkit.synth.plan import SynthClip, SynthConfig, plan_clips
 from flowkit.synth.scene import Scene, build_scene
 from flowkit.validate import check_at_least

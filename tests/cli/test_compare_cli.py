@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from flowkit.flo import write_flo
+from flowkit.flow_files.flo import write_flo
 from flowkit_cli.compare import command
 from tests.make import stores
 

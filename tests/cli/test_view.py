@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
-from flowkit.flo import read_flo
+from flowkit.flow_files.flo import read_flo
 from flowkit.frames import to_grey
 from flowkit.tvl1.flow import tvl1_flow
 from flowkit.tvl1.params import PRESETS

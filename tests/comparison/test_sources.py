@@ -9,7 +9,7 @@ import pytest
 from flowkit import jpeg
 from flowkit.comparison.sources import FileSource, FolderSource, StoreSource, first_frame, open_source
 from flowkit.errors import InputError, InvalidParameterError, StoreNotFoundError
-from flowkit.flo import write_flo
+from flowkit.flow_files.flo import write_flo
 from flowkit.quantize import quantize_u8
 from tests.make import stores
 from tests.make.deadline import ends_in_time

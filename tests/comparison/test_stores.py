@@ -9,7 +9,7 @@ import pytest
 import flowkit
 from flowkit.comparison.stores import CompareConfig, compare
 from flowkit.errors import InputError, InvalidParameterError
-from flowkit.flo import write_flo
+from flowkit.flow_files.flo import write_flo
 from flowkit.view.canvas import read_rgb
 from flowkit.view.panels import contrast, write_worst
 from tests.make import stores

@@ -11,7 +11,7 @@ import pytest
 import flowkit
 from flowkit import jpeg
 from flowkit.errors import StoreCorruptError
-from flowkit.flo import read_flo
+from flowkit.flow_files.flo import read_flo
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes.clip_files import ExportedClip, ExportTally, Recipe
 from flowkit.rawframes.layouts import LAYOUTS

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from flowkit.errors import InputError, InvalidParameterError
-from flowkit.flo import flo_bytes, parse_flo, read_flo, write_flo
+from flowkit.flow_files.flo import flo_bytes, parse_flo, read_flo, write_flo
 from tests.make.deadline import ends_in_time
 
 FLOWS = arrays(
@@ -108,3 +108,11 @@ def test_a_pipe_is_no_flow_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.flo")
     with pytest.raises(InputError, match=r"a\.flo: no regular file"):
         ends_in_time(lambda: read_flo(tmp_path / "a.flo"))
+
+
+def test_a_sparse_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.flo"
+    path.write_bytes(b"PIEH" + struct.pack("<ii", 90_000, 90_000))
+    os.truncate(path, 12 + 8 * 90_000**2)
+    with pytest.raises(InputError, match="90000 x 90000 px"):
+        ends_in_time(lambda: read_flo(path))

@@ -18,6 +18,8 @@ import numpy as np
 
 from flowkit import atomic
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.flow_files.arrays import KNOWN_PX, mark_unknown
+from flowkit.jpeg import MOST_PIXELS
 from flowkit.typing import Flow
 from flowkit.validate import check_array
 
@@ -25,7 +27,6 @@ SUFFIX = ".flo"
 
 _TAG = b"PIEH"
 _HEADER = struct.Struct("<4sii")
-_UNKNOWN_BEYOND = 1e9
 _UNKNOWN = np.float32(1e10)
 _MAX_SIDE = 99_999  # the format's own limit, as its reference reader has it
 
@@ -46,10 +47,14 @@ def read_flo(path: Path | str) -> Flow:
         It cannot be read.
     """
     path = Path(path)
+    about = path.stat()
     # A pipe or a device may never end.
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not stat.S_ISREG(about.st_mode):
         raise InputError(f"{path}: no regular file, so no .flo file")
-    return parse_flo(path.read_bytes(), name=str(path))
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER.size)
+        _check_header(head, about.st_size, str(path))
+        return parse_flo(head + stream.read(about.st_size - len(head)), name=str(path))
 
 
 def parse_flo(data: bytes, *, name: str = "these bytes") -> Flow:
@@ -60,22 +65,29 @@ def parse_flo(data: bytes, *, name: str = "these bytes") -> Flow:
     InputError
         They are no .flo, or not as many as their header says.
     """
+    width, height = _check_header(data, len(data), name)
+    pixels = np.frombuffer(data, "<f4", offset=_HEADER.size).reshape(height, width, 2)
+    flow = np.array(pixels.transpose(2, 0, 1), np.float32, order="C")
+    mark_unknown(flow)
+    return flow
+
+
+def _check_header(data: bytes, size: int, name: str) -> tuple[int, int]:
+    """Return (width, height) of a file of `size` bytes that begins with these, or raise InputError."""
     if len(data) < _HEADER.size or data[:4] != _TAG:
         raise InputError(f"{name}: not a .flo file, expected the tag PIEH first, got {data[:4]!r}")
     _, width, height = _HEADER.unpack_from(data)
-    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise InputError(f"{name}: a .flo of {width} x {height} px, expected 1 to {_MAX_SIDE} a side")
-    expected = _HEADER.size + 8 * width * height
-    if len(data) != expected:
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE and width * height <= MOST_PIXELS):
         raise InputError(
-            f"{name}: {len(data)} bytes, expected {expected} for {width} x {height} px; copy it again"
+            f"{name}: a .flo of {width} x {height} px, expected 1 to {_MAX_SIDE} a side and at most "
+            f"{MOST_PIXELS} together"
         )
-    pixels = np.frombuffer(data, "<f4", offset=_HEADER.size).reshape(height, width, 2)
-    flow = np.array(pixels.transpose(2, 0, 1), np.float32, order="C")
-    # A comparison that is false for NaN too: either component unknown makes the pixel unknown.
-    known = (np.abs(flow) <= _UNKNOWN_BEYOND).all(axis=0)
-    flow[:, ~known] = np.nan
-    return flow
+    expected = _HEADER.size + 8 * width * height
+    if size != expected:
+        raise InputError(
+            f"{name}: {size} bytes, expected {expected} for {width} x {height} px; copy it again"
+        )
+    return width, height
 
 
 def flo_bytes(flow: Flow) -> bytes:
@@ -93,9 +105,9 @@ def flo_bytes(flow: Flow) -> bytes:
     """
     check_array("flow", flow, (2, "H", "W"), dtype=np.float32, allow_empty=False)
     unknown = np.isnan(flow).any(axis=0)
-    if np.any(np.abs(flow[:, ~unknown]) > _UNKNOWN_BEYOND):
+    if np.any(np.abs(flow[:, ~unknown]) > KNOWN_PX):
         raise InvalidParameterError(
-            f"flow must be within +-{_UNKNOWN_BEYOND:g} px for a .flo file, which takes more as unknown"
+            f"flow must be within +-{KNOWN_PX:g} px for a .flo file, which takes more as unknown"
         )
     known = np.where(unknown, _UNKNOWN, flow)
     height, width = unknown.shape

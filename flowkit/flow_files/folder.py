@@ -1,4 +1,4 @@
-"""The flow files of a folder, by field: .flo, .npy, KITTI's PNG, or pairs of images of u and v."""
+"""The flow files of a folder, by field: .flo, arrays, KITTI's PNG, or pairs of images of u and v."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit import flo, jpeg, kitti
+from flowkit import jpeg
 from flowkit.errors import InputError, JpegError
+from flowkit.flow_files import flo, kitti
+from flowkit.flow_files.arrays import (
+    ARRAY_SUFFIXES,
+    NPY_SUFFIX,
+    OtherArraysError,
+    is_flow,
+    open_array,
+    open_flow,
+)
+from flowkit.flow_files.formats import FORMATS
 from flowkit.quantize import dequantize_u8
 from flowkit.typing import Flow
 
-NPY_SUFFIX = ".npy"
+CLIP_STEM = "flow"
+"""The name, without suffix, of an array whose folder is the clip; one of another name is a clip by itself."""
 FieldFiles: TypeAlias = tuple[Path, ...]
 """The file of a field, or those of u and v."""
 
@@ -82,9 +93,26 @@ def fields_of(
 
 
 def clip_arrays(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Return the .npy files that hold the flow of a whole clip, by their names without suffix."""
-    arrays = [name for name in names if name.lower().endswith(NPY_SUFFIX) and not name.startswith(".")]
-    return {name[: -len(NPY_SUFFIX)]: folder / name for name in sorted(arrays) if _fields_in(folder / name)}
+    """Return the arrays that hold the flow of a whole clip, by their names without suffix.
+
+    Raises
+    ------
+    InputError
+        One is no array that is read, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    for name in sorted(names):
+        path = folder / name
+        if not is_array_name(name) or not _fields_in(path):
+            continue
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise InputError(f"{folder}: {other.name} and {name} are both flow of {path.stem}; remove one")
+    return found
+
+
+def is_array_name(name: str) -> bool:
+    """Return whether a file's name is that of an array, and not a hidden one."""
+    return name.lower().endswith(ARRAY_SUFFIXES) and not name.startswith(".")
 
 
 def _parsed(folder: Path, name: str) -> _Name | None:
@@ -113,6 +141,17 @@ def _is_whole(path: Path, suffix: str) -> bool:
     return suffix == NPY_SUFFIX and _fields_in(path) == 0
 
 
+def _fields_in(path: Path) -> int | None:
+    """Return the number of fields of an array of a whole clip, 0 of one field, None of anything else."""
+    try:
+        array = open_array(path, "flow")
+    except OtherArraysError:
+        return None
+    if not is_flow(array):
+        return None
+    return array.shape[0] if len(array.shape) == 4 else 0
+
+
 def _of_direction(folder: Path, found: dict[str, _Name], *, backward: bool) -> dict[str, _Name]:
     """Return the files of one direction; those whose names do not say it are forward, or all there is."""
     marked = {name: parsed for name, parsed in found.items() if parsed.backward}
@@ -136,36 +175,9 @@ def _of_one_step(folder: Path, found: dict[str, _Name], step: int | None) -> dic
     return {name: p for name, p in found.items() if p.axis == _WHOLE or (p.step or 1) in steps}
 
 
-def _header(path: Path) -> NDArray[np.generic]:
-    """Open an array without reading its values."""
-    if not path.is_file():
-        raise InputError(f"{path}: no regular file, so no array")
-    try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: no array that NumPy reads without unpickling: {error}") from error
-    return array
-
-
-def _fields_in(path: Path) -> int | None:
-    """Return the number of fields of an array of a whole clip, 0 of one field, None of anything else."""
-    array = _header(path)
-    if array.dtype.kind != "f" or array.ndim not in (3, 4) or 2 not in (array.shape[-3], array.shape[-1]):
-        return None
-    return len(array) if array.ndim == 4 else 0
-
-
 def count_in(path: Path) -> int:
-    """Return the number of fields in a file: of a .npy, its first axis where it has four."""
-    if path.suffix.lower() != NPY_SUFFIX:
-        return 1
-    fields = _fields_in(path)
-    if fields is None:
-        raise InputError(
-            f"{path}: expected flow, floats of shape (n, 2, H, W) or (2, H, W), or with the 2 last; got "
-            f"{_header(path).dtype} of shape {_header(path).shape}"
-        )
-    return fields or 1
+    """Return the number of fields in a file: of an array, its first axis where it has four."""
+    return open_flow(path).count if path.suffix.lower() in ARRAY_SUFFIXES else 1
 
 
 def read_field(files: FieldFiles, index: int = 0, *, bound_px: float) -> Flow:
@@ -188,19 +200,9 @@ def read_field(files: FieldFiles, index: int = 0, *, bound_px: float) -> Flow:
     if len(files) > 1:
         return _read_planes(files, bound_px)
     (path,) = files
-    suffix = path.suffix.lower()
-    if suffix == kitti.SUFFIX:
-        return kitti.read_kitti(path)
-    return _read_array(path, index) if suffix == NPY_SUFFIX else flo.read_flo(path)
-
-
-def _read_array(path: Path, index: int) -> Flow:
-    count_in(path)
-    array = _header(path)
-    field = np.asarray(array[index] if array.ndim == 4 else array, np.float32)
-    # (2, H, W) where both would do: it is what we write.
-    field = field if field.shape[0] == 2 else field.transpose(2, 0, 1)
-    return np.ascontiguousarray(field)
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return open_flow(path).field(index)
+    return FORMATS[path.suffix.lower()].read(path)
 
 
 def _read_planes(files: Sequence[Path], bound_px: float) -> Flow:

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flowkit.errors import InputError
-from flowkit.kitti import is_kitti_file, read_kitti
+from flowkit.errors import InputError, InvalidParameterError
+from flowkit.flow_files.kitti import is_kitti_file, kitti_bytes, parse_kitti, read_kitti
 from flowkit.typing import Flow
 from tests.make.deadline import ends_in_time
 
@@ -61,3 +61,33 @@ def test_what_is_no_sound_png_is_an_error(tmp_path: Path, bad: str) -> None:
     with pytest.raises(InputError, match="000000_10"):
         ends_in_time(lambda: read_kitti(path))
     assert is_kitti_file(path) == (bad == "cut")
+
+
+def test_what_is_written_is_read_back_and_unknown_pixels_stay_so() -> None:
+    codes = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 5, 7))
+    flow = codes.astype(np.float32) / np.float32(64)
+    flow[0, 1, 1] = np.nan  # either component unknown makes the pixel unknown
+    again = parse_kitti(kitti_bytes(flow))
+    flow[:, 1, 1] = np.nan
+    assert np.array_equal(again, flow, equal_nan=True)
+
+
+def test_the_bytes_are_those_of_an_independent_writer(tmp_path: Path) -> None:
+    flow = np.random.default_rng(2).normal(0, 9, (2, 6, 4)).astype(np.float32)
+    flow[:, 3, 3] = np.nan
+    path = write_kitti(tmp_path / "a.png", flow)
+    (tmp_path / "ours.png").write_bytes(kitti_bytes(flow))
+    ours, theirs = (
+        cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED) for name in ("ours.png", path.name)
+    )
+    assert ours is not None
+    assert theirs is not None
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("value", [512.0, -512.1, np.inf])
+def test_flow_beyond_16_bits_is_refused(value: float) -> None:
+    flow = np.zeros((2, 3, 3), np.float32)
+    flow[1, 0, 0] = value
+    with pytest.raises(InvalidParameterError, match=r"within -512 and 511\.984 px"):
+        kitti_bytes(flow)

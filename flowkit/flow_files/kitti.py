@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from flowkit import jpeg
-from flowkit.errors import InputError, JpegError
+from flowkit.errors import InputError, InvalidParameterError, JpegError
 from flowkit.typing import Flow
+from flowkit.validate import check_array
 
 SUFFIX = ".png"
 
 _ZERO = 1 << 15
 _PER_PX = 64.0
+_LARGEST = (1 << 16) - 1
 _UNCHANGED = -1  # cv2.IMREAD_UNCHANGED
 # A PNG begins with its signature and the header chunk: width, height, bits of a channel, and colour type.
 _HEADER = struct.Struct(">8s4x4sIIBB")
@@ -61,13 +63,52 @@ def read_kitti(path: Path | str) -> Flow:
         It cannot be read.
     """
     try:
-        data = jpeg.read_file(Path(path))
-        if not is_kitti(data):
-            raise InputError(f"{path}: expected KITTI's flow, a PNG of three channels of 16 bits")
-        image = jpeg.decode_by_opencv(data, _UNCHANGED)
+        return parse_kitti(jpeg.read_file(Path(path)), name=str(path))
     except JpegError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def parse_kitti(data: bytes, *, name: str = "these bytes") -> Flow:
+    """Return the flow that such a PNG's bytes hold, as `read_kitti`; `name` is for messages.
+
+    Raises
+    ------
+    InputError
+        They are no such PNG, or damaged.
+    """
+    if not is_kitti(data):
+        raise InputError(f"{name}: expected KITTI's flow, a PNG of three channels of 16 bits")
+    try:
+        image = jpeg.decode_by_opencv(data, _UNCHANGED)
+    except JpegError as error:
+        raise InputError(f"{name}: {error}") from error
     # OpenCV has the channels in reverse.
     flow = (image[..., :0:-1].astype(np.float32) - _ZERO) / _PER_PX
     flow[image[..., 0] == 0] = np.nan
     return np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
+
+
+def kitti_bytes(flow: Flow) -> bytes:
+    """Return the bytes of such a PNG: flow to the nearest 1/64 px.
+
+    Parameters
+    ----------
+    flow
+        float32 (2, H, W), px; a pixel with NaN in u or v is stored as unknown.
+
+    Raises
+    ------
+    InvalidParameterError
+        Another shape or dtype, an empty field, or a component beyond what 16 bits hold, -512 to 511.98 px.
+    """
+    check_array("flow", flow, (2, "H", "W"), dtype=np.float32, allow_empty=False)
+    known = ~np.isnan(flow).any(axis=0)
+    codes = np.rint(np.where(known, flow, 0) * _PER_PX) + _ZERO
+    if codes.min() < 0 or codes.max() > _LARGEST:
+        raise InvalidParameterError(
+            f"flow must be within -{_ZERO / _PER_PX:g} and {(_LARGEST - _ZERO) / _PER_PX:g} px for KITTI's "
+            f"PNG, got {np.nanmin(flow):g} to {np.nanmax(flow):g} px; .flo holds more"
+        )
+    codes[:, ~known] = 0
+    u, v = codes.astype(np.uint16)
+    return jpeg.encode_png(np.dstack([known.astype(np.uint16), v, u]))

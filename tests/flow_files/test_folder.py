@@ -15,11 +15,11 @@ from flowkit.errors import InputError
 from flowkit.quantize import quantize_u8
 from flowkit.store.schema import FieldOptions
 from flowkit.typing import Flow
+from tests.flow_files.test_kitti import write_kitti
 from tests.make import stores
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import MakeStore as MakeStore
 from tests.rawframes.conftest import make_store, run_export
-from tests.test_kitti import write_kitti
 
 __all__ = ["make_store"]
 
@@ -128,6 +128,19 @@ def test_arrays_that_are_no_flow_are_passed_over_or_said(tmp_path: Path) -> None
     np.save(tmp_path / "pickled_1.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(InputError, match="pickled_1"):
         FolderSource(tmp_path)
+
+
+def test_archives_of_arrays_are_clips_and_those_of_other_arrays_are_passed_over(tmp_path: Path) -> None:
+    flows = stores.noise(3, 0)
+    np.savez_compressed(tmp_path / "v_1.npz", flow=flows, valid=np.ones(3))
+    np.savez(tmp_path / "scores.npz", a=np.zeros(3), b=np.zeros(3))
+    source = open_source(tmp_path)
+    assert list(source.ids()) == ["v_1"]
+    assert np.array_equal(source.flow("v_1", 2), flows[2])
+    assert np.array_equal(open_source(tmp_path / "v_1.npz").flow("v_1", 1), flows[1])
+    np.save(tmp_path / "v_1.npy", flows)
+    with pytest.raises(InputError, match="both flow of v_1"):
+        open_source(tmp_path)
 
 
 def test_a_pipe_called_npy_is_not_waited_for(tmp_path: Path) -> None:
