@@ -32,6 +32,7 @@ from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export import ExportConfig, prepare
+from flowkit.rawframes.import_config import ImportConfig
 from flowkit.store.codecs import flow_codec
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
@@ -162,7 +163,7 @@ def export_store(store: Path, dest: Path) -> None:
 
 def import_folder(source: Path, dest: Path) -> None:
     dest.mkdir()
-    setup = importer.prepare(source, dest / "in.h5", importer.ImportConfig(layout="tsn"))
+    setup = importer.prepare(source, dest / "in.h5", ImportConfig(layout="tsn"))
     with InlineExecutor() as executor:
         assert not importer.run(setup, executor=executor).failures
 

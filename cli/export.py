@@ -9,7 +9,7 @@ import click
 
 LAYOUTS = (
     *("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow"),
-    *("flo", "npy", "webdataset", "webdataset-images"),
+    *("flo", "kitti", "npy", "webdataset", "webdataset-images"),
 )
 
 
@@ -23,7 +23,7 @@ LAYOUTS = (
     multiple=True,
     metavar="KIND=NAME",
     help="Another file name, such as x=flow_x_%05d.jpg or, in trees, x=u/{id}/frame%06d.jpg; kinds: img, x, "
-    "y (flo in layout flo).",
+    "y (flo in layouts flo and kitti, whose suffix is the format: .flo, .png, .npy).",
 )
 @click.option(
     "--first-index",
@@ -71,7 +71,8 @@ def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> N
     tsn, denseflow and mmaction2 are JPEG folders with those tools' names and numbers; flow is
     quantised as they do it, or copied as it is from a store of codec jpeg. feichtenhofer, ixy and
     rgb-flow have frames and flow in trees of their own. Annotation lists come with them, in
-    DEST/annotations: of each split beside the store, and of all clips. webdataset is tar shards
+    DEST/annotations: of each split beside the store, and of all clips. flo, kitti (PNG of 16 bits) and npy
+    have flow as numbers, px. webdataset is tar shards
     with the same fields for each clip. The same command again writes only missing and changed clips.
 
     Exit status: 0 all is there, 1 some failed or have spaces that keep them out of the lists, 2 nothing

@@ -1,4 +1,4 @@
-"""`flowkit import`: folders of raw frames → store."""
+"""`flowkit import`: folders of raw frames and flow → store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from flowkit.extraction.lists import ListEntry
 
 
-LAYOUTS = ("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow")
+LAYOUTS = (
+    *("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow"),
+    *("flo", "kitti", "npy"),
+)
+FLOW_CODECS = ("i8", "i16", "jpeg")
 
 
 def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -38,7 +42,7 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     multiple=True,
     metavar="KIND=NAME",
     help="Another file name, such as x=u_%06d.jpg or, in trees, x=u/{id}/frame%06d.jpg; kinds: img, x, y "
-    "(bx, by of denseflow's backward flow).",
+    "(bx, by of denseflow's backward flow), flo of one file a field: flo=%06d.flo, .png (KITTI's) or .npy.",
 )
 @click.option(
     "--first-index",
@@ -66,7 +70,7 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     type=float,
     default=20.0,
     show_default=True,
-    help="Range the flow was quantised to, px.",
+    help="Range that flow images were, or with codec jpeg are, quantised to, px.",
 )
 @click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second, for the times.")
 @click.option(
@@ -83,6 +87,23 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     default="first",
     show_default=True,
     help="Frame of its pair that has a flow image's number; second: TSN's own extractor.",
+)
+@click.option(
+    "--flow-codec",
+    type=click.Choice(FLOW_CODECS),
+    help="Of flow as numbers (flo, kitti, npy): i8 1/8 px or coarser, i16 1/64 px, jpeg over --bound. "
+    "[default: i8]",
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(["refuse", "zero"]),
+    default="refuse",
+    show_default=True,
+    help="Clips with pixels of unknown flow, which a store cannot hold: leave them out, or store 0 there and "
+    "their fraction in the record.",
+)
+@click.option(
+    "--method-name", metavar="NAME", help="What made the flow, such as raft; the store keeps the name."
 )
 @click.option(
     "--list",
@@ -112,7 +133,10 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) -> None:
-    """Bring the folders and zips of frames below DIR into the HDF5 file STORE, JPEGs byte for byte.
+    """Bring the folders and zips of frames and flow below DIR into the HDF5 file STORE, JPEGs byte for byte.
+
+    Flow is images of u and v (tsn to rgb-flow), a file of numbers for each field (flo, kitti), or an array
+    for each clip (npy): CLIP/flow.npy or .npz, with CLIP/frames.npy unless --frames none, or CLIP.npy.
 
     The folder above a clip is its label, unless a list has another. A folder with missing or
     broken files is named with its reason and costs only itself. Facts that the files do not hold
@@ -121,7 +145,8 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     Exit status: 0 all stored, 1 some failed (the ledger is STORE.failures.jsonl), 2 nothing could
     start, 130 interrupted.
     """
-    from flowkit.rawframes.importer import ImportConfig, prepare, run
+    from flowkit.rawframes.import_config import ImportConfig
+    from flowkit.rawframes.importer import prepare, run
 
     from .reporter import Reporter
 

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from flowkit.methods.flow import flow_batch
     from flowkit.rawframes.export import ExportConfig, ExportReport, export
     from flowkit.rawframes.export_worker import ExportOutcome
-    from flowkit.rawframes.importer import ImportConfig, ImportReport, import_rawframes
+    from flowkit.rawframes.import_config import ImportConfig
+    from flowkit.rawframes.importer import ImportReport, import_rawframes
     from flowkit.store.codecs.codec import FlowCodec
     from flowkit.store.index import StoreInfo
     from flowkit.store.read.clip import Clip, ClipData, ClipRequest
@@ -167,7 +168,7 @@ _HOMES = {
     "Frame": "flowkit.frames",
     "FrameCodec": "flowkit.typing",
     "ImagesRule": "flowkit.extraction.search",
-    "ImportConfig": "flowkit.rawframes.importer",
+    "ImportConfig": "flowkit.rawframes.import_config",
     "ImportReport": "flowkit.rawframes.importer",
     "InlineExecutor": "flowkit.executor",
     "ListEntry": "flowkit.extraction.lists",

@@ -175,6 +175,7 @@ def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     folders = written(
         r'(?:FolderError\(|return|wrong =)\s*"([a-z_]+)",',
         *(f"rawframes/{name}.py" for name in ("folders", "frame_files", "inspection", "import_worker")),
+        *(f"rawframes/{name}.py" for name in ("array_clips", "encoding")),
     )
     assert {"missing_files", "uneven_counts", "size_mismatch", "decode_error", "several_folders"} <= folders
     own = {reason for _, reason in (*importer.REASONS, *export.REASONS)}
@@ -183,7 +184,8 @@ def test_every_reason_of_an_import_and_of_an_export_is_explained() -> None:
     page = (ROOT / "docs/move-from-denseflow.md").read_text()
     assert "extract.md" in page
     # Those of all tasks are in the page that this one refers to.
-    assert unexplained(folders | own - common_reasons(), "move-from-denseflow.md") == set()
+    pages = ("move-from-denseflow.md", "move-flow.md")
+    assert unexplained(folders | own - common_reasons(), *pages) == set()
 
 
 def test_links_lead_to_files_and_headings() -> None:

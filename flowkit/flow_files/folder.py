@@ -103,11 +103,22 @@ def clip_arrays(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in sorted(names):
         path = folder / name
-        if not is_array_name(name) or not _fields_in(path):
+        if not is_array_name(name) or not is_clip_array(path):
             continue
         if (other := found.setdefault(path.stem, path)) != path:
             raise InputError(f"{folder}: {other.name} and {name} are both flow of {path.stem}; remove one")
     return found
+
+
+def is_clip_array(path: Path) -> bool:
+    """Return whether an array, .npy or .npz, holds the flow of a whole clip.
+
+    Raises
+    ------
+    InputError
+        It is no array that is read.
+    """
+    return bool(_fields_in(path))
 
 
 def is_array_name(name: str) -> bool:

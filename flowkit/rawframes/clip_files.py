@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flowkit import jpeg
-from flowkit.flow_files.flo import flo_bytes
+from flowkit.flow_files.formats import FORMATS
 from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, BACKWARD_KINDS, Kind, Layout
 from flowkit.store import checked_hdf5
 from flowkit.store.read.store import Store
@@ -142,9 +142,10 @@ class ExportedClip:
 
     def _flow_files(self, index: int) -> Iterator[tuple[str, bytes]]:
         layout = self._recipe.layout
-        if layout.form == "flo":
+        if layout.form == "fields":
             field = next(self._clip.iter_flow([index], field=self._recipe.field))
-            yield layout.file_name("flo", index), flo_bytes(field)
+            name = layout.file_name("flo", index)
+            yield name, FORMATS[Path(name).suffix.lower()].to_bytes(field)
         else:
             for name, backward in ((self._recipe.field, False), (BACKWARD_FIELD, True)):
                 kinds = [kind for kind in self._flow_kinds if (kind in BACKWARD_KINDS) == backward]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from flowkit.extraction.search import walk_folders
 from flowkit.extraction.sources import VideoSource, check_ids
+from flowkit.flow_files.arrays import NPY_SUFFIX, NPZ_SUFFIX
+from flowkit.flow_files.formats import FORMATS
 from flowkit.rawframes.frame_files import (
     FolderError,
     counted_names,
@@ -23,7 +25,8 @@ from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS, readings
 from flowkit.rawframes.layouts.layout import IMAGE_SUFFIXES, Kind, Layout
 from flowkit.store.record import Failure, encode_video_id
 
-_TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log")
+TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log")
+_NUMBER_SUFFIXES = (*(suffix for suffix in FORMATS if suffix not in IMAGE_SUFFIXES), NPZ_SUFFIX)
 _OTHER_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
@@ -157,12 +160,18 @@ def misfit(
     """Return reason and detail of a folder without a clip: "" where all is text, None if it needs none."""
     if is_empty:
         return None if has_folders else ("empty_folder", "the folder is empty")
-    odd = [name for name in names if not name.lower().endswith(_TEXT_SUFFIXES)]
+    odd = [name for name in names if not name.lower().endswith(TEXT_SUFFIXES)]
     if not odd:
         return None if has_folders or not names else ("", f"passed over: {counted(names)}")
     images = sorted(name for name in odd if name.lower().endswith(IMAGE_SUFFIXES))
-    if not images:
+    numbers = sorted(name for name in odd if name.lower().endswith(_NUMBER_SUFFIXES))
+    if not images and not numbers:
         return "unknown_names", f"no images, expected some; there are {counted(odd)}"
+    if numbers and not (images and layouts[0].form == "images"):
+        return "unknown_names", (
+            f"{counted(odd)} such as {numbers[0]}, which layout {layouts[0].name} does not read; "
+            f"{_remedy_of_numbers(numbers[0])}"
+        )
     templates = (template for layout in layouts for template in layout.templates.values())
     expected = ", ".join(sorted({template.name(1) for template in templates}))
     suffixes = ", ".join(IMAGE_SUFFIXES[1:])
@@ -171,21 +180,45 @@ def misfit(
     )
 
 
+def _remedy_of_numbers(name: str) -> str:
+    """Return the options that would read a file of flow as numbers, of such a name."""
+    if name.lower().endswith(NPZ_SUFFIX):
+        return "arrays of whole clips are --layout npy"
+    template = _template_of(name)
+    whole = ", and arrays of whole clips --layout npy" if name.lower().endswith(NPY_SUFFIX) else ""
+    if template is None:
+        return f"it has no number, so that its place is not known; rename it{whole}"
+    return f"such names are --layout flo --template flo={template}{whole}"
+
+
+def _template_of(name: str) -> str | None:
+    """Return the template of names like this one, or None where it has no number."""
+    digits = re.search(r"\d+(?=\D*\Z)", name)
+    if digits is None:
+        return None
+    number = f"%0{len(digits[0])}d" if len(digits[0]) > 1 else "%d"
+    return name[: digits.start()] + number + name[digits.end() :]
+
+
 def _remedy(images: Sequence[str]) -> str:
     """Return the options that would read images of such names."""
-    names = [name for name in IMPORT_LAYOUTS if kinds_of(images, readings(name))]
+    names = [name for name in IMPORT_LAYOUTS if _fits(images, name)]
     if names:
         shown = [name + _in_trees(name) for name in names]
         return f"they are called as in --layout {' or '.join(shown)}"
-    digits = re.search(r"\d+(?=\D*\Z)", images[0])
-    if digits is None:
+    pattern = _template_of(images[0])
+    if pattern is None:
         return "they have no numbers, so that their order is not known; rename them"
-    number = f"%0{len(digits[0])}d" if len(digits[0]) > 1 else "%d"
-    pattern = images[0][: digits.start()] + number + images[0][digits.end() :]
     return (
         f"such names are --template img={pattern} (x=... of u, y=... of v); where frames, u and v have the "
         f"same names in trees of their own, --template x=u/{{id}}/{pattern} and so on"
     )
+
+
+def _fits(images: Sequence[str], name: str) -> bool:
+    """Return whether images are called as in a layout; frames alone are no reason to read flow as numbers."""
+    kinds = kinds_of(images, readings(name))
+    return bool(kinds) and (not LAYOUTS[name].of_numbers or kinds != ["img"])
 
 
 def _in_trees(name: str) -> str:

@@ -73,6 +73,22 @@ class FrameFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ArrayItem:
+    """One field or frame of the array of a clip at `path`, counted from 0."""
+
+    path: Path
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The file's own name, and the number."""
+        return f"{self.path.name}[{self.index}]"
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.index}]"
+
+
 def clip_files(path: Path, layouts: Sequence[Layout]) -> dict[str, FrameFile]:
     """Return the files of a clip by name: those of its folder and of the zips of single kinds in it.
 

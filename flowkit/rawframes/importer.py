@@ -1,10 +1,8 @@
-"""Import of folders and zips of raw frames into a store; their JPEGs are kept byte for byte."""
+"""Import of raw frames and flow, in folders, zips and arrays, into a store; JPEGs are kept byte for byte."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,124 +13,18 @@ from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.rawframes.import_worker import IMPORTED, ImportTask, import_clip
-from flowkit.rawframes.inspection import Pairing
-from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS, readings
-from flowkit.rawframes.layouts.layout import BACKWARD_FIELD, BACKWARD_KINDS, Kind, Layout
-from flowkit.rawframes.listed import WHOLE, Wanted, below, find_clips, is_clip
+from flowkit.rawframes.array_clips import EXPECTED
+from flowkit.rawframes.import_config import ImportConfig
+from flowkit.rawframes.import_worker import UNKNOWN_METHOD, ImportTask, import_clip
+from flowkit.rawframes.layouts import LAYOUTS
+from flowkit.rawframes.layouts.layout import Kind
+from flowkit.rawframes.listed import WHOLE, Wanted, below, find_clips
 from flowkit.rawframes.steps import find_steps, one_step, with_backward
-from flowkit.store.codecs import PLANE_CODEC
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
-from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
-from flowkit.typing import FrameCodec
-from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 REASONS: Final[Reasons] = ((OSError, "unopenable"),)
 """Errors that fail a clip, beside those of every task."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ImportConfig:
-    """Every choice of an import.
-
-    Parameters
-    ----------
-    layout : str
-        Layout of the folders, one of `flowkit.rawframes.layouts.IMPORT_LAYOUTS`.
-    templates : tuple of str
-        Other file names, `KIND=NAME`; see `make_layout`.
-    first_index : int, optional
-        Number of the first frame instead of the layout's; flow moves with it.
-    first_flow_index : int, optional
-        Number of the first flow field, where it is not that which goes with the frames.
-    step : int, optional
-        Frames between the two of a pair, >= 1; without it as the file names say, or 1.
-    backward : bool, optional
-        Import backward flow too, as the field `flow_backward`; without it where the file names have it.
-    bound_px : float
-        Half the range that the flow images were quantised to, px; no file records it.
-    fps : float
-        Frames per second, for the times, > 0; no file records that either.
-    frame_codec : {"jpeg", "none"}
-        Import frames, or flow alone.
-    pairing : {"first", "second"}
-        The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
-        own extractor, the second, at step 1 only.
-    jobs : int
-        Worker processes, >= 1.
-    shard_bytes : int
-        Beyond this size the store is a master file and shards.
-    update : bool
-        Redo folders that have changed since.
-    """
-
-    layout: str = "tsn"
-    templates: tuple[str, ...] = ()
-    first_index: int | None = None
-    first_flow_index: int | None = None
-    step: int | None = None
-    backward: bool | None = None
-    bound_px: float = 20.0
-    fps: float = 25.0
-    frame_codec: FrameCodec = "jpeg"
-    pairing: Pairing = "first"
-    jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    shard_bytes: int = DEFAULT_SHARD_BYTES
-    update: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("layout", self.layout, IMPORT_LAYOUTS)
-        paired = self.pairing == "first" or (self.pairing == "second" and self.step in (1, None))
-        check_that("pairing", self.pairing, paired, "first, or second at step 1")
-        check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
-        check_at_least("jobs", self.jobs, 1)
-        check_at_least("shard_bytes", self.shard_bytes, 1 << 20)
-        if self.step is not None:
-            check_at_least("step", self.step, 1)
-        # These check the rest.
-        layouts = self.layouts()
-        self.options()
-        fits = not self.backward or BACKWARD_KINDS[0] in layouts[0].templates
-        check_that("backward", self.backward, fits, f"left out: layout {self.layout} has no names for it")
-
-    def layouts(self) -> tuple[Layout, ...]:
-        """Return the variants of the layout that a folder may have."""
-        return readings(
-            self.layout,
-            templates=self.templates,
-            first_index=self.first_index,
-            first_flow_index=self.first_flow_index,
-            step=self.step or 1,
-        )
-
-    def kinds(self) -> tuple[Kind, ...]:
-        """Return the kinds of files that are wanted."""
-        left_out = (() if self.backward else BACKWARD_KINDS) + (
-            () if self.frame_codec == "jpeg" else ("img",)
-        )
-        return tuple(kind for kind in self.layouts()[0].templates if kind not in left_out)
-
-    def is_clip(self, folder: Path, path: str) -> bool:
-        """Return whether a clip that a list names exists."""
-        return is_clip(folder, self.layouts()[0], path)
-
-    def options(self) -> StoreOptions:
-        """Return the options of the store: all that is unknown of such folders is named imported."""
-        names = ("flow", BACKWARD_FIELD) if self.backward else ("flow",)
-        return StoreOptions(
-            fields=tuple(FieldOptions(name=name, tvl1_preset=IMPORTED, tvl1_params="{}") for name in names),
-            step=self.step or 1,
-            flow_codec=PLANE_CODEC,
-            bound_px=self.bound_px,
-            frame_codec=self.frame_codec,
-            # OpenCV's default, for frames that are no JPEG; the bytes of the others are kept.
-            jpeg_quality=95,
-            resize=json.dumps({"mode": IMPORTED}),
-            sampling=json.dumps({"assumed_fps": self.fps, "pairing": self.pairing}),
-            # All of these tools compute flow with OpenCV.
-            engine_family="opencv",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,9 +71,10 @@ def import_rawframes(
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None,
     executor: Executor | None = None,
 ) -> ImportReport:
-    """Bring folders and zips of images into a store; a repeated call does only what is missing.
+    """Bring folders and zips of images and flow into a store; a repeated call does only what is missing.
 
-    JPEGs are stored byte for byte; images of other kinds are encoded, and each clip's record says so.
+    JPEGs are stored byte for byte; images of other kinds are encoded, and each clip's record says so. Flow as
+    numbers (.flo, KITTI's PNG, .npy, .npz) is encoded by the store's codec.
 
     Parameters
     ----------
@@ -249,7 +142,7 @@ def prepare(
     clips = find_clips(folder, config.layouts(), listed, kinds=config.kinds(), fps=config.fps)
     sources, failures = clips.folders.sources, clips.folders.failures
     if not sources and not failures:
-        names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in config.kinds())
+        names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in config.kinds()) or EXPECTED
         raise InputError(f"no clip of layout {config.layout} below {folder}: looked for folders with {names}")
     options, found = config.options(), inventory(store)
     check_options(options, found.options, store)
@@ -350,6 +243,8 @@ def _import_all(
             layouts=config.layouts(),
             fps=config.fps,
             pairing=config.pairing,
+            unknown=config.unknown,
+            method=config.method_name or UNKNOWN_METHOD,
             wanted=setup.wanted.get(source.video_id, WHOLE),
             trees=setup.trees.get(source.video_id, {}),
         )

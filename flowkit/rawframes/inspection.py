@@ -9,12 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from flowkit.rawframes.frame_files import FolderError, FrameFile, clip_files, with_zipped_names
+from flowkit.rawframes.frame_files import (
+    ArrayItem,
+    FolderError,
+    FrameFile,
+    clip_files,
+    with_zipped_names,
+)
 from flowkit.rawframes.layouts.layout import Kind, Layout
 
 Pairing: TypeAlias = Literal["first", "second"]
-FilePair: TypeAlias = tuple[FrameFile, FrameFile]
-"""The images of u and v of a flow field."""
+FrameSource: TypeAlias = FrameFile | ArrayItem
+FieldSource: TypeAlias = tuple[FrameFile, FrameFile] | tuple[FrameSource]
+"""The images of u and v of a flow field, or where it is as numbers."""
 
 _NAMED = 5
 
@@ -36,14 +43,14 @@ class FrameRange:
 class ClipFiles:
     """The files of one clip, in order.
 
-    Flow field k, a pair of files x and y, leads from frame k to frame k + step, and field k of `backward`
-    from frame k + step to frame k; `frames` is empty where they are not wanted, `backward` where there is
-    none. `note` names what of the folder is left out.
+    Flow field k, a pair of files x and y or one file, leads from frame k to frame k + step, and field k of
+    `backward` from frame k + step to frame k; `frames` is empty where they are not wanted, `backward` where
+    there is none. `note` names what of the folder is left out.
     """
 
-    frames: tuple[FrameFile, ...]
-    flow: tuple[FilePair, ...]
-    backward: tuple[FilePair, ...] = ()
+    frames: tuple[FrameSource, ...]
+    flow: tuple[FieldSource, ...]
+    backward: tuple[FieldSource, ...] = ()
     note: str = ""
 
     def part(self, wanted: FrameRange, step: int) -> ClipFiles:
@@ -113,7 +120,7 @@ def inspect(
     Source: yjxiong/dense_flow, `calcDenseFlowGPU`.
     """
     listing = _Listing.of(folder, layouts, trees or {})
-    flow = listing.pairs("x", "y")
+    flow = listing.fields()
     if not flow:
         raise FolderError("no_flow", listing.without_flow())
     reverse = listing.pairs("bx", "by") if backward else ()
@@ -127,7 +134,7 @@ def inspect(
     if not frames:
         return ClipFiles(frames=(), flow=flow, backward=reverse)
     images = listing.run("img")
-    return _paired(images, flow, reverse, layout=listing.layout, step=step, pairing=pairing)
+    return paired(images, flow, reverse, layout=listing.layout, step=step, pairing=pairing)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +158,13 @@ class _Listing:
         """Return the file names of a kind by their numbers, in order."""
         return self.layout.templates[kind].numbers(self.files[kind]) if kind in self.files else {}
 
-    def pairs(self, x_kind: Kind, y_kind: Kind) -> tuple[FilePair, ...]:
+    def fields(self) -> tuple[FieldSource, ...]:
+        """Return the files of each field of forward flow, in order."""
+        if self.layout.flow_kinds == ("flo",):
+            return tuple((file,) for file in self.run("flo"))
+        return self.pairs("x", "y")
+
+    def pairs(self, x_kind: Kind, y_kind: Kind) -> tuple[FieldSource, ...]:
         """Return the pairs of files of two kinds, in order."""
         x, y = self.run(x_kind), self.run(y_kind)
         if len(x) != len(y):
@@ -169,10 +182,11 @@ class _Listing:
         if missing or before:
             shown = [self.layout.templates[kind].name(n) for n in (missing or before)[:_NAMED]]
             more = " and more" if len(missing or before) > _NAMED else ""
+            word = "files" if kind == "flo" else "images"
             verb = "lacks" if missing else f"starts before {first} with"
             raise FolderError(
                 "missing_files",
-                f"{verb} {', '.join(shown)}{more} ({len(numbers)} {kind} images, {min(numbers)} to "
+                f"{verb} {', '.join(shown)}{more} ({len(numbers)} {kind} {word}, {min(numbers)} to "
                 f"{max(numbers)}){self._number_options()}",
             )
         return [self.files[kind][name] for name in numbers.values()]
@@ -180,11 +194,13 @@ class _Listing:
     def _number_options(self) -> str:
         """Return the options with which frames and flow would start where they do; "" if they do already."""
         layout = self.layout
-        img, x = (min(self.numbers(kind), default=None) for kind in ("img", "x"))
+        flow_kind = layout.flow_kinds[0]
+        img, x = (min(self.numbers(kind), default=None) for kind in ("img", flow_kind))
         options = []
         if img is not None and img != layout.first_number("img"):
             options.append(f"--first-index {img}")
-        flow_first = layout.first_number("x") + (img - layout.first_number("img") if img is not None else 0)
+        moved = 0 if img is None else img - layout.first_number("img")
+        flow_first = layout.first_number(flow_kind) + moved
         if x is not None and x != flow_first:
             options.append(f"--first-flow-index {x}")
         return f"; if no file was lost here, the numbers are those of {' '.join(options)}" if options else ""
@@ -193,7 +209,7 @@ class _Listing:
         """Return a sentence on a clip without flow."""
         names = sorted({name for found in self.files.values() for name in found})
         zipped = any(file.member for found in self.files.values() for file in found.values())
-        expected = self.layout.file_name("x", 0)
+        expected = self.layout.file_name(self.layout.flow_kinds[0], 0)
         there = f"{counted(names)}{' in .zip' if zipped else ''}"
         forward, backward = self.layout.steps(names)
         hint = ""
@@ -208,16 +224,22 @@ class _Listing:
         return f"no flow, expected {expected} and on; there are {there}{hint}"
 
 
-def _paired(
-    images: Sequence[FrameFile],
-    flow: tuple[FilePair, ...],
-    backward: tuple[FilePair, ...],
+def paired(
+    images: Sequence[FrameSource],
+    flow: tuple[FieldSource, ...],
+    backward: tuple[FieldSource, ...] = (),
     *,
     layout: Layout,
     step: int,
     pairing: Pairing,
 ) -> ClipFiles:
-    """Return frames and flow with the fields left out that lack one of their frames."""
+    """Return frames and flow with the fields left out that lack one of their frames.
+
+    Raises
+    ------
+    FolderError
+        Their counts do not fit each other; parameters as `inspect`'s.
+    """
     note, fields = "", slice(None)
     if pairing == "second":
         fields, note = slice(1, None), f"{flow[0][0].name} is left out: its first frame is not in the folder"

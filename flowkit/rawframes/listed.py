@@ -9,6 +9,8 @@ from pathlib import Path
 
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.sources import VideoSource, check_ids, sources_of_list
+from flowkit.flow_files.folder import is_array_name
+from flowkit.rawframes.array_clips import as_array, find_arrays
 from flowkit.rawframes.folders import Folders, find_folders
 from flowkit.rawframes.frame_files import ZIP_SUFFIX, is_zip
 from flowkit.rawframes.inspection import FrameRange
@@ -68,7 +70,8 @@ def find_clips(
     if entries is None:
         if layouts[0].in_trees:
             return Found(folders=find_trees(root, layouts, kinds=kinds))
-        return Found(folders=find_folders(root, layouts))
+        found = find_arrays(root) if layouts[0].form == "npy" else find_folders(root, layouts)
+        return Found(folders=found)
     sources: list[VideoSource] = []
     trees: dict[str, Mapping[Kind, Path]] = {}
     wanted: dict[str, Wanted] = {}
@@ -89,6 +92,8 @@ def is_clip(root: Path, layout: Layout, path: str) -> bool:
     try:
         if layout.in_trees:
             return bool(trees_of(root, layout, path, layout.templates))
+        if layout.form == "npy":
+            return as_array(root / path).exists()
         return (root / path).exists() or (root / f"{path}{ZIP_SUFFIX}").is_file()
     except (OSError, ValueError):  # a name too long for the system, or with a NUL
         return False
@@ -106,7 +111,7 @@ def _source(
 ) -> tuple[VideoSource, Mapping[Kind, Path]]:
     if not layout.in_trees:
         (source,) = sources_of_list([entry], root=root)
-        return _zipped(source), {}
+        return (_as_array(source) if layout.form == "npy" else _zipped(source)), {}
     clip = os.path.normpath(entry.path)
     places = trees_of(root, layout, clip, kinds)
     if not places:
@@ -126,6 +131,13 @@ def _zipped(source: VideoSource) -> VideoSource:
     if not source.path.exists() and zipped.is_file():
         return dataclasses.replace(source, path=zipped)
     return source
+
+
+def _as_array(source: VideoSource) -> VideoSource:
+    """Return a listed clip with the path of its array, where that is what there is of it."""
+    if is_array_name(source.path.name) and source.video_id.endswith(source.path.suffix):
+        return dataclasses.replace(source, video_id=source.video_id[: -len(source.path.suffix)])
+    return dataclasses.replace(source, path=as_array(source.path))
 
 
 def _ranged(source: VideoSource, frames: FrameRange, fps: float, *, named: bool) -> VideoSource:

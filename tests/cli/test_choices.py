@@ -12,6 +12,7 @@ import pytest
 
 import flowkit_cli
 from flowkit.methods import METHODS
+from flowkit.rawframes.encoding import Unknown
 from flowkit.rawframes.layouts import IMPORT_LAYOUTS, LAYOUTS
 from flowkit.store.codecs import FLOW_CODECS
 from flowkit.tvl1.backend import BackendName
@@ -30,6 +31,8 @@ REGISTRIES: dict[tuple[str, str], Collection[str]] = {
     ("recode", "--flow-codec"): FLOW_CODECS,
     ("export", "--layout"): LAYOUTS,
     ("import", "--layout"): IMPORT_LAYOUTS,
+    ("import", "--flow-codec"): FLOW_CODECS,
+    ("import", "--unknown"): get_args(Unknown),
     ("train", "--preset"): TRAIN_PRESETS,
 }
 

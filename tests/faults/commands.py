@@ -28,7 +28,8 @@ import numpy as np
 import flowkit
 import flowkit_cli
 from flowkit.executor import InlineExecutor
-from flowkit.rawframes.importer import ImportConfig, import_rawframes
+from flowkit.rawframes.import_config import ImportConfig
+from flowkit.rawframes.importer import import_rawframes
 from flowkit.store.inventory import survey
 from flowkit.store.schema import VIDEOS
 from flowkit.store.tools.combine import merge, relabel

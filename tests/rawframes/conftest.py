@@ -16,6 +16,7 @@ from flowkit.executor import InlineExecutor
 from flowkit.quantize import quantize_u8
 from flowkit.rawframes import export, importer
 from flowkit.rawframes.export import ExportConfig
+from flowkit.rawframes.import_config import ImportConfig
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, field_names
@@ -125,7 +126,7 @@ def run_export(store: Path, dest: Path, layout: str = "tsn", **choices: object) 
 def run_import(
     folder: Path, store: Path, layout: str = "tsn", *, entries: object = None, **choices: object
 ) -> importer.ImportReport:
-    config = importer.ImportConfig(layout=layout, **choices)  # type: ignore[arg-type]
+    config = ImportConfig(layout=layout, **choices)  # type: ignore[arg-type]
     with InlineExecutor() as executor:
         return importer.import_rawframes(folder, store, config=config, entries=entries, executor=executor)  # type: ignore[arg-type]
 

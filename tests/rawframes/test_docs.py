@@ -8,9 +8,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import flowkit
 from flowkit.executor import InlineExecutor
 from flowkit.store.write.pack import finalize
 from tests.make import clips
@@ -65,6 +67,18 @@ def test_the_commands_for_denseflows_users_run(workplace: Path) -> None:
     assert sorted(path.name for path in (workplace / "flow_again/run/v_run_g01").iterdir()) == sorted(
         path.name for path in (workplace / "flow/run/v_run_g01").iterdir()
     )
+
+
+def test_the_commands_for_flow_of_any_method_run(workplace: Path) -> None:
+    for words in commands("move-flow.md"):
+        run(words)
+    with flowkit.open(workplace / "ucf101.h5") as store:
+        expected = {video_id: store[video_id].flow() for video_id in store}
+    for name in ("arrays", "flo", "kitti"):
+        with flowkit.open(workplace / f"from_{name}.h5") as store:
+            assert list(store) == list(expected)
+            for video_id, flow in expected.items():
+                assert np.array_equal(store[video_id].flow(), flow)
 
 
 def test_the_commands_for_mmaction2s_users_run(workplace: Path) -> None:

@@ -16,7 +16,7 @@ from flowkit.extraction.lists import ListEntry
 from flowkit.quantize import dequantize_u8, quantize_u8
 from flowkit.rawframes.folders import find_folders
 from flowkit.rawframes.frame_files import FolderError, FrameFile, zip_members
-from flowkit.rawframes.importer import ImportConfig as Config
+from flowkit.rawframes.import_config import ImportConfig as Config
 from flowkit.rawframes.importer import ImportReport, prepare
 from flowkit.rawframes.layouts import readings
 from tests.rawframes.conftest import make_flow, make_frames, opencv_folder, run_import

@@ -174,7 +174,7 @@ def test_an_image_of_another_size_is_refused_with_both(tmp_path: Path, kind: str
     with pytest.raises(FolderError) as caught:
         import_one(folder, tmp_path / "out.h5")
     assert str(caught.value) == (
-        f"{path} is 16x16, the first flow image 24x16; frames and flow of a clip must have one size"
+        f"{path} is 16x16, the first flow field 24x16; frames and flow of a clip must have one size"
     )
     assert caught.value.reason == "size_mismatch"
     assert names_in(PartsFolder(tmp_path / "out.h5").path) == []

@@ -181,7 +181,14 @@ def test_a_folder_without_clips_is_an_error_that_names_what_was_looked_for(tmp_p
 @pytest.mark.parametrize(
     "choices",
     [
-        {"layout": "flo"},
+        {"layout": "webdataset"},
+        {"layout": "flo", "templates": ("flo=%05d.jpg",)},
+        {"layout": "flo", "backward": True},
+        {"flow_codec": "i8"},
+        {"unknown": "zero"},
+        {"layout": "npy", "unknown": "keep"},
+        {"method_name": ""},
+        {"method_name": "ra\nft"},
         {"fps": 0.0},
         {"step": 0},
         {"step": 2, "pairing": "second"},

@@ -43,7 +43,7 @@ def look(
 def test_a_complete_folder_gives_its_files_in_order(tmp_path: Path) -> None:
     files = look(clip(tmp_path, img=range(1, 4), flow=range(1, 3)))
     assert [path.name for path in files.frames] == [f"img_{k:05d}.jpg" for k in (1, 2, 3)]
-    assert [(x.name, y.name) for x, y in files.flow] == [
+    assert [tuple(file.name for file in pair) for pair in files.flow] == [
         (f"flow_x_{k:05d}.jpg", f"flow_y_{k:05d}.jpg") for k in (1, 2)
     ]
     assert not files.note
@@ -107,7 +107,7 @@ def test_tsns_own_folders_have_the_second_frame_of_each_pair(tmp_path: Path) -> 
     files = look(clip(tmp_path, img=range(1, 5), flow=range(1, 5)), pairing="second")
     assert len(files.frames) == 4
     # Flow 2 leads from image 1 to image 2; flow 1 from a frame that was never written.
-    assert [x.name for x, _ in files.flow] == [f"flow_x_{k:05d}.jpg" for k in (2, 3, 4)]
+    assert [pair[0].name for pair in files.flow] == [f"flow_x_{k:05d}.jpg" for k in (2, 3, 4)]
     assert "flow_x_00001.jpg" in files.note
 
 
@@ -164,7 +164,7 @@ def test_backward_flow_is_numbered_by_the_frame_it_starts_from(tmp_path: Path) -
     folder = clip(tmp_path, img=range(4), flow=range(3))
     touch(folder, *(f"flow_{axis}_m1_{k:05d}.jpg" for k in range(1, 4) for axis in "xy"))
     files = look(folder, "denseflow", backward=True)
-    assert [x.name for x, _ in files.backward] == [f"flow_x_m1_{k:05d}.jpg" for k in (1, 2, 3)]
+    assert [pair[0].name for pair in files.backward] == [f"flow_x_m1_{k:05d}.jpg" for k in (1, 2, 3)]
     assert len(files.flow) == 3
     assert not look(folder, "denseflow").backward
     (folder / "flow_x_m1_00003.jpg").unlink()
@@ -223,7 +223,7 @@ def test_some_frames_have_the_flow_between_them(tmp_path: Path) -> None:
     files = inspect(folder, readings("denseflow"), step=2, frames=True)
     part = files.part(FrameRange(first=3, count=5), 2)
     assert [file.name for file in part.frames] == [f"img_{k:05d}.jpg" for k in range(3, 8)]
-    assert [x.name for x, _ in part.flow] == [f"flow_x_{k:05d}.jpg" for k in (3, 4, 5)]
+    assert [pair[0].name for pair in part.flow] == [f"flow_x_{k:05d}.jpg" for k in (3, 4, 5)]
     assert len(files.part(FrameRange(first=0, count=10), 2).flow) == 8
     for first, count in ((6, 5), (0, 2), (10, 3)):
         with pytest.raises(FolderError) as caught:

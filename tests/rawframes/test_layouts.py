@@ -89,7 +89,7 @@ def test_layouts_of_one_file_a_frame_have_templates() -> None:
     assert kinds == {
         **{name: {"img", "x", "y"} for name in ("tsn", "denseflow", "mmaction2", "webdataset-images")},
         **{name: {"img", "x", "y"} for name in ("feichtenhofer", "ixy", "rgb-flow")},
-        "flo": {"img", "flo"},
+        **{name: {"img", "flo"} for name in ("flo", "kitti")},
         # A clip has arrays or streams of fixed names.
         "npy": set(),
         "webdataset": set(),

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from flowkit.errors import InvalidParameterError
+from flowkit.flow_files.formats import FORMATS, format_of
 from flowkit.rawframes.layouts import arrays, denseflow, feichtenhofer, mmaction2, trees, tsn, webdataset
 from flowkit.rawframes.layouts.layout import BACKWARD_KINDS, Layout, NameTemplate
 from flowkit.validate import check_choice, check_that
@@ -26,12 +27,13 @@ LAYOUTS: Mapping[str, Layout] = {
         trees.IXY,
         trees.RGB_FLOW,
         arrays.FLO,
+        arrays.KITTI,
         arrays.NPY,
         webdataset.STREAMS,
         webdataset.IMAGES,
     )
 }
-IMPORT_LAYOUTS = tuple(name for name, layout in LAYOUTS.items() if layout.form == "images")
+IMPORT_LAYOUTS = tuple(name for name, layout in LAYOUTS.items() if not layout.in_shards)
 
 
 def make_layout(
@@ -116,6 +118,11 @@ def _changed(
             kinds = ", ".join(changed) or "none"
             raise InvalidParameterError(
                 f"Invalid template ({text!r}). Layout {layout.name} has the kinds: {kinds}"
+            )
+        if kind == "flo" and format_of(pattern) is None:
+            raise InvalidParameterError(
+                f"Invalid template ({text!r}). Files of one field are {', '.join(FORMATS)}, "
+                "such as flo=%06d.flo"
             )
         changed[kind] = NameTemplate(pattern=pattern)
     first = layout.first_index if first_index is None else first_index

@@ -12,7 +12,7 @@ from flowkit.validate import check_at_least
 
 Kind: TypeAlias = Literal["img", "x", "y", "bx", "by", "flo"]
 """Frames; u and v of the flow; u and v of backward flow; flow in one file."""
-Form: TypeAlias = Literal["images", "flo", "npy", "tar", "streams"]
+Form: TypeAlias = Literal["images", "fields", "npy", "tar", "streams"]
 
 KINDS: tuple[Kind, ...] = ("img", "x", "y", "bx", "by", "flo")
 BACKWARD_KINDS: tuple[Kind, ...] = ("bx", "by")
@@ -108,8 +108,9 @@ class Layout:
     ----------
     name : str
         Its name, a key of `LAYOUTS`.
-    form : {"images", "flo", "npy", "tar", "streams"}
-        Kind of its files; "tar" and "streams" are samples in tar shards.
+    form : {"images", "fields", "npy", "tar", "streams"}
+        Kind of its files: images of u and v, a file of numbers for each field, or arrays of a clip; "tar" and
+        "streams" are samples in tar shards.
     templates : mapping of str to NameTemplate
         File names by kind: `img`, and `x` and `y` or `flo`; `bx` and `by` of backward flow.
     first_index : int
@@ -143,6 +144,16 @@ class Layout:
     def in_shards(self) -> bool:
         """True if clips are samples in tar shards, not folders."""
         return self.form in ("tar", "streams")
+
+    @property
+    def of_numbers(self) -> bool:
+        """True if flow is numbers, of any method and range, not images over a bound."""
+        return self.form in ("fields", "npy")
+
+    @property
+    def flow_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of files that make a field of forward flow: one, or those of u and v."""
+        return ("flo",) if "flo" in self.templates else ("x", "y")
 
     @property
     def folders(self) -> dict[str, tuple[Kind, ...]]:
