@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from flowkit.methods.method import method_json
 from flowkit.rawframes.encoding import Unknown
 from flowkit.rawframes.import_worker import IMPORTED, UNKNOWN_METHOD
 from flowkit.rawframes.inspection import Pairing
@@ -138,12 +139,9 @@ class ImportConfig:
         of_numbers = self.layouts()[0].of_numbers
         codec = self.flow_codec or (DEFAULT_FLOW_CODEC if of_numbers else PLANE_CODEC)
         method = self.method_name or (UNKNOWN_METHOD if of_numbers else None)
-        params = {} if method is None else {"method": method, "params": {}, "versions": {}}
+        params = "{}" if method is None else method_json(method, params={}, versions={})
         return StoreOptions(
-            fields=tuple(
-                FieldOptions(name=name, tvl1_preset=IMPORTED, tvl1_params=json.dumps(params))
-                for name in names
-            ),
+            fields=tuple(FieldOptions(name=name, tvl1_preset=IMPORTED, tvl1_params=params) for name in names),
             step=self.step or 1,
             flow_codec=codec,
             bound_px=self.bound_px,

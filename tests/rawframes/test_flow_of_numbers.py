@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -259,7 +260,7 @@ def test_the_store_names_the_method_and_marks_it_imported(
     run_import(tmp_path / "in", tmp_path / "out.h5", "flo", method_name=name)
     with flowkit.open(tmp_path / "out.h5") as store:
         (field,) = store.options.fields
-        assert field.tvl1_preset == "imported"
+        assert (field.method, field.summary) == (kept, f"{kept} preset imported")
         assert json.loads(field.tvl1_params) == {"method": kept, "params": {}, "versions": {}}
         record = store["a"].record
     assert record.backend == "imported"
@@ -403,3 +404,15 @@ def test_flow_of_numbers_in_an_import_of_images_is_answered_with_options(
 def test_images_are_kept_so_that_no_codec_is_chosen_for_them() -> None:
     with pytest.raises(InvalidParameterError, match="flowkit recode"):
         ImportConfig(layout="tsn", flow_codec="i8")
+
+
+@pytest.mark.parametrize("layout", ["flo", "kitti"])
+def test_a_zip_is_as_good_as_its_folder(tmp_path: Path, layout: str) -> None:
+    folder = write_numbers(tmp_path / "made" / "a", 3, layout=layout)
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "a.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"a/{path.name}")
+    assert run_import(tmp_path / "made", tmp_path / "one.h5", layout).stored == 1
+    assert run_import(tmp_path / "in", tmp_path / "two.h5", layout).stored == 1
+    assert np.array_equal(flow_of(tmp_path / "one.h5"), flow_of(tmp_path / "two.h5"))
