@@ -110,7 +110,8 @@ class ImportConfig:
             check_that("unknown", self.unknown, self.unknown == "refuse", why)
         name = self.method_name
         fits = name is None or (0 < len(name) <= _MOST_NAME and name.isprintable() and name == name.strip())
-        check_that("method_name", name, fits, f"1 to {_MOST_NAME} printable characters")
+        expected = f"1 to {_MOST_NAME} printable characters, no space first or last"
+        check_that("method_name", name, fits, expected)
 
     def layouts(self) -> tuple[Layout, ...]:
         """Return the variants of the layout that a folder may have."""
