@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from flowkit.validate import check_at_least, check_choice, check_integer, check_
 
 ResizeMode = Literal["short_side", "size", "native"]
 Interpolation = Literal["auto", "linear"]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 # Containers round times to as much as 1/600 s (old QuickTime) or 1 ms (Matroska, Flash): a frame
 # that comes this little after a tick was meant for it.
@@ -129,30 +130,40 @@ class ResizeRule:
             raise InvalidParameterError(f"{shown(text)} is no resize rule: {error}") from error
 
 
-def resize(rgb: UInt8, size: tuple[int, int], interpolation: Interpolation = "auto") -> UInt8:
-    """Resize an image in colour, before it becomes grey.
+def resize(
+    image: NDArray[Pixel], size: tuple[int, int], interpolation: Interpolation = "auto"
+) -> NDArray[Pixel]:
+    """Resize an image, in colour before it becomes grey, or a plane.
 
     Parameters
     ----------
-    rgb
-        uint8 (H, W, 3) or (H, W).
+    image
+        uint8, float32 or float64 (H, W, 3) or (H, W).
     size
         (width, height) in pixels.
     interpolation
-        `auto`: area averaging if neither side grows, else linear (OpenCV's area mode is only an
-        average where both sides shrink). `linear`: always linear.
+        `auto`: as `area_or_linear` has it. `linear`: always linear.
 
     Returns
     -------
-    uint8 (height, width, 3) or (height, width); the input itself where the size already fits.
+    (height, width, 3) or (height, width) of the same dtype; the input itself where the size already fits.
     """
     check_choice("interpolation", interpolation, get_args(Interpolation))
-    height, width = rgb.shape[:2]
+    height, width = image.shape[:2]
     if (width, height) == size:
-        return rgb
-    shrinks = size[0] <= width and size[1] <= height
-    method = cv2.INTER_AREA if shrinks and interpolation == "auto" else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
+        return image
+    area = interpolation == "auto" and area_or_linear((width, height), size)
+    pixels: Any = image  # cv2's own types know no variables
+    made = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
+    return np.asarray(made, image.dtype)
+
+
+def area_or_linear(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Return whether interpolation `auto` averages areas, because neither side grows; else it is linear.
+
+    OpenCV's area mode is only an average where both sides shrink. Sizes are (width, height), px.
+    """
+    return after[0] <= before[0] and after[1] <= before[1]
 
 
 def to_grey(rgb: UInt8) -> UInt8:

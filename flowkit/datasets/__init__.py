@@ -1,8 +1,8 @@
 """Splits of a store, and its clips for a training loop.
 
 `splits`, `split_sources` and `resolve` assign videos to training and test; `sampling` draws segments as
-TSN does; `reader` reads them as NumPy arrays; `torch` is for PyTorch, which is imported only when
-one of its names is used.
+TSN does; `reader` reads them as NumPy arrays; `transforms` resizes, crops and mirrors arrays and tensors;
+`torch` is for PyTorch, which is imported only when one of its names is used.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ from flowkit.datasets.splits import (
     read_split,
     write_split,
 )
+from flowkit.datasets.transforms import Box, Size, transform_flow, transform_frames
 from flowkit.store.codecs.codec import FlowForm
 
 if TYPE_CHECKING:
-    from flowkit.datasets.torch import ClipDataset, ClipSampler, collate_clips
+    from flowkit.datasets.torch import ClipDataset, ClipSampler, collate_clips, collate_padded
 
 __all__ = [
     "ArraySpec",
     "BalanceRow",
+    "Box",
     "ClipBatch",
     "ClipDataset",
     "ClipSample",
@@ -49,12 +51,14 @@ __all__ = [
     "SampleKey",
     "Sampling",
     "Short",
+    "Size",
     "Split",
     "SplitKind",
     "SplitRequest",
     "check_split",
     "class_balance",
     "collate_clips",
+    "collate_padded",
     "groups_by_pattern",
     "k_fold",
     "leave_one_out",
@@ -65,9 +69,12 @@ __all__ = [
     "split_from_csv",
     "split_from_hmdb51",
     "split_from_ucf101",
+    "transform_flow",
+    "transform_frames",
     "write_split",
 ]
 
-_HOMES = {name: "flowkit.datasets.torch" for name in ("ClipDataset", "ClipSampler", "collate_clips")}
+_TORCH = ("ClipDataset", "ClipSampler", "collate_clips", "collate_padded")
+_HOMES = {name: "flowkit.datasets.torch" for name in _TORCH}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

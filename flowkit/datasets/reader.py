@@ -15,13 +15,16 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.datasets import transforms
 from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.jpeg import MOST_PIXELS
+from flowkit.quantize import BoundedRange
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
-from flowkit.validate import check_at_least, check_choice, check_range
+from flowkit.typing import Codes
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 SampleKey: TypeAlias = tuple[int, int]
 """(epoch, index) of a sample."""
@@ -110,9 +113,15 @@ class ClipSamples:
         store's bound. Whatever the form, px = flow * flow_scale + flow_offset_px.
     crop
         (height, width) that is cut out of frames and flow alike: anywhere in training, else from the
-        middle. Without it, samples have their videos' sizes.
+        middle. Without it, samples have their videos' sizes, or those of `resize`.
     seed
         Seed of everything random.
+    resize
+        (height, width), or the shorter side: frames and flow are resized before they are cropped, as by
+        `transform_flow`, whose u follows the width and v the height.
+    flip
+        Probability that a sample is mirrored left to right, frames and flow alike, whose u changes its
+        sign. 1 mirrors each; in between it is drawn from seed, epoch and video, in training only.
 
     Raises
     ------
@@ -120,6 +129,11 @@ class ClipSamples:
         The store has no video of an id.
     InputError
         A video is smaller than the crop or has no flow field.
+
+    Notes
+    -----
+    Flow is resized and mirrored in px, and then put into its form: with `codes`, by its codec's own rule,
+    and with `tsn` as if it had been stored so. Still flow keeps the code 128 in a mirrored sample of `tsn`.
     """
 
     def __init__(
@@ -135,6 +149,8 @@ class ClipSamples:
         flow_form: FlowForm = "codes",
         crop: tuple[int, int] | None = None,
         seed: int = 0,
+        resize: transforms.Size | None = None,
+        flip: float = 0.0,
     ) -> None:
         check_choice("flow_form", flow_form, get_args(FlowForm))
         check_at_least("seed", seed, 0)
@@ -142,7 +158,7 @@ class ClipSamples:
         self.sampling = sampling or Sampling()
         self.training = training
         self.seed = seed
-        self.crop = crop
+        self.crop, self.resize, self.flip = crop, resize, flip
         self._field, self._flow_form = field, flow_form
         self._frames, self._flow = frames, flow
         self._check_options()
@@ -207,7 +223,7 @@ class ClipSamples:
         sizes = {self.crop or self._sizes[index] for _, index in keys}
         if len(sizes) != 1:
             raise InputError(
-                f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width)"
+                f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop= or resize="
             )
         height, width = sizes.pop()
         if height * width > MOST_PIXELS:  # of which only the index says so: nothing is allocated for it
@@ -252,18 +268,32 @@ class ClipSamples:
         clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
         rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
         starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
-        top, left = self._window(self._sizes[index], rng)
+        geometry = self._geometry(self._sizes[index], rng)
         if "images" in row:
             for image, frame in zip(row["images"], clip.iter_frames(starts.tolist()), strict=True):
-                image[...] = frame[top, left]
+                image[...] = transforms.transform_frames(frame, **geometry._asdict(), channels_last=True)
         if not self._flow:
             return
         planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
-        form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
         for k, (codes, scale) in enumerate(clip.iter_codes(fields, field=self._field)):
-            scales[k] = codec.put(form, codes[:, top, left], scale, bound_px=bound_px, out=planes[k])
+            scales[k] = self._put(codes, scale, geometry, out=planes[k])
+
+    def _put(self, codes: Codes, scale: float, geometry: transforms.Geometry, *, out: NDArray[Any]) -> float:
+        """Write one field's codes in the form asked for into `out`; return its scale, px a unit."""
+        form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
+        if geometry.size is None and not geometry.flip:
+            cut = transforms.cropped(codes, geometry.crop)
+            return codec.put(form, cut, scale, bound_px=bound_px, out=out)
+        px = transforms.transform_flow(codec.to_px(codes, scale), **geometry._asdict())
+        if form == "px":
+            out[...] = px
+            return 1.0
+        quantizer = codec.quantizer if form == "codes" else BoundedRange(bound_px=bound_px)
+        made = quantizer.quantize(px)
+        out[...] = made.codes
+        return quantizer.scale_px(made.largest_px)
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
         """Return the indices in the order of an epoch, int64 (n,): shuffled in training."""
@@ -319,6 +349,11 @@ class ClipSamples:
                 yield waiting.result()
 
     def _check_options(self) -> None:
+        check_range("flip", self.flip, 0, 1)
+        drawn = 0 < self.flip < 1 and not self.training
+        check_that("flip", self.flip, not drawn, "0 or 1 without training, where nothing is drawn")
+        if self.resize is not None:
+            transforms.resized_size((1, 1), self.resize)  # its check
         options = self.store.options
         names = [field.name for field in options.fields]
         check_choice("field", self._field, names)
@@ -328,12 +363,12 @@ class ClipSamples:
             )
 
     def _index_rows(self) -> list[_IndexRow]:
-        """Return the index rows of the videos; check that all can be sampled."""
+        """Return the index rows of the videos, resized; check that all can be sampled."""
         rows = {k: row for row, k in enumerate(self.store)}
         if unknown := [k for k in self.ids if k not in rows]:
             raise ClipNotFoundError(f"{len(unknown)} videos are not in {self.store.path}: {unknown[:_NAMED]}")
         columns = [self.store.column(name) for name in _IndexRow._fields]
-        own = [_IndexRow(*(column[rows[k]] for column in columns)) for k in self.ids]
+        own = [self._resized(_IndexRow(*(column[rows[k]] for column in columns))) for k in self.ids]
         height, width = self.crop or (1, 1)
         small = [
             f"{k} ({row.width}x{row.height}, {row.n_flow} fields)"
@@ -346,10 +381,19 @@ class ClipSamples:
             )
         return own
 
-    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-        if self.crop is None:
-            return slice(None), slice(None)
-        room = [whole - cut for whole, cut in zip(size, self.crop, strict=True)]
-        at = [int(rng.integers(n + 1)) if self.training else n // 2 for n in room]
-        top, left = (slice(start, start + cut) for start, cut in zip(at, self.crop, strict=True))
-        return top, left
+    def _resized(self, row: _IndexRow) -> _IndexRow:
+        if self.resize is None:
+            return row
+        height, width = transforms.resized_size((row.height, row.width), self.resize)
+        return row._replace(height=height, width=width)
+
+    def _geometry(self, size: tuple[int, int], rng: np.random.Generator) -> transforms.Geometry:
+        """Draw crop and flip of a sample of this (height, width)."""
+        crop = None
+        if self.crop is not None:
+            room = [whole - cut for whole, cut in zip(size, self.crop, strict=True)]
+            top, left = (int(rng.integers(n + 1)) if self.training else n // 2 for n in room)
+            crop = (top, left, *self.crop)
+        # Last, and only if it is wanted: other draws of a seed stay what they are.
+        flip = self.flip == 1 or (self.flip > 0 and rng.random() < self.flip)
+        return transforms.Geometry(size=None if self.resize is None else size, crop=crop, flip=flip)

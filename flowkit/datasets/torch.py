@@ -26,6 +26,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from flowkit.datasets.reader import ClipSamples, SampleKey
 from flowkit.datasets.sampling import Sampling, Short
+from flowkit.datasets.transforms import Size
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.store import Store
@@ -40,7 +41,7 @@ class ClipDataset(Dataset[Any]):
 
     Parameters
     ----------
-    store, ids, training, frames, flow, field, flow_form, crop, seed
+    store, ids, training, frames, flow, field, flow_form, crop, seed, resize, flip
         As for `ClipSamples`.
     segments, stack, short
         As for `Sampling`.
@@ -74,6 +75,8 @@ class ClipDataset(Dataset[Any]):
         seed: int = 0,
         transform: Transform | None = None,
         threads: int = 1,
+        resize: Size | None = None,
+        flip: float = 0.0,
     ) -> None:
         self.samples = ClipSamples(
             store,
@@ -86,6 +89,8 @@ class ClipDataset(Dataset[Any]):
             flow_form=flow_form,
             crop=crop,
             seed=seed,
+            resize=resize,
+            flip=flip,
         )
         self._transform = transform
         self._threads = threads
@@ -217,9 +222,57 @@ def collate_clips(items: Sequence[Any]) -> Any:
         if len(sizes) < 2:
             raise
         raise InputError(
-            f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width), or a "
-            "transform that makes them of one size"
+            f"the videos of a batch have several sizes, {sorted(sizes)}; pass crop=(height, width), "
+            "resize=(height, width), a transform that makes them of one size, or collate_fn=collate_padded"
         ) from error
+
+
+def collate_padded(items: Sequence[Any]) -> dict[str, Any]:
+    """Return items of any sizes as a batch: the smaller ones are padded below and to the right.
+
+    Items are dicts with `rgb`, `flow` or both. `rgb` is padded with 0, `flow` with still flow (uint8: 128),
+    to the largest height and the largest width. All else is collated as by `collate_clips`. The batch has
+    `valid` too: bool (B, H, W), False where an item was padded.
+
+    Raises
+    ------
+    InputError
+        An item is no such dict, or its `rgb` and `flow` differ in size.
+    """
+    sizes = [_one_image_size(item) for item in items]
+    height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    valid = torch.zeros(len(items), height, width, dtype=torch.bool)
+    for mask, (rows, columns) in zip(valid, sizes, strict=True):
+        mask[:rows, :columns] = True
+    if len(set(sizes)) > 1:
+        items = [
+            item | {name: _padded(item, name, height, width) for name in _IMAGES if name in item}
+            for item in items
+        ]
+    return {**collate_clips(items), "valid": valid}
+
+
+_IMAGES = ("rgb", "flow")
+
+
+def _one_image_size(item: Any) -> tuple[int, int]:
+    """Return the (height, width) of an item's rgb and flow."""
+    tensors = [item[name] for name in _IMAGES if name in item] if isinstance(item, dict) else []
+    sizes = {(int(tensor.shape[-2]), int(tensor.shape[-1])) for tensor in tensors}
+    if len(sizes) != 1:
+        raise InputError(
+            f"collate_padded takes dicts whose rgb and flow have one size, got {sorted(sizes)} in a "
+            f"{type(item).__name__}; collate it with a function of your own"
+        )
+    return sizes.pop()
+
+
+def _padded(item: Item, name: str, height: int, width: int) -> torch.Tensor:
+    tensor: torch.Tensor = item[name]
+    still = 128 if name == "flow" and tensor.dtype == torch.uint8 else 0
+    made = tensor.new_full((*tensor.shape[:-2], height, width), still)
+    made[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    return made
 
 
 def _plain(item: Any) -> Any:

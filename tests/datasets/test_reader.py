@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowkit.datasets import ClipSamples, Sampling
+from flowkit.datasets import ClipSamples, Sampling, transform_flow, transform_frames
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
 from tests.make.stores import claim_size
@@ -157,3 +157,86 @@ def test_a_size_that_is_never_decoded_is_refused_before_a_batch_is_allocated(mak
     made = samples(path)
     with pytest.raises(InputError, match=r"are 65535x65535 px in .*; more than 134217728 px are not decoded"):
         made.layout([(0, 0)])
+
+
+@pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("resize", [(8, 12), (32, 48), 20])
+def test_every_form_of_resized_flow_agrees(make_store: MakeStore, flow_codec: str, resize: Any) -> None:
+    path = make_store(FRAMES, flow_codec=flow_codec)
+    stored = samples(path, flow_form="px").sample(0)
+    expected = transform_flow(stored.flow, size=resize)
+    px = samples(path, flow_form="px", resize=resize).sample(0)
+    assert np.array_equal(px.flow, expected)
+    assert stored.rgb is not None
+    assert px.rgb is not None
+    assert np.array_equal(px.rgb, transform_frames(stored.rgb, size=resize))
+    for form in ("codes", "tsn"):
+        made = samples(path, flow_form=form, resize=resize)
+        sample = made.sample(0)
+        assert sample.flow.dtype == samples(path, flow_form=form).sample(0).flow.dtype
+        assert sample.flow_scale.shape == (3, 10, 1, 1)
+        back = sample.flow * sample.flow_scale + made.flow_offset_px
+        bounded = form == "tsn" or flow_codec == "jpeg"
+        wanted = np.clip(expected, -20, 20) if bounded else expected
+        # Half a code: of 40/255 px, of 1/8 px and more, of 1/64 px.
+        assert (np.abs(back - wanted) <= sample.flow_scale / 2 + 1e-5).all()
+    assert np.array_equal(sample.flow, quantize_u8(expected, bound_px=20.0)[0])
+
+
+@pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
+def test_every_form_of_mirrored_flow_is_that_of_the_opposite_motion(
+    make_store: MakeStore, flow_codec: str
+) -> None:
+    path = make_store(FRAMES, flow_codec=flow_codec)
+    stored = samples(path, flow_form="px").sample(0)
+    expected = transform_flow(stored.flow, flip=True)
+    for form in ("px", "codes", "tsn"):
+        made = samples(path, flow_form=form, flip=1)
+        sample = made.sample(0)
+        back = sample.flow * sample.flow_scale + made.flow_offset_px
+        assert np.abs(back - expected).max() <= (20 / 255 + 1e-5 if form == "tsn" else 1e-5)
+        assert sample.rgb is not None
+        assert stored.rgb is not None
+        assert np.array_equal(sample.rgb, stored.rgb[..., ::-1])
+    assert np.array_equal(sample.flow, quantize_u8(expected, bound_px=20.0)[0])
+    # Field 0 of the store does not move to the side: its code is the same in the mirror, but for a JPEG's.
+    still = samples(path, flow_form="tsn", flip=True, ids=["walk/c"]).sample(0).flow[0, 0]
+    assert set(still.ravel().tolist()) == ({127} if flow_codec == "jpeg" else {128})
+
+
+def test_a_flip_is_drawn_for_frames_and_flow_together_and_only_in_training(make_store: MakeStore) -> None:
+    path = make_store(FRAMES)
+    settings: dict[str, Any] = {"training": True, "seed": 2, "flow_form": "px"}
+    plain, drawn = samples(path, **settings), samples(path, flip=0.5, **settings)
+    flipped = []
+    for epoch in range(40):
+        one, other = drawn.sample(0, epoch), plain.sample(0, epoch)
+        # Columns of v rise from left to right; the segments are those of a seed without flips.
+        flipped.append(bool(one.flow[0, 1, 0, 0] != other.flow[0, 1, 0, 0]))
+        assert np.array_equal(one.flow, transform_flow(other.flow, flip=flipped[-1]))
+        assert one.rgb is not None
+        assert other.rgb is not None
+        assert np.array_equal(one.rgb, transform_frames(other.rgb, flip=flipped[-1]))
+        assert np.array_equal(one.flow, samples(path, flip=0.5, **settings).sample(0, epoch).flow)
+    assert 8 < sum(flipped) < 32
+    with pytest.raises(InvalidParameterError, match=r"flip must be 0 or 1 without training, .* got 0.5"):
+        samples(path, flip=0.5)
+    with pytest.raises(InvalidParameterError, match=r"flip must be in \[0, 1\], got 2"):
+        samples(path, flip=2)
+
+
+def test_videos_of_several_sizes_are_resized_to_one_and_then_cropped(make_store: MakeStore) -> None:
+    path = make_store(FRAMES, sizes={"run/b": (40, 20), "walk/d": (10, 12)})
+    whole = samples(path, resize=(20, 24), flow_form="px")
+    assert whole.read([(0, k) for k in range(4)]).flow.shape == (4, 3, 10, 20, 24)
+    shorter = samples(path, resize=14, crop=(14, 14), flow_form="px")
+    batch = shorter.read([(0, k) for k in range(4)])
+    assert batch.rgb is not None
+    assert (batch.flow.shape, batch.rgb.shape) == ((4, 3, 10, 14, 14), (4, 3, 3, 14, 14))
+    resized = transform_flow(samples(path, flow_form="px").sample(1).flow, size=14)
+    assert resized.shape == (3, 10, 14, 28)
+    assert np.array_equal(batch.flow[1], resized[..., 7:21])
+    with pytest.raises(InputError, match=r"smaller than 20x20: \['run/a \(21x14, 12 fields\)'"):
+        samples(path, resize=14, crop=(20, 20))
+    with pytest.raises(InvalidParameterError, match="size must be an integer"):
+        samples(path, resize=0.5)

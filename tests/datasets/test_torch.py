@@ -11,7 +11,15 @@ from .conftest import HEIGHT, WIDTH, MakeStore
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
-from flowkit.datasets import ClipDataset, ClipSampler, ClipSamples, collate_clips  # noqa: E402
+from flowkit.datasets import (  # noqa: E402
+    ClipDataset,
+    ClipSampler,
+    ClipSamples,
+    collate_clips,
+    collate_padded,
+    transform_flow,
+    transform_frames,
+)
 from flowkit.errors import InputError, InvalidParameterError  # noqa: E402
 
 FRAMES = {f"{'run' if k % 2 else 'walk'}/{k:02d}": 8 + k for k in range(11)}
@@ -233,3 +241,72 @@ def test_a_transform_in_place_is_in_the_batch(path: Path, collate: Any) -> None:
 def test_transforms_see_each_item(path: Path) -> None:
     dataset = ClipDataset(path, transform=lambda item: item["label"])
     assert [dataset[k] for k in (0, 10)] == [0, 1]
+
+
+@pytest.mark.parametrize("form", ["codes", "px", "tsn"])
+def test_a_dataset_resizes_and_mirrors_as_its_samples(path: Path, form: Any) -> None:
+    settings: dict[str, Any] = {"resize": 20, "crop": (16, 16), "flip": 0.5, "flow_form": form}
+    dataset = ClipDataset(path, training=True, **settings)
+    expected = ClipSamples(path, training=True, **settings)
+    loader = DataLoader(dataset, 4, sampler=ClipSampler(dataset), collate_fn=collate_clips)
+    for batch, wanted in zip(loader, expected.batches(4), strict=True):
+        assert np.array_equal(batch["flow"].numpy(), wanted.flow)
+        assert np.array_equal(batch["flow_scale"].numpy(), wanted.flow_scale)
+        assert wanted.rgb is not None
+        assert np.array_equal(batch["rgb"].numpy(), wanted.rgb)
+
+
+def test_a_transform_sees_what_is_resized_and_may_mirror_it_again(path: Path) -> None:
+    def mirror(item: dict[str, Any]) -> dict[str, Any]:
+        return item | {
+            "flow": transform_flow(item["flow"], flip=True),
+            "rgb": transform_frames(item["rgb"], flip=True),
+        }
+
+    plain = ClipDataset(path, resize=(8, 12), flow_form="px")[3]
+    twice = ClipDataset(path, resize=(8, 12), flow_form="px", flip=1, transform=mirror)[3]
+    assert plain["flow"].shape == (3, 10, 8, 12)
+    assert torch.equal(twice["flow"], plain["flow"])
+    assert torch.equal(twice["rgb"], plain["rgb"])
+
+
+def test_videos_of_several_sizes_are_read_in_place_once_resized(make_store: MakeStore) -> None:
+    path = make_store(FRAMES, sizes={"walk/00": (40, 20)})
+    items = ClipDataset(path, resize=(16, 24)).__getitems__([0, 5])
+    assert collate_clips(items)["flow"].data_ptr() == items[0]["flow"].data_ptr()
+
+
+@pytest.mark.parametrize(("form", "workers"), [("codes", 0), ("px", 0), ("tsn", 0), ("tsn", 2)])
+def test_padding_keeps_each_item_and_marks_it(make_store: MakeStore, form: Any, workers: int) -> None:
+    path = make_store(FRAMES, sizes={"walk/00": (40, 20), "walk/04": (12, 30)})
+    dataset = ClipDataset(path, flow_form=form)
+    still, seen = 128 if form == "tsn" else 0, 0
+    for batch in DataLoader(dataset, 4, num_workers=workers, collate_fn=collate_padded):
+        for k, video_id in enumerate(batch["id"]):
+            item, valid = dataset[dataset.samples.ids.index(video_id)], batch["valid"][k]
+            height, width = item["flow"].shape[-2:]
+            assert (valid.dtype, valid.shape) == (torch.bool, batch["flow"].shape[-2:])
+            assert valid[:height, :width].all()
+            assert int(valid.sum()) == height * width
+            for name, filled in (("flow", still), ("rgb", 0)):
+                assert torch.equal(batch[name][k, ..., :height, :width], item[name])
+                assert (batch[name][k][..., ~valid] == filled).all()
+            assert torch.equal(batch["flow_scale"][k], item["flow_scale"])
+            assert int(batch["label"][k]) == item["label"]
+            seen += 1
+    assert seen == len(FRAMES)
+
+
+def test_padding_nothing_copies_nothing(path: Path) -> None:
+    items = ClipDataset(path, frames=False).__getitems__([3, 1])
+    batch = collate_padded(items)
+    assert batch["flow"].data_ptr() == items[0]["flow"].data_ptr()
+    assert batch["valid"].all()
+    assert batch["valid"].shape == (2, HEIGHT, WIDTH)
+
+
+def test_what_cannot_be_padded_is_named(path: Path) -> None:
+    item = ClipDataset(path)[0]
+    for wrong in (item | {"rgb": item["rgb"][..., :8]}, {"label": 1}, item["flow"]):
+        with pytest.raises(InputError, match="collate_padded takes dicts whose rgb and flow have one size"):
+            collate_padded([wrong])
