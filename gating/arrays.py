@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ DAMAGE = (
     ValueError,
     KeyError,
     TypeError,
+    tokenize.TokenError,  # of a header of brackets
     RuntimeError,  # zipfile's own for a member that seems encrypted, or packed otherwise
     zipfile.BadZipFile,
     zlib.error,

@@ -52,8 +52,9 @@ def test_arrays_come_back_with_their_types(tmp_path: Path) -> None:
         ({"a.npy": header((1,), "<U1000000") + bytes(64)}, "claims"),
         ({"a.npy": bytes(100)}, "magic"),
         ({"a.npy": b"\x93NUMPY\x01\x00\xff\x27" + b"-" * 9000}, "."),
+        ({"a.npy": b"\x93NUMPY\x01\x00\xff\x27" + b"(" * 10239}, "."),
     ],
-    ids=["a terabyte", "beyond 64 bits", "a wide text", "no header", "a header of signs"],
+    ids=["a terabyte", "beyond 64 bits", "a wide text", "no header", "signs", "brackets"],
 )
 def test_a_header_that_claims_more_than_there_is_is_damage(
     tmp_path: Path, members: dict[str, bytes], message: str
