@@ -97,8 +97,9 @@ def _gathered(
     arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
     rows = []
     for video_id in video_ids:
-        group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
-        rows.append({k: v for name in names for k, v in _video_addresses(group, name, options).items()})
+        with checked_hdf5.contained(f"video {video_id!r}"):  # a copy has the damage of its source
+            group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
+            rows.append({k: v for name in names for k, v in _video_addresses(group, name, options).items()})
     joined = {
         name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(DTYPES[kind])
         for name, kind in arrays.items()

@@ -228,6 +228,23 @@ def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | 
     return values
 
 
+def read_proven(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Return a whole dataset, checked against the attribute `<name>_crc32` of its group if there is one.
+
+    HDF5's own checksum of such a dataset, Fletcher's, does not tell two bytes of 0 from two of 255.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        As `dataset`; or its values fail the CRC.
+    """
+    values = read_array(parent, name, dtype=dtype, shape=shape)
+    expected = read_number(parent, f"{name}_{CRC32}")
+    if expected is not None and crc32(values.tobytes()) != expected:
+        raise StoreCorruptError(f"{parent.name}/{name} of {parent.file.filename} fails its CRC")
+    return values
+
+
 def check_video(file: h5py.File, video_id: str) -> None:
     """Check that a video's group has datasets alone, each with its data inside the file, before it is copied.
 

@@ -153,10 +153,26 @@ def recover(file: h5py.File) -> tuple[Metadata, str]:
             raise error from None
 
 
-def write_record(group: h5py.Group, record: VideoRecord) -> None:
-    """Write a video's record as attributes of its group, with their CRC."""
+def write_record(group: h5py.Group, record: VideoRecord, proofs: Attributes) -> None:
+    """Write a video's record as attributes of its group, with their CRC and those of its arrays.
+
+    Parameters
+    ----------
+    proofs
+        From `array_crcs` of the video as it was written, or `read_proofs` of a copy's source.
+    """
     attrs = record.to_attrs()
-    write_attrs(group, {**attrs, RECORD_CRC32: _record_crc(attrs)})
+    write_attrs(group, {**attrs, RECORD_CRC32: _record_crc(attrs), **proofs})
+
+
+def array_crcs(group: h5py.Group) -> Attributes:
+    """Return the CRC of each array of a video that nothing else proves: times and scales."""
+    return {f"{name}_{CRC32}": crc32(group[name][()].tobytes()) for name in _unproven(group)}
+
+
+def read_proofs(group: h5py.Group) -> Attributes:
+    """Return what a video's group has of `array_crcs`, to go with a copy; nothing in format 1.0."""
+    return checked_hdf5.read_attrs(group, {f"{name}_{CRC32}": int for name in _unproven(group)})
 
 
 def read_records(file: h5py.File, video_ids: list[str]) -> dict[str, VideoRecord | StoreError]:
@@ -196,6 +212,10 @@ def wrong_attributes(file: h5py.File, metadata: Metadata) -> list[str]:
 def _block(attrs: Attributes, labels: tuple[str, ...], records: Mapping[str, Attributes]) -> bytes:
     values = {"attributes": attrs, "labels": labels, "videos": records}
     return json.dumps(values, sort_keys=True).encode()
+
+
+def _unproven(group: h5py.Group) -> list[str]:
+    return [name for name in group if name == "pts" or name.endswith("_scale")]
 
 
 def _record_crc(attrs: Attributes) -> int:

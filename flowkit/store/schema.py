@@ -12,7 +12,8 @@ A shard, a single-file store, a part and a segment have one layout::
         frames            uint8 (nbytes,): JPEGs end to end, with frames_offset int64 (n_frames + 1,)
         frames_crc32      uint32 (n_frames,)
         pts               float64 (n_frames,) seconds
-        (attributes)      one for each field of `VideoRecord`, and record_crc32 of them all
+        (attributes)      one for each field of `VideoRecord`, record_crc32 of them all, pts_crc32 and
+                          flow_scale_crc32 of these arrays
     /index/videos         one row a video: `VideoRecord` as a table, with id, label, shard, path
     /index/<field>_addr, frame_addr, ...   address, size and checksum of each chunk: addresses.py
     /index/file_crc32     of all bytes outside the chunks: file_crc.py

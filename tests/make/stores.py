@@ -157,4 +157,6 @@ def make_format_1_0(file: h5py.File) -> None:
         del file["index/file_crc32"]
     if "shard_table" not in file:
         for video_id in checked_hdf5.video_ids(file):
-            del file[f"videos/{video_id}"].attrs["record_crc32"]
+            attrs = file[f"videos/{video_id}"].attrs
+            for name in [name for name in attrs if name.endswith("_crc32")]:
+                del attrs[name]

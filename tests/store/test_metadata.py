@@ -14,7 +14,9 @@ from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from flowkit.store.hdf5_file import hdf5_writer
 from flowkit.store.metadata import (
     Metadata,
+    array_crcs,
     read_metadata,
+    read_proofs,
     read_records,
     recover,
     write_metadata,
@@ -22,8 +24,12 @@ from flowkit.store.metadata import (
     wrong_attributes,
 )
 from flowkit.store.open_file import open_file
+from flowkit.store.read.store import open_store
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
+from flowkit.store.tools.combine import merge
+from flowkit.store.tools.repair import repair
+from flowkit.store.tools.verify import verify
 from tests.make.stores import change_metadata, make_format_1_0, replace_metadata
 from tests.store.conftest import MakePart, MakeStore, make_record
 
@@ -169,9 +175,43 @@ def test_records_of_groups_prove_themselves(make_store: MakeStore) -> None:
     path = make_store("a", "b")
     with h5py.File(path, "r+") as file:
         file["videos/a"].attrs["source_name"] = "another"
-        write_record(file["videos/b"], make_record("b", label="new"))
+        write_record(file["videos/b"], make_record("b", label="new"), {})
     with h5py.File(path) as file:
         found = read_records(file, ["a", "b"])
     assert isinstance(found["a"], StoreCorruptError)
     assert isinstance(found["b"], VideoRecord)
     assert found["b"].label == "new"
+
+
+def test_times_and_scales_have_a_crc_that_goes_with_copies(make_store: MakeStore) -> None:
+    path = make_store("a", "b")
+    with h5py.File(path) as file:
+        group = file["videos/a"]
+        assert read_proofs(group) == array_crcs(group)
+        assert read_proofs(group)["pts_crc32"] == zlib.crc32(group["pts"][()].tobytes())
+        assert group["pts"].fletcher32
+
+
+@pytest.mark.parametrize("name", ["pts", "flow_scale"])
+def test_what_fletcher_does_not_see_is_found(make_store: MakeStore, name: str) -> None:
+    path = make_store("a", "b")
+    with h5py.File(path) as file:
+        chunk = file[f"videos/a/{name}"].id.get_chunk_info(0)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"\0\0", chunk.byte_offset)
+    assert at < chunk.byte_offset + chunk.size
+    at += (at - chunk.byte_offset) % 2  # Fletcher's sum is of words
+    assert raw[at : at + 2] == b"\0\0"
+    raw[at : at + 2] = b"\xff\xff"
+    path.write_bytes(raw)
+    with h5py.File(path) as plain:
+        assert plain[f"videos/a/{name}"][()].any(), "HDF5 reads it"
+    with open_store(path, access="h5py") as store:
+        with pytest.raises(StoreCorruptError, match=rf"/videos/a/{name} of .* fails its CRC"):
+            _ = store["a"].pts, store["a"].flow()
+        assert store["b"].pts.any()
+    assert list(verify(path).videos) == ["a"]
+    copy = path.with_name("copy.h5")
+    merge([path], copy)
+    assert list(verify(copy).videos) == ["a"]
+    assert repair(path).dropped == ("a",)

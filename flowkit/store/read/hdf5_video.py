@@ -101,7 +101,7 @@ class _Hdf5Source:
         return _FlatChunks(self._group, f"{name}{suffix}", prefix=name, count=count, check=self._check)
 
     def scales(self, count: int) -> NDArray[np.float32]:
-        return checked_hdf5.read_array(self._group, f"{self._name}_scale", dtype="<f4", shape=(count,))
+        return checked_hdf5.read_proven(self._group, f"{self._name}_scale", dtype="<f4", shape=(count,))
 
 
 class Hdf5Video(StoredVideo):
@@ -128,7 +128,7 @@ class Hdf5Video(StoredVideo):
         self.group = checked_hdf5.group(file, f"{VIDEOS}/{record.video_id}")
         self._check = check
         # Counts become ranges and sizes: first of all they are checked against stored bytes.
-        self._pts = checked_hdf5.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
+        checked_hdf5.dataset(self.group, "pts", dtype="<f8", shape=(record.n_frames,))
 
     @property
     def record(self) -> VideoRecord:
@@ -138,8 +138,8 @@ class Hdf5Video(StoredVideo):
     @functools.cached_property
     def pts(self) -> NDArray[np.float64]:
         """Time of each frame, float64 (n_frames,), seconds."""
-        times: NDArray[np.float64] = self._pts[()]
-        return times
+        count = self._record.n_frames
+        return checked_hdf5.read_proven(self.group, "pts", dtype="<f8", shape=(count,))
 
     def count_stored(self, name: str) -> int:
         """Return the number of pairs of a flow field with stored bytes; too few after a write that failed."""

@@ -14,7 +14,7 @@ from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store import addresses, checked_hdf5, file_crc, index
 from flowkit.store.hdf5_file import Hdf5Writer
-from flowkit.store.metadata import Metadata, write_metadata, write_record
+from flowkit.store.metadata import Metadata, read_proofs, write_metadata, write_record
 from flowkit.store.open_file import open_file
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
@@ -188,4 +188,4 @@ def _copy_videos(
                 checked_hdf5.check_video(file, video_id)
             name = f"{VIDEOS}/{video_id}".encode()
             h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
-            write_record(target[name], record)
+            write_record(target[name], record, read_proofs(file[name]))

@@ -20,7 +20,7 @@ from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
 from flowkit.store.hdf5_file import Hdf5Writer
-from flowkit.store.metadata import Metadata, write_metadata, write_record
+from flowkit.store.metadata import Metadata, array_crcs, write_metadata, write_record
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, field_names
 from flowkit.validate import check_choice
@@ -162,7 +162,7 @@ class PartWriter:
         if self._frames is not None:
             self._frames.finish()
         write_checked(group, "pts", np.array(self._pts, "<f8"))
-        write_record(group, record)
+        write_record(group, record, array_crcs(group))
         write_metadata(group.file, Metadata(options=self.options, records={record.video_id: record}))
 
     def _check(self, record: VideoRecord) -> None:

@@ -107,7 +107,8 @@ def test_attributes_are_exactly_those_of_the_format(tmp_path: Path) -> None:
         attrs = dict(group.attrs)
         # NaN, for "the whole", is equal to nothing.
         assert [np.isnan(attrs.pop(name)) for name in ("start_seconds", "end_seconds")] == [True, True]
-        assert isinstance(attrs.pop("record_crc32"), np.int64)
+        names = ("record_crc32", "pts_crc32", "flow_scale_crc32")
+        assert all(isinstance(attrs.pop(name), np.int64) for name in names)
         expected = {k: v for k, v in record.to_attrs().items() if k not in ("start_seconds", "end_seconds")}
         assert attrs == expected
         text = h5py.check_string_dtype(group.attrs.get_id("label").dtype)
