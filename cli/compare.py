@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import StorePath
 from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.comparison.epe import Difference
     from flowkit.comparison.stores import CompareConfig, Comparison, VideoDifference
+    from flowkit.remote import Location
 
 _HEAD = f"{'EPE px: mean':>12} {'median':>9} {'95 %':>9} {'max':>9} {'codes':>8}  fields  video"
 
 
 @click.command("compare")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=StorePath(path_type=Path))
+@click.argument("b", type=StorePath(path_type=Path))
 @click.option(
     "--field",
     default="flow",
@@ -71,8 +73,8 @@ def command(
     ctx: click.Context,
     /,
     *,
-    a: Path,
-    b: Path,
+    a: Location,
+    b: Location,
     field: str,
     field_b: str | None,
     bound_px: float,
@@ -89,8 +91,8 @@ def command(
 
     Codes are those of the default flow codec, on the grid of A's field.
 
-    Each is a store, a folder with a folder for each video, or one file. Files are .flo, KITTI's
-    PNG, .npy or .npz of floats (a field or a whole video each), or images of u and v (flow_x_00001.jpg with
+    Each is a store or its address, a folder with a folder for each video, or one file. Files are .flo,
+    KITTI's PNG, .npy or .npz of floats (a field or a whole video each), or images of u and v (flow_x_00001.jpg with
     flow_y_00001.jpg, denseflow's flow_x_p3_ and flow_x_m1_ too). Pixels without known flow do not
     count, and their number is said.
 

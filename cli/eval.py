@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import compute_options
+from .options import StorePath, compute_options
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.remote import Location
     from gating.events import Event
 
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=StorePath(path_type=Path, dir_okay=False),
     help="Store of the clips. [default: the store of the training]",
 )
 @click.option(
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--amp/--no-amp", default=None, help="Mixed precision. [default: as trained]")
 @click.option("--quiet", "-q", is_flag=True, help="The table alone; warnings stay.")
-def command(run: Path, store: Path | None, scores: Path | None, **options: Any) -> None:
+def command(run: Path, store: Location | None, scores: Path | None, **options: Any) -> None:
     """Score the clips of RUN, the folder of a run, again and compare all fusions.
 
     Each finished trial's test, validation and held-out clips are scored with --segments and --crops,

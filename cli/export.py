@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .options import StorePath
+
+if TYPE_CHECKING:
+    from flowkit.remote import Location
 
 LAYOUTS = (
     *("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow"),
@@ -14,7 +19,7 @@ LAYOUTS = (
 
 
 @click.command("export")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=StorePath(path_type=Path))
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Names and kinds of the files.")
 @click.option(
@@ -65,8 +70,10 @@ LAYOUTS = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip or shard on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; failures and the summary stay.")
 @click.pass_context
-def command(ctx: click.Context, /, store: Path, dest: Path, **options: Any) -> None:
+def command(ctx: click.Context, /, store: Location, dest: Path, **options: Any) -> None:
     """Write the clips of STORE into the folder DEST in the layout of another project.
+
+    STORE is a file or an address such as s3://bucket/out.h5.
 
     tsn, denseflow and mmaction2 are JPEG folders with those tools' names and numbers; flow is
     quantised as they do it, or copied as it is from a store of codec jpeg. feichtenhofer, ixy and

@@ -13,9 +13,11 @@ import click
 
 from flowkit.validate import cut
 
+from .options import StorePath
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.remote import Location
     from flowkit.store.read.store import Clip, Store, StoreInfo
 
 Item = TypeVar("Item")
@@ -26,11 +28,14 @@ _MOST_LINES = 1000
 
 
 @click.command("info")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=StorePath(path_type=Path))
 @click.argument("video_id", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(store: Path, video_id: str | None, as_json: bool) -> None:
-    """Show options, counts, labels and failures of STORE; or all of one video VIDEO_ID."""
+def command(store: Location, video_id: str | None, as_json: bool) -> None:
+    """Show options, counts, labels and failures of STORE; or all of one video VIDEO_ID.
+
+    STORE is a file or an address such as s3://bucket/out.h5.
+    """
     from flowkit.store.read.store import open_store
 
     with open_store(store) as opened:

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from flowkit.frames import ResizeRule
     from flowkit.store.read.store import Store
 
+
+class StorePath(click.Path):
+    """A store to read: a path, or an address of fsspec."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the address."""
+        from flowkit.remote import is_address, locate
+
+        return locate(value) if is_address(value) else super().convert(value, param, ctx)
+
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 Options: TypeAlias = dict[str, Any]

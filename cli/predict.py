@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import compute_options
+from .options import StorePath, compute_options
 from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.jobs import Progress
+    from flowkit.remote import Location
     from gating.prediction import Outcome, Prediction
 
 
 @click.command("predict")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=StorePath(path_type=Path))
 @click.option(
     "--run",
     metavar="RUN",
@@ -43,13 +44,13 @@ if TYPE_CHECKING:
 @click.option("--quiet", "-q", is_flag=True, help="The predictions alone; failures stay.")
 @click.pass_context
 def command(
-    ctx: click.Context, /, inputs: tuple[Path, ...], run: Path, as_json: bool, **options: Any
+    ctx: click.Context, /, inputs: tuple[Location, ...], run: Path, as_json: bool, **options: Any
 ) -> None:
     """Print the most probable classes of each clip; INPUT is a store, a video or a folder of videos.
 
-    The gate predicts if it was better than the best fixed weights on the run's validation
-    clips, else these do. Videos are first extracted with the options of the run's store, into a
-    temporary store: nothing is written beside them.
+    A store may be at an address, such as s3://bucket/out.h5. The gate predicts if it was better than
+    the best fixed weights on the run's validation clips, else these do. Videos are first extracted with the
+    options of the run's store, into a temporary store: nothing is written beside them.
 
     Exit status: 0 all predicted, 1 some failed, 2 nothing could start.
     """

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from .options import StorePath
 from .streams import echo
+
+if TYPE_CHECKING:
+    from flowkit.remote import Location
 
 
 @click.command("report")
 @click.argument("run", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=StorePath(path_type=Path, dir_okay=False),
     help="Store of the clips' images.  [default: the store that was trained on, if it is there]",
 )
 @click.option(
@@ -29,7 +34,7 @@ from .streams import echo
     show_default=True,
     help="Most clips shown that the gate saved or lost.",
 )
-def command(run: Path | None, store: Path | None, out: Path | None, clips: int) -> None:
+def command(run: Path | None, store: Location | None, out: Path | None, clips: int) -> None:
     """Write one HTML page about RUN, the folder of a run; the newest one of runs/ by default.
 
     Accuracy of every fusion with its interval, the gate's gain in each class, its weights, the

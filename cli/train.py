@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import compute_options, split_options, take_folds, take_splits
+from .options import StorePath, compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
 from .streams import echo
 from .train_options import config_options, find_store, take_train_config
 
 if TYPE_CHECKING:
+    from flowkit.remote import Location
     from gating import RunResults
 
 
 @click.command("train")
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", type=StorePath(path_type=Path), required=False)
 @click.option(
     "--fusion",
     default="gating",
@@ -52,10 +53,11 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
-def command(store: Path | None, **options: Any) -> None:
+def command(store: Location | None, **options: Any) -> None:
     """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip.
 
-    STORE defaults to $FLOWKIT_STORE, or the only store in this folder. Finished stages are
+    STORE is a file or an address such as s3://bucket/out.h5; it defaults to $FLOWKIT_STORE, or the
+    only store in this folder. Finished stages are
     not trained again. The test list is scored once, when all is trained; best epochs are
     picked by a part of the training list.
 

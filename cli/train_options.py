@@ -14,6 +14,7 @@ from flowkit.errors import InputError
 from .options import Function, Options
 
 if TYPE_CHECKING:
+    from flowkit.remote import Location
     from gating.config import AugmentConfig, GateConfig, Schedule
     from gating.train_config import TrainConfig
 
@@ -160,7 +161,7 @@ def _with_values(
     return dataclasses.replace(part, **values)
 
 
-def find_store(given: Path | None) -> Path:
+def find_store(given: Location | None) -> Location:
     """Return the store: as given, FLOWKIT_STORE, or the only one in this folder.
 
     Raises
@@ -171,7 +172,9 @@ def find_store(given: Path | None) -> Path:
     if given is not None:
         return given
     if named := os.environ.get("FLOWKIT_STORE"):
-        return Path(named)
+        from flowkit.remote import locate
+
+        return locate(named)
     here = sorted(Path().glob("*.h5"))
     if len(here) != 1:
         names = ", ".join(str(path) for path in here[:5]) or "none"

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import Options
+from .options import Options, StorePath
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.remote import Location
     from flowkit.store.read.store import Store
     from flowkit.view.footage import Footage
 
 
 @click.command("view")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=StorePath(path_type=Path))
 @click.argument("video_id", required=False)
 @click.option(
     "--out",
@@ -61,8 +62,10 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="With --html: processes.  [default: one a core, 1 for a small store]",
 )
-def command(store: Path, video_id: str | None, **options: object) -> None:
+def command(store: Location, video_id: str | None, **options: object) -> None:
     """Draw one video VIDEO_ID of STORE, or report on the whole STORE with --html.
+
+    STORE is a file or an address such as s3://bucket/out.h5.
 
     Hue is the direction of flow (the Middlebury wheel), saturation its magnitude; every image
     carries the legend and its scale.

@@ -6,7 +6,7 @@ Videos to a store, and back to arrays::
     setup = flowkit.prepare("videos/", "out.h5")        # the plan alone: ExtractSetup
     sources = flowkit.find_sources(["videos/"])         # VideoSource: path, id, label, times
     flowkit.verify("out.h5").sound
-    with flowkit.open("out.h5") as store:               # Store: clips by their ids
+    with flowkit.open("out.h5") as store:               # Store; of a path or address: Location, RemotePath
         flow = store["clip"].flow(0, 8)                 # Clip; float32 (8, 2, H, W), px
 
 Flow of arrays in memory::
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from flowkit.rawframes.export_worker import ExportOutcome
     from flowkit.rawframes.import_config import ImportConfig
     from flowkit.rawframes.importer import ImportReport, import_rawframes
+    from flowkit.remote import Location, RemotePath
     from flowkit.store.codecs.codec import FlowCodec
     from flowkit.store.index import StoreInfo
     from flowkit.store.read.clip import Clip, ClipData, ClipRequest
@@ -105,8 +106,10 @@ __all__ = [
     "InlineExecutor",
     "ListEntry",
     "LocalExecutor",
+    "Location",
     "Plan",
     "Progress",
+    "RemotePath",
     "RepairReport",
     "ResizeRule",
     "Solver",
@@ -173,9 +176,11 @@ _HOMES = {
     "InlineExecutor": "flowkit.executor",
     "ListEntry": "flowkit.extraction.lists",
     "LocalExecutor": "flowkit.executor",
+    "Location": "flowkit.remote",
     "PRESETS": "flowkit.tvl1.params",
     "Plan": "flowkit.extraction.plan",
     "Progress": "flowkit.jobs",
+    "RemotePath": "flowkit.remote",
     "RepairReport": "flowkit.store.tools.repair",
     "ResizeRule": "flowkit.frames",
     "Solver": "flowkit.tvl1.engine",

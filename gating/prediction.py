@@ -22,6 +22,7 @@ from flowkit.executor import Executor
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
+from flowkit.remote import Location, RemotePath
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
 from flowkit.validate import check_choice, check_integer, check_range
@@ -127,7 +128,7 @@ class PredictOptions:
             check_choice("crops", self.crops, get_args(CropCount))
 
 
-def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Iterator[Prediction | Failure]:
+def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> Iterator[Prediction | Failure]:
     """Yield a prediction for each clip of stores and for each raw video.
 
     Raw videos are extracted as the trial's store was, into a temporary store; nothing is written
@@ -161,7 +162,7 @@ def predict(inputs: Sequence[Path], run: Path, options: PredictOptions) -> Itera
     record = find_trial(run)
     options.on_note(f"trial: {record.folder}{'' if record.folder == run else ', the first finished one'}")
     stores = [path for path in inputs if is_store(path)]
-    videos = [path for path in inputs if path not in stores]
+    videos = [path for path in inputs if isinstance(path, Path) and path not in stores]
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(flowkit.open(path)) for path in stores]
         sources = flowkit.find_sources(videos, keep_suffix=options.keep_suffix) if videos else []
@@ -201,14 +202,16 @@ def find_trial(run: Path) -> TrialRecord:
     )
 
 
-def is_store(path: Path) -> bool:
-    """Return whether a path is an HDF5 file, whatever its name.
+def is_store(path: Location) -> bool:
+    """Return whether a path is an HDF5 file, whatever its name; an address is taken for one.
 
     Raises
     ------
     InputError
         There is no such file or folder.
     """
+    if isinstance(path, RemotePath):
+        return True  # opening it says what it is
     if not path.exists():
         raise InputError(f"no such store, video or folder: {path}")
     if path.is_dir():

@@ -22,6 +22,7 @@ from flowkit._version import __version__
 from flowkit.datasets import Split, split_from_csv, write_split
 from flowkit.datasets.splits import splits_path
 from flowkit.errors import FlowkitError, InvalidParameterError
+from flowkit.remote import RemotePath
 from flowkit.store.read.store import Store
 from flowkit.validate import check_at_least, check_choice, check_positive
 from gating.announcement import trial_lines
@@ -134,6 +135,8 @@ def train(
 def _keep_beside(store: Store, split: Split) -> str:
     """Write a split beside the store where none of its name is; return a note, "" if it is there now."""
     path = splits_path(store.path) / f"{split.name}.csv"
+    if isinstance(path, RemotePath):
+        return ""  # the run keeps its own, and nothing is written at an address
     if not path.exists():
         try:
             write_split(store.path, split)

@@ -30,6 +30,7 @@ from typing import Any, TypedDict
 
 from flowkit.atomic import replacement
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.remote import Location, RemotePath, locate
 from flowkit.untrusted_json import read_json, typed
 from gating.config import GATING
 from gating.errors import CheckpointError, ScoresError
@@ -46,7 +47,7 @@ COMPARISON = "judgement.json"
 LAST, BEST = "last.pt", "best.pt"
 
 
-def default_run(store: Path, preset: str) -> Path:
+def default_run(store: Location, preset: str) -> Path:
     """Return the default folder of a run."""
     return RUNS / f"{store.stem}-{preset}"
 
@@ -258,16 +259,16 @@ class RunContext:
     versions: Mapping[str, object]
 
     @property
-    def named_store(self) -> Path | None:
+    def named_store(self) -> Location | None:
         """The store that was trained on, if the run names one."""
         named = self.data.get("store")
-        return Path(named) if isinstance(named, str) else None
+        return locate(named) if isinstance(named, str) else None
 
     @property
     def store(self) -> Path | None:
-        """That store, if it is still there."""
+        """That store, if it is still there; an address is not opened because a run names it."""
         named = self.named_store
-        return named if named is not None and named.is_file() else None
+        return named if isinstance(named, Path) and named.is_file() else None
 
 
 def read_context(out: Path) -> RunContext:
@@ -310,8 +311,10 @@ def recorded_store(out: Path) -> Path:
         named = read_context(out).named_store
     except ScoresError:
         named = None
-    if named is None or not named.is_file():
+    if not isinstance(named, Path) or not named.is_file():
         lack = "names no store" if named is None else f"was trained on {named}, which is not there"
+        if isinstance(named, RemotePath):
+            lack = f"was trained on {named}, and an address is not opened because a run names it"
         raise InvalidParameterError(f"the run {out} {lack}; name the store with --store")
     return named
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # its own line or of an earlier one.
 RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit._version", "flowkit._lazy", "flowkit.errors"),
-    ("flowkit.typing", "flowkit.validate", "flowkit.atomic", "flowkit.untrusted_json"),
+    ("flowkit.typing", "flowkit.validate", "flowkit.atomic", "flowkit.untrusted_json", "flowkit.remote"),
     (
         "flowkit.frames",
         "flowkit.jpeg",
@@ -91,6 +91,7 @@ GATING_USES = {
         *(
             "flowkit.untrusted_json",
             "flowkit.atomic",
+            "flowkit.remote",
             "flowkit.quantize",
             "flowkit.datasets",
             "flowkit.store.read",
@@ -116,6 +117,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "joblib": ("flowkit.executor",),
     "distributed": ("flowkit.executor",),
     "jinja2": ("flowkit.html",),
+    "fsspec": ("flowkit.remote",),
     "torch": ("gating", "flowkit.datasets.torch"),
     "click": ("cli",),
     "tqdm": ("cli",),

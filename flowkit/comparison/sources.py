@@ -16,6 +16,7 @@ from flowkit.flow_files.folder import CLIP_STEM, FieldFiles, clip_arrays, count_
 from flowkit.flow_files.formats import FORMATS
 from flowkit.quantize import check_bound
 from flowkit.rawframes.layouts.layout import BACKWARD_FIELD
+from flowkit.remote import Location, RemotePath, locate
 from flowkit.store.read.store import Store, open_store
 from flowkit.typing import Flow
 
@@ -48,7 +49,7 @@ class FlowSource(Protocol):
 class StoreSource:
     """The videos of a store, by their ids."""
 
-    def __init__(self, path: Path, *, field: str = "flow") -> None:
+    def __init__(self, path: Location, *, field: str = "flow") -> None:
         self.name = str(path) if field == "flow" else f"{path} {field}"
         self.store: Store = open_store(path)
         fields = {one.name: one for one in self.store.options.fields}
@@ -177,9 +178,9 @@ class FileSource:
 
 
 def open_source(
-    path: Path | str, *, field: str = "flow", bound_px: float = TSN_BOUND_PX, step: int | None = None
+    path: Location | str, *, field: str = "flow", bound_px: float = TSN_BOUND_PX, step: int | None = None
 ) -> FlowSource:
-    """Open a folder, a file of flow, or else a store.
+    """Open a folder, a file of flow, or else a store, which may be at an address.
 
     Parameters
     ----------
@@ -195,7 +196,9 @@ def open_source(
     InputError, StoreError
         There is nothing, or nothing with flow in it.
     """
-    path = Path(path)
+    path = locate(path)
+    if isinstance(path, RemotePath):
+        return StoreSource(path, field=field)
     if path.is_dir():
         return FolderSource(path, bound_px=bound_px, backward=field == BACKWARD_FIELD, step=step)
     if path.suffix.lower() in (*FORMATS, NPZ_SUFFIX):

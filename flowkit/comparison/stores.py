@@ -7,13 +7,13 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from flowkit.comparison.epe import Difference, Tally
 from flowkit.comparison.sources import TSN_BOUND_PX, FlowSource, StoreSource, open_source
 from flowkit.distribution import spread
 from flowkit.errors import FlowkitError, InputError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
+from flowkit.remote import Location
 from flowkit.validate import check_at_least
 
 _BATCH = 8
@@ -29,7 +29,7 @@ class CompareConfig:
     Parameters
     ----------
     a, b
-        A store, a folder of flow files, or a flow file each; `b` is compared with `a`.
+        A store or its address, a folder of flow files, or a flow file each; `b` is compared with `a`.
     field
         Name of the stores' flow field.
     field_b
@@ -42,8 +42,8 @@ class CompareConfig:
         Most fields compared of each video, evenly spread; None: all.
     """
 
-    a: Path
-    b: Path
+    a: Location
+    b: Location
     field: str = "flow"
     field_b: str | None = None
     bound_px: float = TSN_BOUND_PX

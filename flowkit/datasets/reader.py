@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -20,6 +19,7 @@ from flowkit.datasets.sampling import Sampling
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.jpeg import MOST_PIXELS
 from flowkit.quantize import BoundedRange
+from flowkit.remote import Location
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
@@ -138,7 +138,7 @@ class ClipSamples:
 
     def __init__(
         self,
-        store: Store | Path | str,
+        store: Store | Location | str,
         *,
         ids: Sequence[str] | None = None,
         sampling: Sampling | None = None,

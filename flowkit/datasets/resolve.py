@@ -16,6 +16,7 @@ from flowkit.datasets.split_sources import (
 )
 from flowkit.datasets.splits import Split, check_split, list_splits, read_split, splits_path
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.remote import Location, locate
 from flowkit.store.read.store import Store
 
 _SOURCES = ("split", "ucf101", "hmdb51", "folds", "leave_one_out")
@@ -108,7 +109,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _requested(store_path: Path, labels: Mapping[str, str], request: SplitRequest) -> Iterator[Split]:
+def _requested(store_path: Location, labels: Mapping[str, str], request: SplitRequest) -> Iterator[Split]:
     """Yield the splits of the one source that is given, or the only one beside the store."""
     lenient = request.allow_missing
     for folder, read in ((request.ucf101, split_from_ucf101), (request.hmdb51, split_from_hmdb51)):
@@ -124,10 +125,10 @@ def _requested(store_path: Path, labels: Mapping[str, str], request: SplitReques
         yield _only(store_path)
 
 
-def _named(store_path: Path, name: str, labels: Mapping[str, str], *, allow_missing: bool) -> Split:
+def _named(store_path: Location, name: str, labels: Mapping[str, str], *, allow_missing: bool) -> Split:
     """Return the split of this name beside the store, else that of a CSV file."""
     present = list_splits(store_path)
-    path = splits_path(store_path) / f"{name}.csv" if name in present else Path(name)
+    path = splits_path(store_path) / f"{name}.csv" if name in present else locate(name)
     if name not in present and (path.suffix != ".csv" or not path.is_file()):
         listed = ", ".join(present) or "none"
         raise InputError(
@@ -136,7 +137,7 @@ def _named(store_path: Path, name: str, labels: Mapping[str, str], *, allow_miss
     return split_from_csv(path, path.stem, labels, allow_missing=allow_missing)
 
 
-def _only(store_path: Path) -> Split:
+def _only(store_path: Location) -> Split:
     present = list_splits(store_path)
     if not present:
         raise InputError(f"there is no split beside {store_path}; give {_WAYS}")

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from flowkit.datasets.splits import TEST, TRAIN, Split, parse_split
 from flowkit.datasets.text import read_text
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.remote import Location, locate
 from flowkit.validate import check_that
 
 UCF101_GROUP = r"_g(\d+)_c\d+"
@@ -129,7 +130,9 @@ def split_from_hmdb51(
     return _matched(f"hmdb51-{number}", listed, labels, allow_missing)
 
 
-def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_missing: bool = False) -> Split:
+def split_from_csv(
+    path: Location | str, name: str, ids: Iterable[str], *, allow_missing: bool = False
+) -> Split:
     """Return the split of a CSV file with the columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Ids may be paths of files: the part below the store's input folder, with or without suffix.
@@ -150,7 +153,7 @@ def split_from_csv(path: Path | str, name: str, ids: Iterable[str], *, allow_mis
     InputError
         The file is malformed, a video is not in the store, or one is named twice.
     """
-    given = parse_split(Path(path), name)
+    given = parse_split(locate(path), name)
     matched = _match(name, given.parts, ids, allow_missing)
     groups = {matched[k]: group for k, group in given.groups.items() if k in matched}
     parts = {matched[k]: part for k, part in given.parts.items() if k in matched}

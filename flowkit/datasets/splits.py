@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias, get_args
 from flowkit import atomic
 from flowkit.datasets.text import csv_rows, read_text
 from flowkit.errors import InputError, InvalidParameterError
+from flowkit.remote import Location, RemotePath, locate
 from flowkit.validate import check_choice
 
 SplitKind: TypeAlias = Literal["subset", "fold"]
@@ -135,20 +136,20 @@ def subset_name(text: str, *, where: str) -> str:
     )
 
 
-def splits_path(store_path: Path | str) -> Path:
+def splits_path(store_path: Location | str) -> Location:
     """Return the folder of a store's splits."""
-    path = Path(store_path)
+    path = locate(store_path)
     return path.with_name(f"{path.name}.splits")
 
 
-def list_splits(store_path: Path | str) -> tuple[str, ...]:
+def list_splits(store_path: Location | str) -> tuple[str, ...]:
     """Return the names of the splits beside a store."""
     return tuple(
         sorted(path.stem for path in splits_path(store_path).glob("*.csv") if _NAME.fullmatch(path.stem))
     )
 
 
-def read_split(store_path: Path | str, name: str) -> Split:
+def read_split(store_path: Location | str, name: str) -> Split:
     """Read a split beside a store.
 
     Raises
@@ -164,7 +165,7 @@ def read_split(store_path: Path | str, name: str) -> Split:
     return parse_split(path, name)
 
 
-def parse_split(path: Path, name: str) -> Split:
+def parse_split(path: Location, name: str) -> Split:
     """Read a split from a CSV file: columns `id`, `subset` or `fold`, and perhaps `group`.
 
     Raises
@@ -190,9 +191,17 @@ def parse_split(path: Path, name: str) -> Split:
     return Split(name=name, kind=kind, parts=parts, groups=groups)
 
 
-def write_split(store_path: Path | str, split: Split) -> Path:
-    """Write a split beside a store, over one of the same name; return its file."""
+def write_split(store_path: Location | str, split: Split) -> Path:
+    """Write a split beside a store, over one of the same name; return its file.
+
+    Raises
+    ------
+    InputError
+        The store is at an address, where nothing is written.
+    """
     path = splits_path(store_path) / f"{split.name}.csv"
+    if isinstance(path, RemotePath):
+        raise InputError(f"{path}: nothing is written at an address; put the split there by other means")
     write_split_file(path, split)
     return path
 

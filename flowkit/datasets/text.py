@@ -10,10 +10,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowkit.errors import InputError
+from flowkit.remote import Location
 
 MOST_BYTES = 1 << 28
 """Of a file: lists of 2,000,000 videos."""
@@ -110,7 +110,7 @@ def csv_rows(text: str, *, source: object = "the CSV") -> csv.DictReader[str]:
     return rows
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Location) -> str:
     """Return the text of a file; as `decode_text`.
 
     Raises

@@ -25,6 +25,7 @@ from flowkit.rawframes.layouts.layout import BACKWARD_FIELD
 from flowkit.rawframes.lists import ListedClip, ListSplit, Omissions, list_files, read_splits, spelled_out
 from flowkit.rawframes.tar import DEFAULT_CLIPS, shard_indexes
 from flowkit.rawframes.trees import wanted_folders
+from flowkit.remote import Location, locate
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.schema import field_names
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
@@ -110,7 +111,7 @@ class ExportConfig:
 class ExportSetup:
     """An export ready to run: units to write, units of an earlier run, units that cannot be written."""
 
-    store: Path
+    store: Location
     destination: Destination
     config: ExportConfig
     recipe: Recipe
@@ -149,7 +150,7 @@ class ExportReport:
 
 
 def export(
-    store: Path | str,
+    store: Location | str,
     dest: Path | str,
     *,
     config: ExportConfig | None = None,
@@ -161,7 +162,7 @@ def export(
     Parameters
     ----------
     store : Path or str
-        The store's file.
+        The store's file, or its address.
     dest : Path or str
         The folder to fill; may exist.
     config : ExportConfig, optional
@@ -184,7 +185,7 @@ def export(
     return run(setup, on_progress=on_progress, executor=executor)
 
 
-def prepare(store_path: Path | str, destination: Path | str, config: ExportConfig) -> ExportSetup:
+def prepare(store_path: Location | str, destination: Path | str, config: ExportConfig) -> ExportSetup:
     """Compare a store with an earlier export; writes nothing.
 
     Raises
@@ -196,7 +197,7 @@ def prepare(store_path: Path | str, destination: Path | str, config: ExportConfi
     StoreError
         The store cannot be read.
     """
-    store_path, folder = Path(store_path), Destination(Path(destination))
+    store_path, folder = locate(store_path), Destination(Path(destination))
     with open_store(store_path) as store:
         recipe = _recipe(store, config)
         members = _members(store)

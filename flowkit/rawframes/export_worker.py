@@ -16,6 +16,7 @@ from flowkit.rawframes.destination import Destination, Marker, sizes_below
 from flowkit.rawframes.layouts.layout import Kind
 from flowkit.rawframes.lists import ListedClip
 from flowkit.rawframes.tar import NO_CLASS, ShardWriter, head_fields
+from flowkit.remote import Location
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import Failure, VideoRecord
 
@@ -54,7 +55,7 @@ class Unit:
 
     name: str
     members: Mapping[str, Member]
-    store: Path
+    store: Location
     destination: Path
     recipe: Recipe
     kinds: tuple[Kind, ...] | None = None
@@ -165,7 +166,8 @@ def write_unit(unit: Unit, worker: Worker) -> ExportOutcome:
     began = time.perf_counter()
     destination, tally = Destination(unit.destination), ExportTally()
     on_frame = _reporter(unit, worker)
-    store = _store(unit.store, os.stat(unit.store).st_mtime_ns)
+    changed = os.stat(unit.store).st_mtime_ns if isinstance(unit.store, Path) else 0
+    store = _store(unit.store, changed)
     with destination.partial(unit.name) as partial:
         if unit.recipe.layout.in_shards:
             _write_shard(unit, store, tally, partial, on_frame=on_frame)
@@ -185,7 +187,7 @@ def write_unit(unit: Unit, worker: Worker) -> ExportOutcome:
 
 
 @functools.lru_cache(maxsize=1)
-def _store(path: Path, _: int) -> Store:
+def _store(path: Location, _: int) -> Store:
     """Open a store once a process; again if its file was replaced."""
     return open_store(path)
 

@@ -21,12 +21,12 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import quote
 
 from flowkit.datasets.splits import splits_path
 from flowkit.datasets.text import csv_rows, read_text
 from flowkit.errors import InputError
+from flowkit.remote import Location
 
 ALL = "all"
 
@@ -60,7 +60,7 @@ class Omissions:
     spaced: int = 0
 
 
-def read_splits(store_path: Path) -> list[ListSplit]:
+def read_splits(store_path: Location) -> list[ListSplit]:
     """Read the splits beside a store, by name; none where there is no folder.
 
     Raises
@@ -74,7 +74,7 @@ def read_splits(store_path: Path) -> list[ListSplit]:
     return [split for path in files for split in _read_split(path)]
 
 
-def _read_split(path: Path) -> list[ListSplit]:
+def _read_split(path: Location) -> list[ListSplit]:
     # Not `parse_split`: lists may have subsets that nobody trains on.
     rows = csv_rows(read_text(path), source=path)
     columns = rows.fieldnames or []

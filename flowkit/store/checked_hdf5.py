@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import h5py
@@ -22,6 +21,7 @@ from flowkit.errors import (
     StoreFormatError,
     StoreUnreadableError,
 )
+from flowkit.remote import Location, is_address
 from flowkit.store import refusals
 from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO, crc32
 from flowkit.store.record import MAX_ID_BYTES, Attributes
@@ -48,7 +48,7 @@ _FOREIGN = (
 
 
 @contextlib.contextmanager
-def contained(path: Path | str) -> Iterator[None]:
+def contained(path: Location | str) -> Iterator[None]:
     """Raise StoreCorruptError for an error of reading, StoreUnreadableError where the system refused it.
 
     A refusal (permission, memory, a disk, a file in use) says nothing of the contents.
@@ -63,6 +63,8 @@ def contained(path: Path | str) -> Iterator[None]:
         remedy = refusals.remedy(error)
         if remedy:
             raise StoreUnreadableError(f"{path} cannot be read now ({said}): {remedy}") from error
+        if is_address(str(path)):
+            raise StoreCorruptError(f"{path} is damaged: {said}; put a sound copy there") from error
         raise StoreCorruptError(
             f"{path} is damaged: {said}; `flowkit verify --repair` moves what is broken aside"
         ) from error
@@ -136,7 +138,7 @@ def group(parent: h5py.Group, name: str) -> h5py.Group:
     return node
 
 
-def check_link(master: h5py.File, video_id: str, shard: Path) -> None:
+def check_link(master: h5py.File, video_id: str, shard: Location) -> None:
     """Check that a master's link, which plain h5py would follow, leads to the shard that the index names."""
     parent, _, name = f"{VIDEOS}/{video_id}".rpartition("/")
     link = group(master, parent).get(name, getlink=True)

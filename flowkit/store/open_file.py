@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import h5py
 
 from flowkit.errors import StoreFormatError, StoreNotFoundError
+from flowkit.remote import RemotePath
 from flowkit.store import refusals
 from flowkit.store.checked_hdf5 import contained
 from flowkit.store.metadata import Metadata, read_metadata, recover
@@ -31,6 +32,14 @@ class StoreFile(h5py.File):  # type: ignore[misc]
 
     metadata: Metadata
     damage: str = ""
+    opened: BinaryIO | None = None
+    """The file object below it, which is closed with it."""
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        if self.opened is not None:
+            self.opened.close()
 
     def read_head(self, *, recovers: bool) -> None:
         """Read the metadata; the file is closed if that fails."""
@@ -92,6 +101,30 @@ def _open(path: Path) -> StoreFile:
             if not _OTHER_LOCKING.search(str(error)):
                 raise
     return StoreFile(path, "r", locking=False)
+
+
+def open_remote(where: RemotePath) -> StoreFile:
+    """Open a file of a store at an address of fsspec.
+
+    Raises
+    ------
+    InputError
+        fsspec or a package that it needs is not installed.
+    StoreNotFoundError, StoreFormatError, StoreCorruptError, StoreUnreadableError
+        As `open_file`.
+    """
+    with contained(where):
+        try:
+            source = cast(BinaryIO, where.open(access="random"))
+        except FileNotFoundError as error:
+            raise StoreNotFoundError(f"there is no store at {where}") from error
+        try:
+            file = open_object(source)
+        except BaseException:  # Ctrl-C too: nothing stays open
+            source.close()
+            raise
+    file.opened = source
+    return file
 
 
 def open_object(source: BinaryIO) -> StoreFile:

@@ -12,10 +12,14 @@ import re
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from flowkit import atomic
+from flowkit.remote import Location, RemotePath
 from flowkit.store.record import check_video_id
+
+AnyPath = TypeVar("AnyPath", Path, RemotePath, Location)
 
 MAX_KEY_BYTES = 150
 _SEGMENT = re.compile(r"(?P<key>.+)~s(?P<index>\d{5})\.h5")
@@ -35,7 +39,7 @@ def parts_path(store_path: Path) -> Path:
     return store_path.with_name(f"{store_path.name}.parts")
 
 
-def shards_path(store_path: Path) -> Path:
+def shards_path(store_path: AnyPath) -> AnyPath:
     """Return the folder of shards of a store."""
     return store_path.with_name(f"{store_path.name}.shards")
 

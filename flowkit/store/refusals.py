@@ -20,6 +20,7 @@ _REMEDIES = {
     **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EREMOTEIO), _OF_A_DISK),
     **dict.fromkeys((errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _OF_A_DISK),
     **dict.fromkeys((errno.ECONNRESET, errno.ECONNABORTED, errno.ENETDOWN, errno.ESHUTDOWN), _OF_A_DISK),
+    errno.ECOMM: "look at the address, the network and your rights there, then run the same command again",
     errno.ENOMEM: "free some memory",
     errno.ELOOP: "its links lead back to themselves: mend them",
 }

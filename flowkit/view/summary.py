@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Generator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from flowkit.distribution import Distribution
 from flowkit.errors import StoreError
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
+from flowkit.remote import Location
 from flowkit.store.read.store import Store, open_store
 from flowkit.store.record import VideoRecord
 from flowkit.typing import UInt8
@@ -88,7 +88,7 @@ class VideoSummary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Task:
-    store: Path
+    store: Location
     config: SummaryConfig
     ids: tuple[str, ...]
 
@@ -139,7 +139,7 @@ def _summarise_batch(task: _Task, _: Worker) -> tuple[list[VideoSummary], Distri
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, _pid: int) -> Store:
+def _opened(path: Location, _pid: int) -> Store:
     return open_store(path)
 
 

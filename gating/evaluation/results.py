@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from flowkit.remote import Location
 from flowkit.untrusted_json import read_json, typed
 from gating.arrays import DAMAGE, read_arrays, write_arrays
 from gating.config import BASELINE, GATING, ORACLE
@@ -204,7 +205,7 @@ class RunData:
         Number and digest of each part's ids.
     """
 
-    store: Path
+    store: Location
     classes: tuple[str, ...]
     flow: Mapping[str, object]
     clips: Mapping[str, int]

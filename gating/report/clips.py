@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 import flowkit
 from flowkit.errors import FlowkitError
 from flowkit.html import data_uri
+from flowkit.remote import Location
 from flowkit.store.read.store import Store
 from flowkit.typing import UInt8
 from flowkit.view.canvas import encoded, fit, thumbnail_webp
@@ -171,7 +171,7 @@ class Gallery:
             return ClipImages(absent=f"cannot be read: {error}")
 
 
-def open_gallery(path: Path | None) -> Gallery:
+def open_gallery(path: Location | None) -> Gallery:
     """Open a store for its images, which a page can do without."""
     if path is None:
         return Gallery(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flowkit import html
 from flowkit.errors import InvalidParameterError
+from flowkit.remote import Location
 from gating.report import sections
 from gating.report.clips import Gallery, changed_clips, open_gallery
 from gating.report.data import Evidence, confusion_data, read_evidence
@@ -22,7 +23,9 @@ _PAGE = html.Page(
 )
 
 
-def write_report(run: Path, *, store: Path | None = None, dest: Path | None = None, clips: int = 12) -> Path:
+def write_report(
+    run: Path, *, store: Location | None = None, dest: Path | None = None, clips: int = 12
+) -> Path:
     """Write one HTML page of a run: accuracy of its fusions, and the gate's gains, weights and changed clips.
 
     Parameters

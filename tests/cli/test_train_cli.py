@@ -22,6 +22,7 @@ pytest.importorskip("torch")
 
 from tests.cli.test_commands import command_line
 from tests.make import labelled
+from tests.make.servers import serving
 
 QUICK = (
     *("--preset", "tiny", "--segments", "2", "--stack", "2", "--size", "32", "--gate-data", "holdout"),
@@ -50,6 +51,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made: Path, tmp_path: Path) -> Path:
     shutil.copy(made, tmp_path / "clips.h5")
     return tmp_path
+
+
+def test_a_dry_run_reads_a_store_at_an_address(made: Path, tmp_path: Path) -> None:
+    with serving({"clips.h5": made.read_bytes()}) as server:
+        done = says(tmp_path, f"{server.url}/clips.h5", *QUICK, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def says(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ from flowkit.rawframes.export_worker import (
     write_unit,
 )
 from flowkit.rawframes.lists import ListedClip
+from flowkit.remote import Location
 from flowkit.store.record import Failure
 from tests.rawframes.conftest import (
     HEIGHT,
@@ -36,7 +37,7 @@ from tests.rawframes.conftest import (
 )
 
 
-def units_of(store: Path, dest: Path, **choices: object) -> tuple[Unit, ...]:
+def units_of(store: Location, dest: Path, **choices: object) -> tuple[Unit, ...]:
     return prepare(store, dest, ExportConfig(**choices)).todo  # type: ignore[arg-type]
 
 

@@ -7,13 +7,13 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import ClipRangeError
+from flowkit.remote import Location
 from flowkit.store import checked_hdf5
 from flowkit.store.read.video import StoredVideo
 from flowkit.store.record import VideoRecord
@@ -52,7 +52,7 @@ class ClipData:
 class ClipSource(Protocol):
     """The part of a store that a clip needs."""
 
-    path: Path
+    path: Location
     options: StoreOptions
 
     def stored_video(self, video_id: str) -> StoredVideo:

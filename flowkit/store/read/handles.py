@@ -5,6 +5,7 @@ HDF5 handles are opened anew after a fork; descriptors of `direct_video` stay va
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import dataclasses
 import functools
@@ -20,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreError
-from flowkit.store.open_file import StoreFile, object_name, open_file, open_object
+from flowkit.remote import Location, RemotePath
+from flowkit.store.open_file import StoreFile, object_name, open_file, open_object, open_remote
 from flowkit.store.read.direct_video import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
 
-Source: TypeAlias = Path | BinaryIO
+Source: TypeAlias = Location | BinaryIO
 AccessMethod: TypeAlias = Literal["auto", "h5py"]
 """Access method: "auto" reads by address if the index allows it, else as "h5py", through HDF5."""
 
@@ -53,18 +55,18 @@ class Handles:
     Parameters
     ----------
     source
-        The store's path, or a file object that can seek.
+        The store's path or address, or a file object that can seek.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = str(source) if isinstance(source, Path) else object_name(source)
+        self.name = str(source) if isinstance(source, Location) else object_name(source)
         self._forked = False
         self._lock = threading.RLock()
         self._closed = False
-        self._hdf5: dict[Path | None, StoreFile] = {}
-        self._direct: dict[Path | None, DirectFile | CannotRead] = {}
-        self._inherited: list[dict[Path | None, StoreFile]] = []
+        self._hdf5: dict[Location | None, StoreFile] = {}
+        self._direct: dict[Location | None, DirectFile | CannotRead] = {}
+        self._inherited: list[dict[Location | None, StoreFile]] = []
         _all_handles.add(self)
 
     def renew(self) -> None:
@@ -75,11 +77,11 @@ class Handles:
         self._hdf5 = {}
         self._forked = True
 
-    def hdf5(self, shard: Path | None = None) -> StoreFile:
+    def hdf5(self, shard: Location | None = None) -> StoreFile:
         """Return the open HDF5 file of a shard, or with None of the store itself."""
         with self._lock:
             self._check_open()
-            if self._forked and not isinstance(self.source, Path):
+            if self._forked and not isinstance(self.source, Location):
                 self.source = _copied(self.source, self.name)
             self._forked = False
             if shard not in self._hdf5:
@@ -87,7 +89,7 @@ class Handles:
             return self._hdf5[shard]
 
     def direct(
-        self, shard: Path | None, table: Callable[[StoreFile], NDArray[np.void]], options: StoreOptions
+        self, shard: Location | None, table: Callable[[StoreFile], NDArray[np.void]], options: StoreOptions
     ) -> DirectFile | CannotRead:
         """Return a file to read by address, or the reason why not; `table` reads its `/index/videos`."""
         found = self._direct.get(shard)
@@ -115,12 +117,11 @@ class Handles:
                     direct.close()
             self._hdf5, self._direct = {}, {}
 
-    def _opened(self, shard: Path | None) -> StoreFile:
-        if shard is not None:
-            return open_file(shard)
-        if isinstance(self.source, Path):
-            return open_file(self.source)
-        return open_object(self.source)
+    def _opened(self, shard: Location | None) -> StoreFile:
+        source = self.source if shard is None else shard
+        if isinstance(source, Path):
+            return open_file(source)
+        return open_remote(source) if isinstance(source, RemotePath) else open_object(source)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -160,4 +161,12 @@ def _renew_all() -> None:
         handles.renew()
 
 
+def _close_file_objects() -> None:
+    """Close the stores that HDF5 reads through Python: it would call that after its end."""
+    for handles in list(_all_handles):
+        if not isinstance(handles.source, Path):
+            handles.close()
+
+
 os.register_at_fork(after_in_child=_renew_all)
+atexit.register(_close_file_objects)

@@ -29,6 +29,7 @@ from flowkit.errors import (
     StoreFormatError,
     StoreNotFoundError,
 )
+from flowkit.remote import Location, absent_files, locate
 from flowkit.store import checked_hdf5, index
 from flowkit.store.index import StoreInfo as StoreInfo
 from flowkit.store.index import read_table, sums
@@ -59,14 +60,16 @@ _EXTENT = ("n_frames", "n_flow", "height", "width")
 _INDEX_OF_A_SHARD = ("id", "n_frames", "n_flow")
 
 
-def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto") -> Store:
+def open_store(
+    path: Location | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto"
+) -> Store:
     """Open a store for reading.
 
     Parameters
     ----------
     path
-        The store's file, or a binary file object that can seek, such as fsspec opens: it is read
-        through HDF5.
+        The store's file; an address of fsspec such as `s3://bucket/out.h5` or `https://host/out.h5`; or a
+        binary file object that can seek. Those that are no files here are read through HDF5.
     check
         Check the CRC of each chunk that is read.
     access
@@ -76,6 +79,8 @@ def open_store(path: Path | str | BinaryIO, *, check: bool = True, access: Acces
     ------
     InvalidParameterError
         `access` is neither.
+    InputError
+        fsspec or a package that it needs for an address is not installed.
     StoreNotFoundError
         There is no such file.
     StoreFormatError
@@ -96,7 +101,7 @@ class Store(Mapping[str, Clip]):
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemotePath
     options : StoreOptions
     labels : tuple of str
         Class names in order.
@@ -112,11 +117,12 @@ class Store(Mapping[str, Clip]):
     """
 
     def __init__(
-        self, source: Path | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto"
+        self, source: Location | str | BinaryIO, *, check: bool = True, access: AccessMethod = "auto"
     ) -> None:
         check_choice("access", access, get_args(AccessMethod))
-        self._handles = Handles(Path(source) if isinstance(source, str | os.PathLike) else source)
-        self.path = Path(self._handles.name)
+        self._handles = Handles(locate(source) if isinstance(source, str | os.PathLike) else source)
+        own = self._handles.source
+        self.path: Location = own if isinstance(own, Location) else Path(self._handles.name)
         self._check = check
         self._access: AccessMethod = access
         self._linked: set[str] = set()
@@ -139,18 +145,20 @@ class Store(Mapping[str, Clip]):
         self.options: StoreOptions = head.metadata.options
         self.labels: tuple[str, ...] = head.metadata.labels
         self.failures: tuple[Failure, ...] = index.read_failures(head)
-        self._shards: dict[int, Path] | None = None
+        self._shards: dict[int, Location] | None = None
         self.missing_shards: tuple[str, ...] = ()
         absent: set[int] = set()
         if SHARD_TABLE in head:
-            if not isinstance(self._handles.source, Path):
+            if not isinstance(self._handles.source, Location):
                 raise StoreFormatError(
                     f"{self.path} is a master: its shards cannot be found from a file object; "
-                    "open it by its path, or open the shards one by one"
+                    "open it by its path or address, or open the shards one by one"
                 )
             table, _ = read_shard_table(head)
-            self._shards = {shard.number: shards_path(self.path) / shard.name for shard in table}
-            absent = {number for number, path in self._shards.items() if not path.is_file()}
+            folder = shards_path(self.path)
+            self._shards = {shard.number: folder / shard.name for shard in table}
+            lacks = absent_files(list(self._shards.values()))
+            absent = {number for number, lack in zip(self._shards, lacks, strict=True) if lack}
             self.missing_shards = tuple(shard_name(number) for number in sorted(absent))
         self._table = read_table(head, INDEX_VIDEOS, INDEX_COLUMNS)
         self._rows = self._checked_rows(absent)
@@ -326,11 +334,11 @@ class Store(Mapping[str, Clip]):
             self._recent, self._recent_frames = {}, video.extent.n_frames
         self._recent[video_id] = video
 
-    def _through_hdf5(self, shard: Path | None, row: np.void) -> StoredVideo:
+    def _through_hdf5(self, shard: Location | None, row: np.void) -> StoredVideo:
         record = index.row_record(row)
         return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
 
-    def _direct(self, shard: Path | None) -> DirectFile | CannotRead:
+    def _direct(self, shard: Location | None) -> DirectFile | CannotRead:
         if self._access == "h5py":
             return CannotRead("it was asked for")
         return self._handles.direct(shard, self._index_of, self.options)
@@ -340,7 +348,7 @@ class Store(Mapping[str, Clip]):
             return self._table
         return read_table(file, INDEX_VIDEOS, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})
 
-    def _present_shards(self) -> list[Path]:
+    def _present_shards(self) -> list[Location]:
         return [path for path in (self._shards or {}).values() if path.name not in self.missing_shards]
 
     def _not_found(self, video_id: str) -> StoreError:

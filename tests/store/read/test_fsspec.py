@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import http.server
 import pickle
-import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,68 +15,17 @@ from h5py import _objects
 
 from flowkit.errors import StoreFormatError
 from flowkit.store.read.store import Store, open_store
+from tests.make.servers import FileServer, serving
 from tests.store.conftest import MakeStore, make_options
 
 fsspec: Any = pytest.importorskip("fsspec")
 
 
-class RangeServer(http.server.ThreadingHTTPServer):
-    """Serves one file, whole or by range, and counts the bytes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Ranges)
-        self.data = path.read_bytes()
-        self.sent = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/clips.h5"
-
-
-class Ranges(http.server.BaseHTTPRequestHandler):
-    """RFC 9110, 14.2: `Range: bytes=first-last`, both counted in."""
-
-    protocol_version = "HTTP/1.1"
-    server: RangeServer
-
-    def do_HEAD(self) -> None:
-        self._head(200, len(self.server.data))
-
-    def do_GET(self) -> None:
-        data = self.server.data
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if asked is None:
-            self._head(200, len(data))
-        else:
-            first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
-            whole, data = len(data), data[first : last + 1]
-            self._head(206, len(data), f"bytes {first}-{last}/{whole}")
-        self.server.sent += len(data)
-        self.wfile.write(data)
-
-    def _head(self, status: int, nbytes: int, content_range: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(nbytes))
-        if content_range is not None:
-            self.send_header("Content-Range", content_range)
-        self.end_headers()
-
-    def log_message(self, format: str, *values: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def served(make_store: MakeStore) -> Iterator[tuple[Path, RangeServer]]:
-    pytest.importorskip("aiohttp")
+def served(make_store: MakeStore) -> Iterator[tuple[Path, FileServer]]:
     path = make_store("a", "b")
-    server = RangeServer(path)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield path, server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving({path.name: path.read_bytes()}) as server:
+        yield path, server
 
 
 def check_same(store: Store, path: Path) -> None:
@@ -105,10 +51,10 @@ def test_a_local_file_and_one_in_memory(make_store: MakeStore, flow_codec: str) 
     fsspec.filesystem("memory").rm("/there", recursive=True)
 
 
-def test_a_web_server(served: tuple[Path, RangeServer]) -> None:
+def test_a_web_server(served: tuple[Path, FileServer]) -> None:
     path, server = served
     with (
-        fsspec.open(server.url, "rb", cache_type="blockcache", block_size=1024) as file,
+        fsspec.open(f"{server.url}/{path.name}", "rb", cache_type="blockcache", block_size=1024) as file,
         open_store(file) as store,
     ):
         check_same(store, path)
@@ -116,10 +62,10 @@ def test_a_web_server(served: tuple[Path, RangeServer]) -> None:
             check_same(copy, path)
 
 
-def test_a_web_server_sends_what_is_read_and_little_more(served: tuple[Path, RangeServer]) -> None:
+def test_a_web_server_sends_what_is_read_and_little_more(served: tuple[Path, FileServer]) -> None:
     path, server = served
     with (
-        fsspec.open(server.url, "rb", cache_type="blockcache", block_size=1024) as file,
+        fsspec.open(f"{server.url}/{path.name}", "rb", cache_type="blockcache", block_size=1024) as file,
         open_store(file) as store,
     ):
         opened = server.sent
@@ -147,7 +93,10 @@ def test_no_circle_holds_what_hdf5_has_open(make_store: MakeStore) -> None:
         gc.enable()
 
 
-def test_a_master_needs_its_path(make_store: MakeStore) -> None:
+def test_a_master_needs_its_path_or_address(make_store: MakeStore) -> None:
     path = make_store("a", "b", shard_bytes=1)
-    with fsspec.open(f"file://{path}", "rb") as file, pytest.raises(StoreFormatError, match="by its path"):
+    with (
+        fsspec.open(f"file://{path}", "rb") as file,
+        pytest.raises(StoreFormatError, match="path or address"),
+    ):
         open_store(file)
