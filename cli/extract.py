@@ -158,6 +158,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Beyond it the store is a small master file and shards in STORE.shards/.",
 )
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for videos of archives and addresses while they are worked on. [default: the system's for "
+    "temporaries]",
+)
+@click.option(
+    "--scratch-size",
+    "scratch_bytes",
+    callback=parse_bytes,
+    default="8GiB",
+    show_default=True,
+    help="Most that they take there at once; a larger video fails.",
+)
 @click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
@@ -167,8 +181,9 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **options: Any) -> None:
     """Extract RGB frames and optical flow of videos into the HDF5 file STORE: TV-L1, or another --method.
 
-    INPUT is a video, a folder (searched recursively), a folder of numbered images, or - for a
-    list of videos on standard input. The same command again does only what is missing, so it
+    INPUT is a video, a folder (searched recursively), a folder of numbered images, a tar archive of
+    videos (.tar, .tar.gz), an address such as s3://bucket/videos/ or https://host/clip.mp4, or - for
+    a list of videos on standard input. The same command again does only what is missing, so it
     also resumes an interrupted run.
 
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is

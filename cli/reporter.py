@@ -81,9 +81,9 @@ class Reporter:
             for source in getattr(setup.plan, name):
                 word = {"todo": "extract", "stored": "stored"}.get(name, name)
                 line = {"status": word, "video_id": source.video_id, "label": source.label}
-                self._print_json(line | {"source": str(source.path)})
+                self._print_json(line | {"source": source.name})
                 if not self._as_json:
-                    echo(f"{word:8} {source.video_id}  label={source.label or '-'}  {source.path}")
+                    echo(f"{word:8} {source.video_id}  label={source.label or '-'}  {source.name}")
         if not self._as_json:
             click.echo(json.dumps(dataclasses.asdict(setup.options), indent=2))
 

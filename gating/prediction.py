@@ -261,7 +261,7 @@ class Predictor:
         config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
-        names = {source.video_id: str(source.path) for source in sources}
+        names = {source.video_id: source.name for source in sources}
         with tempfile.TemporaryDirectory(prefix="flowkit-predict-") as folder:
             path = Path(folder) / "clips.h5"
             report = flowkit.extract(

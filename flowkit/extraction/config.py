@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from pathlib import Path
 from typing import get_args
 
 from flowkit.errors import InvalidParameterError
+from flowkit.extraction.scratch import DEFAULT_BYTES
 from flowkit.frames import ResizeRule
 from flowkit.methods import check_method, flow_method, is_function
 from flowkit.methods.method import FlowMethod
@@ -70,6 +72,10 @@ class ExtractConfig:
         Stop at the first video that fails.
     update : bool
         Redo videos whose source has changed since.
+    scratch : Path or None
+        Folder in which videos of archives and addresses are while they are worked on; None is the system's
+        for temporaries. `scratch_bytes` is the most that they take there at once, >= 1: a video that has
+        more fails.
     segment_frames : int
         Frames after which a long video's part is committed and goes on in another, >= 1.
 
@@ -99,6 +105,8 @@ class ExtractConfig:
     shard_bytes: int = DEFAULT_SHARD_BYTES
     fail_fast: bool = False
     update: bool = False
+    scratch: Path | None = None
+    scratch_bytes: int = DEFAULT_BYTES
     segment_frames: int = DEFAULT_SEGMENT_FRAMES
 
     def __post_init__(self) -> None:
@@ -108,6 +116,7 @@ class ExtractConfig:
         if self.fps is not None:
             check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
         check_at_least("segment_frames", self.segment_frames, 1)
+        check_at_least("scratch_bytes", self.scratch_bytes, 1)
         check_that("shard_bytes", self.shard_bytes, self.shard_bytes >= 1 << 20, "at least 1 MiB")
         self._check_methods()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowkit.errors import StoreOptionsError
+from flowkit.extraction.held import held_state
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.record import SourceFingerprint, VideoRecord
@@ -135,13 +136,19 @@ def _sha256(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def _state(source: VideoSource, *, with_hash: bool) -> SourceFingerprint:
+    if source.held is not None:
+        return held_state(source.held, with_hash=with_hash)
+    return fingerprint(source.path, *source.beside, with_hash=with_hash)
+
+
 def _is_same(source: VideoSource, record: VideoRecord) -> bool:
     if (record.start_seconds, record.end_seconds) != source.times:
         return False
     try:
-        now = fingerprint(source.path, *source.beside, with_hash=False)
+        now = _state(source, with_hash=False)
         if now.bytes == record.source_bytes and now.mtime_ns != record.source_mtime_ns:
-            now = fingerprint(source.path, *source.beside)
+            now = _state(source, with_hash=True)
     except OSError:
         # A file that is gone cannot have changed: the store keeps what it has.
         return True

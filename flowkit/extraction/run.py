@@ -13,13 +13,16 @@ from typing import Final
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
 from flowkit.extraction.config import ExtractConfig, MethodFields, methods_of, store_options
+from flowkit.extraction.held import reading_order
 from flowkit.extraction.plan import check_options, make_plan
+from flowkit.extraction.scratch import Scratch, scratch_folder
 from flowkit.extraction.sources import VideoSource, as_sources
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.extraction.timing import PhaseClock
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.methods.tvl1 import TVL1Method
+from flowkit.remote import Location
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
 from flowkit.tvl1.backend import BackendChoice, BackendName, choose_backend, load_backend
@@ -104,7 +107,7 @@ class ExtractReport:
 
 
 def extract(
-    sources: str | Path | VideoSource | Iterable[str | Path | VideoSource],
+    sources: str | Location | VideoSource | Iterable[str | Location | VideoSource],
     store: Path | str,
     *,
     config: ExtractConfig | None = None,
@@ -117,8 +120,8 @@ def extract(
     Parameters
     ----------
     sources : str, Path or VideoSource, or an iterable of them
-        The videos. Paths are files and folders as `find_sources` takes them; a `VideoSource` gives
-        a video's id, label and times as well.
+        The videos. Paths are files, folders, archives and addresses as `find_sources` takes them; a
+        `VideoSource` gives a video's id, label and times as well.
     store : Path or str
         The store's file; may exist.
     config : ExtractConfig, optional
@@ -148,7 +151,7 @@ def extract(
 
 
 def prepare(
-    sources: str | Path | VideoSource | Iterable[str | Path | VideoSource],
+    sources: str | Location | VideoSource | Iterable[str | Location | VideoSource],
     store: Path | str,
     *,
     config: ExtractConfig | None = None,
@@ -279,25 +282,27 @@ def _extract_all(
     on_progress: Callable[[Progress[VideoOutcome]], None] | None,
     executor: Executor | None,
 ) -> list[VideoOutcome]:
-    todo = setup.plan.todo
-    if not todo:
+    if not setup.plan.todo:
         return []
+    order = reading_order([source.held for source in setup.plan.todo])
+    todo = [setup.plan.todo[k] for k in order]
     # Workers are ended first: else they would take the servers' end for a fault.
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
         if executor is None:
             executor = workers.enter_context(_executor(setup))
+        scratch = _make_scratch(setup, stack)
         servers = _start_servers(setup, stack)
         chosen = "auto" if setup.backend is None else setup.backend.name
         # Without a server there is none that could be left: then another engine was taken.
         backend: BackendName = "cpu" if servers is None else chosen
         return run_tasks(
             TaskKind(work=extract_video, fail=_failed, reasons=REASONS),
-            [_task(setup, source, servers or (), backend) for source in todo],
+            [_task(setup, source, servers or (), backend, scratch=scratch) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,
             on_outcome=on_outcome,
             on_progress=on_progress,
-            weights=[_bytes(source.path) for source in todo],
+            weights=[_bytes(source) for source in todo],
             failed=len(setup.plan.changed),
             fail_fast=setup.config.fail_fast,
         )
@@ -317,8 +322,18 @@ def _failed(task: VideoTask, reason: str, detail: str) -> VideoOutcome:
     return failed_video(task.source, reason, detail)
 
 
-def _bytes(path: Path) -> int:
+def _make_scratch(setup: ExtractSetup, stack: contextlib.ExitStack) -> Scratch | None:
+    """Make the scratch folder where a video of the plan needs it; it is removed with the stack."""
+    if all(source.held is None for source in setup.plan.todo):
+        return None
+    return stack.enter_context(scratch_folder(setup.config.scratch, setup.config.scratch_bytes))
+
+
+def _bytes(source: VideoSource) -> int:
     """Return the size of a file or of the files in a folder, and 1: the weight of a video."""
+    if source.held is not None:
+        return 1 + source.held.nbytes
+    path = source.path
     try:
         files = path.iterdir() if path.is_dir() else [path]
         return 1 + sum(file.stat().st_size for file in files)
@@ -356,7 +371,12 @@ def server_configs(setup: ExtractSetup) -> list[ServerConfig]:
 
 
 def _task(
-    setup: ExtractSetup, source: VideoSource, servers: tuple[str, ...], backend: BackendName
+    setup: ExtractSetup,
+    source: VideoSource,
+    servers: tuple[str, ...],
+    backend: BackendName,
+    *,
+    scratch: Scratch | None = None,
 ) -> VideoTask:
     config = setup.config
     return VideoTask(
@@ -371,4 +391,5 @@ def _task(
         segment_frames=config.segment_frames,
         servers=servers,
         takeover=config.backend == "auto",
+        scratch=scratch,
     )

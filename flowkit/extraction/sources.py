@@ -1,6 +1,7 @@
 """Files, folders and lists → the videos to extract, each with one id and one label.
 
-Inputs are files, folders (recursive), list files, or "-" for a list on standard input.
+Inputs are files, folders (recursive), tar archives, addresses, and list files, or "-" for a list on standard
+input.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
-from typing import get_args
+from typing import cast, get_args
 
 from flowkit.errors import InputError
+from flowkit.extraction.address_input import address_videos
+from flowkit.extraction.held import HeldVideo
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.search import FoundVideos, ImagesRule, search_folder
+from flowkit.extraction.tar_input import HeldVideos, tar_compression, tar_videos
+from flowkit.remote import Location, RemotePath, locate
 from flowkit.store.record import check_id_set, check_video_id, encode_video_id
 from flowkit.validate import check_choice
 from flowkit.video.reader import VIDEO_SUFFIXES
@@ -37,6 +42,8 @@ class VideoSource:
         The part of the video, seconds; None is from its start, to its end.
     beside : tuple of Path
         Further folders of it: of frames and flow in trees of their own.
+    held : HeldVideo, optional
+        The archive or address that it is fetched from; `path` is then the name of it.
     """
 
     path: Path
@@ -45,6 +52,12 @@ class VideoSource:
     start_seconds: float | None = None
     end_seconds: float | None = None
     beside: tuple[Path, ...] = ()
+    held: HeldVideo | None = None
+
+    @property
+    def name(self) -> str:
+        """Its path, or the archive or address as it was given and the path there."""
+        return str(self.path) if self.held is None else self.held.name
 
     @property
     def times(self) -> tuple[float | None, float | None]:
@@ -52,7 +65,9 @@ class VideoSource:
         return (self.start_seconds, self.end_seconds)
 
 
-def as_sources(sources: str | Path | VideoSource | Iterable[str | Path | VideoSource]) -> list[VideoSource]:
+def as_sources(
+    sources: str | Location | VideoSource | Iterable[str | Location | VideoSource],
+) -> list[VideoSource]:
     """Return videos as sources, those of paths found as `find_sources` does.
 
     Raises
@@ -60,27 +75,29 @@ def as_sources(sources: str | Path | VideoSource | Iterable[str | Path | VideoSo
     InputError
         A path does not exist or holds no video; two videos have one id.
     """
-    given = [sources] if isinstance(sources, str | Path | VideoSource) else list(sources)
+    given = [sources] if isinstance(sources, str | Location | VideoSource) else list(sources)
     ready = [source for source in given if isinstance(source, VideoSource)]
     paths = [source for source in given if not isinstance(source, VideoSource)]
     return check_ids([*ready, *find_sources(paths)]) if paths else ready
 
 
 def find_sources(
-    inputs: str | Path | Iterable[str | Path],
+    inputs: str | Location | Iterable[str | Location],
     *,
     keep_suffix: bool = False,
     images: ImagesRule = "auto",
     on_note: Callable[[str], None] | None = None,
 ) -> list[VideoSource]:
-    """Return the videos that files and folders hold, sorted by id.
+    """Return the videos that files, folders, tar archives and addresses hold, sorted by id.
 
     Parameters
     ----------
     inputs : str or Path, or an iterable of them
         Files (whatever their suffix) and folders. A folder is searched recursively for files of the
         suffixes of `flowkit.video.reader.VIDEO_SUFFIXES`, for other files whose content is a video, and
-        for folders of numbered images; symbolic links are followed, each real folder once.
+        for folders of numbered images; symbolic links are followed, each real folder once. Of a `.tar`,
+        `.tar.gz`, `.tar.bz2` or `.tar.xz`, and of a folder at an address of fsspec (`s3://bucket/videos/`,
+        `https://host/clip.mp4`), the files of these suffixes are the videos.
     keep_suffix : bool
         Keep the file's suffix in its id.
     images : {"auto", "sequence", "ignore"}
@@ -93,23 +110,60 @@ def find_sources(
     Raises
     ------
     InputError
-        An input does not exist, cannot be read or holds no video; two inputs have one id.
+        An input does not exist, cannot be read or holds no video; two inputs have one id; a package that
+        an address needs is not installed.
     InvalidParameterError
         No such rule for images.
     """
     check_choice("images", images, get_args(ImagesRule))
-    names = [inputs] if isinstance(inputs, str | Path) else inputs
+    names = [inputs] if isinstance(inputs, str | Location) else inputs
     sources: list[VideoSource] = []
     for name in names:
-        found = _search(Path(name), images)
-        sources += _sources_of(Path(name), found, keep_suffix)
+        location = locate(name)
+        held = _held_by(location)
+        if held is not None:
+            sources += _held_sources(location, held, keep_suffix)
+            notes, others = held.notes, ""
+        else:
+            path = cast(Path, location)  # an address is always one that holds
+            found = _search(path, images)
+            sources += _sources_of(path, found, keep_suffix)
+            notes, others = found.notes, found.others
         if on_note is None:
-            for note in found.notes:
+            for note in notes:
                 warnings.warn(note, UserWarning, stacklevel=2)
         else:
-            for note in (*found.notes, *([f"{name}: {found.others}"] if found.others else [])):
+            for note in (*notes, *([f"{name}: {others}"] if others else [])):
                 on_note(note)
     return check_ids(sources)
+
+
+def _held_by(location: Location) -> HeldVideos | None:
+    """Return the videos in an archive or at an address; None for other files and folders."""
+    compression = tar_compression(location.name)
+    try:
+        if compression is not None and (isinstance(location, RemotePath) or location.is_file()):
+            return tar_videos(location, compression)
+        return address_videos(location) if isinstance(location, RemotePath) else None
+    except OSError as error:
+        raise InputError(f"{location} cannot be read: {error.strerror or error}") from error
+
+
+def _held_sources(location: Location, found: HeldVideos, keep_suffix: bool) -> list[VideoSource]:
+    if not found.videos:
+        raise InputError(
+            f"no video in {location}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}; "
+            f"{'; '.join(found.notes) or 'it holds no file'}"
+        )
+    return [
+        VideoSource(
+            path=Path(video.name),
+            video_id=_id_of(PurePath(path), keep_suffix=keep_suffix),
+            label=_label_of(PurePath(path)),
+            held=video,
+        )
+        for path, video in found.videos
+    ]
 
 
 def sources_of_list(
@@ -164,7 +218,7 @@ def check_ids(sources: Iterable[VideoSource]) -> list[VideoSource]:
                 f"two inputs have the id {source.video_id!r}: {_shown(other)} and {_shown(source)}; "
                 "rename one, give their common parent folder, or use --keep-suffix"
             )
-    check_id_set({name: str(source.path) for name, source in by_id.items()})
+    check_id_set({name: source.name for name, source in by_id.items()})
     for name in by_id:
         check_video_id(name)
     return [by_id[name] for name in sorted(by_id, key=_natural)]
@@ -176,7 +230,7 @@ def _is_other(source: VideoSource, other: VideoSource) -> bool:
 
 
 def _shown(source: VideoSource) -> str:
-    return f"{source.path} (label {source.label!r})" if source.label else str(source.path)
+    return f"{source.name} (label {source.label!r})" if source.label else source.name
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

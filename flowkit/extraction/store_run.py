@@ -70,11 +70,11 @@ def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
     """Return the outcome of a video that failed."""
     return VideoOutcome(
         video_id=source.video_id,
-        source=str(source.path),
+        source=source.name,
         status="failed",
         label=source.label,
         failure=Failure(
-            source=str(source.path),
+            source=source.name,
             reason=reason,
             detail=detail,
             video_id=source.video_id,
@@ -136,7 +136,7 @@ def fill_store(
     """
     # Before hours of work, and before a shard is committed that no store could have.
     ids = {video_id: str(path) for video_id, path in setup.found.paths.items()}
-    check_id_set(ids | {source.video_id: str(source.path) for source in setup.plan.todo})
+    check_id_set(ids | {source.video_id: source.name for source in setup.plan.todo})
     parts = PartsFolder(setup.store)
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.lock())
@@ -177,7 +177,7 @@ def fill_store(
 
 def _earlier_failures(setup: StoreSetup, known: Sequence[Failure]) -> list[Failure]:
     """Return the failures of the store's ledger that this run did not look at."""
-    looked_at = {(str(source.path), source.video_id) for source in setup.plan.todo}
+    looked_at = {(source.name, source.video_id) for source in setup.plan.todo}
     looked_at |= {(failure.source, failure.video_id) for failure in known}
     # Ledgers of an earlier flowkit have no ids: there the source decides.
     paths = {path for path, _ in looked_at}

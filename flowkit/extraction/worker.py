@@ -11,8 +11,10 @@ from typing import Self
 from flowkit.executor import Worker
 from flowkit.extraction.config import MethodFields
 from flowkit.extraction.engines import TVL1Engine, field_solver, solver_record, takeovers
+from flowkit.extraction.held import fetched
 from flowkit.extraction.pipeline import Decoded, FieldSolver, Item, Pipeline, PipelineConfig
 from flowkit.extraction.plan import fingerprint
+from flowkit.extraction.scratch import Scratch
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.frames import ResizeRule
@@ -56,6 +58,8 @@ class VideoTask:
     servers: tuple[str, ...] = ()
     takeover: bool = False
     """When no server is left, the CPU engine computes in the worker."""
+    scratch: Scratch | None = None
+    """Where a video of an archive or an address is copied to."""
 
 
 def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
@@ -69,11 +73,25 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
         The engine fails.
     NoSpaceError
         The disk is full.
+    OSError
+        It cannot be fetched from its archive or address.
     """
     began = time.perf_counter()
+    if task.source.held is None or task.scratch is None:
+        return _extract(task, worker, None, began)
+    with fetched(task.source.held, task.scratch) as (path, state):
+        fetching = time.perf_counter() - began
+        local = dataclasses.replace(task, source=dataclasses.replace(task.source, path=path))
+        outcome = _extract(local, worker, state, began)
+    return dataclasses.replace(outcome, stages={"fetch": fetching, **outcome.stages})
+
+
+def _extract(task: VideoTask, worker: Worker, state: SourceFingerprint | None, began: float) -> VideoOutcome:
+    """Extract a file; `state` is that of a fetched one."""
     pipeline = _pipeline(task, worker)
-    with pipeline.clock.stage("fingerprint"):
-        state = _fingerprint(task.source)
+    if state is None:
+        with pipeline.clock.stage("fingerprint"):
+            state = _fingerprint(task.source)
     parts = PartsFolder(task.store)
     with PartSink(
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
@@ -84,7 +102,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
             record = sink.commit(record)
     return VideoOutcome(
         video_id=task.source.video_id,
-        source=str(task.source.path),
+        source=task.source.name,
         status="stored",
         label=record.label,
         n_frames=record.n_frames,

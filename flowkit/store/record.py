@@ -205,10 +205,10 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
     label: str = ""
     """Class name; "" without one."""
     source_name: str
-    """File name of the source."""
+    """File name of the source; of a video in an archive or at an address all of its path there."""
     source_bytes: int
     source_mtime_ns: int
-    """Modification time, ns since 1970."""
+    """Modification time, ns since 1970; below 0 a server gave none: a number of its ETag, or -1."""
     source_sha256: str = ""
     """Hex digest, or empty where it was not computed."""
 
