@@ -93,8 +93,8 @@ def command(
 
     Each is a store or its address, a folder with a folder for each video, or one file. Files are .flo,
     KITTI's PNG, .npy or .npz of floats (a field or a whole video each), or images of u and v
-    (flow_x_00001.jpg with flow_y_00001.jpg, denseflow's flow_x_p3_ and flow_x_m1_ too). Pixels without known flow do not
-    count, and their number is said.
+    (flow_x_00001.jpg with flow_y_00001.jpg, denseflow's flow_x_p3_ and flow_x_m1_ too). Pixels without
+    known flow do not count, and their number is said.
 
     Exit status: 0 comparable throughout and within --max-epe, 1 not, 2 nothing could be compared.
     """
