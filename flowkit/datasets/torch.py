@@ -371,10 +371,15 @@ class ClipSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
         partition = self._samples.partition(epoch, rank=self._rank, world_size=self._world_size).tolist()
+        if self.position == len(partition):
+            self.epoch, self.position = epoch + 1, 0
+            return
         for index in partition[self.position :]:
             self.position += 1
+            # With the last key already: a loop that counts its batches, as Lightning's, asks for no more.
+            if self.position == len(partition):
+                self.epoch, self.position = epoch + 1, 0
             yield epoch, index
-        self.epoch, self.position = epoch + 1, 0
 
     def _count(self, epoch: int) -> int:
         return len(self._samples.partition(epoch, rank=self._rank, world_size=self._world_size))

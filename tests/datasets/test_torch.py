@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_each_pass_is_the_next_epoch(path: Path) -> None:
     assert {epoch for epoch, _ in second} == {1}
     assert [k for _, k in first] != [k for _, k in second]
     assert not torch.equal(dataset[0, 3]["flow"], dataset[1, 3]["flow"])
+
+
+def test_a_loop_that_counts_its_batches_gets_each_epoch_whole(path: Path) -> None:
+    dataset = ClipDataset(path, training=True)
+    loader = DataLoader(dataset, 1, sampler=ClipSampler(dataset), collate_fn=collate_clips)
+    for _ in range(3):
+        batches = itertools.islice(loader, len(loader))  # never told that there are no more
+        assert sorted(batch["id"][0] for batch in batches) == sorted(FRAMES)
+
+
+def test_an_epoch_that_was_left_at_its_end_is_followed_by_the_next(path: Path) -> None:
+    sampler = ClipSampler(ClipDataset(path, training=True))
+    sampler.seek(3, len(FRAMES))
+    assert list(sampler) == []
+    assert {epoch for epoch, _ in sampler} == {4}
 
 
 def test_a_sampler_goes_on_from_its_state(path: Path) -> None:
