@@ -23,7 +23,7 @@ from flowkit.remote import Location
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.handles import keep_freed_memory
 from flowkit.store.read.store import Store, open_store
-from flowkit.typing import Codes
+from flowkit.typing import Flow
 from flowkit.validate import check_at_least, check_choice, check_range, check_that
 
 SampleKey: TypeAlias = tuple[int, int]
@@ -268,29 +268,29 @@ class ClipSamples:
         clip, n_flow, sampling = self.store[self.ids[index]], self._n_flow[index], self.sampling
         rng = np.random.default_rng((self.seed, epoch, index, _SEGMENTS))
         starts = sampling.random(n_flow, rng) if self.training else sampling.centred(n_flow)
-        geometry = self._geometry(self._sizes[index], rng)
+        window = (geometry := self._geometry(self._sizes[index], rng)).window()
         if "images" in row:
             for image, frame in zip(row["images"], clip.iter_frames(starts.tolist()), strict=True):
-                image[...] = transforms.transform_frames(frame, **geometry._asdict(), channels_last=True)
+                image[...] = frame[window] if window else geometry.of_frame(frame)
         if not self._flow:
             return
         planes = row["flow"].reshape(-1, 2, *row["flow"].shape[2:])
         scales = row["flow_scale"].reshape(-1, 2)
         fields = sampling.fields(starts, n_flow).ravel().tolist()
-        for k, (codes, scale) in enumerate(clip.iter_codes(fields, field=self._field)):
-            scales[k] = self._put(codes, scale, geometry, out=planes[k])
-
-    def _put(self, codes: Codes, scale: float, geometry: transforms.Geometry, *, out: NDArray[Any]) -> float:
-        """Write one field's codes in the form asked for into `out`; return its scale, px a unit."""
         form, codec, bound_px = self._flow_form, self.store.options.codec, self.store.options.bound_px
-        if geometry.size is None and not geometry.flip:
-            cut = transforms.cropped(codes, geometry.crop)
-            return codec.put(form, cut, scale, bound_px=bound_px, out=out)
-        px = transforms.transform_flow(codec.to_px(codes, scale), **geometry._asdict())
-        if form == "px":
+        for k, (codes, scale) in enumerate(clip.iter_codes(fields, field=self._field)):
+            if window:
+                scales[k] = codec.put(form, codes[:, *window], scale, bound_px=bound_px, out=planes[k])
+            else:
+                scales[k] = self._put(geometry.of_flow(codec.to_px(codes, scale)), out=planes[k])
+
+    def _put(self, px: Flow, *, out: NDArray[Any]) -> float:
+        """Write one field in the form asked for into `out`; return its scale, px a unit."""
+        options, tsn = self.store.options, self._flow_form == "tsn"
+        if self._flow_form == "px":
             out[...] = px
             return 1.0
-        quantizer = codec.quantizer if form == "codes" else BoundedRange(bound_px=bound_px)
+        quantizer = BoundedRange(bound_px=options.bound_px) if tsn else options.codec.quantizer
         made = quantizer.quantize(px)
         out[...] = made.codes
         return quantizer.scale_px(made.largest_px)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.frames import area_or_linear, resize
 from flowkit.quantize import U8_LEVELS
+from flowkit.typing import Flow, UInt8
 from flowkit.validate import check_integer, check_that
 
 ArrayT = TypeVar("ArrayT")
@@ -27,11 +28,28 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 
 class Geometry(NamedTuple):
-    """Keywords of `transform_flow` and `transform_frames` for one clip."""
+    """Size, crop and flip of one clip, as `transform_flow` and `transform_frames` take them."""
 
     size: tuple[int, int] | None
     crop: Box | None
     flip: bool
+
+    def window(self) -> tuple[slice, slice] | None:
+        """Return rows and columns if nothing but a crop is asked for: a reader's quick way, unchecked."""
+        if self.size is not None or self.flip:
+            return None
+        if self.crop is None:
+            return slice(None), slice(None)
+        top, left, height, width = self.crop
+        return slice(top, top + height), slice(left, left + width)
+
+    def of_flow(self, flow: Flow) -> Flow:
+        """Return flow, (2, H, W), transformed."""
+        return transform_flow(flow, size=self.size, crop=self.crop, flip=self.flip)
+
+    def of_frame(self, frame: UInt8) -> UInt8:
+        """Return a frame, (H, W, 3), transformed."""
+        return transform_frames(frame, size=self.size, crop=self.crop, flip=self.flip, channels_last=True)
 
 
 def transform_flow(
@@ -79,7 +97,7 @@ def transform_flow(
     check_that("flow", kind, kind != "unknown", "floating point, uint8 or signed integers")
     if size is not None:
         array = _resized_flow(array, resized_size((array.shape[-2], array.shape[-1]), size), kind)
-    array = cropped(array, crop)
+    array = _cropped(array, crop)
     made: ArrayT = _mirrored_flow(array, kind) if flip else array
     return made
 
@@ -122,7 +140,7 @@ def transform_frames(
         array = _channels_first(array)
     if size is not None:
         array = _resized_frames(array, resized_size((array.shape[-2], array.shape[-1]), size))
-    array = cropped(array, crop)
+    array = _cropped(array, crop)
     if flip:
         array = _mirrored(array)
     made: ArrayT = _channels_last(array) if channels_last else array
@@ -147,23 +165,6 @@ def resized_size(stored: tuple[int, int], size: Size) -> tuple[int, int]:
     short = min(stored)
     height, width = ((2 * side * int(size) + short) // (2 * short) for side in stored)
     return height, width
-
-
-def cropped(array: Any, crop: Box | None) -> Any:
-    """Return a view of what lies in a box: of all, without one.
-
-    Raises
-    ------
-    InvalidParameterError
-        It is empty, or reaches beyond the array.
-    """
-    if crop is None:
-        return array
-    top, left, height, width = crop
-    rows, columns = array.shape[-2:]
-    inside = 0 <= top < top + height <= rows and 0 <= left < left + width <= columns
-    check_that("crop", crop, inside, f"(top, left, height, width) within {rows} rows and {columns} columns")
-    return array[..., top : top + height, left : left + width]
 
 
 def _kind(array: Any) -> str:
@@ -248,6 +249,16 @@ def _weights(before: int, after: int, *, area: bool) -> NDArray[np.float64]:
     centres = np.clip((np.arange(after) + 0.5) * step - 0.5, 0, before - 1)
     hat: NDArray[np.float64] = np.maximum(1 - np.abs(centres[:, None] - np.arange(before)), 0)
     return hat
+
+
+def _cropped(array: Any, crop: Box | None) -> Any:
+    if crop is None:
+        return array
+    top, left, height, width = crop
+    rows, columns = array.shape[-2:]
+    inside = 0 <= top < top + height <= rows and 0 <= left < left + width <= columns
+    check_that("crop", crop, inside, f"(top, left, height, width) within {rows} rows and {columns} columns")
+    return array[..., top : top + height, left : left + width]
 
 
 def _mirrored_flow(flow: Any, kind: str) -> Any:
