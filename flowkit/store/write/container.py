@@ -184,8 +184,10 @@ def _copy_videos(
         if differences:
             raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
         for video_id, record in records.items():
+            name = f"{VIDEOS}/{video_id}".encode()
+            # A write that fails is reported by the file that is written, not as damage of the source.
             with checked_hdf5.contained(f"{video_id!r} of {source}"):
                 checked_hdf5.check_video(file, video_id)
-            name = f"{VIDEOS}/{video_id}".encode()
-            h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
-            write_record(target[name], record, read_proofs(file[name]))
+                proofs = read_proofs(file[name])
+                h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
+            write_record(target[name], record, proofs)

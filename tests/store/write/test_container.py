@@ -292,3 +292,38 @@ def test_nothing_is_copied_that_lies_outside_of_its_file(
         writer.copy(hostile, {"a": records["a"]})
     assert not store_path.exists()
     assert not temporaries(store_path)
+
+
+def test_a_copy_of_damaged_arrays_ends_with_the_damage_of_its_video(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord]
+) -> None:
+    path = part(store_path, "a")
+    with h5py.File(path) as file:
+        at = file["videos/a/flow_crc32"].id.get_chunk_info(0).byte_offset
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1  # HDF5's own checksum of the dataset no longer holds
+    path.write_bytes(raw)
+    with ContainerWriter(store_path, lists.options) as file:
+        file.copy(path, {"a": records["a"]})
+        with pytest.raises(StoreCorruptError, match="video 'a' is damaged"):
+            file.commit(store_path, {"a": records["a"]}, lists, number=NO_SHARD)
+    assert not store_path.exists()
+    assert not temporaries(store_path)
+
+
+def test_a_copy_of_damaged_structures_ends_with_the_damage_of_its_source(
+    store_path: Path, lists: Lists, records: dict[str, VideoRecord]
+) -> None:
+    path = part(store_path, "a")
+    raw = path.read_bytes()
+    found = 0
+    for at in range(48, len(raw) - 4):
+        if raw[at : at + 4] in (b"OHDR", b"BTHD", b"FRHP", b"FADB", b"FSHD"):
+            path.write_bytes(raw[: at + 5] + bytes([raw[at + 5] ^ 255]) + raw[at + 6 :])
+            with ContainerWriter(store_path, lists.options) as file:
+                try:
+                    file.copy(path, {"a": records["a"]})
+                except StoreError:
+                    found += 1
+            assert not temporaries(store_path)
+    assert found > 5
