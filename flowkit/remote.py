@@ -37,14 +37,14 @@ _PACKAGES = {
     "https": "aiohttp",
 }
 _SECRET_FIELD = re.compile(r"(?i)([?&][^=&]*(?:sig|token|credential|key|secret|password)[^=&]*=)[^&]*")
-_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/]*@")
 _ABSENT = (404, 410)
 _REQUESTS = 16
 
 AccessPattern: TypeAlias = Literal["random", "sequential"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True, repr=False)
 class RemotePath:
     """An address of fsspec, with the part of `pathlib.Path` that reading a store needs.
 
@@ -55,6 +55,9 @@ class RemotePath:
     """
 
     url: str
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
 
     def __str__(self) -> str:
         return _PASSWORD.sub(r"\1:***@", _SECRET_FIELD.sub(r"\1***", self.url))

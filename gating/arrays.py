@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -25,7 +27,10 @@ DAMAGE = (
     ValueError,
     KeyError,
     TypeError,
-    tokenize.TokenError,  # of a header of brackets
+    *(SyntaxError, tokenize.TokenError),  # of headers, whose text is divided as Python is
+    OverflowError,
+    struct.error,
+    lzma.LZMAError,
     RuntimeError,  # zipfile's own for a member that seems encrypted, or packed otherwise
     zipfile.BadZipFile,
     zlib.error,

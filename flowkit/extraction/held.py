@@ -16,6 +16,7 @@ import io
 import lzma
 import os
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import IO, Final, Literal, TypeAlias, cast
@@ -174,7 +175,7 @@ def _checked(file: IO[bytes], video: HeldVideo) -> Iterator[bytes]:
             yield block
         if video.offset is None and file.read(1):
             raise changed
-    except (EOFError, lzma.LZMAError, ValueError) as error:  # zlib's is an OSError
+    except (EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise OSError(f"{video.name} cannot be unpacked: {error}") from error
 
 

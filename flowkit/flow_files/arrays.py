@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import lzma
 import math
 import stat
 import struct
@@ -42,7 +43,7 @@ _DAMAGE = (
     # RuntimeError: an encrypted member, or packed in a way that zipfile does not know.
     *(RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
     # A header's text is divided as Python is.
-    *(SyntaxError, tokenize.TokenError),
+    *(SyntaxError, tokenize.TokenError, lzma.LZMAError),
 )
 _Read: TypeAlias = Callable[[int], NDArray[Any]]
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -82,6 +82,8 @@ def parse_kitti(data: bytes, *, name: str = "these bytes") -> Flow:
         image = jpeg.decode_by_opencv(data, _UNCHANGED)
     except JpegError as error:
         raise InputError(f"{name}: {error}") from error
+    if image.ndim != 3 or image.shape[2] != 3:  # a chunk of transparency gives a fourth
+        raise InputError(f"{name}: expected three channels, got an image of shape {image.shape}")
     # OpenCV has the channels in reverse.
     flow = (image[..., :0:-1].astype(np.float32) - _ZERO) / _PER_PX
     flow[image[..., 0] == 0] = np.nan

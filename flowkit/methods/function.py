@@ -13,7 +13,6 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import json
 import os
 import sys
@@ -134,6 +133,8 @@ class FunctionSolver:
         rgb, rows = np.asarray(frames), np.asarray(pairs)
         check_array("frames", rgb, ("n", "H", "W", 3), dtype=np.uint8, allow_empty=False)
         check_array("pairs", rows, ("m", 2), dtype=np.integer)
+        is_in_range = not rows.size or bool(rows.min() >= 0 and rows.max() < len(rgb))
+        check_that("pairs", rows.tolist(), is_in_range, f"rows of the {len(rgb)} frames, from 0 on")
         out = np.empty((len(rows), 2, *rgb.shape[1:3]), np.float32)
         for first in range(0, len(rows), self.pairs_per_call):
             chosen = rows[first : first + self.pairs_per_call]
@@ -267,7 +268,7 @@ def _version_of(function: PairsFunction, name: str) -> tuple[str, str]:
     if version is not None:
         check_that(f"version of {name}", version, isinstance(version, str), "a text")
         return package, str(version)
-    source = inspect.getsourcefile(module) or ""
+    source = getattr(module, "__file__", None) or ""  # of a compiled module its library
     for name in importlib.metadata.packages_distributions().get(package, ()):
         distribution = importlib.metadata.distribution(name)
         # Of an editable installation the version stays while the source changes.
@@ -276,4 +277,9 @@ def _version_of(function: PairsFunction, name: str) -> tuple[str, str]:
     version = getattr(sys.modules[package], "__version__", None)
     if version is not None:
         return package, str(version)
+    if not Path(source).is_file():
+        raise InvalidParameterError(
+            f"{module.__name__} of {function!r} has no file, so its version is unknown; give the function "
+            "the attribute `version`, a text"
+        )
     return module.__name__, f"sha256:{hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]}"

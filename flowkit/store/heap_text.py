@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 
 from flowkit import errors
-from flowkit.errors import FlowkitError, StoreCorruptError
+from flowkit.errors import FlowkitError, StoreCorruptError, StoreUnreadableError
 from flowkit.store import checked_hdf5
 from flowkit.store.record import Attributes
 
@@ -28,6 +28,10 @@ _CPU_SECONDS = 3
 """What the process may use, start included (.3 s); reading a video's attributes takes some 2 ms."""
 _NODES_A_SECOND = 100
 _MEMORY_BYTES = 1 << 30
+_START = "import sys; sys.path.append(sys.argv[1]); from flowkit.store.heap_text import main; main()"
+_READY = b"ready\n"
+_OF_THE_FILE = {-signal.SIGXCPU, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE}
+"""How the process ends over a damaged file, once it has started."""
 _KINDS: dict[str, type] = {"str": str, "int": int, "float": float}
 
 
@@ -48,28 +52,33 @@ def read_attributes(path: Path, nodes: Sequence[str], wanted: Mapping[str, type]
     StoreFormatError, StoreCorruptError
         An object is missing or is none of the file's own, or HDF5 does not come to an end with it.
     StoreUnreadableError
-        The system does not let the file be read now.
+        The system does not let the file be read now, or the process does not start.
     """
     kinds = {name: kind.__name__ for name, kind in wanted.items()}
     question = json.dumps({"path": os.path.abspath(path), "nodes": list(nodes), "wanted": kinds})
     package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__],
+        [sys.executable, "-P", "-c", _START, package],
         input=question.encode(),
         capture_output=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )
+    _, ready, reply = done.stdout.partition(_READY)
     if done.returncode:
-        loops = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
-        said = "comes to no end" if loops else f"crashes (status {done.returncode})"
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        # Whatever else ended it, such as a package that does not import, says nothing of the file.
+        if not ready or done.returncode not in _OF_THE_FILE:
+            raise StoreUnreadableError(
+                f"{path} cannot be read now (the process that reads its text ended with status "
+                f"{': '.join([str(done.returncode), *last])}): see that it can start, or free some memory"
+            )
+        said = "comes to no end" if done.returncode == -signal.SIGXCPU else "crashes"
         raise StoreCorruptError(
-            f"{path} is damaged: {': '.join([f'HDF5 {said} over its text', *last])}; "
+            f"{path} is damaged: HDF5 {said} over its text; "
             "`flowkit verify --repair` moves what is broken aside"
         )
-    answer = json.loads(done.stdout)
+    answer = json.loads(reply)
     if isinstance(answer, dict):
         kind: type[FlowkitError] = getattr(errors, answer["error"])
         raise kind(answer["message"])
@@ -109,6 +118,8 @@ def _limit(resource_id: int, value: int) -> None:
 def main() -> None:
     """Answer the question on standard input: the reading process."""
     question = json.load(sys.stdin)
+    sys.stdout.write(_READY.decode())
+    sys.stdout.flush()
     seconds = _CPU_SECONDS + len(question["nodes"]) // _NODES_A_SECOND
     _limit(resource.RLIMIT_CPU, seconds)
     _limit(resource.RLIMIT_DATA, _MEMORY_BYTES)
@@ -120,7 +131,3 @@ def main() -> None:
     except FlowkitError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     json.dump(answer, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -87,10 +87,31 @@ def test_errors_of_the_reading_process_come_back_as_they_are(make_store: MakeSto
         heap_text.read_attributes(tmp_path / "none.h5", ["/"], {"format": str})
 
 
-def test_a_process_that_dies_is_named(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(StoreCorruptError, match="HDF5 crashes"):
-        heap_text.read_attributes(make_store("a"), ["/"], {"format": str})
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        ("exit 1", StoreUnreadableError, "status 1"),
+        ("echo no numpy >&2; exit 1", StoreUnreadableError, "status 1: no numpy"),
+        ("echo ready; kill -KILL $$", StoreUnreadableError, "status -9"),
+        ("kill -SEGV $$", StoreUnreadableError, "status -11"),
+        ("echo ready; kill -SEGV $$", StoreCorruptError, "HDF5 crashes over its text"),
+    ],
+)
+def test_only_a_process_that_had_started_says_something_of_the_file(
+    make_store: MakeStore,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    path = make_store("a")
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    with pytest.raises(error, match=message):
+        heap_text.read_attributes(path, ["/"], {"format": str})
 
 
 def test_the_root_is_asked_for_once_while_the_file_stays_as_it_is(

@@ -53,14 +53,25 @@ def read_text(file: StoreFile, video_ids: Sequence[str]) -> FileText:
         with noted(problems, file.filename):
             groups = read_records(file, asked)
     for video_id, record in groups.items():
-        if isinstance(record, VideoRecord) and rows.get(video_id, record) != record:
+        if video_id in rows and rows[video_id] != record:
             problems.append(f"the index of {file.filename} and the group of {video_id!r} differ")
     unknown = StoreCorruptError("its record cannot be read")
     return FileText(
-        records={k: groups.get(k, rows.get(k, unknown)) for k in video_ids},
+        records={
+            k: _better(groups.get(k), rows.get(k), row_holds=state != "unknown") or unknown for k in video_ids
+        },
         indexed=indexed,
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _better(
+    group: VideoRecord | StoreError | None, row: VideoRecord | None, *, row_holds: bool
+) -> VideoRecord | StoreError | None:
+    """Return the record of a group; that of the index where the group has none, or a damaged one."""
+    if group is None or (row_holds and isinstance(group, StoreError)):
+        return row or group
+    return group
 
 
 def head_problems(file: StoreFile) -> list[str]:

@@ -15,6 +15,7 @@ from flowkit.store.parts_folder import shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
+from tests.make.stores import make_format_1_0
 from tests.store.conftest import N_FRAMES, MakeStore, make_options
 
 
@@ -118,13 +119,28 @@ DAMAGES: dict[str, Damage] = {
     "a time that is NaN": set_value("videos/a/pts", 2, float("nan")),
     "offsets that do not rise": set_value("videos/a/frames_offset", 1, 10**6),
     "too few times": resize_pts,
-    "a frame count that is another": set_attribute("n_frames", N_FRAMES + 1),
-    "flow counts that do not fit the step": set_attribute("n_flow", N_FRAMES),
     "no frames": remove("videos/a/frames"),
     "no flow": remove("videos/a/flow"),
-    "a size that is another": set_attribute("width", 30),
-    "an attribute of another type": set_attribute("width", "wide"),
 }
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_frames", N_FRAMES + 1), ("n_flow", N_FRAMES), ("width", 30), ("width", "wide")]
+)
+def test_attributes_of_a_video_that_differ_are_found_and_made_anew_from_an_index_that_holds(
+    make_store: MakeStore, name: str, value: object, is_old: bool
+) -> None:
+    path = make_store("a", "b")
+    with h5py.File(path, "r+") as file:
+        if is_old:  # nothing proves its index
+            make_format_1_0(file)
+        set_attribute(name, value)(file)
+    assert not verify(path).sound
+    assert repair(path).dropped == (("a",) if is_old else ())
+    assert verify(path).sound
+    with open_store(path) as store:
+        assert list(store) == (["b"] if is_old else ["a", "b"])
 
 
 @pytest.mark.parametrize("name", DAMAGES)
