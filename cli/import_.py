@@ -9,6 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, FLOW_CODECS
+
 from .options import parse_bytes, read_classes, read_list
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ LAYOUTS = (
     *("tsn", "denseflow", "mmaction2", "feichtenhofer", "ixy", "rgb-flow"),
     *("flo", "kitti", "npy"),
 )
-FLOW_CODECS = ("i8", "i16", "jpeg")
 
 
 def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -90,9 +91,10 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 )
 @click.option(
     "--flow-codec",
-    type=click.Choice(FLOW_CODECS),
-    help="Of flow as numbers (flo, kitti, npy): i8 1/8 px or coarser, i16 1/64 px, jpeg over --bound. "
-    "[default: i8]",
+    type=click.Choice(list(FLOW_CODECS)),
+    help="Of flow as numbers (flo, kitti, npy): "
+    + "; ".join(f"{name}: {entry.help}" for name, entry in FLOW_CODECS.items())
+    + f".  [default: {DEFAULT_FLOW_CODEC}]",
 )
 @click.option(
     "--unknown",

@@ -51,8 +51,9 @@ class ImportConfig:
         The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
         own extractor, the second, at step 1 only.
     flow_codec : str, optional
-        Codec of the store where flow is numbers, one of `flowkit.store.codecs.FLOW_CODECS`; "i8" without it.
-        Images of flow are kept, so that theirs is "jpeg".
+        Codec of the store where flow is numbers, one of `flowkit.store.codecs.FLOW_CODECS`; without it,
+        the default one.
+        Images of flow are kept, so that theirs is `PLANE_CODEC`.
     unknown : {"refuse", "zero"}
         Of flow as numbers: a clip with pixels of unknown flow fails, or they are stored as 0 and its record
         has their fraction. No codec has a code for unknown.

@@ -49,7 +49,8 @@ class _Last(TypedDict):
     identity: dict[str, Any]
     epoch: int
     position: int
-    best: tuple[float, float]
+    best: tuple[float, object]
+    """Top-1 and minus the loss, which is -inf before the first epoch's end."""
     best_epoch: int
     world: int
 
@@ -260,6 +261,9 @@ def load_stage(path: Path, *, is_last: bool = False) -> dict[str, Any]:
             {name: plain.get(name) for name in get_type_hints(_Last if is_last else _Best)},
             _Last if is_last else _Best,
         )
+        if is_last:
+            score = plain["best"][1]
+            check_that("best", score, type(score) is float and not math.isnan(score), "two numbers")
         for name in ("network", "optimizer", "scaler") if is_last else ("network",):
             check_that(name, content.get(name), isinstance(content.get(name), dict), "an object")
         names = [name for name, value in content["network"].items() if not _is_weight(name, value)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -243,7 +244,9 @@ def test_a_plan_refuses_an_unfinished_run_that_is_not_to_be_resumed(
     stage = trial_folder(tmp_path, "5-fold", "0", 0) / "flow"
     content = load_checkpoint(stage / "best.pt")
     (stage / "best.pt").unlink()
-    save_checkpoint(stage / "last.pt", {**content, "world": 1, "position": 0})
+    progress = {"world": 1, "position": 0, "best": [-1.0, -math.inf], "best_epoch": -1}
+    states: dict[str, object] = {"optimizer": {}, "scaler": {}}
+    save_checkpoint(stage / "last.pt", {**content, **progress, **states})
     with pytest.raises(CheckpointError, match="go on with --resume"):
         planned(labelled_store, tmp_path, quick(fusion="average"))
     assert planned(labelled_store, tmp_path, quick(fusion="average"), resume=True)
