@@ -158,7 +158,7 @@ def _tuple(name: str, value: list[Any] | tuple[Any, ...], kinds: tuple[Any, ...]
 def _is_plain(value: object, kind: object) -> bool:
     if kind is float and isinstance(value, float):
         return math.isfinite(value)
-    if kind in (int, float):  # JSON does not tell 1 from 1.0
+    if kind in (int, float):  # JSON does not distinguish 1 from 1.0
         return type(value) is int and -_MOST_INTEGER <= value < _MOST_INTEGER
     return type(value) is kind
 

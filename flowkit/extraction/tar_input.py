@@ -106,7 +106,7 @@ def _members(headers: _Headers) -> Iterator[tarfile.TarInfo]:
 
 
 class _Listing:
-    """What the members of an archive are."""
+    """The members of an archive, by kind."""
 
     def __init__(self, location: Location, compression: Compression, archive_bytes: int) -> None:
         self._location, self._compression, self._bytes = location, compression, archive_bytes

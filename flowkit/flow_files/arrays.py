@@ -54,7 +54,7 @@ class OtherArraysError(InputError):
 
 
 class _Header(NamedTuple):
-    """What the header of an array claims, and the number of its bytes."""
+    """The claims of an array's header, and the number of the header's bytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

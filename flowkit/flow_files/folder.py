@@ -45,7 +45,7 @@ _AXES = {"x": 0, "u": 0, "y": 1, "v": 1}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Name:
-    """What a file's name says: axis (u 0, v 1, both -1), number, and denseflow's step and direction."""
+    """Parts of a file's name: axis (u 0, v 1, both -1), number, and denseflow's step and direction."""
 
     axis: int
     number: int

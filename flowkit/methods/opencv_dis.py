@@ -11,16 +11,14 @@ import functools
 import math
 import threading
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.methods.method import Images, method_json
-from flowkit.methods.opencv_pairs import OpenCVPairs, versions
+from flowkit.methods.opencv_pairs import OpenCVMethod, OpenCVPairs
 from flowkit.typing import UInt8
-from flowkit.validate import check_choice
 
 LEAST_SIDE_PX = 12
 """cv2 refuses frames whose longer side is shorter."""
@@ -30,7 +28,7 @@ _FLOW_RATIO = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class DISMethod:
+class DISMethod(OpenCVMethod):
     """DIS with one set of cv2's parameters; each is a setter of `cv2.DISOpticalFlow`.
 
     Parameters
@@ -50,8 +48,6 @@ class DISMethod:
     """
 
     name: ClassVar[str] = "dis"
-    images: ClassVar[Images] = "grey"
-    one_process: ClassVar[bool] = False
 
     finest_scale: int
     patch_size: int = 8
@@ -63,27 +59,6 @@ class DISMethod:
     variational_refinement_gamma: float = 10.0
     use_mean_normalization: bool = True
     use_spatial_propagation: bool = True
-
-    @classmethod
-    def of_preset(cls, name: str) -> Self:
-        """Return DIS with the parameters of a preset of `PRESETS`.
-
-        Raises
-        ------
-        InvalidParameterError
-            No preset has this name.
-        """
-        check_choice("preset of method 'dis'", name, PRESETS)
-        return cls(**dataclasses.asdict(PRESETS[name]))
-
-    @property
-    def preset(self) -> str:
-        """The preset that equals the parameters, or "custom"."""
-        return next((name for name, preset in PRESETS.items() if preset == self), "custom")
-
-    def to_json(self) -> str:
-        """Return parameters and version."""
-        return method_json(self.name, params=dataclasses.asdict(self), versions=versions())
 
     def load(self) -> OpenCVPairs:
         """Return what computes the flow."""
@@ -118,6 +93,7 @@ PRESETS = MappingProxyType(
     }
 )
 """cv2's presets by name."""
+DISMethod.presets = PRESETS
 
 
 class _Solve:

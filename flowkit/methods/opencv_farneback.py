@@ -9,20 +9,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.methods.method import Images, method_json
-from flowkit.methods.opencv_pairs import OpenCVPairs, versions
+from flowkit.methods.opencv_pairs import OpenCVMethod, OpenCVPairs
 from flowkit.typing import UInt8
-from flowkit.validate import check_choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FarnebackMethod:
+class FarnebackMethod(OpenCVMethod):
     """Farnebäck's method with one set of cv2's parameters, under cv2's names.
 
     Parameters
@@ -44,8 +42,6 @@ class FarnebackMethod:
     """
 
     name: ClassVar[str] = "farneback"
-    images: ClassVar[Images] = "grey"
-    one_process: ClassVar[bool] = False
 
     pyr_scale: float = 0.5
     levels: int
@@ -54,27 +50,6 @@ class FarnebackMethod:
     poly_n: int = 5
     poly_sigma: float
     flags: int = 0
-
-    @classmethod
-    def of_preset(cls, name: str) -> Self:
-        """Return the method with the parameters of a preset of `PRESETS`.
-
-        Raises
-        ------
-        InvalidParameterError
-            No preset has this name.
-        """
-        check_choice("preset of method 'farneback'", name, PRESETS)
-        return cls(**dataclasses.asdict(PRESETS[name]))
-
-    @property
-    def preset(self) -> str:
-        """The preset that equals the parameters, or "custom"."""
-        return next((name for name, preset in PRESETS.items() if preset == self), "custom")
-
-    def to_json(self) -> str:
-        """Return parameters and version."""
-        return method_json(self.name, params=dataclasses.asdict(self), versions=versions())
 
     def load(self) -> OpenCVPairs:
         """Return what computes the flow."""
@@ -90,6 +65,7 @@ PRESETS = MappingProxyType(
     }
 )
 """Sets of parameters in common use, by name."""
+FarnebackMethod.presets = PRESETS
 
 
 def _solve(params: dict[str, float], I0: UInt8, I1: UInt8) -> NDArray[np.float32]:

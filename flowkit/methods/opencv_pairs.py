@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError, InvalidParameterError
+from flowkit.methods.method import Images, method_json
 from flowkit.tvl1.engine import check_batch
 from flowkit.tvl1.opencv import one_cv2_thread
 from flowkit.typing import UInt8
+from flowkit.validate import check_choice
+
+
+class OpenCVMethod:
+    """A method of cv2's with presets; a subclass is a frozen dataclass of its parameters."""
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    images: ClassVar[Images] = "grey"
+    one_process: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Any]]
+    """Its parameters by the name of each preset."""
+
+    @classmethod
+    def of_preset(cls, name: str) -> Self:
+        """Return the method with the parameters of one of its `presets`.
+
+        Raises
+        ------
+        InvalidParameterError
+            No preset has this name.
+        """
+        check_choice(f"preset of method {cls.name!r}", name, cls.presets)
+        chosen: Self = cls.presets[name]
+        return chosen
+
+    @property
+    def preset(self) -> str:
+        """The preset that equals the parameters, or "custom"."""
+        return next((name for name, preset in self.presets.items() if preset == self), "custom")
+
+    def to_json(self) -> str:
+        """Return parameters and version."""
+        params = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return method_json(self.name, params=params, versions={"opencv": cv2.__version__})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +115,3 @@ class OpenCVPairs:
             raise BackendError(
                 f"method {self.name!r} failed on a pair of {I0.shape[1]}x{I0.shape[0]} px: {error}"
             ) from error
-
-
-def versions() -> dict[str, str]:
-    """Return the version of cv2, as a store's field keeps it."""
-    return {"opencv": cv2.__version__}

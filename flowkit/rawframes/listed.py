@@ -21,7 +21,7 @@ from flowkit.store.record import encode_video_id
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What a list says of a clip: some of its frames, or how many it has."""
+    """A list's entry on a clip: some of its frames, or how many it has."""
 
     frames: FrameRange | None = None
     n_frames: int | None = None

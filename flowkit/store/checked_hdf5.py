@@ -233,7 +233,7 @@ def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | 
 def read_proven(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Return a whole dataset, checked against the attribute `<name>_crc32` of its group if there is one.
 
-    HDF5's own checksum of such a dataset, Fletcher's, does not tell two bytes of 0 from two of 255.
+    HDF5's own checksum of such a dataset, Fletcher's, does not distinguish two bytes of 0 from two of 255.
 
     Raises
     ------

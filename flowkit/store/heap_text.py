@@ -56,6 +56,15 @@ def read_attributes(path: Path, nodes: Sequence[str], wanted: Mapping[str, type]
     """
     kinds = {name: kind.__name__ for name, kind in wanted.items()}
     question = json.dumps({"path": os.path.abspath(path), "nodes": list(nodes), "wanted": kinds})
+    answer = json.loads(_reply(path, question))
+    if isinstance(answer, dict):
+        kind: type[FlowkitError] = getattr(errors, answer["error"])
+        raise kind(answer["message"])
+    return list(answer)
+
+
+def _reply(path: Path, question: str) -> bytes:
+    """Start the reading process and return its reply."""
     package = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-P", "-c", _START, package],
@@ -78,11 +87,7 @@ def read_attributes(path: Path, nodes: Sequence[str], wanted: Mapping[str, type]
             f"{path} is damaged: HDF5 {said} over its text; "
             "`flowkit verify --repair` moves what is broken aside"
         )
-    answer = json.loads(reply)
-    if isinstance(answer, dict):
-        kind: type[FlowkitError] = getattr(errors, answer["error"])
-        raise kind(answer["message"])
-    return list(answer)
+    return reply
 
 
 def root_attributes(path: Path, wanted: Mapping[str, type]) -> Attributes:

@@ -34,7 +34,7 @@ _MOST_VALUES = 1_000_000
 
 
 class _Best(TypedDict):
-    """What a `best.pt` has beside its tensors."""
+    """The values of a `best.pt` beside its tensors."""
 
     stage: str
     identity: dict[str, Any]
@@ -43,7 +43,7 @@ class _Best(TypedDict):
 
 
 class _Last(TypedDict):
-    """What a `last.pt` has beside its tensors."""
+    """The values of a `last.pt` beside its tensors."""
 
     stage: str
     identity: dict[str, Any]
