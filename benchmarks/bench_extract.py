@@ -36,6 +36,7 @@ from flowkit.extraction import engines
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
+from flowkit.tvl1.params import resolve_params
 
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
 CLIP = DATA / "videos" / "misc" / "tests_data_test.avi"
@@ -118,7 +119,8 @@ def solver_fraction(videos: Path, store: Path) -> dict[str, float]:
     try:
         began = time.process_time()
         with InlineExecutor() as executor:
-            extract(find_sources([videos]), store, config=ExtractConfig(jobs=1), executor=executor)
+            config = ExtractConfig(params=resolve_params("opencv-cuda"), jobs=1)
+            extract(find_sources([videos]), store, config=config, executor=executor)
         whole = time.process_time() - began
     finally:
         engines._solver = chosen

@@ -24,6 +24,7 @@ from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
 from flowkit.store.read.store import open_store
 from flowkit.synth import SynthConfig, make_dataset
+from flowkit.tvl1.params import resolve_params
 
 SPLIT = "main"
 HELD_OUT = "held-out"
@@ -114,7 +115,9 @@ def make_set(folder: Path, chosen: GateSet, *, jobs: int) -> Path:
         # The index is written last: a folder without it is incomplete.
         shutil.rmtree(videos, ignore_errors=True)
         make_dataset(videos, chosen.config, jobs=jobs)
-    report = extract(find_sources([videos]), store, config=ExtractConfig(jobs=jobs))
+    # The preset of the committed results, whatever the default is.
+    config = ExtractConfig(params=resolve_params("opencv-cuda"), jobs=jobs)
+    report = extract(find_sources([videos]), store, config=config)
     if report.failures:
         raise FlowkitError(f"{len(report.failures)} clips of {videos} were not stored: {report.failures[0]}")
     with open_store(store) as opened:

@@ -184,7 +184,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     INPUT is a video, a folder (searched recursively), a folder of numbered images, a tar archive of
     videos (.tar, .tar.gz), an address such as s3://bucket/videos/ or https://host/clip.mp4, or - for
     a list of videos on standard input. The same command again does only what is missing, so it
-    also resumes an interrupted run.
+    also resumes an interrupted run; without a preset a store keeps the TV-L1 parameters it was made with.
 
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.

@@ -49,10 +49,11 @@ def command(first: Path, second: Path, out: Path | None, **options: Any) -> None
     from flowkit.frames import to_grey
     from flowkit.tvl1.backend import choose_backend
     from flowkit.tvl1.engine import check_pair
+    from flowkit.tvl1.params import DEFAULT_PRESET
     from flowkit.view.canvas import read_rgb
 
     max_px, as_json = options.pop("max_px"), options.pop("as_json")
-    choice = choose_backend(options.pop("backend"), take_tvl1_params(options))
+    choice = choose_backend(options.pop("backend"), take_tvl1_params(options) or DEFAULT_PRESET)
     images = [read_rgb(path) for path in (first, second)]
     grey = check_pair(*(to_grey(image) for image in images))
     flow = _solve(choice.solver, grey)

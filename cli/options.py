@@ -74,17 +74,20 @@ def tvl1_options(function: Function) -> Function:
     return click.option(
         "--preset",
         type=click.Choice(list(PRESETS)),
-        default=DEFAULT_PRESET,
-        show_default=True,
-        help="Full set of TV-L1 parameters; the options below replace single values.",
+        default=None,
+        help="Full set of TV-L1 parameters; the options below replace single values. "
+        f"[default: {DEFAULT_PRESET}]",
     )(function)
 
 
-def take_tvl1_params(options: Options) -> TVL1Params:
-    """Take --preset and the TV-L1 options out of a command's options."""
-    params = resolve_params(options.pop("preset"))
-    given = {field.name: options.pop(field.name) for field in dataclasses.fields(TVL1Params)}
-    return dataclasses.replace(params, **{name: value for name, value in given.items() if value is not None})
+def take_tvl1_params(options: Options) -> TVL1Params | None:
+    """Take --preset and the TV-L1 options out of a command's options; None where none of them is given."""
+    names = [field.name for field in dataclasses.fields(TVL1Params)]
+    preset, values = options.pop("preset"), {name: options.pop(name) for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
+    if preset is None and not given:
+        return None
+    return dataclasses.replace(resolve_params(preset or DEFAULT_PRESET), **given)
 
 
 def check_tvl1_options(ctx: click.Context) -> None:

@@ -13,6 +13,7 @@ from flowkit.extraction.config import BACKWARD, ExtractConfig
 from flowkit.frames import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
+from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
 from flowkit.untrusted_json import parse_json, typed
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
@@ -120,7 +121,7 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
         is_tvl1 = "method" not in params["flow"]
         return ExtractConfig(
             method="tvl1" if is_tvl1 else _method(params["flow"], presets["flow"]),
-            params=TVL1Params(**params["flow"]) if is_tvl1 else TVL1Params(),
+            params=TVL1Params(**params["flow"]) if is_tvl1 else None,
             more_fields=tuple(
                 (name, _method(params[name], presets[name]))
                 for name in json.loads(flow["fields"])
@@ -175,17 +176,19 @@ def _method_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]
 
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
-    """Yield the preset, or of custom parameters all that are not the default preset's."""
+    """Yield the preset, or of custom parameters the default preset and all that differ from it."""
     preset = _settings(record.data["flow"]["tvl1_preset"], "tvl1_preset", record).get("flow")
     if isinstance(preset, str) and preset != "custom":
         yield from ("--preset", preset)
         return
-    default = json.loads(TVL1Params().to_json())
-    for name, value in json.loads(config.params.to_json()).items():
+    default = resolve_params(DEFAULT_PRESET)
+    yield from ("--preset", DEFAULT_PRESET)
+    values = json.loads((config.params or default).to_json())
+    for name, value in values.items():
         flag = name.strip("_").replace("_", "-")
-        if isinstance(value, bool) and value != default[name]:
+        if isinstance(value, bool) and value != getattr(default, name):
             yield f"--{flag}" if value else f"--no-{flag}"
-        elif value != default[name]:
+        elif value != getattr(default, name):
             yield from (f"--{flag}", str(value))
 
 

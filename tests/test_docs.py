@@ -92,7 +92,7 @@ def test_the_commands_and_the_function_of_the_page_on_methods_run(
     # The texture moves (2, 1) px a frame; a JPEG's noise misleads phase correlation in single pairs.
     assert np.abs(np.median(flow, axis=(0, 2, 3)) - (2, 1)).max() < 0.5
     for name, methods in (
-        ("fields.h5", ["TV-L1 preset opencv-cuda", "dis preset fast", "mine:shift"]),
+        ("fields.h5", ["TV-L1 preset fast", "dis preset fast", "mine:shift"]),
         ("both.h5", ["mine:shift", "dis preset fast"]),
     ):
         with flowkit.open(name) as store:

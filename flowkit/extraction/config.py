@@ -37,8 +37,9 @@ class ExtractConfig:
     method : str
         What computes the field `flow`: "tvl1", "dis", "farneback", one of these with a preset
         ("dis/fast"), or "package.module:function", a function of one's own (`flowkit.methods.function`).
-    params : TVL1Params
-        Of method "tvl1"; `PRESETS["tsn"]` is a preset. Default: "opencv-cuda".
+    params : TVL1Params or None
+        Of method "tvl1"; `PRESETS["tsn"]` is a preset. None: those of the store, so that it goes on as it
+        began; of a new one, those of preset "fast".
     backend : {"auto", "cpu", "cuda", "opencv", "reference"}
         Engine of TV-L1. Only "auto" falls back; `ExtractSetup.backend` has the reason.
     more_fields : tuple of (str, str)
@@ -86,7 +87,7 @@ class ExtractConfig:
     """
 
     method: str = "tvl1"
-    params: TVL1Params = dataclasses.field(default_factory=lambda: resolve_params(DEFAULT_PRESET))
+    params: TVL1Params | None = None
     backend: BackendName = "auto"
     resize: ResizeRule = dataclasses.field(default_factory=ResizeRule)
     step: int = 1
@@ -129,7 +130,7 @@ class ExtractConfig:
                     f"a further field cannot be {name!r}: `method` makes 'flow', and `backward` {BACKWARD!r}"
                 )
         texts = [self.method, *(method for _, method in self.more_fields)]
-        if self.params != resolve_params(DEFAULT_PRESET) and self.method != "tvl1":
+        if self.params is not None and self.method != "tvl1":
             raise InvalidParameterError(
                 f"TV-L1 parameters belong to method 'tvl1', and the method is {self.method!r}; "
                 "name its preset as in 'dis/fast' or 'tvl1/fast'"
@@ -166,11 +167,26 @@ def methods_of(config: ExtractConfig) -> tuple[MethodFields, ...]:
     found: dict[FlowMethod, list[str]] = {}
     for name, text in [*named, *config.more_fields]:
         if text == "tvl1" and text == config.method and name in ("flow", BACKWARD):
-            method: FlowMethod = TVL1Method(params=config.params)
+            method: FlowMethod = TVL1Method(params=config.params or resolve_params(DEFAULT_PRESET))
         else:
             method = flow_method(text, batch_size=config.batch_size if is_function(text) else None)
         found.setdefault(method, []).append(name)
     return tuple(MethodFields(method=method, fields=tuple(names)) for method, names in found.items())
+
+
+def with_stored_params(config: ExtractConfig, stored: StoreOptions | None) -> ExtractConfig:
+    """Return the configuration with TV-L1 parameters: its own, else those of the store's field `flow`.
+
+    Without either they stay None, which is the default preset; so they do where the store's are not of this
+    version, and `check_options` names the difference then.
+    """
+    flow = stored.fields[0] if stored is not None else None
+    if config.params is not None or flow is None or not config.method == flow.method == "tvl1":
+        return config
+    try:
+        return dataclasses.replace(config, params=TVL1Params.from_json(flow.tvl1_params))
+    except InvalidParameterError:
+        return config
 
 
 def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions:

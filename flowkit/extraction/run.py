@@ -12,7 +12,13 @@ from typing import Final
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
-from flowkit.extraction.config import ExtractConfig, MethodFields, methods_of, store_options
+from flowkit.extraction.config import (
+    ExtractConfig,
+    MethodFields,
+    methods_of,
+    store_options,
+    with_stored_params,
+)
 from flowkit.extraction.held import reading_order
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.scratch import Scratch, scratch_folder
@@ -177,13 +183,13 @@ def prepare(
     StoreError
         The store exists and was made with other options, or cannot be read.
     """
-    store, config = Path(store), config or ExtractConfig()
-    videos = as_sources(sources)
+    store, videos = Path(store), as_sources(sources)
+    found = inventory(store)
+    config = with_stored_params(config or ExtractConfig(), found.options)
     methods = methods_of(config)
     backend = _tvl1_backend(config, tvl1_params(methods))
     decoder, reason = choose_decoder(config.decoder)
     options = store_options(config, backend=None if backend is None else backend.solver.name)
-    found = inventory(store)
     check_options(options, found.options, store)
     return ExtractSetup(
         store=store,

@@ -31,7 +31,7 @@ class MethodEntry(NamedTuple):
 METHODS: dict[str, MethodEntry] = {
     "tvl1": MethodEntry(
         "flowkit.methods.tvl1:TVL1Method",
-        ("opencv-cuda", "tsn", "opencv-cpu", "ipol", "accurate", "fast"),
+        ("fast", "accurate", "opencv-cuda", "tsn", "opencv-cpu", "ipol"),
         "TV-L1, by the engine of --backend",
     ),
     "dis": MethodEntry(

@@ -13,6 +13,7 @@ import math
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from flowkit.errors import InvalidParameterError
 from flowkit.validate import (
     check_at_least,
     check_choice,
@@ -129,6 +130,22 @@ class TVL1Params:
         """Return the parameters as the JSON object that the store keeps (keys sorted)."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
+    @classmethod
+    def from_json(cls, text: str) -> TVL1Params:
+        """Return the parameters that a store keeps.
+
+        Raises
+        ------
+        InvalidParameterError
+            They are not those of this version, or a value is outside its range.
+        """
+        values, known = json.loads(text), {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or values.keys() != known:
+            raise InvalidParameterError(
+                f"TV-L1 parameters must be an object of {', '.join(sorted(known))}, got {text!r}"
+            )
+        return cls(**values)
+
 
 _OPENCV_CUDA = TVL1Params()
 _OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off")
@@ -158,7 +175,8 @@ PRESETS = MappingProxyType(
 )
 """The named presets; each is a full set, and any value of it can be replaced."""
 
-DEFAULT_PRESET = "opencv-cuda"
+DEFAULT_PRESET = "fast"
+"""Preset of every command and function that is given none."""
 
 
 def resolve_params(params: TVL1Params | str) -> TVL1Params:

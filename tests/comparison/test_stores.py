@@ -177,7 +177,7 @@ def test_a_field_is_compared_with_another_of_the_same_store(videos: Path, store:
     run(videos, store, dataclasses.replace(SMALL, flow_codec="i16", more_fields=fields))
     found = compare(config(store, store, field_b="flow_dis"))
     assert (found.a, found.b) == (str(store), f"{store} flow_dis")
-    assert found.options == ("method: TV-L1 preset opencv-cuda and dis preset fast",)
+    assert found.options == ("method: TV-L1 preset fast and dis preset fast",)
     with flowkit.open(store) as opened:
         errors = [
             np.hypot(*np.moveaxis(opened[k].flow() - opened[k].flow(field="flow_dis"), 1, 0)).mean()

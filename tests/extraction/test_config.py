@@ -87,8 +87,9 @@ def test_a_choice_of_how_to_run_is_no_option_of_the_store(changes: dict[str, obj
 
 
 def test_options_hold_the_configuration() -> None:
+    params = resolve_params("accurate")
     config = ExtractConfig(
-        params=resolve_params("accurate"),
+        params=params,
         step=3,
         fps=12.5,
         flow_codec="jpeg",
@@ -99,7 +100,7 @@ def test_options_hold_the_configuration() -> None:
     options = store_options(config, backend="cpu")
     assert (options.step, options.flow_codec, options.bound_px, options.jpeg_quality) == (3, "jpeg", 15.0, 80)
     assert options.fields[0].tvl1_preset == "accurate"
-    assert json.loads(options.fields[0].tvl1_params) == json.loads(config.params.to_json())
+    assert json.loads(options.fields[0].tvl1_params) == json.loads(params.to_json())
     assert json.loads(options.sampling) == {"fps": 12.5}
     assert json.loads(options.resize)["short_side"] == 100
 

@@ -64,7 +64,7 @@ def test_methods_lie_side_by_side_as_fields_of_one_store(videos: Path, store: Pa
     run(videos, store, config(more_fields=fields, flow_codec="i16"))
     with flowkit.open(store) as opened:
         assert {one.name: (one.method, one.tvl1_preset) for one in opened.options.fields} == {
-            "flow": ("tvl1", "opencv-cuda"),
+            "flow": ("tvl1", "fast"),
             "flow_dis": ("dis", "fast"),
             "red": (function, ""),
             "flow_fast": ("tvl1", "fast"),
@@ -130,7 +130,7 @@ def test_a_store_keeps_method_parameters_and_versions_of_a_field(videos: Path, s
 @pytest.mark.parametrize(
     ("asked", "difference"),
     [
-        ({}, "method of flow: stored dis preset medium, asked TV-L1 preset opencv-cuda; "),
+        ({}, "method of flow: stored dis preset medium, asked TV-L1 preset fast; "),
         (
             {"method": "farneback"},
             "method of flow: stored dis preset medium, asked farneback preset samples; ",

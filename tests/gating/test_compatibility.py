@@ -48,16 +48,17 @@ def test_the_store_of_the_training_fits(labelled_store: Store) -> None:
 
 
 def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: Store) -> None:
-    config = ExtractConfig(params=resolve_params("fast"), step=2, fps=12.5, resize=ResizeRule(short_side=48))
+    params, resize = resolve_params("accurate"), ResizeRule(short_side=48)
+    config = ExtractConfig(params=params, step=2, fps=12.5, resize=resize)
     with pytest.raises(InputError) as caught:
         check_store_fits(extracted(config), labelled_store)
     message = str(caught.value)
     for difference in (
-        "flow.warps is 2 there and 5 here",
+        "flow.warps is 10 there and 2 here",
         "step is 2 there and 1 here",
         "resize.mode is 'short_side' there and 'native' here",
         "sampling.fps is 12.5 there and None here",
-        "flowkit extract --preset fast --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
+        "flowkit extract --preset accurate --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
     ):
         assert difference in message
 

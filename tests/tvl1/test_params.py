@@ -78,7 +78,7 @@ def test_preset_has_its_values(name: str) -> None:
 
 def test_there_are_no_other_presets() -> None:
     assert set(PRESETS) == set(EXPECTED)
-    assert DEFAULT_PRESET == "opencv-cuda"
+    assert DEFAULT_PRESET == "fast"
 
 
 @pytest.mark.parametrize("name", EXPECTED)

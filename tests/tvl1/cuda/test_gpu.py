@@ -30,7 +30,7 @@ from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.streams import STAGES
-from flowkit.tvl1.params import PRESETS
+from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
 from tests.make.codes import field_codes, rules
 
@@ -170,7 +170,7 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
     report = run(setup)
     assert not report.failures
     assert min(report.stages[stage] for stage in STAGES) > 0
-    solver = cuda.load(config.params)
+    solver = cuda.load(PRESETS[DEFAULT_PRESET])
     with flowkit.open(tmp_path / "x.h5") as opened:
         for video_id, clip in opened.items():
             video = tmp_path / "videos" / f"{video_id}.avi"
