@@ -1,0 +1,144 @@
+"""Rules for the scale of 8-bit flow: coarse fields, saturation, bytes and time by deflate level.
+
+    python -m benchmarks.codec_rules
+
+A field misses where fewer than 99.9 % of its components lie within max(1/16 px, q/250) of their flow, q
+being the 99.9 % point of its own |components|. Flow is that of the default preset at short side 256, step 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import math
+import os
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import deflate
+import numpy as np
+
+import flowkit
+from benchmarks.record import ROOT, JsonObject, write_result
+from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
+from flowkit.tvl1 import cpu
+from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
+from flowkit.typing import Flow
+
+DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+UNIT_PX, LIMIT = 1 / 8, 127
+QUANTILE, TOLERANCE_PX, TOLERANCE_OF_QUANTILE = 0.999, 1 / 16, 1 / 250
+LEVELS = (1, 2, 3, 4, 5, 6)
+
+
+def power_of_two(px: float) -> float:
+    """Return the least power of two times the unit that reaches `px` with the largest code."""
+    steps = px / (LIMIT * UNIT_PX)
+    return UNIT_PX if steps <= 1 else math.ldexp(UNIT_PX, math.ceil(math.log2(steps)))
+
+
+def linear(px: float, codes: float) -> float:
+    """Return the scale at which `px` has the code `codes`, not below the unit."""
+    return max(UNIT_PX, px / codes)
+
+
+# Of the largest component and the quantile, px.
+RULES: dict[str, Callable[[float, float], float]] = {
+    "i8: power of two, all components": lambda largest, _: power_of_two(largest),
+    "power of two, 99.9 %": lambda _, quantile: power_of_two(quantile),
+    "linear, all components": lambda largest, _: linear(largest, LIMIT),
+    "linear, 99.9 % at code 125": lambda largest, quantile: min(
+        linear(largest, LIMIT), linear(quantile, 125)
+    ),
+}
+
+
+def main() -> None:
+    """Measure every rule on the clips and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--frames", type=int, default=60, help="of each clip")
+    parser.add_argument("--labelled", type=int, default=15, help="clips of labelled/fight, evenly spread")
+    options = parser.parse_args()
+    clips = {path.name: measure(path, options.frames) for path in chosen_clips(options.labelled)}
+    print(write_result("codec-rules", {"preset": DEFAULT_PRESET, "total": total(clips), "clips": clips}))
+
+
+def chosen_clips(labelled: int) -> list[Path]:
+    """Return the clips with much motion, and some of the labelled ones."""
+    names = ("misc/bikes.mp4", "misc/tests_data_test.avi", "decord/flipping_a_pancake.mkv")
+    found = [DATA / "videos" / name for name in names]
+    fight = sorted((DATA / "labelled" / "fight").rglob("*.mp4"))
+    return found + fight[:: max(1, len(fight) // labelled)][:labelled]
+
+
+def fields_of(path: Path, frames: int) -> Iterator[Flow]:
+    """Yield the flow fields of a clip's first frames."""
+    with flowkit.open_video(path) as reader:
+        images = [frame.rgb for frame in itertools.islice(reader, frames)]
+    size = ResizeRule(short_side=256).target_size(images[0].shape[1], images[0].shape[0])
+    greys = np.stack([to_grey(resize(image, size)) for image in images])
+    yield from cpu.load(resolve_params(DEFAULT_PRESET)).flow_batch(greys, pair_indices(len(greys), 1))
+
+
+def measure(path: Path, frames: int) -> JsonObject:
+    """Return sums over a clip's fields, by rule; times in seconds of this thread."""
+    sums: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in RULES}
+    quantiles: list[float] = []
+    for flow in fields_of(path, frames):
+        magnitudes = np.abs(flow).ravel()
+        largest, quantile = float(magnitudes.max()), float(np.quantile(magnitudes, QUANTILE))
+        quantiles.append(quantile)
+        for name, rule in RULES.items():
+            sums[name].update(measure_field(flow, rule(largest, quantile), quantile))
+    return {
+        "fields": len(quantiles),
+        "quantile_px": [min(quantiles), statistics.median(quantiles), max(quantiles)],
+        "rules": {name: dict(found) for name, found in sums.items()},
+    }
+
+
+def measure_field(flow: Flow, scale: float, quantile: float) -> dict[str, float]:
+    """Return what one field costs and loses at a scale."""
+    codes = np.clip(np.rint(flow / np.float32(scale)), -LIMIT, LIMIT).astype(np.int8)
+    error = np.abs(codes * np.float32(scale) - flow)
+    tolerance = max(TOLERANCE_PX, TOLERANCE_OF_QUANTILE * quantile) * (1 + 1e-5)
+    found: dict[str, float] = {
+        "pixels": flow.size // 2,
+        "missing_fields": float(np.mean(error <= tolerance) < QUANTILE),
+        "coarse_fields": float(scale >= 0.5),
+        "saturated": int(np.count_nonzero(np.abs(flow) > (LIMIT + 0.5) * scale)),
+    }
+    raw = codes.tobytes()
+    for level in LEVELS:
+        began = time.thread_time()
+        packed = bytes(deflate.zlib_compress(raw, level))
+        found[f"seconds_level_{level}"] = time.thread_time() - began
+        found[f"bytes_level_{level}"] = len(packed)
+        assert zlib.decompress(packed) == raw
+    return found
+
+
+def total(clips: dict[str, JsonObject]) -> JsonObject:
+    """Return the rules over all clips: fractions of the fields, bytes a pixel, ms a megapixel."""
+    fields, result = sum(clip["fields"] for clip in clips.values()), {}
+    for name in RULES:
+        sums: collections.Counter[str] = collections.Counter()
+        for clip in clips.values():
+            sums.update(clip["rules"][name])
+        result[name] = {
+            "fields": fields,
+            "missing": sums["missing_fields"] / fields,
+            "coarse": sums["coarse_fields"] / fields,
+            "saturated": sums["saturated"] / (2 * sums["pixels"]),
+            "bytes_a_pixel": {k: sums[f"bytes_level_{k}"] / sums["pixels"] for k in LEVELS},
+            "ms_a_megapixel": {k: 1e9 * sums[f"seconds_level_{k}"] / sums["pixels"] for k in LEVELS},
+        }
+    return result
+
+
+if __name__ == "__main__":
+    main()
