@@ -161,9 +161,10 @@ def test_a_store_made_otherwise_is_refused_with_the_differences(run: FinishedRun
     videos = tmp_path / "videos"
     videos.mkdir()
     clips.mjpeg_avi(videos / "one.avi", clips.moving_texture(5))
-    config = ExtractConfig(params=resolve_params("fast"), resize=ResizeRule(mode="native"), step=2, jobs=1)
+    params, resize = resolve_params("accurate"), ResizeRule(mode="native")
+    config = ExtractConfig(params=params, resize=resize, step=2, jobs=1)
     small.run(videos, tmp_path / "other.h5", config)
-    with pytest.raises(InputError, match=r"flow.warps is 5 there and 2 here.*step is 1 there and 2 here"):
+    with pytest.raises(InputError, match=r"flow.warps is 2 there and 10 here.*step is 1 there and 2 here"):
         predicted(run, tmp_path / "other.h5")
 
 
