@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import collections
 import itertools
-import math
 import os
 import statistics
 import time
@@ -25,20 +24,15 @@ import numpy as np
 import flowkit
 from benchmarks.record import ROOT, JsonObject, write_result
 from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
+from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
 from flowkit.typing import Flow
 
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-UNIT_PX, LIMIT = 1 / 8, 127
+UNIT_PX, LIMIT = FIELD_SCALE.unit_px, FIELD_SCALE.limit
 QUANTILE, TOLERANCE_PX, TOLERANCE_OF_QUANTILE = 0.999, 1 / 16, 1 / 250
 LEVELS = (1, 2, 3, 4, 5, 6)
-
-
-def power_of_two(px: float) -> float:
-    """Return the least power of two times the unit that reaches `px` with the largest code."""
-    steps = px / (LIMIT * UNIT_PX)
-    return UNIT_PX if steps <= 1 else math.ldexp(UNIT_PX, math.ceil(math.log2(steps)))
 
 
 def linear(px: float, codes: float) -> float:
@@ -48,8 +42,8 @@ def linear(px: float, codes: float) -> float:
 
 # Of the largest component and the quantile, px.
 RULES: dict[str, Callable[[float, float], float]] = {
-    "i8: power of two, all components": lambda largest, _: power_of_two(largest),
-    "power of two, 99.9 %": lambda _, quantile: power_of_two(quantile),
+    "i8: power of two, all components": lambda largest, _: FIELD_SCALE.scale_px(largest),
+    "power of two, 99.9 %": lambda _, quantile: FIELD_SCALE.scale_px(quantile),
     "linear, all components": lambda largest, _: linear(largest, LIMIT),
     "linear, 99.9 % at code 125": lambda largest, quantile: min(
         linear(largest, LIMIT), linear(quantile, 125)

@@ -174,7 +174,7 @@ def methods_of(config: ExtractConfig) -> tuple[MethodFields, ...]:
     return tuple(MethodFields(method=method, fields=tuple(names)) for method, names in found.items())
 
 
-def with_stored_params(config: ExtractConfig, stored: StoreOptions | None) -> ExtractConfig:
+def resumed_config(config: ExtractConfig, stored: StoreOptions | None) -> ExtractConfig:
     """Return the configuration with TV-L1 parameters: its own, else those of the store's field `flow`.
 
     Without either they stay None, which is the default preset; so they do where the store's are not of this

@@ -12,13 +12,7 @@ from typing import Final
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
-from flowkit.extraction.config import (
-    ExtractConfig,
-    MethodFields,
-    methods_of,
-    store_options,
-    with_stored_params,
-)
+from flowkit.extraction.config import ExtractConfig, MethodFields, methods_of, resumed_config, store_options
 from flowkit.extraction.held import reading_order
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.scratch import Scratch, scratch_folder
@@ -185,7 +179,7 @@ def prepare(
     """
     store, videos = Path(store), as_sources(sources)
     found = inventory(store)
-    config = with_stored_params(config or ExtractConfig(), found.options)
+    config = resumed_config(config or ExtractConfig(), found.options)
     methods = methods_of(config)
     backend = _tvl1_backend(config, tvl1_params(methods))
     decoder, reason = choose_decoder(config.decoder)

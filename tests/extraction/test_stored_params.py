@@ -9,7 +9,7 @@ import pytest
 
 import flowkit
 from flowkit.errors import StoreOptionsError
-from flowkit.extraction.config import ExtractConfig, store_options, with_stored_params
+from flowkit.extraction.config import ExtractConfig, resumed_config, store_options
 from flowkit.extraction.run import extract
 from flowkit.store.schema import StoreOptions
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
@@ -24,32 +24,32 @@ def options_of(params: TVL1Params | None) -> StoreOptions:
 
 
 def test_a_new_store_has_the_default_preset() -> None:
-    assert with_stored_params(ExtractConfig(), None).params is None
+    assert resumed_config(ExtractConfig(), None).params is None
     assert options_of(None).fields[0].tvl1_preset == DEFAULT_PRESET
 
 
 @pytest.mark.parametrize("params", [PARITY, dataclasses.replace(PARITY, warps=3)])
 def test_without_parameters_those_of_the_store_are_taken(params: TVL1Params) -> None:
-    config = with_stored_params(ExtractConfig(), options_of(params))
+    config = resumed_config(ExtractConfig(), options_of(params))
     assert config.params == params
     assert store_options(config, backend="cpu") == options_of(params)
 
 
 def test_parameters_that_were_given_are_kept() -> None:
     given = resolve_params(DEFAULT_PRESET)
-    assert with_stored_params(ExtractConfig(params=given), options_of(PARITY)).params == given
+    assert resumed_config(ExtractConfig(params=given), options_of(PARITY)).params == given
 
 
 def test_another_method_takes_no_parameters_of_a_store() -> None:
     config = ExtractConfig(method="dis")
-    assert with_stored_params(config, options_of(PARITY)) is config
+    assert resumed_config(config, options_of(PARITY)) is config
 
 
 def test_parameters_of_another_version_are_left_to_the_comparison() -> None:
     stored = options_of(PARITY)
     field = dataclasses.replace(stored.fields[0], tvl1_params='{"lambda": 0.1}')
     config = ExtractConfig()
-    assert with_stored_params(config, dataclasses.replace(stored, fields=(field,))) is config
+    assert resumed_config(config, dataclasses.replace(stored, fields=(field,))) is config
 
 
 def test_a_store_of_another_preset_is_resumed_by_the_same_call(tmp_path: Path) -> None:
@@ -57,9 +57,8 @@ def test_a_store_of_another_preset_is_resumed_by_the_same_call(tmp_path: Path) -
     store = tmp_path / "out.h5"
     for name, params in (("a", PARITY), ("b", None)):
         clips.mpeg4_avi(tmp_path / "videos" / f"{name}.avi", clips.moving_texture(3, height=24, width=32))
-        report = extract(
-            tmp_path / "videos", store, config=ExtractConfig(params=params, resize=NATIVE, jobs=1)
-        )
+        config = ExtractConfig(params=params, resize=NATIVE, jobs=1)
+        report = extract(tmp_path / "videos", store, config=config)
         assert (report.stored, len(report.failures)) == (1, 0)
     with flowkit.open(store) as opened:
         assert list(opened) == ["a", "b"]

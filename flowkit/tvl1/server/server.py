@@ -266,7 +266,7 @@ def main(words: Sequence[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.showwarning = _print_warning
     try:
-        solver = _open_solver(backend, int(gpu), int(memory_bytes), TVL1Params(**json.loads(params)))
+        solver = _open_solver(backend, int(gpu), int(memory_bytes), TVL1Params.from_json(params))
         ready = {"device": solver.device}
     except FlowkitError as error:
         print(json.dumps({"error": str(error)}), flush=True)
