@@ -177,7 +177,7 @@ class _Member:
             while self._at < start:
                 self._take(stream, min(_SKIPPED_BYTES, start - self._at))
             values = np.frombuffer(self._take(stream, header.item_bytes), header.dtype)
-        except BaseException:
+        except BaseException:  # the stream's position is unknown
             self._close()
             raise
         if index + 1 == header.shape[0]:

@@ -148,7 +148,7 @@ class FunctionSolver:
                 flow = self._function(pairs)
         except MemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # another's code may raise anything
             where = traceback.extract_tb(error.__traceback__)[-1]
             raise BackendError(
                 f"method {self.name!r} raised {type(error).__name__}: {error} "
@@ -190,7 +190,7 @@ def import_function(name: str) -> PairsFunction:
         sys.path.append(os.getcwd())
     try:
         found: object = importlib.import_module(module_name)
-    except Exception as error:
+    except Exception as error:  # another's module may raise anything
         raise BackendUnavailableError(
             f"method {name!r} cannot be imported: {type(error).__name__}: {error}; its module must be "
             "installed, on PYTHONPATH or in the working folder"
