@@ -11,7 +11,16 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 import click
 
 from flowkit.errors import InvalidParameterError
-from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, Border, Pyramid, TVL1Params, resolve_params
+from flowkit.tvl1.params import (
+    DEFAULT_PRESET,
+    PRESETS,
+    Border,
+    Dual,
+    FilterAfter,
+    Pyramid,
+    TVL1Params,
+    resolve_params,
+)
 
 if TYPE_CHECKING:
     from flowkit.datasets import Split
@@ -53,8 +62,26 @@ _TVL1_HELP = {
     "border": "Beyond the frame: clamp, or data term off.",
     "presmooth_sigma": "Blur of the input, px.",
     "normalize": "Scale both frames jointly to [0, 255].",
+    "check_first": "Iterations before one more test; a warp that ends there ends its level; 0 is none.",
+    "gradient_taps": "Taps of the central difference.",
+    "dual": "Step of the dual variable.",
+    "edge_alpha": "Weaken the smoothness at edges of the image; 0 is nowhere.",
+    "edge_beta": "Power of the image's gradient in that weight.",
+    "weighted_median": "Side of the weighted median filter; 0 is none.",
+    "weighted_median_after": "Filter after each warp, or after a level's last.",
+    "weighted_median_spread": "Filter where the flow differs by more than this in 5x5 px, px.",
+    "weighted_median_grey": "Grey levels at which a neighbour's weight falls off.",
+    "weighted_median_px": "Distance at which it does, px.",
 }
-_CHOICES = {"pyramid": get_args(Pyramid), "border": get_args(Border), "median": (0, 5)}
+_CHOICES = {
+    "pyramid": get_args(Pyramid),
+    "border": get_args(Border),
+    "median": (0, 5),
+    "gradient_taps": (3, 5),
+    "dual": get_args(Dual),
+    "weighted_median": (0, 5, 7),
+    "weighted_median_after": get_args(FilterAfter),
+}
 
 
 def tvl1_options(function: Function) -> Function:

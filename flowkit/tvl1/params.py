@@ -25,6 +25,8 @@ from flowkit.validate import (
 
 Pyramid = Literal["resize", "pyrdown", "gaussian"]
 Border = Literal["clamp", "off"]
+Dual = Literal["semi-implicit", "projected"]
+FilterAfter = Literal["warp", "level"]
 
 MIN_LEVEL_SIDE_PX = 16
 """A pyramid level with a shorter side is not made (OpenCV's rule, CPU and CUDA)."""
@@ -58,6 +60,9 @@ class TVL1Params:
         A warp ends when sum |du|^2 <= epsilon^2 * area; px; 0 never stops early.
     check_every : int
         Iterations between two tests of that rule, >= 1.
+    check_first : int
+        Iterations before one more test, >= 0; 0 is none. A warp that ends there moved nothing
+        to speak of, and ends its level: still content costs two iterations a level.
     median : {0, 5}
         Side of the median filter on u; 0 is none.
     median_every : int
@@ -70,6 +75,27 @@ class TVL1Params:
         Gaussian blur of the input, px; 0 is none.
     normalize : bool
         Scale both frames jointly to [0, 255] first (IPOL section 4).
+    gradient_taps : {3, 5}
+        Central difference of I1: (-1, 0, 1)/2, or (1, -8, 0, 8, -1)/12 (Wedel et al. 2009), which
+        is exact for fine texture too.
+    dual : {"semi-implicit", "projected"}
+        Step of p: Chambolle 2004, equation 9; or (p + tau/theta grad u) projected to |p| <= w
+        (Chambolle 2005), w being 1 or the edge weight.
+    edge_alpha, edge_beta : float
+        Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
+        .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha >= 0,
+        0 is w = 1, others need dual="projected"; beta > 0.
+    weighted_median : {0, 5, 7}
+        Side of the weighted median of u, px; 0 is none. Neighbours weigh
+        exp(-(dI0 / grey)^2 / 2 - (distance / px)^2 / 2) (Sun, Roth, Black 2010, equation 11).
+    weighted_median_after : {"warp", "level"}
+        Filter after each warp of a level, or after its last.
+    weighted_median_spread : float
+        Filter only where a component of u differs by more than this within 5x5 px; px; 0: everywhere.
+    weighted_median_grey : float
+        Grey levels at which a neighbour's weight falls off, > 0.
+    weighted_median_px : float
+        Distance at which it does, px, > 0.
 
     Raises
     ------
@@ -93,6 +119,16 @@ class TVL1Params:
     border: Border = "clamp"
     presmooth_sigma: float = 0.0
     normalize: bool = False
+    check_first: int = 2
+    gradient_taps: Literal[3, 5] = 3
+    dual: Dual = "semi-implicit"
+    edge_alpha: float = 0.0
+    edge_beta: float = 0.8
+    weighted_median: Literal[0, 5, 7] = 0
+    weighted_median_after: FilterAfter = "warp"
+    weighted_median_spread: float = 0.0
+    weighted_median_grey: float = 7.0
+    weighted_median_px: float = 3.0
 
     def __post_init__(self) -> None:
         """Check every value; the solvers trust it afterwards."""
@@ -109,9 +145,24 @@ class TVL1Params:
         check_at_least("presmooth_sigma", self.presmooth_sigma, 0, unit="px")
         check_choice("pyramid", self.pyramid, get_args(Pyramid))
         check_choice("border", self.border, get_args(Border))
+        self._check_model()
         if self.pyramid == "pyrdown":
             halves = self.scale_step == 0.5
             check_that("scale_step", self.scale_step, halves, "0.5 with pyramid='pyrdown'")
+
+    def _check_model(self) -> None:
+        """Check what the published model has not."""
+        check_integer("check_first", self.check_first, 0)
+        check_choice("gradient_taps", self.gradient_taps, (3, 5))
+        check_choice("dual", self.dual, get_args(Dual))
+        check_at_least("edge_alpha", self.edge_alpha, 0)
+        projected = self.edge_alpha == 0 or self.dual == "projected"
+        check_that("edge_alpha", self.edge_alpha, projected, "0 with dual='semi-implicit'")
+        check_choice("weighted_median", self.weighted_median, (0, 5, 7))
+        check_choice("weighted_median_after", self.weighted_median_after, get_args(FilterAfter))
+        check_at_least("weighted_median_spread", self.weighted_median_spread, 0, unit="px")
+        for name in ("edge_beta", "weighted_median_grey", "weighted_median_px"):
+            check_positive(name, getattr(self, name))
 
     def _check_types(self) -> None:
         for field in dataclasses.fields(self):
@@ -127,8 +178,13 @@ class TVL1Params:
                 check_that(field.name, value, isinstance(value, int), "an integer")
 
     def to_json(self) -> str:
-        """Return the parameters as the JSON object that the store keeps (keys sorted)."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Return the parameters as the JSON object that the store keeps (keys sorted).
+
+        Those at which earlier versions stood are left out, so that equal settings are equal text.
+        """
+        values = dataclasses.asdict(self)
+        kept = {name: value for name, value in values.items() if value != _EARLIER.get(name)}
+        return json.dumps(kept, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> TVL1Params:
@@ -140,12 +196,28 @@ class TVL1Params:
             They are not those of this version, or a value is outside its range.
         """
         values, known = json.loads(text), {field.name for field in dataclasses.fields(cls)}
+        if isinstance(values, dict):
+            values = {**_EARLIER, **values}
         if not isinstance(values, dict) or values.keys() != known:
             raise InvalidParameterError(
                 f"TV-L1 parameters must be an object of {', '.join(sorted(known))}, got {text!r}"
             )
         return cls(**values)
 
+
+# What the first version computed, which had none of these: its stores go on as they began.
+_EARLIER = {
+    "check_first": 0,
+    "gradient_taps": 3,
+    "dual": "semi-implicit",
+    "edge_alpha": 0.0,
+    "edge_beta": 0.8,
+    "weighted_median": 0,
+    "weighted_median_after": "warp",
+    "weighted_median_spread": 0.0,
+    "weighted_median_grey": 7.0,
+    "weighted_median_px": 3.0,
+}
 
 _OPENCV_CUDA = TVL1Params()
 _OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off")
@@ -175,6 +247,12 @@ PRESETS = MappingProxyType(
 )
 """The named presets; each is a full set, and any value of it can be replaced."""
 
+_FIRST_OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off", check_first=0)
+_FIRST_PRESETS = {
+    "accurate": dataclasses.replace(_FIRST_OURS, warps=10, iterations=30, epsilon=0.005),
+    "fast": dataclasses.replace(_FIRST_OURS, scale_step=0.75, warps=2, epsilon=0.013),
+}
+
 DEFAULT_PRESET = "fast"
 """Preset of every command and function that is given none."""
 
@@ -194,5 +272,10 @@ def resolve_params(params: TVL1Params | str) -> TVL1Params:
 
 
 def preset_of(params: TVL1Params) -> str:
-    """Return the name of the preset that equals `params`, or "custom"."""
-    return next((name for name, preset in PRESETS.items() if preset == params), "custom")
+    """Return the name of the preset that `params` are, now or in the first version, or "custom"."""
+    names = (name for name, preset in PRESETS.items() if params in (preset, _first_version(name)))
+    return next(names, "custom")
+
+
+def _first_version(preset: str) -> TVL1Params:
+    return _FIRST_PRESETS.get(preset, dataclasses.replace(PRESETS[preset], check_first=0))

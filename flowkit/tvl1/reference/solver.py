@@ -31,12 +31,16 @@ from flowkit.tvl1.reference.steps import (
     DataTerm,
     centered_gradient,
     dual_step,
+    edge_weight,
+    five_tap_gradient,
     has_converged,
     linearise,
     median_5x5,
     normalize_jointly,
     primal_step,
+    projected_dual_step,
     threshold_step,
+    weighted_median,
 )
 from flowkit.typing import Float64
 
@@ -75,41 +79,56 @@ class TVL1Result:
     trace: TVL1Trace
 
 
-def solve_warp(data: DataTerm, u: Float64, p: Float64, params: TVL1Params) -> tuple[Float64, Float64, int]:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """The flow u, float64 (2, H, W), px, and its dual p, float64 (2, 2, H, W), of one level."""
+
+    u: Float64
+    p: Float64
+
+
+def solve_warp(data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params) -> tuple[State, int]:
     """Iterate one linearisation until it has converged or `iterations` are done.
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
-    stopping rule is tested after iterations check_every, 2 check_every, ..., on the change of
-    that one iteration, the median not included.
+    stopping rule is tested after iterations check_first and check_every, 2 check_every, ..., on
+    the change of that one iteration, the median not included.
 
     Parameters
     ----------
     data : DataTerm
-    u : float64 array, (2, H, W)
-    p : float64 array, (2, 2, H, W)
+    state : State
+    weight : float64 array, (H, W), or float
+        Of the total variation.
     params : TVL1Params
 
     Returns
     -------
-    u, p : float64 arrays
+    state : State
     iterations : int
         Those done, at least 1.
     """
+    u, p = state.u, state.p
     for done in itertools.count(1):
         if params.median and (done - 1) % params.median_every == 0:
             u = median_5x5(u)
         u_before = u
         v = threshold_step(u, data, params.lambda_ * params.theta)
         u = primal_step(v, p, params.theta)
-        p = dual_step(p, u, params.tau / params.theta)
-        tested = done % params.check_every == 0
+        if params.dual == "projected":
+            p = projected_dual_step(p, u, params.tau / params.theta, weight)
+        else:
+            p = dual_step(p, u, params.tau / params.theta)
+        tested = done == params.check_first or done % params.check_every == 0
         if done == params.iterations or (tested and has_converged(u, u_before, params.epsilon)):
             break
-    return u, p, done
+    return State(u=u, p=p), done
 
 
 def solve_level(I0: Float64, I1: Float64, u: Float64, params: TVL1Params) -> tuple[Float64, LevelTrace]:
     """Refine u on one level: p starts at zero and is carried from warp to warp.
+
+    A warp that converges at the test of `check_first` is the level's last.
 
     Parameters
     ----------
@@ -122,14 +141,23 @@ def solve_level(I0: Float64, I1: Float64, u: Float64, params: TVL1Params) -> tup
     -------
     u : float64 array, (2, H, W)
     trace : LevelTrace
+        A warp that was left out has 0 iterations.
     """
-    I1_planes = np.concatenate([I1[None], centered_gradient(I1)])
-    p = np.zeros((2, *u.shape))
-    counts = []
-    for _ in range(params.warps):
-        u, p, done = solve_warp(linearise(I0, I1_planes, u, params), u, p, params)
+    gradient = five_tap_gradient if params.gradient_taps == 5 else centered_gradient
+    I1_planes = np.concatenate([I1[None], gradient(I1)])
+    weight = edge_weight(I0, params.edge_alpha, params.edge_beta) if params.edge_alpha else 1.0
+    state = State(u=u, p=np.zeros((2, *u.shape)))
+    counts: list[int] = []
+    still = False
+    while len(counts) < params.warps and not still:
+        state, done = solve_warp(linearise(I0, I1_planes, state.u, params), state, weight, params)
         counts.append(done)
-    return u, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
+        still = done == params.check_first < min(params.check_every, params.iterations)
+        last = still or len(counts) == params.warps
+        if params.weighted_median and (last or params.weighted_median_after == "warp"):
+            state = dataclasses.replace(state, u=weighted_median(state.u, I0, params))
+    counts += [0] * (params.warps - len(counts))
+    return state.u, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
 
 
 def prepare(I0: NDArray[np.generic], I1: NDArray[np.generic], params: TVL1Params) -> tuple[Float64, Float64]:

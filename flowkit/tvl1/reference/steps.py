@@ -9,6 +9,7 @@ component of u.
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,13 @@ from flowkit.typing import Float64
 
 GRAD_IS_ZERO = float(np.finfo(np.float32).eps)
 """Below this |grad I1|^2 a residual within the threshold moves nothing (OpenCV's value)."""
+
+EDGE_BLUR_SIGMA_PX = 0.8
+EDGE_BLUR_RADIUS = 3
+"""Of the Gaussian before the gradient of `edge_weight`, px; three sides of it are cut."""
+
+EDGE_WEIGHT_MIN = 1e-3
+"""Least weight of the total variation: with none at all a pixel would be on its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +76,62 @@ def centered_gradient(image: Float64) -> Float64:
     x = padded[1:-1, 2:] - padded[1:-1, :-2]
     y = padded[2:, 1:-1] - padded[:-2, 1:-1]
     return 0.5 * np.stack([x, y])
+
+
+def five_tap_gradient(image: Float64) -> Float64:
+    """Return (-1, 8, 0, -8, 1)/12 against the neighbours, x then y; the border repeats the edge.
+
+    Exact for polynomials of degree four, where `centered_gradient` is for two.
+
+    Parameters
+    ----------
+    image : float64 array, (H, W)
+
+    Returns
+    -------
+    float64 array, (2, H, W)
+
+    Notes
+    -----
+    Source: Wedel, Pock, Zach, Bischof, Cremers, "An improved algorithm for TV-L1 optical flow",
+    2009, section 3.
+    """
+    padded = np.pad(image, 2, mode="edge")
+    rows, columns = padded[2:-2], padded[:, 2:-2]
+    x = 8 * (rows[:, 3:-1] - rows[:, 1:-3]) - (rows[:, 4:] - rows[:, :-4])
+    y = 8 * (columns[3:-1] - columns[1:-3]) - (columns[4:] - columns[:-4])
+    return np.stack([x, y]) / 12
+
+
+def edge_weight(I0: Float64, alpha: float, beta: float) -> Float64:
+    """Return w = max(exp(-alpha (|grad G I0| / 255)^beta), EDGE_WEIGHT_MIN), G a Gaussian.
+
+    Parameters
+    ----------
+    I0 : float64 array, (H, W)
+        One level of the first frame, grey levels.
+    alpha, beta : float
+        `TVL1Params.edge_alpha` and `edge_beta`.
+
+    Returns
+    -------
+    float64 array, (H, W)
+        In [EDGE_WEIGHT_MIN, 1].
+
+    Notes
+    -----
+    Source: Werlberger, Trobin, Pock, Wedel, Cremers, Bischof, "Anisotropic Huber-L1 optical flow",
+    BMVC 2009, equation 5, of which this is the strength alone.
+    """
+    offsets = np.arange(-EDGE_BLUR_RADIUS, EDGE_BLUR_RADIUS + 1)
+    kernel = np.exp(-(offsets**2) / (2 * EDGE_BLUR_SIGMA_PX**2))
+    smooth = np.pad(I0, EDGE_BLUR_RADIUS, mode="edge")
+    for axis in (0, 1):
+        windows = np.lib.stride_tricks.sliding_window_view(smooth, len(kernel), axis=axis)
+        smooth = windows @ (kernel / kernel.sum())
+    x, y = centered_gradient(smooth)
+    weight: Float64 = np.exp(-alpha * (np.hypot(x, y) / 255) ** beta)
+    return np.maximum(weight, EDGE_WEIGHT_MIN)
 
 
 def forward_gradient(f: Float64) -> Float64:
@@ -218,6 +282,82 @@ def dual_step(p: Float64, u: Float64, taut: float) -> Float64:
     gradient = forward_gradient(u)
     length = np.hypot(gradient[:, 0], gradient[:, 1])
     return (p + taut * gradient) / (1 + taut * length)[:, None]
+
+
+def projected_dual_step(p: Float64, u: Float64, taut: float, weight: Float64 | float) -> Float64:
+    """Return p' = q / max(1, |q| / weight) with q = p + taut grad u, each component of u by itself.
+
+    Parameters
+    ----------
+    p : float64 array, (2, 2, H, W)
+    u : float64 array, (2, H, W)
+    taut : float
+        tau / theta.
+    weight : float64 array, (H, W), or float
+        Of the total variation, in (0, 1].
+
+    Returns
+    -------
+    float64 array, (2, 2, H, W)
+        |p'| <= weight.
+
+    Notes
+    -----
+    Source: Chambolle, "Total variation minimization and a class of binary MRF models", 2005,
+    section 3: the projected gradient.
+    """
+    q = p + taut * forward_gradient(u)
+    length = np.hypot(q[:, 0], q[:, 1])
+    return q / np.maximum(1, length / weight)[:, None]
+
+
+def weighted_median(u: Float64, I0: Float64, params: TVL1Params) -> Float64:
+    """Filter u by the median of its neighbours weighted by their likeness in I0.
+
+    The weighted median is the least value of the window up to which the weights reach half their
+    sum; neighbours outside the frame weigh nothing. With `weighted_median_spread` > 0 a pixel
+    where neither component of u spreads over more than that within 5x5 px stays as it is.
+
+    Parameters
+    ----------
+    u : float64 array, (2, H, W)
+    I0 : float64 array, (H, W)
+        This level of the first frame, grey levels.
+    params : TVL1Params
+
+    Returns
+    -------
+    float64 array, (2, H, W)
+
+    Notes
+    -----
+    Source: Sun, Roth, Black, "Secrets of optical flow estimation and their principles", CVPR 2010,
+    section 5: the non-local term, with I0 in place of colour and without its occlusion factor.
+    """
+    side = params.weighted_median
+    guides, values = _windows(I0, side), _windows(u, side)
+    inside = _windows(np.ones_like(I0), side, mode="constant")
+    offsets = np.arange(side) - side // 2
+    distance2 = (offsets[:, None] ** 2 + offsets**2).ravel()
+    fall = ((guides - I0[..., None]) / params.weighted_median_grey) ** 2
+    weights = inside * np.exp(-(fall + distance2 / params.weighted_median_px**2) / 2)
+    order = np.argsort(values, axis=-1, kind="stable")
+    total = np.cumsum(np.take_along_axis(np.broadcast_to(weights, values.shape), order, -1), axis=-1)
+    first = np.argmax(total >= total[..., -1:] / 2, axis=-1)[..., None]
+    filtered = np.take_along_axis(values, np.take_along_axis(order, first, -1), -1)[..., 0]
+    if params.weighted_median_spread == 0:
+        return filtered
+    near = _windows(u, 5)
+    spread = (near.max(axis=-1) - near.min(axis=-1)).max(axis=0)
+    return np.where(spread > params.weighted_median_spread, filtered, u)
+
+
+def _windows(planes: Float64, side: int, mode: Literal["edge", "constant"] = "edge") -> Float64:
+    """Return the side^2 values about each pixel, (..., H, W, side^2)."""
+    around = [(0, 0)] * (planes.ndim - 2) + [(side // 2, side // 2)] * 2
+    padded = np.pad(planes, around, mode=mode)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(-2, -1))
+    return windows.reshape(*planes.shape, side * side)
 
 
 def median_5x5(u: Float64) -> Float64:
