@@ -54,36 +54,39 @@ void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Pl
   }
 }
 
-// Continue a row or column beyond its ends such that I1 and its centred differences both seem to
-// repeat their edge values: I[-1] = I[0] for the first, and I[-2] = I[0] - (I[1] - I[0]) for the
-// second, whose missing neighbour is the pixel itself. The third carries no weight; it only has to
-// be finite.
+// Four pixels before a row or column, the nearest first, that continue it such that its image and
+// its central differences both seem to repeat their edge values; `line` are its first three pixels,
+// `taps` those of the difference. The first values repeat the edge, as the differences of pixels in
+// the frame have it; the last with a weight is what makes the difference at -1 that at 0:
+//   three taps: (I[0] - I[-2]) / 2 = (I[1] - I[0]) / 2;
+//   five: 8 (I[0] - I[-2]) - (I[1] - I[-3]) = 8 (I[1] - I[-1]) - (I[2] - I[-2]).
+// Those farther out carry no weight; they only have to be finite. Mirrored, the same holds after
+// the last pixel.
 struct Ends {
-  float one_before, two_before, one_after, two_after;
+  float outwards[5];
 };
 
-Ends continue_line(float first, float second, float last_but_one, float last) {
-  return {first, first - (second - first), last, last + (last - last_but_one)};
+Ends continue_line(const float (&line)[3], int taps) {
+  const float edge = line[0], slope = line[1] - edge;
+  const float last = taps == 5 ? 8 * slope - (line[2] - edge) + line[1] : edge - slope;
+  return {edge, taps == 5 ? edge : last, last, last, last};
 }
 
-void extend_margins(Plane& image) {
-  const int width = image.width(), height = image.height();
-  const int right = std::min(1, width - 1), down = std::min(1, height - 1);
-  for (int y = 0; y < height; ++y) {
-    float* const row = image.row(y);
-    const Ends ends = continue_line(row[0], row[right], row[width - 1 - right], row[width - 1]);
-    row[-1] = ends.one_before;
-    row[-3] = row[-2] = ends.two_before;
-    row[width] = ends.one_after;
-    row[width + 1] = row[width + 2] = row[width + 3] = ends.two_after;
-  }
-  for (int x = -3; x < width + 4; ++x) {
-    const Ends ends = continue_line(image.row(0)[x], image.row(down)[x],
-                                    image.row(height - 1 - down)[x], image.row(height - 1)[x]);
-    image.row(-1)[x] = ends.one_before;
-    image.row(-3)[x] = image.row(-2)[x] = ends.two_before;
-    image.row(height)[x] = ends.one_after;
-    image.row(height + 1)[x] = image.row(height + 2)[x] = image.row(height + 3)[x] = ends.two_after;
+// Both ends of a line of `length` pixels, `step` floats apart.
+void extend_line(float* line, int length, ptrdiff_t step, int taps) {
+  const auto at = [&](int i) -> float& { return line[i * step]; };
+  const int second = std::min(1, length - 1), third = std::min(2, length - 1);
+  const Ends before = continue_line({at(0), at(second), at(third)}, taps);
+  const Ends after = continue_line(
+      {at(length - 1), at(length - 1 - second), at(length - 1 - third)}, taps);
+  for (int k = 0; k < 3; ++k) at(-1 - k) = before.outwards[k];
+  for (int k = 0; k < 5; ++k) at(length + k) = after.outwards[k];
+}
+
+void extend_margins(Plane& image, int taps) {
+  for (int y = 0; y < image.height(); ++y) extend_line(image.row(y), image.width(), 1, taps);
+  for (int x = -3; x < image.width() + 5; ++x) {
+    extend_line(image.row(0) + x, image.height(), image.stride(), taps);
   }
 }
 
@@ -128,7 +131,7 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
   for (size_t k = 1; k < sizes.size(); ++k) {
     shrink_level(levels[k - 1], sizes[k], params, levels[k]);
   }
-  for (Plane& level : levels) extend_margins(level);
+  for (Plane& level : levels) extend_margins(level, params.gradient_taps);
 }
 
 void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {

@@ -66,6 +66,7 @@ FLOWKIT_INLINE Vec reciprocal(Vec v) {
   const Vec estimate = (Vec)_mm512_rcp14_ps((__m512)v);
   return estimate + estimate * (splat(1.f) - v * estimate);
 }
+FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm512_rsqrt14_ps((__m512)v); }
 // v limited to [-bound, bound]; bound >= 0.
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) {
   return (Vec)_mm512_range_ps((__m512)v, (__m512)bound, 2);  // smaller magnitude, sign of v
@@ -77,6 +78,7 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) { return _mm512_movepi32_mask((__
 
 #if FLOWKIT_ISA_AVX2
 
+FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm256_rsqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm256_sqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -90,6 +92,7 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
 
 #elif defined(__x86_64__)
 
+FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm_rsqrt_ps((__m128)v); }
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm_sqrt_ps((__m128)v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
@@ -107,6 +110,7 @@ FLOWKIT_INLINE Vec sqrt(Vec v) {
   for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
   return v;
 }
+FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return splat(1.f) / sqrt(v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) { return Vec{before[kLanes - 1], v[0], v[1], v[2]}; }
@@ -122,3 +126,30 @@ FLOWKIT_INLINE Vec reciprocal(Vec v) { return splat(1.f) / v; }
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) { return max(min(v, bound), -bound); }
 
 #endif
+
+// 1 / sqrt(v) to about two units in the last place; infinite or NaN where v is zero.
+FLOWKIT_INLINE Vec rsqrt(Vec v) {
+  const Vec estimate = rsqrt_estimate(v);
+  return estimate * (splat(1.5f) - (.5f * v * estimate) * estimate);
+}
+
+// 2^v to 3e-6 of it, v limited to what a normal float can hold.
+FLOWKIT_INLINE Vec exp2(Vec v) {
+  const Vec x = max(min(v, splat(126.f)), splat(-126.f));
+  const Vec half = x < Vec{} ? splat(-.5f) : splat(.5f);
+  const IntVec whole = __builtin_convertvector(x + half, IntVec);
+  const Vec f = x - __builtin_convertvector(whole, Vec);  // in [-.5, .5]: Taylor's series
+  const Vec power =
+      1.f + f * (.69314718f + f * (.24022651f + f * (.05550411f + f * (.00961813f + f * .00133336f))));
+  return (Vec)((IntVec)power + (whole << 23));
+}
+
+// log2(v) to 1e-6, v normal and above zero.
+FLOWKIT_INLINE Vec log2(Vec v) {
+  const IntVec bits = (IntVec)v - splat(0x3f3504f3);  // of sqrt(1/2): the mantissa is in [.7, 1.4)
+  const IntVec exponent = bits >> 23;
+  const Vec mantissa = (Vec)((bits & splat(0x007fffff)) + splat(0x3f3504f3));
+  const Vec s = (mantissa - 1.f) / (mantissa + 1.f), square = s * s;
+  const Vec series = s * (2.8853901f + square * (.9617967f + square * (.5770780f + square * .4121986f)));
+  return __builtin_convertvector(exponent, Vec) + series;
+}

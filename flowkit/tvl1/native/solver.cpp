@@ -1,6 +1,7 @@
 #include "solver.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 #include <utility>
 
 #include "pyramid.hpp"
@@ -11,6 +12,14 @@ namespace {
 // Iterations from `done` to the next multiple of `period`.
 int until_multiple(int done, int period) { return period - done % period; }
 
+// Iterations from `done` to the next at which something happens: a median, a test, the end.
+int next_block(const FlowkitParams& params, int done) {
+  int block = std::min(params.iterations - done, until_multiple(done, params.check_every));
+  if (params.median != 0) block = std::min(block, until_multiple(done, params.median_every));
+  if (done < params.check_first) block = std::min(block, params.check_first - done);
+  return block;
+}
+
 void filter_flow(const Kernels& kernels, Workspace& work) {
   for (Plane* u : {&work.fields.u1, &work.fields.u2}) {
     work.filtered.reshape(u->width(), u->height());
@@ -19,30 +28,88 @@ void filter_flow(const Kernels& kernels, Workspace& work) {
   }
 }
 
-// Iterate one linearisation in blocks that end where something happens: a median, a test, the end
-// (twin: reference.solver.solve_warp). Returns the iterations done.
+// Iterate one linearisation (twin: reference.solver.solve_warp). Returns the iterations done.
 int solve_warp(const FlowkitParams& params, const Kernels& kernels, Workspace& work) {
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;
   int done = 0;
   while (done < params.iterations) {
     if (params.median != 0 && done % params.median_every == 0) filter_flow(kernels, work);
-    int block = std::min(params.iterations - done, until_multiple(done, params.check_every));
-    if (params.median != 0) block = std::min(block, until_multiple(done, params.median_every));
+    const int block = next_block(params, done);
     done += block;
-    const bool test = params.epsilon > 0 && done % params.check_every == 0;
+    const bool due = done == params.check_first || done % params.check_every == 0;
+    const bool test = params.epsilon > 0 && due;
     const double change = kernels.iterate(work.fields, block, test);
     if (test && change <= enough) break;
   }
   return done;
 }
 
-void size_planes(const Plane& level, Workspace& work) {
+void size_planes(const Plane& level, const FlowkitParams& params, Workspace& work) {
   Fields& f = work.fields;
-  for (Plane* plane : {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22, &f.a, &f.b, &f.c, &f.limit}) {
-    plane->reshape(level.width(), level.height());
-  }
+  WeightedMedian& m = work.weighted;
+  const auto size = [&](std::initializer_list<Plane*> planes) {
+    for (Plane* plane : planes) plane->reshape(level.width(), level.height());
+  };
+  size({&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22, &f.a, &f.b, &f.c, &f.limit});
+  if (f.projected) size({&f.most, &work.filtered});
+  if (params.weighted_median != 0) size({&m.guide, &m.result1, &m.result2});
+  m.lines.reshape(level.width(), 4);
   work.columns.reshape(level.width(), 5);
+}
+
+void set_weights(const Plane& I0, const FlowkitParams& params, const Kernels& kernels,
+                 Workspace& work) {
+  if (!work.fields.projected) return;
+  const float theta = static_cast<float>(params.theta);
+  if (params.edge_alpha == 0) {
+    work.fields.most.fill(theta);
+    return;
+  }
+  const EdgeOptions options{static_cast<float>(params.edge_alpha),
+                            static_cast<float>(params.edge_beta)};
+  kernels.weigh_edges(I0, work.fields, work.filtered, work.columns, theta, options);
+}
+
+// The first frame, with margins so unlike any pixel that they weigh nothing.
+void set_guide(const Plane& I0, const FlowkitParams& params, Plane& guide) {
+  if (params.weighted_median == 0) return;
+  guide.fill(1e9f);
+  for (int y = 0; y < I0.height(); ++y) std::copy_n(I0.row(y), I0.width(), guide.row(y));
+}
+
+void filter_by_likeness(const FlowkitParams& params, const Kernels& kernels, Workspace& work) {
+  const WeightedMedianOptions options{params.weighted_median / 2,
+                                      static_cast<float>(params.weighted_median_spread),
+                                      static_cast<float>(params.weighted_median_grey),
+                                      static_cast<float>(params.weighted_median_px)};
+  WeightedMedian& weighted = work.weighted;
+  kernels.weighted_median(work.fields.u1, work.fields.u2, weighted, options);
+  std::swap(work.fields.u1, weighted.result1);
+  std::swap(work.fields.u2, weighted.result2);
+}
+
+// All warps of one level (twin: reference.solver.solve_level); `counts`, unless null, gets the
+// iterations of each.
+void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
+                 const Kernels& kernels, Workspace& work, int32_t* counts) {
+  const WarpOptions options{
+      static_cast<float>(params.bicubic_a), static_cast<float>(params.lambda * params.theta),
+      params.border == FLOWKIT_CLAMP, params.gradient_taps == 5};
+  const int first_test = params.check_first;
+  const bool may_end = first_test < std::min(params.check_every, params.iterations);
+  set_weights(I0, params, kernels, work);
+  set_guide(I0, params, work.weighted.guide);
+  bool still = false;
+  for (int warp = 0; warp < params.warps && !still; ++warp) {
+    kernels.linearise(I0, I1, work.fields, options);
+    const int done = solve_warp(params, kernels, work);
+    if (counts != nullptr) counts[warp] = done;
+    still = may_end && done == first_test;
+    const bool last = still || warp + 1 == params.warps;
+    const bool filter = last || params.weighted_median_after == FLOWKIT_AFTER_WARP;
+    if (params.weighted_median != 0 && filter) filter_by_likeness(params, kernels, work);
+  }
 }
 
 // The dual variable starts at zero on every level; the row above it stays zero.
@@ -61,17 +128,15 @@ void copy_flow(const Plane& u, float* flow) {
 void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& pyramid1,
                 const FlowkitParams& params, const Kernels& kernels, Workspace& work, float* flow,
                 int32_t* iterations) {
-  const WarpOptions options{static_cast<float>(params.bicubic_a),
-                            static_cast<float>(params.lambda * params.theta),
-                            params.border == FLOWKIT_CLAMP};
   Fields& fields = work.fields;
   fields.tau = static_cast<float>(params.tau);
   fields.taut = static_cast<float>(params.tau / params.theta);
-  size_planes(pyramid0.front(), work);  // the largest level first: memory is taken once
+  fields.projected = params.dual == FLOWKIT_PROJECTED;
+  size_planes(pyramid0.front(), params, work);  // the largest level first: memory is taken once
   for (size_t k = pyramid0.size(); k-- > 0;) {
     std::swap(fields.u1, work.coarse1);
     std::swap(fields.u2, work.coarse2);
-    size_planes(pyramid0[k], work);
+    size_planes(pyramid0[k], params, work);
     clear_dual(fields);
     if (k + 1 == pyramid0.size()) {
       fields.u1.clear();
@@ -80,11 +145,8 @@ void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& py
       upsample_flow(work.coarse1, fields.u1, params);
       upsample_flow(work.coarse2, fields.u2, params);
     }
-    for (int warp = 0; warp < params.warps; ++warp) {
-      kernels.linearise(pyramid0[k], pyramid1[k], fields, options);
-      const int done = solve_warp(params, kernels, work);
-      if (iterations != nullptr) *iterations++ = done;
-    }
+    solve_level(pyramid0[k], pyramid1[k], params, kernels, work, iterations);
+    if (iterations != nullptr) iterations += params.warps;
   }
   copy_flow(fields.u1, flow);
   copy_flow(fields.u2, flow + static_cast<int64_t>(fields.u1.width()) * fields.u1.height());

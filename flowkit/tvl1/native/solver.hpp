@@ -13,7 +13,8 @@ namespace flowkit {
 struct Workspace {
   Fields fields;
   Plane coarse1{0}, coarse2{1};  // the flow of the level before
-  Plane filtered{10}, columns;   // for the median
+  Plane filtered{14}, columns;   // for the median, and for edge weights
+  WeightedMedian weighted;
 };
 
 // Solve one pair from its two pyramids. `flow` gets (2, height, width) px; `iterations`, unless
