@@ -16,6 +16,7 @@ from flowkit.tvl1.params import (
     PRESETS,
     Border,
     Dual,
+    DualStart,
     FilterAfter,
     Pyramid,
     TVL1Params,
@@ -65,6 +66,7 @@ _TVL1_HELP = {
     "check_first": "Iterations before one more test; a warp that ends there ends its level; 0 is none.",
     "gradient_taps": "Taps of the central difference.",
     "dual": "Step of the dual variable.",
+    "dual_start": "Dual variable at the start of a level: zero, or that of the coarser one.",
     "edge_alpha": "Weaken the smoothness at edges of the image; 0 is nowhere.",
     "edge_beta": "Power of the image's gradient in that weight.",
     "weighted_median": "Side of the weighted median filter; 0 is none.",
@@ -79,6 +81,7 @@ _CHOICES = {
     "median": (0, 5),
     "gradient_taps": (3, 5),
     "dual": get_args(Dual),
+    "dual_start": get_args(DualStart),
     "weighted_median": (0, 5, 7),
     "weighted_median_after": get_args(FilterAfter),
 }

@@ -27,6 +27,7 @@ ABI_VERSION = 2
 _PYRAMIDS = {"resize": 0, "pyrdown": 1, "gaussian": 2}
 _BORDERS = {"clamp": 0, "off": 1}
 _DUALS = {"semi-implicit": 0, "projected": 1}
+_DUAL_STARTS = {"zero": 0, "coarser": 1}
 _FILTER_AFTER = {"warp": 0, "level": 1}
 _REMEDY = "install a C++17 compiler (g++ or clang++) and run `pip install .` in the checkout again"
 _FAILURES = {
@@ -47,7 +48,8 @@ class _Params(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("nscales", "pyramid", "warps", "iterations")),
         *((name, ctypes.c_int32) for name in ("check_every", "median", "median_every")),
         *((name, ctypes.c_int32) for name in ("border", "normalize", "check_first", "gradient_taps")),
-        *((name, ctypes.c_int32) for name in ("dual", "weighted_median", "weighted_median_after")),
+        *((name, ctypes.c_int32) for name in ("dual", "dual_start")),
+        *((name, ctypes.c_int32) for name in ("weighted_median", "weighted_median_after")),
     ]
 
 
@@ -106,6 +108,7 @@ def _native_params(params: TVL1Params) -> _Params:
     values["pyramid"] = _PYRAMIDS[params.pyramid]
     values["border"] = _BORDERS[params.border]
     values["dual"] = _DUALS[params.dual]
+    values["dual_start"] = _DUAL_STARTS[params.dual_start]
     values["weighted_median_after"] = _FILTER_AFTER[params.weighted_median_after]
     for name in ("nscales", "warps", "iterations", "check_every", "median_every", "check_first"):
         values[name] = min(values[name], 2**31 - 1)

@@ -26,6 +26,7 @@ from flowkit.validate import (
 Pyramid = Literal["resize", "pyrdown", "gaussian"]
 Border = Literal["clamp", "off"]
 Dual = Literal["semi-implicit", "projected"]
+DualStart = Literal["zero", "coarser"]
 FilterAfter = Literal["warp", "level"]
 
 MIN_LEVEL_SIDE_PX = 16
@@ -81,6 +82,9 @@ class TVL1Params:
     dual : {"semi-implicit", "projected"}
         Step of p: Chambolle 2004, equation 9; or (p + tau/theta grad u) projected to |p| <= w
         (Chambolle 2005), w being 1 or the edge weight.
+    dual_start : {"zero", "coarser"}
+        What p is at the start of a level: zero, or that of the coarser level, which spreads the
+        flow in a few iterations where zero takes many.
     edge_alpha, edge_beta : float
         Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
         .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha >= 0,
@@ -122,6 +126,7 @@ class TVL1Params:
     check_first: int = 2
     gradient_taps: Literal[3, 5] = 3
     dual: Dual = "semi-implicit"
+    dual_start: DualStart = "zero"
     edge_alpha: float = 0.0
     edge_beta: float = 0.8
     weighted_median: Literal[0, 5, 7] = 0
@@ -155,6 +160,7 @@ class TVL1Params:
         check_integer("check_first", self.check_first, 0)
         check_choice("gradient_taps", self.gradient_taps, (3, 5))
         check_choice("dual", self.dual, get_args(Dual))
+        check_choice("dual_start", self.dual_start, get_args(DualStart))
         check_at_least("edge_alpha", self.edge_alpha, 0)
         projected = self.edge_alpha == 0 or self.dual == "projected"
         check_that("edge_alpha", self.edge_alpha, projected, "0 with dual='semi-implicit'")
@@ -210,6 +216,7 @@ _EARLIER = {
     "check_first": 0,
     "gradient_taps": 3,
     "dual": "semi-implicit",
+    "dual_start": "zero",
     "edge_alpha": 0.0,
     "edge_beta": 0.8,
     "weighted_median": 0,

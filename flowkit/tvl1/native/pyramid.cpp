@@ -134,11 +134,12 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
   for (Plane& level : levels) extend_margins(level, params.gradient_taps);
 }
 
-void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
+namespace {
+
+void upsample(const Plane& coarse, Plane& fine, const FlowkitParams& params, float gain) {
   const int width = fine.width(), height = fine.height();
   const double across = static_cast<double>(coarse.width()) / width;
   const double down = static_cast<double>(coarse.height()) / height;
-  const float gain = static_cast<float>(1 / params.scale_step);
   if (params.pyramid == FLOWKIT_GAUSSIAN) {
     resample(coarse, cubic_axis(coarse.width(), width, across),
              cubic_axis(coarse.height(), height, down), gain, fine);
@@ -147,6 +148,16 @@ void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params
     resample(coarse, linear_axis(coarse.width(), width, across, shift),
              linear_axis(coarse.height(), height, down, shift), gain, fine);
   }
+}
+
+}  // namespace
+
+void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
+  upsample(coarse, fine, params, static_cast<float>(1 / params.scale_step));
+}
+
+void upsample_dual(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
+  upsample(coarse, fine, params, 1);
 }
 
 }  // namespace flowkit

@@ -46,4 +46,7 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
 // reference.pyramid.upsample_flow).
 void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params);
 
+// The same of a component of the dual variable (twin: reference.pyramid.upsample_dual).
+void upsample_dual(const Plane& coarse, Plane& fine, const FlowkitParams& params);
+
 }  // namespace flowkit

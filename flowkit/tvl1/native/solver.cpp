@@ -112,9 +112,23 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
   }
 }
 
-// The dual variable starts at zero on every level; the row above it stays zero.
-void clear_dual(Fields& fields) {
-  for (Plane* q : {&fields.q11, &fields.q12, &fields.q21, &fields.q22}) q->clear();
+// Start a level: flow and dual variable come from the coarser one, if there is one. What the dual
+// variable has beside its rows stays zero, as the divergence needs it.
+void start_level(const Plane& level, bool coarsest, const FlowkitParams& params, Workspace& work) {
+  Fields& f = work.fields;
+  Plane* const state[6] = {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22};
+  for (int k = 0; k < 6; ++k) std::swap(*state[k], work.coarse[k]);
+  size_planes(level, params, work);
+  for (int k = coarsest ? 0 : 2; k < 6; ++k) state[k]->clear();
+  if (coarsest) return;
+  for (int k = 0; k < 2; ++k) upsample_flow(work.coarse[k], *state[k], params);
+  if (params.dual_start == FLOWKIT_ZERO) return;
+  for (int k = 2; k < 6; ++k) upsample_dual(work.coarse[k], *state[k], params);
+  const int last_column = level.width() - 1, last_row = level.height() - 1;
+  for (Plane* across : {&f.q11, &f.q21}) {
+    for (int y = 0; y <= last_row; ++y) across->row(y)[last_column] = 0;
+  }
+  for (Plane* down : {&f.q12, &f.q22}) std::fill_n(down->row(last_row), level.width(), 0.f);
 }
 
 void copy_flow(const Plane& u, float* flow) {
@@ -134,17 +148,7 @@ void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& py
   fields.projected = params.dual == FLOWKIT_PROJECTED;
   size_planes(pyramid0.front(), params, work);  // the largest level first: memory is taken once
   for (size_t k = pyramid0.size(); k-- > 0;) {
-    std::swap(fields.u1, work.coarse1);
-    std::swap(fields.u2, work.coarse2);
-    size_planes(pyramid0[k], params, work);
-    clear_dual(fields);
-    if (k + 1 == pyramid0.size()) {
-      fields.u1.clear();
-      fields.u2.clear();
-    } else {
-      upsample_flow(work.coarse1, fields.u1, params);
-      upsample_flow(work.coarse2, fields.u2, params);
-    }
+    start_level(pyramid0[k], k + 1 == pyramid0.size(), params, work);
     solve_level(pyramid0[k], pyramid1[k], params, kernels, work, iterations);
     if (iterations != nullptr) iterations += params.warps;
   }
