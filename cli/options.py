@@ -71,7 +71,7 @@ _TVL1_HELP = {
     "edge_beta": "Power of the image's gradient in that weight.",
     "weighted_median": "Side of the weighted median filter; 0 is none.",
     "weighted_median_after": "Filter after each warp, or after a level's last.",
-    "weighted_median_spread": "Filter where the flow differs by more than this in 5x5 px, px.",
+    "weighted_median_spread": "Filter where the flow differs by more than this within the window, px.",
     "weighted_median_grey": "Grey levels at which a neighbour's weight falls off.",
     "weighted_median_px": "Distance at which it does, px.",
 }

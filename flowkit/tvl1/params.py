@@ -95,7 +95,7 @@ class TVL1Params:
     weighted_median_after : {"warp", "level"}
         Filter after each warp of a level, or after its last.
     weighted_median_spread : float
-        Filter only where a component of u differs by more than this within 5x5 px; px; 0: everywhere.
+        Filter only where a component of u differs by more than this within the window; px, >= 0.
     weighted_median_grey : float
         Grey levels at which a neighbour's weight falls off, > 0.
     weighted_median_px : float

@@ -13,6 +13,7 @@ namespace flowkit {
 // |grad|, all zero where there is no data term.
 struct Fields {
   Plane u1{0}, u2{1}, q11{2}, q12{3}, q21{4}, q22{5}, a{6}, b{7}, c{8}, limit{9};
+  Plane I1x{15}, I1y{14};  // central differences of the image to be warped
   Plane most{10};          // theta * weight of the total variation, if the dual step is projected
   bool projected = false;  // the dual step: projected to |q| <= most, or semi-implicit
   float tau = 0;           // step of the dual iteration
@@ -23,7 +24,6 @@ struct WarpOptions {
   float bicubic_a;  // Keys' parameter
   float l_t;        // lambda * theta
   bool clamp;       // clamp positions to the frame; otherwise no data term outside it
-  bool five_taps;   // of the derivative of I1; otherwise three
 };
 
 // Weight of the total variation, as the params have it.
@@ -48,7 +48,9 @@ struct Kernels {
   const char* name;
   // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0.
   double (*iterate)(Fields& fields, int iterations, bool measure);
-  // Warp I1 and its centred differences by u and set a, b, c, limit.
+  // Set the central differences of I1, with five taps or three.
+  void (*differentiate)(const Plane& I1, Fields& fields, bool five_taps);
+  // Warp I1 and its differences by u and set a, b, c, limit.
   void (*linearise)(const Plane& I0, const Plane& I1, Fields& fields, const WarpOptions& options);
   // Set fields.most from a level of the first frame: theta times the weight of the total variation.
   void (*weigh_edges)(const Plane& I0, Fields& fields, Plane& smooth, Plane& lines, float theta,

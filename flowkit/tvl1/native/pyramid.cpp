@@ -54,42 +54,6 @@ void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Pl
   }
 }
 
-// Four pixels before a row or column, the nearest first, that continue it such that its image and
-// its central differences both seem to repeat their edge values; `line` are its first three pixels,
-// `taps` those of the difference. The first values repeat the edge, as the differences of pixels in
-// the frame have it; the last with a weight is what makes the difference at -1 that at 0:
-//   three taps: (I[0] - I[-2]) / 2 = (I[1] - I[0]) / 2;
-//   five: 8 (I[0] - I[-2]) - (I[1] - I[-3]) = 8 (I[1] - I[-1]) - (I[2] - I[-2]).
-// Those farther out carry no weight; they only have to be finite. Mirrored, the same holds after
-// the last pixel.
-struct Ends {
-  float outwards[5];
-};
-
-Ends continue_line(const float (&line)[3], int taps) {
-  const float edge = line[0], slope = line[1] - edge;
-  const float last = taps == 5 ? 8 * slope - (line[2] - edge) + line[1] : edge - slope;
-  return {edge, taps == 5 ? edge : last, last, last, last};
-}
-
-// Both ends of a line of `length` pixels, `step` floats apart.
-void extend_line(float* line, int length, ptrdiff_t step, int taps) {
-  const auto at = [&](int i) -> float& { return line[i * step]; };
-  const int second = std::min(1, length - 1), third = std::min(2, length - 1);
-  const Ends before = continue_line({at(0), at(second), at(third)}, taps);
-  const Ends after = continue_line(
-      {at(length - 1), at(length - 1 - second), at(length - 1 - third)}, taps);
-  for (int k = 0; k < 3; ++k) at(-1 - k) = before.outwards[k];
-  for (int k = 0; k < 5; ++k) at(length + k) = after.outwards[k];
-}
-
-void extend_margins(Plane& image, int taps) {
-  for (int y = 0; y < image.height(); ++y) extend_line(image.row(y), image.width(), 1, taps);
-  for (int x = -3; x < image.width() + 5; ++x) {
-    extend_line(image.row(0) + x, image.height(), image.stride(), taps);
-  }
-}
-
 }  // namespace
 
 std::vector<Size> level_sizes(Size frame, const FlowkitParams& params) {
@@ -131,7 +95,7 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
   for (size_t k = 1; k < sizes.size(); ++k) {
     shrink_level(levels[k - 1], sizes[k], params, levels[k]);
   }
-  for (Plane& level : levels) extend_margins(level, params.gradient_taps);
+  for (Plane& level : levels) level.repeat_edges(Plane::kMargin);
 }
 
 namespace {

@@ -133,15 +133,13 @@ FLOWKIT_INLINE Vec rsqrt(Vec v) {
   return estimate * (splat(1.5f) - (.5f * v * estimate) * estimate);
 }
 
-// 2^v to 3e-6 of it, v limited to what a normal float can hold.
+// 2^v to 4e-5 of it for v <= 126; zero but for 2^-126 below that. Adding 1.5 * 2^23 rounds v to a
+// whole number, which then is in the sum's low bits; the rest, in [-.5, .5], goes into a series.
 FLOWKIT_INLINE Vec exp2(Vec v) {
-  const Vec x = max(min(v, splat(126.f)), splat(-126.f));
-  const Vec half = x < Vec{} ? splat(-.5f) : splat(.5f);
-  const IntVec whole = __builtin_convertvector(x + half, IntVec);
-  const Vec f = x - __builtin_convertvector(whole, Vec);  // in [-.5, .5]: Taylor's series
-  const Vec power =
-      1.f + f * (.69314718f + f * (.24022651f + f * (.05550411f + f * (.00961813f + f * .00133336f))));
-  return (Vec)((IntVec)power + (whole << 23));
+  const Vec x = max(v, splat(-126.f)), round = splat(12582912.f);
+  const Vec whole = x + round, f = x - (whole - round);
+  const Vec power = 1.f + f * (.69314718f + f * (.24022651f + f * (.05550411f + f * .00961813f)));
+  return (Vec)((IntVec)power + ((IntVec)whole << 23));
 }
 
 // log2(v) to 1e-6, v normal and above zero.

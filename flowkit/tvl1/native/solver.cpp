@@ -52,6 +52,7 @@ void size_planes(const Plane& level, const FlowkitParams& params, Workspace& wor
     for (Plane* plane : planes) plane->reshape(level.width(), level.height());
   };
   size({&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22, &f.a, &f.b, &f.c, &f.limit});
+  size({&f.I1x, &f.I1y});
   if (f.projected) size({&f.most, &work.filtered});
   if (params.weighted_median != 0) size({&m.guide, &m.result1, &m.result2});
   m.lines.reshape(level.width(), 4);
@@ -93,11 +94,12 @@ void filter_by_likeness(const FlowkitParams& params, const Kernels& kernels, Wor
 // iterations of each.
 void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
                  const Kernels& kernels, Workspace& work, int32_t* counts) {
-  const WarpOptions options{
-      static_cast<float>(params.bicubic_a), static_cast<float>(params.lambda * params.theta),
-      params.border == FLOWKIT_CLAMP, params.gradient_taps == 5};
+  const WarpOptions options{static_cast<float>(params.bicubic_a),
+                            static_cast<float>(params.lambda * params.theta),
+                            params.border == FLOWKIT_CLAMP};
   const int first_test = params.check_first;
   const bool may_end = first_test < std::min(params.check_every, params.iterations);
+  kernels.differentiate(I1, work.fields, params.gradient_taps == 5);
   set_weights(I0, params, kernels, work);
   set_guide(I0, params, work.weighted.guide);
   bool still = false;
