@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plane.hpp"
+#include "resample.hpp"
 
 namespace flowkit {
 
@@ -60,6 +61,8 @@ struct Kernels {
                           const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
+  // One row through a map of two taps.
+  InterpolateRow interpolate_row;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

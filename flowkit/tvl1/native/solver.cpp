@@ -116,16 +116,20 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
 
 // Start a level: flow and dual variable come from the coarser one, if there is one. What the dual
 // variable has beside its rows stays zero, as the divergence needs it.
-void start_level(const Plane& level, bool coarsest, const FlowkitParams& params, Workspace& work) {
+void start_level(const Plane& level, bool coarsest, const FlowkitParams& params,
+                 const Kernels& kernels, Workspace& work) {
   Fields& f = work.fields;
   Plane* const state[6] = {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22};
   for (int k = 0; k < 6; ++k) std::swap(*state[k], work.coarse[k]);
   size_planes(level, params, work);
   for (int k = coarsest ? 0 : 2; k < 6; ++k) state[k]->clear();
   if (coarsest) return;
-  for (int k = 0; k < 2; ++k) upsample_flow(work.coarse[k], *state[k], params);
+  const Plane& coarse = work.coarse[0];
+  const Upsampling upsampling({coarse.width(), coarse.height()}, {level.width(), level.height()},
+                              params, kernels.interpolate_row);
+  for (int k = 0; k < 2; ++k) upsampling.bring_flow(work.coarse[k], *state[k]);
   if (params.dual_start == FLOWKIT_ZERO) return;
-  for (int k = 2; k < 6; ++k) upsample_dual(work.coarse[k], *state[k], params);
+  for (int k = 2; k < 6; ++k) upsampling.bring_dual(work.coarse[k], *state[k]);
   const int last_column = level.width() - 1, last_row = level.height() - 1;
   for (Plane* across : {&f.q11, &f.q21}) {
     for (int y = 0; y <= last_row; ++y) across->row(y)[last_column] = 0;
@@ -150,7 +154,7 @@ void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& py
   fields.projected = params.dual == FLOWKIT_PROJECTED;
   size_planes(pyramid0.front(), params, work);  // the largest level first: memory is taken once
   for (size_t k = pyramid0.size(); k-- > 0;) {
-    start_level(pyramid0[k], k + 1 == pyramid0.size(), params, work);
+    start_level(pyramid0[k], k + 1 == pyramid0.size(), params, kernels, work);
     solve_level(pyramid0[k], pyramid1[k], params, kernels, work, iterations);
     if (iterations != nullptr) iterations += params.warps;
   }
