@@ -27,6 +27,12 @@ struct WarpOptions {
   bool clamp;       // clamp positions to the frame; otherwise no data term outside it
 };
 
+// What a warp starts with: the images, and how they are warped by u.
+struct Linearisation {
+  const Plane &I0, &I1;
+  WarpOptions options;
+};
+
 // Weight of the total variation, as the params have it.
 struct EdgeOptions {
   float alpha, beta;
@@ -47,12 +53,14 @@ struct WeightedMedian {
 
 struct Kernels {
   const char* name;
-  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0.
-  double (*iterate)(Fields& fields, int iterations, bool measure);
+  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0. Unless null,
+  // `linearisation` sets a, b, c and limit first, each row just before it is needed.
+  double (*iterate)(Fields& fields, int iterations, bool measure,
+                    const Linearisation* linearisation);
   // Set the central differences of I1, with five taps or three.
   void (*differentiate)(const Plane& I1, Fields& fields, bool five_taps);
   // Warp I1 and its differences by u and set a, b, c, limit.
-  void (*linearise)(const Plane& I0, const Plane& I1, Fields& fields, const WarpOptions& options);
+  void (*linearise)(const Linearisation& linearisation, Fields& fields);
   // Set fields.most from a level of the first frame: theta times the weight of the total variation.
   void (*weigh_edges)(const Plane& I0, Fields& fields, Plane& smooth, Plane& lines, float theta,
                       const EdgeOptions& options);
