@@ -5,7 +5,8 @@
 Real clips of $FLOWKIT_TEST_DATA/labelled/fight, from 426x240 to 1920x1080, each decoded alone and then
 extracted with codes that were computed before instead of a solver, `--copies` times into one store. One
 process with one thread for decoding; CPU seconds of all its threads, since the machine has other work. All
-measurements take turns; medians are given. "rest" is what an extraction takes beyond its stages: pipeline,
+measurements take turns; medians are given. Both roads are measured: from the decoder's planes to RGB of the
+stored size by swscale ("rgb" is all of it), and RGB first with OpenCV's resize. "rest" is what an extraction takes beyond its stages: pipeline,
 parts, checksums, packing.
 """
 
@@ -36,7 +37,8 @@ from flowkit.extraction import engines
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import VideoSource
-from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
+from flowkit.frames import pair_indices, resize, to_grey
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, flow_codec
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.engine import codes_solver
@@ -52,7 +54,10 @@ CLIPS = tuple(
         *(("fight", "fi122"), ("fight", "fi051"), ("fight", "fi077")),
     ]
 )
-ROADS = {"opencv": ResizeRule()}
+ROADS = {
+    "swscale": ResizeRule(pixels="square", scaler="swscale"),
+    "opencv": ResizeRule(pixels="stored", scaler="opencv"),
+}
 SOLVED_PAIRS = 12
 Stages: TypeAlias = dict[str, float]
 
@@ -72,10 +77,10 @@ def decode_alone(path: Path) -> int:
         return sum(1 for _ in container.decode(stream))
 
 
-def read_frames(path: Path) -> int:
-    """Read as an extraction does, and count the frames."""
+def read_frames(path: Path, size: tuple[int, int] | None) -> int:
+    """Read as an extraction does, to RGB as coded or of a size, and count the frames."""
     with open_video(path) as reader:
-        return sum(1 for _ in reader)
+        return sum(len(frame.to_rgb(size)) > 0 for frame in reader.lazy())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +127,11 @@ class Clip:
         size = self.stored[0].shape[1], self.stored[0].shape[0]
         codec = flow_codec(DEFAULT_FLOW_CODEC, bound_px=DEFAULT_BOUND_PX)
         decode = cpu_ms(lambda: decode_alone(self.path)) / self.n_frames
-        read = cpu_ms(lambda: read_frames(self.path)) / self.n_frames
+        scaled = size if rule.scaler == "swscale" else None
+        read = cpu_ms(lambda: read_frames(self.path, scaled)) / self.n_frames
+        images = self.stored if scaled else self.native
         each: dict[str, Callable[[], object]] = {
-            "resize": lambda: [resize(rgb, size, rule.interpolation) for rgb in self.native],
+            "resize": lambda: [resize(rgb, size, rule.interpolation) for rgb in images],
             "grey": lambda: [to_grey(rgb) for rgb in self.stored],
             "jpeg": lambda: [jpeg.encode(rgb) for rgb in self.stored],
         }

@@ -10,7 +10,7 @@ from typing import Any
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import BACKWARD, ExtractConfig
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
 from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
@@ -198,4 +198,6 @@ def _resize_options(rule: ResizeRule) -> list[str]:
         "size": ["--size", f"{rule.width}x{rule.height}"],
         "short_side": ["--short-side", f"{rule.short_side}"],
     }[rule.mode]
-    return words + (["--interpolation", rule.interpolation] if rule.interpolation != "auto" else [])
+    words += ["--interpolation", rule.interpolation] if rule.interpolation != "auto" else []
+    words += ["--pixels", rule.pixels] if rule.pixels is not None and rule.mode != "size" else []
+    return words + (["--scaler", rule.scaler] if rule.scaler is not None else [])

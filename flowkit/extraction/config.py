@@ -10,10 +10,10 @@ from typing import get_args
 
 from flowkit.errors import InvalidParameterError
 from flowkit.extraction.scratch import DEFAULT_BYTES
-from flowkit.frames import ResizeRule
 from flowkit.methods import check_method, flow_method, is_function
 from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
@@ -47,7 +47,8 @@ class ExtractConfig:
     batch_size : int or None
         Pairs of one call of functions of one's own, >= 1; None: what each says itself.
     resize : ResizeRule
-        Size of the stored frames; flow is computed at that size, in its pixels.
+        Size of the stored frames; flow is computed at that size, in its pixels. What it leaves undecided is
+        the store's, so that it goes on as it began.
     step : int
         Frame k is paired with frame k + step, >= 1.
     fps : float or None
@@ -187,6 +188,38 @@ def resumed_config(config: ExtractConfig, stored: StoreOptions | None) -> Extrac
         return dataclasses.replace(config, params=TVL1Params.from_json(flow.tvl1_params))
     except InvalidParameterError:
         return config
+
+
+def decided_frames(config: ExtractConfig, stored: StoreOptions | None, *, decoder: Decoder) -> ExtractConfig:
+    """Return the configuration with all that decides the frames: its own, else the store's, else a new one's.
+
+    Parameters
+    ----------
+    config
+        `resize.pixels` and `resize.scaler` may be None.
+    stored
+        Options of the store; None of a new one. Of a resize rule of another version nothing is taken, and
+        `check_options` names the difference.
+    decoder
+        The one that reads: `av` gives planes.
+
+    Raises
+    ------
+    InvalidParameterError
+        The frames are scaled by swscale, asked for or in the store, and the decoder is OpenCV's.
+    """
+    try:
+        before = None if stored is None else ResizeRule.from_json(stored.resize)
+    except InvalidParameterError:
+        before = None
+    rule = config.resize.decided(before, planes=decoder == "av")
+    if rule.scaler == "swscale" and decoder != "av":
+        whose = "asked for" if config.resize.scaler else "that of the store"
+        raise InvalidParameterError(
+            f"scaler 'swscale', {whose}, needs decoder 'av', got {decoder!r}; install `av`, or extract into "
+            "another file with scaler 'opencv'"
+        )
+    return dataclasses.replace(config, resize=rule)
 
 
 def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions:

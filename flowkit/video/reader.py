@@ -13,18 +13,19 @@ import math
 import stat
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, get_args
 
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
-from flowkit.frames import Frame
+from flowkit.frames import Frame, LazyFrame
 from flowkit.typing import Decoder
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
-from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo
+from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo, same
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -157,6 +158,8 @@ class VideoReader:
         `VideoInfo`, from the start on.
     report
         `DecodeReport`, live: final when the iterator is exhausted.
+    scales
+        `to_rgb` of lazy frames takes a size, which the decoder's own filter scales to.
     """
 
     def __init__(self, source: Source, *, start_seconds: float | None, end_seconds: float | None) -> None:
@@ -168,6 +171,7 @@ class VideoReader:
         self._clock = Clock(1 / source.info.fps, source.longest_gap_seconds)
         self._first_fault = ""
         self._frames = self._read(source.events(start_seconds))
+        self.scales = source.scales
 
     def __enter__(self) -> Self:
         return self
@@ -181,14 +185,23 @@ class VideoReader:
         return self
 
     def __next__(self) -> Frame:
-        return next(self._frames)
+        frame = next(self._frames)
+        return Frame(rgb=frame.to_rgb(None), pts_seconds=frame.pts_seconds)
+
+    def lazy(self) -> Iterator[LazyFrame]:
+        """Return the same iterator, of frames that are not converted yet.
+
+        Each may be converted at any time before the reader is closed. A conversion raises DecodeError
+        where its pixel format is not known.
+        """
+        return self._frames
 
     def close(self) -> None:
         """Close the file; the iterator ends, and `report.finished` stays as it is."""
         self._frames.close()
         self._source.close()
 
-    def _read(self, events: Iterator[DecodedFrame | Fault]) -> Generator[Frame, None, None]:
+    def _read(self, events: Iterator[DecodedFrame | Fault]) -> Generator[LazyFrame, None, None]:
         for event in events:
             if isinstance(event, Fault):
                 self._note_fault(event)
@@ -202,7 +215,10 @@ class VideoReader:
             self.report.damaged_frames += event.damaged
             self.report.interlaced_frames += event.interlaced
             self.report.frames += 1
-            yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
+            to_rgb = event.to_rgb
+            if not self._source.keeps_frames:
+                to_rgb = partial(same, to_rgb(None))
+            yield LazyFrame(width=event.width, height=event.height, to_rgb=to_rgb, pts_seconds=seconds)
         self.report.notes += self._source.notes
         self._note_jumps()
         self._check_completeness()
