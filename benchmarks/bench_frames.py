@@ -6,8 +6,8 @@ Real clips of $FLOWKIT_TEST_DATA/labelled/fight, from 426x240 to 1920x1080, each
 extracted with codes that were computed before instead of a solver, `--copies` times into one store. One
 process with one thread for decoding; CPU seconds of all its threads, since the machine has other work. All
 measurements take turns; medians are given. Both roads are measured: from the decoder's planes to RGB of the
-stored size by swscale ("rgb" is all of it), and RGB first with OpenCV's resize. "rest" is what an extraction takes beyond its stages: pipeline,
-parts, checksums, packing.
+stored size by swscale ("rgb" is all of it), and RGB first with OpenCV's resize. "rest" is what an extraction
+takes beyond its stages: pipeline, parts, checksums, packing.
 """
 
 from __future__ import annotations

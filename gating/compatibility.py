@@ -130,6 +130,7 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
             resize=ResizeRule.from_json(flow["resize"]),
             step=flow["step"],
             fps=sampling["fps"],
+            deinterlace=sampling.get("deinterlace", False),
             backward=BACKWARD in params,
             flow_codec=flow["flow_codec"],
             bound_px=flow["bound"],
@@ -161,6 +162,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words = [*_method_options(record, config), *_resize_options(config.resize)]
     words += ["--step", f"{config.step}"] if config.step != 1 else []
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
+    words += ["--deinterlace"] if config.deinterlace else []
     words += ["--backward"] if config.backward else []
     words += ["--flow-codec", config.flow_codec]
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])

@@ -59,7 +59,8 @@ class FieldSolver:
 class PipelineConfig:
     """The choices that decide a video's part, and the engines of its fields.
 
-    `fps` resamples by time (frames per second; those of a folder of images).
+    `fps` resamples by time (frames per second; those of a folder of images); `deinterlace` makes interlaced
+    frames those of one moment.
     """
 
     options: StoreOptions
@@ -67,6 +68,7 @@ class PipelineConfig:
     solvers: tuple[FieldSolver, ...]
     decoder: Decoder = "auto"
     fps: float | None = None
+    deinterlace: bool = False
 
     @property
     def pairs_per_call(self) -> int:
@@ -217,6 +219,7 @@ class Pipeline:
                 fps=config.fps,
                 start_seconds=source.start_seconds,
                 end_seconds=source.end_seconds,
+                deinterlace=config.deinterlace,
             ) as reader:
                 count = self._decode(reader, sink, on_progress)
                 self._finish(sink, count, reader.info.header_seconds)

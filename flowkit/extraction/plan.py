@@ -19,7 +19,7 @@ from flowkit.store.schema import StoreOptions
 # Settings that a store's text leaves out, as it did before there was a choice.
 _LEFT_OUT: dict[str, dict[str, object]] = {
     "resize": {"pixels": "stored", "scaler": "opencv"},
-    "sampling": {},
+    "sampling": {"deinterlace": False},
 }
 
 

@@ -54,6 +54,7 @@ class VideoTask:
     resize: ResizeRule
     decoder: Decoder
     fps: float | None
+    deinterlace: bool
     segment_frames: int
     servers: tuple[str, ...] = ()
     takeover: bool = False
@@ -131,6 +132,7 @@ def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
         solvers=tuple(field_solver(each, tvl1) for each in task.methods),
         decoder=task.decoder,
         fps=task.fps,
+        deinterlace=task.deinterlace,
     )
     return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
 
@@ -197,7 +199,8 @@ def _warnings(record: VideoRecord, decoded: Decoded, task: VideoTask) -> tuple[s
     if record.interlaced:
         found.append(
             f"{decoded.report.interlaced_frames} of {decoded.report.frames} frames are interlaced: each "
-            "shows two moments in alternate lines; they are stored as they are coded"
+            "shows two moments in alternate lines; they are stored as they are coded; --deinterlace, into "
+            "another file, makes each one moment"
         )
     if record.clipped_fraction > CLIPPED_WARNING:
         found.append(

@@ -24,6 +24,7 @@ from flowkit.typing import UInt8
 from flowkit.video.container import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
 from flowkit.video.pyav_colour import RgbConverter, unlike_opencv
+from flowkit.video.pyav_deinterlace import Pictured, as_decoded, deinterlaced
 from flowkit.video.pyav_file import best_stream, message, open_container
 from flowkit.video.pyav_header import (
     CONTAINERS_WITH_A_LENGTH,
@@ -66,6 +67,8 @@ class AvSource:
         An existing file.
     threads
         Decoding threads; 0 lets FFmpeg choose.
+    deinterlace
+        Make interlaced frames those of one moment.
 
     Raises
     ------
@@ -75,8 +78,9 @@ class AvSource:
 
     scales, keeps_frames = True, True
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, deinterlace: bool = False) -> None:
         self._path = path
+        self._deinterlace = deinterlace
         self._threads = threads
         self._last_orientation = UPRIGHT
         self._rgb = RgbConverter(path)
@@ -228,10 +232,11 @@ class AvSource:
 
     def _decoded_frames(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[DecodedFrame | Fault]:
         times = _BestTimes(prefer_dts="avi" in self._kinds)
-        for event in decoding:
-            if isinstance(event, Fault):
-                yield event
+        for pictured in self._pictured(decoding):
+            if isinstance(pictured, Fault):
+                yield pictured
                 continue
+            event, image = pictured.decoded, pictured.image
             ticks = times.choose(event.pts, event.dts)
             self._last_orientation = self._orientation(event, self._last_orientation)
             width, height = self._last_orientation.size_of(event.width, event.height)
@@ -239,11 +244,17 @@ class AvSource:
                 seconds=self._seconds(ticks),
                 width=width,
                 height=height,
-                to_rgb=partial(self._to_rgb, event, self._last_orientation),
+                to_rgb=partial(self._to_rgb, image, self._last_orientation),
                 repaired=ticks is None or ticks != event.pts,
                 damaged=event.is_corrupt,
-                interlaced=event.interlaced_frame,
+                interlaced=image.interlaced_frame,
             )
+
+    def _pictured(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[Pictured | Fault]:
+        try:
+            yield from deinterlaced(decoding) if self._deinterlace else as_decoded(decoding)
+        except av.error.FFmpegError as error:  # the decoder's own are faults by now
+            raise DecodeError(f"{self._path}: its frames do not deinterlace: {message(error)}") from error
 
     def _seconds(self, ticks: int | None) -> float | None:
         return None if ticks is None else (ticks - self._origin) * self._tick

@@ -25,7 +25,7 @@ from flowkit.validate import check_at_least, check_choice, check_positive, check
 from flowkit.video import image_folder as images
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
-from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo, same
+from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo, check_deinterlace, same
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -65,7 +65,8 @@ class DecodeReport:
     pts_repaired
         Frames whose time in the file was missing or ran backwards, and was replaced.
     interlaced_frames
-        Frames coded as two fields, one half of a frame later than the other.
+        Frames of two moments: coded as two fields, one half of a frame later than the other, and not
+        deinterlaced.
     truncated, truncated_reason
         The decoder reported an error, or, where the whole video was asked for, the file ends before its
         container does, or has fewer than 95 % of the packets (or seconds) of its header; and the reason,
@@ -262,6 +263,7 @@ def open_video(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     threads: int = 1,
+    deinterlace: bool = False,
 ) -> VideoReader:
     """Open a video file, or a folder of numbered images, and decode its first frame.
 
@@ -280,6 +282,9 @@ def open_video(
     threads
         Decoding threads; 0 lets FFmpeg choose. One is right where videos run in parallel. More give
         the same frames, but those that follow a fault may be concealed differently.
+    deinterlace
+        Make frames that are coded as two fields those of one moment, by FFmpeg's bwdif: one frame for each,
+        with its time. Others stay as they are. Needs decoder `av`.
 
     Returns
     -------
@@ -296,7 +301,7 @@ def open_video(
     BackendUnavailableError
         The decoder named is not installed.
     InvalidParameterError
-        An unknown decoder, or numbers out of range.
+        An unknown decoder, numbers out of range, or `deinterlace` with decoder `opencv`.
     """
     check_choice("decoder", decoder, get_args(Decoder))
     if fps is not None:
@@ -304,7 +309,7 @@ def open_video(
     check_at_least("threads", threads, 0)
     _check_window(start_seconds, end_seconds)
     try:
-        source = _source(Path(path), decoder, fps, threads)
+        source = _source(Path(path), decoder, fps, threads, deinterlace)
     except FlowkitError:
         raise
     except OSError as error:
@@ -353,17 +358,19 @@ def choose_decoder(decoder: Decoder) -> tuple[Decoder, str]:
     return decoder, "asked for"
 
 
-def _source(path: Path, decoder: Decoder, fps: float | None, threads: int) -> Source:
+def _source(path: Path, decoder: Decoder, fps: float | None, threads: int, deinterlace: bool) -> Source:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return images.ImageSource(path, fps)
     if not stat.S_ISREG(mode):
         raise UnopenableError(f"{path}: neither a file nor a folder")
     decoder, _ = choose_decoder(decoder)
-    return CvSource(path, threads) if decoder == "opencv" else _av_source()(path, threads)
+    if deinterlace:
+        check_deinterlace(decoder)
+    return CvSource(path, threads) if decoder == "opencv" else _av_source()(path, threads, deinterlace)
 
 
-def _av_source() -> Callable[[Path, int], Source]:
+def _av_source() -> Callable[[Path, int, bool], Source]:
     try:
         from flowkit.video.pyav import AvSource
     except ImportError as error:

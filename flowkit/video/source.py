@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowkit.typing import UInt8
+from flowkit.errors import InvalidParameterError
+from flowkit.typing import Decoder, UInt8
 from flowkit.validate import check_at_least, check_positive
 from flowkit.video.orientation import Orientation
 
@@ -106,7 +107,7 @@ class DecodedFrame:
     damaged
         The decoder reports that parts of it are missing.
     interlaced
-        It is coded as two fields.
+        It shows two moments, one in each field.
     """
 
     seconds: float | None
@@ -157,6 +158,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+def check_deinterlace(decoder: Decoder, *, whose: str = "asked for") -> None:
+    """Raise InvalidParameterError unless a decoder, no `auto`, deinterlaces; `whose` wish it is is said."""
+    if decoder == "opencv":
+        raise InvalidParameterError(
+            f"deinterlace, {whose}, needs decoder 'av', got 'opencv', which converts no interlaced frames; "
+            "install `av`, or leave it out"
+        )
 
 
 def same(rgb: UInt8, size: tuple[int, int] | None) -> UInt8:

@@ -17,6 +17,7 @@ from flowkit.errors import InvalidParameterError, StoreOptionsError
 from flowkit.extraction.config import ExtractConfig, decided_frames, store_options
 from flowkit.frames import resize
 from flowkit.resize_rule import ResizeRule
+from flowkit.store.schema import StoreOptions
 from flowkit.typing import Decoder
 from tests.make import clips
 from tests.make.small import SMALL, run
@@ -143,3 +144,45 @@ def test_sideways_pixels_are_stretched_as_they_stand(tmp_path: Path, store: Path
         # Upright, 128x96 of pixels 2:3, shown as 128x144.
         assert (clip.record.source_width, clip.record.source_height) == (128, 96)
         assert (clip.width, clip.height) == (60, 68)
+
+
+@pytest.fixture
+def fields(tmp_path: Path) -> Path:
+    """An interlaced video."""
+    (tmp_path / "videos").mkdir()
+    clips.interlaced(tmp_path / "videos" / "a.mpg", TEXTURE)
+    return tmp_path / "videos"
+
+
+def test_a_deinterlaced_store_goes_on_so(fields: Path, store: Path) -> None:
+    config = config_of(SHORT)
+    report = run(fields, store, dataclasses.replace(config, deinterlace=True))
+    assert report.outcomes[0].warnings == ()
+    clips.interlaced(fields / "b.mpg", TEXTURE)
+    assert run(fields, store, config).stored == 1
+    with flowkit.open(store) as opened:
+        assert json.loads(opened.options.sampling) == {"deinterlace": True, "fps": None}
+        assert [clip.record.interlaced for clip in opened.values()] == [0, 0]
+    np.testing.assert_array_equal(first_frame(store, "b"), first_frame(store, "a"))
+    with pytest.raises(StoreOptionsError, match=r"sampling\.deinterlace: stored True, asked False"):
+        run(fields, store, dataclasses.replace(config, deinterlace=False))
+    with pytest.raises(InvalidParameterError, match="deinterlace, that of the store, needs decoder 'av'"):
+        decided_frames(config_of(BEFORE, "opencv"), store_options_of(store), decoder="opencv")
+
+
+def store_options_of(store: Path) -> StoreOptions:
+    with flowkit.open(store) as opened:
+        return dataclasses.replace(opened.options, resize=BEFORE.to_json())
+
+
+def test_without_deinterlacing_a_store_says_what_it_has_and_how_to_change_it(
+    fields: Path, store: Path
+) -> None:
+    report = run(fields, store, config_of(SHORT))
+    assert "4 of 4 frames are interlaced" in report.outcomes[0].warnings[0]
+    assert "--deinterlace, into another file" in report.outcomes[0].warnings[0]
+    with flowkit.open(store) as opened:
+        assert json.loads(opened.options.sampling) == {"fps": None}
+        assert opened["a"].record.interlaced == 1
+    with pytest.raises(StoreOptionsError, match=r"sampling\.deinterlace: stored False, asked True"):
+        run(fields, store, dataclasses.replace(config_of(SHORT), deinterlace=True))

@@ -40,6 +40,7 @@ def make_task(source: VideoSource, store: Path, config: ExtractConfig = SMALL) -
         resize=config.resize,
         decoder=config.decoder,
         fps=config.fps,
+        deinterlace=False,
         segment_frames=config.segment_frames,
     )
 
