@@ -148,6 +148,32 @@ class Clip:
         return {**found, "rest": whole - sum(found.values()), "whole": whole}
 
 
+def huffman(clips: Sequence[Clip], repeats: int) -> list[JsonObject]:
+    """Return bytes and ms of frames as JPEGs with the standard's Huffman codes and with their own."""
+    rows = []
+    for clip in clips:
+        images = [cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in clip.stored]
+        row: JsonObject = {"clip": clip.path.name, "quality": jpeg.DEFAULT_QUALITY}
+        for name, own in (("standard", 0), ("own", 1)):
+            how = [cv2.IMWRITE_JPEG_QUALITY, jpeg.DEFAULT_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, own]
+            how += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+            data = [cv2.imencode(".jpg", image, how)[1].tobytes() for image in images]
+
+            def encode(images: Sequence[object] = images, how: Sequence[int] = how) -> None:
+                for image in images:
+                    cv2.imencode(".jpg", image, how)  # type: ignore[call-overload]
+
+            def decode(data: Sequence[bytes] = data) -> None:
+                for each in data:
+                    jpeg.decode(each)
+
+            row[name] = {"bytes": sum(map(len, data)) / len(data)}
+            for what, work in (("encode_ms", encode), ("decode_ms", decode)):
+                row[name][what] = statistics.median(cpu_ms(work) / len(data) for _ in range(repeats))
+        rows.append(row)
+    return rows
+
+
 def table(clips: Sequence[Clip], copies: int, repeats: int) -> list[JsonObject]:
     """Return a row for each clip and road: medians and all measurements."""
     runs: dict[tuple[int, str], list[Stages]] = {}
@@ -210,6 +236,7 @@ def main() -> None:
         "repeats": args.repeats,
         "means": totals(rows),
         "rows": rows,
+        "huffman_codes": huffman(clips, args.repeats),
     }
     path = write_result(args.name, result)
     for row in rows:
