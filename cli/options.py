@@ -63,7 +63,7 @@ _TVL1_HELP = {
     "border": "Beyond the frame: clamp, or data term off.",
     "presmooth_sigma": "Blur of the input, px.",
     "normalize": "Scale both frames jointly to [0, 255].",
-    "check_first": "Iterations before one more test in a level's first warp, which may end the level; 0 is none.",
+    "check_first": "Iterations before one more test, of a level's first warp, which may end the level.",
     "gradient_taps": "Taps of the central difference.",
     "dual": "Step of the dual variable.",
     "dual_start": "Dual variable at the start of a level: zero, or that of the coarser one.",
