@@ -168,7 +168,10 @@ class ClipEncoder:
             self._values += codes.size
             chunks.append(data)
         first, second = chunks
-        return self._options.codec.packed((first, second), largest_px=self.largest_px, clipped=0)
+        codec = self._options.codec
+        scale = codec.quantizer.fixed_scale
+        assert scale is not None, "a codec of flow images has one range"
+        return codec.packed((first, second), scale=scale, largest_px=self.largest_px, clipped=0)
 
     def _plane(self, file: FrameFile) -> tuple[bytes, UInt8]:
         """Return the JPEG of one component of a flow field and its codes; encoded if it is none."""

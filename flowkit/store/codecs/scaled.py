@@ -8,12 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.quantize import FieldScale, FixedStep, Quantizer, quantize_u8
+from flowkit.quantize import FieldScale, FixedStep, QuantileScale, Quantizer, quantize_u8
 from flowkit.store.codecs.codec import ChunkCodec
 from flowkit.store.codecs.storage import ChunkStorage
 from flowkit.typing import Codes
 
 # The least integer of a type is never a code.
+QUANTILE_SCALE = QuantileScale(
+    dtype=np.dtype("i1"), unit_px=1 / 8, limit=127, quantile_code=125, per_mille=999
+)
 FIELD_SCALE = FieldScale(dtype=np.dtype("i1"), unit_px=1 / 8, limit=127)
 FIXED_STEP = FixedStep(dtype=np.dtype("<i2"), step_px=1 / 64, limit=32767)
 

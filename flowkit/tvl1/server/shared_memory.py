@@ -40,12 +40,13 @@ class Response:
 
     `refused`: the request is at fault, and every engine would refuse it; `too_large`: this engine lacks
     the memory for it, and does others.
-    `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
+    `scales`, `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
     """
 
     error: str = ""
     refused: bool = False
     too_large: bool = False
+    scales: NDArray[np.float32] | None = None
     largest_px: NDArray[np.float32] | None = None
     clipped: NDArray[np.int32] | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)

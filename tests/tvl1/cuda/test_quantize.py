@@ -8,10 +8,11 @@ from flowkit.errors import InvalidParameterError
 from flowkit.quantize import (
     FieldScale,
     FixedStep,
+    QuantileScale,
     Quantized,
     Quantizer,
 )
-from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
+from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP, QUANTILE_SCALE
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
@@ -21,6 +22,7 @@ from flowkit.tvl1.params import TVL1Params
 from tests.make.codes import rules
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
+from tests.tvl1.emulation.faults import SCHEDULES, Schedule
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
@@ -28,8 +30,17 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler he
 def quantise(flow: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
     device = cuda_device.open_device(0)
     made = enqueue_codes(device, device.upload(flow), quantizer)
-    codes, largest, clipped = (array.get() for array in made)
-    return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped)
+    codes, scales, largest, clipped = (array.get() for array in made)
+    return FlowCodes(codes=codes, scales=scales, largest_px=checked_largest(largest), clipped=clipped)
+
+
+def check_equal(made: FlowCodes, flow: NDArray[np.float32], quantizer: Quantizer) -> None:
+    """Hold codes, scales, largest components and numbers clipped to the host's, bit for bit."""
+    for field, px in zip(made.fields(), flow, strict=True):
+        expected = quantizer.quantize(px)
+        assert field[1:] == expected[1:]
+        assert field.codes.dtype == expected.codes.dtype
+        np.testing.assert_array_equal(field.codes, expected.codes)
 
 
 def flows() -> NDArray[np.float32]:
@@ -45,17 +56,13 @@ def flows() -> NDArray[np.float32]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
+@pytest.mark.parametrize("code", ["q8", "i8", "i16", "u8"])
 def test_emulated_codes_are_the_hosts_bit_for_bit(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeGpu())
     quantizer = rules(bound_px=20.0)[code]
     made = quantise(flows(), quantizer)
-    for flow, codes, px, clipped in zip(flows(), made.codes, made.largest_px, made.clipped, strict=True):
-        expected = quantizer.quantize(flow)
-        assert px == expected.largest_px
-        assert clipped == expected.clipped
-        assert not (code == "i8" and clipped)
-        np.testing.assert_array_equal(codes, expected.codes)
+    check_equal(made, flows(), quantizer)
+    assert not (code == "i8" and made.clipped.any())
 
 
 @needs_compiler
@@ -74,13 +81,16 @@ def test_emulated_scales_are_the_hosts_next_to_every_power_of_two(monkeypatch: p
 
 
 @needs_compiler
+@pytest.mark.parametrize("quantizer", [FIELD_SCALE, QUANTILE_SCALE])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_emulated_flow_that_is_not_finite_is_refused(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_flow_that_is_not_finite_is_refused(
+    wrong: float, quantizer: Quantizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(monkeypatch, FakeGpu())
     flow = np.zeros((3, 2, 4, 5), np.float32)
     flow[1, 1, 2, 3] = wrong
     with pytest.raises(InvalidParameterError, match=r"flow must be finite to be quantised, .* in pair 1"):
-        quantise(flow, FIELD_SCALE)
+        quantise(flow, quantizer)
 
 
 @needs_compiler
@@ -92,10 +102,7 @@ def test_emulated_codes_of_a_batch_are_those_of_its_flow(monkeypatch: pytest.Mon
     made = solver.codes_batch(frames, pairs, quantizer=FIELD_SCALE)
     assert set(made.seconds) == {"upload", "solve", "download"}
     assert 0 < made.seconds["upload"] < made.seconds["solve"] > made.seconds["download"] > 0
-    for flow, codes, px in zip(solver.flow_batch(frames, pairs), made.codes, made.largest_px, strict=True):
-        expected = FIELD_SCALE.quantize(flow)
-        np.testing.assert_array_equal(codes, expected.codes)
-        assert px == expected.largest_px
+    check_equal(made, solver.flow_batch(frames, pairs), FIELD_SCALE)
 
 
 @needs_compiler
@@ -108,12 +115,42 @@ def test_emulated_rules_hold_for_codes_of_other_sizes_and_steps(
     for quantizer in (
         FieldScale(dtype=kind, unit_px=1 / 32, limit=100),
         FixedStep(dtype=kind, step_px=0.3, limit=90),
+        QuantileScale(dtype=kind, unit_px=1 / 32, limit=100, quantile_code=90, per_mille=900),
     ):
-        made = quantise(flows(), quantizer)
-        for flow, codes, clipped in zip(flows(), made.codes, made.clipped, strict=True):
-            expected = quantizer.quantize(flow)
-            np.testing.assert_array_equal(codes, expected.codes)
-            assert clipped == expected.clipped
+        check_equal(quantise(flows(), quantizer), flows(), quantizer)
+
+
+def extreme_flows(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Flows of which some need a quantile and some none, with ties and the edges of the rule among them."""
+    n = 2 * size[0] * size[1]
+    edge = np.float32(127 / 8)
+    ramp = rng.permutation(np.linspace(-90, 90, n))
+    kinds = {
+        "zeros": np.zeros(n),
+        "all equal, large": np.full(n, -40.0),
+        "all equal, at the edge": np.full(n, edge),
+        "one beyond the edge": np.r_[np.nextafter(edge, np.float32(99)), np.full(n - 1, edge)],
+        "one huge outlier": np.r_[3e38, rng.normal(0, 2, n - 1)],
+        "the most outliers that saturate": np.r_[np.full(n // 1000, 500.0), np.full(n - n // 1000, 20.0)],
+        "one more": np.r_[np.full(n // 1000 + 1, 500.0), np.full(n - n // 1000 - 1, 20.0)],
+        "half outliers": np.r_[np.full(n // 2, -3000.0), rng.normal(0, 2, n - n // 2)],
+        "a ramp": ramp,
+        "a wide ramp": ramp * np.exp(rng.normal(0, 8, n)),
+        "integers": np.round(ramp),
+        "at the least quantile": np.r_[np.full(n // 1000 + 1, 15.625), 99.0, np.zeros(n - n // 1000 - 2)],
+    }
+    return np.stack(list(kinds.values())).astype(np.float32).reshape(-1, 2, *size)
+
+
+@needs_compiler
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (23, 22), (31, 65)])
+def test_emulated_quantiles_are_the_hosts_whatever_the_field(
+    size: tuple[int, int], schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu(schedule=schedule))
+    flow = extreme_flows(np.random.default_rng(0), size)
+    check_equal(quantise(flow, QUANTILE_SCALE), flow, QUANTILE_SCALE)
 
 
 class Doubled(FixedStep):
