@@ -162,6 +162,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words += ["--step", f"{config.step}"] if config.step != 1 else []
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--backward"] if config.backward else []
+    assert config.flow_codec is not None, "a run's record names its codec"
     words += ["--flow-codec", config.flow_codec]
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
 

@@ -19,6 +19,7 @@ from flowkit.extraction.lists import parse_list
 from flowkit.flow_files.flo import write_flo
 from flowkit.flow_files.kitti import kitti_bytes
 from flowkit.rawframes.import_config import ImportConfig
+from flowkit.store.codecs import FLOW_CODECS
 from flowkit.store.inventory import inventory
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (
@@ -118,6 +119,17 @@ def test_flow_is_within_half_a_step_of_the_codec(tmp_path: Path, layout: str, co
     assert float(np.abs(flow_of(tmp_path / "out.h5") - flow).max()) <= limit + 1e-6
     assert record.flow_max_px == pytest.approx(float(np.abs(flow).max()), abs=files + 1e-6)
     assert (record.n_frames, record.n_flow, record.clipped_fraction) == (4, 3, 0)
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_an_import_goes_on_with_the_codec_of_its_store(tmp_path: Path, codec: str) -> None:
+    write_numbers(tmp_path / "in" / "a", 4)
+    run_import(tmp_path / "in", tmp_path / "out.h5", "flo", flow_codec=codec)
+    write_numbers(tmp_path / "in" / "b", 4)
+    report = run_import(tmp_path / "in", tmp_path / "out.h5", "flo")
+    assert (report.stored, report.already_stored) == (1, 1)
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert store.options.flow_codec == codec
 
 
 def test_frames_of_png_are_encoded_and_said(tmp_path: Path) -> None:

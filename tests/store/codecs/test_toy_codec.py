@@ -191,8 +191,9 @@ def test_dropping_frames_keeps_its_bytes(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_of_another_codec_is_not_gone_on_with(store: Path, videos: Path) -> None:
+    config = dataclasses.replace(SMALL, backward=True, flow_codec="i8")
     with pytest.raises(StoreOptionsError, match="flow_codec: stored 'half', asked 'i8'"):
-        prepare_extraction(find_sources([videos]), store, config=dataclasses.replace(SMALL, backward=True))
+        prepare_extraction(find_sources([videos]), store, config=config)
 
 
 def test_networks_get_it_in_every_form(store: Path) -> None:
