@@ -19,7 +19,7 @@ from flowkit.extraction.lists import parse_list
 from flowkit.flow_files.flo import write_flo
 from flowkit.flow_files.kitti import kitti_bytes
 from flowkit.rawframes.import_config import ImportConfig
-from flowkit.store.codecs import FLOW_CODECS
+from flowkit.store.codecs import FLOW_CODECS, clipped_warning
 from flowkit.store.inventory import inventory
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (
@@ -288,7 +288,7 @@ def test_flow_beyond_the_codec_is_counted_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "in" / "a.npy", flow)
     choices = {"frame_codec": "none", "flow_codec": "i16"}
     (outcome,) = run_import(tmp_path / "in", tmp_path / "out.h5", "npy", **choices).outcomes
-    assert outcome.warnings == ("25.0% of the flow is beyond the range of codec i16",)
+    assert outcome.warnings == (clipped_warning("i16", 0.25, largest_px=600),)
     assert inventory(tmp_path / "out.h5").records["a"].clipped_fraction == 0.25
     (outcome,) = run_import(tmp_path / "in", tmp_path / "i8.h5", "npy", frame_codec="none").outcomes
     assert outcome.warnings == ()

@@ -18,6 +18,7 @@ from flowkit.store.codecs import (
     FLOW_CODECS,
     PLANE_CODEC,
     bounded_names,
+    clipped_warning,
     flow_codec,
 )
 
@@ -113,6 +114,20 @@ def test_the_codec_of_imports_stores_planes() -> None:
 def test_an_unknown_codec_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidParameterError, match=r"Invalid flow_codec \('zfp'\).* i8, i16, jpeg"):
         flow_codec("zfp")
+
+
+def test_a_warning_of_what_was_clipped_names_what_got_expected_and_remedy() -> None:
+    assert clipped_warning("i16", 0.001, largest_px=600.0) == ""
+    assert clipped_warning("i16", 0.00125, largest_px=600.04) == (
+        "0.12% of the flow is beyond the range of --flow-codec i16 and was clipped (largest 600.0 px), "
+        f"expected 0.1% at most; use --flow-codec {DEFAULT_FLOW_CODEC}"
+    )
+    assert clipped_warning("jpeg", 0.5, largest_px=99.0).endswith(
+        f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
+    )
+    assert (
+        DEFAULT_FLOW_CODEC not in clipped_warning(DEFAULT_FLOW_CODEC, 0.5, largest_px=9.0).partition("; ")[2]
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from flowkit.store.parts_folder import parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
 from flowkit.store.tools.verify import verify
+from tests.make import stores
 from tests.store.conftest import MakeStore, make_options
 
 
@@ -53,6 +54,20 @@ def test_flow_gets_another_codec_and_frames_stay_as_stored(
         if after == "jpeg":
             clipped = sum(quantize_u8(field, bound_px=20)[1] for field in flow)
             assert new["a"].record.clipped_fraction == pytest.approx(clipped / flow.size)
+
+
+@pytest.mark.parametrize(("px", "count"), [(600.0, 2), (600.0, 1), (500.0, 2)])
+def test_a_video_that_the_new_codec_clips_is_named_in_a_warning(
+    tmp_path: Path, px: float, count: int
+) -> None:
+    flow, warnings = np.zeros((1, 2, 24, 32), np.float32), list[str]()
+    flow.flat[:count] = px  # of 1,536: two are more than a thousandth
+    path = stores.write_store(tmp_path / "out.h5", {"b": flow, "a": 0 * flow}, codec="i8")
+    recode(path, tmp_path / "new.h5", flow_codec="i16", on_warning=warnings.append)
+    expected = (
+        "b: 0.13% of the flow is beyond the range of --flow-codec i16 and was clipped (largest 600.0 px)"
+    )
+    assert [warning.partition(",")[0] for warning in warnings] == [expected] * (px > 512 and count > 1)
 
 
 def test_what_cannot_be_recoded_is_reported(make_store: MakeStore, tmp_path: Path) -> None:
