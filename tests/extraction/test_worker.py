@@ -113,7 +113,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
         assert opened["drift/one"].n_flow == 5
 
 
-@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
 def test_segments_leave_the_part_that_one_piece_would(tmp_path: Path, codec: str) -> None:
     path = clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(7, shift=(4, 0)))
     config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=2.0, backward=True)

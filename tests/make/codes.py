@@ -16,9 +16,9 @@ def flow_field(px: float) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(0, px, (2, 30, 40)).astype(np.float32)
 
 
-def field_codes(flow: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
-    """Return int8 codes of a field and their scale."""
-    made = FIELD_SCALE.quantize(flow)
+def field_codes(flow: NDArray[np.float32], quantizer: Quantizer = FIELD_SCALE) -> tuple[NDArray[Any], float]:
+    """Return codes of a field and their scale."""
+    made = quantizer.quantize(flow)
     return made.codes, made.scale
 
 

@@ -19,7 +19,7 @@ from flowkit.extraction.lists import parse_list
 from flowkit.flow_files.flo import write_flo
 from flowkit.flow_files.kitti import kitti_bytes
 from flowkit.rawframes.import_config import ImportConfig
-from flowkit.store.codecs import FLOW_CODECS, clipped_warning
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, FLOW_CODECS, clipped_warning
 from flowkit.store.inventory import inventory
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (
@@ -109,7 +109,7 @@ def test_flow_is_within_half_a_step_of_the_codec(tmp_path: Path, layout: str, co
     report = run_import(tmp_path / "in", tmp_path / "out.h5", layout, flow_codec=codec)
     assert (report.stored, report.failures) == (1, ())
     with flowkit.open(tmp_path / "out.h5") as store:
-        assert store.options.flow_codec == (codec or "i8")
+        assert store.options.flow_codec == (codec or DEFAULT_FLOW_CODEC)
         scale = float(store.stored_video("a").field("flow").scales.max())
         record = store["a"].record
     files = 1 / 128 if layout == "kitti" else 0.0

@@ -30,7 +30,10 @@ class CodecEntry(NamedTuple):
 
 
 FLOW_CODECS: dict[str, CodecEntry] = {
-    "i8": CodecEntry("flowkit.store.codecs.scaled:FieldScaleCodec", "scaled per field, clips nothing"),
+    "q8": CodecEntry(
+        "flowkit.store.codecs.scaled:QuantileScaleCodec", "int8, scaled by a field's 99.9 % point"
+    ),
+    "i8": CodecEntry("flowkit.store.codecs.scaled:FieldScaleCodec", "int8, scaled per field, clips nothing"),
     "i16": CodecEntry("flowkit.store.codecs.scaled:FixedStepCodec", "1/64 px"),
     "jpeg": CodecEntry("flowkit.store.codecs.jpeg:JpegCodec", "TSN's and denseflow's bytes", bounded=True),
 }

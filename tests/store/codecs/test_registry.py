@@ -112,7 +112,7 @@ def test_the_codec_of_imports_stores_planes() -> None:
 
 
 def test_an_unknown_codec_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidParameterError, match=r"Invalid flow_codec \('zfp'\).* i8, i16, jpeg"):
+    with pytest.raises(InvalidParameterError, match=r"Invalid flow_codec \('zfp'\).* q8, i8, i16, jpeg"):
         flow_codec("zfp")
 
 
