@@ -19,7 +19,7 @@ from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.params import TVL1Params
-from tests.make.codes import rules
+from tests.make.codes import check_equal, extreme_flows, rules
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 from tests.tvl1.emulation.faults import SCHEDULES, Schedule
@@ -32,15 +32,6 @@ def quantise(flow: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
     made = enqueue_codes(device, device.upload(flow), quantizer)
     codes, scales, largest, clipped = (array.get() for array in made)
     return FlowCodes(codes=codes, scales=scales, largest_px=checked_largest(largest), clipped=clipped)
-
-
-def check_equal(made: FlowCodes, flow: NDArray[np.float32], quantizer: Quantizer) -> None:
-    """Hold codes, scales, largest components and numbers clipped to the host's, bit for bit."""
-    for field, px in zip(made.fields(), flow, strict=True):
-        expected = quantizer.quantize(px)
-        assert field[1:] == expected[1:]
-        assert field.codes.dtype == expected.codes.dtype
-        np.testing.assert_array_equal(field.codes, expected.codes)
 
 
 def flows() -> NDArray[np.float32]:
@@ -118,28 +109,6 @@ def test_emulated_rules_hold_for_codes_of_other_sizes_and_steps(
         QuantileScale(dtype=kind, unit_px=1 / 32, limit=100, quantile_code=90, per_mille=900),
     ):
         check_equal(quantise(flows(), quantizer), flows(), quantizer)
-
-
-def extreme_flows(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Flows of which some need a quantile and some none, with ties and the edges of the rule among them."""
-    n = 2 * size[0] * size[1]
-    edge = np.float32(127 / 8)
-    ramp = rng.permutation(np.linspace(-90, 90, n))
-    kinds = {
-        "zeros": np.zeros(n),
-        "all equal, large": np.full(n, -40.0),
-        "all equal, at the edge": np.full(n, edge),
-        "one beyond the edge": np.r_[np.nextafter(edge, np.float32(99)), np.full(n - 1, edge)],
-        "one huge outlier": np.r_[3e38, rng.normal(0, 2, n - 1)],
-        "the most outliers that saturate": np.r_[np.full(n // 1000, 500.0), np.full(n - n // 1000, 20.0)],
-        "one more": np.r_[np.full(n // 1000 + 1, 500.0), np.full(n - n // 1000 - 1, 20.0)],
-        "half outliers": np.r_[np.full(n // 2, -3000.0), rng.normal(0, 2, n - n // 2)],
-        "a ramp": ramp,
-        "a wide ramp": ramp * np.exp(rng.normal(0, 8, n)),
-        "integers": np.round(ramp),
-        "at the least quantile": np.r_[np.full(n // 1000 + 1, 15.625), 99.0, np.zeros(n - n // 1000 - 2)],
-    }
-    return np.stack(list(kinds.values())).astype(np.float32).reshape(-1, 2, *size)
 
 
 @needs_compiler
