@@ -233,7 +233,17 @@ _EARLIER = {
 }
 
 _OPENCV_CUDA = TVL1Params()
-_OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off")
+_OURS = TVL1Params(
+    lambda_=0.18,
+    nscales=100,
+    bicubic_a=-0.75,
+    border="off",
+    gradient_taps=5,
+    warp_snap=0.0625,
+    dual="projected",
+    dual_start="coarser",
+    edge_alpha=3.0,
+)
 
 PRESETS = MappingProxyType(
     {
@@ -252,10 +262,27 @@ PRESETS = MappingProxyType(
             presmooth_sigma=0.8,
             normalize=True,
         ),
-        # Our own, chosen by benchmarks/tune_presets.py: the published model, levels down to 16 px
-        # for large motion, and many short warps where time allows, few where it does not.
-        "accurate": dataclasses.replace(_OURS, warps=10, iterations=30, epsilon=0.005),
-        "fast": dataclasses.replace(_OURS, scale_step=0.75, warps=2, epsilon=0.013),
+        # Our own: levels down to 16 px for large motion, the model of docs/numerics.md ("Our own
+        # presets"), and as many warps and filters as time allows.
+        "accurate": dataclasses.replace(
+            _OURS,
+            warps=5,
+            iterations=20,
+            epsilon=0.005,
+            weighted_median=7,
+            weighted_median_spread=0.05,
+        ),
+        "fast": dataclasses.replace(
+            _OURS,
+            scale_step=0.75,
+            warps=2,
+            iterations=12,
+            epsilon=0.013,
+            weighted_median=5,
+            weighted_median_after="level",
+            weighted_median_spread=0.15,
+            weighted_median_grey=10.0,
+        ),
     }
 )
 """The named presets; each is a full set, and any value of it can be replaced."""
