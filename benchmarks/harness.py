@@ -6,13 +6,13 @@ A section of the benchmarks is a list of `Case`s and one call:
                  rounds=7, rival="theirs")
     write_result("section", result)
 
-Each case runs once to warm up, and what it returned then goes through its `accuracy`, outside the clock.
-Then every round runs each case once, beginning with another one each time, so that slow changes of the
-machine come to all. Times are CPU seconds (this process's and those of the commands that it waited for)
-and wall seconds, a unit of work. A ratio is a case's time over the rival's in the same round; what counts
-is the median of the ratios, and their quartiles are its spread. A slow case may take part in the first
-few rounds alone (`Case.rounds`): its ratios are of these rounds. All run on one core (`cores="one"`),
-where the system can hold a process there.
+Each case runs once to warm up. Then every round runs each case once, beginning with another one each
+time, so that slow changes of the machine come to all. Times are CPU seconds (this process's and those of
+the commands that it waited for) and wall seconds, a unit of work; what a case returns goes through its
+`accuracy` outside the clock. A ratio is a case's time over the rival's in the same round; what counts is
+the median of the ratios, and their quartiles are its spread. A slow case may take part in the first few
+rounds alone (`Case.rounds`): its ratios are of these rounds. All run on one core (`cores="one"`), where
+the system can hold a process there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Case:
     rounds : int, optional
         Rounds that it takes part in, the first ones; default: all.
     accuracy : callable, optional
-        Takes what `work` returned at the warm-up and returns the values that stand beside the times.
+        Takes what `work` returned in the first round and returns the values that stand beside the times.
+    warm_up : callable, optional
+        Runs before the first round; default: `work`. A slow case gives a smaller one.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     units: float = 1.0
     rounds: int | None = None
     accuracy: Callable[[Any], JsonObject] | None = None
+    warm_up: Callable[[], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,19 +122,19 @@ def measure(
     cases: Sequence[Case], *, rounds: int, clock: Clock = now, on_round: Callable[[int], None] | None = None
 ) -> tuple[Samples, dict[str, JsonObject]]:
     """Run the warm-up and the rounds; return the samples, and the accuracy of each case that has one."""
-    accuracy = {}
-    for case in cases:
-        made = case.work()
-        if case.accuracy is not None:
-            accuracy[case.name] = case.accuracy(made)
+    accuracy: dict[str, JsonObject] = {}
     samples: Samples = {case.name: [] for case in cases}
+    for case in cases:
+        (case.warm_up or case.work)()
     for number in range(rounds):
         for case in order(cases, number):
             before = clock()
-            case.work()
+            made = case.work()
             after = clock()
             seconds = Seconds((after.cpu - before.cpu) / case.units, (after.wall - before.wall) / case.units)
             samples[case.name].append(seconds)
+            if case.accuracy is not None and case.name not in accuracy:
+                accuracy[case.name] = case.accuracy(made)
         if on_round is not None:
             on_round(number)
     return samples, accuracy
