@@ -79,12 +79,16 @@ def now() -> Seconds:
     return Seconds(time.process_time() + ended.ru_utime + ended.ru_stime, time.perf_counter())
 
 
-def command(words: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> Callable[[], None]:
+def command(
+    words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Callable[[], None]:
     """Return a command line as work, with further environment variables; its failure is an error."""
     line, added = list(map(str, words)), dict(env or {})
 
     def work() -> None:
-        done = subprocess.run(line, env=os.environ | added, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            line, env=os.environ | added, cwd=cwd, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise SystemExit(f"{' '.join(line)}: status {done.returncode}\n{done.stderr[-2000:]}")
 
