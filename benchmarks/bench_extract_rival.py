@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -44,7 +45,12 @@ OPTIONS = ("tvl1_preset", "flow_codec", "frame_codec", "jpeg_quality")
 SHIM = Path(__file__).with_name("solver_shim.py")
 OURS, RIVAL, RIVAL_FAST = "ours", "rival", "rival, preset fast"
 OURS_ROAD, RIVAL_ROAD = "ours, canned flow", "rival, canned flow"
+COMPARED = ((OURS, RIVAL), (OURS, RIVAL_FAST), (OURS_ROAD, RIVAL_ROAD))
 DECODE = "decode alone"
+STARTS = ("ours, six frames", "rival, six frames")
+"""Of which nearly all is start and end: s a run."""
+
+SHORT = Path("videos") / "derived" / "six_frames.mp4"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +177,18 @@ def choose_clips(count: int, folder: Path) -> list[Path]:
     return [Path(shutil.copy(clip, folder)) for clip in chosen]
 
 
+def start_cases(rival: Path, folder: Path) -> list[Case]:
+    """Return the extraction of a clip of six frames by both; a unit is a run."""
+    short = folder / "short"
+    short.mkdir()
+    shutil.copy(data_folder() / SHORT, short)
+    made = []
+    for name, root in zip(STARTS, (ROOT, rival), strict=True):
+        extraction = Extraction(root, folder / name.replace(", ", "-").replace(" ", "-"))
+        made.append(Case(name=name, work=functools.partial(extraction.work, short)))
+    return made
+
+
 def road(cases: JsonObject, extractions: dict[str, Extraction], frames: int) -> None:
     """Add to each case the CPU seconds a frame inside the solver and beside it, and ratios of the latter."""
     beside: dict[str, list[float]] = {}
@@ -179,7 +197,7 @@ def road(cases: JsonObject, extractions: dict[str, Extraction], frames: int) -> 
         both = zip(cases[name]["cpu_s"]["values"], solved, strict=True)
         beside[name] = [whole - inside for whole, inside in both]
         cases[name] |= {"solver_cpu_s": spread(solved), "beside_solver_cpu_s": spread(beside[name])}
-    for mine, theirs in ((OURS, RIVAL), (OURS, RIVAL_FAST), (OURS_ROAD, RIVAL_ROAD)):
+    for mine, theirs in COMPARED:
         both = zip(beside[mine], beside[theirs], strict=True)
         cases[mine].setdefault("beside_solver_ratio_to", {})[theirs] = spread([a / b for a, b in both])
 
@@ -191,6 +209,8 @@ def markdown(report: JsonObject) -> str:
     ]
     lines.append("|---|---|---|---|---|---|")
     for name, row in report["cases"].items():
+        if name in STARTS:
+            continue
         speed = spread([1 / wall for wall in row["wall_s"]["values"]])
         words = [name, shown(speed), shown(row["cpu_s"], scale=1e3)]
         if "fields" in row:
@@ -198,17 +218,21 @@ def markdown(report: JsonObject) -> str:
             words.append(f"{row['store_bytes'] / row['frames']:.0f}")
             words.append(f"{row['flow_bytes_a_pixel_and_field']:.4f}")
         lines.append(f"| {' | '.join(words)} |{' |' * (6 - len(words))}")
-    for mine, theirs in ((OURS, RIVAL), (OURS, RIVAL_FAST), (OURS_ROAD, RIVAL_ROAD), (OURS, DECODE)):
+    compared = (*COMPARED, (OURS, DECODE), STARTS)
+    for mine, theirs in compared:
         ratio = report["cases"][mine]["ratio to"][theirs]
         line = f"{mine} / {theirs}: CPU {shown(ratio['cpu'])}, wall {shown(ratio['wall'])}"
-        beside = report["cases"][mine]["beside_solver_ratio_to"].get(theirs)
+        beside = report["cases"][mine].get("beside_solver_ratio_to", {}).get(theirs)
         lines.append(line + (f", beside the solver {shown(beside)}" if beside else ""))
-    return "\n".join(lines)
+    starts = (f"{name}: CPU {shown(report['cases'][name]['cpu_s'])} s a run" for name in STARTS)
+    return "\n".join([*lines, *starts])
 
 
 def measure(rival: Path, paths: Sequence[Path], folder: Path, *, rounds: int) -> JsonObject:
     """Time both checkouts on the clips, which lie in one folder."""
-    videos, frames = paths[0].parent, decode_all(paths)
+    videos, warm, frames = paths[0].parent, folder / "warm", decode_all(paths)
+    warm.mkdir()
+    shutil.copy(paths[0], warm)
     first = Extraction(ROOT, folder / "first")
     facts = store_facts(first.work(videos))
     write_canned(paths, facts["sizes"], folder / "canned.npz")
@@ -223,18 +247,20 @@ def measure(rival: Path, paths: Sequence[Path], folder: Path, *, rounds: int) ->
     cases = [
         Case(
             name=name,
-            work=lambda extraction=extraction: extraction.work(videos),  # type: ignore[misc]
+            work=functools.partial(extraction.work, videos),
             units=frames,
             accuracy=store_facts,
+            warm_up=functools.partial(extraction.work, warm),
         )
         for name, extraction in extractions.items()
     ]
-    cases.append(Case(name=DECODE, work=lambda: decode_all(paths), units=frames))
+    cases.append(Case(name=DECODE, work=functools.partial(decode_all, paths), units=frames))
+    cases += start_cases(rival, folder)
     report = run(
         "a whole extraction against another checkout's: seconds a frame on one core, and bytes",
         cases,
         rounds=rounds,
-        rival=(RIVAL, RIVAL_FAST, RIVAL_ROAD, DECODE),
+        rival=(RIVAL, RIVAL_FAST, RIVAL_ROAD, DECODE, STARTS[1]),
         on_round=lambda number: print(f"round {number + 1}", flush=True),
     )
     road(report["cases"], extractions, frames)
