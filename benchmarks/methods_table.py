@@ -33,7 +33,11 @@ from flowkit.tvl1.params import PRESETS
 
 CV2 = "OpenCV TV-L1"
 SKIMAGE = "scikit-image TV-L1"
+BESIDE = ("to OpenCV's: mean", "without Urban2", "worst")
 RIVALS = (CV2, "DIS medium", "DIS fast")
+LARGE_MOTION = "Urban2"
+"""Its motion of 22 px is more than OpenCV's TV-L1 follows: alone it sets the mean over the pairs."""
+
 FARNEBACK_SAMPLES = (0.5, 3, 15, 3, 5, 1.2, 0)
 
 CLIPS = tuple(
@@ -140,12 +144,15 @@ def cases(chosen: Mapping[str, Method], pairs: Sequence[Pair], *, slow_rounds: i
 
 
 def relative_errors(rows: Mapping[str, JsonObject], rival: str = CV2) -> dict[str, dict[str, float]]:
-    """Return AEE over the rival's by method: geometric mean and worst over the pairs."""
+    """Return AEE over the rival's by method: geometric mean of the pairs, that of small motion, the worst."""
     theirs = rows[rival]["aee_px"]
     found = {}
     for name, row in rows.items():
-        ratios = [row["aee_px"][pair] / theirs[pair] for pair in theirs]
-        found[name] = {"geometric_mean": statistics.geometric_mean(ratios), "worst": max(ratios)}
+        ratios = {pair: row["aee_px"][pair] / theirs[pair] for pair in theirs}
+        found[name] = {"geometric_mean": statistics.geometric_mean(ratios.values())}
+        others = [ratio for pair, ratio in ratios.items() if pair != LARGE_MOTION]
+        found[name][f"geometric_mean_without_{LARGE_MOTION}"] = statistics.geometric_mean(others)
+        found[name]["worst"] = max(ratios.values())
     return found
 
 
@@ -175,7 +182,7 @@ def markdown(report: JsonObject) -> str:
     sets, relative = report["sets"], report["relative_aee"]
     accurate = next(section for section in sets.values() if "aee_px" in next(iter(section["cases"].values())))
     names = list(next(iter(accurate["cases"].values()))["aee_px"])
-    head = ["", *(f"ms a pair, {name}" for name in sets), *names, "to OpenCV's: mean", "worst"]
+    head = ["", *(f"ms a pair, {name}" for name in sets), *names, *BESIDE]
     lines = [head, ["---"] * len(head)]
     for method, row in accurate["cases"].items():
         times = [shown(section["cases"][method]["cpu_s"], scale=1e3) for section in sets.values()]
