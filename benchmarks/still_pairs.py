@@ -86,7 +86,7 @@ def markdown(report: JsonObject) -> str:
     lines = [f"| | {' | '.join(heads)} |", f"|{'---|' * (2 * len(names))}"]
     for kind, section in report["sets"].items():
         words = [kind]
-        for name, row in section["cases"].items():
+        for row in section["cases"].values():
             words.append(shown(row["cpu_s"], scale=1e3))
             words += [shown(ratio["cpu"]) for ratio in row["ratio to"].values()]
         lines.append(f"| {' | '.join(words)} |")
