@@ -84,7 +84,7 @@ def solver_method(params: TVL1Params) -> Method:
     return Method(solve=lambda frames: solver.flow_batch(frames, [[0, 1]])[0])
 
 
-def points(report: JsonObject, groups: Mapping[str, str]) -> list[Point]:
+def points(report: JsonObject) -> list[Point]:
     """Return a point a row: median ms a pair on the clips, mean error relative to OpenCV's TV-L1."""
     rows = report["sets"][CLIPS_SET]["cases"]
     return [
@@ -92,10 +92,21 @@ def points(report: JsonObject, groups: Mapping[str, str]) -> list[Point]:
             name=name,
             x=1e3 * rows[name]["cpu_s"]["median"],
             y=error["geometric_mean"],
-            group=groups.get(name, OTHER),
+            group=report["groups"].get(name, OTHER),
         )
         for name, error in report["relative_aee"].items()
     ]
+
+
+def plot(report: JsonObject) -> str:
+    """Return the plot of a report, SVG."""
+    return scatter(
+        points(report),
+        title="TV-L1: error against time, one core",
+        x_label="CPU ms a pair, real clips at a short side of 256 px",
+        y_label="AEE relative to OpenCV's TV-L1, mean of five pairs",
+        joined=(PRESET, EARLIER, VARIANT),
+    )
 
 
 def main() -> None:
@@ -117,17 +128,10 @@ def main() -> None:
     report["params"] = {
         name: dataclasses.asdict(params) for named in sets.values() for name, params in named.items()
     }
+    report["groups"] = groups
     target = write_result("error-curve", report)
-    found = points(report, groups)
-    target.with_suffix(".svg").write_text(
-        scatter(
-            found,
-            title="TV-L1: error against time, one core",
-            x_label="CPU ms a pair, real clips at a short side of 256 px",
-            y_label="AEE relative to OpenCV's TV-L1, mean of five pairs",
-            joined=(PRESET, EARLIER, VARIANT),
-        )
-    )
+    target.with_suffix(".svg").write_text(plot(report))
+    found = points(report)
     for point in sorted(found, key=lambda each: each.x):
         worst = report["relative_aee"][point.name]["worst"]
         print(f"{point.name:28} {figure(point.x):>7} ms  {figure(point.y):>6} {figure(worst):>6}")

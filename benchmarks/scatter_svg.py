@@ -101,6 +101,9 @@ def scatter(points: Sequence[Point], *, title: str, x_label: str, y_label: str, 
     boxes = label_boxes(places, [point.name for point in points])
     for point, (x, y), box in zip(points, places, boxes, strict=True):
         colour = COLOURS[groups.index(point.group) % len(COLOURS)]
+        middle = (box[1] + box[3]) / 2
+        if abs(middle - y) > 1:  # moved away from its point
+            parts.append(line((x, y), (min(max(x, box[0]), box[2]), middle), colour="#999999"))
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
         parts.append(text(box[0], box[3] - 3, point.name))
     for number, group in enumerate(groups):
@@ -116,6 +119,6 @@ def text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 1
     )
 
 
-def line(start: tuple[float, float], end: tuple[float, float]) -> str:
+def line(start: tuple[float, float], end: tuple[float, float], *, colour: str = "#dddddd") -> str:
     (x1, y1), (x2, y2) = start, end
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#dddddd"/>'
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
