@@ -86,7 +86,9 @@ class Extraction:
         links.mkdir(parents=True)
         (links / "flowkit_cli").symlink_to(self._root / "cli")
         (links / "sitecustomize.py").symlink_to(SHIM)
-        self._env = {"PYTHONPATH": f"{links}{os.pathsep}{self._root}", LOG: str(self._log)}
+        # Compiled once, as where it is installed, whatever this shell has.
+        self._env = {"PYTHONPATH": f"{links}{os.pathsep}{self._root}", "PYTHONDONTWRITEBYTECODE": ""}
+        self._env[LOG] = str(self._log)
         if canned is not None:
             self._env[CANNED] = str(canned)
 
@@ -202,28 +204,41 @@ def road(cases: JsonObject, extractions: dict[str, Extraction], frames: int) -> 
         cases[mine].setdefault("beside_solver_ratio_to", {})[theirs] = spread([a / b for a, b in both])
 
 
+def after_start(cases: JsonObject, frames: int) -> None:
+    """Add the CPU seconds a frame beside the solver and the start, round by round, and ratios of them."""
+    left: dict[str, list[float]] = {}
+    for name in dict.fromkeys(name for both in COMPARED for name in both):
+        start = cases[STARTS[name.startswith(RIVAL)]]["cpu_s"]["values"]
+        beside = cases[name]["beside_solver_cpu_s"]["values"]
+        left[name] = [whole - once / frames for whole, once in zip(beside, start, strict=True)]
+        cases[name]["after_start_cpu_s"] = spread(left[name])
+    for mine, theirs in COMPARED:
+        both = zip(left[mine], left[theirs], strict=True)
+        cases[mine].setdefault("after_start_ratio_to", {})[theirs] = spread([a / b for a, b in both])
+
+
 def markdown(report: JsonObject) -> str:
     """Return the tables of a report: times a frame and bytes, then ratios."""
-    lines = [
-        "| | frames/s | CPU ms a frame | beside the solver | bytes a frame | flow bytes a pixel and field |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
+    head = ("", "frames/s", "CPU ms a frame", "beside the solver", "less the start", "bytes a frame")
+    lines = [f"| {' | '.join(head)} | flow bytes a pixel and field |", f"|{'---|' * (len(head) + 1)}"]
     for name, row in report["cases"].items():
         if name in STARTS:
             continue
         speed = spread([1 / wall for wall in row["wall_s"]["values"]])
         words = [name, shown(speed), shown(row["cpu_s"], scale=1e3)]
         if "fields" in row:
-            words.append(shown(row["beside_solver_cpu_s"], scale=1e3))
+            words += [shown(row[key], scale=1e3) for key in ("beside_solver_cpu_s", "after_start_cpu_s")]
             words.append(f"{row['store_bytes'] / row['frames']:.0f}")
             words.append(f"{row['flow_bytes_a_pixel_and_field']:.4f}")
-        lines.append(f"| {' | '.join(words)} |{' |' * (6 - len(words))}")
+        lines.append(f"| {' | '.join(words)} |{' |' * (len(head) + 1 - len(words))}")
     compared = (*COMPARED, (OURS, DECODE), STARTS)
     for mine, theirs in compared:
         ratio = report["cases"][mine]["ratio to"][theirs]
         line = f"{mine} / {theirs}: CPU {shown(ratio['cpu'])}, wall {shown(ratio['wall'])}"
-        beside = report["cases"][mine].get("beside_solver_ratio_to", {}).get(theirs)
-        lines.append(line + (f", beside the solver {shown(beside)}" if beside else ""))
+        for label, key in (("beside the solver", "beside_solver"), ("less the start", "after_start")):
+            found = report["cases"][mine].get(f"{key}_ratio_to", {}).get(theirs)
+            line += f", {label} {shown(found)}" if found else ""
+        lines.append(line)
     starts = (f"{name}: CPU {shown(report['cases'][name]['cpu_s'])} s a run" for name in STARTS)
     return "\n".join([*lines, *starts])
 
@@ -264,6 +279,7 @@ def measure(rival: Path, paths: Sequence[Path], folder: Path, *, rounds: int) ->
         on_round=lambda number: print(f"round {number + 1}", flush=True),
     )
     road(report["cases"], extractions, frames)
+    after_start(report["cases"], frames)
     for name, extraction in extractions.items():
         row = report["cases"][name]
         same = all(row[key] == facts[key] for key in ("frames", "fields", "sizes"))

@@ -21,6 +21,7 @@ from benchmarks.bench_extract_rival import (
     STARTS,
     Extraction,
     Solved,
+    after_start,
     decode_all,
     markdown,
     road,
@@ -81,6 +82,8 @@ def test_the_road_is_what_the_solver_leaves_of_each_round() -> None:
     road(report["cases"], extractions, 10)
     assert report["cases"][OURS]["beside_solver_cpu_s"]["values"] == pytest.approx([0.4, 0.4])
     assert report["cases"][OURS]["beside_solver_ratio_to"][RIVAL]["median"] == pytest.approx(0.4 / 1.4)
+    after_start(report["cases"], 10)
+    assert report["cases"][OURS]["after_start_cpu_s"]["values"] == pytest.approx([0.399, 0.399])
     assert "ours / rival: CPU .5 (.5 to .5)" in markdown(report)
 
 
