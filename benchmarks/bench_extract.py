@@ -2,27 +2,26 @@
 
     python -m benchmarks.bench_extract [--clips N] [--frames N] [--repeats N]
 
-The baseline reads a clip with cv2.VideoCapture, computes DualTVL1 with its defaults for each pair
-and writes the flow (bound 20) as pairs of JPEGs and the frames as JPEGs; one process a core, cv2
-with one thread in each. flowkit extracts the same files with its defaults (and once with
-`--preset opencv-cpu`, the baseline's own parameters), frames and i8 flow into one store. Runs alternate;
-start-up of processes counts on both sides. The fraction of CPU time spent inside the solver is
-taken from one further run in one process.
+The baseline reads a clip with cv2.VideoCapture, computes DualTVL1 with its defaults for each pair and
+writes the flow (bound 20) as pairs of JPEGs and the frames as JPEGs; one process a core, cv2 with one
+thread in each. flowkit extracts the same files with `--preset opencv-cuda` and with `opencv-cpu`, the
+baseline's own parameters, frames and flow into one store. Runs alternate (`harness`), on all cores;
+start-up of processes counts on both sides. The fraction of CPU time spent inside the solver is taken
+from one further run in one process. Another checkout's extraction as the baseline:
+`bench_extract_rival`.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import json
 import os
 import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.harness import Case, run, shown
 from benchmarks.record import ROOT, write_result
 from flowkit.executor import InlineExecutor
 from flowkit.extraction import engines
@@ -41,6 +41,8 @@ from flowkit.tvl1.params import resolve_params
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
 CLIP = DATA / "videos" / "misc" / "tests_data_test.avi"
 BOUND_PX = 20.0
+BASELINE = "opencv script"
+QUESTION = "seconds a frame of a whole extraction against a plain OpenCV script"
 
 
 def cut_clips(folder: Path, count: int, frames: int) -> None:
@@ -78,22 +80,17 @@ def baseline_clip(words: tuple[str, str]) -> int:
 
 
 def run_baseline(videos: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
     clips = sorted(videos.iterdir())
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(baseline_clip, [(str(clip), str(out / clip.stem)) for clip in clips]))
 
 
 def run_flowkit(videos: Path, out: Path, preset: str) -> None:
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     command = [shutil.which("flowkit") or "flowkit", "extract", str(videos), str(out / "out.h5")]
     subprocess.run([*command, "--preset", preset, "--quiet"], check=True, stderr=subprocess.DEVNULL)
-
-
-@contextlib.contextmanager
-def timed(rows: list[float]) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    rows.append(time.perf_counter() - began)
 
 
 def solver_fraction(videos: Path, store: Path) -> dict[str, float]:
@@ -133,30 +130,25 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=164)
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
-    rows: dict[str, list[float]] = {"opencv script": [], "flowkit": [], "flowkit opencv-cpu": []}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "videos").mkdir()
-        cut_clips(folder / "videos", args.clips, args.frames)
-        for k in range(args.repeats):
-            with timed(rows["flowkit"]):
-                run_flowkit(folder / "videos", folder / f"a{k}", "opencv-cuda")
-            with timed(rows["opencv script"]):
-                run_baseline(folder / "videos", folder / f"b{k}")
-            with timed(rows["flowkit opencv-cpu"]):
-                run_flowkit(folder / "videos", folder / f"c{k}", "opencv-cpu")
-        solver = solver_fraction(folder / "videos", folder / "solver.h5")
-    baseline = statistics.median(rows["opencv script"])
-    result = {
-        "question": "frames/s of a whole extraction against a plain OpenCV script",
-        "opencv": cv2.__version__,
-        "frames": args.clips * args.frames,
-        "seconds": rows,
-        "speedup": {name: baseline / statistics.median(times) for name, times in rows.items()},
-        "solver": solver,
-    }
-    path = write_result("extract", result)
-    print(json.dumps({"speedup": result["speedup"], "solver": solver}, indent=1), path, file=sys.stdout)
+        folder, videos = Path(temporary), Path(temporary) / "videos"
+        videos.mkdir()
+        cut_clips(videos, args.clips, args.frames)
+        work: dict[str, Callable[[], None]] = {
+            "flowkit": functools.partial(run_flowkit, videos, folder / "a", "opencv-cuda"),
+            BASELINE: functools.partial(run_baseline, videos, folder / "b"),
+            "flowkit opencv-cpu": functools.partial(run_flowkit, videos, folder / "c", "opencv-cpu"),
+        }
+        warm = work["flowkit"]  # the page cache; the baseline takes minutes
+        frames = args.clips * args.frames
+        cases = [Case(name=name, work=each, units=frames, warm_up=warm) for name, each in work.items()]
+        result = run(QUESTION, cases, rounds=args.repeats, rival=BASELINE, cores="all")
+        result["solver"] = solver_fraction(videos, folder / "solver.h5")
+    result |= {"opencv": cv2.__version__, "frames": frames}
+    for name, row in result["cases"].items():
+        for ratio in row["ratio to"].values():
+            print(f"{name}: {shown(ratio['wall'])} of the script's wall seconds")
+    print(json.dumps({"solver": result["solver"]}), write_result("extract", result))
 
 
 if __name__ == "__main__":

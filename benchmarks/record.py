@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 JsonObject: TypeAlias = dict[str, Any]
 
-PACKAGES = ("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", "simplejpeg", "torch")
+PACKAGES = (
+    *("numpy", "opencv-contrib-python-headless", "h5py", "av", "deflate", "simplejpeg", "torch"),
+    "scikit-image",
+)
 
 
 def circumstances() -> JsonObject:
