@@ -15,9 +15,9 @@ from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
 from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
-from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
+from flowkit.store.schema import DEFAULT_SHARD_BYTES, FIRST_REVISION, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
-from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
+from flowkit.tvl1.params import DEFAULT_PRESET, NUMERICS_REVISION, TVL1Params, resolve_params
 from flowkit.typing import Decoder, FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_integer, check_range, check_that
 from flowkit.video.source import check_deinterlace
@@ -261,6 +261,7 @@ def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions
     """
     made = {name: each.method for each in methods_of(config) for name in each.fields}
     backward = [BACKWARD] if config.backward else []
+    others_compute = backend in (None, "opencv")
     return StoreOptions(
         fields=tuple(
             FieldOptions(name=name, tvl1_preset=made[name].preset, tvl1_params=made[name].to_json())
@@ -273,5 +274,6 @@ def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions
         jpeg_quality=config.jpeg_quality,
         resize=config.resize.to_json(),
         sampling=json.dumps({"fps": config.fps} | ({"deinterlace": True} if config.deinterlace else {})),
-        engine_family="opencv" if backend in (None, "opencv") else "flowkit",
+        engine_family="opencv" if others_compute else "flowkit",
+        numerics_revision=FIRST_REVISION if others_compute else NUMERICS_REVISION,
     )

@@ -37,7 +37,14 @@ from flowkit.errors import InvalidParameterError, StoreFormatError
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, flow_codec
 from flowkit.store.record import RECORD_TYPES, Attributes, Columns
 from flowkit.typing import FrameCodec
-from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
+from flowkit.validate import (
+    check_at_least,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+    check_that,
+)
 
 if TYPE_CHECKING:
     from flowkit.store.codecs.codec import FlowCodec
@@ -66,6 +73,8 @@ DEFAULT_SHARD_BYTES = 4 << 30
 
 FRAME_CODECS = get_args(FrameCodec)
 ENGINE_FAMILIES = ("flowkit", "opencv")
+REVISION = "numerics_revision"
+FIRST_REVISION = 1
 
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -133,6 +142,9 @@ class StoreOptions:
     """JSON text: resampling in time and the like."""
     engine_family: str = "flowkit"
     """`flowkit` (cpu and cuda may go on with each other's work) or `opencv`."""
+    numerics_revision: int = FIRST_REVISION
+    """`flowkit.tvl1.params.NUMERICS_REVISION` of the engine that made the flow; not written while it is the
+    first, as the first version wrote none."""
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]
@@ -144,6 +156,7 @@ class StoreOptions:
         check_choice("flow_codec", self.flow_codec, FLOW_CODECS)
         check_choice("frame_codec", self.frame_codec, FRAME_CODECS)
         check_choice("engine_family", self.engine_family, ENGINE_FAMILIES)
+        check_integer("numerics_revision", self.numerics_revision, FIRST_REVISION)
         for name in ("resize", "sampling"):
             object.__setattr__(self, name, _canonical_json(getattr(self, name), name))
 
@@ -159,6 +172,8 @@ class StoreOptions:
             theirs["bound"] = mine["bound"]
         if not self.codec.stores_planes and self.frame_codec == other.frame_codec == "none":
             theirs["jpeg_quality"] = mine["jpeg_quality"]
+        for attrs in (mine, theirs):
+            attrs.setdefault(REVISION, FIRST_REVISION)
         return [
             f"{name}: stored {mine[name]!r}, asked {theirs[name]!r}"
             for name in mine
@@ -169,6 +184,7 @@ class StoreOptions:
         """Return these options as the attributes of a file's root."""
         presets = {field.name: field.tvl1_preset for field in self.fields}
         params = {field.name: json.loads(field.tvl1_params) for field in self.fields}
+        later = {} if self.numerics_revision == FIRST_REVISION else {REVISION: self.numerics_revision}
         return {
             "fields": json.dumps(list(presets)),
             "tvl1_preset": json.dumps(presets),
@@ -182,6 +198,7 @@ class StoreOptions:
             "resize": self.resize,
             "sampling": self.sampling,
             "engine_family": self.engine_family,
+            **later,
         }
 
     @classmethod
@@ -210,6 +227,7 @@ class StoreOptions:
                 resize=str(attrs["resize"]),
                 sampling=str(attrs["sampling"]),
                 engine_family=str(attrs["engine_family"]),
+                numerics_revision=int(attrs.get(REVISION, FIRST_REVISION)),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise StoreFormatError(f"the options of the store cannot be read: {error}") from error
@@ -220,7 +238,7 @@ OPTION_TYPES: Columns = {
     for name, value in StoreOptions(fields=(FieldOptions(tvl1_preset="", tvl1_params="{}"),))
     .to_attrs()
     .items()
-}
+} | {REVISION: int}
 
 
 INDEX_COLUMNS: Columns = {"id": str, "shard": int, "path": str, **RECORD_TYPES}

@@ -293,6 +293,10 @@ _FIRST_PRESETS = {
     "fast": dataclasses.replace(_FIRST_OURS, scale_step=0.75, warps=2, epsilon=0.013),
 }
 
+NUMERICS_REVISION = 1
+"""Raised whenever an engine of ours computes another flow from the same parameters, beyond rounding: a
+store keeps it, and another revision does not go on with its work."""
+
 DEFAULT_PRESET = "fast"
 """Preset of every command and function that is given none."""
 
