@@ -101,7 +101,9 @@ def finer_state(state: State, size: tuple[int, ...], params: TVL1Params) -> Stat
     return dataclasses.replace(start, u=upsample_flow(state.u, (height, width), params))
 
 
-def solve_warp(data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params) -> tuple[State, int]:
+def solve_warp(
+    data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params
+) -> tuple[State, int]:
     """Iterate one linearisation until it has converged or `iterations` are done.
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
