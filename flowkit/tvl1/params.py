@@ -88,7 +88,7 @@ class TVL1Params:
     edge_alpha, edge_beta : float
         Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
         .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha in
-        [0, 1000], 0 is w = 1, others need dual="projected"; beta in [0.25, 4].
+        [0, 1000], 0 is w = 1, others need dual="projected"; beta in [0.5, 4].
     weighted_median : {0, 5, 7}
         Side of the weighted median of u, px; 0 is none. Neighbours weigh
         exp(-(dI0 / grey)^2 / 2 - (distance / px)^2 / 2) (Sun, Roth, Black 2010, equation 11).
@@ -168,7 +168,7 @@ class TVL1Params:
         check_choice("weighted_median_after", self.weighted_median_after, get_args(FilterAfter))
         check_at_least("weighted_median_spread", self.weighted_median_spread, 0, unit="px")
         # Near 0 the power makes an edge of a rounding; the weights are of single precision.
-        check_range("edge_beta", self.edge_beta, 0.25, 4)
+        check_range("edge_beta", self.edge_beta, 0.5, 4)
         check_range("weighted_median_grey", self.weighted_median_grey, 0.01, 1e6)
         check_range("weighted_median_px", self.weighted_median_px, 0.01, 1e6, unit="px")
 

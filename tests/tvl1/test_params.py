@@ -131,7 +131,7 @@ def test_unknown_preset_is_refused_with_the_names() -> None:
         ("edge_alpha", -0.1),
         ("edge_alpha", 1001.0),
         ("edge_alpha", float("nan")),
-        ("edge_beta", 0.2),
+        ("edge_beta", 0.4),
         ("edge_beta", 4.1),
         ("weighted_median", 3),
         ("weighted_median", 5.0),
@@ -163,7 +163,7 @@ def test_pyrdown_needs_halves() -> None:
         ({"dual_start": "one"}, "Invalid dual_start ('one'). Supported values are zero, coarser"),
         ({"edge_alpha": -1.0}, "edge_alpha must be in [0, 1000], got -1.0"),
         ({"edge_alpha": 5.0}, "edge_alpha must be 0 with dual='semi-implicit', got 5.0"),
-        ({"edge_beta": 0.0}, "edge_beta must be in [0.25, 4], got 0.0"),
+        ({"edge_beta": 0.0}, "edge_beta must be in [0.5, 4], got 0.0"),
         ({"weighted_median": 3}, "Invalid weighted_median (3). Supported values are 0, 5, 7"),
         (
             {"weighted_median_after": "never"},

@@ -58,7 +58,7 @@ def parameters(draw: st.DrawFn) -> TVL1Params:
         dual=dual,
         dual_start=draw(st.sampled_from(("zero", "coarser"))),
         edge_alpha=0.0 if dual == "semi-implicit" else draw(st.floats(0, 1000)),
-        edge_beta=draw(st.floats(0.25, 4)),
+        edge_beta=draw(st.floats(0.5, 4)),
         weighted_median=draw(st.sampled_from((0, 5, 7))),
         weighted_median_after=draw(st.sampled_from(("warp", "level"))),
         weighted_median_spread=draw(st.floats(0, 10)),
