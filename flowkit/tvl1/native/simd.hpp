@@ -66,7 +66,8 @@ FLOWKIT_INLINE Vec reciprocal(Vec v) {
   const Vec estimate = (Vec)_mm512_rcp14_ps((__m512)v);
   return estimate + estimate * (splat(1.f) - v * estimate);
 }
-FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm512_rsqrt14_ps((__m512)v); }
+// 1 / sqrt(v) to 4e-4 of it, infinite where v is zero; the bits differ from maker to maker.
+FLOWKIT_INLINE Vec rsqrt(Vec v) { return (Vec)_mm512_rsqrt14_ps((__m512)v); }
 // v limited to [-bound, bound]; bound >= 0.
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) {
   return (Vec)_mm512_range_ps((__m512)v, (__m512)bound, 2);  // smaller magnitude, sign of v
@@ -78,7 +79,7 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) { return _mm512_movepi32_mask((__
 
 #if FLOWKIT_ISA_AVX2
 
-FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm256_rsqrt_ps((__m256)v); }
+FLOWKIT_INLINE Vec rsqrt(Vec v) { return (Vec)_mm256_rsqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm256_sqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -92,7 +93,7 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) {
 
 #elif defined(__x86_64__)
 
-FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return (Vec)_mm_rsqrt_ps((__m128)v); }
+FLOWKIT_INLINE Vec rsqrt(Vec v) { return (Vec)_mm_rsqrt_ps((__m128)v); }
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm_sqrt_ps((__m128)v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
@@ -110,7 +111,7 @@ FLOWKIT_INLINE Vec sqrt(Vec v) {
   for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
   return v;
 }
-FLOWKIT_INLINE Vec rsqrt_estimate(Vec v) { return splat(1.f) / sqrt(v); }
+FLOWKIT_INLINE Vec rsqrt(Vec v) { return splat(1.f) / sqrt(v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) { return Vec{before[kLanes - 1], v[0], v[1], v[2]}; }
@@ -126,12 +127,6 @@ FLOWKIT_INLINE Vec reciprocal(Vec v) { return splat(1.f) / v; }
 FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) { return max(min(v, bound), -bound); }
 
 #endif
-
-// 1 / sqrt(v) to about two units in the last place; infinite or NaN where v is zero.
-FLOWKIT_INLINE Vec rsqrt(Vec v) {
-  const Vec estimate = rsqrt_estimate(v);
-  return estimate * (splat(1.5f) - (.5f * v * estimate) * estimate);
-}
 
 // 2^v to 4e-5 of it for v <= 126; zero but for 2^-126 below that. Adding 1.5 * 2^23 rounds v to a
 // whole number, which then is in the sum's low bits; the rest, in [-.5, .5], goes into a series.
