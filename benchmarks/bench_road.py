@@ -34,8 +34,9 @@ from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.store_run import VideoOutcome
-from flowkit.frames import ResizeRule, pair_indices
+from flowkit.frames import pair_indices
 from flowkit.jobs import Progress
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.engine import codes_solver

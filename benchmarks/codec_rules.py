@@ -23,7 +23,8 @@ import numpy as np
 
 import flowkit
 from benchmarks.record import ROOT, JsonObject, write_result
-from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
+from flowkit.frames import pair_indices, resize, to_grey
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params

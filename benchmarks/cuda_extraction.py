@@ -25,7 +25,8 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import ExtractReport, ExtractSetup, prepare, run, server_configs
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.timing import limiting_stage
-from flowkit.frames import ResizeRule, pair_indices
+from flowkit.frames import pair_indices
+from flowkit.resize_rule import ResizeRule
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import Size

@@ -24,7 +24,7 @@ from flowkit.executor import InlineExecutor
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.tvl1.params import resolve_params
 from flowkit.typing import Decoder
 from tests.make import mutations

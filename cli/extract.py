@@ -73,6 +73,12 @@ if TYPE_CHECKING:
 @click.option(
     "--fps", type=float, help="Resample by time; frames per second of folders of images (25 without it)."
 )
+@click.option(
+    "--deinterlace/--no-deinterlace",
+    default=None,
+    help="Make interlaced frames those of one moment, by FFmpeg's bwdif; others stay as they are. [default: "
+    "the store's; of a new one as they are coded]",
+)
 @click.option("--backward", is_flag=True, help="Also store the flow from k + STEP to k.")
 @click.option(
     "--flow-codec",

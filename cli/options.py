@@ -26,7 +26,7 @@ from flowkit.tvl1.params import (
 if TYPE_CHECKING:
     from flowkit.datasets import Split
     from flowkit.extraction.lists import ListEntry
-    from flowkit.frames import ResizeRule
+    from flowkit.resize_rule import ResizeRule
     from flowkit.store.read.store import Store
 
 
@@ -63,7 +63,7 @@ _TVL1_HELP = {
     "border": "Beyond the frame: clamp, or data term off.",
     "presmooth_sigma": "Blur of the input, px.",
     "normalize": "Scale both frames jointly to [0, 255].",
-    "check_first": "Iterations before one more test; a warp that ends there ends its level; 0 is none.",
+    "check_first": "Iterations before one more test, of a level's first warp, which may end the level.",
     "gradient_taps": "Taps of the central difference.",
     "dual": "Step of the dual variable.",
     "dual_start": "Dual variable at the start of a level: zero, or that of the coarser one.",
@@ -154,8 +154,21 @@ def parse_fields(
 
 
 def resize_options(function: Function) -> Function:
-    """Add --short-side, --size, --native and --interpolation."""
+    """Add --short-side, --size, --native, --interpolation, --pixels and --scaler."""
     for option in (
+        click.option(
+            "--scaler",
+            type=click.Choice(["swscale", "opencv"]),
+            help="swscale: FFmpeg's area filter, from the decoder's planes to RGB of the size in one step; "
+            "opencv: RGB first, then OpenCV's. [default: the store's; of a new one swscale, but opencv with "
+            "--decoder opencv or --interpolation linear]",
+        ),
+        click.option(
+            "--pixels",
+            type=click.Choice(["square", "stored"]),
+            help="Of videos whose pixels are not square; square: as players show them; stored: as they are "
+            "coded. [default: the store's; of a new one square, but stored with --size]",
+        ),
         click.option(
             "--interpolation",
             type=click.Choice(["auto", "linear"]),
@@ -186,20 +199,20 @@ def take_resize_rule(options: Options) -> ResizeRule:
     InvalidParameterError
         More than one of them, or a size that is not WxH.
     """
-    from flowkit.frames import ResizeRule
+    from flowkit.resize_rule import ResizeRule
 
     short_side, size, native = (options.pop(name) for name in ("short_side", "size", "native"))
-    interpolation = options.pop("interpolation")
+    how = {name: options.pop(name) for name in ("interpolation", "pixels", "scaler")}
     if sum([short_side is not None, size is not None, native]) > 1:
         raise InvalidParameterError("--short-side, --size and --native exclude one another; give one")
     if native:
-        return ResizeRule(mode="native", interpolation=interpolation)
+        return ResizeRule(mode="native", **how)
     if size is not None:
         match = re.fullmatch(r"(\d+)x(\d+)", size)
         if not match:
             raise InvalidParameterError(f"--size must be WxH such as 340x256, got {size!r}")
-        return ResizeRule(mode="size", width=int(match[1]), height=int(match[2]), interpolation=interpolation)
-    return ResizeRule(short_side=short_side or 256, interpolation=interpolation)
+        return ResizeRule(mode="size", width=int(match[1]), height=int(match[2]), **how)
+    return ResizeRule(short_side=short_side or 256, **how)
 
 
 def parse_bytes(_: click.Context, __: click.Parameter, value: str) -> int:

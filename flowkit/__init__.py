@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.search import ImagesRule
     from flowkit.extraction.sources import VideoSource, find_sources
     from flowkit.extraction.store_run import VideoOutcome
-    from flowkit.frames import Frame, ResizeRule
+    from flowkit.frames import Frame
     from flowkit.jobs import Progress
     from flowkit.methods.flow import flow_batch
     from flowkit.rawframes.export import ExportConfig, ExportReport, export
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from flowkit.rawframes.import_config import ImportConfig
     from flowkit.rawframes.importer import ImportReport, import_rawframes
     from flowkit.remote import Location, RemotePath
+    from flowkit.resize_rule import ResizeRule
     from flowkit.store.codecs.codec import FlowCodec
     from flowkit.store.index import StoreInfo
     from flowkit.store.read.clip import Clip, ClipData, ClipRequest
@@ -182,7 +183,7 @@ _HOMES = {
     "Progress": "flowkit.jobs",
     "RemotePath": "flowkit.remote",
     "RepairReport": "flowkit.store.tools.repair",
-    "ResizeRule": "flowkit.frames",
+    "ResizeRule": "flowkit.resize_rule",
     "Solver": "flowkit.tvl1.engine",
     "Store": "flowkit.store.read.store",
     "StoreContents": "flowkit.store.tools.combine",

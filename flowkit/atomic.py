@@ -227,9 +227,9 @@ def _try_unlink(path: Path) -> bool:
 def find_temporaries(folders: Mapping[Path, str]) -> Iterator[Temporary]:
     """Yield the temporaries in folders, as `sweep_temporaries` takes them, in the order of their names."""
     for folder, start in folders.items():
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            temporary = parse_temporary(path) if path.name.startswith(start) else None
-            if temporary is not None:
+        found = (path for path in folder.iterdir() if path.name.startswith(start)) if folder.is_dir() else ()
+        for path in sorted(found):
+            if (temporary := parse_temporary(path)) is not None:
                 yield temporary
 
 

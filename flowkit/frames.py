@@ -1,24 +1,19 @@
-"""Geometry and time of frames: the resize rule, grey, pairs with a step, resampling by time."""
+"""Frames, in time and in grey: resizing by OpenCV, pairs with a step, resampling by time."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.errors import InvalidParameterError
-from flowkit.jpeg import MOST_PIXELS
+from flowkit.resize_rule import Interpolation
 from flowkit.typing import UInt8
-from flowkit.untrusted_json import parse_json
-from flowkit.validate import check_at_least, check_choice, check_integer, check_positive, check_that, shown
+from flowkit.validate import check_at_least, check_choice, check_positive
 
-ResizeMode = Literal["short_side", "size", "native"]
-Interpolation = Literal["auto", "linear"]
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 # Containers round times to as much as 1/600 s (old QuickTime) or 1 ms (Matroska, Flash): a frame
@@ -42,92 +37,28 @@ class Frame:
     pts_seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResizeRule:
-    """Size of frames before their flow is computed.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LazyFrame:
+    """One decoded image, made RGB on call, and its presentation time.
 
     Attributes
     ----------
-    mode
-        `short_side` scales the shorter side down to `short_side` pixels, keeps the aspect and
-        never enlarges; `size` makes exactly `width` x `height`; `native` leaves frames alone.
-    short_side
-        Pixels, used by that mode only.
     width, height
-        Pixels, given for mode `size` and for no other.
-    interpolation
-        `auto`: area averaging where the image shrinks, linear where it grows. `linear`: always
-        linear, the way TSN's tools resize.
-
-    Raises
-    ------
-    InvalidParameterError
-        On an unknown mode or interpolation, or sizes that do not fit the mode.
+        Of the upright image as it is coded, px.
+    to_rgb
+        Called with a size, (width, height) in px of the upright image, or None for that as coded: returns
+        uint8 (height, width, 3), red first, rotation applied.
+    pts_seconds
+        Presentation time in seconds from the video's own start.
     """
 
-    mode: ResizeMode = "short_side"
-    short_side: int = 256
-    width: int | None = None
-    height: int | None = None
-    interpolation: Interpolation = "auto"
+    width: int
+    height: int
+    to_rgb: Callable[[tuple[int, int] | None], UInt8]
+    pts_seconds: float
 
-    def __post_init__(self) -> None:
-        check_choice("mode", self.mode, get_args(ResizeMode))
-        check_choice("interpolation", self.interpolation, get_args(Interpolation))
-        check_integer("short_side", self.short_side, 1, unit="px")
-        if (self.mode == "size") != (self.width is not None) or (self.width is None) != (self.height is None):
-            raise InvalidParameterError(
-                f"width and height belong to mode 'size' alone and come together, "
-                f"got mode {self.mode!r} with width {self.width}, height {self.height}"
-            )
-        for name, pixels in (("width", self.width), ("height", self.height)):
-            if pixels is not None:
-                check_integer(name, pixels, 1, unit="px")
 
-    def target_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return (width, height) in px of a frame of `width` x `height` px, resized.
-
-        The longer side rounds to the nearest pixel, halves up, and is at least 1.
-
-        Raises
-        ------
-        InvalidParameterError
-            It has more than `jpeg.MOST_PIXELS`, which no reader would decode.
-        """
-        if self.width is not None and self.height is not None:
-            width, height = self.width, self.height
-        elif self.mode == "short_side" and (short := min(width, height)) > self.short_side:
-            # In integers: floating point would round some halves down.
-            width, height = (
-                max(1, (2 * side * self.short_side + short) // (2 * short)) for side in (width, height)
-            )
-        few = width * height <= MOST_PIXELS
-        check_that("the size", f"{width}x{height} px", few, f"{MOST_PIXELS} px at most", remedy="take --size")
-        return width, height
-
-    def to_json(self) -> str:
-        """Return the rule as one line of JSON, keys sorted; only those that the mode uses."""
-        fields = asdict(self)
-        if self.mode != "short_side":
-            del fields["short_side"]
-        if self.mode != "size":
-            del fields["width"], fields["height"]
-        return json.dumps(fields, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> ResizeRule:
-        """Return the rule of `to_json`'s text.
-
-        Raises
-        ------
-        InvalidParameterError
-            The text is no such rule.
-        """
-        try:
-            fields = parse_json(text, source="a resize rule")
-            return cls(**fields)
-        except (TypeError, ValueError) as error:
-            raise InvalidParameterError(f"{shown(text)} is no resize rule: {error}") from error
+AnyFrame = TypeVar("AnyFrame", Frame, LazyFrame)
 
 
 def resize(
@@ -217,7 +148,13 @@ def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
     return _at_ticks(iter(frames), fps)
 
 
-def _at_ticks(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
+def resample_lazy(frames: Iterable[LazyFrame], fps: float) -> Iterator[LazyFrame]:
+    """Resample frames as `resample` does, of which none is converted; a repeated one keeps its `to_rgb`."""
+    check_positive("fps", fps)
+    return _at_ticks(iter(frames), fps)
+
+
+def _at_ticks(frames: Iterator[AnyFrame], fps: float) -> Iterator[AnyFrame]:
     shown = next(frames, None)
     if shown is None:
         return
@@ -226,9 +163,9 @@ def _at_ticks(frames: Iterator[Frame], fps: float) -> Iterator[Frame]:
     for coming in frames:
         # Before `coming` begins, `shown` stays on screen.
         while start + ticks / fps + TICK_SLACK_SECONDS < coming.pts_seconds:
-            yield Frame(rgb=shown.rgb, pts_seconds=start + ticks / fps)
+            yield replace(shown, pts_seconds=start + ticks / fps)
             ticks += 1
         shown = coming
     while start + ticks / fps <= shown.pts_seconds + TICK_SLACK_SECONDS:
-        yield Frame(rgb=shown.rgb, pts_seconds=start + ticks / fps)
+        yield replace(shown, pts_seconds=start + ticks / fps)
         ticks += 1

@@ -10,7 +10,7 @@ from typing import Any
 from flowkit import TVL1Params
 from flowkit.errors import FlowkitError, InputError
 from flowkit.extraction.config import BACKWARD, ExtractConfig
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
 from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
@@ -130,6 +130,7 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
             resize=ResizeRule.from_json(flow["resize"]),
             step=flow["step"],
             fps=sampling["fps"],
+            deinterlace=sampling.get("deinterlace", False),
             backward=BACKWARD in params,
             flow_codec=flow["flow_codec"],
             bound_px=flow["bound"],
@@ -161,6 +162,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words = [*_method_options(record, config), *_resize_options(config.resize)]
     words += ["--step", f"{config.step}"] if config.step != 1 else []
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
+    words += ["--deinterlace"] if config.deinterlace else []
     words += ["--backward"] if config.backward else []
     words += ["--flow-codec", config.flow_codec]
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
@@ -198,4 +200,6 @@ def _resize_options(rule: ResizeRule) -> list[str]:
         "size": ["--size", f"{rule.width}x{rule.height}"],
         "short_side": ["--short-side", f"{rule.short_side}"],
     }[rule.mode]
-    return words + (["--interpolation", rule.interpolation] if rule.interpolation != "auto" else [])
+    words += ["--interpolation", rule.interpolation] if rule.interpolation != "auto" else []
+    words += ["--pixels", rule.pixels] if rule.pixels is not None and rule.mode != "size" else []
+    return words + (["--scaler", rule.scaler] if rule.scaler is not None else [])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import InvalidParameterError
-from flowkit.frames import Frame, ResizeRule, pair_indices, resample, resize, to_grey
+from flowkit.frames import Frame, LazyFrame, pair_indices, resample, resample_lazy, resize, to_grey
 from tests.make.clips import moving_texture
 
 IMAGE = moving_texture(1, height=61, width=83)[0]
@@ -20,81 +20,6 @@ def stills(times: list[float]) -> list[Frame]:
 
 def shown(times: list[float], fps: float) -> list[int]:
     return [int(frame.rgb[0, 0, 0]) for frame in resample(stills(times), fps)]
-
-
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        ((340, 256), (340, 256)),
-        ((320, 240), (320, 240)),  # never enlarged
-        ((1280, 720), (455, 256)),  # 455.1
-        ((720, 1280), (256, 455)),
-        ((427, 512), (256, 307)),  # 306.96
-        ((513, 512), (257, 256)),  # 256.5 rounds up
-        ((4000, 300), (3413, 256)),
-    ],
-)
-def test_short_side_shrinks_and_keeps_the_aspect(source: tuple[int, int], target: tuple[int, int]) -> None:
-    assert ResizeRule().target_size(*source) == target
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
-def test_short_side_is_met_or_the_frame_is_left_alone(width: int, height: int, short: int) -> None:
-    target = ResizeRule(short_side=short).target_size(width, height)
-    if min(width, height) <= short:
-        assert target == (width, height)
-    else:
-        assert min(target) == short
-        longer = max(width, height) * short / min(width, height)
-        assert abs(max(target) - longer) <= 0.5
-
-
-def test_size_is_exact_and_native_is_untouched() -> None:
-    assert ResizeRule(mode="size", width=340, height=256).target_size(20, 900) == (340, 256)
-    assert ResizeRule(mode="native").target_size(1920, 1080) == (1920, 1080)
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        ResizeRule(),
-        ResizeRule(short_side=128, interpolation="linear"),
-        ResizeRule(mode="size", width=340, height=256),
-        ResizeRule(mode="native"),
-    ],
-)
-def test_rule_survives_json(rule: ResizeRule) -> None:
-    assert ResizeRule.from_json(rule.to_json()) == rule
-
-
-def test_json_has_only_what_the_mode_uses() -> None:
-    assert ResizeRule().to_json() == '{"interpolation": "auto", "mode": "short_side", "short_side": 256}'
-    assert ResizeRule(mode="native").to_json() == '{"interpolation": "auto", "mode": "native"}'
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "7", '{"mode": "huge"}', '{"colour": 1}', '{"short_side": "256"}', '{"short_side": 0}']
-)
-def test_foreign_json_is_refused(text: str) -> None:
-    with pytest.raises(InvalidParameterError):
-        ResizeRule.from_json(text)
-
-
-@pytest.mark.parametrize(
-    ("rule", "word"),
-    [
-        ({"mode": "wide"}, "mode"),
-        ({"interpolation": "cubic"}, "interpolation"),
-        ({"short_side": 0}, "short_side"),
-        ({"mode": "size"}, "width"),
-        ({"mode": "size", "width": 340}, "height"),
-        ({"mode": "size", "width": 340, "height": 0}, "height"),
-        ({"width": 340, "height": 256}, "size"),
-    ],
-)
-def test_rule_that_fits_no_mode_is_refused(rule: dict[str, object], word: str) -> None:
-    with pytest.raises(InvalidParameterError, match=word):
-        ResizeRule(**rule)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -192,23 +117,18 @@ def test_resampling_nothing_gives_nothing() -> None:
     assert list(resample([], 10)) == []
 
 
+def test_lazy_frames_are_resampled_alike_and_not_converted() -> None:
+    def refuse(size: object) -> np.ndarray:
+        raise AssertionError("converted")
+
+    times = [0.0, 0.04, 0.08, 0.5, 0.54]
+    lazy = [LazyFrame(width=1, height=1, to_rgb=refuse, pts_seconds=t) for t in times]
+    for fps in (5, 40):
+        ticks = [frame.pts_seconds for frame in resample_lazy(lazy, fps)]
+        assert ticks == [frame.pts_seconds for frame in resample(stills(times), fps)]
+
+
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_resampling_needs_a_rate(fps: float) -> None:
     with pytest.raises(InvalidParameterError, match="fps"):
         resample([], fps)
-
-
-def test_a_size_that_no_reader_would_decode_is_refused() -> None:
-    wide = ResizeRule(mode="size", width=65_535, height=65_535)
-    for rule, size in ((wide, (320, 240)), (ResizeRule(mode="native"), (16_384, 8193))):
-        with pytest.raises(InvalidParameterError, match="the size must be 134217728 px at most, got '"):
-            rule.target_size(*size)
-    assert ResizeRule(mode="native").target_size(16_384, 8192) == (16_384, 8192)
-    assert ResizeRule(short_side=256).target_size(65_535, 65_535) == (256, 256)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"short_side": ' + "9" * 10_000 + "}", '{"mode": []}', "3"])
-def test_a_rule_s_text_from_elsewhere_is_refused_in_one_short_line(text: str) -> None:
-    with pytest.raises(InvalidParameterError, match=r"resize rule|Invalid mode|must be") as caught:
-        ResizeRule.from_json(text)
-    assert len(str(caught.value)) < 700

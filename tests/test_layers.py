@@ -22,7 +22,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("flowkit._version", "flowkit._lazy", "flowkit.errors"),
     ("flowkit.typing", "flowkit.validate", "flowkit.atomic", "flowkit.untrusted_json", "flowkit.remote"),
     (
-        "flowkit.frames",
+        *("flowkit.frames", "flowkit.resize_rule"),
         "flowkit.jpeg",
         "flowkit.quantize",
         "flowkit.distribution",
@@ -76,7 +76,7 @@ PACKAGES_THEMSELVES = ("flowkit", "gating")
 STRANGERS = ("flowkit.video", "flowkit.tvl1", "flowkit.store")
 # What a folder may not use although its rank would let it.
 FORBIDDEN = {
-    "flowkit.store": ("flowkit.frames", "flowkit.methods"),
+    "flowkit.store": ("flowkit.frames", "flowkit.resize_rule", "flowkit.methods"),
     "flowkit.datasets": ("flowkit.video", "flowkit.tvl1", "flowkit.methods"),
     "flowkit.methods": ("flowkit.video",),
     "flowkit.jobs": STRANGERS,
@@ -99,7 +99,7 @@ GATING_USES = {
         *("flowkit.store.record", "flowkit.store.schema", "flowkit.store.codecs"),
     ),
     "gating.report": ("flowkit.html", "flowkit.view"),
-    "gating.compatibility": ("flowkit.extraction.config", "flowkit.tvl1.params", "flowkit.frames"),
+    "gating.compatibility": ("flowkit.extraction.config", "flowkit.tvl1.params", "flowkit.resize_rule"),
     "gating.prediction": (
         *("flowkit.extraction", "flowkit.tvl1.params", "flowkit.frames", "flowkit.jobs", "flowkit.executor"),
     ),

@@ -10,16 +10,17 @@ from typing import get_args
 
 from flowkit.errors import InvalidParameterError
 from flowkit.extraction.scratch import DEFAULT_BYTES
-from flowkit.frames import ResizeRule
 from flowkit.methods import check_method, flow_method, is_function
 from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, FieldOptions, StoreOptions
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.typing import Decoder, FrameCodec
 from flowkit.validate import check_at_least, check_choice, check_integer, check_range, check_that
+from flowkit.video.source import check_deinterlace
 
 # Some minutes of one core's work, and seconds to join.
 DEFAULT_SEGMENT_FRAMES = 600
@@ -47,11 +48,15 @@ class ExtractConfig:
     batch_size : int or None
         Pairs of one call of functions of one's own, >= 1; None: what each says itself.
     resize : ResizeRule
-        Size of the stored frames; flow is computed at that size, in its pixels.
+        Size of the stored frames; flow is computed at that size, in its pixels. What it leaves undecided is
+        the store's, so that it goes on as it began.
     step : int
         Frame k is paired with frame k + step, >= 1.
     fps : float or None
         Resample by time to so many frames per second, > 0; those of a folder of images (25 without it).
+    deinterlace : bool or None
+        Make interlaced frames those of one moment, by FFmpeg's bwdif; others stay as they are. Needs decoder
+        "av". None: as the store has it; a new one has them as they are coded.
     backward : bool
         Also store the flow from frame k + step to k, as the field `flow_backward`.
     flow_codec : str
@@ -92,6 +97,7 @@ class ExtractConfig:
     resize: ResizeRule = dataclasses.field(default_factory=ResizeRule)
     step: int = 1
     fps: float | None = None
+    deinterlace: bool | None = None
     backward: bool = False
     more_fields: tuple[tuple[str, str], ...] = ()
     batch_size: int | None = None
@@ -189,6 +195,55 @@ def resumed_config(config: ExtractConfig, stored: StoreOptions | None) -> Extrac
         return config
 
 
+def decided_config(config: ExtractConfig, stored: StoreOptions | None, *, decoder: Decoder) -> ExtractConfig:
+    """Return the configuration with TV-L1 parameters as `resumed_config`, and frames as `decided_frames`."""
+    return decided_frames(resumed_config(config, stored), stored, decoder=decoder)
+
+
+def decided_frames(config: ExtractConfig, stored: StoreOptions | None, *, decoder: Decoder) -> ExtractConfig:
+    """Return the configuration with all that decides the frames: its own, else the store's, else a new one's.
+
+    Parameters
+    ----------
+    config
+        `resize.pixels` and `resize.scaler` may be None.
+    stored
+        Options of the store; None of a new one. Of a resize rule of another version nothing is taken, and
+        `check_options` names the difference.
+    decoder
+        The one that reads: `av` gives planes.
+
+    Raises
+    ------
+    InvalidParameterError
+        The frames are scaled by swscale or deinterlaced, asked for or in the store, and the decoder is
+        OpenCV's.
+    """
+    try:
+        before = None if stored is None else ResizeRule.from_json(stored.resize)
+    except InvalidParameterError:
+        before = None
+    rule = config.resize.decided(before, planes=decoder == "av")
+    if rule.scaler == "swscale" and decoder != "av":
+        whose = "asked for" if config.resize.scaler else "that of the store"
+        raise InvalidParameterError(
+            f"scaler 'swscale', {whose}, needs decoder 'av', got {decoder!r}; install `av`, or extract into "
+            "another file with scaler 'opencv'"
+        )
+    deinterlace = config.deinterlace
+    if deinterlace is None:
+        deinterlace = stored is not None and is_deinterlaced(stored)
+    if deinterlace:
+        check_deinterlace(decoder, whose="asked for" if config.deinterlace else "that of the store")
+    return dataclasses.replace(config, resize=rule, deinterlace=deinterlace)
+
+
+def is_deinterlaced(options: StoreOptions) -> bool:
+    """Return whether a store's interlaced frames were made those of one moment."""
+    sampling = json.loads(options.sampling)
+    return isinstance(sampling, dict) and sampling.get("deinterlace") is True
+
+
 def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions:
     """Return the part of the configuration that decides the store's contents.
 
@@ -208,6 +263,6 @@ def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions
         frame_codec=config.frame_codec,
         jpeg_quality=config.jpeg_quality,
         resize=config.resize.to_json(),
-        sampling=json.dumps({"fps": config.fps}),
+        sampling=json.dumps({"fps": config.fps} | ({"deinterlace": True} if config.deinterlace else {})),
         engine_family="opencv" if backend in (None, "opencv") else "flowkit",
     )

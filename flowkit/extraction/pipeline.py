@@ -2,7 +2,8 @@
 
 Decoding, resizing and writing run in the calling thread; solving, packing and JPEG
 encoding in a pool, as many at once as the worker may use cores. What is in flight is
-bounded, so memory does not grow with the video's length. Each stage's work is timed.
+bounded, so memory does not grow with the video's length. Each stage's work is timed; that of the stage
+"resize" is all from the decoder's planes to RGB and grey of the stored size.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from flowkit.errors import TooShortError
 from flowkit.extraction.config import BACKWARD
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
-from flowkit.frames import ResizeRule, pair_indices, resample, resize, to_grey
+from flowkit.frames import LazyFrame, pair_indices, resample_lazy, resize, to_grey
 from flowkit.methods.method import Images
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.tvl1.engine import CodesSolver, EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.typing import Decoder, UInt8
-from flowkit.video.reader import DecodeReport, Frame, VideoInfo, VideoReader, open_video
+from flowkit.video.reader import DecodeReport, VideoInfo, VideoReader, open_video
 
 MAX_CALL_PIXELS = 16_000_000
 """Most pixels of flow that one solver call computes (128 MB of float32 fields)."""
@@ -57,7 +59,8 @@ class FieldSolver:
 class PipelineConfig:
     """The choices that decide a video's part, and the engines of its fields.
 
-    `fps` resamples by time (frames per second; those of a folder of images).
+    `fps` resamples by time (frames per second; those of a folder of images); `deinterlace` makes interlaced
+    frames those of one moment.
     """
 
     options: StoreOptions
@@ -65,6 +68,7 @@ class PipelineConfig:
     solvers: tuple[FieldSolver, ...]
     decoder: Decoder = "auto"
     fps: float | None = None
+    deinterlace: bool = False
 
     @property
     def pairs_per_call(self) -> int:
@@ -183,6 +187,8 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(max_workers=max_threads)
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
+        self._converter: object = None
+        self._latest: UInt8
         self._notes: list[str] = []
         # Consecutive frames that a pair still needs, of each kind that an engine takes, and the open chunk.
         self._frames: dict[Images, list[UInt8]] = {kind: [] for kind in config.images}
@@ -213,6 +219,7 @@ class Pipeline:
                 fps=config.fps,
                 start_seconds=source.start_seconds,
                 end_seconds=source.end_seconds,
+                deinterlace=config.deinterlace,
             ) as reader:
                 count = self._decode(reader, sink, on_progress)
                 self._finish(sink, count, reader.info.header_seconds)
@@ -221,9 +228,9 @@ class Pipeline:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _decode(self, reader: VideoReader, sink: Sink, on_progress: Callable[[int, float], None]) -> int:
-        frames: Iterator[Frame] = iter(reader)
+        frames: Iterator[LazyFrame] = reader.lazy()
         if self.config.fps is not None:
-            frames = resample(frames, self.config.fps)
+            frames = resample_lazy(frames, self.config.fps)
         whole = reader.info.header_seconds or 0.0
         count, first_pts = 0, 0.0
         while True:
@@ -232,19 +239,19 @@ class Pipeline:
             if frame is None:
                 return count
             first_pts = frame.pts_seconds if count == 0 else first_pts
-            self._push(frame, count, sink)
+            self._push(reader, frame, count, sink)
             count += 1
             fraction = (frame.pts_seconds - first_pts) / whole if whole > 0 else 0.0
             on_progress(count, min(max(fraction, 0.0), 1.0))
 
-    def _push(self, frame: Frame, index: int, sink: Sink) -> None:
-        width, height = self._target_size(frame, index)
+    def _push(self, reader: VideoReader, frame: LazyFrame, index: int, sink: Sink) -> None:
+        width, height = self._target_size(reader, frame, index)
         if index == 0:
             sink.open_video(width=width, height=height)
         if index < sink.committed:
             return
         with self.clock.stage("resize"):
-            rgb = resize(frame.rgb, (width, height), self.config.resize.interpolation)
+            rgb = self._rgb(reader, frame, (width, height))
             for kind, kept in self._frames.items():
                 kept.append(to_grey(rgb) if kind == "grey" else rgb)
         self._open.pts.append(frame.pts_seconds)
@@ -254,12 +261,23 @@ class Pipeline:
             self._submit(pairs)
             self._drain(sink, keep=2 * self._threads() + 1)
 
-    def _target_size(self, frame: Frame, index: int) -> tuple[int, int]:
+    def _rgb(self, reader: VideoReader, frame: LazyFrame, size: tuple[int, int]) -> UInt8:
+        """Return a frame as it is stored; one that `fps` repeats is converted once."""
+        if frame.to_rgb is not self._converter:
+            rule = self.config.resize
+            if rule.scaler == "swscale" and reader.scales:
+                self._latest = frame.to_rgb(size)
+            else:
+                self._latest = resize(frame.to_rgb(None), size, rule.interpolation)
+            self._converter = frame.to_rgb
+        return self._latest
+
+    def _target_size(self, reader: VideoReader, frame: LazyFrame, index: int) -> tuple[int, int]:
         """Return the stored (width, height): the first frame decides, later ones follow it."""
-        height, width = frame.rgb.shape[:2]
+        width, height = frame.width, frame.height
         if self._size is None:
             self._source_size = (width, height)
-            self._size = self.config.resize.target_size(width, height)
+            self._size = self.config.resize.target_size(width, height, reader.info.pixel_aspect)
         elif (width, height) != self._source_size:
             was_w, was_h = self._source_size
             self._notes.append(f"size changes from {was_w}x{was_h} to {width}x{height} at frame {index}")

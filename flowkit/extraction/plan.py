@@ -18,6 +18,12 @@ from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.tvl1.params import TVL1Params
 
+# Settings that a store's text leaves out, as it did before there was a choice.
+_LEFT_OUT: dict[str, dict[str, object]] = {
+    "resize": {"pixels": "stored", "scaler": "opencv"},
+    "sampling": {"deinterlace": False},
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -76,11 +82,28 @@ def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path)
         # These say it field by field, where the attributes have the settings of all fields in one text.
         attributes = ("tvl1_preset:", "tvl1_params:")
         differences = methods + [line for line in differences if not line.startswith(attributes)]
+    differences = [line for each in differences for line in _by_setting(each, asked, stored)]
     if differences:
         raise StoreOptionsError(
             f"{store} was made with other options: {'; '.join(differences)}; "
             "repeat its options, or extract into another file"
         )
+
+
+def _by_setting(line: str, asked: StoreOptions, stored: StoreOptions) -> list[str]:
+    """Return a line for each setting that differs, where a line is of an option that has several."""
+    name = line.partition(":")[0]
+    if name not in _LEFT_OUT:
+        return [line]
+    there, here = (json.loads(getattr(options, name)) for options in (stored, asked))
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return [line]
+    there, here = ({**_LEFT_OUT[name], **settings} for settings in (there, here))
+    return [
+        f"{name}.{key}: stored {there.get(key)!r}, asked {here.get(key)!r}"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
 
 
 def _method_differences(asked: StoreOptions, stored: StoreOptions) -> list[str]:

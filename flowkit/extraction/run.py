@@ -12,7 +12,7 @@ from typing import Final
 
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
-from flowkit.extraction.config import ExtractConfig, MethodFields, methods_of, resumed_config, store_options
+from flowkit.extraction.config import ExtractConfig, MethodFields, decided_config, methods_of, store_options
 from flowkit.extraction.held import reading_order
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.scratch import Scratch, scratch_folder
@@ -179,10 +179,11 @@ def prepare(
     """
     store, videos = Path(store), as_sources(sources)
     found = inventory(store)
-    config = resumed_config(config or ExtractConfig(), found.options)
+    config = config or ExtractConfig()
+    decoder, reason = choose_decoder(config.decoder)
+    config = decided_config(config, found.options, decoder=decoder)
     methods = methods_of(config)
     backend = _tvl1_backend(config, tvl1_params(methods))
-    decoder, reason = choose_decoder(config.decoder)
     options = store_options(config, backend=None if backend is None else backend.solver.name)
     check_options(options, found.options, store)
     return ExtractSetup(
@@ -388,6 +389,7 @@ def _task(
         resize=config.resize,
         decoder=setup.decoder,
         fps=config.fps,
+        deinterlace=bool(config.deinterlace),
         segment_frames=config.segment_frames,
         servers=servers,
         takeover=config.backend == "auto",

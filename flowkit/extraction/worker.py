@@ -17,7 +17,7 @@ from flowkit.extraction.plan import fingerprint
 from flowkit.extraction.scratch import Scratch
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule, display_size, has_possible_aspect, is_square
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
@@ -54,6 +54,7 @@ class VideoTask:
     resize: ResizeRule
     decoder: Decoder
     fps: float | None
+    deinterlace: bool
     segment_frames: int
     servers: tuple[str, ...] = ()
     takeover: bool = False
@@ -111,7 +112,7 @@ def _extract(task: VideoTask, worker: Worker, state: SourceFingerprint | None, b
         seconds=time.perf_counter() - began,
         stages=dict(pipeline.clock.seconds),
         warnings=(
-            *_warnings(record, decoded, task.options),
+            *_warnings(record, decoded, task),
             *takeovers(task.backend, sink.engines, pipeline.config.solvers),
         ),
     )
@@ -131,6 +132,7 @@ def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
         solvers=tuple(field_solver(each, tvl1) for each in task.methods),
         decoder=task.decoder,
         fps=task.fps,
+        deinterlace=task.deinterlace,
     )
     return Pipeline(task.source, config, threads=worker.threads, max_threads=worker.jobs)
 
@@ -175,20 +177,30 @@ def _record(task: VideoTask, decoded: Decoded, sink: PartSink, solvers: Sequence
     )
 
 
-def _warnings(record: VideoRecord, decoded: Decoded, options: StoreOptions) -> tuple[str, ...]:
-    found = list(decoded.notes)
+def _warnings(record: VideoRecord, decoded: Decoded, task: VideoTask) -> tuple[str, ...]:
+    found, options = list(decoded.notes), task.options
     if record.status == "truncated":
         found.append(f"truncated: {decoded.report.truncated_reason}")
-    if record.pixel_aspect != 1:
-        shown = round(record.source_width * record.pixel_aspect)
+    if not has_possible_aspect(record.pixel_aspect):
         found.append(
-            f"its pixels are not square: {record.source_width}x{record.source_height} is shown as "
-            f"{shown}x{record.source_height}; frames and flow keep the pixels as they are coded"
+            f"its header names pixels {record.pixel_aspect:g} times as wide as high, which no display has; "
+            "frames and flow keep the pixels as they are coded"
+        )
+    elif task.resize.pixels != "square" and not is_square(record.pixel_aspect):
+        width, height = record.source_width, record.source_height
+        shown = "{}x{}".format(*display_size(width, height, record.pixel_aspect))
+        remedy = (
+            "" if task.resize.mode == "size" else "; --pixels square, into another file, takes them as shown"
+        )
+        found.append(
+            f"its pixels are not square: {width}x{height} is shown as {shown}; frames and flow keep the "
+            f"pixels as they are coded{remedy}"
         )
     if record.interlaced:
         found.append(
             f"{decoded.report.interlaced_frames} of {decoded.report.frames} frames are interlaced: each "
-            "shows two moments in alternate lines; they are stored as they are coded"
+            "shows two moments in alternate lines; they are stored as they are coded; --deinterlace, into "
+            "another file, makes each one moment"
         )
     if record.clipped_fraction > CLIPPED_WARNING:
         found.append(

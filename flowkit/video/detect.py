@@ -57,7 +57,7 @@ def _is_text(head: bytes) -> bool:
 def _has_video_stream(path: Path) -> bool:
     import av
 
-    from flowkit.video.pyav import best_stream, open_container
+    from flowkit.video.pyav_file import best_stream, open_container
 
     try:
         with open_container(path, probesize=str(_ENOUGH_BYTES)) as container:

@@ -21,7 +21,7 @@ from flowkit import jpeg
 from flowkit.errors import DecodeError, JpegError, UnopenableError
 from flowkit.typing import UInt8
 from flowkit.video.orientation import Orientation, of_image
-from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo
+from flowkit.video.source import DEFAULT_FPS, DecodedFrame, Fault, VideoInfo, same
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
@@ -51,6 +51,7 @@ class ImageSource:
     """
 
     longest_gap_seconds = math.inf
+    scales, keeps_frames = False, True
 
     def __init__(self, folder: Path, fps: float | None) -> None:
         self.notes: list[str] = []
@@ -99,7 +100,8 @@ class ImageSource:
         if read is None:
             return Fault(seconds=seconds, reason=f"{path.name} does not decode")
         image, _ = read
-        return DecodedFrame(seconds=seconds, to_rgb=partial(np.asarray, image))
+        height, width = image.shape[:2]
+        return DecodedFrame(seconds=seconds, width=width, height=height, to_rgb=partial(same, image))
 
 
 def is_image_folder(path: Path) -> bool:

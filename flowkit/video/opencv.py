@@ -11,7 +11,7 @@ OpenCV's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from flowkit.video.source import (
     DecodedFrame,
     Fault,
     VideoInfo,
+    same,
     seconds_missing,
     upright_pixel_aspect,
 )
@@ -59,6 +60,8 @@ class CvSource:
     DecodeError
         Not one frame decodes, or OpenCV's pixels are not those of the file.
     """
+
+    scales, keeps_frames = False, False
 
     def __init__(self, path: Path, threads: int) -> None:
         if path.stat().st_size == 0:
@@ -95,12 +98,12 @@ class CvSource:
 
     def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode from the beginning: OpenCV does not seek exactly."""
-        yield DecodedFrame(seconds=self._seconds(), to_rgb=partial(_same, self._first))
+        yield self._event(self._seconds(), partial(same, self._first))
         while self._capture.grab():
             self._grabbed += 1
             # Frames that come out at the end may have no time: OpenCV gives 0 for it.
             self._end_frame = max(self._end_frame, self._capture.get(cv2.CAP_PROP_PTS) + 1)
-            yield DecodedFrame(seconds=self._seconds() or None, to_rgb=self._rgb)
+            yield self._event(self._seconds() or None, self._rgb)
         if self._capture.isOpened():
             self._check.finish()
 
@@ -119,10 +122,18 @@ class CvSource:
         self._capture.release()
         self._check.close()
 
+    def _event(
+        self, seconds: float | None, to_rgb: Callable[[tuple[int, int] | None], UInt8]
+    ) -> DecodedFrame:
+        # OpenCV gives every frame at the first one's size.
+        height, width = self._first.shape[:2]
+        return DecodedFrame(seconds=seconds, width=width, height=height, to_rgb=to_rgb)
+
     def _seconds(self) -> float:
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
-    def _rgb(self) -> UInt8:
+    def _rgb(self, size: tuple[int, int] | None = None) -> UInt8:
+        assert size is None
         retrieved, bgr = self._capture.retrieve()
         if not retrieved:
             raise DecodeError(f"{self._path}: OpenCV grabbed a frame and could not convert it")
@@ -202,10 +213,6 @@ def _capture(path: Path, options: Sequence[int]) -> cv2.VideoCapture:
     """Open without OpenCV's warning for every file that it cannot read: an error is raised for it."""
     with quiet():
         return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, options)
-
-
-def _same(rgb: UInt8) -> UInt8:
-    return rgb
 
 
 def _four_letters(code: float) -> str:

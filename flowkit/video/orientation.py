@@ -53,6 +53,10 @@ class Orientation:
         """True if width and height change places."""
         return self.rotation in (90, 270)
 
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) of a stored image when it is upright, or of an upright one as stored."""
+        return (height, width) if self.sideways else (width, height)
+
     def upright(self, image: UInt8) -> UInt8:
         """Return uint8 (H, W, 3) or (H, W) mirrored and turned; the image itself if neither is asked for."""
         if self.mirrored:

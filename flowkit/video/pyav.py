@@ -10,23 +10,22 @@ import struct
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-import av
 import av.error
 from av.buffer import Buffer
-from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from flowkit.errors import DecodeError, FlowkitError, NoVideoStreamError, UnopenableError
+from flowkit.errors import DecodeError, FlowkitError
 from flowkit.typing import UInt8
 from flowkit.video.container import container_orientations, fitting, of_packet
 from flowkit.video.orientation import UPRIGHT, Orientation, of_matrix, right_angle
 from flowkit.video.pyav_colour import RgbConverter, unlike_opencv
+from flowkit.video.pyav_deinterlace import Pictured, as_decoded, deinterlaced
+from flowkit.video.pyav_file import best_stream, message, open_container
 from flowkit.video.pyav_header import (
     CONTAINERS_WITH_A_LENGTH,
     expected_packets,
@@ -48,11 +47,6 @@ from flowkit.video.source import (
 
 T = TypeVar("T", VideoFrame, DecodedFrame)
 
-# A title in another encoding than UTF-8 shall not cost the video. PyAV 19 takes any and lacks the argument.
-_TITLES_IN_ANY_ENCODING: dict[str, Any] = (
-    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-)
-
 # A demuxer that fails this often in a row without giving a packet is stuck.
 MAX_READ_FAULTS = 32
 
@@ -73,6 +67,8 @@ class AvSource:
         An existing file.
     threads
         Decoding threads; 0 lets FFmpeg choose.
+    deinterlace
+        Make interlaced frames those of one moment.
 
     Raises
     ------
@@ -80,8 +76,11 @@ class AvSource:
         The message has the cause; the last if not one frame decodes.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    scales, keeps_frames = True, True
+
+    def __init__(self, path: Path, threads: int, deinterlace: bool = False) -> None:
         self._path = path
+        self._deinterlace = deinterlace
         self._threads = threads
         self._last_orientation = UPRIGHT
         self._rgb = RgbConverter(path)
@@ -201,7 +200,7 @@ class AvSource:
                 continue  # emptied before
             except av.error.FFmpegError as error:
                 yield Fault(
-                    seconds=self._seconds(None if packet is None else packet.pts), reason=_message(error)
+                    seconds=self._seconds(None if packet is None else packet.pts), reason=message(error)
                 )
 
     def _note_packet(self, packet: Packet[VideoStream]) -> None:
@@ -225,7 +224,7 @@ class AvSource:
                 return
             except av.error.FFmpegError as error:
                 faults += 1
-                yield Fault(seconds=None, reason=f"reading: {_message(error)}")
+                yield Fault(seconds=None, reason=f"reading: {message(error)}")
                 demuxing = self._container.demux(self._stream)  # a generator that raised is spent
             else:
                 faults = 0
@@ -233,25 +232,37 @@ class AvSource:
 
     def _decoded_frames(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[DecodedFrame | Fault]:
         times = _BestTimes(prefer_dts="avi" in self._kinds)
-        for event in decoding:
-            if isinstance(event, Fault):
-                yield event
+        for pictured in self._pictured(decoding):
+            if isinstance(pictured, Fault):
+                yield pictured
                 continue
+            event, image = pictured.decoded, pictured.image
             ticks = times.choose(event.pts, event.dts)
             self._last_orientation = self._orientation(event, self._last_orientation)
+            width, height = self._last_orientation.size_of(event.width, event.height)
             yield DecodedFrame(
                 seconds=self._seconds(ticks),
-                to_rgb=partial(self._to_rgb, event, self._last_orientation),
+                width=width,
+                height=height,
+                to_rgb=partial(self._to_rgb, image, self._last_orientation),
                 repaired=ticks is None or ticks != event.pts,
                 damaged=event.is_corrupt,
-                interlaced=event.interlaced_frame,
+                interlaced=image.interlaced_frame,
             )
+
+    def _pictured(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[Pictured | Fault]:
+        try:
+            yield from deinterlaced(decoding) if self._deinterlace else as_decoded(decoding)
+        except av.error.FFmpegError as error:  # the decoder's own are faults by now
+            raise DecodeError(f"{self._path}: its frames do not deinterlace: {message(error)}") from error
 
     def _seconds(self, ticks: int | None) -> float | None:
         return None if ticks is None else (ticks - self._origin) * self._tick
 
-    def _to_rgb(self, frame: VideoFrame, orientation: Orientation) -> UInt8:
-        return orientation.upright(self._rgb.convert(frame))
+    def _to_rgb(self, frame: VideoFrame, orientation: Orientation, size: tuple[int, int] | None) -> UInt8:
+        if size is None:
+            return orientation.upright(self._rgb.convert(frame))
+        return orientation.upright(self._rgb.scale(frame, orientation.size_of(*size)))
 
     def _orientation(self, frame: VideoFrame, before: Orientation) -> Orientation:
         """Return a frame's orientation; without a matrix of its own that of the frame before it.
@@ -278,11 +289,12 @@ class AvSource:
     def _describe(self, first: VideoFrame) -> VideoInfo:
         stream = self._stream
         orientation = self._last_orientation = self._orientation(first, UPRIGHT)
+        width, height = orientation.size_of(first.width, first.height)
         return VideoInfo(
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
-            width=first.height if orientation.sideways else first.width,
-            height=first.width if orientation.sideways else first.height,
+            width=width,
+            height=height,
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
             pixel_aspect=upright_pixel_aspect(float(stream.sample_aspect_ratio or 1), orientation),
@@ -334,53 +346,6 @@ class _BestTimes:
         self._last[kind] = ticks
 
 
-def open_container(path: Path, **options: str) -> InputContainer:
-    """Open a file, no address, with options of FFmpeg; a title in any encoding.
-
-    Raises
-    ------
-    UnopenableError
-        It is empty, or FFmpeg does not know it.
-    OSError
-        It cannot be looked at.
-    """
-    if path.stat().st_size == 0:
-        raise UnopenableError(f"{path}: the file is empty")
-    try:
-        # "file:" keeps a colon in the name from being read as a protocol; the white list keeps a
-        # playlist that poses as a video from opening addresses.
-        all_options = {"protocol_whitelist": "file", **options}
-        container: InputContainer = av.open(f"file:{path}", options=all_options, **_TITLES_IN_ANY_ENCODING)
-        return container
-    except (av.error.FFmpegError, UnicodeError, ValueError) as error:
-        raise UnopenableError(f"{path}: not a video that FFmpeg can open: {_message(error)}") from error
-
-
-def best_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the default stream, of several the largest, of equals FFmpeg's choice; no cover art.
-
-    Raises
-    ------
-    NoVideoStreamError
-        There is none.
-    UnopenableError
-        None has a decoder here.
-    """
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not moving:
-        kinds = sorted({stream.type for stream in container.streams})
-        raise NoVideoStreamError(f"{path}: no video stream, only {', '.join(kinds) or 'an empty container'}")
-    # A codec that is damaged, or not in this FFmpeg, leaves a stream without a decoder, and without a size.
-    decodable = [s for s in moving if s.codec_context is not None]
-    if not decodable:
-        raise UnopenableError(f"{path}: the codec of its video stream is unknown, or not in this FFmpeg")
-    best = container.streams.best("video")
-    return max(
-        decodable,
-        key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, s is best),
-    )
-
-
 def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault], T | None]:
     """Return the events up to the first that is no fault, and that one; None where none comes."""
     head: list[T | Fault] = []
@@ -389,7 +354,3 @@ def _up_to(kind: type[T], events: Iterator[T | Fault]) -> tuple[list[T | Fault],
         if isinstance(event, kind):
             return head, event
     return head, None
-
-
-def _message(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

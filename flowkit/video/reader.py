@@ -13,18 +13,19 @@ import math
 import stat
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, get_args
 
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError, UnopenableError
-from flowkit.frames import Frame
+from flowkit.frames import Frame, LazyFrame
 from flowkit.typing import Decoder
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
-from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo
+from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo, check_deinterlace, same
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -64,7 +65,8 @@ class DecodeReport:
     pts_repaired
         Frames whose time in the file was missing or ran backwards, and was replaced.
     interlaced_frames
-        Frames coded as two fields, one half of a frame later than the other.
+        Frames of two moments: coded as two fields, one half of a frame later than the other, and not
+        deinterlaced.
     truncated, truncated_reason
         The decoder reported an error, or, where the whole video was asked for, the file ends before its
         container does, or has fewer than 95 % of the packets (or seconds) of its header; and the reason,
@@ -157,6 +159,8 @@ class VideoReader:
         `VideoInfo`, from the start on.
     report
         `DecodeReport`, live: final when the iterator is exhausted.
+    scales
+        `to_rgb` of lazy frames takes a size, which the decoder's own filter scales to.
     """
 
     def __init__(self, source: Source, *, start_seconds: float | None, end_seconds: float | None) -> None:
@@ -168,6 +172,7 @@ class VideoReader:
         self._clock = Clock(1 / source.info.fps, source.longest_gap_seconds)
         self._first_fault = ""
         self._frames = self._read(source.events(start_seconds))
+        self.scales = source.scales
 
     def __enter__(self) -> Self:
         return self
@@ -181,14 +186,23 @@ class VideoReader:
         return self
 
     def __next__(self) -> Frame:
-        return next(self._frames)
+        frame = next(self._frames)
+        return Frame(rgb=frame.to_rgb(None), pts_seconds=frame.pts_seconds)
+
+    def lazy(self) -> Iterator[LazyFrame]:
+        """Return the same iterator, of frames that are not converted yet.
+
+        Each may be converted at any time before the reader is closed. A conversion raises DecodeError
+        where its pixel format is not known.
+        """
+        return self._frames
 
     def close(self) -> None:
         """Close the file; the iterator ends, and `report.finished` stays as it is."""
         self._frames.close()
         self._source.close()
 
-    def _read(self, events: Iterator[DecodedFrame | Fault]) -> Generator[Frame, None, None]:
+    def _read(self, events: Iterator[DecodedFrame | Fault]) -> Generator[LazyFrame, None, None]:
         for event in events:
             if isinstance(event, Fault):
                 self._note_fault(event)
@@ -202,7 +216,10 @@ class VideoReader:
             self.report.damaged_frames += event.damaged
             self.report.interlaced_frames += event.interlaced
             self.report.frames += 1
-            yield Frame(rgb=event.to_rgb(), pts_seconds=seconds)
+            to_rgb = event.to_rgb
+            if not self._source.keeps_frames:
+                to_rgb = partial(same, to_rgb(None))
+            yield LazyFrame(width=event.width, height=event.height, to_rgb=to_rgb, pts_seconds=seconds)
         self.report.notes += self._source.notes
         self._note_jumps()
         self._check_completeness()
@@ -246,6 +263,7 @@ def open_video(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     threads: int = 1,
+    deinterlace: bool = False,
 ) -> VideoReader:
     """Open a video file, or a folder of numbered images, and decode its first frame.
 
@@ -264,6 +282,9 @@ def open_video(
     threads
         Decoding threads; 0 lets FFmpeg choose. One is right where videos run in parallel. More give
         the same frames, but those that follow a fault may be concealed differently.
+    deinterlace
+        Make frames that are coded as two fields those of one moment, by FFmpeg's bwdif: one frame for each,
+        with its time. Others stay as they are. Needs decoder `av`.
 
     Returns
     -------
@@ -280,7 +301,7 @@ def open_video(
     BackendUnavailableError
         The decoder named is not installed.
     InvalidParameterError
-        An unknown decoder, or numbers out of range.
+        An unknown decoder, numbers out of range, or `deinterlace` with decoder `opencv`.
     """
     check_choice("decoder", decoder, get_args(Decoder))
     if fps is not None:
@@ -288,7 +309,7 @@ def open_video(
     check_at_least("threads", threads, 0)
     _check_window(start_seconds, end_seconds)
     try:
-        source = _source(Path(path), decoder, fps, threads)
+        source = _source(Path(path), decoder, fps, threads, deinterlace)
     except FlowkitError:
         raise
     except OSError as error:
@@ -337,17 +358,19 @@ def choose_decoder(decoder: Decoder) -> tuple[Decoder, str]:
     return decoder, "asked for"
 
 
-def _source(path: Path, decoder: Decoder, fps: float | None, threads: int) -> Source:
+def _source(path: Path, decoder: Decoder, fps: float | None, threads: int, deinterlace: bool) -> Source:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return images.ImageSource(path, fps)
     if not stat.S_ISREG(mode):
         raise UnopenableError(f"{path}: neither a file nor a folder")
     decoder, _ = choose_decoder(decoder)
-    return CvSource(path, threads) if decoder == "opencv" else _av_source()(path, threads)
+    if deinterlace:
+        check_deinterlace(decoder)
+    return CvSource(path, threads) if decoder == "opencv" else _av_source()(path, threads, deinterlace)
 
 
-def _av_source() -> Callable[[Path, int], Source]:
+def _av_source() -> Callable[[Path, int, bool], Source]:
     try:
         from flowkit.video.pyav import AvSource
     except ImportError as error:

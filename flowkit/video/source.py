@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowkit.typing import UInt8
+from flowkit.errors import InvalidParameterError
+from flowkit.typing import Decoder, UInt8
 from flowkit.validate import check_at_least, check_positive
 from flowkit.video.orientation import Orientation
 
@@ -42,8 +43,8 @@ class VideoInfo:
     mirrored
         Stored frames are mirrored left to right before they are turned, as those of front cameras.
     pixel_aspect
-        Width of a pixel by its height, of the upright frame; 1.0 where the file names none. Frames are not
-        scaled by it.
+        Width of a pixel by its height, of the upright frame; 1.0 where the file names none. Readers do not
+        scale frames by it.
     interlaced
         The first frame is coded as two fields, one half of a frame later than the other.
     fps
@@ -96,18 +97,23 @@ class DecodedFrame:
     ----------
     seconds
         Its time from the video's start, None where the file has none.
+    width, height
+        Of the upright frame, px.
     to_rgb
-        Returns the upright frame as uint8 (H, W, 3).
+        Returns the upright frame as uint8 (H, W, 3): as it is coded for None; for a size, (width, height) in
+        px of the upright frame, scaled to it. Only sources that scale are called with a size.
     repaired
         `seconds` is not the presentation time that the file gives.
     damaged
         The decoder reports that parts of it are missing.
     interlaced
-        It is coded as two fields.
+        It shows two moments, one in each field.
     """
 
     seconds: float | None
-    to_rgb: Callable[[], UInt8]
+    width: int
+    height: int
+    to_rgb: Callable[[tuple[int, int] | None], UInt8]
     repaired: bool = False
     damaged: bool = False
     interlaced: bool = False
@@ -125,6 +131,10 @@ class Source(Protocol):
     """A video that one decoder has opened."""
 
     info: VideoInfo
+    scales: bool
+    """`DecodedFrame.to_rgb` takes a size: FFmpeg's area filter, from the decoder's planes."""
+    keeps_frames: bool
+    """A frame is converted at any time; else only before the next one is decoded."""
 
     @property
     def notes(self) -> list[str]:
@@ -148,6 +158,21 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+def check_deinterlace(decoder: Decoder, *, whose: str = "asked for") -> None:
+    """Raise InvalidParameterError unless a decoder, no `auto`, deinterlaces; `whose` wish it is is said."""
+    if decoder == "opencv":
+        raise InvalidParameterError(
+            f"deinterlace, {whose}, needs decoder 'av', got 'opencv', which converts no interlaced frames; "
+            "install `av`, or leave it out"
+        )
+
+
+def same(rgb: UInt8, size: tuple[int, int] | None) -> UInt8:
+    """Return an image that is RGB already: a `DecodedFrame.to_rgb` of sources that do not scale."""
+    assert size is None
+    return rgb
 
 
 def upright_pixel_aspect(aspect: float, orientation: Orientation) -> float:

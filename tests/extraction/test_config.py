@@ -9,7 +9,7 @@ import pytest
 
 from flowkit.errors import InvalidParameterError
 from flowkit.extraction.config import ExtractConfig, store_options
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.tvl1.params import resolve_params
 
 

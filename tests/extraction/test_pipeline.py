@@ -19,7 +19,8 @@ from flowkit.extraction.pipeline import (
 )
 from flowkit.extraction.run import extract, prepare
 from flowkit.extraction.sources import VideoSource
-from flowkit.frames import ResizeRule, pair_indices, resize, to_grey
+from flowkit.frames import pair_indices, resize, to_grey
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.tvl1.backend import choose_backend

@@ -27,8 +27,8 @@ from flowkit.extraction import worker
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import VideoTask, extract_video
-from flowkit.frames import ResizeRule
 from flowkit.jobs import Progress
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.server.client import ServerConfig

@@ -24,7 +24,7 @@ from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import SourceFingerprint
 from flowkit.store.write.pack import finalize
 from tests.make import clips
-from tests.make.small import SMALL, run, still_mkv
+from tests.make.small import NATIVE, SMALL, run, still_mkv
 from tests.rawframes.conftest import HEIGHT, WIDTH, make_flow, make_frames, make_options
 
 STATE = SourceFingerprint(name="a.avi", bytes=10, mtime_ns=1, sha256="0" * 64)
@@ -40,6 +40,7 @@ def make_task(source: VideoSource, store: Path, config: ExtractConfig = SMALL) -
         resize=config.resize,
         decoder=config.decoder,
         fps=config.fps,
+        deinterlace=False,
         segment_frames=config.segment_frames,
     )
 
@@ -69,9 +70,11 @@ def test_pixels_that_are_not_square_and_interlaced_frames_are_recorded_with_a_wa
     clips.write_video(tmp_path / "videos" / "wide.mp4", frames, pixel_aspect=Fraction(3, 2))
     clips.interlaced(tmp_path / "videos" / "fields.mpg", frames)
     clips.lossless_mkv(tmp_path / "videos" / "plain.mkv", frames)
-    report = run(tmp_path / "videos", store)
+    config = dataclasses.replace(SMALL, resize=dataclasses.replace(NATIVE, pixels="stored"))
+    report = run(tmp_path / "videos", store, config)
     warnings = {outcome.video_id: " ".join(outcome.warnings) for outcome in report.outcomes}
     assert "64x48 is shown as 96x48" in warnings["wide"]
+    assert "--pixels square, into another file" in warnings["wide"]
     assert "4 of 4 frames are interlaced" in warnings["fields"]
     assert warnings["plain"] == ""
     with flowkit.open(store) as opened:

@@ -13,8 +13,8 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
 from flowkit.extraction.sources import find_sources
 from flowkit.extraction.store_run import VideoOutcome
-from flowkit.frames import ResizeRule
 from flowkit.jobs import Progress
+from flowkit.resize_rule import ResizeRule
 
 
 def main(videos: Path, store: Path) -> None:

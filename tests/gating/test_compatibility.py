@@ -19,7 +19,7 @@ import flowkit
 import flowkit_cli.extract
 from flowkit.errors import InputError
 from flowkit.extraction.config import ExtractConfig, store_options
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.read.store import Store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
@@ -58,7 +58,8 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
         "step is 2 there and 1 here",
         "resize.mode is 'short_side' there and 'native' here",
         "sampling.fps is 12.5 there and None here",
-        "flowkit extract --preset accurate --short-side 48 --step 2 --fps 12.5 --flow-codec i8 VIDEOS STORE",
+        "flowkit extract --preset accurate --short-side 48 --pixels stored --scaler opencv --step 2 "
+        "--fps 12.5 --flow-codec i8 VIDEOS STORE",
     ):
         assert difference in message
 

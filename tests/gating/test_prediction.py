@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 import flowkit
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError, StoreCorruptError
 from flowkit.executor import InlineExecutor
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.read.store import Clip
 from flowkit.store.record import Failure
 from flowkit.tvl1.params import resolve_params

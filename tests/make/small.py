@@ -10,7 +10,7 @@ from flowkit.executor import InlineExecutor
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import ExtractReport, extract
 from flowkit.extraction.sources import find_sources
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from tests.make import clips
 
 NATIVE = ResizeRule(mode="native")

@@ -11,7 +11,7 @@ import numpy as np
 
 from flowkit import jpeg
 from flowkit.extraction.config import ExtractConfig, store_options
-from flowkit.frames import ResizeRule
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import open_store
 from flowkit.store.record import Failure, VideoRecord

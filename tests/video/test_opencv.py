@@ -28,7 +28,7 @@ def opened(path: Path) -> Iterator[CvSource]:
 def decode(path: Path, start_seconds: float | None = None) -> list[tuple[float | None, UInt8]]:
     with opened(path) as source:
         events = source.events(start_seconds)
-        return [(event.seconds, event.to_rgb()) for event in events if isinstance(event, DecodedFrame)]
+        return [(event.seconds, event.to_rgb(None)) for event in events if isinstance(event, DecodedFrame)]
 
 
 def test_frames_come_to_the_pixel_in_rgb_with_their_times(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_frame_that_is_not_wanted_need_not_be_converted(tmp_path: Path) -> Non
         for index, event in enumerate(source.events(None)):
             assert isinstance(event, DecodedFrame)
             if index in (0, 3):
-                np.testing.assert_array_equal(event.to_rgb(), FRAMES[index])
+                np.testing.assert_array_equal(event.to_rgb(None), FRAMES[index])
 
 
 def test_info_has_the_facts_of_the_header(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_info_of_a_rotated_video_is_that_of_the_upright_frame(tmp_path: Path) ->
         assert (source.info.width, source.info.height, source.info.rotation) == (64, 48, 90)
         first = next(source.events(None))
         assert isinstance(first, DecodedFrame)
-        assert first.to_rgb().shape == (48, 64, 3)
+        assert first.to_rgb(None).shape == (48, 64, 3)
 
 
 def test_a_stream_without_a_count_has_no_frames_in_its_header(tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def read(path: Path, decoder: Decoder) -> tuple[UInt8, int, bool]:
     return images, reader.info.rotation, reader.info.mirrored
 
 
+@pytest.mark.parametrize(("rotation", "mirrored"), ALL)
+def test_scaling_before_the_turn_is_scaling_after_it(tmp_path: Path, rotation: int, mirrored: bool) -> None:
+    """Area averages have no left and no right: the same to the level of their rounding."""
+    upright = clips.oriented_video(tmp_path / "up.mkv", UP, 0, False, codec="ffv1", pixel_format="yuv444p")
+    lying = clips.oriented_video(
+        tmp_path / "lying.mkv", UP, rotation, mirrored, codec="ffv1", pixel_format="yuv444p"
+    )
+    for size in ((50, 30), (37, 23), (79, 47), (90, 40)):
+        made = []
+        for path in (upright, lying):
+            with video.open_video(path) as reader:
+                made.append(np.stack([frame.to_rgb(size) for frame in reader.lazy()]).astype(int))
+        assert made[0].shape[1:3] == (size[1], size[0])
+        assert np.abs(made[0] - made[1]).max() <= 1
+
+
 @pytest.mark.parametrize("quarter", [0, 1, 2, 3])
 def test_turning_is_clockwise(quarter: int) -> None:
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)

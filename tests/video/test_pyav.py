@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from flowkit.errors import NoVideoStreamError, UnopenableError
 from flowkit.video import pyav as video_av
+from flowkit.video import pyav_file
 from flowkit.video import reader as video
 from flowkit.video.pyav import _BestTimes
 from tests.make import clips
@@ -64,7 +65,7 @@ def test_stuck_reading_ends_and_gives_all_that_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = clips.h264_mp4(tmp_path / "a.mp4", clips.numbered_flashes(20))
-    sound = video_av.open_container
+    sound = pyav_file.open_container
     monkeypatch.setattr(video_av, "open_container", lambda path: StuckContainer(sound(path), 12))
     with video.open_video(path) as reader:
         frames = list(reader)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plane.hpp"
+#include "resample.hpp"
 
 namespace flowkit {
 
@@ -26,6 +27,12 @@ struct WarpOptions {
   bool clamp;       // clamp positions to the frame; otherwise no data term outside it
 };
 
+// What a warp starts with: the images, and how they are warped by u.
+struct Linearisation {
+  const Plane &I0, &I1;
+  WarpOptions options;
+};
+
 // Weight of the total variation, as the params have it.
 struct EdgeOptions {
   float alpha, beta;
@@ -46,12 +53,14 @@ struct WeightedMedian {
 
 struct Kernels {
   const char* name;
-  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0.
-  double (*iterate)(Fields& fields, int iterations, bool measure);
+  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0. Unless null,
+  // `linearisation` sets a, b, c and limit first, each row just before it is needed.
+  double (*iterate)(Fields& fields, int iterations, bool measure,
+                    const Linearisation* linearisation);
   // Set the central differences of I1, with five taps or three.
   void (*differentiate)(const Plane& I1, Fields& fields, bool five_taps);
   // Warp I1 and its differences by u and set a, b, c, limit.
-  void (*linearise)(const Plane& I0, const Plane& I1, Fields& fields, const WarpOptions& options);
+  void (*linearise)(const Linearisation& linearisation, Fields& fields);
   // Set fields.most from a level of the first frame: theta times the weight of the total variation.
   void (*weigh_edges)(const Plane& I0, Fields& fields, Plane& smooth, Plane& lines, float theta,
                       const EdgeOptions& options);
@@ -60,6 +69,8 @@ struct Kernels {
                           const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
+  // One row through a map of two taps.
+  InterpolateRow interpolate_row;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

@@ -44,6 +44,8 @@ class Plane {
   // Set every float to zero, margins included.
   void clear() { std::memset(memory_.get(), 0, float_count() * sizeof(float)); }
 
+  void clear_row(int y) { std::memset(row(y) - kSide, 0, stride_ * sizeof(float)); }
+
   // Set every float, margins included.
   void fill(float value) {
     float* const memory = memory_.get();

@@ -98,30 +98,27 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
   for (Plane& level : levels) level.repeat_edges(Plane::kMargin);
 }
 
-namespace {
-
-void upsample(const Plane& coarse, Plane& fine, const FlowkitParams& params, float gain) {
-  const int width = fine.width(), height = fine.height();
-  const double across = static_cast<double>(coarse.width()) / width;
-  const double down = static_cast<double>(coarse.height()) / height;
+Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
+                       InterpolateRow interpolate_row)
+    : gain_(static_cast<float>(1 / params.scale_step)), interpolate_row_(interpolate_row) {
+  const double across = static_cast<double>(coarse.width) / fine.width;
+  const double down = static_cast<double>(coarse.height) / fine.height;
   if (params.pyramid == FLOWKIT_GAUSSIAN) {
-    resample(coarse, cubic_axis(coarse.width(), width, across),
-             cubic_axis(coarse.height(), height, down), gain, fine);
+    horizontal_ = cubic_axis(coarse.width, fine.width, across);
+    vertical_ = cubic_axis(coarse.height, fine.height, down);
   } else {
     const double shift = params.pyramid == FLOWKIT_PYRDOWN ? 0 : 0.5;
-    resample(coarse, linear_axis(coarse.width(), width, across, shift),
-             linear_axis(coarse.height(), height, down, shift), gain, fine);
+    horizontal_ = linear_axis(coarse.width, fine.width, across, shift);
+    vertical_ = linear_axis(coarse.height, fine.height, down, shift);
   }
 }
 
-}  // namespace
-
-void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
-  upsample(coarse, fine, params, static_cast<float>(1 / params.scale_step));
+void Upsampling::bring_flow(const Plane& coarse, Plane& fine) const {
+  resample(coarse, horizontal_, vertical_, gain_, fine, interpolate_row_);
 }
 
-void upsample_dual(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
-  upsample(coarse, fine, params, 1);
+void Upsampling::bring_dual(const Plane& coarse, Plane& fine) const {
+  resample(coarse, horizontal_, vertical_, 1, fine, interpolate_row_);
 }
 
 }  // namespace flowkit

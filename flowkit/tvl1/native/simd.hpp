@@ -24,6 +24,12 @@ FLOWKIT_INLINE Vec load(const float* source) {
   return v;
 }
 
+FLOWKIT_INLINE IntVec load(const int* source) {
+  IntVec v;
+  __builtin_memcpy(&v, source, sizeof v);
+  return v;
+}
+
 FLOWKIT_INLINE void store(float* target, Vec v) { __builtin_memcpy(target, &v, sizeof v); }
 
 FLOWKIT_INLINE Vec splat(float value) { return value - Vec{}; }
@@ -55,6 +61,11 @@ FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm512_sqrt_ps((__m512)v); }
 // If either is NaN, min and max give `b` (all x86 sets) or the number (AArch64).
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+// The lanes of v that `lanes` name.
+constexpr bool kCanShuffle = true;
+FLOWKIT_INLINE Vec shuffled(Vec v, IntVec lanes) {
+  return (Vec)_mm512_permutexvar_ps((__m512i)lanes, (__m512)v);
+}
 // The last lane of `before`, then all but the last lane of `v`.
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
   return (Vec)_mm512_alignr_epi32((__m512i)v, (__m512i)before, 15);
@@ -77,12 +88,21 @@ FLOWKIT_INLINE unsigned lane_bits(IntVec mask) { return _mm512_movepi32_mask((__
 
 #else
 
+#if !FLOWKIT_ISA_AVX2
+constexpr bool kCanShuffle = false;
+FLOWKIT_INLINE Vec shuffled(Vec v, IntVec) { return v; }
+#endif
+
 #if FLOWKIT_ISA_AVX2
 
 FLOWKIT_INLINE Vec rsqrt(Vec v) { return (Vec)_mm256_rsqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec sqrt(Vec v) { return (Vec)_mm256_sqrt_ps((__m256)v); }
 FLOWKIT_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+constexpr bool kCanShuffle = true;
+FLOWKIT_INLINE Vec shuffled(Vec v, IntVec lanes) {
+  return (Vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lanes);
+}
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
   const __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)v, 0x21);
   return (Vec)_mm256_alignr_epi8((__m256i)v, middle, 12);

@@ -12,11 +12,20 @@ namespace {
 // Iterations from `done` to the next multiple of `period`.
 int until_multiple(int done, int period) { return period - done % period; }
 
+// When a warp tests the stopping rule: every check_every iterations, and a level's first warp after
+// check_first too.
+struct Tests {
+  int first;  // 0: no such test
+  int every;
+
+  bool due(int done) const { return done == first || done % every == 0; }
+};
+
 // Iterations from `done` to the next at which something happens: a median, a test, the end.
-int next_block(const FlowkitParams& params, int done) {
-  int block = std::min(params.iterations - done, until_multiple(done, params.check_every));
+int next_block(const FlowkitParams& params, const Tests& tests, int done) {
+  int block = std::min(params.iterations - done, until_multiple(done, tests.every));
   if (params.median != 0) block = std::min(block, until_multiple(done, params.median_every));
-  if (done < params.check_first) block = std::min(block, params.check_first - done);
+  if (done < tests.first) block = std::min(block, tests.first - done);
   return block;
 }
 
@@ -28,18 +37,22 @@ void filter_flow(const Kernels& kernels, Workspace& work) {
   }
 }
 
-// Iterate one linearisation (twin: reference.solver.solve_warp). Returns the iterations done.
-int solve_warp(const FlowkitParams& params, const Kernels& kernels, Workspace& work) {
+// Linearise and iterate (twin: reference.solver.solve_warp). Returns the iterations done. A median
+// comes between the two, so that only without one rows are linearised as they are needed.
+int solve_warp(const Linearisation& linearisation, const FlowkitParams& params, const Tests& tests,
+               const Kernels& kernels, Workspace& work) {
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;
+  const Linearisation* pending = params.median == 0 ? &linearisation : nullptr;
+  if (pending == nullptr) kernels.linearise(linearisation, work.fields);
   int done = 0;
   while (done < params.iterations) {
     if (params.median != 0 && done % params.median_every == 0) filter_flow(kernels, work);
-    const int block = next_block(params, done);
+    const int block = next_block(params, tests, done);
     done += block;
-    const bool due = done == params.check_first || done % params.check_every == 0;
-    const bool test = params.epsilon > 0 && due;
-    const double change = kernels.iterate(work.fields, block, test);
+    const bool test = params.epsilon > 0 && tests.due(done);
+    const double change = kernels.iterate(work.fields, block, test, pending);
+    pending = nullptr;
     if (test && change <= enough) break;
   }
   return done;
@@ -94,9 +107,11 @@ void filter_by_likeness(const FlowkitParams& params, const Kernels& kernels, Wor
 // iterations of each.
 void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
                  const Kernels& kernels, Workspace& work, int32_t* counts) {
-  const WarpOptions options{static_cast<float>(params.bicubic_a),
-                            static_cast<float>(params.lambda * params.theta),
-                            params.border == FLOWKIT_CLAMP};
+  const Linearisation linearisation{I0,
+                                    I1,
+                                    {static_cast<float>(params.bicubic_a),
+                                     static_cast<float>(params.lambda * params.theta),
+                                     params.border == FLOWKIT_CLAMP}};
   const int first_test = params.check_first;
   const bool may_end = first_test < std::min(params.check_every, params.iterations);
   kernels.differentiate(I1, work.fields, params.gradient_taps == 5);
@@ -104,28 +119,39 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
   set_guide(I0, params, work.weighted.guide);
   bool still = false;
   for (int warp = 0; warp < params.warps && !still; ++warp) {
-    kernels.linearise(I0, I1, work.fields, options);
-    const int done = solve_warp(params, kernels, work);
+    const Tests tests{warp == 0 ? first_test : 0, params.check_every};
+    const int done = solve_warp(linearisation, params, tests, kernels, work);
     if (counts != nullptr) counts[warp] = done;
-    still = may_end && done == first_test;
+    still = warp == 0 && may_end && done == first_test;
     const bool last = still || warp + 1 == params.warps;
     const bool filter = last || params.weighted_median_after == FLOWKIT_AFTER_WARP;
     if (params.weighted_median != 0 && filter) filter_by_likeness(params, kernels, work);
   }
 }
 
-// Start a level: flow and dual variable come from the coarser one, if there is one. What the dual
-// variable has beside its rows stays zero, as the divergence needs it.
-void start_level(const Plane& level, bool coarsest, const FlowkitParams& params, Workspace& work) {
+// Start a level: flow and dual variable come from the coarser one, if there is one. The dual
+// variable's row above the first is zero, as the divergence needs it.
+void start_level(const Plane& level, bool coarsest, const FlowkitParams& params,
+                 const Kernels& kernels, Workspace& work) {
   Fields& f = work.fields;
   Plane* const state[6] = {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22};
   for (int k = 0; k < 6; ++k) std::swap(*state[k], work.coarse[k]);
   size_planes(level, params, work);
-  for (int k = coarsest ? 0 : 2; k < 6; ++k) state[k]->clear();
+  const bool zero_dual = coarsest || params.dual_start == FLOWKIT_ZERO;
+  for (int k = coarsest ? 0 : 2; k < 6; ++k) {
+    if (zero_dual) {
+      state[k]->clear();
+    } else {
+      state[k]->clear_row(-1);
+    }
+  }
   if (coarsest) return;
-  for (int k = 0; k < 2; ++k) upsample_flow(work.coarse[k], *state[k], params);
-  if (params.dual_start == FLOWKIT_ZERO) return;
-  for (int k = 2; k < 6; ++k) upsample_dual(work.coarse[k], *state[k], params);
+  const Plane& coarse = work.coarse[0];
+  const Upsampling upsampling({coarse.width(), coarse.height()}, {level.width(), level.height()},
+                              params, kernels.interpolate_row);
+  for (int k = 0; k < 2; ++k) upsampling.bring_flow(work.coarse[k], *state[k]);
+  if (zero_dual) return;
+  for (int k = 2; k < 6; ++k) upsampling.bring_dual(work.coarse[k], *state[k]);
   const int last_column = level.width() - 1, last_row = level.height() - 1;
   for (Plane* across : {&f.q11, &f.q21}) {
     for (int y = 0; y <= last_row; ++y) across->row(y)[last_column] = 0;
@@ -150,7 +176,7 @@ void solve_pair(const std::vector<Plane>& pyramid0, const std::vector<Plane>& py
   fields.projected = params.dual == FLOWKIT_PROJECTED;
   size_planes(pyramid0.front(), params, work);  // the largest level first: memory is taken once
   for (size_t k = pyramid0.size(); k-- > 0;) {
-    start_level(pyramid0[k], k + 1 == pyramid0.size(), params, work);
+    start_level(pyramid0[k], k + 1 == pyramid0.size(), params, kernels, work);
     solve_level(pyramid0[k], pyramid1[k], params, kernels, work, iterations);
     if (iterations != nullptr) iterations += params.warps;
   }

@@ -23,7 +23,8 @@ from flowkit.errors import BackendUnavailableError
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import prepare, run
 from flowkit.extraction.sources import find_sources
-from flowkit.frames import ResizeRule, pair_indices, to_grey
+from flowkit.frames import pair_indices, to_grey
+from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.scaled import FIELD_SCALE
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import device as cuda_device
