@@ -147,7 +147,7 @@ def _deviations_from_model(params: TVL1Params) -> list[str]:
     """Return one phrase for each step that cv2, which has the published model alone, does not take."""
     found = []
     if params.check_first:
-        found.append(f"check_first: every warp is done, not ended after {params.check_first} iterations")
+        found.append(f"check_first: 0, not {params.check_first}")
     if params.gradient_taps != 3:
         found.append(f"gradient_taps: 3, not {params.gradient_taps}")
     if params.dual != "semi-implicit":

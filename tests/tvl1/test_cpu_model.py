@@ -22,9 +22,9 @@ Waves = Callable[..., NDArray[np.float32]]
 # A fixed number of iterations: a filtered flow that is a value apart moves the rule's outcome.
 FIXED = TVL1Params(nscales=3, warps=2, iterations=20, epsilon=0.0, check_first=0)
 
-# px. The engine halves a window's range until it is as narrow as 1/256 px, so that of values nearer
+# px. The engine halves a window's range until it is as narrow as 1/128 px, so that of values nearer
 # to each other than that it may take another than the twin.
-FILTERED_PX = 1 / 256
+FILTERED_PX = 1 / 128
 # Fraction of the pixels that may be farther away: where half of the weights is met within a
 # rounding, or the spread is the threshold within one, another value is taken, or none.
 FEW = 0.01

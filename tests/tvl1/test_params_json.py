@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import InvalidParameterError
-from flowkit.tvl1.params import PRESETS, TVL1Params, preset_of
+from flowkit.tvl1.params import PRESETS, Dual, Pyramid, TVL1Params, preset_of
 from tests.make.first_params import FIRST_TEXTS
 
 ADDED: dict[str, Any] = {
@@ -33,8 +33,8 @@ FIRST_NAMES = json.loads(FIRST_TEXTS["fast"]).keys()
 @st.composite
 def parameters(draw: st.DrawFn) -> TVL1Params:
     """Any valid parameters."""
-    pyramid = draw(st.sampled_from(("resize", "pyrdown", "gaussian")))
-    dual: Literal["semi-implicit", "projected"] = draw(st.sampled_from(("semi-implicit", "projected")))
+    pyramid: Pyramid = draw(st.sampled_from(get_args(Pyramid)))
+    dual: Dual = draw(st.sampled_from(get_args(Dual)))
     scale = st.floats(0.01, 0.99)
     return TVL1Params(
         tau=draw(st.floats(0, 0.25, exclude_min=True)),
