@@ -65,7 +65,7 @@ def write_codes(video: Path, path: Path) -> int:
             greys.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8))
     solver = codes_solver(cpu.load(resolve_params("opencv-cuda")))
     made = solver.codes_batch(np.stack(greys), pair_indices(len(greys)), quantizer=FIELD_SCALE)
-    np.savez(path, codes=made.codes, largest_px=made.largest_px)
+    np.savez(path, codes=made.codes, scales=made.scales, largest_px=made.largest_px)
     return count
 
 

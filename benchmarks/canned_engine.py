@@ -32,7 +32,7 @@ class CannedSolver:
     ----------
     codes
         int8 (n, 2, H, W): each request takes the next of them, going round.
-    largest_px
+    scales, largest_px
         float32 (n,).
     rate
         Pairs a second of all threads together.
@@ -41,8 +41,14 @@ class CannedSolver:
     name, device, version, deviations = "cpu", "canned", "0", ()
     pairs_per_call = PAIRS_PER_CALL
 
-    def __init__(self, codes: NDArray[np.int8], largest_px: NDArray[np.float32], rate: float) -> None:
-        self._codes, self._largest_px, self._rate = codes, largest_px, rate
+    def __init__(
+        self,
+        codes: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        largest_px: NDArray[np.float32],
+        rate: float,
+    ) -> None:
+        self._codes, self._scales, self._largest_px, self._rate = codes, scales, largest_px, rate
         self._next, self._free_at = 0, 0.0
         self._lock = threading.Lock()
 
@@ -64,6 +70,7 @@ class CannedSolver:
         time.sleep(max(0.0, wait))
         return FlowCodes(
             codes=np.take(self._codes, chosen, axis=0),
+            scales=self._scales[chosen],
             largest_px=self._largest_px[chosen],
             clipped=np.zeros(len(rows), np.int32),
             seconds={"solve": len(rows) / self._rate},
@@ -73,7 +80,8 @@ class CannedSolver:
 def load(params: TVL1Params) -> CannedSolver:
     """Return the solver whose codes and rate the environment names."""
     with np.load(os.environ[CODES_VARIABLE]) as canned:
-        return CannedSolver(canned["codes"], canned["largest_px"], float(os.environ[RATE_VARIABLE]))
+        fields = canned["codes"], canned["scales"], canned["largest_px"]
+        return CannedSolver(*fields, float(os.environ[RATE_VARIABLE]))
 
 
 def register() -> None:

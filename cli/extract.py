@@ -83,17 +83,14 @@ if TYPE_CHECKING:
 @click.option(
     "--flow-codec",
     type=click.Choice(list(FLOW_CODECS)),
-    default=DEFAULT_FLOW_CODEC,
-    show_default=True,
-    help="; ".join(f"{name}: {entry.help}" for name, entry in FLOW_CODECS.items()) + ".",
+    help="; ".join(f"{name}: {entry.help}" for name, entry in FLOW_CODECS.items())
+    + f".  [default: {DEFAULT_FLOW_CODEC}; an existing store's own]",
 )
 @click.option(
     "--bound",
     "bound_px",
     type=float,
-    default=DEFAULT_BOUND_PX,
-    show_default=True,
-    help=f"Range of codec {bounded_names()}, px.",
+    help=f"Range of codec {bounded_names()}, px.  [default: {DEFAULT_BOUND_PX:g}; an existing store's own]",
 )
 @click.option(
     "--frames",
@@ -190,7 +187,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     INPUT is a video, a folder (searched recursively), a folder of numbered images, a tar archive of
     videos (.tar, .tar.gz), an address such as s3://bucket/videos/ or https://host/clip.mp4, or - for
     a list of videos on standard input. The same command again does only what is missing, so it
-    also resumes an interrupted run; without a preset a store keeps the TV-L1 parameters it was made with.
+    also resumes an interrupted run; without a preset a store keeps the TV-L1 parameters it was made with,
+    and without --flow-codec its codec.
 
     Exit status: 0 all stored, 1 some failed (the rest is stored; the ledger is
     STORE.failures.jsonl), 2 nothing could start, 130 interrupted.

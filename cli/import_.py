@@ -94,7 +94,7 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     type=click.Choice(list(FLOW_CODECS)),
     help="Of flow as numbers (flo, kitti, npy): "
     + "; ".join(f"{name}: {entry.help}" for name, entry in FLOW_CODECS.items())
-    + f".  [default: {DEFAULT_FLOW_CODEC}]",
+    + f".  [default: {DEFAULT_FLOW_CODEC}; an existing store's own]",
 )
 @click.option(
     "--unknown",

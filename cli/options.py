@@ -65,6 +65,7 @@ _TVL1_HELP = {
     "normalize": "Scale both frames jointly to [0, 255].",
     "check_first": "Iterations before one more test, of a level's first warp, which may end the level.",
     "gradient_taps": "Taps of the central difference.",
+    "warp_snap": "Linearise at the whole pixel where the flow is closer to it than this, px.",
     "dual": "Step of the dual variable.",
     "dual_start": "Dual variable at the start of a level: zero, or that of the coarser one.",
     "edge_alpha": "Weaken the smoothness at edges of the image; 0 is nowhere.",

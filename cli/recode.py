@@ -28,5 +28,12 @@ def command(
     """
     from flowkit.store.tools.recode import recode
 
-    options = recode(store, out, flow_codec=flow_codec, bound_px=bound_px, drop_frames=drop_frames)
+    options = recode(
+        store,
+        out,
+        flow_codec=flow_codec,
+        bound_px=bound_px,
+        drop_frames=drop_frames,
+        on_warning=lambda line: echo(line, err=True),
+    )
     echo(f"{out}: flow {options.flow_codec}, frames {options.frame_codec}", err=True)

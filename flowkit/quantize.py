@@ -1,12 +1,14 @@
 """Flow in pixels and the integer codes that stand for it, with the error of each code.
 
-Three rules, each with its inverse; the largest error of a code that was not clipped is half a step,
-`scale_px / 2`. A flow codec packs the codes of one:
+Four rules, each with its inverse; the largest error of a code that was not clipped is half a step,
+`scale / 2`. A flow codec packs the codes of one:
 
-`FieldScale`    one scale a field, a power of two: nothing clipped, zero exact.
-`FixedStep`     one step for all fields: a small error whatever the motion, saturating at a limit.
-`BoundedRange`  uint8 over [-bound, bound]: the mapping of TSN and denseflow, for import and export.
+`QuantileScale`  one scale a field, from a quantile of it: a few outliers saturate, and coarsen nothing.
+`FieldScale`     one scale a field, a power of two: nothing clipped.
+`FixedStep`      one step for all fields: a small error whatever the motion, saturating at a limit.
+`BoundedRange`   uint8 over [-bound, bound]: the mapping of TSN and denseflow, for import and export.
 
+All but the last keep zero exact and have codes = clip(rint(flow * (1 / scale)), +-limit), in float32.
 Every rounding is half to even, NumPy's `rint` and C's `cvRound` alike.
 """
 
@@ -51,11 +53,37 @@ def largest_px(flow: Flow) -> float:
     return largest
 
 
+def quantile_px(flow: Flow, per_mille: int, *, at_least_px: float = 0.0) -> float:
+    """Return a quantile of the absolute components of a flow field, in px.
+
+    It is one of them, without interpolation: the k-th smallest of n with k = ceil(per_mille n / 1000), so
+    the least value that per_mille of 1,000 components do not exceed.
+
+    Parameters
+    ----------
+    flow
+        float32 (..., 2, H, W), px; finite.
+    per_mille
+        1 to 1,000.
+    at_least_px
+        Returned instead of a smaller quantile, which then costs a count alone.
+    """
+    magnitudes = np.abs(flow).ravel()
+    greater = magnitudes.size * (1000 - per_mille) // 1000  # n - k
+    candidates = magnitudes > np.float32(at_least_px)
+    rank = int(np.count_nonzero(candidates)) - 1 - greater
+    if rank < 0:
+        return at_least_px
+    return float(np.partition(magnitudes[candidates], rank)[rank])
+
+
 class Quantized(NamedTuple):
-    """The codes of a flow field, its largest component and the number clipped."""
+    """The codes of a flow field, their scale, its largest component and the number clipped."""
 
     codes: NDArray[np.number]
     """Of the field's shape."""
+    scale: float
+    """px a code; a float32 number."""
     largest_px: float
     """Largest absolute component of the field, px."""
     clipped: int
@@ -81,12 +109,13 @@ class Quantizer(abc.ABC):
         """
 
     @abc.abstractmethod
-    def scale_px(self, largest_px: float) -> float:
-        """Return the px per code of a field whose largest absolute component is `largest_px`."""
-
-    @abc.abstractmethod
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
-        """Return whether each of these is a scale that `scale_px` can return."""
+        """Return whether each of these is a scale that a field can have."""
+
+    @property
+    def fixed_scale(self) -> float | None:
+        """The scale of every field, px a code, a float32 number; None where each field has its own."""
+        return None
 
     @property
     def offset_px(self) -> float:
@@ -121,16 +150,12 @@ class FieldScale(Quantizer):
 
     def __post_init__(self) -> None:
         _check_codes(self.dtype, self.limit)
-        power = self.unit_px > 0 and math.frexp(self.unit_px)[0] == 0.5
-        check_that("unit_px", self.unit_px, power, "a power of two")
+        _check_unit(self.unit_px)
 
     def quantize(self, flow: Flow) -> Quantized:
         """Return the codes of one flow field; none is clipped."""
         largest = largest_px(flow)
-        # A power of two: the product is exact, and so is the one that decodes.
-        scaled = flow * np.float32(1.0 / self.scale_px(largest))
-        codes = np.rint(scaled, out=scaled).astype(self.dtype)
-        return Quantized(codes=codes, largest_px=largest, clipped=0)
+        return _scaled_codes(flow, self.scale_px(largest), largest, dtype=self.dtype, limit=self.limit)
 
     def scale_px(self, largest_px: float) -> float:
         """Return the px per code of a field of this largest absolute component, u and v together.
@@ -151,6 +176,61 @@ class FieldScale(Quantizer):
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
         """Return whether all are powers of two from the unit on."""
         return bool(np.all((np.frexp(scales)[0] == 0.5) & (scales >= self.unit_px)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class QuantileScale(Quantizer):
+    """One scale a field, from a quantile q of its absolute components: what is far beyond q saturates.
+
+    scale = max(unit_px, min(largest / limit, q / quantile_code)), in float32. So `per_mille` of 1,000
+    components, or more, have an error of half a scale at most: unit_px / 2, or q / (2 quantile_code) where
+    that is more, whatever the others are.
+
+    Parameters
+    ----------
+    dtype
+        A signed integer.
+    unit_px
+        The finest scale, px; a power of two, so that fields of that scale decode exactly.
+    limit
+        The largest code.
+    quantile_code
+        The largest code of q, in [1, limit].
+    per_mille
+        Which quantile q is, 1 to 1,000; see `quantile_px`.
+    """
+
+    dtype: np.dtype[np.integer]
+    unit_px: float
+    limit: int
+    quantile_code: int
+    per_mille: int
+
+    def __post_init__(self) -> None:
+        _check_codes(self.dtype, self.limit)
+        _check_unit(self.unit_px)
+        check_range("quantile_code", self.quantile_code, 1, self.limit)
+        check_range("per_mille", self.per_mille, 1, 1000)
+
+    def quantize(self, flow: Flow) -> Quantized:
+        """Return the codes of one flow field, and the number of components that saturated."""
+        largest = largest_px(flow)
+        return _scaled_codes(flow, self._scale(flow, largest), largest, dtype=self.dtype, limit=self.limit)
+
+    def _scale(self, flow: Flow, largest: float) -> float:
+        """Return the px per code of a field of this largest absolute component."""
+        # Also without q, which can only make the scale finer.
+        if largest <= self.limit * self.unit_px:
+            return self.unit_px
+        least = self.quantile_code * self.unit_px
+        quantile = quantile_px(flow, self.per_mille, at_least_px=least)
+        # The same two divisions on every engine, each rounded once to float32.
+        scales = np.array([largest, quantile], np.float32) / np.array([self.limit, self.quantile_code], "f4")
+        return max(self.unit_px, float(scales.min()))
+
+    def are_scales(self, scales: NDArray[np.float32]) -> bool:
+        """Return whether all are finite and from the unit on."""
+        return bool(np.all(np.isfinite(scales) & (scales >= self.unit_px)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,22 +257,16 @@ class FixedStep(Quantizer):
 
     def quantize(self, flow: Flow) -> Quantized:
         """Return the codes of one flow field, and the number of components that saturated."""
-        largest = largest_px(flow)
-        scaled = flow * np.float32(1.0 / self.step_px)
-        np.rint(scaled, out=scaled)
-        clipped = 0
-        if largest / self.step_px > self.limit:
-            clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
-            np.clip(scaled, -self.limit, self.limit, out=scaled)
-        return Quantized(codes=scaled.astype(self.dtype), largest_px=largest, clipped=clipped)
+        return _scaled_codes(flow, self.fixed_scale, largest_px(flow), dtype=self.dtype, limit=self.limit)
 
-    def scale_px(self, largest_px: float) -> float:
-        """Return the step."""
-        return self.step_px
+    @property
+    def fixed_scale(self) -> float:
+        """The step."""
+        return float(np.float32(self.step_px))
 
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
         """Return whether all are the step."""
-        return bool(np.all(scales == np.float32(self.step_px)))
+        return bool(np.all(scales == self.fixed_scale))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,15 +288,16 @@ class BoundedRange(Quantizer):
     def quantize(self, flow: Flow) -> Quantized:
         """Return the codes of one flow field, and the number of components outside the range."""
         codes, clipped = quantize_u8(flow, bound_px=self.bound_px)
-        return Quantized(codes=codes, largest_px=largest_px(flow), clipped=clipped)
+        return Quantized(codes=codes, scale=self.fixed_scale, largest_px=largest_px(flow), clipped=clipped)
 
-    def scale_px(self, largest_px: float) -> float:
-        """Return the px per code, whatever the field."""
-        return 2 * self.bound_px / U8_LEVELS
+    @property
+    def fixed_scale(self) -> float:
+        """The range's 255th part."""
+        return float(np.float32(2 * self.bound_px / U8_LEVELS))
 
     def are_scales(self, scales: NDArray[np.float32]) -> bool:
         """Return whether all are the range's."""
-        return bool(np.all(scales == np.float32(self.scale_px(0.0))))
+        return bool(np.all(scales == self.fixed_scale))
 
     @property
     def offset_px(self) -> float:
@@ -286,6 +361,29 @@ def check_bound(bound_px: object) -> None:
     """Raise InvalidParameterError unless `bound_px` is a finite number above zero."""
     ok = isinstance(bound_px, int | float) and 0 < bound_px < math.inf
     check_that("bound_px", bound_px, ok, "finite and > 0", remedy="TSN uses 20")
+
+
+def _scaled_codes(
+    flow: Flow, scale: float, largest: float, *, dtype: np.dtype[np.integer], limit: int
+) -> Quantized:
+    """Return clip(rint(flow * (1 / scale)), +-limit) in float32; `largest` is the field's `largest_px`."""
+    per_px = np.float32(1) / np.float32(scale)
+    with np.errstate(over="ignore"):  # infinity is beyond the largest code too
+        scaled = flow * per_px
+        # A product rounds monotonically: no other component is larger.
+        saturates = bool(np.rint(np.float32(largest) * per_px) > limit)
+    np.rint(scaled, out=scaled)
+    clipped = 0
+    if saturates:
+        clipped = int(np.count_nonzero(np.abs(scaled) > limit))
+        np.clip(scaled, -limit, limit, out=scaled)
+    return Quantized(codes=scaled.astype(dtype), scale=scale, largest_px=largest, clipped=clipped)
+
+
+def _check_unit(unit_px: float) -> None:
+    """Raise InvalidParameterError unless the finest scale is a power of two."""
+    power = unit_px > 0 and math.frexp(unit_px)[0] == 0.5
+    check_that("unit_px", unit_px, power, "a power of two")
 
 
 def _check_codes(dtype: np.dtype[np.integer], limit: int) -> None:

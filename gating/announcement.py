@@ -31,7 +31,7 @@ def trial_lines(
 def _flow_line(data: TrialData, config: TrainConfig) -> str:
     record = flow_record(data.store.options)
     codec, bound = data.store.options.codec, config.augment.bound_px
-    stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "not clipped when stored"
+    stored = f"clipped to +-{codec.bound_px:g} px when stored" if codec.bounded else "no bound when stored"
     (field,) = [one for one in data.store.options.fields if one.name == config.field]
     line = (
         f"{field.name}: {field.summary}, step {record['step']}, "

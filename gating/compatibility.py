@@ -164,6 +164,7 @@ def extract_options(record: TrialRecord) -> list[str]:
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--deinterlace"] if config.deinterlace else []
     words += ["--backward"] if config.backward else []
+    assert config.flow_codec is not None, "a run's record names its codec"
     words += ["--flow-codec", config.flow_codec]
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
 

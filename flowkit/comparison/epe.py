@@ -101,6 +101,5 @@ def codes_changed(a: Flow, b: Flow) -> int:
     Both are put on the grid of a's field, 1/8 px or coarser. Flow read from a store of that codec is
     on that very grid, so that its stored codes are compared.
     """
-    largest = float(np.abs(a).max(initial=0.0))
-    per_px = np.float32(1.0 / flow_codec(DEFAULT_FLOW_CODEC).quantizer.scale_px(largest))
+    per_px = np.float32(1) / np.float32(flow_codec(DEFAULT_FLOW_CODEC).quantizer.quantize(a).scale)
     return int(np.count_nonzero(np.rint(a * per_px) != np.rint(b * per_px)))

@@ -293,7 +293,7 @@ class ClipSamples:
         quantizer = BoundedRange(bound_px=options.bound_px) if tsn else options.codec.quantizer
         made = quantizer.quantize(px)
         out[...] = made.codes
-        return quantizer.scale_px(made.largest_px)
+        return made.scale
 
     def order(self, epoch: int = 0) -> NDArray[np.int64]:
         """Return the indices in the order of an epoch, int64 (n,): shuffled in training."""

@@ -59,9 +59,11 @@ class ExtractConfig:
         "av". None: as the store has it; a new one has them as they are coded.
     backward : bool
         Also store the flow from frame k + step to k, as the field `flow_backward`.
-    flow_codec : str
-        Name of a codec of `flowkit.store.codecs.FLOW_CODECS`; `bound_px` is the range of a bounded
-        one, px, > 0.
+    flow_codec : str or None
+        Name of a codec of `flowkit.store.codecs.FLOW_CODECS`. None: that of the store, so that it goes on as
+        it began; of a new one, the default.
+    bound_px : float or None
+        Range of a bounded codec, px, > 0. None: that of the store; of a new one, TSN's 20.
     frame_codec : {"jpeg", "none"}
         Codec of the stored RGB frames, or none stored; `jpeg_quality` in [1, 100].
     decoder : {"auto", "av", "opencv"}
@@ -101,8 +103,8 @@ class ExtractConfig:
     backward: bool = False
     more_fields: tuple[tuple[str, str], ...] = ()
     batch_size: int | None = None
-    flow_codec: str = DEFAULT_FLOW_CODEC
-    bound_px: float = DEFAULT_BOUND_PX
+    flow_codec: str | None = None
+    bound_px: float | None = None
     frame_codec: FrameCodec = "jpeg"
     jpeg_quality: int = 95
     decoder: Decoder = "auto"
@@ -181,13 +183,20 @@ def methods_of(config: ExtractConfig) -> tuple[MethodFields, ...]:
 
 
 def resumed_config(config: ExtractConfig, stored: StoreOptions | None) -> ExtractConfig:
-    """Return the configuration with TV-L1 parameters: its own, else those of the store's field `flow`.
+    """Return the configuration with codec, bound and TV-L1 parameters: its own, else those of the store.
 
-    Without either they stay None, which is the default preset; so they do where the store's are not of this
-    version, and `check_options` names the difference then.
+    Parameters are those of the store's field `flow`. Without a store all stay None, which is the defaults;
+    so do parameters where the store's are not of this version, and `check_options` names the difference then.
     """
-    flow = stored.fields[0] if stored is not None else None
-    if config.params is not None or flow is None or not config.method == flow.method == "tvl1":
+    if stored is None:
+        return config
+    config = dataclasses.replace(
+        config,
+        flow_codec=config.flow_codec or stored.flow_codec,
+        bound_px=stored.bound_px if config.bound_px is None else config.bound_px,
+    )
+    flow = stored.fields[0]
+    if config.params is not None or not config.method == flow.method == "tvl1":
         return config
     try:
         return dataclasses.replace(config, params=TVL1Params.from_json(flow.tvl1_params))
@@ -258,8 +267,8 @@ def store_options(config: ExtractConfig, *, backend: str | None) -> StoreOptions
             for name in ("flow", *backward, *(name for name, _ in config.more_fields))
         ),
         step=config.step,
-        flow_codec=config.flow_codec,
-        bound_px=config.bound_px,
+        flow_codec=config.flow_codec or DEFAULT_FLOW_CODEC,
+        bound_px=DEFAULT_BOUND_PX if config.bound_px is None else config.bound_px,
         frame_codec=config.frame_codec,
         jpeg_quality=config.jpeg_quality,
         resize=config.resize.to_json(),

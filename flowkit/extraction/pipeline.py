@@ -328,10 +328,7 @@ class Pipeline:
     def _encode(self, made: FlowCodes) -> list[EncodedFlow]:
         codec = self.config.options.codec
         with self._cores, self.clock.stage("encode"):
-            return [
-                codec.encode_codes(codes, largest_px=float(px), clipped=int(clipped))
-                for codes, px, clipped in zip(made.codes, made.largest_px, made.clipped, strict=True)
-            ]
+            return [codec.encode_codes(field) for field in made.fields()]
 
     def _drain(self, sink: Sink, keep: int) -> None:
         """Write the oldest chunks until `keep` are in flight: the pipeline's back-pressure."""

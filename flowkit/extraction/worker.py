@@ -18,7 +18,7 @@ from flowkit.extraction.scratch import Scratch
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.resize_rule import ResizeRule, display_size, has_possible_aspect, is_square
-from flowkit.store.codecs import DEFAULT_FLOW_CODEC
+from flowkit.store.codecs import clipped_warning
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     DecodeStatus,
@@ -34,9 +34,6 @@ from flowkit.store.write.segments import assemble, committed_segments
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.engine import EngineInfo
 from flowkit.typing import Decoder
-
-CLIPPED_WARNING = 0.01
-"""Fraction of flow values outside a bounded codec's range from which on a video has a warning."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,13 +199,9 @@ def _warnings(record: VideoRecord, decoded: Decoded, task: VideoTask) -> tuple[s
             "shows two moments in alternate lines; they are stored as they are coded; --deinterlace, into "
             "another file, makes each one moment"
         )
-    if record.clipped_fraction > CLIPPED_WARNING:
-        found.append(
-            f"{record.clipped_fraction:.1%} of the flow is outside the range of --flow-codec "
-            f"{options.flow_codec} and was clipped (largest {record.flow_max_px:.1f} px); "
-            f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
-        )
-    return tuple(found)
+    largest_px = record.flow_max_px
+    found.append(clipped_warning(options.flow_codec, record.clipped_fraction, largest_px=largest_px))
+    return tuple(filter(None, found))
 
 
 @dataclasses.dataclass(slots=True)

@@ -17,6 +17,7 @@ from flowkit.flow_files.formats import FORMATS, format_of
 from flowkit.quantize import U8_LEVELS, dequantize_u8
 from flowkit.rawframes.frame_files import ArrayItem, FolderError, FrameFile
 from flowkit.rawframes.inspection import FieldSource, FrameSource
+from flowkit.store.codecs import clipped_warning
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.schema import StoreOptions
 from flowkit.typing import Flow, UInt8
@@ -26,8 +27,6 @@ Unknown: TypeAlias = Literal["refuse", "zero"]
 
 _FLOW_QUALITY = 100
 """JPEG quality of flow images that are no JPEG: codes stay within a few of 255."""
-_CLIPPED_NOTE = 0.01
-"""Fraction of clipped components of flow from numbers above which there is a note."""
 
 
 class ClipEncoder:
@@ -89,9 +88,11 @@ class ClipEncoder:
             )
         if self.unknown_note:
             yield self.unknown_note
-        if self._of_numbers and self.clipped_fraction > _CLIPPED_NOTE:
-            codec = self._options.flow_codec
-            yield f"{self.clipped_fraction:.1%} of the flow is beyond the range of codec {codec}"
+        # Images hold what another tool clipped: their bytes are kept.
+        codec, fraction = self._options.flow_codec, self.clipped_fraction
+        warning = clipped_warning(codec, fraction, largest_px=self.largest_px)
+        if warning and self._of_numbers:
+            yield warning
 
     def frame(self, file: FrameSource) -> bytes:
         """Return the bytes of a frame that decodes and has the clip's size; encoded if it is no JPEG.
@@ -168,7 +169,10 @@ class ClipEncoder:
             self._values += codes.size
             chunks.append(data)
         first, second = chunks
-        return self._options.codec.packed((first, second), largest_px=self.largest_px, clipped=0)
+        codec = self._options.codec
+        scale = codec.quantizer.fixed_scale
+        assert scale is not None, "a codec of flow images has one range"
+        return codec.packed((first, second), scale=scale, largest_px=self.largest_px, clipped=0)
 
     def _plane(self, file: FrameFile) -> tuple[bytes, UInt8]:
         """Return the JPEG of one component of a flow field and its codes; encoded if it is none."""

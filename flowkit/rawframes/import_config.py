@@ -51,8 +51,8 @@ class ImportConfig:
         The frame of its pair that has the number of a flow image: the first, or, in folders of TSN's
         own extractor, the second, at step 1 only.
     flow_codec : str, optional
-        Codec of the store where flow is numbers, one of `flowkit.store.codecs.FLOW_CODECS`; without it,
-        the default one.
+        Codec of the store where flow is numbers, one of `flowkit.store.codecs.FLOW_CODECS`; without it, that
+        of the store, and of a new one the default.
         Images of flow are kept, so that theirs is `PLANE_CODEC`.
     unknown : {"refuse", "zero"}
         Of flow as numbers: a clip with pixels of unknown flow fails, or they are stored as 0 and its record
@@ -155,3 +155,10 @@ class ImportConfig:
             # No engine of flowkit goes on with it; the tools of the images compute with OpenCV.
             engine_family="opencv",
         )
+
+
+def resumed_config(config: ImportConfig, stored: StoreOptions | None) -> ImportConfig:
+    """Return the configuration with the store's codec where flow is numbers and it names none."""
+    if stored is None or config.flow_codec is not None or not config.layouts()[0].of_numbers:
+        return config
+    return dataclasses.replace(config, flow_codec=stored.flow_codec)

@@ -14,7 +14,7 @@ from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.rawframes.array_clips import EXPECTED
-from flowkit.rawframes.import_config import ImportConfig
+from flowkit.rawframes.import_config import ImportConfig, resumed_config
 from flowkit.rawframes.import_worker import UNKNOWN_METHOD, ImportTask, import_clip
 from flowkit.rawframes.layouts import LAYOUTS
 from flowkit.rawframes.layouts.layout import Kind
@@ -144,7 +144,9 @@ def prepare(
     if not sources and not failures:
         names = ", ".join(config.layouts()[0].file_name(kind, 0) for kind in config.kinds()) or EXPECTED
         raise InputError(f"no clip of layout {config.layout} below {folder}: looked for folders with {names}")
-    options, found = config.options(), inventory(store)
+    found = inventory(store)
+    config = resumed_config(config, found.options)
+    options = config.options()
     check_options(options, found.options, store)
     return ImportSetup(
         store=store,

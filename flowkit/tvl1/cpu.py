@@ -42,7 +42,8 @@ class _Params(ctypes.Structure):
 
     _fields_: ClassVar = [
         *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "scale_step", "epsilon")),
-        *((name, ctypes.c_double) for name in ("bicubic_a", "presmooth_sigma", "edge_alpha", "edge_beta")),
+        *((name, ctypes.c_double) for name in ("bicubic_a", "presmooth_sigma", "warp_snap")),
+        *((name, ctypes.c_double) for name in ("edge_alpha", "edge_beta")),
         ("weighted_median_spread", ctypes.c_double),
         *((name, ctypes.c_double) for name in ("weighted_median_grey", "weighted_median_px")),
         *((name, ctypes.c_int32) for name in ("nscales", "pyramid", "warps", "iterations")),

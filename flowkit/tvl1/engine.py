@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import GpuError, InvalidParameterError
-from flowkit.quantize import Quantizer
+from flowkit.quantize import Quantized, Quantizer
 from flowkit.typing import Flow
 from flowkit.validate import check_array
 
@@ -93,12 +93,14 @@ class EngineInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FlowCodes:
-    """The codes of many flows, with largest component and number clipped of each.
+    """The codes of many flows, with scale, largest component and number clipped of each.
 
     Attributes
     ----------
     codes : array of the quantiser's dtype, (m, 2, H, W)
         u, then v.
+    scales : float32 array, (m,)
+        px a code.
     largest_px : float32 array, (m,)
         Largest absolute component of each flow, px.
     clipped : int32 array, (m,)
@@ -112,10 +114,17 @@ class FlowCodes:
     """
 
     codes: NDArray[np.number]
+    scales: NDArray[np.float32]
     largest_px: NDArray[np.float32]
     clipped: NDArray[np.int32]
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     engine: EngineInfo | None = None
+
+    def fields(self) -> Iterator[Quantized]:
+        """Yield the flows one by one."""
+        each = zip(self.codes, self.scales, self.largest_px, self.clipped, strict=True)
+        for codes, scale, largest, clipped in each:
+            yield Quantized(codes, scale=float(scale), largest_px=float(largest), clipped=int(clipped))
 
 
 def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
@@ -133,11 +142,12 @@ def quantize_flows(flows: NDArray[np.float32], quantizer: Quantizer) -> FlowCode
         A flow is not finite.
     """
     codes = np.empty(flows.shape, quantizer.dtype)
-    largest, clipped = np.zeros(len(flows), np.float32), np.zeros(len(flows), np.int32)
+    scales, largest = np.zeros(len(flows), np.float32), np.zeros(len(flows), np.float32)
+    clipped = np.zeros(len(flows), np.int32)
     for k in range(len(flows)):
         flow: Flow = flows[k]
-        codes[k], largest[k], clipped[k] = quantizer.quantize(flow)
-    return FlowCodes(codes=codes, largest_px=largest, clipped=clipped)
+        codes[k], scales[k], largest[k], clipped[k] = quantizer.quantize(flow)
+    return FlowCodes(codes=codes, scales=scales, largest_px=largest, clipped=clipped)
 
 
 @runtime_checkable

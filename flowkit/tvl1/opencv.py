@@ -148,6 +148,8 @@ def _deviations_from_model(params: TVL1Params) -> list[str]:
     found = []
     if params.check_first:
         found.append(f"check_first: 0, not {params.check_first}")
+    if params.warp_snap:
+        found.append(f"warp_snap: 0, not {params.warp_snap}")
     if params.gradient_taps != 3:
         found.append(f"gradient_taps: 3, not {params.gradient_taps}")
     if params.dual != "semi-implicit":

@@ -79,6 +79,9 @@ class TVL1Params:
     gradient_taps : {3, 5}
         Central difference of I1: (-1, 0, 1)/2, or (1, -8, 0, 8, -1)/12 (Wedel et al. 2009), which
         is exact for fine texture too.
+    warp_snap : float
+        Linearise at the whole pixel where a component of u is closer to it than this, px, in
+        [0, .5]: another point of the same model, and still content needs no interpolation.
     dual : {"semi-implicit", "projected"}
         Step of p: Chambolle 2004, equation 9; or (p + tau/theta grad u) projected to |p| <= w
         (Chambolle 2005), w being 1 or the edge weight.
@@ -125,6 +128,7 @@ class TVL1Params:
     normalize: bool = False
     check_first: int = 2
     gradient_taps: Literal[3, 5] = 3
+    warp_snap: float = 0.0
     dual: Dual = "semi-implicit"
     dual_start: DualStart = "zero"
     edge_alpha: float = 0.0
@@ -159,6 +163,7 @@ class TVL1Params:
         """Check what the published model has not."""
         check_integer("check_first", self.check_first, 0)
         check_choice("gradient_taps", self.gradient_taps, (3, 5))
+        check_range("warp_snap", self.warp_snap, 0, 0.5, unit="px")
         check_choice("dual", self.dual, get_args(Dual))
         check_choice("dual_start", self.dual_start, get_args(DualStart))
         check_range("edge_alpha", self.edge_alpha, 0, 1000)
@@ -217,6 +222,7 @@ class TVL1Params:
 _EARLIER = {
     "check_first": 0,
     "gradient_taps": 3,
+    "warp_snap": 0.0,
     "dual": "semi-implicit",
     "dual_start": "zero",
     "edge_alpha": 0.0,

@@ -19,12 +19,17 @@ SIZE = (48, 64)
 
 def canned(rate: float = 1e6) -> CannedSolver:
     codes = np.arange(3, dtype=np.int8).reshape(3, 1, 1, 1) * np.ones((3, 2, *SIZE), np.int8)
-    return CannedSolver(codes, np.arange(3, dtype=np.float32), rate)
+    return CannedSolver(codes, np.full(3, 1 / 8, np.float32), np.arange(3, dtype=np.float32), rate)
 
 
 def test_a_run_apart_measures_each_kind_of_process(tmp_path: Path) -> None:
     solver = canned()
-    np.savez(tmp_path / "codes.npz", codes=solver._codes, largest_px=solver._largest_px)
+    np.savez(
+        tmp_path / "codes.npz",
+        codes=solver._codes,
+        scales=solver._scales,
+        largest_px=solver._largest_px,
+    )
     write_clips(tmp_path / "one", SIZE, clips=1, frames=5)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     shutil.copy(tmp_path / "one" / "0.avi", tmp_path / "two" / "1.avi")

@@ -54,6 +54,7 @@ def test_the_help_has_every_parameter_and_its_choices(command: str) -> None:
 def test_flow_with_the_extended_model_is_the_librarys(images: tuple[Path, Path], tmp_path: Path) -> None:
     options = {
         "check_first": 0,
+        "warp_snap": 0.1,
         "gradient_taps": 5,
         "dual": "projected",
         "dual_start": "coarser",

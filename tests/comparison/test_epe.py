@@ -7,6 +7,7 @@ import pytest
 
 from flowkit.comparison.epe import Tally, codes_changed
 from flowkit.errors import InputError
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, flow_codec
 from tests.make import stores
 from tests.make.codes import field_codes
 
@@ -70,7 +71,7 @@ def test_fields_of_two_sizes_are_refused() -> None:
 @pytest.mark.parametrize("sigma_px", [0.5, 4.0, 40.0])
 def test_codes_counted_are_the_stored_ones(sigma_px: float) -> None:
     flow = stores.noise(1, 3, sigma_px=sigma_px)[0]
-    codes, scale = field_codes(flow)
+    codes, scale = field_codes(flow, flow_codec(DEFAULT_FLOW_CODEC).quantizer)
     other = codes.copy()
     other.flat[::7] ^= 1  # one code up or down, never -128
     stored, changed = codes * np.float32(scale), other * np.float32(scale)

@@ -41,7 +41,7 @@ def test_short_clips_repeat_their_last_field(make_store: MakeStore) -> None:
     assert wrapped.flow[0, 0::2, 0, 0].tolist() == [0, 1, 2, 0, 1]
 
 
-@pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("flow_codec", ["q8", "i8", "i16", "jpeg"])
 def test_forms_of_flow_agree(make_store: MakeStore, flow_codec: str) -> None:
     path = make_store(FRAMES, flow_codec=flow_codec)
     made = {form: samples(path, flow_form=form) for form in ("px", "codes", "tsn")}
@@ -159,7 +159,7 @@ def test_a_size_that_is_never_decoded_is_refused_before_a_batch_is_allocated(mak
         made.layout([(0, 0)])
 
 
-@pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("flow_codec", ["q8", "i8", "i16", "jpeg"])
 @pytest.mark.parametrize("resize", [(8, 12), (32, 48), 20])
 def test_every_form_of_resized_flow_agrees(make_store: MakeStore, flow_codec: str, resize: Any) -> None:
     path = make_store(FRAMES, flow_codec=flow_codec)
@@ -183,7 +183,7 @@ def test_every_form_of_resized_flow_agrees(make_store: MakeStore, flow_codec: st
     assert np.array_equal(sample.flow, quantize_u8(expected, bound_px=20.0)[0])
 
 
-@pytest.mark.parametrize("flow_codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("flow_codec", ["q8", "i8", "i16", "jpeg"])
 def test_every_form_of_mirrored_flow_is_that_of_the_opposite_motion(
     make_store: MakeStore, flow_codec: str
 ) -> None:

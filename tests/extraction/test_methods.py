@@ -38,7 +38,7 @@ def video_of(folder: Path, name: str, frames: NDArray[np.uint8]) -> Path:
 
 def stored_exactly(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return flow as codec i16 gives it back."""
-    codes, _, _ = flow_codec("i16").quantizer.quantize(flow)
+    codes = flow_codec("i16").quantizer.quantize(flow).codes
     return np.asarray(codes, np.float32) / np.float32(64)
 
 

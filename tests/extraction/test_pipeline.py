@@ -21,7 +21,7 @@ from flowkit.extraction.run import extract, prepare
 from flowkit.extraction.sources import VideoSource
 from flowkit.frames import pair_indices, resize, to_grey
 from flowkit.resize_rule import ResizeRule
-from flowkit.store.codecs import flow_codec
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, flow_codec
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.cuda import solver as cuda
@@ -227,7 +227,7 @@ def from_floats(video: Path, solver: Solver, codec: str) -> list[EncodedFlow]:
 CPU_STAGES = {"decode", "resize", "jpeg", "solve", "encode", "write"}
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 def test_stored_flow_is_the_engines_floats_packed(tmp_path: Path, store: Path, codec: str) -> None:
     video = clips.lossless_mkv(tmp_path / "x.mkv", clips.moving_texture(4, shift=(2, 0)))
     solver = choose_backend("auto").solver
@@ -237,7 +237,7 @@ def test_stored_flow_is_the_engines_floats_packed(tmp_path: Path, store: Path, c
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 def test_emulated_gpu_hands_out_codes_that_are_its_floats_packed(
     tmp_path: Path, store: Path, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +273,7 @@ def test_a_gpus_server_that_ends_in_the_middle_of_a_video_is_replaced(tmp_path: 
 
         pipeline.run(sink, end_one)
     assert 0 < ended_at[0] < 90
-    assert list(map(repr, sink.flows)) == list(map(repr, from_floats(video, engine, "i8")))
+    assert list(map(repr, sink.flows)) == list(map(repr, from_floats(video, engine, DEFAULT_FLOW_CODEC)))
 
 
 def test_an_engine_that_fails_ends_the_video_and_leaves_no_thread(tmp_path: Path, store: Path) -> None:
@@ -288,7 +288,7 @@ def test_an_engine_that_fails_ends_the_video_and_leaves_no_thread(tmp_path: Path
 
     before, engine = threading.active_count(), Failing()
     with pytest.raises(BackendError, match="fell off the bus"):
-        extracted(video, store, engine, "i8")  # type: ignore[arg-type]
+        extracted(video, store, engine, DEFAULT_FLOW_CODEC)  # type: ignore[arg-type]
     assert threading.active_count() == before
     # Not the whole video is tried: the first failure is seen as soon as its turn to be written comes.
     assert engine.calls < 10

@@ -136,7 +136,7 @@ def test_each_option_that_differs_is_named_as_stored_and_as_asked() -> None:
     with pytest.raises(StoreOptionsError) as caught:
         check_options(asked, make_options(), Path("out.h5"))
     assert str(caught.value) == (
-        "out.h5 was made with other options: step: stored 1, asked 2; flow_codec: stored 'i8', asked 'i16'; "
+        "out.h5 was made with other options: step: stored 1, asked 2; flow_codec: stored 'q8', asked 'i16'; "
         "repeat its options, or extract into another file"
     )
 

@@ -1,10 +1,11 @@
-"""A store goes on with the TV-L1 parameters that it was made with, unless others are asked for."""
+"""A store goes on with the TV-L1 parameters and codec that it was made with, unless others are asked for."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import flowkit
@@ -12,6 +13,7 @@ from flowkit.errors import StoreOptionsError
 from flowkit.extraction.config import ExtractConfig, resumed_config, store_options
 from flowkit.extraction.plan import check_options
 from flowkit.extraction.run import extract
+from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, TVL1Params, resolve_params
 from tests.make import clips
@@ -43,15 +45,47 @@ def test_parameters_that_were_given_are_kept() -> None:
 
 
 def test_another_method_takes_no_parameters_of_a_store() -> None:
-    config = ExtractConfig(method="dis")
-    assert resumed_config(config, options_of(PARITY)) is config
+    assert resumed_config(ExtractConfig(method="dis"), options_of(PARITY)).params is None
 
 
 def test_parameters_of_another_version_are_left_to_the_comparison() -> None:
     stored = options_of(PARITY)
     field = dataclasses.replace(stored.fields[0], tvl1_params='{"lambda": 0.1}')
-    config = ExtractConfig()
-    assert resumed_config(config, dataclasses.replace(stored, fields=(field,))) is config
+    assert resumed_config(ExtractConfig(), dataclasses.replace(stored, fields=(field,))).params is None
+
+
+def test_a_new_store_has_the_default_codec() -> None:
+    assert (options_of(None).flow_codec, options_of(None).bound_px) == (DEFAULT_FLOW_CODEC, DEFAULT_BOUND_PX)
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_without_a_codec_that_of_the_store_is_taken(codec: str) -> None:
+    stored = dataclasses.replace(options_of(None), flow_codec=codec, bound_px=7.0)
+    assert store_options(resumed_config(ExtractConfig(), stored), backend="cpu") == stored
+
+
+def test_a_codec_and_a_bound_that_were_given_are_kept() -> None:
+    stored = dataclasses.replace(options_of(None), flow_codec="jpeg", bound_px=7.0)
+    config = resumed_config(ExtractConfig(flow_codec="i16", bound_px=20.0), stored)
+    assert (config.flow_codec, config.bound_px) == ("i16", 20.0)
+    assert resumed_config(ExtractConfig(flow_codec="jpeg"), stored).bound_px == 7.0
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_a_store_of_another_codec_is_resumed_by_the_same_call(codec: str, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    store = tmp_path / "out.h5"
+    bound_px: float | None
+    for name, given, bound_px in (("a", codec, 15.0), ("b", None, None)):
+        clips.mpeg4_avi(tmp_path / "videos" / f"{name}.avi", clips.moving_texture(3, height=24, width=32))
+        config = ExtractConfig(flow_codec=given, bound_px=bound_px, resize=NATIVE, jobs=1)
+        assert extract(tmp_path / "videos", store, config=config).stored == 1
+    with flowkit.open(store) as opened:
+        assert (opened.options.flow_codec, opened.options.bound_px) == (codec, 15.0)
+        assert np.array_equal(opened["a"].flow(), opened["b"].flow())
+    other = next(name for name in FLOW_CODECS if name != codec)
+    with pytest.raises(StoreOptionsError, match=f"flow_codec: stored {codec!r}, asked {other!r}"):
+        extract(tmp_path / "videos", store, config=dataclasses.replace(config, flow_codec=other))
 
 
 def test_a_store_of_another_preset_is_resumed_by_the_same_call(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from flowkit.extraction.pipeline import Item
 from flowkit.extraction.sources import VideoSource, find_sources
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import PartSink, VideoTask, extract_video
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import SourceFingerprint
 from flowkit.store.write.pack import finalize
@@ -115,7 +116,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
         assert opened["drift/one"].n_flow == 5
 
 
-@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
 def test_segments_leave_the_part_that_one_piece_would(tmp_path: Path, codec: str) -> None:
     path = clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(7, shift=(4, 0)))
     config = dataclasses.replace(SMALL, flow_codec=codec, bound_px=2.0, backward=True)
@@ -158,8 +159,8 @@ def test_clipped_flow_is_a_warning_with_its_remedy(tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, flow_codec="jpeg", bound_px=1.0)
     outcome = extract_one(make_task(VideoSource(path=path, video_id="a"), tmp_path / "out.h5", config))
     (warning,) = outcome.warnings
-    assert "outside the range of --flow-codec jpeg and was clipped" in warning
-    assert "use --flow-codec i8 or a larger --bound" in warning
+    assert "of the flow is beyond the range of --flow-codec jpeg and was clipped (largest" in warning
+    assert f"expected 0.1% at most; use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound" in warning
 
 
 def test_a_cut_video_is_stored_and_said_to_be_truncated(tmp_path: Path) -> None:

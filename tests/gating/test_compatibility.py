@@ -59,7 +59,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
         "resize.mode is 'short_side' there and 'native' here",
         "sampling.fps is 12.5 there and None here",
         "flowkit extract --preset accurate --short-side 48 --pixels stored --scaler opencv --step 2 "
-        "--fps 12.5 --flow-codec i8 VIDEOS STORE",
+        "--fps 12.5 --flow-codec q8 VIDEOS STORE",
     ):
         assert difference in message
 
@@ -71,7 +71,7 @@ def test_another_codec_is_noted_and_fits(labelled_path: Path, tmp_path: Path) ->
     with flowkit.open(tmp_path / "i16.h5") as store:
         notes = check_store_fits(record, store)
     assert len(notes) == 1
-    assert "flow_codec is 'i8' where it was trained and 'i16'" in notes[0]
+    assert "flow_codec is 'q8' where it was trained and 'i16'" in notes[0]
 
 
 @pytest.mark.parametrize(("bound_px", "fits"), [(20.0, True), (4.0, True), (2.0, False)])

@@ -151,7 +151,7 @@ def test_a_plan_shows_settings_that_are_often_wrong(labelled_store: Store, tmp_p
     )
     (event,) = plan(labelled_store, [five_folds(labelled_store)], quick(), options)
     lines = "\n".join(event["lines"])
-    for words in ("preset fast", "codec i8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
+    for words in ("preset fast", "codec q8", "+-4 px", "effective batch 4 clips", "5 groups", "disc-"):
         assert words in lines
     assert not (tmp_path / "none").exists()
 

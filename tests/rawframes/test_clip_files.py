@@ -21,7 +21,7 @@ from tests.rawframes.conftest import HEIGHT, WIDTH, MakeStore, make_flow, names_
 TSN = Recipe(layout=LAYOUTS["tsn"], frames=True, flow=True, field="flow", bound_px=20.0, quality=95)
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 def test_frames_are_the_stored_bytes(make_store: MakeStore, tmp_path: Path, codec: str) -> None:
     store = make_store({"walk/a": 3}, flow_codec=codec)
     run_export(store, tmp_path / "out")
@@ -43,7 +43,7 @@ def test_flow_of_a_jpeg_store_is_the_stored_bytes(make_store: MakeStore, tmp_pat
             assert written == field.chunks(index)
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16"])
 def test_other_flow_is_quantised_and_encoded_as_the_jpeg_codec_does(
     make_store: MakeStore, tmp_path: Path, codec: str
 ) -> None:

@@ -19,6 +19,7 @@ from flowkit.extraction.lists import parse_list
 from flowkit.flow_files.flo import write_flo
 from flowkit.flow_files.kitti import kitti_bytes
 from flowkit.rawframes.import_config import ImportConfig
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, FLOW_CODECS, clipped_warning
 from flowkit.store.inventory import inventory
 from tests.make.deadline import ends_in_time
 from tests.rawframes.conftest import (
@@ -68,7 +69,7 @@ def flow_of(path: Path, video_id: str = "a") -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("layout", NUMBERS)
-@pytest.mark.parametrize(("codec", "step"), [("i8", 1), ("i16", 1), ("i16", 2), ("jpeg", 1)])
+@pytest.mark.parametrize(("codec", "step"), [("q8", 1), ("i8", 1), ("i16", 1), ("i16", 2), ("jpeg", 1)])
 def test_a_store_comes_back_with_its_flow_frames_ids_and_labels(
     make_store: MakeStore, tmp_path: Path, layout: str, codec: str, step: int
 ) -> None:
@@ -82,21 +83,24 @@ def test_a_store_comes_back_with_its_flow_frames_ids_and_labels(
         for video_id in one:
             assert two[video_id].label == one[video_id].label
             error = np.abs(two[video_id].flow() - one[video_id].flow())
-            # i8 and i16 are multiples of 1/64 px; codes of 40/255 px are not, and are rounded once or twice.
-            assert float(error.max()) <= (0 if codec != "jpeg" else 2 / 128)
+            # i8 and i16 are multiples of 1/64 px; others are not, and are rounded once or twice.
+            assert float(error.max()) <= (0 if codec in ("i8", "i16") else 2 / 128)
             kept = frames_of(path, video_id)
             if layout == "npy":  # which keeps pixels, so that they are encoded once more
                 kept = [jpeg.encode(jpeg.decode(data), 95) for data in kept]
             assert frames_of(tmp_path / "in.h5", video_id) == kept
 
 
-@pytest.mark.parametrize("layout", ["flo", "kitti"])
+# KITTI's files round to 1/64 px: a codec of whole multiples gives them back.
+@pytest.mark.parametrize(
+    ("layout", "codec"), [("flo", "q8"), ("flo", "i8"), ("kitti", "i8"), ("kitti", "i16")]
+)
 def test_export_import_export_gives_back_every_byte(
-    make_store: MakeStore, tmp_path: Path, layout: str
+    make_store: MakeStore, tmp_path: Path, layout: str, codec: str
 ) -> None:
-    store = make_store(CLIPS)
+    store = make_store(CLIPS, flow_codec=codec)
     run_export(store, tmp_path / "one", layout)
-    run_import(tmp_path / "one", tmp_path / "in.h5", layout)
+    run_import(tmp_path / "one", tmp_path / "in.h5", layout, flow_codec=codec)
     run_export(tmp_path / "in.h5", tmp_path / "two", layout)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
@@ -108,7 +112,7 @@ def test_flow_is_within_half_a_step_of_the_codec(tmp_path: Path, layout: str, co
     report = run_import(tmp_path / "in", tmp_path / "out.h5", layout, flow_codec=codec)
     assert (report.stored, report.failures) == (1, ())
     with flowkit.open(tmp_path / "out.h5") as store:
-        assert store.options.flow_codec == (codec or "i8")
+        assert store.options.flow_codec == (codec or DEFAULT_FLOW_CODEC)
         scale = float(store.stored_video("a").field("flow").scales.max())
         record = store["a"].record
     files = 1 / 128 if layout == "kitti" else 0.0
@@ -118,6 +122,17 @@ def test_flow_is_within_half_a_step_of_the_codec(tmp_path: Path, layout: str, co
     assert float(np.abs(flow_of(tmp_path / "out.h5") - flow).max()) <= limit + 1e-6
     assert record.flow_max_px == pytest.approx(float(np.abs(flow).max()), abs=files + 1e-6)
     assert (record.n_frames, record.n_flow, record.clipped_fraction) == (4, 3, 0)
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+def test_an_import_goes_on_with_the_codec_of_its_store(tmp_path: Path, codec: str) -> None:
+    write_numbers(tmp_path / "in" / "a", 4)
+    run_import(tmp_path / "in", tmp_path / "out.h5", "flo", flow_codec=codec)
+    write_numbers(tmp_path / "in" / "b", 4)
+    report = run_import(tmp_path / "in", tmp_path / "out.h5", "flo")
+    assert (report.stored, report.already_stored) == (1, 1)
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert store.options.flow_codec == codec
 
 
 def test_frames_of_png_are_encoded_and_said(tmp_path: Path) -> None:
@@ -276,7 +291,7 @@ def test_flow_beyond_the_codec_is_counted_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "in" / "a.npy", flow)
     choices = {"frame_codec": "none", "flow_codec": "i16"}
     (outcome,) = run_import(tmp_path / "in", tmp_path / "out.h5", "npy", **choices).outcomes
-    assert outcome.warnings == ("25.0% of the flow is beyond the range of codec i16",)
+    assert outcome.warnings == (clipped_warning("i16", 0.25, largest_px=600),)
     assert inventory(tmp_path / "out.h5").records["a"].clipped_fraction == 0.25
     (outcome,) = run_import(tmp_path / "in", tmp_path / "i8.h5", "npy", frame_codec="none").outcomes
     assert outcome.warnings == ()

@@ -24,7 +24,7 @@ from tests.rawframes.conftest import (
 
 
 @pytest.mark.parametrize("layout", ["tsn", "denseflow", "mmaction2"])
-@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
 def test_export_import_export_gives_back_every_byte(
     make_store: MakeStore, tmp_path: Path, layout: str, codec: str
 ) -> None:

@@ -63,7 +63,7 @@ LAYOUTS: list[tuple[str, tuple[str, ...], dict[str, int], list[str]]] = [
 @pytest.mark.parametrize(
     ("layout", "templates", "numbers", "files"), LAYOUTS, ids=[one[0] for one in LAYOUTS]
 )
-@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
 def test_trees_go_out_and_come_back(
     make_store: MakeStore,
     tmp_path: Path,

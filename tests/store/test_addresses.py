@@ -35,7 +35,7 @@ def array_names(options: StoreOptions) -> list[str]:
     return [f"{name}_{kind}" for name, kinds in address_names(options).items() for kind in kinds]
 
 
-@pytest.mark.parametrize("codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
 def test_index_says_where_the_bytes_lie(make_store: MakeStore, codec: str) -> None:
     path = make_store("a", "b", options=make_options(flow_codec=codec))
     raw = path.read_bytes()

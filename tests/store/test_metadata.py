@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from flowkit.store.codecs import FLOW_CODECS
 from flowkit.store.hdf5_file import hdf5_writer
 from flowkit.store.metadata import (
     Metadata,
@@ -31,7 +32,7 @@ from flowkit.store.tools.combine import merge
 from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
 from tests.make.stores import change_metadata, make_format_1_0, replace_metadata
-from tests.store.conftest import MakePart, MakeStore, make_record
+from tests.store.conftest import MakePart, MakeStore, make_flow, make_options, make_record
 
 
 def flip(path: Path, at: int, mask: int = 1) -> None:
@@ -111,6 +112,22 @@ def test_files_of_format_1_0_are_read_by_their_attributes(make_store: MakeStore)
     with open_file(path) as file:
         assert (file.metadata.options, file.metadata.labels) == (whole.options, whole.labels)
         assert (file.metadata.uuid, file.metadata.format_version) == (whole.uuid, "1.0")
+
+
+@pytest.mark.parametrize("codec", FLOW_CODECS)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_stores_of_both_formats_are_read_whatever_their_codec(
+    make_store: MakeStore, codec: str, version: str
+) -> None:
+    path = make_store("x/a", options=make_options(flow_codec=codec))
+    with h5py.File(path, "r+") as file:
+        if version == "1.0":
+            make_format_1_0(file)
+    with open_store(path) as store:
+        assert (store.options.flow_codec, store.info().format_version) == (codec, version)
+        flow, tolerance = store["x/a"].flow(), {"jpeg": 2.0}.get(codec, 1 / 8)
+        assert np.abs(flow - np.clip(make_flow(0, len(flow)), -20, 20)).max() <= tolerance
+    assert verify(path).sound
 
 
 def test_class_names_of_format_1_0_that_are_damaged_are_left_out(make_store: MakeStore) -> None:

@@ -31,7 +31,7 @@ def test_equal_json_in_another_order_is_no_difference() -> None:
     ("change", "message"),
     [
         ({"step": 2}, "step: stored 1, asked 2"),
-        ({"flow_codec": "i16"}, "flow_codec: stored 'i8', asked 'i16'"),
+        ({"flow_codec": "i16"}, "flow_codec: stored 'q8', asked 'i16'"),
         ({"engine_family": "opencv"}, "engine_family: stored 'flowkit', asked 'opencv'"),
         ({"frame_codec": "none"}, "frame_codec: stored 'jpeg', asked 'none'"),
         ({"jpeg_quality": 80}, "jpeg_quality: stored 95, asked 80"),

@@ -54,6 +54,7 @@ float grey(Random& random, Frames kind) {
 void set_extended_model(Random& random, FlowkitParams& params) {
   const double scales[] = {.01, 2, 7, 30, 1e6}, powers[] = {.5, .8, 4};
   params.check_first = between(random, 0, 4);
+  params.warp_snap = between(random, 0, 5) * .1;
   params.gradient_taps = between(random, 0, 1) ? 5 : 3;
   params.dual = between(random, 0, 1);
   params.dual_start = between(random, 0, 1);
@@ -313,7 +314,8 @@ void run_kernels(Random& random) {
   FlowkitParams params{};
   params.nscales = 1;
   std::vector<Plane> image;
-  build_pyramid({pixels.data(), FLOWKIT_FLOAT32, {width, height}}, {}, params, image);
+  build_pyramid({pixels.data(), FLOWKIT_FLOAT32, {width, height}}, {}, params, flowkit::usable_kernels(0)->interpolate,
+                image);
   for (int index = 0; const auto* kernels = flowkit::usable_kernels(index); ++index) {
     flowkit::Fields fields;
     Plane filtered, columns;
@@ -338,7 +340,7 @@ void run_kernels(Random& random) {
     }
     kernels->differentiate(image[0], fields, between(random, 0, 1) == 1);
     const flowkit::Linearisation linearisation{
-        image[0], image[0], {-.5f, .045f, between(random, 0, 1) == 1}};
+        image[0], image[0], {-.5f, .045f, .1f, between(random, 0, 1) == 1}};
     const bool together = between(random, 0, 1) == 1;
     if (!together) kernels->linearise(linearisation, fields);
     kernels->median5(fields.u1, filtered, columns);

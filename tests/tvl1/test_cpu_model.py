@@ -38,6 +38,8 @@ ALL: dict[str, Any] = {
     "weighted_median_spread": 0.02,
 }
 UNFILTERED: list[dict[str, Any]] = [
+    {"warp_snap": 0.1},
+    {"warp_snap": 0.4, "gradient_taps": 5, "border": "off"},
     {"gradient_taps": 5},
     {"gradient_taps": 5, "border": "off", "bicubic_a": -0.75},
     {"dual": "projected"},
@@ -117,8 +119,9 @@ def test_motion_out_of_the_frame_agrees_with_the_twin(
 ) -> None:
     a, b = waves((40, 53)), waves((40, 53), true)
     taps = dataclasses.replace(FIXED, border=border, gradient_taps=5, **EDGES)
-    # px: an edge weight is within 4e-5 of the twin's, which shows where nothing matches.
-    assert_agrees_with_twin(a, b, taps, isa, tolerance_px=0.02)
+    # px: 1 / |q| is within 4e-4 of the twin's, an edge weight within 4e-5, and where nothing matches
+    # a difference grows with every iteration.
+    assert_agrees_with_twin(a, b, taps, isa, tolerance_px=0.1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 40), (40, 1), (2, 3), (3, 2), (17, 16), (16, 33)])

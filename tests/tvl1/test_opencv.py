@@ -194,6 +194,7 @@ def test_deviations_name_only_what_differs() -> None:
     ("changes", "phrases"),
     [
         ({"check_first": 2}, ["check_first: 0, not 2"]),
+        ({"warp_snap": 0.1}, ["warp_snap: 0, not 0.1"]),
         ({"gradient_taps": 5}, ["gradient_taps: 3, not 5"]),
         ({"dual": "projected"}, ["dual: semi-implicit, not projected"]),
         ({"dual_start": "coarser"}, ["dual_start: zero, not coarser"]),

@@ -124,6 +124,8 @@ def test_unknown_preset_is_refused_with_the_names() -> None:
         ("check_first", -1),
         ("check_first", 2.0),
         ("check_first", True),
+        ("warp_snap", -0.1),
+        ("warp_snap", 0.51),
         ("gradient_taps", 4),
         ("gradient_taps", "5"),
         ("dual", "explicit"),
@@ -158,6 +160,7 @@ def test_pyrdown_needs_halves() -> None:
     ("values", "message"),
     [
         ({"check_first": -1}, "check_first must be an integer >= 0, got -1"),
+        ({"warp_snap": 0.6}, "warp_snap must be in [0, 0.5] px, got 0.6"),
         ({"gradient_taps": 4}, "Invalid gradient_taps (4). Supported values are 3, 5"),
         ({"dual": "explicit"}, "Invalid dual ('explicit'). Supported values are semi-implicit, projected"),
         ({"dual_start": "one"}, "Invalid dual_start ('one'). Supported values are zero, coarser"),

@@ -16,6 +16,7 @@ from tests.make.first_params import FIRST_TEXTS
 
 ADDED: dict[str, Any] = {
     "check_first": 3,
+    "warp_snap": 0.1,
     "gradient_taps": 5,
     "dual": "projected",
     "dual_start": "coarser",
@@ -54,6 +55,7 @@ def parameters(draw: st.DrawFn) -> TVL1Params:
         presmooth_sigma=draw(st.floats(0, 5)),
         normalize=draw(st.booleans()),
         check_first=draw(st.integers(0, 100)),
+        warp_snap=draw(st.floats(0, 0.5)),
         gradient_taps=draw(st.sampled_from((3, 5))),
         dual=dual,
         dual_start=draw(st.sampled_from(("zero", "coarser"))),

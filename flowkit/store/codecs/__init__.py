@@ -30,7 +30,10 @@ class CodecEntry(NamedTuple):
 
 
 FLOW_CODECS: dict[str, CodecEntry] = {
-    "i8": CodecEntry("flowkit.store.codecs.scaled:FieldScaleCodec", "scaled per field, clips nothing"),
+    "q8": CodecEntry(
+        "flowkit.store.codecs.scaled:QuantileScaleCodec", "int8, scaled by a field's 99.9 % point"
+    ),
+    "i8": CodecEntry("flowkit.store.codecs.scaled:FieldScaleCodec", "int8, scaled per field, clips nothing"),
     "i16": CodecEntry("flowkit.store.codecs.scaled:FixedStepCodec", "1/64 px"),
     "jpeg": CodecEntry("flowkit.store.codecs.jpeg:JpegCodec", "TSN's and denseflow's bytes", bounded=True),
 }
@@ -41,6 +44,8 @@ PLANE_CODEC = "jpeg"
 """The codec that keeps flow images of TSN and denseflow byte for byte: that of an import."""
 DEFAULT_BOUND_PX = 20.0
 """TSN's bound, px."""
+CLIPPED_WARNING = 0.001
+"""Fraction of a video's flow components that a codec may clip without a warning."""
 
 
 @functools.cache
@@ -66,6 +71,28 @@ def flow_codec(name: str, *, bound_px: float = DEFAULT_BOUND_PX) -> FlowCodec:
         name=name, bound_px=bound_px if entry.bounded else math.inf
     )
     return codec
+
+
+def clipped_warning(name: str, fraction: float, *, largest_px: float) -> str:
+    """Return a sentence on what a codec clipped of a video, "" up to `CLIPPED_WARNING`.
+
+    Parameters
+    ----------
+    name
+        Of the codec.
+    fraction
+        Of the video's flow components, in [0, 1].
+    largest_px
+        Its largest component, px.
+    """
+    if fraction <= CLIPPED_WARNING:
+        return ""
+    other = next(each for each in FLOW_CODECS if each != name)
+    larger = " or a larger --bound" if FLOW_CODECS[name].bounded else ""
+    return (
+        f"{fraction:.2%} of the flow is beyond the range of --flow-codec {name} and was clipped (largest "
+        f"{largest_px:.1f} px), expected {CLIPPED_WARNING:.1%} at most; use --flow-codec {other}{larger}"
+    )
 
 
 def bounded_names() -> str:

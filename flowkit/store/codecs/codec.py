@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import StoreCorruptError
-from flowkit.quantize import U8_LEVELS, Quantizer, quantize_u8
+from flowkit.quantize import U8_LEVELS, Quantized, Quantizer, quantize_u8
 from flowkit.store.codecs.deflate import decode_chunk, encode_chunk
 from flowkit.store.codecs.storage import ChunkStorage, EncodedFlow, Storage, chunk_crcs
 from flowkit.typing import Codes, Flow
@@ -93,20 +93,23 @@ class FlowCodec(abc.ABC):
             The field has another shape or dtype, or is not finite.
         """
         check_array("flow", flow, (2, "H", "W"), dtype=np.float32)
-        made = self.quantizer.quantize(flow)
-        return self.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
+        return self.encode_codes(self.quantizer.quantize(flow))
 
-    def encode_codes(self, codes: Codes, *, largest_px: float, clipped: int) -> EncodedFlow:
-        """Pack one field that `quantizer` has quantised already; parameters as `Quantized`'s."""
-        return self.packed(self.pack(codes), largest_px=largest_px, clipped=clipped)
+    def encode_codes(self, field: Quantized) -> EncodedFlow:
+        """Pack one field that `quantizer` has quantised already."""
+        return self.packed(
+            self.pack(field.codes), scale=field.scale, largest_px=field.largest_px, clipped=field.clipped
+        )
 
-    def packed(self, chunks: tuple[bytes, ...], *, largest_px: float, clipped: int) -> EncodedFlow:
-        """Return a field with these byte strings, made here or elsewhere."""
+    def packed(
+        self, chunks: tuple[bytes, ...], *, scale: float, largest_px: float, clipped: int
+    ) -> EncodedFlow:
+        """Return a field with these byte strings, made here or elsewhere; the rest is as in `Quantized`."""
         return EncodedFlow(
             codec=self.name,
             chunks=chunks,
             crcs=chunk_crcs(chunks),
-            scale=self.quantizer.scale_px(largest_px),
+            scale=scale,
             max_px=largest_px,
             clipped=clipped,
         )
@@ -117,10 +120,13 @@ class FlowCodec(abc.ABC):
         Raises
         ------
         StoreCorruptError
-            A stored scale is impossible for the codec.
+            A stored scale is impossible for the codec, or none is stored where each field has its own.
         """
         if stored is None:
-            return np.full(count, self.quantizer.scale_px(0.0), np.float32)
+            fixed = self.quantizer.fixed_scale
+            if fixed is None:
+                raise StoreCorruptError("the flow has no scales, and its codec has one for each field")
+            return np.full(count, fixed, np.float32)
         if not self.quantizer.are_scales(stored):
             raise StoreCorruptError("a flow field has a scale that its codec cannot have")
         return stored

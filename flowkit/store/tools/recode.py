@@ -12,10 +12,12 @@ from pathlib import Path
 
 from flowkit.errors import InputError
 from flowkit.store import checked_hdf5
+from flowkit.store.codecs import clipped_warning
 from flowkit.store.codecs.storage import EncodedFlow
 from flowkit.store.inventory import survey, take_inventory
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import Store, open_store
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import DEFAULT_SHARD_BYTES, StoreOptions, field_names
 from flowkit.store.tools.new_store import new_store, recipe
 from flowkit.store.write.pack import finalize
@@ -31,6 +33,7 @@ def recode(
     drop_frames: bool = False,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     on_video: Callable[[str], None] = lambda _: None,
+    on_warning: Callable[[str], None] = lambda _: None,
 ) -> StoreOptions:
     """Write a store anew; return its new options. After a kill or a full disk the same call goes on.
 
@@ -48,6 +51,9 @@ def recode(
         Size of the new store's shards, bytes; up to it the store is one file.
     on_video
         Called with the id of each video when it is written.
+    on_warning
+        Called with a sentence, id first, on each video of which the new codec clips more than
+        `flowkit.store.codecs.CLIPPED_WARNING`.
 
     Raises
     ------
@@ -75,7 +81,8 @@ def recode(
             done = take_inventory(survey(path)).records if is_to_do else opened
             for video_id in opened:
                 if video_id not in done:
-                    _recode_video(opened, video_id, options, PartsFolder(path))
+                    record = _recode_video(opened, video_id, options, PartsFolder(path))
+                    _warn(record, video_id, options, on_warning)
                     on_video(video_id)
             finalize(
                 path,
@@ -97,7 +104,17 @@ def _is_made(out: Path, store: Store, options: StoreOptions) -> bool:
     return before == {k: dataclasses.replace(r, clipped_fraction=0.0) for k, r in found.records.items()}
 
 
-def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: PartsFolder) -> None:
+def _warn(
+    record: VideoRecord, video_id: str, options: StoreOptions, on_warning: Callable[[str], None]
+) -> None:
+    codec, fraction = options.flow_codec, record.clipped_fraction
+    warning = clipped_warning(codec, fraction, largest_px=record.flow_max_px)
+    if warning:
+        on_warning(f"{video_id}: {warning}")
+
+
+def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: PartsFolder) -> VideoRecord:
+    """Write one video's part; return its record."""
     record = store[video_id].record
     clipped = 0
     with PartWriter(
@@ -117,6 +134,7 @@ def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: Par
             components = 2 * record.n_flow * record.width * record.height * len(options.fields)
             record = dataclasses.replace(record, clipped_fraction=clipped / max(1, components))
         writer.commit(record)
+    return record
 
 
 def _frames(store: Store, video_id: str, options: StoreOptions) -> Iterator[tuple[float, bytes | None]]:

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from flowkit.quantize import BoundedRange, FieldScale, FixedStep, Quantizer
+from flowkit.quantize import BoundedRange, FieldScale, FixedStep, QuantileScale, Quantizer
 from flowkit.tvl1.cuda.device import THREADS, CudaDevice, DeviceArray, KernelFile, blocks
 
 _SOURCE = "quantize.cu"
 _FILE = KernelFile(source=_SOURCE)
 _MOST_CODE_BYTES = 4
-_RULES = (FieldScale, FixedStep, BoundedRange)
+_RULES = (QuantileScale, FieldScale, FixedStep, BoundedRange)
+_QUANTILE_THREADS = 1024
+"""One block reads a whole pair three times: as many at once as there can be."""
 
 
 def has_kernel(quantizer: Quantizer) -> bool:
@@ -25,7 +27,7 @@ def has_kernel(quantizer: Quantizer) -> bool:
 
 def enqueue_codes(
     device: CudaDevice, flow: DeviceArray, quantizer: Quantizer
-) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+) -> tuple[DeviceArray, DeviceArray, DeviceArray, DeviceArray]:
     """Enqueue the quantisation of flows on the current stream.
 
     Parameters
@@ -39,6 +41,7 @@ def enqueue_codes(
     Returns
     -------
     codes : device array, (m, 2, H, W)
+    scales : float32 device array, (m,)
     largest : int32 device array, (m,)
         The bits of largest_px.
     clipped : int32 device array, (m,)
@@ -47,26 +50,37 @@ def enqueue_codes(
     largest, clipped = device.zeros((pairs,), np.int32), device.zeros((pairs,), np.int32)
     codes = device.empty(flow.shape, quantizer.dtype)
     grid, n = (blocks(values), pairs), np.int32(values)
-    some = (min(64, grid[0]), pairs)
-    device.launch((_FILE, "flowkit_largest"), some, THREADS, (flow, largest, n))
-    file = KernelFile.of(_SOURCE, {"FLOWKIT_CODE_BYTES": quantizer.dtype.itemsize})
-    name, between, after = _kernel(quantizer, largest, codes, clipped)
-    device.launch((file, name), grid, THREADS, (flow, *between, n, *after))
-    return codes, largest, clipped
+    device.launch((_FILE, "flowkit_largest"), (min(64, grid[0]), pairs), THREADS, (flow, largest, n))
+    scales = _scales(device, quantizer, flow, largest)
+    match quantizer:
+        case BoundedRange(bound_px=bound_px):
+            args: tuple[object, ...] = (flow, codes, clipped, n, np.float64(bound_px))
+            device.launch((_FILE, "flowkit_bounded_range"), grid, THREADS, args)
+        case QuantileScale(limit=limit) | FieldScale(limit=limit) | FixedStep(limit=limit):
+            file = KernelFile.of(_SOURCE, {"FLOWKIT_CODE_BYTES": quantizer.dtype.itemsize})
+            args = (flow, scales, codes, clipped, n, np.float32(limit))
+            device.launch((file, "flowkit_scaled_codes"), grid, THREADS, args)
+        case _:
+            raise InvalidParameterError(f"Invalid quantizer ({quantizer!r}). Supported values are {_RULES}")
+    return codes, scales, largest, clipped
 
 
-def _kernel(
-    quantizer: Quantizer, largest: DeviceArray, codes: DeviceArray, clipped: DeviceArray
-) -> tuple[str, tuple[DeviceArray, DeviceArray], tuple[object, ...]]:
-    """Return a quantiser's kernel, its arrays after the flow, and its own parameters, of its types."""
+def _scales(device: CudaDevice, quantizer: Quantizer, flow: DeviceArray, largest: DeviceArray) -> DeviceArray:
+    """Enqueue what gives each pair its scale, float32 (m,)."""
+    pairs, values = len(flow), int(np.prod(flow.shape[1:]))
+    if quantizer.fixed_scale is not None:
+        return device.upload(np.full(pairs, quantizer.fixed_scale, np.float32))
+    scales = device.empty((pairs,), np.float32)
     match quantizer:
         case FieldScale(unit_px=unit_px, limit=limit):
-            return "flowkit_field_scale", (largest, codes), (np.float32(unit_px), np.float32(limit))
-        case FixedStep(step_px=step_px, limit=limit):
-            return "flowkit_fixed_step", (codes, clipped), (np.float32(1.0 / step_px), np.float32(limit))
-        case BoundedRange(bound_px=bound_px):
-            return "flowkit_bounded_range", (codes, clipped), (np.float64(bound_px),)
-    raise InvalidParameterError(f"Invalid quantizer ({quantizer!r}). Supported values are {_RULES}")
+            args = (largest, scales, np.int32(pairs), np.float32(unit_px), np.float32(limit))
+            device.launch((_FILE, "flowkit_field_scales"), (blocks(pairs),), THREADS, args)
+        case QuantileScale(unit_px=unit_px, limit=limit, quantile_code=code, per_mille=per_mille):
+            counts = np.int32(values), np.int32(values * (1000 - per_mille) // 1000)
+            rule = np.float32(unit_px), np.float32(limit), np.float32(code)
+            kernel = _FILE, "flowkit_quantile_scales"
+            device.launch(kernel, (pairs,), _QUANTILE_THREADS, (flow, largest, scales, *counts, *rule))
+    return scales
 
 
 def checked_largest(bits: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -180,13 +180,20 @@ class CudaSolver:
         grey, rows = check_batch(frames, pairs)
         device = open_device(self.gpu)
         codes = np.empty((len(rows), 2, *grey.shape[1:]), quantizer.dtype)
+        scales = np.zeros(len(rows), np.float32)
         largest, clipped = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
 
         def finish(result: BatchResult) -> tuple[DeviceArray, ...]:
             return enqueue_codes(device, result.flow, quantizer)
 
-        seconds = self._run(grey, rows, finish, (codes, largest, clipped))
-        return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped, seconds=seconds)
+        seconds = self._run(grey, rows, finish, (codes, scales, largest, clipped))
+        return FlowCodes(
+            codes=codes,
+            scales=scales,
+            largest_px=checked_largest(largest),
+            clipped=clipped,
+            seconds=seconds,
+        )
 
     def warm_up(self) -> None:
         """Do the first work of this process on the GPU, which opens a context and may take seconds.

@@ -30,7 +30,7 @@ enum FlowkitDtype { FLOWKIT_UINT8 = 0, FLOWKIT_FLOAT32 = 1 };
 
 /* Field for field flowkit.tvl1.params.TVL1Params, which has validated every value. */
 typedef struct FlowkitParams {
-  double tau, lambda, theta, scale_step, epsilon, bicubic_a, presmooth_sigma;
+  double tau, lambda, theta, scale_step, epsilon, bicubic_a, presmooth_sigma, warp_snap;
   double edge_alpha, edge_beta;
   double weighted_median_spread, weighted_median_grey, weighted_median_px;
   int32_t nscales, pyramid, warps, iterations, check_every, median, median_every, border, normalize;

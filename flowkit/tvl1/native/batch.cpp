@@ -64,10 +64,10 @@ std::vector<int64_t> named_frames(const FlowkitBatch& batch) {
 
 // Normalised together, a frame's grey values depend on the pair, so its pyramid cannot be shared.
 void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const FlowkitParams& params,
-                        std::array<Pyramid, 2>& pyramids) {
+                        InterpolatePlane interpolate, std::array<Pyramid, 2>& pyramids) {
   const FrameView frames[2] = {frame_of(batch, pair[0]), frame_of(batch, pair[1])};
   const GreyMap map = joint_normalisation(frames[0], frames[1]);
-  for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, pyramids[k]);
+  for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, interpolate, pyramids[k]);
 }
 
 // Memory that a thread keeps from call to call, so that the system need not hand out and clear the
@@ -115,7 +115,8 @@ void solve_batch(const FlowkitParams& params, const FlowkitBatch& batch, const K
     const std::vector<int64_t> named = named_frames(batch);
     parallel_for(static_cast<int64_t>(named.size()), batch.threads, [&] {
       return [&](int64_t i) {
-        build_pyramid(frame_of(batch, named[i]), GreyMap{}, params, pyramids[named[i]]);
+        build_pyramid(frame_of(batch, named[i]), GreyMap{}, params, kernels.interpolate,
+                      pyramids[named[i]]);
       };
     });
   }
@@ -123,7 +124,7 @@ void solve_batch(const FlowkitParams& params, const FlowkitBatch& batch, const K
     return [&, &own = memory_of_this_thread().own,
             &work = memory_of_this_thread().work](int64_t i) {
       const int32_t* const pair = batch.pairs + 2 * i;
-      if (!shared) build_own_pyramids(batch, pair, params, own);
+      if (!shared) build_own_pyramids(batch, pair, params, kernels.interpolate, own);
       const Pyramid& first = shared ? pyramids[pair[0]] : own[0];
       const Pyramid& second = shared ? pyramids[pair[1]] : own[1];
       int32_t* const iterations = batch.iterations ? batch.iterations + i * counts : nullptr;

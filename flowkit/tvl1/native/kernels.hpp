@@ -24,6 +24,7 @@ struct Fields {
 struct WarpOptions {
   float bicubic_a;  // Keys' parameter
   float l_t;        // lambda * theta
+  float snap;       // linearise at whole pixels that are closer than this
   bool clamp;       // clamp positions to the frame; otherwise no data term outside it
 };
 
@@ -69,8 +70,8 @@ struct Kernels {
                           const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
-  // One row through a map of two taps.
-  InterpolateRow interpolate_row;
+  // A plane through maps of two taps.
+  InterpolatePlane interpolate;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

@@ -28,29 +28,31 @@ int shrink(int side, const FlowkitParams& params) {
   }
 }
 
-void blur(Plane& image, double sigma) {
+void blur(Plane& image, double sigma, InterpolatePlane interpolate) {
   if (sigma == 0) return;
   Plane blurred;
   resample(image, gaussian_axis(image.width(), sigma), gaussian_axis(image.height(), sigma), 1,
-           blurred);
+           interpolate, blurred);
   std::swap(image, blurred);
 }
 
 // Twins: reference.pyramid.resize_bilinear, pyr_down, zoom_out.
-void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Plane& result) {
+void shrink_level(const Plane& image, Size size, const FlowkitParams& params,
+                  InterpolatePlane interpolate, Plane& result) {
   const double stride = 1 / params.scale_step;
   const int width = image.width(), height = image.height();
   if (params.pyramid == FLOWKIT_PYRDOWN) {
-    resample(image, pyr_down_axis(width), pyr_down_axis(height), 1, result);
+    resample(image, pyr_down_axis(width), pyr_down_axis(height), 1, interpolate, result);
   } else if (params.pyramid == FLOWKIT_GAUSSIAN) {
     const double sigma = 0.6 * std::sqrt(stride * stride - 1);
     Plane blurred;
-    resample(image, gaussian_axis(width, sigma), gaussian_axis(height, sigma), 1, blurred);
+    resample(image, gaussian_axis(width, sigma), gaussian_axis(height, sigma), 1, interpolate,
+             blurred);
     resample(blurred, cubic_axis(width, size.width, stride),
-             cubic_axis(height, size.height, stride), 1, result);
+             cubic_axis(height, size.height, stride), 1, interpolate, result);
   } else {
     resample(image, linear_axis(width, size.width, stride, 0.5),
-             linear_axis(height, size.height, stride, 0.5), 1, result);
+             linear_axis(height, size.height, stride, 0.5), 1, interpolate, result);
   }
 }
 
@@ -81,7 +83,7 @@ GreyMap joint_normalisation(const FrameView& first, const FrameView& second) {
 }
 
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
-                   std::vector<Plane>& levels) {
+                   InterpolatePlane interpolate, std::vector<Plane>& levels) {
   const std::vector<Size> sizes = level_sizes(frame.size, params);
   levels.resize(sizes.size());
   Plane& base = levels[0];
@@ -91,16 +93,16 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
     float* const row = base.row(y);
     for (int x = 0; x < base.width(); ++x) row[x] = (frame.at(start + x) - map.low) * map.gain;
   }
-  blur(base, params.presmooth_sigma);
+  blur(base, params.presmooth_sigma, interpolate);
   for (size_t k = 1; k < sizes.size(); ++k) {
-    shrink_level(levels[k - 1], sizes[k], params, levels[k]);
+    shrink_level(levels[k - 1], sizes[k], params, interpolate, levels[k]);
   }
   for (Plane& level : levels) level.repeat_edges(Plane::kMargin);
 }
 
 Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
-                       InterpolateRow interpolate_row)
-    : gain_(static_cast<float>(1 / params.scale_step)), interpolate_row_(interpolate_row) {
+                       InterpolatePlane interpolate)
+    : gain_(static_cast<float>(1 / params.scale_step)), interpolate_(interpolate) {
   const double across = static_cast<double>(coarse.width) / fine.width;
   const double down = static_cast<double>(coarse.height) / fine.height;
   if (params.pyramid == FLOWKIT_GAUSSIAN) {
@@ -114,11 +116,11 @@ Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
 }
 
 void Upsampling::bring_flow(const Plane& coarse, Plane& fine) const {
-  resample(coarse, horizontal_, vertical_, gain_, fine, interpolate_row_);
+  resample(coarse, horizontal_, vertical_, gain_, interpolate_, fine);
 }
 
 void Upsampling::bring_dual(const Plane& coarse, Plane& fine) const {
-  resample(coarse, horizontal_, vertical_, 1, fine, interpolate_row_);
+  resample(coarse, horizontal_, vertical_, 1, interpolate_, fine);
 }
 
 }  // namespace flowkit

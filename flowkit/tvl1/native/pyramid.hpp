@@ -41,12 +41,12 @@ GreyMap joint_normalisation(const FrameView& first, const FrameView& second);
 // Levels of a frame, the frame itself first, each with the margins that `linearise` reads (twin:
 // reference.pyramid.build_pyramid).
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
-                   std::vector<Plane>& levels);
+                   InterpolatePlane interpolate, std::vector<Plane>& levels);
 
 // The way up from one level to the next finer one.
 class Upsampling {
  public:
-  Upsampling(Size coarse, Size fine, const FlowkitParams& params, InterpolateRow interpolate_row);
+  Upsampling(Size coarse, Size fine, const FlowkitParams& params, InterpolatePlane interpolate);
 
   // Bring one component of the flow to the finer level, in px of that level (twin:
   // reference.pyramid.upsample_flow).
@@ -57,7 +57,7 @@ class Upsampling {
  private:
   AxisMap horizontal_, vertical_;
   float gain_;  // px of the finer level in one of the coarser
-  InterpolateRow interpolate_row_;
+  InterpolatePlane interpolate_;
 };
 
 }  // namespace flowkit

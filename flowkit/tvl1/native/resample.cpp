@@ -31,33 +31,20 @@ int edge_mirror(int i, int side) {
   return i;
 }
 
-// One row through the horizontal map. kTaps is its number of taps, or 0: any.
-template <int kTaps>
+// One row through the horizontal map.
 void resample_row(const float* row, const AxisMap& map, float* result) {
-  const int taps = kTaps ? kTaps : map.taps;
   const int* const index = map.index(0);
   const float* const weight = map.weight(0);
-  const ptrdiff_t length = map.length;
+  const ptrdiff_t length = map.length, end = map.taps * length;
   for (ptrdiff_t x = 0; x < length; ++x) {
     float value = weight[x] * row[index[x]];
-    for (ptrdiff_t k = x + length; k < taps * length; k += length) {
-      value += weight[k] * row[index[k]];
-    }
+    for (ptrdiff_t k = x + length; k < end; k += length) value += weight[k] * row[index[k]];
     result[x] = value;
   }
 }
 
-void resample_rows(const Plane& image, const AxisMap& map, InterpolateRow interpolate_row,
-                   Plane& result) {
-  if (map.taps == 2 && interpolate_row != nullptr) {
-    const TwoTaps taps{map.index(0), map.index(1), map.weight(0), map.weight(1)};
-    for (int y = 0; y < image.height(); ++y) {
-      interpolate_row(image.row(y), taps, map.length, result.row(y));
-    }
-    return;
-  }
-  const auto resample_one = map.taps == 2 ? resample_row<2> : resample_row<0>;
-  for (int y = 0; y < image.height(); ++y) resample_one(image.row(y), map, result.row(y));
+TwoTaps two_taps(const AxisMap& map) {
+  return {map.index(0), map.index(1), map.weight(0), map.weight(1), map.length};
 }
 
 // Row y through the vertical map: the weighted sum of some rows, two of them a pass.
@@ -140,11 +127,18 @@ AxisMap gaussian_axis(int side, double sigma) {
 }
 
 void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              Plane& result, InterpolateRow interpolate_row) {
+              InterpolatePlane interpolate, Plane& result) {
+  const bool linear = horizontal.taps == 2 && vertical.taps == 2;
   thread_local Plane narrowed;  // kept from call to call, as batch.cpp does with its memory
-  narrowed.reshape(horizontal.length, image.height());
-  resample_rows(image, horizontal, interpolate_row, narrowed);
+  narrowed.reshape(horizontal.length, linear ? 2 : image.height());
   result.reshape(horizontal.length, vertical.length);
+  if (linear) {
+    interpolate(image, two_taps(horizontal), two_taps(vertical), gain, narrowed, result);
+    return;
+  }
+  for (int y = 0; y < image.height(); ++y) {
+    resample_row(image.row(y), horizontal, narrowed.row(y));
+  }
   for (int y = 0; y < result.height(); ++y) {
     add_rows(narrowed, vertical, y, gain, result.row(y));
   }

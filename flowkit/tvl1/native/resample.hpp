@@ -26,10 +26,12 @@ struct AxisMap {
 struct TwoTaps {
   const int *index0, *index1;
   const float *weight0, *weight1;
+  int length;
 };
 
-// One row through such a map; the row is followed by memory that may be read.
-using InterpolateRow = void (*)(const float* row, const TwoTaps& taps, int length, float* result);
+// A plane through such maps, scaled by `gain`; `lines` is scratch, two rows of the result's width.
+using InterpolatePlane = void (*)(const Plane& image, const TwoTaps& across, const TwoTaps& down,
+                                  float gain, Plane& lines, Plane& result);
 
 // Bilinear samples of an axis of `side` pixels at (i + shift) * stride - shift, clamped to it
 // (twin: reference.sampling.sample_axis_linear).
@@ -47,8 +49,8 @@ AxisMap pyr_down_axis(int side);
 AxisMap gaussian_axis(int side, double sigma);
 
 // Apply one map along each axis, horizontal first, and scale the values. `result` gets its size
-// from the maps; it must not be `image`. `interpolate_row`, unless null, does rows of two taps.
+// from the maps; it must not be `image`. `interpolate` does maps of two taps.
 void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              Plane& result, InterpolateRow interpolate_row = nullptr);
+              InterpolatePlane interpolate, Plane& result);
 
 }  // namespace flowkit

@@ -111,6 +111,7 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
                                     I1,
                                     {static_cast<float>(params.bicubic_a),
                                      static_cast<float>(params.lambda * params.theta),
+                                     static_cast<float>(params.warp_snap),
                                      params.border == FLOWKIT_CLAMP}};
   const int first_test = params.check_first;
   const bool may_end = first_test < std::min(params.check_every, params.iterations);
@@ -148,7 +149,7 @@ void start_level(const Plane& level, bool coarsest, const FlowkitParams& params,
   if (coarsest) return;
   const Plane& coarse = work.coarse[0];
   const Upsampling upsampling({coarse.width(), coarse.height()}, {level.width(), level.height()},
-                              params, kernels.interpolate_row);
+                              params, kernels.interpolate);
   for (int k = 0; k < 2; ++k) upsampling.bring_flow(work.coarse[k], *state[k]);
   if (zero_dual) return;
   for (int k = 2; k < 6; ++k) upsampling.bring_dual(work.coarse[k], *state[k]);

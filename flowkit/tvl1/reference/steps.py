@@ -185,9 +185,10 @@ def linearise(I0: Float64, I1_planes: Float64, u: Float64, params: TVL1Params) -
     I1_planes : float64 array, (3, H, W)
         I1 and its centred differences, which are taken before the warp.
     u : float64 array, (2, H, W)
-        The flow to linearise at, px.
+        The flow to linearise at, px; where a component is closer to a whole pixel than
+        `warp_snap`, that.
     params : TVL1Params
-        `bicubic_a`, and `border`: with "clamp" taps outside take the edge's value, with
+        `warp_snap`, `bicubic_a`, and `border`: with "clamp" taps outside take the edge's value, with
         "off" a position outside [0, W - 1] x [0, H - 1] has no data term at all.
 
     Returns
@@ -199,6 +200,8 @@ def linearise(I0: Float64, I1_planes: Float64, u: Float64, params: TVL1Params) -
     Source: IPOL 2013.26, Dual_TVL1_optic_flow; rho_c = I1w - I1wx u1 - I1wy u2 - I0.
     """
     height, width = I0.shape
+    whole = np.rint(u)
+    u = np.where(np.abs(u - whole) < params.warp_snap, whole, u)
     y, x = np.indices(I0.shape, dtype=np.float64) + u[::-1]
     I1w, I1wx, I1wy = sample_bicubic(I1_planes, x, y, params.bicubic_a)
     rho_c = I1w - I1wx * u[0] - I1wy * u[1] - I0

@@ -279,10 +279,9 @@ class RemoteSolver:
             here = self._engine_here(error)
             made = codes_solver(here).codes_batch(frames, pairs, quantizer=quantizer)
             return dataclasses.replace(made, engine=EngineInfo.of(here))
-        assert response.largest_px is not None
-        assert response.clipped is not None
         return FlowCodes(
             codes=codes,
+            scales=response.scales,
             largest_px=response.largest_px,
             clipped=response.clipped,
             seconds=response.seconds,

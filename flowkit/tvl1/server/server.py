@@ -205,6 +205,7 @@ def _response_of(made: FlowCodes, rows: slice) -> Response:
     """Return the response for some pairs of a batch, with their fraction of its seconds."""
     fraction = (rows.stop - rows.start) / max(1, len(made.codes))
     return Response(
+        scales=made.scales[rows],
         largest_px=made.largest_px[rows],
         clipped=made.clipped[rows],
         seconds={stage: fraction * seconds for stage, seconds in made.seconds.items()},

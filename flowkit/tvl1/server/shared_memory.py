@@ -40,14 +40,15 @@ class Response:
 
     `refused`: the request is at fault, and every engine would refuse it; `too_large`: this engine lacks
     the memory for it, and does others.
-    `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`).
+    `scales`, `largest_px`, `clipped` and `seconds` belong to codes (see `FlowCodes`), and are empty without.
     """
 
     error: str = ""
     refused: bool = False
     too_large: bool = False
-    largest_px: NDArray[np.float32] | None = None
-    clipped: NDArray[np.int32] | None = None
+    scales: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    largest_px: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    clipped: NDArray[np.int32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 

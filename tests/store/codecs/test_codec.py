@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError, StoreCorruptError
-from flowkit.quantize import quantize_u8
+from flowkit.quantize import Quantized, quantize_u8
 from flowkit.store.codecs import FLOW_CODECS, flow_codec
 from flowkit.store.codecs.codec import ChunkCodec, FlowCodec
 
@@ -15,11 +15,15 @@ Flow = NDArray[np.float32]
 EVERY = pytest.mark.parametrize("codec", [flow_codec(name, bound_px=16.0) for name in FLOW_CODECS])
 
 
+def quantized(codec: FlowCodec) -> Quantized:
+    """Return one field, (2, 12, 20)."""
+    return codec.quantizer.quantize(np.random.default_rng(0).normal(0, 9, (2, 12, 20)).astype(np.float32))
+
+
 def field(codec: FlowCodec) -> tuple[NDArray[np.number], float]:
     """Return the codes of one field, (2, 12, 20), and their scale."""
-    flow = np.random.default_rng(0).normal(0, 9, (2, 12, 20)).astype(np.float32)
-    made = codec.quantizer.quantize(flow)
-    return made.codes, codec.quantizer.scale_px(made.largest_px)
+    made = quantized(codec)
+    return made.codes, made.scale
 
 
 @pytest.mark.parametrize(
@@ -33,13 +37,13 @@ def test_what_is_no_flow_field_is_refused(flow: Flow) -> None:
 
 @EVERY
 def test_an_encoded_field_has_its_crcs_and_its_scale(codec: FlowCodec) -> None:
-    codes, _ = field(codec)
-    packed = codec.encode_codes(codes, largest_px=30.0, clipped=7)
-    assert packed.chunks == codec.pack(codes)
+    made = quantized(codec)._replace(clipped=7)
+    packed = codec.encode_codes(made)
+    assert packed.chunks == codec.pack(made.codes)
     assert len(packed.chunks) == codec.storage.chunks_per_item
     assert packed.crcs == tuple(zlib.crc32(chunk) for chunk in packed.chunks)
-    assert (packed.codec, packed.max_px, packed.clipped) == (codec.name, 30.0, 7)
-    assert packed.scale == codec.quantizer.scale_px(30.0)
+    assert (packed.codec, packed.max_px, packed.clipped) == (codec.name, made.largest_px, 7)
+    assert packed.scale == made.scale == np.float32(made.scale)
 
 
 @EVERY
@@ -79,16 +83,27 @@ def test_planes_are_the_flow_in_uint8_and_count_what_they_clip(codec: FlowCodec)
 
 @EVERY
 def test_scales_that_are_not_stored_are_the_codecs_own(codec: FlowCodec) -> None:
-    scales = codec.checked_scales(None, 3)
-    assert scales.dtype == np.float32
-    assert scales.tolist() == [np.float32(codec.quantizer.scale_px(0.0))] * 3
-    assert codec.checked_scales(scales, 3) is scales
+    if codec.quantizer.fixed_scale is None:
+        with pytest.raises(StoreCorruptError, match="has no scales, and its codec has one for each field"):
+            codec.checked_scales(None, 3)
+    else:
+        scales = codec.checked_scales(None, 3)
+        assert scales.dtype == np.float32
+        assert scales.tolist() == [quantized(codec).scale] * 3
 
 
 @EVERY
-@pytest.mark.parametrize("wrong", [0.0, -1 / 8, 0.3, np.nan, np.inf])
+def test_the_scale_of_every_field_is_accepted(codec: FlowCodec) -> None:
+    flow = np.random.default_rng(0).normal(0, 1, (2, 12, 20)).astype(np.float32)
+    made = [codec.quantizer.quantize(flow * np.float32(px)).scale for px in (0, 1, 9, 70, 1e6)]
+    scales = np.array(made, np.float32)
+    assert codec.checked_scales(scales, 5) is scales
+
+
+@EVERY
+@pytest.mark.parametrize("wrong", [0.0, -1 / 8, 0.1, np.nan, np.inf])
 def test_a_stored_scale_that_the_codec_cannot_have_is_corrupt(codec: FlowCodec, wrong: float) -> None:
-    scales = codec.checked_scales(None, 3)
+    scales = np.full(3, quantized(codec).scale, np.float32)
     scales[1] = wrong
     with pytest.raises(StoreCorruptError, match="a scale that its codec cannot have"):
         codec.checked_scales(scales, 3)

@@ -18,6 +18,7 @@ from flowkit.store.codecs import (
     FLOW_CODECS,
     PLANE_CODEC,
     bounded_names,
+    clipped_warning,
     flow_codec,
 )
 
@@ -87,11 +88,11 @@ def test_codes_survive_packing_and_hold_the_error_bound(name: str) -> None:
     codec, rng = flow_codec(name, bound_px=20.0), np.random.default_rng(0)
     flow = np.clip(rng.normal(0, 6, (2, 16, 24)), -20, 20).astype(np.float32)
     made = codec.quantizer.quantize(flow)
-    scale = codec.quantizer.scale_px(made.largest_px)
     # The table that decodes a range is float32: half a unit in the last place of 20 px.
-    bound = codec.quantizer.scale_px(made.largest_px) / 2 + 2e-6
-    assert np.abs(codec.to_px(made.codes, scale) - flow).max() <= bound
-    packed = codec.encode_codes(made.codes, largest_px=made.largest_px, clipped=made.clipped)
+    bound = made.scale / 2 + 2e-6
+    error = np.abs(codec.to_px(made.codes, made.scale) - flow)
+    assert np.count_nonzero(error > bound) == made.clipped <= flow.size // 1000
+    packed = codec.encode_codes(made)
     assert packed == codec.encode(flow)
     back = codec.unpack(packed.chunks, (16, 24))
     assert back.dtype == codec.dtype
@@ -111,8 +112,22 @@ def test_the_codec_of_imports_stores_planes() -> None:
 
 
 def test_an_unknown_codec_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidParameterError, match=r"Invalid flow_codec \('zfp'\).* i8, i16, jpeg"):
+    with pytest.raises(InvalidParameterError, match=r"Invalid flow_codec \('zfp'\).* q8, i8, i16, jpeg"):
         flow_codec("zfp")
+
+
+def test_a_warning_of_what_was_clipped_names_what_got_expected_and_remedy() -> None:
+    assert clipped_warning("i16", 0.001, largest_px=600.0) == ""
+    assert clipped_warning("i16", 0.00125, largest_px=600.04) == (
+        "0.12% of the flow is beyond the range of --flow-codec i16 and was clipped (largest 600.0 px), "
+        f"expected 0.1% at most; use --flow-codec {DEFAULT_FLOW_CODEC}"
+    )
+    assert clipped_warning("jpeg", 0.5, largest_px=99.0).endswith(
+        f"use --flow-codec {DEFAULT_FLOW_CODEC} or a larger --bound"
+    )
+    assert (
+        DEFAULT_FLOW_CODEC not in clipped_warning(DEFAULT_FLOW_CODEC, 0.5, largest_px=9.0).partition("; ")[2]
+    )
 
 
 @pytest.mark.parametrize(

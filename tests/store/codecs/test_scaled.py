@@ -20,6 +20,7 @@ NARROW, WIDE = flow_codec("i8"), flow_codec("i16")
 FIELDS = arrays(np.float32, (2, 5, 7), elements=st.floats(-(2.0**20), 2.0**20, width=32))
 
 
+CODES_CRC32 = {"q8": 0xB8CD757C, "i8": 0x7B95332B, "i16": 0x91AAA4A8}
 SMALL = arrays(np.float32, (2, 5, 7), elements=st.floats(-500, 500, width=32))
 
 
@@ -83,11 +84,48 @@ def test_zero_flow_is_128_and_the_bound_is_reached() -> None:
     assert clipped == 2
 
 
-@pytest.mark.parametrize("name", ["i8", "i16"])
+@pytest.mark.parametrize("name", ["q8", "i8", "i16"])
 def test_stored_codes_are_those_of_the_rule(name: str) -> None:
     codec, flow = flow_codec(name), flow_field(6.0)
     (chunk,) = codec.encode(flow).chunks
     assert np.array_equal(codec.unpack([chunk], (30, 40)), codec.quantizer.quantize(flow).codes)
+
+
+def pinned_field() -> Flow:
+    """Two ramps and one outlier, float32 (2, 6, 90)."""
+    y, x = np.mgrid[0:6, 0:90]
+    flow = np.stack([(x - 45) * 0.37, (y - 3) * 2.9 + x * 0.11]).astype(np.float32)
+    flow[1, 5, 89] = -300
+    return flow
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "clipped", "u", "v"),
+    [
+        ("q8", 0.13319998979568481, 1, [-125, -122, -119, -117], [114, 115, 115, 116, -127]),
+        ("i8", 4.0, 0, [-4, -4, -4, -4], [4, 4, 4, 4, -75]),
+        ("i16", 1 / 64, 0, [-1066, -1042, -1018, -995], [970, 977, 984, 991, -19200]),
+    ],
+)
+def test_codes_and_scale_of_a_field_stay_what_they_are(
+    name: str, scale: float, clipped: int, u: list[int], v: list[int]
+) -> None:
+    codec = flow_codec(name)
+    coded = codec.encode(pinned_field())
+    assert (coded.scale, coded.clipped, coded.max_px) == (scale, clipped, 300.0)
+    codes = codec.unpack(coded.chunks, (6, 90))
+    assert (codes[0, 0, :4].tolist(), codes[1, 5, -5:].tolist()) == (u, v)
+    assert zlib.crc32(codes.tobytes()) == CODES_CRC32[name]
+
+
+@given(SMALL)
+def test_q8_decodes_by_the_line_of_plain_h5py(flow: Flow) -> None:
+    coded = flow_codec("q8").encode(flow)
+    codes = flow_codec("q8").unpack(coded.chunks, (5, 7))
+    assert codes.dtype == np.int8
+    px = codes * np.array([coded.scale], np.float32).reshape(-1, 1, 1)
+    assert np.array_equal(px, flow_codec("q8").to_px(codes, coded.scale))
+    assert np.abs(px - flow.astype(np.float64)).max() <= coded.scale * 0.50001  # of 70, none may saturate
 
 
 def test_scale_of_a_field_is_the_finest_that_holds_it() -> None:
@@ -103,7 +141,7 @@ def test_wide_codes_saturate_at_512_px_and_are_counted() -> None:
     assert (coded.scale, coded.clipped, coded.max_px) == (1 / 64, 3, 2000)
 
 
-@pytest.mark.parametrize("codec", [NARROW, WIDE])
+@pytest.mark.parametrize("codec", [flow_codec("q8"), NARROW, WIDE])
 def test_no_flow_has_the_code_of_a_missing_chunk(codec: FlowCodec) -> None:
     least = np.iinfo(codec.dtype.name).min
     assert codec.storage.fill == least

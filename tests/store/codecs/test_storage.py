@@ -94,7 +94,7 @@ def test_no_items_make_datasets_of_length_zero(kept: Storage, file: h5py.File, t
     )
 
 
-@pytest.mark.parametrize("name", ["i8", "i16"])
+@pytest.mark.parametrize("name", ["q8", "i8", "i16"])
 def test_a_chunk_is_one_field_that_plain_h5py_reads(name: str, file: h5py.File, tmp_path: Path) -> None:
     codec, rng = flow_codec(name), np.random.default_rng(0)
     made = [codec.quantizer.quantize(rng.normal(0, 4, (2, *SIZE)).astype(np.float32)) for _ in range(3)]

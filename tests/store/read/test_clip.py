@@ -227,7 +227,7 @@ def test_iteration_gives_what_is_whole_before_the_damage(make_store: MakeStore, 
             list(store["a"].iter_flow([0, 1]))
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 def test_a_pickled_clip_reads_the_same(make_store: MakeStore, codec: str) -> None:
     with open_store(make_store("a", options=make_options(flow_codec=codec))) as store:
         again = pickle.loads(pickle.dumps(store["a"]))

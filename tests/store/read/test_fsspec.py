@@ -37,7 +37,7 @@ def check_same(store: Store, path: Path) -> None:
             assert np.array_equal(store[video_id].pts, clip.pts)
 
 
-@pytest.mark.parametrize("flow_codec", ["i8", "jpeg"])
+@pytest.mark.parametrize("flow_codec", ["q8", "i8", "jpeg"])
 def test_a_local_file_and_one_in_memory(make_store: MakeStore, flow_codec: str) -> None:
 
     path = make_store("a", "b", options=make_options(flow_codec=flow_codec))

@@ -7,10 +7,12 @@ import pytest
 
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.quantize import quantize_u8
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import parts_path, shards_path
 from flowkit.store.read.store import open_store
 from flowkit.store.tools.recode import recode
 from flowkit.store.tools.verify import verify
+from tests.make import stores
 from tests.store.conftest import MakeStore, make_options
 
 
@@ -31,7 +33,13 @@ def test_frames_are_dropped_and_flow_stays_as_stored(make_store: MakeStore, tmp_
                 assert chunks == old.stored_video(video_id).field("flow").chunks(k)
 
 
-@pytest.mark.parametrize(("before", "after"), [("i16", "i8"), ("i8", "i16"), ("i8", "jpeg"), ("jpeg", "i8")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        *[("i16", "i8"), ("i8", "i16"), ("i8", "jpeg"), ("jpeg", "i8")],
+        *[("i8", "q8"), ("q8", "i8"), ("q8", "i16"), ("q8", "jpeg")],
+    ],
+)
 def test_flow_gets_another_codec_and_frames_stay_as_stored(
     make_store: MakeStore, tmp_path: Path, before: str, after: str
 ) -> None:
@@ -42,11 +50,12 @@ def test_flow_gets_another_codec_and_frames_stay_as_stored(
         assert new.options.flow_codec == after
         flow = old["a"].flow()
         # Half a code of 1/4 px, at most, or of 1/64 px; JPEG blurs noise of 4 px.
-        tolerance = {"i8": 1 / 8, "i16": 1 / 128, "jpeg": 2.0}[after]
+        tolerance = {"q8": 1 / 16, "i8": 1 / 8, "i16": 1 / 128, "jpeg": 2.0}[after]
         expected = np.clip(flow, -20, 20) if after == "jpeg" else flow
         error = np.abs(new["a"].flow() - expected).max()
         assert error <= tolerance
-        assert (error == 0) == ((before, after) == ("i8", "i16"))  # a finer code loses nothing
+        # A finer code, or one of the same 1/8 px, loses nothing.
+        assert (error == 0) == (before in ("i8", "q8") and after != "jpeg")
         assert [new.stored_video("a").frames[k] for k in range(4)] == [
             old.stored_video("a").frames[k] for k in range(4)
         ]
@@ -55,10 +64,24 @@ def test_flow_gets_another_codec_and_frames_stay_as_stored(
             assert new["a"].record.clipped_fraction == pytest.approx(clipped / flow.size)
 
 
+@pytest.mark.parametrize(("px", "count"), [(600.0, 2), (600.0, 1), (500.0, 2)])
+def test_a_video_that_the_new_codec_clips_is_named_in_a_warning(
+    tmp_path: Path, px: float, count: int
+) -> None:
+    flow, warnings = np.zeros((1, 2, 24, 32), np.float32), list[str]()
+    flow.flat[:count] = px  # of 1,536: two are more than a thousandth
+    path = stores.write_store(tmp_path / "out.h5", {"b": flow, "a": 0 * flow}, codec="i8")
+    recode(path, tmp_path / "new.h5", flow_codec="i16", on_warning=warnings.append)
+    expected = (
+        "b: 0.13% of the flow is beyond the range of --flow-codec i16 and was clipped (largest 600.0 px)"
+    )
+    assert [warning.partition(",")[0] for warning in warnings] == [expected] * (px > 512 and count > 1)
+
+
 def test_what_cannot_be_recoded_is_reported(make_store: MakeStore, tmp_path: Path) -> None:
     path, out = make_store("a", "b", shard_bytes=1), tmp_path / "new.h5"
     with pytest.raises(InputError, match="nothing would change"):
-        recode(path, out, flow_codec="i8")
+        recode(path, out, flow_codec=DEFAULT_FLOW_CODEC)
     with pytest.raises(InvalidParameterError, match="flow_codec"):
         recode(path, out, flow_codec="f16")
     with pytest.raises(InvalidParameterError, match="bound_px"):

@@ -19,7 +19,7 @@ from tests.make.stores import make_format_1_0
 from tests.store.conftest import N_FRAMES, MakeStore, make_options
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
 def test_sound_stores_are_sound(make_store: MakeStore, codec: str, shard_bytes: int) -> None:
     path = make_store("a", "b/c", options=make_options(flow_codec=codec), shard_bytes=shard_bytes)

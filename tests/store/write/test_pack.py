@@ -106,7 +106,7 @@ print(uv.dtype, uv.shape, float(abs(uv).sum()), any(name.startswith("flowkit") f
 """
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16"])
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
 def test_plain_h5py_reads_any_store(make_store: MakeStore, codec: str, shard_bytes: int) -> None:
     options = make_options(flow_codec=codec)

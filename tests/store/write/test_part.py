@@ -14,7 +14,7 @@ import pytest
 
 from flowkit import atomic, jpeg
 from flowkit.errors import InvalidParameterError, NoSpaceError, StoreCorruptError
-from flowkit.store.codecs import flow_codec, storage
+from flowkit.store.codecs import DEFAULT_FLOW_CODEC, flow_codec, storage
 from flowkit.store.codecs.deflate import DEFLATE_LEVEL
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.part import PartWriter
@@ -130,7 +130,7 @@ def test_files_are_readable_by_hdf5_1_10(tmp_path: Path) -> None:
 
 def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
     with open_writer(tmp_path / "a.h5", make_options()) as part:
-        part.add_flow("flow", flow_codec("i8").encode(make_flow(0, 1)[0]))
+        part.add_flow("flow", flow_codec(DEFAULT_FLOW_CODEC).encode(make_flow(0, 1)[0]))
         assert len(os.listdir(tmp_path)) == 1
     assert os.listdir(tmp_path) == []
 
@@ -155,7 +155,7 @@ def test_record_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, A
         for k in range(N_FRAMES):
             part.add_frame(float(k))
         for flow in make_flow(0, N_FRAMES - 1):
-            part.add_flow("flow", flow_codec("i8").encode(flow))
+            part.add_flow("flow", flow_codec(DEFAULT_FLOW_CODEC).encode(flow))
         with pytest.raises(StoreCorruptError, match="does not fit"):
             part.commit(dataclasses.replace(make_record("a/b"), **change))
     assert os.listdir(tmp_path) == []
@@ -167,8 +167,8 @@ def test_wrong_chunks_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidParameterError, match="no JPEG"):
             part.add_frame(0.0)
         with pytest.raises(InvalidParameterError, match="flow_backward"):
-            part.add_flow("flow_backward", flow_codec("i8").encode(flow))
-    wrong = pytest.raises(InvalidParameterError, match=r"codec 'jpeg' .* store of codec 'i8'")
+            part.add_flow("flow_backward", flow_codec(DEFAULT_FLOW_CODEC).encode(flow))
+    wrong = pytest.raises(InvalidParameterError, match=r"codec 'jpeg' .* store of codec 'q8'")
     with open_writer(tmp_path / "b.h5", make_options()) as part, wrong:
         part.add_flow("flow", flow_codec("jpeg").encode(flow))
 

@@ -31,7 +31,7 @@ def write_segments(parts: PartsFolder, options: StoreOptions, sizes: list[int]) 
     return make_record("a/b", n_frames=start, n_flow=start - options.step)
 
 
-@pytest.mark.parametrize("codec", ["i8", "i16", "jpeg"])
+@pytest.mark.parametrize("codec", ["q8", "i8", "i16", "jpeg"])
 @pytest.mark.parametrize("frame_codec", ["jpeg", "none"])
 def test_segments_join_as_if_written_at_once(store_path: Path, codec: str, frame_codec: str) -> None:
     field = FieldOptions(tvl1_preset="x", tvl1_params="{}")

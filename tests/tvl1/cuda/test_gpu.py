@@ -30,10 +30,12 @@ from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes
 from flowkit.tvl1.cuda.streams import STAGES
+from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
-from tests.make.codes import field_codes, rules
+from tests.make.codes import check_equal, extreme_flows, field_codes, rules
 
 Waves = Callable[..., NDArray[np.float32]]
 
@@ -104,14 +106,27 @@ def test_a_real_gpu_gives_the_same_bits_whatever_the_batches(
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("real_gpu")
-@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
+@pytest.mark.parametrize("code", ["q8", "i8", "i16", "u8"])
 def test_a_real_gpus_codes_are_those_of_its_flow(code: str, waves: Waves) -> None:
     frames = np.stack([waves((120, 160), (0.4 * k, -0.3 * k)) for k in range(4)])
     pairs, quantizer = [[0, 1], [0, 2], [3, 1]], rules(bound_px=1.0)[code]
     solver = cuda.load(PRESETS["opencv-cuda"])
     made = solver.codes_batch(frames, pairs, quantizer=quantizer)
-    for flow, codes in zip(solver.flow_batch(frames, pairs), made.codes, strict=True):
-        np.testing.assert_array_equal(codes, quantizer.quantize(flow).codes)
+    check_equal(made, solver.flow_batch(frames, pairs), quantizer)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("real_gpu")
+@pytest.mark.parametrize("size", [(1, 1), (31, 65), (256, 341)])
+@pytest.mark.parametrize("code", ["q8", "i8"])
+def test_a_real_gpus_scales_are_the_hosts_whatever_the_field(code: str, size: tuple[int, int]) -> None:
+    flow = extreme_flows(np.random.default_rng(0), size)
+    device, quantizer = cuda_device.open_device(0), rules(bound_px=1.0)[code]
+    with device.using():
+        made = [array.get() for array in enqueue_codes(device, device.upload(flow), quantizer)]
+    codes, scales, largest, clipped = made
+    made_here = FlowCodes(codes=codes, scales=scales, largest_px=checked_largest(largest), clipped=clipped)
+    check_equal(made_here, flow, quantizer)
 
 
 @pytest.mark.gpu
@@ -177,6 +192,6 @@ def test_extraction_by_real_gpus_stores_the_codes_of_their_flow(tmp_path: Path, 
             video = tmp_path / "videos" / f"{video_id}.avi"
             with flowkit.open_video(video, decoder=setup.decoder) as reader:
                 greys = np.stack([to_grey(frame.rgb) for frame in reader])
-            codes = [field_codes(flow) for flow in solver.flow_batch(greys, pair_indices(len(greys), 1))]
-            expected = [FIELD_SCALE.dequantize(*each) for each in codes]
+            flows, rule = solver.flow_batch(greys, pair_indices(len(greys), 1)), setup.options.codec.quantizer
+            expected = [rule.dequantize(*field_codes(flow, rule)) for flow in flows]
             np.testing.assert_array_equal(clip.flow(), np.stack(expected))

@@ -8,19 +8,21 @@ from flowkit.errors import InvalidParameterError
 from flowkit.quantize import (
     FieldScale,
     FixedStep,
+    QuantileScale,
     Quantized,
     Quantizer,
 )
-from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
+from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP, QUANTILE_SCALE
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
 from flowkit.tvl1.cuda.quantize import checked_largest, enqueue_codes, has_kernel
 from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.params import TVL1Params
-from tests.make.codes import rules
+from tests.make.codes import check_equal, extreme_flows, rules
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
+from tests.tvl1.emulation.faults import SCHEDULES, Schedule
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
@@ -28,8 +30,8 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler he
 def quantise(flow: NDArray[np.float32], quantizer: Quantizer) -> FlowCodes:
     device = cuda_device.open_device(0)
     made = enqueue_codes(device, device.upload(flow), quantizer)
-    codes, largest, clipped = (array.get() for array in made)
-    return FlowCodes(codes=codes, largest_px=checked_largest(largest), clipped=clipped)
+    codes, scales, largest, clipped = (array.get() for array in made)
+    return FlowCodes(codes=codes, scales=scales, largest_px=checked_largest(largest), clipped=clipped)
 
 
 def flows() -> NDArray[np.float32]:
@@ -45,17 +47,13 @@ def flows() -> NDArray[np.float32]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
+@pytest.mark.parametrize("code", ["q8", "i8", "i16", "u8"])
 def test_emulated_codes_are_the_hosts_bit_for_bit(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeGpu())
     quantizer = rules(bound_px=20.0)[code]
     made = quantise(flows(), quantizer)
-    for flow, codes, px, clipped in zip(flows(), made.codes, made.largest_px, made.clipped, strict=True):
-        expected = quantizer.quantize(flow)
-        assert px == expected.largest_px
-        assert clipped == expected.clipped
-        assert not (code == "i8" and clipped)
-        np.testing.assert_array_equal(codes, expected.codes)
+    check_equal(made, flows(), quantizer)
+    assert not (code == "i8" and made.clipped.any())
 
 
 @needs_compiler
@@ -74,13 +72,16 @@ def test_emulated_scales_are_the_hosts_next_to_every_power_of_two(monkeypatch: p
 
 
 @needs_compiler
+@pytest.mark.parametrize("quantizer", [FIELD_SCALE, QUANTILE_SCALE])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_emulated_flow_that_is_not_finite_is_refused(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_flow_that_is_not_finite_is_refused(
+    wrong: float, quantizer: Quantizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(monkeypatch, FakeGpu())
     flow = np.zeros((3, 2, 4, 5), np.float32)
     flow[1, 1, 2, 3] = wrong
     with pytest.raises(InvalidParameterError, match=r"flow must be finite to be quantised, .* in pair 1"):
-        quantise(flow, FIELD_SCALE)
+        quantise(flow, quantizer)
 
 
 @needs_compiler
@@ -92,10 +93,7 @@ def test_emulated_codes_of_a_batch_are_those_of_its_flow(monkeypatch: pytest.Mon
     made = solver.codes_batch(frames, pairs, quantizer=FIELD_SCALE)
     assert set(made.seconds) == {"upload", "solve", "download"}
     assert 0 < made.seconds["upload"] < made.seconds["solve"] > made.seconds["download"] > 0
-    for flow, codes, px in zip(solver.flow_batch(frames, pairs), made.codes, made.largest_px, strict=True):
-        expected = FIELD_SCALE.quantize(flow)
-        np.testing.assert_array_equal(codes, expected.codes)
-        assert px == expected.largest_px
+    check_equal(made, solver.flow_batch(frames, pairs), FIELD_SCALE)
 
 
 @needs_compiler
@@ -108,12 +106,20 @@ def test_emulated_rules_hold_for_codes_of_other_sizes_and_steps(
     for quantizer in (
         FieldScale(dtype=kind, unit_px=1 / 32, limit=100),
         FixedStep(dtype=kind, step_px=0.3, limit=90),
+        QuantileScale(dtype=kind, unit_px=1 / 32, limit=100, quantile_code=90, per_mille=900),
     ):
-        made = quantise(flows(), quantizer)
-        for flow, codes, clipped in zip(flows(), made.codes, made.clipped, strict=True):
-            expected = quantizer.quantize(flow)
-            np.testing.assert_array_equal(codes, expected.codes)
-            assert clipped == expected.clipped
+        check_equal(quantise(flows(), quantizer), flows(), quantizer)
+
+
+@needs_compiler
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (23, 22), (31, 65)])
+def test_emulated_quantiles_are_the_hosts_whatever_the_field(
+    size: tuple[int, int], schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeGpu(schedule=schedule))
+    flow = extreme_flows(np.random.default_rng(0), size)
+    check_equal(quantise(flow, QUANTILE_SCALE), flow, QUANTILE_SCALE)
 
 
 class Doubled(FixedStep):

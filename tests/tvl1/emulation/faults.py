@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pytest
 
-from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
+from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP, QUANTILE_SCALE
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import ClusterShape
@@ -138,15 +138,20 @@ def check_codes(sources: Sources, schedule: Schedule) -> None:
     flow = np.random.default_rng(0).normal(size=(3, 2, 9, 40)).astype(np.float32) * 9
     flow[0, 0, 0, 0], flow[1, 0, 0, 0] = -15.875 * 4, 600
     flow[2, 1, 0], flow[2, 1, 1] = np.arange(40) / 16, np.arange(40) / 128
+    few = np.zeros((3, 2, 9, 71), np.float32)  # 1,278 components: one may saturate
+    few[0].flat[:4] = 400, -70.3, 70.2, 30
+    few[1].flat[:3] = 3000, -16.125, 16.0625
+    few[2].flat[:3] = 126, -125.9, 127
     with planted(sources, schedule):
         device = cuda_device.open_device(0)
-        on_device = device.upload(flow)
-        i8, _, _ = (array.get() for array in enqueue_codes(device, on_device, FIELD_SCALE))
-        i16, _, clipped = (array.get() for array in enqueue_codes(device, on_device, FIXED_STEP))
-    for k in range(3):
-        np.testing.assert_array_equal(i8[k], FIELD_SCALE.quantize(flow[k]).codes)
-        np.testing.assert_array_equal(i16[k], FIXED_STEP.quantize(flow[k]).codes)
-        assert clipped[k] == FIXED_STEP.quantize(flow[k]).clipped
+        for flows, rules in ((flow, (FIELD_SCALE, FIXED_STEP)), (few, (QUANTILE_SCALE,))):
+            on_device = device.upload(flows)
+            for rule in rules:
+                made = [array.get() for array in enqueue_codes(device, on_device, rule)]
+                for k, field in enumerate(flows):
+                    expected = rule.quantize(field)
+                    np.testing.assert_array_equal(made[0][k], expected.codes)
+                    assert (made[1][k], made[3][k]) == (expected.scale, expected.clipped)
 
 
 CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {

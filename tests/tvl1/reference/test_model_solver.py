@@ -123,6 +123,7 @@ def test_without_weights_edges_do_not_matter(waves: Waves) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("warp_snap", 0.2),
         ("edge_alpha", 9.0),
         ("edge_beta", 0.5),
         ("weighted_median_spread", 0.2),

@@ -13,6 +13,7 @@ from flowkit.tvl1.reference.steps import (
     edge_weight,
     five_tap_gradient,
     forward_gradient,
+    linearise,
     median_5x5,
     projected_dual_step,
     weighted_median,
@@ -243,3 +244,17 @@ def test_three_taps_and_five_agree_on_a_ramp() -> None:
     inside = np.s_[:, 2:-2, 2:-2]
     image = 3 * x - 2 * y
     np.testing.assert_allclose(five_tap_gradient(image)[inside], centered_gradient(image)[inside], rtol=1e-15)
+
+
+def test_close_to_a_whole_pixel_the_residual_is_linearised_there() -> None:
+    rng = np.random.default_rng(12)
+    I0, I1 = rng.uniform(0, 255, (2, 8, 9))
+    planes = np.concatenate([I1[None], centered_gradient(I1)])
+    u = np.stack([np.full((8, 9), 1.09), np.full((8, 9), -0.3)])
+    at = np.stack([np.full((8, 9), 1.0), np.full((8, 9), -0.3)])
+    snapped = linearise(I0, planes, u, TVL1Params(warp_snap=0.1))
+    there = linearise(I0, planes, at, TVL1Params())
+    assert np.array_equal(snapped.gradient, there.gradient)
+    assert np.array_equal(snapped.rho_c, there.rho_c)
+    apart = linearise(I0, planes, u, TVL1Params(warp_snap=0.08))
+    assert np.array_equal(apart.rho_c, linearise(I0, planes, u, TVL1Params()).rho_c)

@@ -35,13 +35,13 @@ def test_a_remote_engine_gives_the_bits_of_a_local_one(servers: Servers) -> None
         assert np.array_equal(solver.flow_batch(frames, pairs), ENGINE.flow_batch(frames, pairs))
 
 
-@pytest.mark.parametrize("code", ["i8", "i16", "u8"])
+@pytest.mark.parametrize("code", ["q8", "i8", "i16", "u8"])
 def test_remote_codes_are_the_local_ones_with_all_that_belongs_to_them(servers: Servers, code: str) -> None:
     frames, pairs, quantizer = greys(4), forward(4), rules(bound_px=1.0)[code]
     local = codes_solver(ENGINE).codes_batch(frames, pairs, quantizer=quantizer)
     made = RemoteSolver(servers.addresses).codes_batch(frames, pairs, quantizer=quantizer)
     assert made.codes.dtype == local.codes.dtype
-    for name in ("codes", "largest_px", "clipped"):
+    for name in ("codes", "scales", "largest_px", "clipped"):
         np.testing.assert_array_equal(getattr(made, name), getattr(local, name))
     assert (local.clipped.min() > 0) == (code == "u8")
     assert set(made.seconds) == set(local.seconds)

@@ -63,6 +63,7 @@ class Recording:
             raise InvalidParameterError("flow must be finite")
         return FlowCodes(
             codes=flow.astype(quantizer.dtype),
+            scales=3 * tags,
             largest_px=tags,
             clipped=2 * tags.astype(np.int32),
             seconds={"upload": 1.0 * len(pairs), "solve": 4.0 * len(pairs)},
@@ -145,8 +146,7 @@ def test_each_request_gets_its_own_of_what_belongs_to_codes() -> None:
     run_together(solver, requests)
     assert solver.coded == [(4, FIELD_SCALE)]
     for one, value, pairs in zip(requests, (1, 2), (1, 3), strict=True):
-        assert one.response.largest_px is not None
-        assert one.response.clipped is not None
+        assert one.response.scales.tolist() == [3 * value] * pairs
         assert one.response.largest_px.tolist() == [value] * pairs
         assert one.response.clipped.tolist() == [2 * value] * pairs
         assert one.response.seconds == {"upload": 1.0 * pairs, "solve": 4.0 * pairs}

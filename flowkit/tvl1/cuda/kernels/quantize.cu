@@ -20,11 +20,27 @@ using Code = int;
 
 constexpr double kU8Levels = 255.0;  // quantize.U8_LEVELS
 
-// Least scale 2^k units, k >= 0, that clips nothing (twin: quantize.FieldScale.scale_px).
-FLOWKIT_DEVICE float field_scale(float largest, float unit, float limit) {
-  float scale = unit;
-  while (limit * scale < largest && scale < 1e36f) scale *= 2.f;
-  return scale;
+// A digit of the bits of a positive float, and the bins that count its values.
+constexpr int kBins = 2048, kGroups = 32, kGroupBins = kBins / kGroups;
+
+// Find the bin of the value that `found[1]` counted ones exceed; keep in `found` the bin, -1 where
+// there are no more counted ones than that, and how many in the same bin exceed it.
+FLOWKIT_DEVICE void find_bin(const int* counts, int* sums, int* found) {
+  if (threadIdx.x < kGroups) {
+    int sum = 0;
+    for (int i = 0; i < kGroupBins; ++i) sum += counts[threadIdx.x * kGroupBins + i];
+    sums[threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int greater = found[1], group = kGroups - 1;
+    while (group >= 0 && greater >= sums[group]) greater -= sums[group--];
+    int bin = group * kGroupBins + kGroupBins - 1;
+    while (group >= 0 && greater >= counts[bin]) greater -= counts[bin--];
+    found[0] = group >= 0 ? bin : -1;
+    found[1] = greater;
+  }
+  __syncthreads();
 }
 
 }  // namespace flowkit
@@ -41,28 +57,69 @@ extern "C" __global__ void flowkit_largest(const float* __restrict__ flow, int* 
   atomicMax(&largest[blockIdx.y], most);
 }
 
-// Twin: quantize.FieldScale. Where `largest` is not finite the codes mean nothing.
-extern "C" __global__ void flowkit_field_scale(const float* __restrict__ flow,
-                                               const int* __restrict__ largest,
-                                               flowkit::Code* codes, int values, float unit,
-                                               float limit) {
-  using namespace flowkit;
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= values) return;
-  const int64 at = (int64)blockIdx.y * values + i;
-  const float per_px = 1.f / field_scale(__int_as_float(largest[blockIdx.y]), unit, limit);
-  codes[at] = (Code)(int)fminf(fmaxf(rintf(flow[at] * per_px), -limit), limit);
+// Twin: quantize.FieldScale.scale_px: the least 2^k units, k >= 0, that clip nothing. scales
+// [pairs]; the grid covers the pairs.
+extern "C" __global__ void flowkit_field_scales(const int* __restrict__ largest, float* scales,
+                                                int pairs, float unit, float limit) {
+  const int pair = blockIdx.x * blockDim.x + threadIdx.x;
+  if (pair >= pairs) return;
+  const float most = __int_as_float(largest[pair]);
+  float scale = unit;
+  while (limit * scale < most && scale < 1e36f) scale *= 2.f;
+  scales[pair] = scale;
 }
 
-// Twin: quantize.FixedStep. clipped [pairs]: set to 0 before; counts what saturates.
-extern "C" __global__ void flowkit_fixed_step(const float* __restrict__ flow, flowkit::Code* codes,
-                                              int* clipped, int values, float per_px,
-                                              float limit) {
+// Twin: quantize.QuantileScale. scales [pairs]; one block a pair. q, which `greater` components
+// exceed, is found digit by digit of its bits, the first digit first: counts are whole numbers, so
+// that no order of threads changes them. A pair without a large component is left at once.
+extern "C" __global__ void flowkit_quantile_scales(const float* __restrict__ flow,
+                                                   const int* __restrict__ largest, float* scales,
+                                                   int values, int greater, float unit,
+                                                   float limit, float quantile_code) {
+  using namespace flowkit;
+  FLOWKIT_SHARED(int, counts, kBins);
+  FLOWKIT_SHARED(int, sums, kGroups);
+  FLOWKIT_SHARED(int, found, 2);
+  const float most = __int_as_float(largest[blockIdx.x]);
+  if (threadIdx.x == 0) {
+    scales[blockIdx.x] = unit;
+    found[1] = greater;
+  }
+  if (most <= limit * unit) return;
+  const float* const own = flow + (int64)blockIdx.x * values;
+  // A smaller q leaves the unit.
+  const int least = __float_as_int(unit * quantile_code);
+  int digits = 0;
+  for (int shift = 20, bits = 11; shift >= 0; shift -= 10, bits = 10) {
+    for (int i = threadIdx.x; i < kBins; i += blockDim.x) counts[i] = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < values; i += blockDim.x) {
+      const int value = __float_as_int(own[i]) & 0x7fffffff;
+      if (value > least && value >> (shift + bits) == digits) {
+        atomicAdd(&counts[(value >> shift) & ((1 << bits) - 1)], 1);
+      }
+    }
+    __syncthreads();
+    find_bin(counts, sums, found);
+    if (found[0] < 0) return;
+    digits = (digits << bits) | found[0];
+  }
+  if (threadIdx.x == 0) {
+    scales[blockIdx.x] = fmaxf(unit, fminf(most / limit, __int_as_float(digits) / quantile_code));
+  }
+}
+
+// Twin: quantize._scaled_codes. clipped [pairs]: set to 0 before; counts what saturates. Where the
+// largest component of a pair is not finite its codes mean nothing.
+extern "C" __global__ void flowkit_scaled_codes(const float* __restrict__ flow,
+                                                const float* __restrict__ scales,
+                                                flowkit::Code* codes, int* clipped, int values,
+                                                float limit) {
   using namespace flowkit;
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= values) return;
   const int64 at = (int64)blockIdx.y * values + i;
-  const float scaled = rintf(flow[at] * per_px);
+  const float scaled = rintf(flow[at] * (1.f / scales[blockIdx.y]));
   if (fabsf(scaled) > limit) atomicAdd(&clipped[blockIdx.y], 1);
   codes[at] = (Code)(int)fminf(fmaxf(scaled, -limit), limit);
 }
