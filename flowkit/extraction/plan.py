@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,12 +10,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from flowkit.errors import StoreOptionsError
+from flowkit.errors import InvalidParameterError, StoreOptionsError
 from flowkit.extraction.held import held_state
 from flowkit.extraction.sources import VideoSource
 from flowkit.store.inventory import Inventory
 from flowkit.store.record import SourceFingerprint, VideoRecord
-from flowkit.store.schema import StoreOptions
+from flowkit.store.schema import FieldOptions, StoreOptions
+from flowkit.tvl1.params import TVL1Params
 
 # Settings that a store's text leaves out, as it did before there was a choice.
 _LEFT_OUT: dict[str, dict[str, object]] = {
@@ -76,7 +78,7 @@ def check_options(asked: StoreOptions, stored: StoreOptions | None, store: Path)
     if stored is None:
         return
     differences, methods = stored.differences(asked), _method_differences(asked, stored)
-    if methods:
+    if methods or any(line.startswith("fields:") for line in differences):
         # These say it field by field, where the attributes have the settings of all fields in one text.
         attributes = ("tvl1_preset:", "tvl1_params:")
         differences = methods + [line for line in differences if not line.startswith(attributes)]
@@ -105,22 +107,33 @@ def _by_setting(line: str, asked: StoreOptions, stored: StoreOptions) -> list[st
 
 
 def _method_differences(asked: StoreOptions, stored: StoreOptions) -> list[str]:
-    """Return one line for each difference of a field's method, but for those between two sets of TV-L1."""
+    """Return one line for each difference of a field's method: what it is, its preset, its parameters."""
     there, lines = {field.name: field for field in stored.fields}, []
     for field in asked.fields:
         old = there.get(field.name, field)
-        if old.method == field.method == "tvl1":
-            continue
-        if old.summary != field.summary:
+        both_tvl1 = old.method == field.method == "tvl1"
+        if old.summary != field.summary and not both_tvl1:
             lines.append(f"method of {field.name}: stored {old.summary}, asked {field.summary}")
             continue
-        settings, others = json.loads(old.tvl1_params), json.loads(field.tvl1_params)
+        if old.tvl1_preset != field.tvl1_preset:
+            lines.append(f"preset of {field.name}: stored {old.tvl1_preset!r}, asked {field.tvl1_preset!r}")
+        settings, others = _settings(old), _settings(field)
         lines += [
             f"{name} of {field.name}: stored {settings.get(name)!r}, asked {others.get(name)!r}"
             for name in sorted({*settings, *others})
             if settings.get(name) != others.get(name)
         ]
     return lines
+
+
+def _settings(field: FieldOptions) -> dict[str, object]:
+    """Return what a field keeps of its method, with those parameters of TV-L1 that its text leaves out."""
+    if field.method == "tvl1":
+        # A text of another version is compared as it is.
+        with contextlib.suppress(InvalidParameterError):
+            return dataclasses.asdict(TVL1Params.from_json(field.tvl1_params))
+    settings: object = json.loads(field.tvl1_params)
+    return settings if isinstance(settings, dict) else {"settings": settings}
 
 
 def fingerprint(path: Path, *beside: Path, with_hash: bool = True) -> SourceFingerprint:

@@ -140,7 +140,27 @@ def deviations_of(params: TVL1Params) -> tuple[str, ...]:
     if params.median and params.iterations % params.median_every:
         rounded = -(-params.iterations // params.median_every) * params.median_every
         found.append(f"iterations: {rounded}, not {params.iterations}")
-    return tuple(found)
+    return (*found, *_deviations_from_model(params))
+
+
+def _deviations_from_model(params: TVL1Params) -> list[str]:
+    """Return one phrase for each step that cv2, which has the published model alone, does not take."""
+    found = []
+    if params.check_first:
+        found.append(f"check_first: 0, not {params.check_first}")
+    if params.warp_snap:
+        found.append(f"warp_snap: 0, not {params.warp_snap}")
+    if params.gradient_taps != 3:
+        found.append(f"gradient_taps: 3, not {params.gradient_taps}")
+    if params.dual != "semi-implicit":
+        found.append(f"dual: semi-implicit, not {params.dual}")
+    if params.dual_start != "zero":
+        found.append(f"dual_start: zero, not {params.dual_start}")
+    if params.edge_alpha:
+        found.append(f"edge_alpha: 0, which weighs all edges alike, not {params.edge_alpha}")
+    if params.weighted_median:
+        found.append(f"weighted_median: none, not of side {params.weighted_median} px")
+    return found
 
 
 def _refuse_what_cv2_lacks(params: TVL1Params) -> None:

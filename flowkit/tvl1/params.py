@@ -90,8 +90,8 @@ class TVL1Params:
         flow in a few iterations where zero takes many.
     edge_alpha, edge_beta : float
         Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
-        .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha >= 0,
-        0 is w = 1, others need dual="projected"; beta > 0.
+        .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha in
+        [0, 1000], 0 is w = 1, others need dual="projected"; beta in [0.5, 4].
     weighted_median : {0, 5, 7}
         Side of the weighted median of u, px; 0 is none. Neighbours weigh
         exp(-(dI0 / grey)^2 / 2 - (distance / px)^2 / 2) (Sun, Roth, Black 2010, equation 11).
@@ -100,9 +100,9 @@ class TVL1Params:
     weighted_median_spread : float
         Filter only where a component of u differs by more than this within the window; px, >= 0.
     weighted_median_grey : float
-        Grey levels at which a neighbour's weight falls off, > 0.
+        Grey levels at which a neighbour's weight falls off, in [0.01, 1e6].
     weighted_median_px : float
-        Distance at which it does, px, > 0.
+        Distance at which it does, px, in [0.01, 1e6].
 
     Raises
     ------
@@ -166,14 +166,16 @@ class TVL1Params:
         check_range("warp_snap", self.warp_snap, 0, 0.5, unit="px")
         check_choice("dual", self.dual, get_args(Dual))
         check_choice("dual_start", self.dual_start, get_args(DualStart))
-        check_at_least("edge_alpha", self.edge_alpha, 0)
+        check_range("edge_alpha", self.edge_alpha, 0, 1000)
         projected = self.edge_alpha == 0 or self.dual == "projected"
         check_that("edge_alpha", self.edge_alpha, projected, "0 with dual='semi-implicit'")
         check_choice("weighted_median", self.weighted_median, (0, 5, 7))
         check_choice("weighted_median_after", self.weighted_median_after, get_args(FilterAfter))
         check_at_least("weighted_median_spread", self.weighted_median_spread, 0, unit="px")
-        for name in ("edge_beta", "weighted_median_grey", "weighted_median_px"):
-            check_positive(name, getattr(self, name))
+        # Near 0 the power makes an edge of a rounding; the weights are of single precision.
+        check_range("edge_beta", self.edge_beta, 0.5, 4)
+        check_range("weighted_median_grey", self.weighted_median_grey, 0.01, 1e6)
+        check_range("weighted_median_px", self.weighted_median_px, 0.01, 1e6, unit="px")
 
     def _check_types(self) -> None:
         for field in dataclasses.fields(self):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +14,10 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference.solver import tvl1_flow
+from tests.make.twin import COMPILER, ISAS, assert_agrees_with_twin
 
 Waves = Callable[..., NDArray[np.float32]]
 GroundTruth = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]]
-
-ISAS = ("avx512", "avx2", "baseline")
-COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-
-# px: single precision in some 500 iterations, amplified where the data term is weak.
-AGREEMENT_PX = 5e-3
 
 
 @pytest.fixture(autouse=True)
@@ -51,22 +44,6 @@ def flow_of(
 ) -> NDArray[np.float32]:
     flow: NDArray[np.float32] = cpu.load(params, isa=isa).flow_batch(np.stack([I0, I1]), [[0, 1]])[0]
     return flow
-
-
-def assert_agrees_with_twin(
-    I0: NDArray[np.generic],
-    I1: NDArray[np.generic],
-    params: TVL1Params,
-    isa: str | None = None,
-    tolerance_px: float = AGREEMENT_PX,
-) -> None:
-    twin = tvl1_flow(I0, I1, params=params)
-    frames = np.stack([I0, I1])
-    flow, iterations = cpu.load(params, isa=isa).flow_and_iterations(frames, [[0, 1]])
-    assert [tuple(level) for level in iterations[0]] == [level.iterations for level in twin.trace.levels]
-    difference = np.abs(flow[0] - twin.flow)
-    assert difference.max() < tolerance_px
-    assert difference.mean() < 0.01 * tolerance_px
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -175,7 +175,7 @@ def test_cv2s_own_thread_count_is_restored_after_overlapping_calls() -> None:
 
 def test_deviations_name_only_what_differs() -> None:
     always = ("warped positions are rounded to 1/32 px",) if rounds_positions() else ()
-    cv2s = dataclasses.replace(PRESETS["opencv-cpu"], check_every=1)
+    cv2s = dataclasses.replace(PRESETS["opencv-cpu"], check_every=1, check_first=0)
     assert deviations_of(cv2s) == (*always, "border: within 2 px of it zeros are blended in from outside")
     text = "\n".join(deviations_of(PRESETS["tsn"]))
     for part in (
@@ -188,6 +188,35 @@ def test_deviations_name_only_what_differs() -> None:
     rounded = deviations_of(dataclasses.replace(cv2s, iterations=100))
     assert "iterations: 120, not 100" in rounded
     assert load(PRESETS["tsn"]).deviations == deviations_of(PRESETS["tsn"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrases"),
+    [
+        ({"check_first": 2}, ["check_first: 0, not 2"]),
+        ({"warp_snap": 0.1}, ["warp_snap: 0, not 0.1"]),
+        ({"gradient_taps": 5}, ["gradient_taps: 3, not 5"]),
+        ({"dual": "projected"}, ["dual: semi-implicit, not projected"]),
+        ({"dual_start": "coarser"}, ["dual_start: zero, not coarser"]),
+        (
+            {"dual": "projected", "edge_alpha": 5.0},
+            [
+                "dual: semi-implicit, not projected",
+                "edge_alpha: 0, which weighs all edges alike, not 5.0",
+            ],
+        ),
+        ({"weighted_median": 7}, ["weighted_median: none, not of side 7 px"]),
+        # Of what is off, what it would be changes nothing.
+        ({"edge_beta": 2.0, "weighted_median_grey": 3.0, "weighted_median_after": "level"}, []),
+    ],
+    ids=str,
+)
+def test_what_the_published_model_has_not_is_a_deviation(changes: dict[str, Any], phrases: list[str]) -> None:
+    first = dataclasses.replace(PRESETS["opencv-cpu"], check_first=0)
+    changed = dataclasses.replace(first, **changes)
+    assert deviations_of(changed) == (*deviations_of(first), *phrases)
+    frames = np.random.default_rng(6).integers(0, 256, (2, 20, 24), dtype=np.uint8)
+    assert np.array_equal(load(changed).flow_batch(frames, PAIR), load(first).flow_batch(frames, PAIR))
 
 
 def test_the_rounding_of_positions_is_that_of_the_version() -> None:

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, TVL1Params, preset_of, resolve_params
@@ -124,6 +121,29 @@ def test_unknown_preset_is_refused_with_the_names() -> None:
         ("warps", True),
         ("warps", 5.0),
         ("tau", "0.25"),
+        ("check_first", -1),
+        ("check_first", 2.0),
+        ("check_first", True),
+        ("warp_snap", -0.1),
+        ("warp_snap", 0.51),
+        ("gradient_taps", 4),
+        ("gradient_taps", "5"),
+        ("dual", "explicit"),
+        ("dual_start", "finer"),
+        ("edge_alpha", -0.1),
+        ("edge_alpha", 1001.0),
+        ("edge_alpha", float("nan")),
+        ("edge_beta", 0.4),
+        ("edge_beta", 4.1),
+        ("weighted_median", 3),
+        ("weighted_median", 5.0),
+        ("weighted_median_after", "pair"),
+        ("weighted_median_spread", -0.1),
+        ("weighted_median_spread", float("inf")),
+        ("weighted_median_grey", 0.0),
+        ("weighted_median_grey", 2e6),
+        ("weighted_median_px", 0.0),
+        ("weighted_median_px", 2e6),
     ],
 )
 def test_a_value_outside_its_range_is_refused_by_name(field: str, value: object) -> None:
@@ -136,18 +156,40 @@ def test_pyrdown_needs_halves() -> None:
         TVL1Params(pyramid="pyrdown")
 
 
-@given(
-    tau=st.floats(1e-3, 0.25),
-    lambda_=st.floats(1e-3, 10),
-    step=st.floats(0.05, 0.95),
-    warps=st.integers(1, 50),
-    epsilon=st.floats(0, 1),
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"check_first": -1}, "check_first must be an integer >= 0, got -1"),
+        ({"warp_snap": 0.6}, "warp_snap must be in [0, 0.5] px, got 0.6"),
+        ({"gradient_taps": 4}, "Invalid gradient_taps (4). Supported values are 3, 5"),
+        ({"dual": "explicit"}, "Invalid dual ('explicit'). Supported values are semi-implicit, projected"),
+        ({"dual_start": "one"}, "Invalid dual_start ('one'). Supported values are zero, coarser"),
+        ({"edge_alpha": -1.0}, "edge_alpha must be in [0, 1000], got -1.0"),
+        ({"edge_alpha": 5.0}, "edge_alpha must be 0 with dual='semi-implicit', got 5.0"),
+        ({"edge_beta": 0.0}, "edge_beta must be in [0.5, 4], got 0.0"),
+        ({"weighted_median": 3}, "Invalid weighted_median (3). Supported values are 0, 5, 7"),
+        (
+            {"weighted_median_after": "never"},
+            "Invalid weighted_median_after ('never'). Supported values are warp, level",
+        ),
+        ({"weighted_median_spread": -1.0}, "weighted_median_spread must be >= 0 px, got -1.0"),
+        ({"weighted_median_grey": 0.0}, "weighted_median_grey must be in [0.01, 1000000.0], got 0.0"),
+        ({"weighted_median_px": 0.0}, "weighted_median_px must be in [0.01, 1000000.0] px, got 0.0"),
+    ],
+    ids=str,
 )
-def test_valid_values_round_trip_through_json(
-    tau: float, lambda_: float, step: float, warps: int, epsilon: float
+def test_a_value_of_the_extended_model_is_refused_with_what_is_expected(
+    values: dict[str, Any], message: str
 ) -> None:
-    params = TVL1Params(tau=tau, lambda_=lambda_, scale_step=step, warps=warps, epsilon=epsilon)
-    assert TVL1Params(**json.loads(params.to_json())) == params
+    with pytest.raises(InvalidParameterError) as caught:
+        TVL1Params(**values)
+    assert str(caught.value) == message
+
+
+def test_edge_weights_are_taken_with_the_projected_dual() -> None:
+    assert TVL1Params(dual="projected", edge_alpha=5).edge_alpha == 5.0
+    with pytest.raises(InvalidParameterError, match="edge_alpha must be 0"):
+        dataclasses.replace(TVL1Params(dual="projected", edge_alpha=5), dual="semi-implicit")
 
 
 def test_integers_become_floats_where_floats_are_meant() -> None:

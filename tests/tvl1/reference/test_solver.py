@@ -82,7 +82,7 @@ def test_the_trace_counts_every_level_and_warp(waves: Waves) -> None:
 
 @pytest.mark.parametrize("check_every", [1, 4, 10])
 def test_the_rule_is_tested_each_check_every_iterations(check_every: int, waves: Waves) -> None:
-    params = dataclasses.replace(PRESETS["opencv-cpu"], check_every=check_every, iterations=50)
+    params = dataclasses.replace(PRESETS["opencv-cpu"], check_every=check_every, iterations=50, check_first=0)
     levels = tvl1_flow(waves((30, 40)), waves((30, 40), (1.0, 0.0)), params=params).trace.levels
     counts = [count for level in levels for count in level.iterations]
     assert all(count % check_every == 0 or count == 50 for count in counts)
@@ -125,12 +125,18 @@ def test_the_last_block_may_be_shorter(waves: Waves) -> None:
         ("border", "off"),
         ("presmooth_sigma", 0.8),
         ("normalize", True),
+        ("gradient_taps", 5),
+        ("dual", "projected"),
+        ("dual_start", "coarser"),
+        ("weighted_median", 5),
+        ("weighted_median", 7),
     ],
 )
 def test_every_parameter_changes_the_flow(field: str, value: object, waves: Waves) -> None:
     a, b = waves((30, 40)), waves((30, 40), (2.3, -1.2))
-    changed = dataclasses.replace(PRESETS["opencv-cuda"], **{field: value})  # type: ignore[arg-type]
-    assert not np.array_equal(tvl1_flow(a, b).flow, tvl1_flow(a, b, params=changed).flow)
+    before = dataclasses.replace(PRESETS["opencv-cuda"], iterations=30, warps=2)
+    changed = dataclasses.replace(before, **{field: value})  # type: ignore[arg-type]
+    assert not np.array_equal(tvl1_flow(a, b, params=before).flow, tvl1_flow(a, b, params=changed).flow)
 
 
 def test_median_every_changes_the_flow(waves: Waves) -> None:
