@@ -204,3 +204,25 @@ def test_memory_kept_from_other_calls_does_not_change_a_bit(
         small = np.stack([waves(shape), waves(shape, (1.2, -0.7))])
         large = np.stack([waves((70, 90)), waves((70, 90), (1.2, -0.7))])
         np.testing.assert_array_equal(solve(large, noise, small), solve(small))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"check_first": 0},
+        {"check_first": 15},
+        {"check_every": 1},
+        {"iterations": 2},
+        {"epsilon": 0.0, "iterations": 7},
+    ],
+)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_repeated_frame_has_the_twins_iterations(preset: str, changes: dict[str, Any]) -> None:
+    params = dataclasses.replace(PRESETS[preset], **changes)
+    frame = np.random.default_rng(0).integers(0, 256, (33, 40)).astype(np.uint8)
+    expected = [list(level.iterations) for level in tvl1_flow(frame, frame, params=params).trace.levels]
+    for frames, pair in ((np.stack([frame, frame]), [0, 1]), (frame[None], [0, 0])):
+        flow, iterations = cpu.load(params).flow_and_iterations(frames, np.array([pair]))
+        assert not flow.any()
+        assert iterations[0].tolist() == expected

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <system_error>
 #include <thread>
@@ -70,6 +71,35 @@ void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const Fl
   for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, interpolate, pyramids[k]);
 }
 
+bool are_equal(const FlowkitBatch& batch, const int32_t* pair) {
+  const FrameView first = frame_of(batch, pair[0]), second = frame_of(batch, pair[1]);
+  const size_t pixels = static_cast<size_t>(batch.height) * batch.width;
+  const size_t bytes = pixels * (batch.dtype == FLOWKIT_UINT8 ? 1 : 4);
+  return first.pixels == second.pixels || std::memcmp(first.pixels, second.pixels, bytes) == 0;
+}
+
+// The iterations that a level's first warp takes where nothing moves at all.
+int still_iterations(const FlowkitParams& params) {
+  if (params.epsilon == 0) return params.iterations;
+  const int first = params.check_first > 0 ? params.check_first : params.check_every;
+  return std::min({first, params.check_every, params.iterations});
+}
+
+// A frame that repeats the one before has no motion: what the iterations would come to, exactly.
+void fill_still(const FlowkitParams& params, int64_t flow_floats, int64_t counts, float* flow,
+                int32_t* iterations) {
+  std::fill_n(flow, flow_floats, 0.f);
+  if (iterations == nullptr) return;
+  const int first = still_iterations(params);
+  const bool ends = first == params.check_first && params.epsilon > 0 &&
+                    first < std::min(params.check_every, params.iterations);
+  const int others = params.epsilon == 0 ? params.iterations
+                                         : std::min(params.check_every, params.iterations);
+  for (int64_t i = 0; i < counts; ++i) {
+    iterations[i] = i % params.warps == 0 ? first : ends ? 0 : others;
+  }
+}
+
 // Memory that a thread keeps from call to call, so that the system need not hand out and clear the
 // same pages for each: with one 320x240 pair a call that was a tenth of the time.
 struct Memory {
@@ -124,11 +154,16 @@ void solve_batch(const FlowkitParams& params, const FlowkitBatch& batch, const K
     return [&, &own = memory_of_this_thread().own,
             &work = memory_of_this_thread().work](int64_t i) {
       const int32_t* const pair = batch.pairs + 2 * i;
+      float* const flow = batch.flow + i * flow_floats;
+      int32_t* const iterations = batch.iterations ? batch.iterations + i * counts : nullptr;
+      if (are_equal(batch, pair)) {
+        fill_still(params, flow_floats, counts, flow, iterations);
+        return;
+      }
       if (!shared) build_own_pyramids(batch, pair, params, kernels.interpolate, own);
       const Pyramid& first = shared ? pyramids[pair[0]] : own[0];
       const Pyramid& second = shared ? pyramids[pair[1]] : own[1];
-      int32_t* const iterations = batch.iterations ? batch.iterations + i * counts : nullptr;
-      solve_pair(first, second, params, kernels, work, batch.flow + i * flow_floats, iterations);
+      solve_pair(first, second, params, kernels, work, flow, iterations);
     };
   });
 }
