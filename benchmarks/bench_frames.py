@@ -107,7 +107,7 @@ class Clip:
         made = engine.codes_batch(greys, pair_indices(len(greys)), quantizer=quantizer)
         solve_ms = 1e3 * (time.process_time() - began) / (len(greys) - 1)
         codes: NDArray[np.int8] = np.asarray(made.codes, np.int8)
-        canned = CannedSolver(codes, made.largest_px, 1e9)
+        canned = CannedSolver(codes, made.scales, made.largest_px, 1e9)
         return cls(path, decode_alone(path), native, stored, canned, solve_ms)
 
     def extract(self, rule: ResizeRule, copies: int) -> int:
@@ -136,15 +136,10 @@ class Clip:
             "jpeg": lambda: [jpeg.encode(rgb) for rgb in self.stored],
         }
         made = {name: cpu_ms(work) / len(self.native) for name, work in each.items()}
-        codes, largest = self.solver._codes, self.solver._largest_px
-        encoding = cpu_ms(
-            lambda: [
-                codec.encode_codes(one, largest_px=float(px), clipped=0)
-                for one, px in zip(codes, largest, strict=True)
-            ]
-        )
+        fields = self.solver.fields()
+        encoding = cpu_ms(lambda: [codec.encode_codes(field) for field in fields])
         whole = cpu_ms(lambda: self.extract(rule, copies)) / (copies * self.n_frames)
-        found = {"decode": decode, "rgb": read - decode, **made, "flow codec": encoding / len(codes)}
+        found = {"decode": decode, "rgb": read - decode, **made, "flow codec": encoding / len(fields)}
         return {**found, "rest": whole - sum(found.values()), "whole": whole}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowkit.errors import BackendError
-from flowkit.quantize import Quantizer
+from flowkit.quantize import Quantized, Quantizer
 from flowkit.tvl1.backend import ENGINES
 from flowkit.tvl1.engine import FlowCodes, check_batch
 from flowkit.tvl1.params import TVL1Params
@@ -51,6 +51,13 @@ class CannedSolver:
         self._codes, self._scales, self._largest_px, self._rate = codes, scales, largest_px, rate
         self._next, self._free_at = 0, 0.0
         self._lock = threading.Lock()
+
+    def fields(self) -> list[Quantized]:
+        """Return its codes, each once."""
+        each = zip(self._codes, self._scales, self._largest_px, strict=True)
+        return [
+            Quantized(codes, scale=float(scale), largest_px=float(px), clipped=0) for codes, scale, px in each
+        ]
 
     def flow_batch(self, frames: ArrayLike, pairs: ArrayLike, *, threads: int = 1) -> NDArray[np.float32]:
         """Refuse: there are codes alone."""

@@ -15,19 +15,12 @@ from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
-from tests.make.twin import AGREEMENT_PX, COMPILER, ISAS, assert_agrees_with_twin
+from tests.make.twin import COMPILER, ISAS, assert_agrees_with_twin, assert_nearly_agrees
 
 Waves = Callable[..., NDArray[np.float32]]
 
 # A fixed number of iterations: a filtered flow that is a value apart moves the rule's outcome.
 FIXED = TVL1Params(nscales=3, warps=2, iterations=20, epsilon=0.0, check_first=0)
-
-# px. The engine halves a window's range until it is as narrow as 1/128 px, so that of values nearer
-# to each other than that it may take another than the twin.
-FILTERED_PX = 1 / 128
-# Fraction of the pixels that may be farther away: where half of the weights is met within a
-# rounding, or the spread is the threshold within one, another value is taken, or none.
-FEW = 0.01
 
 EDGES: dict[str, Any] = {"dual": "projected", "edge_alpha": 5.0}
 ALL: dict[str, Any] = {
@@ -86,18 +79,6 @@ def isa(request: pytest.FixtureRequest) -> str:
     if name not in cpu.instruction_sets():
         pytest.skip(f"this machine has no {name}")
     return name
-
-
-def assert_nearly_agrees(
-    I0: NDArray[np.generic], I1: NDArray[np.generic], params: TVL1Params, isa: str | None = None
-) -> None:
-    """Compare with the twin where the flow was filtered: near it but for a few pixels."""
-    twin = tvl1_flow(I0, I1, params=params)
-    flow, iterations = cpu.load(params, isa=isa).flow_and_iterations(np.stack([I0, I1]), [[0, 1]])
-    assert [tuple(level) for level in iterations[0]] == [level.iterations for level in twin.trace.levels]
-    difference = np.abs(flow[0] - twin.flow)
-    assert np.mean(difference > FILTERED_PX + AGREEMENT_PX) < FEW
-    assert difference.mean() < FILTERED_PX
 
 
 @pytest.mark.parametrize("changes", UNFILTERED, ids=str)

@@ -10,13 +10,28 @@ import pytest
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, TVL1Params, preset_of, resolve_params
 
-COMMON = {"tau": 0.25, "lambda_": 0.15, "theta": 0.3, "iterations": 300, "check_every": 10}
+COMMON = {
+    "tau": 0.25,
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "iterations": 300,
+    "check_every": 10,
+    "check_first": 2,
+}
 OPENCV = {"nscales": 5, "warps": 5, "epsilon": 0.01, "presmooth_sigma": 0.0, "normalize": False}
 OURS = {
+    "lambda_": 0.18,
     "nscales": 100,
     "pyramid": "resize",
-    "bicubic_a": -0.6,
+    "bicubic_a": -0.75,
     "border": "off",
+    "gradient_taps": 5,
+    "warp_snap": 0.0625,
+    "dual": "projected",
+    "dual_start": "coarser",
+    "edge_alpha": 3.0,
+    "edge_beta": 0.8,
+    "weighted_median_px": 3.0,
     "median": 0,
     "presmooth_sigma": 0.0,
     "normalize": False,
@@ -61,8 +76,28 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "presmooth_sigma": 0.8,
         "normalize": True,
     },
-    "accurate": {**OURS, "scale_step": 0.8, "warps": 10, "iterations": 30, "epsilon": 0.005},
-    "fast": {**OURS, "scale_step": 0.75, "warps": 2, "epsilon": 0.013},
+    "accurate": {
+        **OURS,
+        "scale_step": 0.8,
+        "warps": 5,
+        "iterations": 20,
+        "epsilon": 0.005,
+        "weighted_median": 7,
+        "weighted_median_after": "warp",
+        "weighted_median_spread": 0.05,
+        "weighted_median_grey": 7.0,
+    },
+    "fast": {
+        **OURS,
+        "scale_step": 0.75,
+        "warps": 2,
+        "iterations": 12,
+        "epsilon": 0.013,
+        "weighted_median": 5,
+        "weighted_median_after": "level",
+        "weighted_median_spread": 0.15,
+        "weighted_median_grey": 10.0,
+    },
 }
 
 
