@@ -1,8 +1,8 @@
-"""Confirm the presets `accurate` and `fast` and measure the effect of each of their values.
+"""Measure the presets `accurate` and `fast` and the effect of each of their values.
 
     python -m benchmarks.tuning_report accurate|fast [--unseen]
 
-Both parts of `tuning_pairs` under the preset as it is and as it was before it was tuned; the
+Both parts of `tuning_pairs` under the preset as it is and as the first version had it; the
 validation part also under every change listed in `CHANGES`. `--unseen` also measures what nothing was tuned
 on: RubberWhale, Venus and the shifted square (FLOWKIT_TEST_DATA, default ../shared/data), and the
 CPU time of three real clips against cv2, in turn. One thread; needs scikit-image.
@@ -29,43 +29,40 @@ from benchmarks.tvl1_pairs import CLIPS, clip_pairs
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
 
+_FIRST = TVL1Params(nscales=100, bicubic_a=-0.6, border="off", check_first=0)
 BEFORE = {
-    "accurate": TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off"),
-    "fast": TVL1Params(nscales=8, scale_step=0.7, bicubic_a=-0.75, border="off", warps=3, epsilon=0.014),
+    "accurate": dataclasses.replace(_FIRST, warps=10, iterations=30, epsilon=0.005),
+    "fast": dataclasses.replace(_FIRST, scale_step=0.75, warps=2, epsilon=0.013),
 }
 
+_MODEL: list[JsonObject] = [
+    {"gradient_taps": 3},
+    {"warp_snap": 0.0},
+    {"edge_alpha": 0.0},
+    {"edge_alpha": 0.0, "dual": "semi-implicit"},
+    {"dual_start": "zero"},
+    {"weighted_median": 0},
+    *({"lambda_": value} for value in (0.12, 0.15, 0.2, 0.25)),
+    *({"bicubic_a": value} for value in (-0.5, -0.6)),
+    {"check_first": 0},
+]
 CHANGES: dict[str, list[JsonObject]] = {
     "accurate": [
-        {"lambda_": 0.12, "theta": 0.2},
-        *({"lambda_": value} for value in (0.1, 0.12, 0.2)),
-        *({"theta": value} for value in (0.2, 0.4)),
-        {"nscales": 5},
-        *({"scale_step": value} for value in (0.7, 0.75)),
-        *({"warps": value} for value in (5, 7)),
-        *({"iterations": value} for value in (20, 300)),
-        {"epsilon": 0.01},
-        *({"check_every": value} for value in (5, 15)),
-        {"median": 5},
-        *({"bicubic_a": value} for value in (-0.5, -0.75)),
-        {"border": "clamp"},
-        *({"presmooth_sigma": value} for value in (0.4, 0.6)),
-        {"pyramid": "gaussian"},
+        *_MODEL,
+        {"weighted_median": 5},
+        {"weighted_median_after": "level"},
+        {"weighted_median_spread": 0.0},
+        *({"warps": value} for value in (3, 10)),
+        *({"iterations": value} for value in (10, 40)),
     ],
     "fast": [
-        {"lambda_": 0.12, "theta": 0.25},
-        *({"lambda_": value} for value in (0.1, 0.12, 0.2)),
-        *({"theta": value} for value in (0.2, 0.4)),
-        {"nscales": 5},
-        *({"scale_step": value} for value in (0.5, 0.6, 0.7, 0.8)),
+        *_MODEL,
+        {"weighted_median": 7},
+        {"weighted_median_after": "warp"},
+        *({"weighted_median_spread": value} for value in (0.0, 0.1, 0.2)),
         *({"warps": value} for value in (1, 3)),
-        *({"iterations": value} for value in (30, 100)),
-        *({"epsilon": value} for value in (0.01, 0.018)),
-        *({"check_every": value} for value in (5, 20)),
-        {"median": 5},
-        *({"bicubic_a": value} for value in (-0.5, -0.75)),
-        {"border": "clamp"},
-        *({"presmooth_sigma": value} for value in (0.4, 0.6)),
-        {"pyramid": "gaussian"},
+        *({"iterations": value} for value in (8, 10, 20, 300)),
+        *({"scale_step": value} for value in (0.7, 0.8)),
     ],
 }
 
