@@ -255,7 +255,7 @@ class ClusterSolver:
         flows : (device array or None, device array), (m, 2, height, width)
             The start, None being zero, and the result.
         counts : int32 device array
-            Receives the first pair's iterations, one for each warp.
+            Zero; receives the first pair's iterations, one for each warp.
         planes : int32 device array, (m, 2)
             The planes of each pair.
         """
@@ -263,8 +263,8 @@ class ClusterSolver:
         assert shape is not None
         start = NULL if flows[0] is None else flows[0]
         slots = len(self._sizes) * params.warps
-        check_every = params.check_every if params.epsilon > 0 else 0
-        ints = (slots, width, height, params.warps, params.iterations, check_every)
+        tests = (params.check_every, params.check_first) if params.epsilon > 0 else (0, 0)
+        ints = (slots, width, height, params.warps, params.iterations, *tests)
         floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
         args = (
             *(frames, planes, start, flows[1], counts, *map(np.int32, ints), *map(np.float32, floats)),

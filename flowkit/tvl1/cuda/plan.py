@@ -216,11 +216,15 @@ def interruption_periods(params: TVL1Params) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """One launch of the tile solver: its iterations, with a median before or a test after them."""
+    """One launch of the tile solver: its iterations, with a median before or a test after them.
+
+    A pair that stops at a test that `ends_level` takes no part in the level's later warps.
+    """
 
     median: bool
     steps: int
     test: bool
+    ends_level: bool = False
 
 
 def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
@@ -228,11 +232,14 @@ def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
     periods, done = interruption_periods(params)[1:], 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
-        steps = min(ends)
+        if params.epsilon > 0 and done < params.check_first:
+            ends.append(params.check_first - done)
         median = params.median > 0 and done % params.median_every == 0
-        done += steps
-        test = params.epsilon > 0 and done % params.check_every == 0 and done < params.iterations
-        yield Launch(median=median, steps=steps, test=test)
+        done += min(ends)
+        first, again = done == params.check_first, done % params.check_every == 0
+        test = params.epsilon > 0 and (first or again) and done < params.iterations
+        ends_level = test and first and done < params.check_every
+        yield Launch(median=median, steps=min(ends), test=test, ends_level=ends_level)
 
 
 _SLOWEST_RATE = 1e9

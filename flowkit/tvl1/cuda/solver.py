@@ -39,7 +39,6 @@ _FRACTION_OF_FREE = 0.8
 _FIRST_WORK_SECONDS = 60.0
 
 _KNOWN_ALONE = {
-    "check_first": 0,
     "gradient_taps": 3,
     "dual": "semi-implicit",
     "edge_alpha": 0.0,

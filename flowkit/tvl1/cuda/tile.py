@@ -73,9 +73,9 @@ class TileWorkspace:
         self.u = device.empty((2, self.pairs, pixels, 2), np.float32)
         self.q = device.empty((2, self.pairs, pixels, 4), np.float32)
         self.terms = device.empty((self.pairs, pixels, 4), np.float32)
-        self.states = device.empty((self.pairs, 4), np.int32)
+        self.states = device.empty((self.pairs, 5), np.int32)
         self.changes = device.empty((self.pairs, tiles), np.float32)
-        self.active = device.empty((1,), np.int32)
+        self.counts = device.empty((2,), np.int32)
         self.progress = TileProgress(device)
 
 
@@ -135,7 +135,8 @@ class TileSolver:
         height, width = self._sizes[level]
         size = np.int32(width), np.int32(height)
         start = NULL if flows[0] is None else flows[0]
-        self._per_pixel("flowkit_start_level", level, work, (start, work.u, work.q, work.states, *size))
+        fresh = (start, work.u, work.q, work.states, work.counts, np.int32(work.pairs), *size)
+        self._per_pixel("flowkit_start_level", level, work, fresh)
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
             self._solve_warp(level, counts[warp:], work)
@@ -143,10 +144,10 @@ class TileSolver:
         self._per_pixel("flowkit_finish_level", level, work, args)
 
     def _linearise(self, level: int, frames: DeviceArray, work: TileWorkspace) -> None:
-        """Warp by the flow so far, and make every pair active (twin: `linearise`)."""
+        """Warp by the flow so far, and make every pair active whose level goes on (twin: `linearise`)."""
         params, (height, width) = self._params, self._sizes[level]
         floats = map(np.float32, (params.bicubic_a, params.lambda_ * params.theta))
-        args = (frames, work.planes, work.u, work.terms, work.states, work.active)
+        args = (frames, work.planes, work.u, work.terms, work.states, work.counts)
         ints = map(np.int32, (work.pairs, width, height))
         clamp = np.int32(params.border == "clamp")
         self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
@@ -161,16 +162,17 @@ class TileSolver:
                 self._per_pixel("flowkit_median", level, work, (work.u, work.states, *ints))
             self._iterate(level, launch, counts, work)
             if launch.test:
-                work.progress.report(work.active)
+                work.progress.report(work.counts[:1])
                 if work.progress.finished():
                     return
 
     def _iterate(self, level: int, launch: Launch, counts: DeviceArray, work: TileWorkspace) -> None:
         params, (height, width), tiling = self._params, self._sizes[level], self._tilings[level]
-        arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.active)
+        arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.counts)
         sizes = (work.pairs, width, height, tiling.across, tiling.down, tiling.halo)
         slots = len(self._sizes) * params.warps
-        ints = map(np.int32, (*sizes, launch.steps, launch.test, slots))
+        test = launch.test + launch.ends_level  # flowkit::Test
+        ints = map(np.int32, (*sizes, launch.steps, test, slots))
         enough = params.epsilon**2 * height * width
         floats = map(np.float32, (enough, params.tau, params.tau / params.theta))
         kernel = (KernelFile.of("tile.cu", self._tile.defines), "flowkit_tile")

@@ -43,10 +43,10 @@ def solve_on_host(
     iterations = np.zeros((2, params.warps), np.int32)
     planes = np.array([[0, 1], [1, 0]], np.int32)
     ints = (params.warps, width, height, params.warps, params.iterations)
-    check_every = params.check_every if params.epsilon else 0
+    tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
-        *(frames, planes, start, flow, iterations, *map(np.int32, (*ints, check_every))),
+        *(frames, planes, start, flow, iterations, *map(np.int32, (*ints, *tests))),
         *(*map(np.float32, floats), np.int32(params.border == "clamp")),
         *map(np.float32, (params.tau, params.tau / params.theta)),
     )

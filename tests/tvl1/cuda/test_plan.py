@@ -95,13 +95,17 @@ def test_iterations_between_tests_are_shared_out_evenly() -> None:
         {"epsilon": 0.0, "iterations": 13},
         {"check_every": 400},
         {"median": 5, "median_every": 300},
+        {"check_first": 0},
+        {"check_first": 7, "check_every": 5},
+        {"check_first": 5, "check_every": 5},
+        {"check_first": 4, "iterations": 4},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("most_steps", [1, 3, 5, 300])
 def test_launches_test_and_filter_where_the_twin_does(change: dict[str, object], most_steps: int) -> None:
     params = dataclasses.replace(TVL1Params(), **change)  # type: ignore[arg-type]
-    medians, tests, done = set(), set(), 0
+    medians, tests, ends, done = set(), set(), set(), 0
     for launch in launches(params, most_steps):
         assert 1 <= launch.steps <= most_steps
         if launch.median:
@@ -109,10 +113,17 @@ def test_launches_test_and_filter_where_the_twin_does(change: dict[str, object],
         done += launch.steps
         if launch.test:
             tests.add(done)
+        if launch.ends_level:
+            ends.add(done)
     assert done == params.iterations
     assert medians == (set(range(0, done, params.median_every)) if params.median else set())
     # A test after the last iteration would decide nothing.
-    assert tests == (set(range(params.check_every, done, params.check_every)) if params.epsilon else set())
+    again, first = (
+        range(params.check_every, done, params.check_every),
+        {params.check_first} & {*range(1, done)},
+    )
+    assert tests == ({*again, *first} if params.epsilon else set())
+    assert ends == {k for k in first if params.epsilon and k < params.check_every}
 
 
 def test_a_tile_without_an_inside_is_refused() -> None:

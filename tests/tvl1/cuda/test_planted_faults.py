@@ -26,6 +26,8 @@ QUICK = (
     "sums of one test over those of another",
     "warp arrives before its lanes have written",
     "i16 halves rounded up",
+    "level that ended goes on",
+    "level goes on after a still warp",
 )
 
 

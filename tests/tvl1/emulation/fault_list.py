@@ -101,8 +101,15 @@ TILE = (
     _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = zero;\n", ""),
     _fault(
         *("tile", "level.cu", "counter of active pairs one short"),
-        "*active_pairs = pairs;",
-        "*active_pairs = pairs - 1;",
+        "counts->active = counts->going;",
+        "counts->active = counts->going - 1;",
+    ),
+    _fault(*("still", "tile.cu", "level ended by a later test"), "if (test == kEndsLevel) {", "{"),
+    _fault(*("still", "level.cu", "level that ended goes on"), "  if (states[pair].ended) return;\n", ""),
+    _fault(
+        *("still", "level.cu", "level that ended stays so on the next"),
+        "fresh = {0, 0, 0, 0, 0};",
+        "fresh = {0, 0, 0, 0, states[pair].ended};",
     ),
     _fault(
         *("tile", "pyramid.cu", "vertical taps along the row"),
@@ -302,6 +309,16 @@ CLUSTER = (
         *("cluster", "cluster.cu", "last row of the frame unknown"),
         "at.width - 1 - at.x, last_row, steps",
         "at.width - 1 - at.x, false, steps",
+    ),
+    _fault(
+        *("still cluster", "cluster.cu", "level goes on after a still warp"),
+        "    if (ends_level(done, options)) break;\n",
+        "",
+    ),
+    _fault(
+        *("still cluster", "cluster.cu", "level ended by any test"),
+        "  return done == options.check_first &&\n         options",
+        "  return options",
     ),
     _fault(
         *("cluster", "cluster.cu", "last block missing in the sum"),

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -60,15 +60,21 @@ def planted(sources: Sources, schedule: Schedule) -> Iterator[FakeGpu]:
         yield install(patch, FakeGpu(sources=sources, schedule=schedule))
 
 
-def check_solver(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
-    """Hold two pairs, of different flows, to the twin through the whole driver."""
-    shape, pairs = (40, 44), [[2, 1], [0, 1]]
+def check_solver(
+    params: TVL1Params,
+    sources: Sources,
+    schedule: Schedule,
+    *,
+    pairs: Sequence[Sequence[int]] = ((2, 1), (0, 1)),
+) -> None:
+    """Hold pairs, two of different flows, to the twin through the whole driver."""
+    shape = (40, 44)
     frames = np.stack([wave_image(shape, flow) for flow in ((0, 0), (0.9, -0.6), (0.9, -0.6))])
     # Ranges of their own, should they be stretched; the first pair stops early.
     frames[1, 0, 0], frames[2, 0, 0], frames[2, 0, 1] = 15, 0, 255
     tile = TileShape(columns=2, rows=2, warps=6, halo=5)
     with planted(sources, schedule):
-        flow, iterations = cuda.load(params, tile=tile).flow_and_iterations(frames, pairs)
+        flow, iterations = cuda.load(params, tile=tile).flow_and_iterations(frames, np.array(pairs))
     for k, (first, second) in enumerate(pairs):
         twin = tvl1_flow(frames[first], frames[second], params=params)
         assert [tuple(level) for level in iterations[k]] == [level.iterations for level in twin.trace.levels]
@@ -82,6 +88,12 @@ def check_tile(sources: Sources, schedule: Schedule) -> None:
     check_solver(params, sources, schedule)
 
 
+def check_still(sources: Sources, schedule: Schedule) -> None:
+    """Hold pairs that end their levels at different warps, a still one among them, to the twin."""
+    params = TVL1Params(nscales=2, warps=3, iterations=15, epsilon=0.05, check_every=5)
+    check_solver(params, sources, schedule, pairs=((1, 0), (1, 1), (0, 1)))
+
+
 def check_change(sources: Sources, schedule: Schedule) -> None:
     """Hold what one iteration changes, summed over tiles of three rows of blocks, to the flow."""
     shape, n, i32 = TileShape(columns=1, rows=2, warps=6, halo=2), 30 * 70, np.int32
@@ -89,12 +101,12 @@ def check_change(sources: Sources, schedule: Schedule) -> None:
     terms, q = rng.normal(size=(1, n, 4)), rng.normal(size=(2, 1, n, 4))
     u = rng.normal(size=(2, 1, n, 2)).astype(np.float32)
     before = u[0].astype(np.float64)
-    states, changes = np.array([[1, 0, 0, 0]], i32), np.full((1, 12), np.nan, np.float32)
+    states, changes = np.array([[1, 0, 0, 0, 0]], i32), np.full((1, 12), np.nan, np.float32)
     module = Module("tile.cu", shape.defines, sources)
     module.set_schedule(*schedule)
     arrays = (np.abs(terms).astype(np.float32), u, q.astype(np.float32), states, changes)
     ints = (1, 70, 30, tiles[1], tiles[0], shape.halo, 1, 1, 1)
-    counters = np.zeros(1, i32), np.ones(1, i32)
+    counters = np.zeros(1, i32), np.ones(2, i32)
     floats = map(np.float32, (0, 0.25, 0.25 / 0.3))
     module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats))
     assert counters[0][0] == 1
@@ -111,15 +123,26 @@ def check_median(sources: Sources, schedule: Schedule) -> None:
 
 def check_cluster(sources: Sources, schedule: Schedule) -> None:
     """Hold a cluster of five small blocks to the twin."""
-    size, params = (28, 61), TVL1Params(warps=2, iterations=60, check_every=1, epsilon=0.03)
+    hold_cluster(TVL1Params(warps=2, iterations=60, check_every=1, epsilon=0.03), sources, schedule)
+
+
+def check_still_cluster(sources: Sources, schedule: Schedule) -> None:
+    """Hold a cluster to the twin on a level that ends before its last warp."""
+    hold_cluster(TVL1Params(warps=4, iterations=30, check_every=5, epsilon=0.05), sources, schedule)
+
+
+def hold_cluster(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
+    """Hold one level by a cluster of five small blocks to the twin."""
+    size = (28, 61)
     shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5).fitted(size)
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
     frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])
-    flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, 2), np.int32)
+    flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, params.warps), np.int32)
     start = np.zeros_like(flow)
     planes, height, width = np.array([[0, 1]], np.int32), *size
-    ints = (2, width, height, params.warps, params.iterations, params.check_every)
+    tests = (params.check_every, params.check_first)
+    ints = (params.warps, width, height, params.warps, params.iterations, *tests)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
         *(frames, planes, start, flow, counts, *map(np.int32, ints), *map(np.float32, floats)),
@@ -154,6 +177,8 @@ CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "change": check_change,
     "median": check_median,
     "cluster": check_cluster,
+    "still": check_still,
+    "still cluster": check_still_cluster,
     "codes": check_codes,
 }
 

@@ -43,8 +43,15 @@ struct LevelOptions {
   WarpOptions warp;
   Steps steps;
   int iterations, check_every;  // at most so many; a test after so many, never if 0
+  int check_first;              // one more test after so many, none if 0
   float enough;                 // a pair stops when an iteration changes no more
 };
+
+// Whether a warp of so many iterations is the level's last (twin: reference.solver.solve_level).
+FLOWKIT_DEVICE bool ends_level(int done, const LevelOptions& options) {
+  return done == options.check_first &&
+         options.check_first < min(options.check_every, options.iterations);
+}
 
 // Position of a thread.
 struct ThreadPosition {
@@ -209,7 +216,8 @@ FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadP
   int done = 0;
   while (done < options.iterations) {
     ++done;
-    const bool test = options.check_every > 0 && done % options.check_every == 0;
+    const bool test = done == options.check_first ||
+                      (options.check_every > 0 && done % options.check_every == 0);
     float change = 0.f;
     if (test) {
       iterate_rows<true>(patch, shared, at, options.steps, phases.parity, q_pending, change);
@@ -247,13 +255,15 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
 // Refine the flow of every pair on one level: cluster k works on pair k.
 //
 // frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null;
-// flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp.
+// flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp, those
+// left out as they are.
 extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
                                             1) __launch_bounds__(flowkit::kThreads, FLOWKIT_RESIDENT)
     flowkit_cluster(const float* __restrict__ frames, const int2* __restrict__ planes,
                     const float* start, float* flow, int* iterations, int count_stride, int width,
-                    int height, int warps, int most_iterations, int check_every, float enough,
-                    float bicubic_a, float l_t, int clamp, float tau, float taut) {
+                    int height, int warps, int most_iterations, int check_every,
+                    int check_first, float enough, float bicubic_a, float l_t, int clamp, float tau,
+                    float taut) {
   using namespace flowkit;
   FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
   Shared& shared = *(Shared*)memory;
@@ -268,7 +278,7 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   const int pair = blockIdx.x / kBlocks;
   const int64 n = (int64)width * height;
   const LevelOptions options = {
-      {bicubic_a, l_t, clamp}, {tau, taut}, most_iterations, check_every, enough};
+      {bicubic_a, l_t, clamp}, {tau, taut}, most_iterations, check_every, check_first, enough};
 
   ClusterPatch patch;
   start_patch(patch, start == nullptr ? nullptr : start + 2 * pair * n, at);
@@ -279,6 +289,7 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
     linearise_rows(patch, shared, I0, I1, at, options.warp);
     const int done = solve_warp(patch, shared, at, options, phases);
     if (at.rank == 0 && threadIdx.x == 0) iterations[(int64)pair * count_stride + warp] = done;
+    if (ends_level(done, options)) break;
   }
   // A block may leave: it has waited for all that others sent to its shared memory.
   finish_patch(patch, flow + 2 * pair * n, at);

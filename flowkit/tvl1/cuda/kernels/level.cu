@@ -14,13 +14,16 @@ FLOWKIT_DEVICE int own_pixel() { return blockIdx.x * blockDim.x + threadIdx.x; }
 // Bring u into the first buffer and set q to zero (twin: reference.solver.solve_level).
 // flow [pairs][2][n]: the start, px of this level; zeros if null.
 extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, float2* u, float4* q,
-                                               flowkit::PairState* states, int width, int height) {
+                                               flowkit::PairState* states,
+                                               flowkit::PairCounts* counts, int pairs, int width,
+                                               int height) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
   if (i == 0) {
-    PairState fresh = {0, 0, 0, 0};
+    PairState fresh = {0, 0, 0, 0, 0};
     states[pair] = fresh;
+    if (pair == 0) counts->going = pairs;
   }
   if (i >= n) return;
   float2 start = {0.f, 0.f};
@@ -33,21 +36,20 @@ extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, f
   q[pair * n + i] = zero;
 }
 
-// Linearise every pair around its u, and make all of them active again.
+// Linearise every pair whose level has not ended around its u, and make all of them active again.
 // frames [planes][n]: this level of every plane; planes [pairs]: the pair's two planes.
 extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
                                              const int2* __restrict__ planes,
                                              const float2* __restrict__ u, float4* terms,
-                                             flowkit::PairState* states, int* active_pairs,
-                                             int pairs, int width, int height, float bicubic_a,
-                                             float l_t, int clamp) {
+                                             flowkit::PairState* states,
+                                             flowkit::PairCounts* counts, int pairs, int width,
+                                             int height, float bicubic_a, float l_t, int clamp) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
-  if (i == 0) {
-    states[pair].active = 1;
-    if (pair == 0) *active_pairs = pairs;
-  }
+  if (i == 0 && pair == 0) counts->active = counts->going;
+  if (states[pair].ended) return;
+  if (i == 0) states[pair].active = 1;
   if (i >= n) return;
   const int64 plane0 = planes[pair].x, plane1 = planes[pair].y;
   const float2 flow = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];

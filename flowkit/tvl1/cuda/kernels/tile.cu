@@ -122,13 +122,17 @@ FLOWKIT_DEVICE float sum_over_block(float value) {
   return total;
 }
 
+// What a launch tests after its last iteration: whether the warp has converged, and whether the
+// level has with it (twin: reference.solver.solve_level).
+enum Test { kNoTest = 0, kEndsWarp = 1, kEndsLevel = 2 };
+
 // Finish a pair in its last block: turn the buffers over, count the iterations, and apply the
 // stopping rule (twin: reference.steps.has_converged) to the tiles' sums in a fixed order.
 FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int tiles, int steps,
-                                  int measure, float enough, int* iterations, int* active_pairs) {
+                                  int test, float enough, int* iterations, PairCounts* counts) {
   if (threadIdx.x >= kWarpSize) return;
   float change = 0.f;
-  if (measure) {
+  if (test != kNoTest) {
     for (int t = threadIdx.x; t < tiles; t += kWarpSize) change += __ldcg(changes + t);
     change = sum_over_warp(change);
   }
@@ -137,9 +141,12 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
   state.q_buffer ^= 1;
   state.arrived = 0;
   *iterations += steps;
-  if (measure && change <= enough) {
-    state.active = 0;
-    atomicSub(active_pairs, 1);
+  if (test == kNoTest || change > enough) return;
+  state.active = 0;
+  atomicSub(&counts->active, 1);
+  if (test == kEndsLevel) {
+    state.ended = 1;
+    atomicSub(&counts->going, 1);
   }
 }
 
@@ -148,12 +155,13 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
 // Do `steps` <= `halo` iterations. Block b works on tile b % tiles of pair b / tiles.
 //
 // terms [pairs][n]: the data term; u, q [2][pairs][n]: both buffers; changes [pairs][tiles]:
-// written if `measure`, which also stops the pairs whose last iteration changed no more than
-// `enough`; iterations [pairs], `count_stride` apart: counted up; active_pairs: counted down.
+// written if there is a `test` (flowkit::Test), which also stops the pairs whose last iteration
+// changed no more than `enough`; iterations [pairs], `count_stride` apart: counted up; counts:
+// counted down.
 extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps)
     flowkit_tile(const float4* __restrict__ terms, float2* u, float4* q, flowkit::PairState* states,
-                 float* changes, int* iterations, int* active_pairs, int pairs, int width,
-                 int height, int tiles_x, int tiles_y, int halo, int steps, int measure,
+                 float* changes, int* iterations, flowkit::PairCounts* counts, int pairs, int width,
+                 int height, int tiles_x, int tiles_y, int halo, int steps, int test,
                  int count_stride, float enough, float tau, float taut) {
   using namespace flowkit;
   FLOWKIT_SHARED(float2, u_slots, (kWarps + 1) * kTileWidth);
@@ -190,12 +198,12 @@ extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps
                      change);
   store_patch(patch, u + ((int64)(u_now ^ 1) * pairs + pair) * n,
               q + ((int64)(q_now ^ 1) * pairs + pair) * n, x, y, width, across, down);
-  if (measure) {
+  if (test != kNoTest) {
     const float sum = sum_over_block(change);
     if (threadIdx.x == 0) changes[(int64)pair * tiles + tile] = sum;
   }
   if (last_block_of_pair(state, tiles)) {
-    retire_launch(state, changes + (int64)pair * tiles, tiles, steps, measure, enough,
-                  iterations + (int64)pair * count_stride, active_pairs);
+    retire_launch(state, changes + (int64)pair * tiles, tiles, steps, test, enough,
+                  iterations + (int64)pair * count_stride, counts);
   }
 }

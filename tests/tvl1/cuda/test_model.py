@@ -1,0 +1,88 @@
+"""The parameters beyond the published model, through the whole driver on an emulated GPU, against the twin."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.batch import Method
+from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.reference.solver import tvl1_flow
+from tests.make.cuda import SMALL_TILE
+from tests.tvl1.emulation.emulator import COMPILER, RANDOM
+from tests.tvl1.emulation.fake_cupy import FakeGpu, install
+
+Waves = Callable[..., NDArray[np.float32]]
+
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here"),
+    pytest.mark.parametrize("method", get_args(Method)),
+]
+
+# px: single precision in some 100 iterations, amplified where the data term is weak.
+AGREEMENT_PX = 5e-3
+MEAN_AGREEMENT_PX = 5e-5
+
+QUICK = TVL1Params(nscales=2, warps=2, iterations=20)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU that has clusters; its blocks are interleaved at random."""
+    return install(monkeypatch, FakeGpu(schedule=(RANDOM, 11), capability=90))
+
+
+def assert_agrees_with_twin(
+    frames: NDArray[np.float32], pairs: list[tuple[int, int]], params: TVL1Params, method: Method
+) -> NDArray[np.int32]:
+    """Hold the flow and the iterations of each pair to the twin; return the iterations."""
+    solver = cuda.load(params, tile=SMALL_TILE, method=method)
+    flow, iterations = solver.flow_and_iterations(frames, pairs)
+    for k, (first, second) in enumerate(pairs):
+        twin = tvl1_flow(frames[first], frames[second], params=params)
+        assert [tuple(level) for level in iterations[k]] == [level.iterations for level in twin.trace.levels]
+        difference = np.abs(flow[k] - twin.flow)
+        assert difference.max() < AGREEMENT_PX
+        assert difference.mean() < MEAN_AGREEMENT_PX
+    return iterations
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("change", [{}, {"check_first": 5, "check_every": 7}, {"median": 5}], ids=str)
+def test_emulated_levels_end_early_for_still_pairs_alone(
+    change: dict[str, object], method: Method, waves: Waves
+) -> None:
+    params = TVL1Params(nscales=2, warps=3, iterations=30, epsilon=0.03)
+    params = dataclasses.replace(params, **change)  # type: ignore[arg-type]
+    shifts = [(0, 0), (0, 0), (1.3, -0.8), (0.02, 0.01), (0.3, -0.1)]
+    frames = np.stack([waves((26, 37), shift) for shift in shifts])
+    iterations = assert_agrees_with_twin(frames, [(2, 4), (0, 1), (0, 3), (3, 2), (0, 4)], params, method)
+    assert (iterations[1] == [params.check_first, 0, 0]).all()
+    left_out = (iterations == 0).sum(axis=2)
+    assert {0, 1, 2} == {*left_out.flat}, "pairs that end a level with any of its warps"
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"check_first": 20},
+        {"check_first": 5, "check_every": 5},
+        {"check_first": 7, "check_every": 5},
+        {"epsilon": 0.0},
+    ],
+    ids=str,
+)
+def test_emulated_first_test_that_is_none_ends_no_level(
+    change: dict[str, object], method: Method, waves: Waves
+) -> None:
+    params = dataclasses.replace(QUICK, **{"epsilon": 0.2, **change})  # type: ignore[arg-type]
+    frames = np.stack([waves((20, 34)), waves((20, 34), (0.2, 0))])
+    iterations = assert_agrees_with_twin(frames, [(0, 1), (0, 0)], params, method)
+    assert iterations.all()
