@@ -29,7 +29,7 @@ from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.cluster import ClusterShape, ClusterSolver, active_clusters, cluster_shape
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
-from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.cuda.plan import Model, Size, TileShape
 from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
@@ -194,8 +194,9 @@ class ChosenClusters:
     def __init__(
         self, device: CudaDevice, params: TVL1Params, size: Size, shapes: Mapping[Size, ClusterShape]
     ) -> None:
-        def shape_of(level: Size) -> ClusterShape | None:
-            return shapes.get(level) or cluster_shape(level)
+        def shape_of(level: Size, model: Model) -> ClusterShape | None:
+            chosen = shapes.get(level)
+            return dataclasses.replace(chosen, model=model) if chosen else cluster_shape(level, model)
 
         self._device, self._warps = device, params.warps
         self._pyramids = Pyramids(device, params, size)

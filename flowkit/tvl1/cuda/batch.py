@@ -110,11 +110,13 @@ class BatchSolver:
             if level > 0 or out is None:
                 target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
             counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
+            frames, flows = pyramid[level], (flow, target)
+            bounds = self._pyramids.edge_bounds(frames, planes, level)
             if self._clusters is not None and self._by_cluster(level):
-                self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes=planes)
+                self._clusters.solve_level(level, frames, flows, counts, planes=planes, bounds=bounds)
             else:
                 assert work is not None
-                self._tiles.solve_level(level, pyramid[level], (flow, target), counts, work=work)
+                self._tiles.solve_level(level, frames, flows, counts, work=work, bounds=bounds)
             flow = target
         return BatchResult(flow=flow, iterations=iterations)
 

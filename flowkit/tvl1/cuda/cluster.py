@@ -13,7 +13,7 @@ import numpy as np
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import driver
 from flowkit.tvl1.cuda.device import NULL, CudaDevice, DeviceArray, KernelFile
-from flowkit.tvl1.cuda.plan import Size
+from flowkit.tvl1.cuda.plan import PUBLISHED, Model, Size
 from flowkit.tvl1.params import TVL1Params
 
 MOST_BLOCKS = 16
@@ -80,6 +80,7 @@ class ClusterShape:
     whole_columns, whole_rows : bool
         Whether the level's width and height are multiples of `columns` and `rows`: only the last pixels
         of a thread can be at the border then.
+    model : Model
     """
 
     columns: int
@@ -89,6 +90,7 @@ class ClusterShape:
     resident: int = 1
     whole_columns: bool = False
     whole_rows: bool = False
+    model: Model = PUBLISHED
 
     @property
     def defines(self) -> dict[str, int]:
@@ -102,6 +104,7 @@ class ClusterShape:
             "FLOWKIT_SHARED_BYTES": self.shared_bytes,
             "FLOWKIT_WHOLE_COLUMNS": int(self.whole_columns),
             "FLOWKIT_WHOLE_ROWS": int(self.whole_rows),
+            **self.model.dual_defines,
         }
 
     @property
@@ -113,7 +116,8 @@ class ClusterShape:
     def shared_bytes(self) -> int:
         """Shared memory of a block; cluster.cu asserts that its struct Shared has this size."""
         row = 32 * self.columns
-        data, rows = 16 * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
+        pixel = 16 + (4 if self.model.weighted else 0)
+        data, rows = pixel * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
         changes, barriers = 2 * 4 * self.blocks * self.warps, _BARRIER_BYTES * (2 + 2 * self.warps)
         size = data + rows + changes + barriers
         return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
@@ -131,7 +135,7 @@ class ClusterShape:
 
 
 @functools.lru_cache(maxsize=256)
-def cluster_shape(size: Size) -> ClusterShape | None:
+def cluster_shape(size: Size, model: Model = PUBLISHED) -> ClusterShape | None:
     """Return the cluster that one pair of this size takes, or None where it does not fit.
 
     Of the shapes that fit, the one by which an H200 should be fastest (docs/cuda.md has the timings).
@@ -140,11 +144,12 @@ def cluster_shape(size: Size) -> ClusterShape | None:
     ----------
     size : (height, width)
         Of the level, px.
+    model : Model
     """
-    return max(_shapes(size), key=lambda shape: shape[0], default=(0.0, None))[1]
+    return max(_shapes(size, model), key=lambda shape: shape[0], default=(0.0, None))[1]
 
 
-def _shapes(size: Size) -> Iterator[tuple[float, ClusterShape]]:
+def _shapes(size: Size, model: Model) -> Iterator[tuple[float, ClusterShape]]:
     """Yield the shapes that fit a level, each with its expected speed in pixels."""
     height, width = size
     columns = -(-width // 32)
@@ -153,7 +158,12 @@ def _shapes(size: Size) -> Iterator[tuple[float, ClusterShape]]:
         for rows, warps in itertools.product(range(1, most_rows + 1), division.warps):
             blocks = -(-height // (rows * warps))
             shape = ClusterShape(
-                columns=columns, rows=rows, warps=warps, blocks=blocks, resident=division.resident
+                columns=columns,
+                rows=rows,
+                warps=warps,
+                blocks=blocks,
+                resident=division.resident,
+                model=model,
             )
             shared = division.resident * (shape.shared_bytes + _RESERVED_SHARED_BYTES)
             if blocks <= MOST_BLOCKS and shared <= _PROCESSOR_SHARED_BYTES:
@@ -200,7 +210,7 @@ class ClusterSolver:
     sizes : list of (height, width)
         Of the levels, the frame itself first.
     shape_of : callable
-        Returns the cluster of a level's size, or None where none fits; benchmarks try others.
+        Returns the cluster of a level's size and a model, or None where none fits; benchmarks try others.
     """
 
     def __init__(
@@ -209,10 +219,11 @@ class ClusterSolver:
         params: TVL1Params,
         sizes: list[Size],
         *,
-        shape_of: Callable[[Size], ClusterShape | None] = cluster_shape,
+        shape_of: Callable[[Size, Model], ClusterShape | None] = cluster_shape,
     ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
-        self._shapes = [self._usable(shape_of(size), size) for size in sizes]
+        model = Model.of(params)
+        self._shapes = [self._usable(shape_of(size, model), size) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None, size: Size) -> ClusterShape | None:
         able = self._device.has_clusters and not self._params.median
@@ -245,6 +256,7 @@ class ClusterSolver:
         counts: DeviceArray,
         *,
         planes: DeviceArray,
+        bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
@@ -258,6 +270,8 @@ class ClusterSolver:
             Zero; receives the first pair's iterations, one for each warp.
         planes : int32 device array, (m, 2)
             The planes of each pair.
+        bounds : float32 device array, (m, height, width), or None
+            Those of `Pyramids.edge_bounds`.
         """
         params, shape, (height, width) = self._params, self._shapes[level], self._sizes[level]
         assert shape is not None
@@ -269,7 +283,8 @@ class ClusterSolver:
         args = (
             *(frames, planes, start, flows[1], counts, *map(np.int32, ints), *map(np.float32, floats)),
             np.int32(params.border == "clamp"),
-            *map(np.float32, (params.tau, params.tau / params.theta)),
+            *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
+            NULL if bounds is None else bounds,
         )
         grid = (len(planes) * shape.blocks,)
         self._device.launch(

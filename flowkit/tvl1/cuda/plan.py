@@ -20,6 +20,7 @@ from flowkit.tvl1.reference.pyramid import (
     level_sizes,
 )
 from flowkit.tvl1.reference.sampling import keys_weights
+from flowkit.tvl1.reference.steps import EDGE_BLUR_RADIUS, EDGE_BLUR_SIGMA_PX
 from flowkit.validate import check_that
 
 Size = tuple[int, int]
@@ -101,6 +102,18 @@ def gaussian_table(side: int, sigma: float) -> AxisTable:
     return _table(index, _spread(kernel / kernel.sum(), index))
 
 
+def edge_blur(size: Size) -> Resampling:
+    """Return the blur before the gradient of the edge weights (twin: `edge_weight`)."""
+    offsets = np.arange(-EDGE_BLUR_RADIUS, EDGE_BLUR_RADIUS + 1)
+    kernel = np.exp(-(offsets**2) / (2 * EDGE_BLUR_SIGMA_PX**2))
+
+    def table(side: int, _: int) -> AxisTable:
+        index = np.clip(np.arange(side) + offsets[:, None], 0, side - 1)
+        return _table(index, _spread(kernel / kernel.sum(), index))
+
+    return _both(size, size, table)
+
+
 def _spread(kernel: NDArray[np.float64], index: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.broadcast_to(kernel[:, None], index.shape)
 
@@ -137,6 +150,36 @@ def flow_upsampling(size: Size, new_size: Size, params: TVL1Params) -> Resamplin
         return _both(size, new_size, lambda side, length: cubic_table(side, length, side / length), gain)
     shift = 0.0 if params.pyramid == "pyrdown" else 0.5
     return _both(size, new_size, lambda side, length: linear_table(side, length, side / length, shift), gain)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """The parts of the model that kernels are compiled for; as made by default, the published one.
+
+    Parameters
+    ----------
+    projected : bool
+        The dual step is the projected one.
+    weighted : bool
+        It is bounded by the weights of a plane.
+    """
+
+    projected: bool = False
+    weighted: bool = False
+
+    @classmethod
+    def of(cls, params: TVL1Params) -> Model:
+        """Return the model of these parameters."""
+        return cls(projected=params.dual == "projected", weighted=params.edge_alpha > 0)
+
+    @property
+    def dual_defines(self) -> dict[str, int]:
+        """The macros of core.cuh; none for the published model."""
+        macros = {"FLOWKIT_PROJECTED": self.projected, "FLOWKIT_WEIGHTED": self.weighted}
+        return {name: 1 for name, defined in macros.items() if defined}
+
+
+PUBLISHED = Model()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,8 +342,10 @@ def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
 
     Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), the flow
     of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
-    values, all levels (4 bytes), and one level resampled along one axis.
+    values, all levels (4 bytes), and one level resampled along one axis. With edge weights, theirs
+    of two levels (4 each), and for a frame a level blurred along one axis and both.
     """
     pixels = size[0] * size[1]
     levels = sum(height * width for height, width in level_sizes(size, params))
-    return pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + 2 * (pixels * (frame_bytes + 4) + 4 * levels)
+    edges = pixels * (2 * 4 + 2 * 2 * 4) if params.edge_alpha else 0
+    return pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + 2 * (pixels * (frame_bytes + 4) + 4 * levels) + edges

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.device import NULL, THREADS, CudaDevice, DeviceArray, KernelFile, blocks
-from flowkit.tvl1.cuda.plan import AxisTable, Resampling, Size, flow_upsampling, presmoothing, shrinking
+from flowkit.tvl1.cuda.plan import (
+    AxisTable,
+    Resampling,
+    Size,
+    edge_blur,
+    flow_upsampling,
+    presmoothing,
+    shrinking,
+)
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 
@@ -57,13 +65,14 @@ class Pyramids:
     """
 
     def __init__(self, device: CudaDevice, params: TVL1Params, size: Size) -> None:
-        self._device = device
+        self._device, self._params = device, params
         self._normalize = params.normalize
         self.sizes = level_sizes(size, params)
         steps = list(zip(self.sizes, self.sizes[1:], strict=False))
         self._smooth = [self._keep(step) for step in presmoothing(size, params)]
         self._down = [[self._keep(step) for step in shrinking(a, b, params)] for a, b in steps]
         self._up = [self._keep(flow_upsampling(b, a, params)) for a, b in steps]
+        self._edge_blurs = [self._keep(edge_blur(level)) for level in self.sizes if params.edge_alpha]
         # Once per size: the tables may be used on any stream afterwards.
         device.faults.wait(device.event())
 
@@ -120,6 +129,33 @@ class Pyramids:
     def upsample(self, flow: DeviceArray, level: int) -> DeviceArray:
         """Bring the flow (m, 2, h, w) of level + 1 to `level` (twin: `upsample_flow`)."""
         return self._resample(flow, self._up[level])
+
+    def edge_bounds(self, planes: DeviceArray, pairs: DeviceArray, level: int) -> DeviceArray | None:
+        """Enqueue the bounds of the dual variable by the edges of each pair's first frame.
+
+        Parameters
+        ----------
+        planes : float32 device array, (planes, height, width)
+            The level, as `build` made it.
+        pairs : int32 device array, (m, 2)
+            The planes of each pair.
+        level : int
+
+        Returns
+        -------
+        float32 device array, (m, height, width), or None
+            theta times the weight of the total variation (twin: `edge_weight`); None: it is 1 everywhere.
+        """
+        params, (height, width) = self._params, self.sizes[level]
+        if not params.edge_alpha:
+            return None
+        bounds = self._device.empty((len(pairs), height, width), np.float32)
+        smooth = self._resample(planes, self._edge_blurs[level])
+        floats = map(np.float32, (params.edge_alpha, params.edge_beta, params.theta))
+        args = (smooth, pairs, bounds, np.int32(width), np.int32(height), *floats)
+        grid = (blocks(height * width), len(pairs))
+        self._device.launch((_FILE, "flowkit_edge_bounds"), grid, THREADS, args, level=level)
+        return bounds
 
     def _joint_ranges(self, frames: DeviceArray, pairs: NDArray[np.int32]) -> DeviceArray:
         ranges = self._device.upload(np.tile(_NO_RANGE, (len(pairs), 1)))

@@ -40,8 +40,6 @@ _FIRST_WORK_SECONDS = 60.0
 
 _KNOWN_ALONE = {
     "gradient_taps": 3,
-    "dual": "semi-implicit",
-    "edge_alpha": 0.0,
     "weighted_median": 0,
 }
 """Parameters of which the kernels compute one value alone."""

@@ -20,7 +20,7 @@ from flowkit.tvl1.cuda.device import (
     blocks,
 )
 from flowkit.tvl1.cuda.faults import Event
-from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
+from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
 
 _FILE = KernelFile(source="level.cu")
@@ -77,6 +77,8 @@ class TileWorkspace:
         self.changes = device.empty((self.pairs, tiles), np.float32)
         self.counts = device.empty((2,), np.int32)
         self.progress = TileProgress(device)
+        # Of the level at hand, (m, height, width), or None: `Pyramids.edge_bounds`.
+        self.bounds: DeviceArray | None = None
 
 
 class TileSolver:
@@ -94,6 +96,7 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
+        self._kernel = KernelFile.of("tile.cu", {**tile.defines, **Model.of(params).dual_defines})
 
     @property
     def iterations_ahead(self) -> int | None:
@@ -119,6 +122,7 @@ class TileSolver:
         counts: DeviceArray,
         *,
         work: TileWorkspace,
+        bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
@@ -131,8 +135,10 @@ class TileSolver:
         counts : int32 device array
             Receives the first pair's iterations, one for each warp.
         work : TileWorkspace
+        bounds : float32 device array, (m, height, width), or None
+            Those of `Pyramids.edge_bounds`.
         """
-        height, width = self._sizes[level]
+        work.bounds, (height, width) = bounds, self._sizes[level]
         size = np.int32(width), np.int32(height)
         start = NULL if flows[0] is None else flows[0]
         fresh = (start, work.u, work.q, work.states, work.counts, np.int32(work.pairs), *size)
@@ -174,10 +180,10 @@ class TileSolver:
         test = launch.test + launch.ends_level  # flowkit::Test
         ints = map(np.int32, (*sizes, launch.steps, test, slots))
         enough = params.epsilon**2 * height * width
-        floats = map(np.float32, (enough, params.tau, params.tau / params.theta))
-        kernel = (KernelFile.of("tile.cu", self._tile.defines), "flowkit_tile")
+        floats = map(np.float32, (enough, params.tau, params.tau / params.theta, params.theta))
         grid = (work.pairs * tiling.count,)
-        args = (*arrays, *ints, *floats)
+        args = (*arrays, *ints, *floats, NULL if work.bounds is None else work.bounds)
+        kernel = (self._kernel, "flowkit_tile")
         self._device.launch(kernel, grid, 32 * self._tile.warps, args, level=level)
 
     def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[object, ...]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import MOST_BLOCKS, ClusterShape, cluster_shape
+from flowkit.tvl1.cuda.device import NULL
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
@@ -48,7 +49,8 @@ def solve_on_host(
     args = (
         *(frames, planes, start, flow, iterations, *map(np.int32, (*ints, *tests))),
         *(*map(np.float32, floats), np.int32(params.border == "clamp")),
-        *map(np.float32, (params.tau, params.tau / params.theta)),
+        *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
+        NULL,
     )
     grid, block = (2 * shape.blocks,), (32 * shape.warps,)
     module.launch("flowkit_cluster", grid, block, args, shared_mem=shape.shared_bytes)

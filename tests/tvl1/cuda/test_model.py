@@ -1,4 +1,4 @@
-"""The parameters beyond the published model, through the whole driver on an emulated GPU, against the twin."""
+"""The parameters beyond the published model through the whole driver, emulated, against the twin."""
 
 from __future__ import annotations
 
@@ -86,3 +86,36 @@ def test_emulated_first_test_that_is_none_ends_no_level(
     frames = np.stack([waves((20, 34)), waves((20, 34), (0.2, 0))])
     iterations = assert_agrees_with_twin(frames, [(0, 1), (0, 0)], params, method)
     assert iterations.all()
+
+
+PROJECTED = dataclasses.replace(QUICK, dual="projected", lambda_=0.2)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"edge_alpha": 3.0},
+        {"edge_alpha": 20.0, "edge_beta": 0.3, "border": "off", "theta": 0.2, "tau": 0.2},
+        {"edge_alpha": 3.0, "median": 5, "normalize": True},
+    ],
+    ids=str,
+)
+def test_emulated_projected_step_agrees_with_the_twin(
+    change: dict[str, object], method: Method, waves: Waves
+) -> None:
+    params = dataclasses.replace(PROJECTED, **change)  # type: ignore[arg-type]
+    # Flow that breaks at a column, so that the dual variable comes to its bound.
+    frames = np.stack([waves((27, 43), shift) for shift in ((0, 0), (1.3, -0.8), (-0.9, 0.4))]) * 0.9
+    frames[1, :, 20:] = frames[2, :, 20:]
+    assert_agrees_with_twin(frames, [(0, 1), (2, 0), (1, 1)], params, method)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (16, 16), (31, 32)])
+def test_emulated_edge_weights_of_small_frames_agree_with_the_twin(
+    shape: tuple[int, int], method: Method, waves: Waves
+) -> None:
+    params = dataclasses.replace(PROJECTED, edge_alpha=3.0, epsilon=0.0)
+    assert_agrees_with_twin(np.stack([waves(shape), waves(shape, (0.6, 0.4))]), [(0, 1)], params, method)

@@ -28,6 +28,8 @@ QUICK = (
     "i16 halves rounded up",
     "level that ended goes on",
     "level goes on after a still warp",
+    "bounds of the first pair",
+    "bounds of another row in a cluster",
 )
 
 

@@ -16,6 +16,7 @@ from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_flow
 from flowkit.tvl1.reference.solver import prepare
+from flowkit.tvl1.reference.steps import edge_weight
 from tests.make.greys import greys
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu
@@ -68,6 +69,34 @@ def test_emulated_levels_are_the_twins_of_both_frames_of_each_pair(
         for image, plane in zip(images, both, strict=True):
             for level, twin in zip(levels, build_pyramid(image, params), strict=True):
                 np.testing.assert_allclose(level[plane], twin, rtol=0, atol=AGREEMENT_GREY)
+
+
+# Of weights up to 1: where the image is flat, rounding makes gradients of some 1e-5 grey levels, and
+# 3 (1e-5 / 255)^.8 is 3.5e-6.
+AGREEMENT_WEIGHT = 5e-6
+
+
+@pytest.mark.parametrize("size", [(45, 57), (1, 40), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("alpha", "beta"), [(3.0, 0.8), (10.0, 1.5)])
+def test_emulated_edge_bounds_are_theta_times_the_twins_weights(
+    alpha: float, beta: float, size: tuple[int, int], device: CudaDevice
+) -> None:
+    params = dataclasses.replace(PLAIN, dual="projected", edge_alpha=alpha, edge_beta=beta, theta=0.2)
+    frames = greys(3, *size).astype(np.float32)
+    frames[0, :, size[1] // 2 :] = 255 * (frames[0, :, size[1] // 2 :] > 100)
+    pyramids = Pyramids(device, params, size)
+    levels, planes = pyramids.build(device.upload(frames), PAIRS)
+    for level, images in enumerate(levels):
+        bounds = pyramids.edge_bounds(images, device.upload(planes), level)
+        device.faults.wait(device.event())
+        for got, (first, _) in zip(bounds.get(), planes, strict=True):
+            twin = edge_weight(images.get()[first].astype(np.float64), alpha, beta)
+            np.testing.assert_allclose(got, params.theta * twin, rtol=0, atol=AGREEMENT_WEIGHT)
+
+
+def test_no_edges_need_no_bounds(device: CudaDevice) -> None:
+    pyramids = Pyramids(device, dataclasses.replace(PLAIN, dual="projected"), (20, 30))
+    assert pyramids.edge_bounds(device.zeros((1, 20, 30), np.float32), None, 0) is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

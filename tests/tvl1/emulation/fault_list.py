@@ -149,6 +149,37 @@ CORE = (
     ),
 )
 
+EDGES = (
+    _fault(
+        *("edges", "core.cuh", "dual variable not projected"),
+        "* reciprocal_root(fmaf(x, x, y * y)), 1.f)",
+        "* reciprocal_root(fmaf(x, x, y * y)), 2.f)",
+    ),
+    _fault(*("edges", "core.cuh", "bound of the row's first column"), "bounds[j * kWarpSize]", "bounds[0]"),
+    _fault(
+        *("edges", "tile.cu", "bounds of another row"),
+        "own_bounds, change);\n  store",
+        "own_bounds + kTileWidth, change);\n  store",
+    ),
+    _fault(*("edges", "tile.cu", "bounds of the first pair"), "bounds + pair * n, x, y", "bounds, x, y"),
+    _fault(
+        *("edges", "pyramid.cu", "edges of the second frame"),
+        "planes[pair].x * n;\n  const float gx",
+        "planes[pair].y * n;\n  const float gx",
+    ),
+    _fault(*("edges", "pyramid.cu", "edges not halved"), "0.5f * square_root", "square_root"),
+    _fault(
+        *("edges cluster", "cluster.cu", "bounds of another row in a cluster"),
+        "shared.bounds + (at.warp * kRows + r) * kRowPixels",
+        "shared.bounds + at.warp * kRows * kRowPixels",
+    ),
+    _fault(
+        *("edges cluster", "cluster.cu", "bounds not loaded"),
+        "  if constexpr (kWeighted) load_bounds(shared, bounds + pair * n, at);\n",
+        "",
+    ),
+)
+
 LINEARISE = (
     _fault(
         *("tile", "linearise.cuh", "neighbours one column too far left"),
@@ -338,4 +369,4 @@ CODES = (
            "__float_as_int(own[i]) & 0x7fffffff", "__float_as_int(own[i])"),
 )  # fmt: skip
 
-FAULTS = (*TILE, *CORE, *LINEARISE, *CLUSTER, *CODES)
+FAULTS = (*TILE, *CORE, *EDGES, *LINEARISE, *CLUSTER, *CODES)

@@ -19,10 +19,12 @@ from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import ClusterShape
-from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.device import NULL
+from flowkit.tvl1.cuda.plan import Model, TileShape
 from flowkit.tvl1.cuda.quantize import enqueue_codes
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
+from flowkit.tvl1.reference.steps import edge_weight
 from tests.tvl1.conftest import wave_image
 from tests.tvl1.emulation.emulator import IN_TURN, LAST_FIRST, RANDOM, Module, read_sources
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
@@ -107,8 +109,8 @@ def check_change(sources: Sources, schedule: Schedule) -> None:
     arrays = (np.abs(terms).astype(np.float32), u, q.astype(np.float32), states, changes)
     ints = (1, 70, 30, tiles[1], tiles[0], shape.halo, 1, 1, 1)
     counters = np.zeros(1, i32), np.ones(2, i32)
-    floats = map(np.float32, (0, 0.25, 0.25 / 0.3))
-    module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats))
+    floats = map(np.float32, (0, 0.25, 0.25 / 0.3, 0.3))
+    module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats, NULL))
     assert counters[0][0] == 1
     np.testing.assert_allclose(changes.sum(), ((u[1] - before) ** 2).sum(), rtol=1e-5)
 
@@ -134,19 +136,23 @@ def check_still_cluster(sources: Sources, schedule: Schedule) -> None:
 def hold_cluster(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
     """Hold one level by a cluster of five small blocks to the twin."""
     size = (28, 61)
-    shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5).fitted(size)
+    shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5, model=Model.of(params)).fitted(size)
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
     frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])
     flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, params.warps), np.int32)
     start = np.zeros_like(flow)
     planes, height, width = np.array([[0, 1]], np.int32), *size
-    tests = (params.check_every, params.check_first)
+    weight = edge_weight(frames[0].astype(np.float64), params.edge_alpha, params.edge_beta)
+    bounds = (params.theta * weight).astype(np.float32)[None]
+    tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
     ints = (params.warps, width, height, params.warps, params.iterations, *tests)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
         *(frames, planes, start, flow, counts, *map(np.int32, ints), *map(np.float32, floats)),
-        *(np.int32(1), np.float32(params.tau), np.float32(params.tau / params.theta)),
+        np.int32(1),
+        *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
+        bounds,
     )
     shared = shape.shared_bytes
     module.launch("flowkit_cluster", (shape.blocks,), (32 * shape.warps,), args, shared_mem=shared)
@@ -172,12 +178,26 @@ def check_codes(sources: Sources, schedule: Schedule) -> None:
         assert clipped[k] == FIXED_STEP.quantize(flow[k]).clipped
 
 
+def check_edges(sources: Sources, schedule: Schedule) -> None:
+    """Hold the projected step with edge weights to the twin."""
+    params = TVL1Params(nscales=2, warps=1, iterations=15, epsilon=0, dual="projected", edge_alpha=3.0)
+    check_solver(params, sources, schedule)
+
+
+def check_edges_cluster(sources: Sources, schedule: Schedule) -> None:
+    """Hold a cluster with edge weights to the twin."""
+    params = TVL1Params(warps=1, iterations=15, epsilon=0, dual="projected", edge_alpha=3.0)
+    hold_cluster(params, sources, schedule)
+
+
 CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "tile": check_tile,
     "change": check_change,
     "median": check_median,
     "cluster": check_cluster,
     "still": check_still,
+    "edges": check_edges,
+    "edges cluster": check_edges_cluster,
     "still cluster": check_still_cluster,
     "codes": check_codes,
 }

@@ -8,8 +8,8 @@
 //
 // Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block),
 // FLOWKIT_CLUSTER (blocks), FLOWKIT_RESIDENT (blocks on one processor), FLOWKIT_SHARED_BYTES (of a
-// block, as the launch gives it), and FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and
-// height are multiples of a patch's.
+// block, as the launch gives it), FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and height
+// are multiples of a patch's, and the macros of core.cuh.
 
 #include "cluster.cuh"
 #include "core.cuh"
@@ -25,8 +25,18 @@ constexpr int kRowBytes = kRowPixels * (int)sizeof(float2);
 
 using ClusterPatch = Patch<kRows, kColumns>;
 
+// The bounds of |q| of a block's pixels, if it has any. A thread alone uses its own.
+template <bool kSome>
+struct Bounds {
+  float bounds[kWarps * kRows * kRowPixels];
+};
+template <>
+struct Bounds<false> {
+  static constexpr float* bounds = nullptr;
+};
+
 // A block's shared memory. Column j of lane l is at 32 j + l of each row.
-struct Shared {
+struct Shared : Bounds<kWeighted> {
   float4 data[kWarps * kRows * kRowPixels];
   float2
       u_rows[(kWarps + 1) * kRowPixels];  // the first row of u of each warp, and of the block below
@@ -70,6 +80,18 @@ FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* __restrict__ f
       patch.u1[r][j] = inside ? flow[pixel] : 0.f;
       patch.u2[r][j] = inside ? flow[n + pixel] : 0.f;
       patch.q11[r][j] = patch.q12[r][j] = patch.q21[r][j] = patch.q22[r][j] = 0.f;
+    }
+  }
+}
+
+FLOWKIT_DEVICE void load_bounds(Shared& shared, const float* __restrict__ bounds,
+                                const ThreadPosition& at) {
+  float* const rows = shared.bounds + at.warp * kRows * kRowPixels + at.lane;
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const bool inside = at.x + j < at.width && at.y + r < at.height;
+      const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
+      rows[r * kRowPixels + j * kWarpSize] = inside ? bounds[pixel] : 1.f;
     }
   }
 }
@@ -175,7 +197,8 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Thre
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     if (r == kRows - 1) wait(&shared.u_ready[at.warp], parity);
     const bool last_row = (!kWholeRows || r == kRows - 1) && at.y + r == at.height - 1;
-    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps);
+    const float* const bounds = shared.bounds + (at.warp * kRows + r) * kRowPixels + at.lane;
+    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps, bounds);
   }
   publish(patch.q12[kRows - 1], patch.q22[kRows - 1],
           shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready[0], below,
@@ -256,14 +279,14 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
 //
 // frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null;
 // flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp, those
-// left out as they are.
+// left out as they are; bounds [pairs][n]: of |q|, if kWeighted.
 extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
                                             1) __launch_bounds__(flowkit::kThreads, FLOWKIT_RESIDENT)
     flowkit_cluster(const float* __restrict__ frames, const int2* __restrict__ planes,
                     const float* start, float* flow, int* iterations, int count_stride, int width,
                     int height, int warps, int most_iterations, int check_every,
                     int check_first, float enough, float bicubic_a, float l_t, int clamp, float tau,
-                    float taut) {
+                    float taut, float theta, const float* __restrict__ bounds) {
   using namespace flowkit;
   FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
   Shared& shared = *(Shared*)memory;
@@ -278,11 +301,13 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   const int pair = blockIdx.x / kBlocks;
   const int64 n = (int64)width * height;
   const LevelOptions options = {
-      {bicubic_a, l_t, clamp}, {tau, taut}, most_iterations, check_every, check_first, enough};
+      {bicubic_a, l_t, clamp}, {tau, taut, theta}, most_iterations, check_every, check_first,
+      enough};
 
   ClusterPatch patch;
   start_patch(patch, start == nullptr ? nullptr : start + 2 * pair * n, at);
   prepare_shared(shared);
+  if constexpr (kWeighted) load_bounds(shared, bounds + pair * n, at);
   const float *const I0 = frames + planes[pair].x * n, *const I1 = frames + planes[pair].y * n;
   Phases phases = {0, 0};
   for (int warp = 0; warp < warps; ++warp) {

@@ -1,5 +1,6 @@
 // From frames to pyramids, and the flow from level to level: grey values into planes, and one
-// separable resampling that does every resize, blur and zoom by tables of taps.
+// separable resampling that does every resize, blur and zoom by tables of taps. Beside them, the
+// weights of the total variation, which follow from a level's blurred frames.
 
 #include "platform.cuh"
 
@@ -14,6 +15,9 @@ struct Frames {
 FLOWKIT_DEVICE float grey_at(const Frames& frames, int64 at) {
   return frames.bytes != nullptr ? (float)frames.bytes[at] : frames.floats[at];
 }
+
+// Least weight of the total variation (twin: reference.steps.EDGE_WEIGHT_MIN).
+constexpr float kLeastWeight = 1e-3f;
 
 // Order-preserving map from non-negative floats to int, so that atomicMin and atomicMax work.
 FLOWKIT_DEVICE int ordered(float value) { return __float_as_int(value); }
@@ -81,4 +85,22 @@ extern "C" __global__ void flowkit_resample(const float* __restrict__ source, fl
     }
     result[plane * n + at] = gain * sum;
   }
+}
+
+// Bounds of |q| by the edges of each pair's first frame: theta w with w = exp(-alpha (|grad| /
+// 255)^beta), at least .001 (twin: reference.steps.edge_weight). smooth [planes][n]: the blurred
+// planes; planes [pairs]: the pair's two planes; bounds [pairs][n].
+extern "C" __global__ void flowkit_edge_bounds(const float* __restrict__ smooth,
+                                               const int2* __restrict__ planes, float* bounds,
+                                               int width, int height, float alpha, float beta,
+                                               float theta) {
+  using namespace flowkit;
+  const int n = width * height, i = blockIdx.x * blockDim.x + threadIdx.x, pair = blockIdx.y;
+  if (i >= n) return;
+  const int x = i % width, y = i / width;
+  const float* const image = smooth + (int64)planes[pair].x * n;
+  const float gx = image[min(x + 1, width - 1) + y * width] - image[max(x - 1, 0) + y * width];
+  const float gy = image[x + min(y + 1, height - 1) * width] - image[x + max(y - 1, 0) * width];
+  const float strength = 0.5f * square_root(fmaf(gx, gx, gy * gy)) / 255.f;
+  bounds[(int64)pair * n + i] = theta * fmaxf(expf(-alpha * powf(strength, beta)), kLeastWeight);
 }
