@@ -104,6 +104,7 @@ class ClusterShape:
             "FLOWKIT_SHARED_BYTES": self.shared_bytes,
             "FLOWKIT_WHOLE_COLUMNS": int(self.whole_columns),
             "FLOWKIT_WHOLE_ROWS": int(self.whole_rows),
+            **self.model.gradient_defines,
             **self.model.dual_defines,
         }
 

@@ -158,19 +158,27 @@ class Model:
 
     Parameters
     ----------
+    gradient_taps : {3, 5}
     projected : bool
         The dual step is the projected one.
     weighted : bool
         It is bounded by the weights of a plane.
     """
 
+    gradient_taps: int = 3
     projected: bool = False
     weighted: bool = False
 
     @classmethod
     def of(cls, params: TVL1Params) -> Model:
         """Return the model of these parameters."""
-        return cls(projected=params.dual == "projected", weighted=params.edge_alpha > 0)
+        projected, weighted = params.dual == "projected", params.edge_alpha > 0
+        return cls(gradient_taps=params.gradient_taps, projected=projected, weighted=weighted)
+
+    @property
+    def gradient_defines(self) -> dict[str, int]:
+        """The macros of linearise.cuh; none for the published model."""
+        return {} if self.gradient_taps == 3 else {"FLOWKIT_GRADIENT_TAPS": self.gradient_taps}
 
     @property
     def dual_defines(self) -> dict[str, int]:

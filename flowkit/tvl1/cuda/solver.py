@@ -39,7 +39,6 @@ _FRACTION_OF_FREE = 0.8
 _FIRST_WORK_SECONDS = 60.0
 
 _KNOWN_ALONE = {
-    "gradient_taps": 3,
     "weighted_median": 0,
 }
 """Parameters of which the kernels compute one value alone."""

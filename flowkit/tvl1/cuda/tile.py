@@ -23,8 +23,6 @@ from flowkit.tvl1.cuda.faults import Event
 from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, launches, tile_level
 from flowkit.tvl1.params import TVL1Params
 
-_FILE = KernelFile(source="level.cu")
-
 TESTS_AHEAD = 3
 """Tests without an outcome yet when the host enqueues more launches."""
 
@@ -96,7 +94,9 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
-        self._kernel = KernelFile.of("tile.cu", {**tile.defines, **Model.of(params).dual_defines})
+        model = Model.of(params)
+        self._kernel = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines})
+        self._level_file = KernelFile.of("level.cu", model.gradient_defines)
 
     @property
     def iterations_ahead(self) -> int | None:
@@ -190,4 +190,4 @@ class TileSolver:
         """Launch a kernel of level.cu with a thread for each pixel of each pair."""
         height, width = self._sizes[level]
         grid = (blocks(height * width), work.pairs)
-        self._device.launch((_FILE, name), grid, THREADS, args, level=level)
+        self._device.launch((self._level_file, name), grid, THREADS, args, level=level)

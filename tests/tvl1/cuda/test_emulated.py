@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
-from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.plan import Model, TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
-from flowkit.tvl1.reference.steps import centered_gradient, linearise, median_5x5
+from flowkit.tvl1.reference.steps import centered_gradient, five_tap_gradient, linearise, median_5x5
 from tests.make.codes import field_codes
 from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
@@ -191,18 +191,24 @@ def test_emulated_median_is_the_twins_bit_for_bit(shape: tuple[int, int]) -> Non
     np.testing.assert_array_equal(state, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
 
 
+GRADIENTS = {3: centered_gradient, 5: five_tap_gradient}
+
+
 @pytest.mark.parametrize("border", ["clamp", "off"])
-@pytest.mark.parametrize("bicubic_a", [-0.5, -0.75])
+@pytest.mark.parametrize(("bicubic_a", "taps"), [(-0.5, 3), (-0.75, 3), (-0.75, 5)])
 @pytest.mark.parametrize("scale", [0.0, 0.9, 30.0])
-def test_emulated_linearisation_agrees_with_the_twin(border: str, bicubic_a: float, scale: float) -> None:
-    rng, (height, width) = np.random.default_rng(2), (21, 26)
-    params = TVL1Params(border=border, bicubic_a=bicubic_a)  # type: ignore[arg-type]
+@pytest.mark.parametrize("size", [(21, 26), (8, 9), (7, 12), (9, 2)])
+def test_emulated_linearisation_agrees_with_the_twin(
+    size: tuple[int, int], border: str, bicubic_a: float, taps: int, scale: float
+) -> None:
+    rng, (height, width) = np.random.default_rng(2), size
+    params = TVL1Params(border=border, bicubic_a=bicubic_a, gradient_taps=taps)  # type: ignore[arg-type]
     I0, I1 = rng.uniform(0, 255, (2, height, width)).astype(np.float32)
     flow = (scale * rng.normal(size=(2, height, width))).astype(np.float32)
     terms = linearise_on_host(np.stack([I0, I1]), flow, params)
     twin = linearise(
         I0.astype(np.float64),
-        np.concatenate([I1[None], centered_gradient(I1.astype(np.float64))]),
+        np.concatenate([I1[None], GRADIENTS[taps](I1.astype(np.float64))]),
         flow.astype(np.float64),
         params,
     )
@@ -229,7 +235,9 @@ def linearise_on_host(
     ints = [np.int32(v) for v in (1, width, height)]
     floats = [np.float32(v) for v in (params.bicubic_a, params.lambda_ * params.theta)]
     args = (*arrays, *ints, *floats, np.int32(params.border == "clamp"))
-    Module(LEVEL).launch("flowkit_linearise", (-(-n // 256), 1), (256,), args)
+    Module(LEVEL, Model.of(params).gradient_defines).launch(
+        "flowkit_linearise", (-(-n // 256), 1), (256,), args
+    )
     assert counts.tolist() == [1, 1]
     planes: NDArray[np.float32] = terms[0].T.reshape(4, height, width)
     return planes

@@ -119,3 +119,15 @@ def test_emulated_edge_weights_of_small_frames_agree_with_the_twin(
 ) -> None:
     params = dataclasses.replace(PROJECTED, edge_alpha=3.0, epsilon=0.0)
     assert_agrees_with_twin(np.stack([waves(shape), waves(shape, (0.6, 0.4))]), [(0, 1)], params, method)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("border", ["clamp", "off"])
+@pytest.mark.parametrize("shape", [(27, 43), (7, 40), (16, 8), (5, 3)])
+def test_emulated_five_tap_gradients_agree_with_the_twin(
+    shape: tuple[int, int], border: str, method: Method, waves: Waves
+) -> None:
+    changes = {"gradient_taps": 5, "border": border, "epsilon": 0.0}
+    params = dataclasses.replace(QUICK, **changes)  # type: ignore[arg-type]
+    frames = np.stack([waves(shape), waves(shape, (-2.3, 1.8)), waves(shape, (0.4, 0.2))])
+    assert_agrees_with_twin(frames, [(0, 1), (2, 0)], params, method)

@@ -29,6 +29,7 @@ QUICK = (
     "level that ended goes on",
     "level goes on after a still warp",
     "bounds of the first pair",
+    "edge of the outer taps not repeated",
     "bounds of another row in a cluster",
 )
 

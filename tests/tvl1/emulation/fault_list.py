@@ -183,13 +183,28 @@ EDGES = (
 LINEARISE = (
     _fault(
         *("tile", "linearise.cuh", "neighbours one column too far left"),
-        "min(max(left - 2, 0), side - kNeighbours)",
-        "min(max(left - 3, 0), side - kNeighbours)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours)",
+        "min(max(left - 2 - kReach, 0), side - kNeighbours)",
     ),
     _fault(
         *("tile", "linearise.cuh", "neighbours beyond the right edge"),
-        "min(max(left - 2, 0), side - kNeighbours)",
-        "min(max(left - 2, 0), side - kNeighbours + 1)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours + 1)",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "outer taps of the wrong sign"),
+        "fmaf(8.f * near - far, axis",
+        "fmaf(8.f * near + far, axis",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "edge of the outer taps not repeated"),
+        "(max(i - 2, 0) == k)",
+        "(i - 2 == k)",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "outer taps of a neighbour too few"),
+        "(min(i + 2, kLast) == k)",
+        "(min(i + 2, kLast - 1) == k)",
     ),
     _fault(
         *("tile", "linearise.cuh", "border taps one row too low"),

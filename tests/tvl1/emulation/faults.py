@@ -190,6 +190,11 @@ def check_edges_cluster(sources: Sources, schedule: Schedule) -> None:
     hold_cluster(params, sources, schedule)
 
 
+def check_gradient(sources: Sources, schedule: Schedule) -> None:
+    """Hold differences of five taps, at positions outside the frame too, to the twin."""
+    check_solver(TVL1Params(nscales=2, warps=1, iterations=5, gradient_taps=5), sources, schedule)
+
+
 CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "tile": check_tile,
     "change": check_change,
@@ -197,6 +202,7 @@ CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "cluster": check_cluster,
     "still": check_still,
     "edges": check_edges,
+    "gradient": check_gradient,
     "edges cluster": check_edges_cluster,
     "still cluster": check_still_cluster,
     "codes": check_codes,

@@ -9,7 +9,7 @@
 // Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block),
 // FLOWKIT_CLUSTER (blocks), FLOWKIT_RESIDENT (blocks on one processor), FLOWKIT_SHARED_BYTES (of a
 // block, as the launch gives it), FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and height
-// are multiples of a patch's, and the macros of core.cuh.
+// are multiples of a patch's, and the macros of core.cuh and linearise.cuh.
 
 #include "cluster.cuh"
 #include "core.cuh"

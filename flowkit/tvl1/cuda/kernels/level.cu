@@ -1,4 +1,5 @@
-// A pyramid level around the tile solver: start, linearise, filter, finish.
+// A pyramid level around the tile solver: start, linearise, filter, finish. Compiled with the macros
+// of linearise.cuh.
 
 #include "linearise.cuh"
 #include "median.cuh"
