@@ -13,6 +13,7 @@ from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
 from flowkit.tvl1.cuda.plan import Size, TileShape, cluster_seconds, work_seconds
 from flowkit.tvl1.cuda.pyramid import Pyramids
 from flowkit.tvl1.cuda.tile import TileSolver, TileWorkspace
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
 Method = Literal["tile", "cluster"]
@@ -59,6 +60,8 @@ class BatchSolver:
         self._sizes = self._pyramids.sizes
         self._tiles = TileSolver(device, params, self._sizes, tile)
         self._clusters = ClusterSolver(device, params, self._sizes) if method == "cluster" else None
+        after_level = params.weighted_median and params.weighted_median_after == "level"
+        self._median = WeightedMedian(device, params) if after_level else None
 
     def work_seconds(self, pairs: int) -> float:
         """Return the longest time that so many pairs may keep the GPU between two signs of life."""
@@ -106,8 +109,8 @@ class BatchSolver:
         for level in reversed(range(levels)):
             if flow is not None:
                 flow = self._pyramids.upsample(flow, level)
-            target = out
-            if level > 0 or out is None:
+            target = out if level == 0 and self._median is None else None
+            if target is None:
                 target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
             counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
             frames, flows = pyramid[level], (flow, target)
@@ -118,6 +121,10 @@ class BatchSolver:
                 assert work is not None
                 self._tiles.solve_level(level, frames, flows, counts, work=work, bounds=bounds)
             flow = target
+            if self._median is not None:
+                filtered = self._device.empty(target.shape, np.float32) if level > 0 or out is None else out
+                self._median.filter_level(frames, planes, (target, filtered), level)
+                flow = filtered
         return BatchResult(flow=flow, iterations=iterations)
 
     def _by_cluster(self, level: int) -> bool:

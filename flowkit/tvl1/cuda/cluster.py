@@ -207,7 +207,8 @@ class ClusterSolver:
     ----------
     device : CudaDevice
     params : TVL1Params
-        With a median no level fits: it needs neighbours that a cluster does not exchange.
+        With a median, or a weighted one after each warp, no level fits: they need neighbours that a
+        cluster does not exchange.
     sizes : list of (height, width)
         Of the levels, the frame itself first.
     shape_of : callable
@@ -227,7 +228,9 @@ class ClusterSolver:
         self._shapes = [self._usable(shape_of(size, model), size) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None, size: Size) -> ClusterShape | None:
-        able = self._device.has_clusters and not self._params.median
+        params = self._params
+        filtered = params.median or (params.weighted_median and params.weighted_median_after == "warp")
+        able = self._device.has_clusters and not filtered
         if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
             return None
         shape = shape.fitted(size)

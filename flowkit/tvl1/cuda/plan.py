@@ -300,6 +300,9 @@ the smallest (a T400, an Orin Nano) reach 4e9 alone; others may be at work on it
 _SLOWEST_CLUSTER_RATE = 1e10
 """The same of clusters: an H200 does 2.9e11, so a seventh of one 4e10."""
 
+_MEDIAN_ITERATIONS = 100
+"""Iterations that take as long as a weighted median, at most: of 7x7 px, by its instructions."""
+
 _SLOWEST_COPY = 1e9
 """Bytes per second of pinned memory made and copied, likewise."""
 
@@ -319,6 +322,7 @@ def work_seconds(pairs: int, size: Size, params: TVL1Params, *, iterations_ahead
     """
     pixels = size[0] * size[1]
     iterations = iterations_ahead or params.warps * params.iterations
+    iterations += params.warps * _MEDIAN_ITERATIONS if params.weighted_median else 0
     levels = pixels if iterations_ahead else sum(h * w for h, w in level_sizes(size, params))
     return pairs * (levels * iterations / _SLOWEST_RATE + 8 * pixels / _SLOWEST_COPY)
 
@@ -340,7 +344,7 @@ def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> f
         Seconds, the copies of the frames and the flow included.
     """
     sizes = [height * width for height, width in levels]
-    iterations = params.warps * params.iterations
+    iterations = params.warps * params.iterations + (_MEDIAN_ITERATIONS if params.weighted_median else 0)
     copied = 8 * max(sizes, default=0)
     return pairs * (sum(sizes) * iterations / _SLOWEST_CLUSTER_RATE + copied / _SLOWEST_COPY)
 
@@ -351,9 +355,12 @@ def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
     Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), the flow
     of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
     values, all levels (4 bytes), and one level resampled along one axis. With edge weights, theirs
-    of two levels (4 each), and for a frame a level blurred along one axis and both.
+    of two levels (4 each), and for a frame a level blurred along one axis and both. With a weighted
+    median after a level, the flow that it filters (8).
     """
     pixels = size[0] * size[1]
     levels = sum(height * width for height, width in level_sizes(size, params))
     edges = pixels * (2 * 4 + 2 * 2 * 4) if params.edge_alpha else 0
-    return pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + 2 * (pixels * (frame_bytes + 4) + 4 * levels) + edges
+    filtered = 8 * pixels if params.weighted_median and params.weighted_median_after == "level" else 0
+    flow = pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + edges + filtered
+    return flow + 2 * (pixels * (frame_bytes + 4) + 4 * levels)

@@ -25,7 +25,7 @@ from flowkit.tvl1.cuda.streams import LANES, MOST_PAIRS, Finish, run_batches, ru
 from flowkit.tvl1.engine import FlowCodes, check_batch, quantize_flows
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
-from flowkit.validate import check_at_least, check_choice, check_that
+from flowkit.validate import check_at_least, check_choice
 
 VERSION = 2
 """Increased whenever the kernels may return other bits."""
@@ -37,11 +37,6 @@ _FRACTION_OF_FREE = 0.8
 """Of the free device memory that one call may take without `memory_bytes`."""
 
 _FIRST_WORK_SECONDS = 60.0
-
-_KNOWN_ALONE = {
-    "weighted_median": 0,
-}
-"""Parameters of which the kernels compute one value alone."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -69,7 +64,8 @@ class CudaSolver:
         Calls at once that share the memory that is free.
     method : {"tile", "cluster"}
         "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
-        10; other levels, and parameters with a median, are solved by tiles.
+        10; other levels, and parameters with a median or with a weighted median after each warp, are
+        solved by tiles.
     """
 
     name: ClassVar[str] = "cuda"
@@ -277,10 +273,8 @@ def load(
         No cupy, driver, GPU or NVRTC here, a GPU too old, or one that failed in this process; the
         message names the remedy.
     InvalidParameterError
-        memory_bytes < 1, no such method, parameters that this engine does not know, or
-        $FLOWKIT_GPU_PATIENCE is no number above 0.
+        memory_bytes < 1, no such method, or $FLOWKIT_GPU_PATIENCE is no number above 0.
     """
-    _check_model(params)
     if memory_bytes is not None:
         check_at_least("memory_bytes", memory_bytes, 1)
     check_choice("method", method, get_args(Method))
@@ -293,13 +287,6 @@ def load(
         tile=tile or TileShape(),
         method=method,
     )
-
-
-def _check_model(params: TVL1Params) -> None:
-    """Raise InvalidParameterError for parameters that the kernels do not compute yet."""
-    for name, known in _KNOWN_ALONE.items():
-        value, remedy = getattr(params, name), "use backend 'cpu'"
-        check_that(name, value, value == known, f"{known!r} with backend 'cuda'", remedy=remedy)
 
 
 def _usable(gpu: int) -> int:

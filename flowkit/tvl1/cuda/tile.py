@@ -21,6 +21,7 @@ from flowkit.tvl1.cuda.device import (
 )
 from flowkit.tvl1.cuda.faults import Event
 from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, launches, tile_level
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
 TESTS_AHEAD = 3
@@ -94,6 +95,8 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
+        after_warp = params.weighted_median and params.weighted_median_after == "warp"
+        self._median = WeightedMedian(device, params) if after_warp else None
         model = Model.of(params)
         self._kernel = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines})
         self._level_file = KernelFile.of("level.cu", model.gradient_defines)
@@ -146,6 +149,8 @@ class TileSolver:
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
             self._solve_warp(level, counts[warp:], work)
+            if self._median is not None:
+                self._median.filter_warp(frames, work.planes, (work.u, work.states), level)
         args = (work.u, work.states, flows[1], np.int32(work.pairs), *size)
         self._per_pixel("flowkit_finish_level", level, work, args)
 

@@ -131,3 +131,27 @@ def test_emulated_five_tap_gradients_agree_with_the_twin(
     params = dataclasses.replace(QUICK, **changes)  # type: ignore[arg-type]
     frames = np.stack([waves(shape), waves(shape, (-2.3, 1.8)), waves(shape, (0.4, 0.2))])
     assert_agrees_with_twin(frames, [(0, 1), (2, 0)], params, method)
+
+
+MEDIAN = dataclasses.replace(QUICK, weighted_median=5, weighted_median_after="level")
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"weighted_median": 7, "weighted_median_after": "warp", "border": "off"},
+        {"weighted_median_after": "warp", "weighted_median_spread": 0.2, "normalize": True},
+        {"weighted_median": 7, "weighted_median_spread": 0.2, "weighted_median_grey": 20.0},
+        {"weighted_median_after": "warp", "median": 5, "weighted_median_px": 1.5},
+    ],
+    ids=str,
+)
+def test_emulated_weighted_median_agrees_with_the_twin(
+    change: dict[str, object], method: Method, waves: Waves
+) -> None:
+    params = dataclasses.replace(MEDIAN, **change)  # type: ignore[arg-type]
+    frames = np.stack([waves((27, 43), shift) for shift in ((0, 0), (1.3, -0.8), (-0.9, 0.4))])
+    frames[1, :, 20:] = frames[2, :, 20:]
+    assert_agrees_with_twin(frames, [(0, 1), (2, 0), (1, 1)], params, method)

@@ -30,6 +30,8 @@ QUICK = (
     "level goes on after a still warp",
     "bounds of the first pair",
     "edge of the outer taps not repeated",
+    "no barrier after the tile",
+    "last warp of a level not filtered",
     "bounds of another row in a cluster",
 )
 

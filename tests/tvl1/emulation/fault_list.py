@@ -105,7 +105,11 @@ TILE = (
         "counts->active = counts->going - 1;",
     ),
     _fault(*("still", "tile.cu", "level ended by a later test"), "if (test == kEndsLevel) {", "{"),
-    _fault(*("still", "level.cu", "level that ended goes on"), "  if (states[pair].ended) return;\n", ""),
+    _fault(
+        *("still", "level.cu", "level that ended goes on"),
+        "  if (states[pair].ended != kGoesOn) return;\n",
+        "",
+    ),
     _fault(
         *("still", "level.cu", "level that ended stays so on the next"),
         "fresh = {0, 0, 0, 0, 0};",
@@ -177,6 +181,69 @@ EDGES = (
         *("edges cluster", "cluster.cu", "bounds not loaded"),
         "  if constexpr (kWeighted) load_bounds(shared, bounds + pair * n, at);\n",
         "",
+    ),
+)
+
+WEIGHTED_MEDIAN = (
+    _fault(
+        *("weighted level", "weighted_median.cu", "no barrier after the tile"),
+        "width, height);\n  __syncthreads();\n\n  const int column",
+        "width, height);\n\n  const int column",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "no barrier after the list"),
+        "  }\n  __syncthreads();\n\n  if ((int)threadIdx.x",
+        "  }\n\n  if ((int)threadIdx.x",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "neighbours outside weigh as the edge"),
+        "inside ? I0[at] : kOutside",
+        "I0[at]",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "spread of the first component alone"),
+        "fmaxf(spread_about(u1 + slot), spread_about(u2 + slot))",
+        "spread_about(u1 + slot)",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "spread within three pixels"),
+        "kSpreadRadius = 2;",
+        "kSpreadRadius = 1;",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "pixels that stay not written"),
+        "      kept[0] = u1[slot];\n",
+        "",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "values left not tried"),
+        "  while (weight_up_to(median, values, weights) < half) median = least_above(median, values);\n",
+        "",
+    ),
+    _fault(
+        *("weighted level", "weighted_median.cu", "own pixel instead of the listed one"),
+        "own_row = listed[threadIdx.x] / kTileWidth",
+        "own_row = threadIdx.x / kTileWidth",
+    ),
+    _fault(
+        *("weighted median", "weighted_median.cu", "likeness left out"),
+        "{spread, per_grey2, per_px2});\n  if (last_block",
+        "{spread, 0.f, per_px2});\n  if (last_block",
+    ),
+    _fault(
+        *("weighted median", "weighted_median.cu", "still pairs filtered after each warp"),
+        "    if (state.ended == kEndedNow) state.ended = kEndedBefore;\n",
+        "",
+    ),
+    _fault(
+        *("weighted median", "weighted_median.cu", "last warp of a level not filtered"),
+        "state.ended == kEndedBefore) return;",
+        "state.ended != kGoesOn) return;",
+    ),
+    _fault(
+        *("weighted median", "weighted_median.cu", "filtered flow not turned over"),
+        "    state.u_buffer ^= 1;\n    state.arrived = 0;\n    if",
+        "    state.arrived = 0;\n    if",
     ),
 )
 
@@ -384,4 +451,4 @@ CODES = (
            "__float_as_int(own[i]) & 0x7fffffff", "__float_as_int(own[i])"),
 )  # fmt: skip
 
-FAULTS = (*TILE, *CORE, *EDGES, *LINEARISE, *CLUSTER, *CODES)
+FAULTS = (*TILE, *CORE, *EDGES, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)

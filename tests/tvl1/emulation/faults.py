@@ -195,6 +195,18 @@ def check_gradient(sources: Sources, schedule: Schedule) -> None:
     check_solver(TVL1Params(nscales=2, warps=1, iterations=5, gradient_taps=5), sources, schedule)
 
 
+def check_weighted_median(sources: Sources, schedule: Schedule) -> None:
+    """Hold the weighted median after each warp, the last of a still pair among them, to the twin."""
+    params = TVL1Params(nscales=2, warps=2, iterations=10, epsilon=0.05, check_every=5, weighted_median=5)
+    check_solver(params, sources, schedule, pairs=((1, 0), (1, 1), (0, 1)))
+
+
+def check_weighted_level(sources: Sources, schedule: Schedule) -> None:
+    """Hold the weighted median after a level, where the flow varies, to the twin."""
+    params = TVL1Params(nscales=2, warps=1, iterations=20, weighted_median=7, weighted_median_after="level")
+    check_solver(dataclasses.replace(params, weighted_median_spread=0.2), sources, schedule)
+
+
 CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "tile": check_tile,
     "change": check_change,
@@ -203,6 +215,8 @@ CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "still": check_still,
     "edges": check_edges,
     "gradient": check_gradient,
+    "weighted median": check_weighted_median,
+    "weighted level": check_weighted_level,
     "edges cluster": check_edges_cluster,
     "still cluster": check_still_cluster,
     "codes": check_codes,

@@ -49,7 +49,7 @@ extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
   if (i == 0 && pair == 0) counts->active = counts->going;
-  if (states[pair].ended) return;
+  if (states[pair].ended != kGoesOn) return;
   if (i == 0) states[pair].active = 1;
   if (i >= n) return;
   const int64 plane0 = planes[pair].x, plane1 = planes[pair].y;

@@ -12,8 +12,11 @@ struct PairState {
   int u_buffer;  // the current one of u, 0 or 1
   int q_buffer;  // the current one of q
   int arrived;   // blocks that have finished with this pair in this launch
-  int ended;     // its level has ended: it takes no part in the warps that are left
+  int ended;     // its level has: it takes no part in the warps that are left
 };
+
+// Of PairState::ended: not, in the warp at hand, in one before (known after a warp's filter).
+enum Ended { kGoesOn = 0, kEndedNow = 1, kEndedBefore = 2 };
 
 // Pairs of a batch: those that still iterate in this warp, and those whose level has not ended.
 struct PairCounts {

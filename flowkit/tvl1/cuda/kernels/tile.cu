@@ -158,7 +158,7 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
   state.active = 0;
   atomicSub(&counts->active, 1);
   if (test == kEndsLevel) {
-    state.ended = 1;
+    state.ended = kEndedNow;
     atomicSub(&counts->going, 1);
   }
 }
