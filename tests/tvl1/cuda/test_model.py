@@ -155,3 +155,38 @@ def test_emulated_weighted_median_agrees_with_the_twin(
     frames = np.stack([waves((27, 43), shift) for shift in ((0, 0), (1.3, -0.8), (-0.9, 0.4))])
     frames[1, :, 20:] = frames[2, :, 20:]
     assert_agrees_with_twin(frames, [(0, 1), (2, 0), (1, 1)], params, method)
+
+
+WHOLE = TVL1Params(
+    nscales=100,
+    scale_step=0.75,
+    warps=2,
+    iterations=20,
+    epsilon=0.013,
+    lambda_=0.2,
+    bicubic_a=-0.75,
+    border="off",
+    gradient_taps=5,
+    dual="projected",
+    edge_alpha=3.0,
+    weighted_median=5,
+    weighted_median_after="level",
+    weighted_median_spread=0.2,
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"warps": 4, "iterations": 10, "weighted_median": 7, "weighted_median_after": "warp"}],
+    ids=str,
+)
+def test_emulated_whole_model_agrees_with_the_twin(
+    change: dict[str, object], method: Method, gpu: FakeGpu, waves: Waves
+) -> None:
+    params = dataclasses.replace(WHOLE, **change)  # type: ignore[arg-type]
+    frames = np.stack([waves((37, 45), shift) for shift in ((0, 0), (1.3, -0.8), (-2.4, 1.1))])
+    frames[1, 14:] = frames[2, 14:]
+    assert_agrees_with_twin(frames, [(0, 1), (1, 1), (2, 0)], params, method)
+    by_clusters = method == "cluster" and params.weighted_median_after == "level"
+    assert ("flowkit_cluster" in gpu.launched) == by_clusters
+    assert ("flowkit_tile" in gpu.launched) == (not by_clusters)
