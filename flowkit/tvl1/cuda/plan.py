@@ -188,6 +188,7 @@ class Model:
 
 
 PUBLISHED = Model()
+WHOLE = Model(gradient_taps=5, projected=True, weighted=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

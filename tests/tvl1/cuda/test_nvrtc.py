@@ -18,14 +18,14 @@ from flowkit.tvl1.cuda.cluster import cluster_shape
 from flowkit.tvl1.cuda.device import THREADS
 from flowkit.tvl1.cuda.modules import sources
 from flowkit.tvl1.cuda.nvrtc import Nvrtc, library_paths, load_nvrtc
-from flowkit.tvl1.cuda.plan import PUBLISHED, Model, TileShape
+from flowkit.tvl1.cuda.plan import PUBLISHED, WHOLE, Model, TileShape
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 # Those that are not the published one: the whole of it, and without weights.
-MODELS = (Model(gradient_taps=5, projected=True, weighted=True), Model(projected=True))
+MODELS = (WHOLE, Model(projected=True))
 
 # File, macros, threads of a block.
 CONFIGURATIONS = [
