@@ -23,7 +23,7 @@ _PYTEST = (
 # Several tiles; of the presets, those that have every kernel between them, the default first.
 _CHECKED = (
     *("--size", "98x83", "--pairs", "2", "--iterations", "6"),
-    *("--presets", "opencv-cuda", "fast", "opencv-cpu", "ipol"),
+    *("--presets", "opencv-cuda", "opencv-cpu", "ipol"),
 )
 # One level: the finest. With a stopping rule that is never met all pairs stay at work, so that the first
 # kernels of the second warp are: linearise from a flow, tiles, tiles with a test.

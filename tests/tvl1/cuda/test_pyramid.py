@@ -88,6 +88,7 @@ def test_emulated_edge_bounds_are_theta_times_the_twins_weights(
     levels, planes = pyramids.build(device.upload(frames), PAIRS)
     for level, images in enumerate(levels):
         bounds = pyramids.edge_bounds(images, device.upload(planes), level)
+        assert bounds is not None
         device.faults.wait(device.event())
         for got, (first, _) in zip(bounds.get(), planes, strict=True):
             twin = edge_weight(images.get()[first].astype(np.float64), alpha, beta)
