@@ -20,7 +20,6 @@ from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.device import open_device
 from flowkit.tvl1.params import PRESETS, TVL1Params
 
-
 WHOLE_MODEL = TVL1Params(
     scale_step=0.75,
     warps=2,

@@ -55,6 +55,11 @@ class Fault:
         return {**texts, self.file: texts[self.file].replace(self.old, self.new)}
 
 
+def fault(check: str, file: str, name: str, old: str, new: str) -> Fault:
+    """Return a fault, its words in the order of the lists."""
+    return Fault(name=name, file=file, old=old, new=new, check=check)
+
+
 @contextlib.contextmanager
 def planted(sources: Sources, schedule: Schedule) -> Iterator[FakeGpu]:
     """Let the engine run on an emulated GPU with these sources."""
@@ -244,7 +249,7 @@ def main(name: str) -> None:
 
 
 def fault_list() -> tuple[Fault, ...]:
-    """Return every fault (kept apart: it is long)."""
+    """Return every fault (kept apart: they are many)."""
     from tests.tvl1.emulation.fault_list import FAULTS
 
     return FAULTS

@@ -118,8 +118,8 @@ FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const flo
 // The dual step of one row. `below` points to (u1, u2) of the row under the patch, column j at
 // below[32 j]. `last_column` is the patch's column that is the frame's last, or none of its
 // columns; there, and with `last_row`, the forward difference is zero (twin: forward_gradient).
-// kWhole: only a patch's last column can be the frame's. If kWeighted, `bounds` points to the row's,
-// column j at bounds[32 j].
+// kWhole: only a patch's last column can be the frame's. If kWeighted, `bounds` points to the
+// row's, column j at bounds[32 j].
 template <bool kWhole, class P>
 FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_column, bool last_row,
                              const Steps& steps, const float* bounds) {

@@ -1,5 +1,6 @@
-// A pyramid level around the tile solver: start, linearise, filter, finish. Compiled with the macros
-// of linearise.cuh.
+// A pyramid level around the tile solver: start, linearise, filter, finish.
+//
+// Compiled with the macros of linearise.cuh.
 
 #include "linearise.cuh"
 #include "median.cuh"

@@ -58,8 +58,9 @@ struct AxisWeights {
   float value[kNeighbours], difference[kNeighbours];
 };
 
-// Weights of the difference, from those of the image. The first and the last neighbour are taken for
-// the frame's edges, which are repeated: where they are not, they and those beside them weigh nothing.
+// Weights of the difference, from those of the image. The first and the last neighbour are taken
+// for the frame's edges, which are repeated: where they are not, they and those beside them weigh
+// nothing.
 FLOWKIT_DEVICE void weigh_difference(AxisWeights& axis) {
   constexpr int kLast = kNeighbours - 1;
   FLOWKIT_UNROLL for (int k = 0; k < kNeighbours; ++k) {
@@ -79,8 +80,8 @@ FLOWKIT_DEVICE void weigh_difference(AxisWeights& axis) {
   }
 }
 
-// Weights at a position of a line of at least kNeighbours pixels. A tap outside takes what the image,
-// or its difference, has at the edge.
+// Weights at a position of a line of at least kNeighbours pixels. A tap outside takes what the
+// image, or its difference, has at the edge.
 FLOWKIT_DEVICE AxisWeights axis_weights(float position, int side, float keys_a) {
   const float at = clamp_position(position, side), low = floorf(at);
   const int left = (int)low;

@@ -3,7 +3,7 @@
 // of a tile's cut edges spread inwards by one pixel an iteration, so it keeps only pixels `halo` px
 // inside.
 //
-// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread's patch), FLOWKIT_WARPS (of a block), and
+// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread's patch), FLOWKIT_WARPS (of a block) and
 // the macros of core.cuh.
 
 #include "core.cuh"
@@ -101,9 +101,9 @@ FLOWKIT_DEVICE void load_bounds(float* slots, const float* __restrict__ bounds, 
   }
 }
 
-// One iteration of the whole tile. `bounds` are this thread's slots, if kWeighted. `u_rows` and `q_rows` are this thread's slots: its first row of
-// u goes to u_rows[0], the next warp's is at u_rows[kTileWidth]; its last row of q goes to
-// q_rows[kTileWidth], the warp before's is at q_rows[0].
+// One iteration of the whole tile. `bounds`, if kWeighted, `u_rows` and `q_rows` are this thread's
+// slots: its first row of u goes to u_rows[0], the next warp's is at u_rows[kTileWidth]; its last
+// row of q goes to q_rows[kTileWidth], the warp before's is at q_rows[0].
 template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][kColumns],
                                  float2* u_rows, float2* q_rows, int x, int y, int width,

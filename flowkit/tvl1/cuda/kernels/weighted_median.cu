@@ -4,7 +4,7 @@
 // reference.steps.weighted_median).
 //
 // A block filters a tile of kTileWidth x kTileHeight pixels, a thread each. Where it filters only
-// pixels around which the flow varies, it lists those first, so that its warps work on nothing else.
+// pixels around which the flow varies, it lists those first, so that its warps work on them alone.
 //
 // Compiled with FLOWKIT_MEDIAN_SIDE: 5 or 7, the side of the window.
 
@@ -30,8 +30,8 @@ constexpr float kOutside = 3e38f;  // in place of the grey values there
 constexpr float kNoValue = 3.4e38f;
 
 struct MedianOptions {
-  float spread;                // px; filter where a component varies by more, everywhere if 0
-  float per_grey2, per_px2;    // weights fall as 2^-(per_grey2 dI^2 + per_px2 d^2)
+  float spread;              // px; filter where a component varies by more, everywhere if 0
+  float per_grey2, per_px2;  // weights fall as 2^-(per_grey2 dI^2 + per_px2 d^2)
 };
 
 // A flow in memory: u1 of pixel i at first[step i], u2 at first[step i + second].
@@ -167,7 +167,7 @@ FLOWKIT_DEVICE void filter_tile(const FlowView& u, const FlowView& filtered,
   __syncthreads();
 
   if ((int)threadIdx.x >= *count) return;
-  const int own_column = listed[threadIdx.x] % kTileWidth, own_row = listed[threadIdx.x] / kTileWidth;
+  const int own = listed[threadIdx.x], own_column = own % kTileWidth, own_row = own / kTileWidth;
   const int slot = (own_row + kRadius) * kColumns + own_column + kRadius;
   float weights[kSide][kSide];
   weigh_neighbours(grey + slot, options, weights);
@@ -179,8 +179,8 @@ FLOWKIT_DEVICE void filter_tile(const FlowView& u, const FlowView& filtered,
 
 }  // namespace flowkit
 
-// Filter every pair at the end of a level. frames [planes][n], planes [pairs]: as in level.cu; flow,
-// filtered [pairs][2][n].
+// Filter every pair at the end of a level. frames [planes][n], planes [pairs]: as in level.cu;
+// flow, filtered [pairs][2][n].
 extern "C" __global__ void __launch_bounds__(flowkit::kThreads)
     flowkit_weighted_median(const float* __restrict__ frames, const int2* __restrict__ planes,
                             float* flow, float* filtered, int width, int height, float spread,
