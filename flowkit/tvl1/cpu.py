@@ -21,11 +21,14 @@ from flowkit.tvl1.engine import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.validate import check_at_least, check_choice
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """FLOWKIT_TVL1_ABI_VERSION of native/abi.h."""
 
 _PYRAMIDS = {"resize": 0, "pyrdown": 1, "gaussian": 2}
 _BORDERS = {"clamp": 0, "off": 1}
+_DUALS = {"semi-implicit": 0, "projected": 1}
+_DUAL_STARTS = {"zero": 0, "coarser": 1}
+_FILTER_AFTER = {"warp": 0, "level": 1}
 _REMEDY = "install a C++17 compiler (g++ or clang++) and run `pip install .` in the checkout again"
 _FAILURES = {
     1: "out of memory; solve fewer frames at a time or use fewer threads",
@@ -39,10 +42,14 @@ class _Params(ctypes.Structure):
 
     _fields_: ClassVar = [
         *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "scale_step", "epsilon")),
-        *((name, ctypes.c_double) for name in ("bicubic_a", "presmooth_sigma")),
+        *((name, ctypes.c_double) for name in ("bicubic_a", "presmooth_sigma", "edge_alpha", "edge_beta")),
+        ("weighted_median_spread", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("weighted_median_grey", "weighted_median_px")),
         *((name, ctypes.c_int32) for name in ("nscales", "pyramid", "warps", "iterations")),
         *((name, ctypes.c_int32) for name in ("check_every", "median", "median_every")),
-        *((name, ctypes.c_int32) for name in ("border", "normalize")),
+        *((name, ctypes.c_int32) for name in ("border", "normalize", "check_first", "gradient_taps")),
+        *((name, ctypes.c_int32) for name in ("dual", "dual_start")),
+        *((name, ctypes.c_int32) for name in ("weighted_median", "weighted_median_after")),
     ]
 
 
@@ -100,7 +107,10 @@ def _native_params(params: TVL1Params) -> _Params:
     values = dataclasses.asdict(params)
     values["pyramid"] = _PYRAMIDS[params.pyramid]
     values["border"] = _BORDERS[params.border]
-    for name in ("nscales", "warps", "iterations", "check_every", "median_every"):
+    values["dual"] = _DUALS[params.dual]
+    values["dual_start"] = _DUAL_STARTS[params.dual_start]
+    values["weighted_median_after"] = _FILTER_AFTER[params.weighted_median_after]
+    for name in ("nscales", "warps", "iterations", "check_every", "median_every", "check_first"):
         values[name] = min(values[name], 2**31 - 1)
     return _Params(**values)
 

@@ -26,6 +26,7 @@ from flowkit.validate import (
 Pyramid = Literal["resize", "pyrdown", "gaussian"]
 Border = Literal["clamp", "off"]
 Dual = Literal["semi-implicit", "projected"]
+DualStart = Literal["zero", "coarser"]
 FilterAfter = Literal["warp", "level"]
 
 MIN_LEVEL_SIDE_PX = 16
@@ -61,8 +62,8 @@ class TVL1Params:
     check_every : int
         Iterations between two tests of that rule, >= 1.
     check_first : int
-        Iterations before one more test, >= 0; 0 is none. A warp that ends there moved nothing
-        to speak of, and ends its level: still content costs two iterations a level.
+        Iterations of a level's first warp before one more test, >= 0; 0 is none. A warp that
+        ends there ends its level: still content costs two iterations a level.
     median : {0, 5}
         Side of the median filter on u; 0 is none.
     median_every : int
@@ -81,6 +82,9 @@ class TVL1Params:
     dual : {"semi-implicit", "projected"}
         Step of p: Chambolle 2004, equation 9; or (p + tau/theta grad u) projected to |p| <= w
         (Chambolle 2005), w being 1 or the edge weight.
+    dual_start : {"zero", "coarser"}
+        What p is at the start of a level: zero, or that of the coarser level, which spreads the
+        flow in a few iterations where zero takes many.
     edge_alpha, edge_beta : float
         Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
         .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha >= 0,
@@ -91,7 +95,7 @@ class TVL1Params:
     weighted_median_after : {"warp", "level"}
         Filter after each warp of a level, or after its last.
     weighted_median_spread : float
-        Filter only where a component of u differs by more than this within 5x5 px; px; 0: everywhere.
+        Filter only where a component of u differs by more than this within the window; px, >= 0.
     weighted_median_grey : float
         Grey levels at which a neighbour's weight falls off, > 0.
     weighted_median_px : float
@@ -122,6 +126,7 @@ class TVL1Params:
     check_first: int = 2
     gradient_taps: Literal[3, 5] = 3
     dual: Dual = "semi-implicit"
+    dual_start: DualStart = "zero"
     edge_alpha: float = 0.0
     edge_beta: float = 0.8
     weighted_median: Literal[0, 5, 7] = 0
@@ -155,6 +160,7 @@ class TVL1Params:
         check_integer("check_first", self.check_first, 0)
         check_choice("gradient_taps", self.gradient_taps, (3, 5))
         check_choice("dual", self.dual, get_args(Dual))
+        check_choice("dual_start", self.dual_start, get_args(DualStart))
         check_at_least("edge_alpha", self.edge_alpha, 0)
         projected = self.edge_alpha == 0 or self.dual == "projected"
         check_that("edge_alpha", self.edge_alpha, projected, "0 with dual='semi-implicit'")
@@ -210,6 +216,7 @@ _EARLIER = {
     "check_first": 0,
     "gradient_taps": 3,
     "dual": "semi-implicit",
+    "dual_start": "zero",
     "edge_alpha": 0.0,
     "edge_beta": 0.8,
     "weighted_median": 0,

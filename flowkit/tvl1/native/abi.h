@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 /* Raised by one whenever a struct or a function below changes. */
-#define FLOWKIT_TVL1_ABI_VERSION 1
+#define FLOWKIT_TVL1_ABI_VERSION 2
 
 enum FlowkitStatus {
   FLOWKIT_OK = 0,
@@ -23,12 +23,18 @@ enum FlowkitStatus {
 
 enum FlowkitPyramid { FLOWKIT_RESIZE = 0, FLOWKIT_PYRDOWN = 1, FLOWKIT_GAUSSIAN = 2 };
 enum FlowkitBorder { FLOWKIT_CLAMP = 0, FLOWKIT_OFF = 1 };
+enum FlowkitDual { FLOWKIT_SEMI_IMPLICIT = 0, FLOWKIT_PROJECTED = 1 };
+enum FlowkitDualStart { FLOWKIT_ZERO = 0, FLOWKIT_COARSER = 1 };
+enum FlowkitFilterAfter { FLOWKIT_AFTER_WARP = 0, FLOWKIT_AFTER_LEVEL = 1 };
 enum FlowkitDtype { FLOWKIT_UINT8 = 0, FLOWKIT_FLOAT32 = 1 };
 
 /* Field for field flowkit.tvl1.params.TVL1Params, which has validated every value. */
 typedef struct FlowkitParams {
   double tau, lambda, theta, scale_step, epsilon, bicubic_a, presmooth_sigma;
+  double edge_alpha, edge_beta;
+  double weighted_median_spread, weighted_median_grey, weighted_median_px;
   int32_t nscales, pyramid, warps, iterations, check_every, median, median_every, border, normalize;
+  int32_t check_first, gradient_taps, dual, dual_start, weighted_median, weighted_median_after;
 } FlowkitParams;
 
 /* Many pairs out of a stack of frames. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plane.hpp"
+#include "resample.hpp"
 
 namespace flowkit {
 
@@ -13,8 +14,11 @@ namespace flowkit {
 // |grad|, all zero where there is no data term.
 struct Fields {
   Plane u1{0}, u2{1}, q11{2}, q12{3}, q21{4}, q22{5}, a{6}, b{7}, c{8}, limit{9};
-  float tau = 0;   // step of the dual iteration
-  float taut = 0;  // tau / theta
+  Plane I1x{15}, I1y{14};  // central differences of the image to be warped
+  Plane most{10};          // theta * weight of the total variation, if the dual step is projected
+  bool projected = false;  // the dual step: projected to |q| <= most, or semi-implicit
+  float tau = 0;           // step of the dual iteration
+  float taut = 0;          // tau / theta
 };
 
 struct WarpOptions {
@@ -23,14 +27,50 @@ struct WarpOptions {
   bool clamp;       // clamp positions to the frame; otherwise no data term outside it
 };
 
+// What a warp starts with: the images, and how they are warped by u.
+struct Linearisation {
+  const Plane &I0, &I1;
+  WarpOptions options;
+};
+
+// Weight of the total variation, as the params have it.
+struct EdgeOptions {
+  float alpha, beta;
+};
+
+struct WeightedMedianOptions {
+  int radius;      // 2 or 3, px
+  float spread;    // filter only where u spreads over more than this, px
+  float grey, px;  // where weights fall off
+};
+
+// The planes of a weighted median, all of one size but for `lines`.
+struct WeightedMedian {
+  Plane guide{11};  // the first frame, with margins that are like no pixel
+  Plane result1{12}, result2{13};
+  Plane lines;  // scratch rows
+};
+
 struct Kernels {
   const char* name;
-  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0.
-  double (*iterate)(Fields& fields, int iterations, bool measure);
-  // Warp I1 and its centred differences by u and set a, b, c, limit.
-  void (*linearise)(const Plane& I0, const Plane& I1, Fields& fields, const WarpOptions& options);
+  // Run `iterations` iterations; return sum |du|^2 of the last one if `measure`, else 0. Unless null,
+  // `linearisation` sets a, b, c and limit first, each row just before it is needed.
+  double (*iterate)(Fields& fields, int iterations, bool measure,
+                    const Linearisation* linearisation);
+  // Set the central differences of I1, with five taps or three.
+  void (*differentiate)(const Plane& I1, Fields& fields, bool five_taps);
+  // Warp I1 and its differences by u and set a, b, c, limit.
+  void (*linearise)(const Linearisation& linearisation, Fields& fields);
+  // Set fields.most from a level of the first frame: theta times the weight of the total variation.
+  void (*weigh_edges)(const Plane& I0, Fields& fields, Plane& smooth, Plane& lines, float theta,
+                      const EdgeOptions& options);
+  // Weighted median of u, whose margins it overwrites, into result1 and result2.
+  void (*weighted_median)(Plane& u1, Plane& u2, WeightedMedian& work,
+                          const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
+  // One row through a map of two taps.
+  InterpolateRow interpolate_row;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

@@ -22,8 +22,8 @@ class Plane {
   // Floats left and right of each row: the widest vector (16), read one ahead, or the warp's
   // reach beyond a vector (4), rounded up to whole cache lines on both sides.
   static constexpr ptrdiff_t kSide = 32;
-  // Rows above and below: the warp's widest footprint reaches 3 up and 4 down.
-  static constexpr ptrdiff_t kMargin = 4;
+  // Rows above and below: the warp's widest footprint reaches 2 up and 3 down.
+  static constexpr ptrdiff_t kMargin = 3;
 
   // Give the plane a size; what it holds then is undefined. Memory is kept when the new size fits
   // into it.
@@ -44,6 +44,30 @@ class Plane {
   // Set every float to zero, margins included.
   void clear() { std::memset(memory_.get(), 0, float_count() * sizeof(float)); }
 
+  void clear_row(int y) { std::memset(row(y) - kSide, 0, stride_ * sizeof(float)); }
+
+  // Set every float, margins included.
+  void fill(float value) {
+    float* const memory = memory_.get();
+    for (size_t i = 0, count = float_count(); i < count; ++i) memory[i] = value;
+  }
+
+  // Let `radius` pixels on every side repeat the nearest pixel; at most kMargin.
+  void repeat_edges(int radius) {
+    for (int y = 0; y < height_; ++y) {
+      float* const pixels = row(y);
+      for (int k = 1; k <= radius; ++k) {
+        pixels[-k] = pixels[0];
+        pixels[width_ - 1 + k] = pixels[width_ - 1];
+      }
+    }
+    const size_t bytes = static_cast<size_t>(width_ + 2 * radius) * sizeof(float);
+    for (int k = 1; k <= radius; ++k) {
+      std::memcpy(row(-k) - radius, row(0) - radius, bytes);
+      std::memcpy(row(height_ - 1 + k) - radius, row(height_ - 1) - radius, bytes);
+    }
+  }
+
   // Row length in floats: whole cache lines, and no multiple of 128 bytes, so that the rows that
   // a wavefront works on do not fall into the same cache sets.
   static ptrdiff_t stride_of(int width) {
@@ -58,7 +82,7 @@ class Plane {
   const float* row(ptrdiff_t y) const { return memory_.get() + offset_of(y); }
 
  private:
-  static constexpr ptrdiff_t kShift = 64;  // floats; ten of them stay within one page
+  static constexpr ptrdiff_t kShift = 64;  // floats; sixteen of them fill one page
 
   size_t float_count() const {
     return static_cast<size_t>(stride_ * (height_ + 2 * kMargin) + shift_);

@@ -54,39 +54,6 @@ void shrink_level(const Plane& image, Size size, const FlowkitParams& params, Pl
   }
 }
 
-// Continue a row or column beyond its ends such that I1 and its centred differences both seem to
-// repeat their edge values: I[-1] = I[0] for the first, and I[-2] = I[0] - (I[1] - I[0]) for the
-// second, whose missing neighbour is the pixel itself. The third carries no weight; it only has to
-// be finite.
-struct Ends {
-  float one_before, two_before, one_after, two_after;
-};
-
-Ends continue_line(float first, float second, float last_but_one, float last) {
-  return {first, first - (second - first), last, last + (last - last_but_one)};
-}
-
-void extend_margins(Plane& image) {
-  const int width = image.width(), height = image.height();
-  const int right = std::min(1, width - 1), down = std::min(1, height - 1);
-  for (int y = 0; y < height; ++y) {
-    float* const row = image.row(y);
-    const Ends ends = continue_line(row[0], row[right], row[width - 1 - right], row[width - 1]);
-    row[-1] = ends.one_before;
-    row[-3] = row[-2] = ends.two_before;
-    row[width] = ends.one_after;
-    row[width + 1] = row[width + 2] = row[width + 3] = ends.two_after;
-  }
-  for (int x = -3; x < width + 4; ++x) {
-    const Ends ends = continue_line(image.row(0)[x], image.row(down)[x],
-                                    image.row(height - 1 - down)[x], image.row(height - 1)[x]);
-    image.row(-1)[x] = ends.one_before;
-    image.row(-3)[x] = image.row(-2)[x] = ends.two_before;
-    image.row(height)[x] = ends.one_after;
-    image.row(height + 1)[x] = image.row(height + 2)[x] = image.row(height + 3)[x] = ends.two_after;
-  }
-}
-
 }  // namespace
 
 std::vector<Size> level_sizes(Size frame, const FlowkitParams& params) {
@@ -128,22 +95,30 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
   for (size_t k = 1; k < sizes.size(); ++k) {
     shrink_level(levels[k - 1], sizes[k], params, levels[k]);
   }
-  for (Plane& level : levels) extend_margins(level);
+  for (Plane& level : levels) level.repeat_edges(Plane::kMargin);
 }
 
-void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params) {
-  const int width = fine.width(), height = fine.height();
-  const double across = static_cast<double>(coarse.width()) / width;
-  const double down = static_cast<double>(coarse.height()) / height;
-  const float gain = static_cast<float>(1 / params.scale_step);
+Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
+                       InterpolateRow interpolate_row)
+    : gain_(static_cast<float>(1 / params.scale_step)), interpolate_row_(interpolate_row) {
+  const double across = static_cast<double>(coarse.width) / fine.width;
+  const double down = static_cast<double>(coarse.height) / fine.height;
   if (params.pyramid == FLOWKIT_GAUSSIAN) {
-    resample(coarse, cubic_axis(coarse.width(), width, across),
-             cubic_axis(coarse.height(), height, down), gain, fine);
+    horizontal_ = cubic_axis(coarse.width, fine.width, across);
+    vertical_ = cubic_axis(coarse.height, fine.height, down);
   } else {
     const double shift = params.pyramid == FLOWKIT_PYRDOWN ? 0 : 0.5;
-    resample(coarse, linear_axis(coarse.width(), width, across, shift),
-             linear_axis(coarse.height(), height, down, shift), gain, fine);
+    horizontal_ = linear_axis(coarse.width, fine.width, across, shift);
+    vertical_ = linear_axis(coarse.height, fine.height, down, shift);
   }
+}
+
+void Upsampling::bring_flow(const Plane& coarse, Plane& fine) const {
+  resample(coarse, horizontal_, vertical_, gain_, fine, interpolate_row_);
+}
+
+void Upsampling::bring_dual(const Plane& coarse, Plane& fine) const {
+  resample(coarse, horizontal_, vertical_, 1, fine, interpolate_row_);
 }
 
 }  // namespace flowkit

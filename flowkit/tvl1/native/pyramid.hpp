@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include "plane.hpp"
+#include "resample.hpp"
 
 namespace flowkit {
 
@@ -42,8 +43,21 @@ GreyMap joint_normalisation(const FrameView& first, const FrameView& second);
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
                    std::vector<Plane>& levels);
 
-// Bring one component of the flow from `coarse` to the size of `fine`, in px of that level (twin:
-// reference.pyramid.upsample_flow).
-void upsample_flow(const Plane& coarse, Plane& fine, const FlowkitParams& params);
+// The way up from one level to the next finer one.
+class Upsampling {
+ public:
+  Upsampling(Size coarse, Size fine, const FlowkitParams& params, InterpolateRow interpolate_row);
+
+  // Bring one component of the flow to the finer level, in px of that level (twin:
+  // reference.pyramid.upsample_flow).
+  void bring_flow(const Plane& coarse, Plane& fine) const;
+  // The same of a component of the dual variable (twin: reference.pyramid.upsample_dual).
+  void bring_dual(const Plane& coarse, Plane& fine) const;
+
+ private:
+  AxisMap horizontal_, vertical_;
+  float gain_;  // px of the finer level in one of the coarser
+  InterpolateRow interpolate_row_;
+};
 
 }  // namespace flowkit

@@ -9,8 +9,9 @@ namespace {
 AxisMap make_axis(int length, int taps) {
   AxisMap map;
   map.taps = taps;
-  map.index.resize(static_cast<size_t>(length) * taps);
-  map.weight.resize(map.index.size());
+  map.length = length;
+  map.indices.resize(static_cast<size_t>(length) * taps);
+  map.weights.resize(map.indices.size());
   return map;
 }
 
@@ -33,28 +34,40 @@ int edge_mirror(int i, int side) {
 // One row through the horizontal map. kTaps is its number of taps, or 0: any.
 template <int kTaps>
 void resample_row(const float* row, const AxisMap& map, float* result) {
-  const int length = map.length(), taps = kTaps ? kTaps : map.taps;
-  const int* index = map.index.data();
-  const float* weight = map.weight.data();
-  for (int x = 0; x < length; ++x, index += taps, weight += taps) {
-    float value = weight[0] * row[index[0]];
-    for (int k = 1; k < taps; ++k) value += weight[k] * row[index[k]];
+  const int taps = kTaps ? kTaps : map.taps;
+  const int* const index = map.index(0);
+  const float* const weight = map.weight(0);
+  const ptrdiff_t length = map.length;
+  for (ptrdiff_t x = 0; x < length; ++x) {
+    float value = weight[x] * row[index[x]];
+    for (ptrdiff_t k = x + length; k < taps * length; k += length) {
+      value += weight[k] * row[index[k]];
+    }
     result[x] = value;
   }
 }
 
-void resample_rows(const Plane& image, const AxisMap& map, Plane& result) {
+void resample_rows(const Plane& image, const AxisMap& map, InterpolateRow interpolate_row,
+                   Plane& result) {
+  if (map.taps == 2 && interpolate_row != nullptr) {
+    const TwoTaps taps{map.index(0), map.index(1), map.weight(0), map.weight(1)};
+    for (int y = 0; y < image.height(); ++y) {
+      interpolate_row(image.row(y), taps, map.length, result.row(y));
+    }
+    return;
+  }
   const auto resample_one = map.taps == 2 ? resample_row<2> : resample_row<0>;
   for (int y = 0; y < image.height(); ++y) resample_one(image.row(y), map, result.row(y));
 }
 
-// The weighted sum of some rows, two of them a pass.
-void add_rows(const Plane& image, const int* index, const float* weight, int taps, float* result) {
+// Row y through the vertical map: the weighted sum of some rows, two of them a pass.
+void add_rows(const Plane& image, const AxisMap& map, int y, float gain, float* result) {
   const int width = image.width();
-  for (int k = 0; k < taps; k += 2) {
-    const bool pair = k + 1 < taps;
-    const float *const first = image.row(index[k]), *const second = image.row(index[k + pair]);
-    const float w0 = weight[k], w1 = pair ? weight[k + 1] : 0;
+  for (int k = 0; k < map.taps; k += 2) {
+    const bool pair = k + 1 < map.taps;
+    const float* const first = image.row(map.index(k)[y]);
+    const float* const second = image.row(map.index(k + pair)[y]);
+    const float w0 = gain * map.weight(k)[y], w1 = pair ? gain * map.weight(k + 1)[y] : 0;
     if (k == 0) {
       for (int x = 0; x < width; ++x) result[x] = w0 * first[x] + w1 * second[x];
     } else {
@@ -70,10 +83,10 @@ AxisMap linear_axis(int side, int length, double stride, double shift) {
   for (int i = 0; i < length; ++i) {
     const double at = std::clamp((i + shift) * stride - shift, 0.0, side - 1.0);
     const int left = static_cast<int>(at);
-    map.index[2 * i] = left;
-    map.index[2 * i + 1] = std::min(left + 1, side - 1);
-    map.weight[2 * i + 1] = static_cast<float>(at - left);
-    map.weight[2 * i] = 1 - map.weight[2 * i + 1];
+    map.index(0)[i] = left;
+    map.index(1)[i] = std::min(left + 1, side - 1);
+    map.weight(1)[i] = static_cast<float>(at - left);
+    map.weight(0)[i] = 1 - map.weight(1)[i];
   }
   return map;
 }
@@ -88,8 +101,8 @@ AxisMap cubic_axis(int side, int length, double stride) {
     const double weights[4] = {a * t * (1 - t) * (1 - t), 1 + t * t * ((a + 2) * t - (a + 3)),
                                t * (-a + t * ((2 * a + 3) - (a + 2) * t)), a * t * t * (1 - t)};
     for (int k = 0; k < 4; ++k) {
-      map.index[4 * i + k] = std::clamp(left + k - 1, 0, side - 1);
-      map.weight[4 * i + k] = static_cast<float>(weights[k]);
+      map.index(k)[i] = std::clamp(left + k - 1, 0, side - 1);
+      map.weight(k)[i] = static_cast<float>(weights[k]);
     }
   }
   return map;
@@ -98,10 +111,10 @@ AxisMap cubic_axis(int side, int length, double stride) {
 AxisMap pyr_down_axis(int side) {
   const float weights[5] = {1 / 16.f, 4 / 16.f, 6 / 16.f, 4 / 16.f, 1 / 16.f};
   AxisMap map = make_axis((side + 1) / 2, 5);
-  for (int i = 0; i < map.length(); ++i) {
+  for (int i = 0; i < map.length; ++i) {
     for (int k = 0; k < 5; ++k) {
-      map.index[5 * i + k] = edge_mirror(2 * i + k - 2, side);
-      map.weight[5 * i + k] = weights[k];
+      map.index(k)[i] = edge_mirror(2 * i + k - 2, side);
+      map.weight(k)[i] = weights[k];
     }
   }
   return map;
@@ -119,26 +132,21 @@ AxisMap gaussian_axis(int side, double sigma) {
   AxisMap map = make_axis(side, taps);
   for (int i = 0; i < side; ++i) {
     for (int k = 0; k < taps; ++k) {
-      const size_t slot = static_cast<size_t>(i) * taps + k;
-      map.index[slot] = ipol_mirror(i + k - radius, side);
-      map.weight[slot] = static_cast<float>(kernel[k] / total);
+      map.index(k)[i] = ipol_mirror(i + k - radius, side);
+      map.weight(k)[i] = static_cast<float>(kernel[k] / total);
     }
   }
   return map;
 }
 
 void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              Plane& result) {
-  const int taps = vertical.taps;
+              Plane& result, InterpolateRow interpolate_row) {
   thread_local Plane narrowed;  // kept from call to call, as batch.cpp does with its memory
-  narrowed.reshape(horizontal.length(), image.height());
-  resample_rows(image, horizontal, narrowed);
-  result.reshape(horizontal.length(), vertical.length());
-  std::vector<float> weight(static_cast<size_t>(taps));
+  narrowed.reshape(horizontal.length, image.height());
+  resample_rows(image, horizontal, interpolate_row, narrowed);
+  result.reshape(horizontal.length, vertical.length);
   for (int y = 0; y < result.height(); ++y) {
-    const size_t slot = static_cast<size_t>(y) * taps;
-    for (int k = 0; k < taps; ++k) weight[k] = gain * vertical.weight[slot + k];
-    add_rows(narrowed, &vertical.index[slot], weight.data(), taps, result.row(y));
+    add_rows(narrowed, vertical, y, gain, result.row(y));
   }
 }
 

@@ -1,20 +1,35 @@
 // Blurring and resampling of whole planes, separably. Plain code: it runs once per frame and level.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "plane.hpp"
 
 namespace flowkit {
 
-// Along one axis, output i is sum_k weights[i * taps + k] * input[index[i * taps + k]].
+// Along one axis, output i is sum_k weight(k)[i] * input[index(k)[i]].
 struct AxisMap {
-  int taps = 0;
-  std::vector<int> index;
-  std::vector<float> weight;
+  int taps = 0, length = 0;
+  std::vector<int> indices;    // length of them for each tap
+  std::vector<float> weights;  // the same
 
-  int length() const { return static_cast<int>(index.size()) / taps; }
+  int* index(int tap) { return indices.data() + static_cast<ptrdiff_t>(tap) * length; }
+  float* weight(int tap) { return weights.data() + static_cast<ptrdiff_t>(tap) * length; }
+  const int* index(int tap) const { return indices.data() + static_cast<ptrdiff_t>(tap) * length; }
+  const float* weight(int tap) const {
+    return weights.data() + static_cast<ptrdiff_t>(tap) * length;
+  }
 };
+
+// A map of two taps, of which index1 is index0 + 1 or, at the end, index0.
+struct TwoTaps {
+  const int *index0, *index1;
+  const float *weight0, *weight1;
+};
+
+// One row through such a map; the row is followed by memory that may be read.
+using InterpolateRow = void (*)(const float* row, const TwoTaps& taps, int length, float* result);
 
 // Bilinear samples of an axis of `side` pixels at (i + shift) * stride - shift, clamped to it
 // (twin: reference.sampling.sample_axis_linear).
@@ -32,8 +47,8 @@ AxisMap pyr_down_axis(int side);
 AxisMap gaussian_axis(int side, double sigma);
 
 // Apply one map along each axis, horizontal first, and scale the values. `result` gets its size
-// from the maps; it must not be `image`.
+// from the maps; it must not be `image`. `interpolate_row`, unless null, does rows of two taps.
 void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              Plane& result);
+              Plane& result, InterpolateRow interpolate_row = nullptr);
 
 }  // namespace flowkit

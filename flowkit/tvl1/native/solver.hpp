@@ -12,8 +12,10 @@ namespace flowkit {
 // Memory that one thread uses again from pair to pair.
 struct Workspace {
   Fields fields;
-  Plane coarse1{0}, coarse2{1};  // the flow of the level before
-  Plane filtered{10}, columns;   // for the median
+  // Flow and dual variable of the level before: u1, u2, q11, q12, q21, q22.
+  Plane coarse[6] = {Plane{0}, Plane{1}, Plane{2}, Plane{3}, Plane{4}, Plane{5}};
+  Plane filtered{14}, columns;   // for the median, and for edge weights
+  WeightedMedian weighted;
 };
 
 // Solve one pair from its two pyramids. `flow` gets (2, height, width) px; `iterations`, unless

@@ -250,5 +250,32 @@ def upsample_flow(u: Float64, size: tuple[int, int], params: TVL1Params) -> Floa
     float64 array, (2, height, width)
         px of the finer level.
     """
+    return _upsample(u, size, params) / params.scale_step
+
+
+def upsample_dual(p: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
+    """Bring the dual variable of a level to the next finer one: the start that `dual_start` names.
+
+    Directions do not scale, so its values are only resampled. The components across the last
+    column and row, of which `steps.divergence` knows nothing, are zero.
+
+    Parameters
+    ----------
+    p : float64 array, (2, 2, H, W)
+    size : (height, width)
+        Of the finer level, px.
+    params : TVL1Params
+
+    Returns
+    -------
+    float64 array, (2, 2, height, width)
+    """
+    fine = _upsample(p, size, params)
+    fine[:, 0, :, -1] = 0
+    fine[:, 1, -1, :] = 0
+    return fine
+
+
+def _upsample(planes: Float64, size: tuple[int, int], params: TVL1Params) -> Float64:
     resample = {"resize": resize_bilinear, "pyrdown": zoom_bilinear, "gaussian": zoom_in}[params.pyramid]
-    return resample(u, size) / params.scale_step
+    return resample(planes, size)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowkit.tvl1.engine import check_batch, check_pair
 from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
-from flowkit.tvl1.reference.pyramid import build_pyramid, gaussian_blur, upsample_flow
+from flowkit.tvl1.reference.pyramid import build_pyramid, gaussian_blur, upsample_dual, upsample_flow
 from flowkit.tvl1.reference.steps import (
     DataTerm,
     centered_gradient,
@@ -86,8 +86,24 @@ class State:
     u: Float64
     p: Float64
 
+    @classmethod
+    def zero(cls, size: tuple[int, ...]) -> State:
+        """Return the state of the coarsest level, of (height, width) px."""
+        return cls(u=np.zeros((2, *size)), p=np.zeros((2, 2, *size)))
 
-def solve_warp(data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params) -> tuple[State, int]:
+
+def finer_state(state: State, size: tuple[int, ...], params: TVL1Params) -> State:
+    """Return the start of the next finer level, of (height, width) px."""
+    height, width = size
+    start = State.zero(size)
+    if params.dual_start == "coarser":
+        start = dataclasses.replace(start, p=upsample_dual(state.p, (height, width), params))
+    return dataclasses.replace(start, u=upsample_flow(state.u, (height, width), params))
+
+
+def solve_warp(
+    data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params, *, check_first: int = 0
+) -> tuple[State, int]:
     """Iterate one linearisation until it has converged or `iterations` are done.
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
@@ -101,6 +117,8 @@ def solve_warp(data: DataTerm, state: State, weight: Float64 | float, params: TV
     weight : float64 array, (H, W), or float
         Of the total variation.
     params : TVL1Params
+    check_first : int
+        Iterations before one more test; 0 is none.
 
     Returns
     -------
@@ -119,45 +137,47 @@ def solve_warp(data: DataTerm, state: State, weight: Float64 | float, params: TV
             p = projected_dual_step(p, u, params.tau / params.theta, weight)
         else:
             p = dual_step(p, u, params.tau / params.theta)
-        tested = done == params.check_first or done % params.check_every == 0
+        tested = done == check_first or done % params.check_every == 0
         if done == params.iterations or (tested and has_converged(u, u_before, params.epsilon)):
             break
     return State(u=u, p=p), done
 
 
-def solve_level(I0: Float64, I1: Float64, u: Float64, params: TVL1Params) -> tuple[Float64, LevelTrace]:
-    """Refine u on one level: p starts at zero and is carried from warp to warp.
+def solve_level(I0: Float64, I1: Float64, state: State, params: TVL1Params) -> tuple[State, LevelTrace]:
+    """Refine u on one level; p is carried from warp to warp.
 
-    A warp that converges at the test of `check_first` is the level's last.
+    The first warp is tested after `check_first` iterations too; where it ends there, it is the
+    level's last.
 
     Parameters
     ----------
     I0, I1 : float64 array, (H, W)
-    u : float64 array, (2, H, W)
+    state : State
         The start, px of this level.
     params : TVL1Params
 
     Returns
     -------
-    u : float64 array, (2, H, W)
+    state : State
     trace : LevelTrace
         A warp that was left out has 0 iterations.
     """
     gradient = five_tap_gradient if params.gradient_taps == 5 else centered_gradient
     I1_planes = np.concatenate([I1[None], gradient(I1)])
     weight = edge_weight(I0, params.edge_alpha, params.edge_beta) if params.edge_alpha else 1.0
-    state = State(u=u, p=np.zeros((2, *u.shape)))
     counts: list[int] = []
     still = False
     while len(counts) < params.warps and not still:
-        state, done = solve_warp(linearise(I0, I1_planes, state.u, params), state, weight, params)
+        data = linearise(I0, I1_planes, state.u, params)
+        check_first = 0 if counts else params.check_first
+        state, done = solve_warp(data, state, weight, params, check_first=check_first)
         counts.append(done)
-        still = done == params.check_first < min(params.check_every, params.iterations)
+        still = done == check_first < min(params.check_every, params.iterations)
         last = still or len(counts) == params.warps
         if params.weighted_median and (last or params.weighted_median_after == "warp"):
             state = dataclasses.replace(state, u=weighted_median(state.u, I0, params))
     counts += [0] * (params.warps - len(counts))
-    return state.u, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
+    return state, LevelTrace(height=I0.shape[0], width=I0.shape[1], iterations=tuple(counts))
 
 
 def prepare(I0: NDArray[np.generic], I1: NDArray[np.generic], params: TVL1Params) -> tuple[Float64, Float64]:
@@ -190,15 +210,14 @@ def tvl1_flow(I0: ArrayLike, I1: ArrayLike, *, params: TVL1Params | str = DEFAUL
     params = resolve_params(params)
     a, b = prepare(*check_pair(I0, I1), params)
     levels = list(zip(build_pyramid(a, params), build_pyramid(b, params), strict=True))[::-1]
-    u = np.zeros((2, *levels[0][0].shape))
+    state = State.zero(levels[0][0].shape)
     traces: list[LevelTrace] = []
     for level0, level1 in levels:
-        height, width = level0.shape
         if traces:
-            u = upsample_flow(u, (height, width), params)
-        u, trace = solve_level(level0, level1, u, params)
+            state = finer_state(state, level0.shape, params)
+        state, trace = solve_level(level0, level1, state, params)
         traces.append(trace)
-    return TVL1Result(flow=u, trace=TVL1Trace(levels=tuple(traces)))
+    return TVL1Result(flow=state.u, trace=TVL1Trace(levels=tuple(traces)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -316,7 +316,7 @@ def weighted_median(u: Float64, I0: Float64, params: TVL1Params) -> Float64:
 
     The weighted median is the least value of the window up to which the weights reach half their
     sum; neighbours outside the frame weigh nothing. With `weighted_median_spread` > 0 a pixel
-    where neither component of u spreads over more than that within 5x5 px stays as it is.
+    where neither component of u spreads over more than that within the window stays as it is.
 
     Parameters
     ----------
@@ -345,10 +345,7 @@ def weighted_median(u: Float64, I0: Float64, params: TVL1Params) -> Float64:
     total = np.cumsum(np.take_along_axis(np.broadcast_to(weights, values.shape), order, -1), axis=-1)
     first = np.argmax(total >= total[..., -1:] / 2, axis=-1)[..., None]
     filtered = np.take_along_axis(values, np.take_along_axis(order, first, -1), -1)[..., 0]
-    if params.weighted_median_spread == 0:
-        return filtered
-    near = _windows(u, 5)
-    spread = (near.max(axis=-1) - near.min(axis=-1)).max(axis=0)
+    spread = (values.max(axis=-1) - values.min(axis=-1)).max(axis=0)
     return np.where(spread > params.weighted_median_spread, filtered, u)
 
 
