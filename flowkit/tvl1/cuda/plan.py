@@ -279,16 +279,20 @@ class Launch:
     ends_level: bool = False
 
 
-def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
-    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`)."""
+def launches(params: TVL1Params, most_steps: int, *, first_warp: bool = True) -> Iterator[Launch]:
+    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`).
+
+    Only a level's first warp is tested after `check_first` iterations too.
+    """
     periods, done = interruption_periods(params)[1:], 0
+    check_first = params.check_first if first_warp and params.epsilon > 0 else 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
-        if params.epsilon > 0 and done < params.check_first:
-            ends.append(params.check_first - done)
+        if done < check_first:
+            ends.append(check_first - done)
         median = params.median > 0 and done % params.median_every == 0
         done += min(ends)
-        first, again = done == params.check_first, done % params.check_every == 0
+        first, again = done == check_first, done % params.check_every == 0
         test = params.epsilon > 0 and (first or again) and done < params.iterations
         ends_level = test and first and done < params.check_every
         yield Launch(median=median, steps=min(ends), test=test, ends_level=ends_level)

@@ -53,11 +53,11 @@ struct LevelOptions {
   WarpOptions warp;
   Steps steps;
   int iterations, check_every;  // at most so many; a test after so many, never if 0
-  int check_first;              // one more test after so many, none if 0
+  int check_first;              // in the first warp one more test after so many, none if 0
   float enough;                 // a pair stops when an iteration changes no more
 };
 
-// Whether a warp of so many iterations is the level's last (twin: reference.solver.solve_level).
+// Whether a level's first warp, of so many iterations, is its last (twin: reference.solver.solve_level).
 FLOWKIT_DEVICE bool ends_level(int done, const LevelOptions& options) {
   return done == options.check_first &&
          options.check_first < min(options.check_every, options.iterations);
@@ -232,14 +232,15 @@ struct Phases {
   int tests;
 };
 
-// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
+// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done. One
+// more test comes after `check_first`, none if 0.
 FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
-                              const LevelOptions& options, Phases& phases) {
+                              const LevelOptions& options, int check_first, Phases& phases) {
   bool q_pending = false;
   int done = 0;
   while (done < options.iterations) {
     ++done;
-    const bool test = done == options.check_first ||
+    const bool test = done == check_first ||
                       (options.check_every > 0 && done % options.check_every == 0);
     float change = 0.f;
     if (test) {
@@ -312,9 +313,10 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   Phases phases = {0, 0};
   for (int warp = 0; warp < warps; ++warp) {
     linearise_rows(patch, shared, I0, I1, at, options.warp);
-    const int done = solve_warp(patch, shared, at, options, phases);
+    const int check_first = warp == 0 ? options.check_first : 0;
+    const int done = solve_warp(patch, shared, at, options, check_first, phases);
     if (at.rank == 0 && threadIdx.x == 0) iterations[(int64)pair * count_stride + warp] = done;
-    if (ends_level(done, options)) break;
+    if (warp == 0 && ends_level(done, options)) break;
   }
   // A block may leave: it has waited for all that others sent to its shared memory.
   finish_patch(patch, flow + 2 * pair * n, at);

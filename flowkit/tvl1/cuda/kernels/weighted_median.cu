@@ -3,8 +3,8 @@
 // their distance; those outside the frame weigh nothing (Sun, Roth, Black 2010, eq. 11; twin:
 // reference.steps.weighted_median).
 //
-// A block filters a tile of kTileWidth x kTileHeight pixels, a thread each. Where it filters only
-// pixels around which the flow varies, it lists those first, so that its warps work on them alone.
+// A block filters a tile of kTileWidth x kTileHeight pixels, a thread each. It lists the pixels
+// around which the flow varies first, so that its warps work on them alone.
 //
 // Compiled with FLOWKIT_MEDIAN_SIDE: 5 or 7, the side of the window.
 
@@ -17,8 +17,8 @@
 
 namespace flowkit {
 
-constexpr int kSide = FLOWKIT_MEDIAN_SIDE, kRadius = kSide / 2, kSpreadRadius = 2;
-static_assert(kSide % 2 == 1 && kRadius >= kSpreadRadius, "FLOWKIT_MEDIAN_SIDE must be 5 or 7");
+constexpr int kSide = FLOWKIT_MEDIAN_SIDE, kRadius = kSide / 2;
+static_assert(kSide == 5 || kSide == 7, "FLOWKIT_MEDIAN_SIDE must be 5 or 7");
 constexpr int kTileWidth = 32, kTileHeight = 8, kThreads = kTileWidth * kTileHeight;
 // Of a tile with its surroundings.
 constexpr int kColumns = kTileWidth + 2 * kRadius, kPixels = kColumns * (kTileHeight + 2 * kRadius);
@@ -30,7 +30,7 @@ constexpr float kOutside = 3e38f;  // in place of the grey values there
 constexpr float kNoValue = 3.4e38f;
 
 struct MedianOptions {
-  float spread;              // px; filter where a component varies by more, everywhere if 0
+  float spread;              // px; filter where a component varies by more within the window
   float per_grey2, per_px2;  // weights fall as 2^-(per_grey2 dI^2 + per_px2 d^2)
 };
 
@@ -62,11 +62,11 @@ FLOWKIT_DEVICE void load_tile(const MedianTile& tile, const FlowView& u,
   }
 }
 
-// Largest difference of two values within 5x5 px about `centre`.
+// Largest difference of two values of the window about `centre`.
 FLOWKIT_DEVICE float spread_about(const float* centre) {
   float low = *centre, high = low;
-  FLOWKIT_UNROLL for (int r = -kSpreadRadius; r <= kSpreadRadius; ++r) {
-    FLOWKIT_UNROLL for (int c = -kSpreadRadius; c <= kSpreadRadius; ++c) {
+  FLOWKIT_UNROLL for (int r = -kRadius; r <= kRadius; ++r) {
+    FLOWKIT_UNROLL for (int c = -kRadius; c <= kRadius; ++c) {
       low = fminf(low, centre[r * kColumns + c]);
       high = fmaxf(high, centre[r * kColumns + c]);
     }
@@ -155,8 +155,7 @@ FLOWKIT_DEVICE void filter_tile(const FlowView& u, const FlowView& filtered,
   const int column = threadIdx.x % kTileWidth, row = threadIdx.x / kTileWidth;
   if (x + column < width && y + row < height) {
     const int slot = (row + kRadius) * kColumns + column + kRadius;
-    if (options.spread == 0.f ||
-        fmaxf(spread_about(u1 + slot), spread_about(u2 + slot)) > options.spread) {
+    if (fmaxf(spread_about(u1 + slot), spread_about(u2 + slot)) > options.spread) {
       listed[atomicAdd(count, 1)] = threadIdx.x;
     } else {
       float* const kept = filtered.first + (int64)filtered.step * ((y + row) * width + x + column);
