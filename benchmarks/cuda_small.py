@@ -26,10 +26,11 @@ WHOLE_MODEL = TVL1Params(
     border="off",
     gradient_taps=5,
     dual="projected",
+    dual_start="coarser",
     edge_alpha=3.0,
     weighted_median=5,
     weighted_median_after="level",
-    weighted_median_spread=0.2,
+    weighted_median_spread=0.1,
 )
 """Every parameter beyond the published model's, whatever the presets have."""
 

@@ -1,4 +1,4 @@
-"""The cluster solver's side of a batch: one launch a level, for levels that fit a cluster."""
+"""The cluster solver's side of a batch: one launch a level or warp, for levels that fit a cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import driver
-from flowkit.tvl1.cuda.device import NULL, CudaDevice, DeviceArray, KernelFile
-from flowkit.tvl1.cuda.plan import PUBLISHED, Model, Size
+from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, KernelFile, or_null
+from flowkit.tvl1.cuda.plan import PUBLISHED, Model, Size, filters_after
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
 MOST_BLOCKS = 16
@@ -104,8 +105,7 @@ class ClusterShape:
             "FLOWKIT_SHARED_BYTES": self.shared_bytes,
             "FLOWKIT_WHOLE_COLUMNS": int(self.whole_columns),
             "FLOWKIT_WHOLE_ROWS": int(self.whole_rows),
-            **self.model.gradient_defines,
-            **self.model.dual_defines,
+            **self.model.cluster_defines,
         }
 
     @property
@@ -207,8 +207,7 @@ class ClusterSolver:
     ----------
     device : CudaDevice
     params : TVL1Params
-        With a median, or a weighted one after each warp, no level fits: they need neighbours that a
-        cluster does not exchange.
+        With a median no level fits: it needs neighbours that a cluster does not exchange.
     sizes : list of (height, width)
         Of the levels, the frame itself first.
     shape_of : callable
@@ -225,12 +224,11 @@ class ClusterSolver:
     ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
         model = Model.of(params)
+        self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
         self._shapes = [self._usable(shape_of(size, model), size) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None, size: Size) -> ClusterShape | None:
-        params = self._params
-        filtered = params.median or (params.weighted_median and params.weighted_median_after == "warp")
-        able = self._device.has_clusters and not filtered
+        able = self._device.has_clusters and not self._params.median
         if shape is None or not able or shape.shared_bytes > self._device.shared_bytes:
             return None
         shape = shape.fitted(size)
@@ -260,6 +258,7 @@ class ClusterSolver:
         counts: DeviceArray,
         *,
         planes: DeviceArray,
+        duals: tuple[DeviceArray | None, DeviceArray | None] = (None, None),
         bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
@@ -274,21 +273,50 @@ class ClusterSolver:
             Zero; receives the first pair's iterations, one for each warp.
         planes : int32 device array, (m, 2)
             The planes of each pair.
+        duals : (device array or None, device array or None), (m, 4, height, width)
+            Those of the dual variable, as in `LevelState`; no result is kept where it is None.
         bounds : float32 device array, (m, height, width), or None
             Those of `Pyramids.edge_bounds`.
         """
+        warps, median, images = self._params.warps, self._median, (frames, planes, bounds)
+        if median is None:
+            self._launch(level, images, flows, duals, counts, warps=(0, warps))
+            return
+        # A pair whose level has ended keeps the flow of its warp, and so has the filtered one again.
+        pairs, (height, width) = len(planes), self._sizes[level]
+        warped = self._device.empty((pairs, 2, height, width), np.float32)
+        dual = self._device.empty((pairs, 4, height, width), np.float32) if duals[1] is None else duals[1]
+        start, dual_start = flows[0], duals[0]
+        for warp in range(warps):
+            both = (start, warped), (dual_start, dual)
+            self._launch(level, images, *both, counts, warps=(warp, warp + 1))
+            median.filter_level(frames, planes, (warped, flows[1]), level)
+            start, dual_start = flows[1], dual
+
+    def _launch(
+        self,
+        level: int,
+        images: tuple[DeviceArray, DeviceArray, DeviceArray | None],
+        flows: tuple[DeviceArray | None, DeviceArray],
+        duals: tuple[DeviceArray | None, DeviceArray | None],
+        counts: DeviceArray,
+        *,
+        warps: tuple[int, int],
+    ) -> None:
+        """Do a level's warps [first, end); `images`: frames, planes and bounds, as for `solve_level`."""
         params, shape, (height, width) = self._params, self._shapes[level], self._sizes[level]
         assert shape is not None
-        start = NULL if flows[0] is None else flows[0]
+        frames, planes, bounds = images
+        arrays = (frames, planes, or_null(flows[0]), or_null(duals[0]), flows[1], or_null(duals[1]), counts)
         slots = len(self._sizes) * params.warps
         tests = (params.check_every, params.check_first) if params.epsilon > 0 else (0, 0)
-        ints = (slots, width, height, params.warps, params.iterations, *tests)
+        ints = (slots, width, height, *warps, params.iterations, *tests)
         floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
         args = (
-            *(frames, planes, start, flows[1], counts, *map(np.int32, ints), *map(np.float32, floats)),
+            *(*arrays, *map(np.int32, ints), *map(np.float32, floats)),
             np.int32(params.border == "clamp"),
             *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
-            NULL if bounds is None else bounds,
+            or_null(bounds),
         )
         grid = (len(planes) * shape.blocks,)
         self._device.launch(

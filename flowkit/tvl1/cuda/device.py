@@ -38,6 +38,11 @@ NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
 
 
+def or_null(array: DeviceArray | None) -> DeviceArray:
+    """Return a kernel's argument: the array, or a null pointer for None."""
+    return NULL if array is None else array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KernelFile:
     """A kernel file with the macros it is compiled with."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.params import FilterAfter, TVL1Params
 from flowkit.tvl1.reference.pyramid import (
     GAUSSIAN_WINDOW_SIGMAS,
     ZOOM_BICUBIC_A,
@@ -152,6 +152,11 @@ def flow_upsampling(size: Size, new_size: Size, params: TVL1Params) -> Resamplin
     return _both(size, new_size, lambda side, length: linear_table(side, length, side / length, shift), gain)
 
 
+def filters_after(params: TVL1Params, what: FilterAfter) -> bool:
+    """Return whether the weighted median comes after each warp or after each level."""
+    return params.weighted_median > 0 and params.weighted_median_after == what
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
     """The parts of the model that kernels are compiled for; as made by default, the published one.
@@ -163,17 +168,24 @@ class Model:
         The dual step is the projected one.
     weighted : bool
         It is bounded by the weights of a plane.
+    carried : bool
+        The dual variable outlives a launch of the cluster solver: for the finer level or the next warp.
     """
 
     gradient_taps: int = 3
     projected: bool = False
     weighted: bool = False
+    carried: bool = False
 
     @classmethod
     def of(cls, params: TVL1Params) -> Model:
         """Return the model of these parameters."""
-        projected, weighted = params.dual == "projected", params.edge_alpha > 0
-        return cls(gradient_taps=params.gradient_taps, projected=projected, weighted=weighted)
+        return cls(
+            gradient_taps=params.gradient_taps,
+            projected=params.dual == "projected",
+            weighted=params.edge_alpha > 0,
+            carried=params.dual_start == "coarser" or filters_after(params, "warp"),
+        )
 
     @property
     def gradient_defines(self) -> dict[str, int]:
@@ -186,9 +198,15 @@ class Model:
         macros = {"FLOWKIT_PROJECTED": self.projected, "FLOWKIT_WEIGHTED": self.weighted}
         return {name: 1 for name, defined in macros.items() if defined}
 
+    @property
+    def cluster_defines(self) -> dict[str, int]:
+        """The macros of cluster.cu; none for the published model."""
+        carried = {"FLOWKIT_CARRIED": 1} if self.carried else {}
+        return {**self.gradient_defines, **self.dual_defines, **carried}
+
 
 PUBLISHED = Model()
-WHOLE = Model(gradient_taps=5, projected=True, weighted=True)
+WHOLE = Model(gradient_taps=5, projected=True, weighted=True, carried=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -349,7 +367,8 @@ def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> f
         Seconds, the copies of the frames and the flow included.
     """
     sizes = [height * width for height, width in levels]
-    iterations = params.warps * params.iterations + (_MEDIAN_ITERATIONS if params.weighted_median else 0)
+    medians = params.warps if filters_after(params, "warp") else filters_after(params, "level")
+    iterations = params.warps * params.iterations + medians * _MEDIAN_ITERATIONS
     copied = 8 * max(sizes, default=0)
     return pairs * (sum(sizes) * iterations / _SLOWEST_CLUSTER_RATE + copied / _SLOWEST_COPY)
 
@@ -361,11 +380,13 @@ def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
     of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
     values, all levels (4 bytes), and one level resampled along one axis. With edge weights, theirs
     of two levels (4 each), and for a frame a level blurred along one axis and both. With a weighted
-    median after a level, the flow that it filters (8).
+    median, the flow that it filters (8). With a dual variable that outlives a launch of a cluster, that
+    of one level (16), and of another and one resampled along one axis where it is handed on to finer levels.
     """
     pixels = size[0] * size[1]
     levels = sum(height * width for height, width in level_sizes(size, params))
     edges = pixels * (2 * 4 + 2 * 2 * 4) if params.edge_alpha else 0
-    filtered = 8 * pixels if params.weighted_median and params.weighted_median_after == "level" else 0
-    flow = pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + edges + filtered
+    filtered = 8 * pixels if params.weighted_median else 0
+    duals = 3 if params.dual_start == "coarser" else int(Model.of(params).carried)
+    flow = pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8 + duals * 16) + edges + filtered
     return flow + 2 * (pixels * (frame_bytes + 4) + 4 * levels)

@@ -12,15 +12,15 @@ import collections
 import numpy as np
 
 from flowkit.tvl1.cuda.device import (
-    NULL,
     THREADS,
     CudaDevice,
     DeviceArray,
     KernelFile,
     blocks,
+    or_null,
 )
 from flowkit.tvl1.cuda.faults import Event
-from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, launches, tile_level
+from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, filters_after, launches, tile_level
 from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
@@ -95,8 +95,7 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
-        after_warp = params.weighted_median and params.weighted_median_after == "warp"
-        self._median = WeightedMedian(device, params) if after_warp else None
+        self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
         model = Model.of(params)
         self._kernel = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines})
         self._level_file = KernelFile.of("level.cu", model.gradient_defines)
@@ -125,6 +124,7 @@ class TileSolver:
         counts: DeviceArray,
         *,
         work: TileWorkspace,
+        duals: tuple[DeviceArray | None, DeviceArray | None] = (None, None),
         bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
@@ -138,20 +138,30 @@ class TileSolver:
         counts : int32 device array
             Receives the first pair's iterations, one for each warp.
         work : TileWorkspace
+        duals : (device array or None, device array or None), (m, 4, height, width)
+            Those of the dual variable, as in `LevelState`; no result is kept where it is None.
         bounds : float32 device array, (m, height, width), or None
             Those of `Pyramids.edge_bounds`.
         """
         work.bounds, (height, width) = bounds, self._sizes[level]
         size = np.int32(width), np.int32(height)
-        start = NULL if flows[0] is None else flows[0]
-        fresh = (start, work.u, work.q, work.states, work.counts, np.int32(work.pairs), *size)
+        fresh = (
+            or_null(flows[0]),
+            or_null(duals[0]),
+            work.u,
+            work.q,
+            work.states,
+            work.counts,
+            np.int32(work.pairs),
+            *size,
+        )
         self._per_pixel("flowkit_start_level", level, work, fresh)
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
             self._solve_warp(level, counts[warp:], work, first_warp=warp == 0)
             if self._median is not None:
                 self._median.filter_warp(frames, work.planes, (work.u, work.states), level)
-        args = (work.u, work.states, flows[1], np.int32(work.pairs), *size)
+        args = (work.u, work.q, work.states, flows[1], or_null(duals[1]), np.int32(work.pairs), *size)
         self._per_pixel("flowkit_finish_level", level, work, args)
 
     def _linearise(self, level: int, frames: DeviceArray, work: TileWorkspace) -> None:
@@ -163,9 +173,7 @@ class TileSolver:
         clamp = np.int32(params.border == "clamp")
         self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
 
-    def _solve_warp(
-        self, level: int, counts: DeviceArray, work: TileWorkspace, *, first_warp: bool
-    ) -> None:
+    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace, *, first_warp: bool) -> None:
         """Launch until no pair is active (twin: `reference.solver.solve_warp`)."""
         height, width = self._sizes[level]
         ints = tuple(map(np.int32, (work.pairs, width, height)))
@@ -189,7 +197,7 @@ class TileSolver:
         enough = params.epsilon**2 * height * width
         floats = map(np.float32, (enough, params.tau, params.tau / params.theta, params.theta))
         grid = (work.pairs * tiling.count,)
-        args = (*arrays, *ints, *floats, NULL if work.bounds is None else work.bounds)
+        args = (*arrays, *ints, *floats, or_null(work.bounds))
         kernel = (self._kernel, "flowkit_tile")
         self._device.launch(kernel, grid, 32 * self._tile.warps, args, level=level)
 

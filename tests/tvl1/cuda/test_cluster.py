@@ -15,7 +15,7 @@ from flowkit.tvl1.cuda.cluster import MOST_BLOCKS, ClusterShape, cluster_shape
 from flowkit.tvl1.cuda.device import NULL
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
-from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
+from flowkit.tvl1.reference.solver import State, solve_level, tvl1_flow
 from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
@@ -43,11 +43,11 @@ def solve_on_host(
     flow = np.full((2, 2, height, width), np.nan, np.float32)
     iterations = np.zeros((2, params.warps), np.int32)
     planes = np.array([[0, 1], [1, 0]], np.int32)
-    ints = (params.warps, width, height, params.warps, params.iterations)
+    ints = (params.warps, width, height, 0, params.warps, params.iterations)
     tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
-        *(frames, planes, start, flow, iterations, *map(np.int32, (*ints, *tests))),
+        *(frames, planes, start, NULL, flow, NULL, iterations, *map(np.int32, (*ints, *tests))),
         *(*map(np.float32, floats), np.int32(params.border == "clamp")),
         *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
         NULL,
@@ -86,9 +86,10 @@ def test_emulated_cluster_agrees_with_the_twin(
     flow, iterations = solve_on_host(frames, start, params, cluster, schedule)
     for pair in range(2):
         I0, I1 = frames[:: 1 - 2 * pair].astype(np.float64)
-        twin, trace = solve_level(I0, I1, start[pair].astype(np.float64), params)
+        begin = State(u=start[pair].astype(np.float64), p=np.zeros((2, 2, *size)))
+        twin, trace = solve_level(I0, I1, begin, params)
         assert tuple(iterations[pair]) == trace.iterations
-        np.testing.assert_allclose(flow[pair], twin, rtol=0, atol=AGREEMENT_PX)
+        np.testing.assert_allclose(flow[pair], twin.u, rtol=0, atol=AGREEMENT_PX)
 
 
 @needs_compiler

@@ -47,13 +47,15 @@ CLUSTER_SIZES = [
 # With levels of .75, those of the same frames.
 CLUSTERS_OF_MODELS = [
     ((135, 180), MODELS[1]),
+    ((240, 320), Model(carried=True)),
     *((size, MODELS[0]) for size in ((240, 320), (180, 240), (135, 180), (101, 135), (144, 191), (24, 32))),
 ]
 REGISTERS_OF_A_PROCESSOR = 65536
 # Outside of the loop over iterations, as far as it is seen: constants of the launch.
 MOST_SPILLED_BYTES = 32
-# Of 128 registers a thread and two blocks a processor, the fastest on an H200 all the same.
-MOST_SPILLED_BYTES_OF_CLUSTERS = 64
+# Of 128 registers a thread and two blocks a processor, the fastest on an H200 all the same; with a dual
+# variable that outlives the launch, more is seen but once a level.
+MOST_SPILLED_BYTES_OF_CLUSTERS = {False: 64, True: 144}
 MOST_STATIC_SHARED_BYTES = 48 * 1024
 
 
@@ -118,7 +120,7 @@ def test_nvrtc_compiles_each_cluster_within_limits(
     assert "warning" not in compiled.log
     (kernel,) = kernel_usage(compiled.log).values()
     assert kernel.registers * 32 * shape.warps * shape.resident <= REGISTERS_OF_A_PROCESSOR
-    assert kernel.spilled <= MOST_SPILLED_BYTES_OF_CLUSTERS
+    assert kernel.spilled <= MOST_SPILLED_BYTES_OF_CLUSTERS[model.carried]
     assert kernel.shared + shape.shared_bytes <= 227 * 1024
 
 

@@ -13,8 +13,9 @@ from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import pyramid as cuda_pyramid
 from flowkit.tvl1.cuda.device import CudaDevice
 from flowkit.tvl1.cuda.pyramid import Pyramids
+from flowkit.tvl1.cuda.state import LevelState
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_flow
+from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_dual, upsample_flow
 from flowkit.tvl1.reference.solver import prepare
 from flowkit.tvl1.reference.steps import edge_weight
 from tests.make.greys import greys
@@ -50,9 +51,11 @@ def build(
 def upsample(
     device: CudaDevice, params: TVL1Params, flow: NDArray[np.float32], size: tuple[int, int], level: int
 ) -> NDArray[np.float32]:
-    finer = Pyramids(device, params, size).upsample(device.upload(flow), level)
+    pairs, on_device = len(flow), device.upload(flow.reshape(-1, *flow.shape[2:]))
+    finer = Pyramids(device, params, size).upsample(LevelState(planes=on_device, pairs=pairs), level)
     device.faults.wait(device.event())
-    flows: NDArray[np.float32] = finer.get()
+    assert finer.dual is None
+    flows: NDArray[np.float32] = finer.flow.get()
     return flows
 
 
@@ -148,6 +151,29 @@ def test_emulated_flow_is_brought_up_as_by_the_twin(pyramid: str, device: CudaDe
         for got, coarse in zip(finer, flow, strict=True):
             twin = upsample_flow(coarse.astype(np.float64), sizes[level], params)
             np.testing.assert_allclose(got, twin, rtol=0, atol=AGREEMENT_PX)
+
+
+@pytest.mark.parametrize("size", [(70, 75), (33, 40)])
+@pytest.mark.parametrize("pyramid", ["resize", "pyrdown", "gaussian"])
+def test_emulated_dual_variable_is_brought_up_with_the_flow_as_by_the_twin(
+    pyramid: str, size: tuple[int, int], device: CudaDevice
+) -> None:
+    step = 0.5 if pyramid == "pyrdown" else 0.7
+    params = TVL1Params(nscales=2, pyramid=pyramid, scale_step=step)  # type: ignore[arg-type]
+    pyramids, rng = Pyramids(device, params, size), np.random.default_rng(0)
+    u, q = (rng.normal(size=(3, count, *pyramids.sizes[1])).astype(np.float32) for count in (2, 4))
+    planes = np.concatenate([each.reshape(-1, *pyramids.sizes[1]) for each in (u, q)])
+    finer = pyramids.upsample(LevelState(planes=device.upload(planes), pairs=3), 0)
+    device.faults.wait(device.event())
+    for pair in range(3):
+        twin = upsample_flow(u[pair].astype(np.float64), size, params)
+        np.testing.assert_allclose(finer.flow[pair].get(), twin, rtol=0, atol=AGREEMENT_PX)
+        twin = upsample_dual(q[pair].reshape(2, 2, *pyramids.sizes[1]).astype(np.float64), size, params)
+        assert finer.dual is not None
+        got = finer.dual[pair].get().reshape(2, 2, *size)
+        np.testing.assert_allclose(got, twin, rtol=0, atol=AGREEMENT_PX)
+        assert not got[:, 0, :, -1].any()
+        assert not got[:, 1, -1].any()
 
 
 def test_emulated_constant_flow_is_scaled_by_the_step_alone(device: CudaDevice) -> None:

@@ -23,7 +23,7 @@ from flowkit.tvl1.cuda.device import NULL
 from flowkit.tvl1.cuda.plan import Model, TileShape
 from flowkit.tvl1.cuda.quantize import enqueue_codes
 from flowkit.tvl1.params import TVL1Params
-from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
+from flowkit.tvl1.reference.solver import State, solve_level, tvl1_flow
 from flowkit.tvl1.reference.steps import edge_weight
 from tests.tvl1.conftest import wave_image
 from tests.tvl1.emulation.emulator import IN_TURN, LAST_FIRST, RANDOM, Module, read_sources
@@ -146,15 +146,19 @@ def hold_cluster(params: TVL1Params, sources: Sources, schedule: Schedule) -> No
     module.set_schedule(*schedule)
     frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])
     flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, params.warps), np.int32)
-    start = np.zeros_like(flow)
+    rng, dual = np.random.default_rng(0), np.full((1, 4, *size), np.nan, np.float32)
+    start, dual_start = np.zeros_like(flow), 0.2 * params.theta * rng.normal(size=dual.shape)
+    dual_start[:, ::2, :, -1] = dual_start[:, 1::2, -1] = 0
+    carried = Model.of(params).carried
     planes, height, width = np.array([[0, 1]], np.int32), *size
     weight = edge_weight(frames[0].astype(np.float64), params.edge_alpha, params.edge_beta)
     bounds = (params.theta * weight).astype(np.float32)[None]
     tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
-    ints = (params.warps, width, height, params.warps, params.iterations, *tests)
+    ints = (params.warps, width, height, 0, params.warps, params.iterations, *tests)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
-        *(frames, planes, start, flow, counts, *map(np.int32, ints), *map(np.float32, floats)),
+        *(frames, planes, start, dual_start.astype(np.float32) if carried else NULL),
+        *(flow, dual if carried else NULL, counts, *map(np.int32, ints), *map(np.float32, floats)),
         np.int32(1),
         *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
         bounds,
@@ -162,9 +166,13 @@ def hold_cluster(params: TVL1Params, sources: Sources, schedule: Schedule) -> No
     shared = shape.shared_bytes
     module.launch("flowkit_cluster", (shape.blocks,), (32 * shape.warps,), args, shared_mem=shared)
     I0, I1 = frames.astype(np.float64)
-    twin, trace = solve_level(I0, I1, np.zeros((2, *size)), params)
+    p = dual_start.reshape(2, 2, *size) / params.theta * carried
+    twin, trace = solve_level(I0, I1, State(u=np.zeros((2, *size)), p=p), params)
     assert tuple(counts[0]) == trace.iterations
-    assert np.abs(flow[0] - twin).max() < AGREEMENT_PX
+    assert np.abs(flow[0] - twin.u).max() < AGREEMENT_PX
+    if carried:
+        # Compared so that NaN is a difference.
+        assert np.abs(dual[0].reshape(2, 2, *size) / params.theta - twin.p).max() < AGREEMENT_PX
 
 
 def check_codes(sources: Sources, schedule: Schedule) -> None:

@@ -1,6 +1,6 @@
-// From frames to pyramids, and the flow from level to level: grey values into planes, and one
-// separable resampling that does every resize, blur and zoom by tables of taps. Beside them, the
-// weights of the total variation, which follow from a level's blurred frames.
+// From frames to pyramids, and the flow and its dual variable from level to level: grey values into
+// planes, and one separable resampling that does every resize, blur and zoom by tables of taps.
+// Beside them, the weights of the total variation, which follow from a level's blurred frames.
 
 #include "platform.cuh"
 
@@ -65,12 +65,14 @@ extern "C" __global__ void flowkit_load_grey(const unsigned char* bytes, const f
 // Resample one axis of every plane: result[i] = gain * sum over k of weights[k][i] * source at
 // index[k][i] (twins: reference.pyramid.resize_bilinear, zoom_bilinear, pyr_down, gaussian_blur,
 // zoom_out, zoom_in, which differ in their tables alone). Planes are [height][width] before and
-// [new_height][new_width] after, where only the resampled side may differ.
+// [new_height][new_width] after, where only the resampled side may differ. Planes from `duals` on
+// are the x and y components of dual variables in turn: they have no gain, and are zero in the last
+// column (x) or row (y) (twin: reference.pyramid.upsample_dual).
 extern "C" __global__ void flowkit_resample(const float* __restrict__ source, float* result,
                                             const int* __restrict__ index,
                                             const float* __restrict__ weights, int taps,
-                                            int vertical, int planes, int height, int width,
-                                            int new_height, int new_width, float gain) {
+                                            int vertical, int planes, int duals, int height,
+                                            int width, int new_height, int new_width, float gain) {
   using namespace flowkit;
   const int n = new_height * new_width, at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= n) return;
@@ -83,7 +85,9 @@ extern "C" __global__ void flowkit_resample(const float* __restrict__ source, fl
     for (int k = 0; k < taps; ++k) {
       sum = fmaf(weights[k * length + i], line[index[k * length + i] * step], sum);
     }
-    result[plane * n + at] = gain * sum;
+    const bool dual = plane >= duals, along_x = (plane - duals) % 2 == 0;
+    const bool across = dual && (along_x ? x == new_width - 1 : y == new_height - 1);
+    result[plane * n + at] = across ? 0.f : dual ? sum : gain * sum;
   }
 }
 
