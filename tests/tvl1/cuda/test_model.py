@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
-from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.params import FilterAfter, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, RANDOM
@@ -30,6 +30,35 @@ AGREEMENT_PX = 5e-3
 MEAN_AGREEMENT_PX = 5e-5
 
 QUICK = TVL1Params(nscales=2, warps=2, iterations=20)
+
+# What `fast` is to be, and `accurate`.
+WHOLE = TVL1Params(
+    nscales=100,
+    scale_step=0.75,
+    warps=2,
+    iterations=10,
+    epsilon=0.013,
+    lambda_=0.2,
+    bicubic_a=-0.75,
+    border="off",
+    gradient_taps=5,
+    dual="projected",
+    dual_start="coarser",
+    edge_alpha=3.0,
+    weighted_median=5,
+    weighted_median_after="level",
+    weighted_median_spread=0.1,
+    weighted_median_grey=10.0,
+)
+ACCURATE = dataclasses.replace(
+    WHOLE,
+    scale_step=0.8,
+    warps=5,
+    iterations=30,
+    epsilon=0.005,
+    weighted_median=7,
+    weighted_median_after="warp",
+)
 
 
 @pytest.fixture
@@ -65,7 +94,8 @@ def test_emulated_levels_end_early_for_still_pairs_alone(
     iterations = assert_agrees_with_twin(frames, [(2, 4), (0, 1), (0, 3), (3, 2), (0, 4)], params, method)
     assert (iterations[1] == [params.check_first, 0, 0]).all()
     left_out = (iterations == 0).sum(axis=2)
-    assert {0, 1, 2} == {*left_out.flat}, "pairs that end a level with any of its warps"
+    assert {0, 2} == {*left_out.flat}, "only the first of a level's warps can be its last"
+    assert (iterations[:, :, 1:] == params.check_first).sum() == 0
 
 
 @pytest.mark.usefixtures("gpu")
@@ -133,6 +163,40 @@ def test_emulated_five_tap_gradients_agree_with_the_twin(
     assert_agrees_with_twin(frames, [(0, 1), (2, 0)], params, method)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"nscales": 3, "scale_step": 0.7, "dual": "semi-implicit", "edge_alpha": 0.0, "median": 5},
+        {"pyramid": "gaussian", "scale_step": 0.6, "normalize": True, "epsilon": 0.05, "check_every": 5},
+        {"pyramid": "pyrdown", "scale_step": 0.5, "border": "off", "theta": 0.2},
+    ],
+    ids=str,
+)
+def test_emulated_dual_variable_that_starts_from_the_coarser_level_agrees_with_the_twin(
+    change: dict[str, object], method: Method, gpu: FakeGpu, waves: Waves
+) -> None:
+    # Few iterations, so that most of the dual variable is the coarser level's.
+    params = dataclasses.replace(PROJECTED, dual_start="coarser", edge_alpha=3.0, iterations=10)
+    params = dataclasses.replace(params, **change)  # type: ignore[arg-type]
+    frames = np.stack([waves((42, 61), shift) for shift in ((0, 0), (1.3, -0.8), (-0.9, 0.4))]) * 0.9
+    frames[1, :, 20:] = frames[2, :, 20:]
+    assert_agrees_with_twin(frames, [(0, 1), (2, 0), (1, 1)], params, method)
+    assert ("flowkit_cluster" in gpu.launched) == (method == "cluster" and not params.median)
+
+
+@pytest.mark.parametrize("after", ["warp", "level"])
+def test_emulated_levels_of_tiles_and_of_clusters_hand_the_dual_variable_on(
+    after: FilterAfter, method: Method, gpu: FakeGpu, waves: Waves
+) -> None:
+    params = dataclasses.replace(WHOLE, nscales=2, iterations=4, weighted_median_after=after)
+    # The lower level is too wide for a cluster.
+    frames = np.stack([waves((24, 800)), waves((24, 800), (1.3, -0.8))])
+    assert_agrees_with_twin(frames, [(0, 1)], params, method)
+    both = {"flowkit_cluster", "flowkit_tile"} <= set(gpu.launched)
+    assert both == (method == "cluster")
+
+
 MEDIAN = dataclasses.replace(QUICK, weighted_median=5, weighted_median_after="level")
 
 
@@ -157,36 +221,20 @@ def test_emulated_weighted_median_agrees_with_the_twin(
     assert_agrees_with_twin(frames, [(0, 1), (2, 0), (1, 1)], params, method)
 
 
-WHOLE = TVL1Params(
-    nscales=100,
-    scale_step=0.75,
-    warps=2,
-    iterations=20,
-    epsilon=0.013,
-    lambda_=0.2,
-    bicubic_a=-0.75,
-    border="off",
-    gradient_taps=5,
-    dual="projected",
-    edge_alpha=3.0,
-    weighted_median=5,
-    weighted_median_after="level",
-    weighted_median_spread=0.2,
-)
-
-
 @pytest.mark.parametrize(
-    "change",
-    [{}, {"warps": 4, "iterations": 10, "weighted_median": 7, "weighted_median_after": "warp"}],
-    ids=str,
+    "params",
+    [
+        WHOLE,
+        ACCURATE,
+        dataclasses.replace(ACCURATE, dual_start="zero", warps=3, epsilon=0.03, weighted_median_spread=0.0),
+    ],
+    ids=["fast", "accurate", "dual from zero"],
 )
 def test_emulated_whole_model_agrees_with_the_twin(
-    change: dict[str, object], method: Method, gpu: FakeGpu, waves: Waves
+    params: TVL1Params, method: Method, gpu: FakeGpu, waves: Waves
 ) -> None:
-    params = dataclasses.replace(WHOLE, **change)  # type: ignore[arg-type]
     frames = np.stack([waves((37, 45), shift) for shift in ((0, 0), (1.3, -0.8), (-2.4, 1.1))])
     frames[1, 14:] = frames[2, 14:]
     assert_agrees_with_twin(frames, [(0, 1), (1, 1), (2, 0)], params, method)
-    by_clusters = method == "cluster" and params.weighted_median_after == "level"
-    assert ("flowkit_cluster" in gpu.launched) == by_clusters
-    assert ("flowkit_tile" in gpu.launched) == (not by_clusters)
+    assert ("flowkit_cluster" in gpu.launched) == (method == "cluster")
+    assert ("flowkit_tile" in gpu.launched) == (method == "tile")

@@ -33,6 +33,12 @@ QUICK = (
     "no barrier after the tile",
     "last warp of a level not filtered",
     "bounds of another row in a cluster",
+    "q not written at the level's end",
+    "last column not zero",
+    "q not written at a cluster's end",
+    "rows of q above start from zero",
+    "ended level goes on with the next launch",
+    "early test in every warp",
 )
 
 

@@ -7,7 +7,7 @@ consistent), and barriers that another one makes redundant there but not on a GP
 from __future__ import annotations
 
 from tests.tvl1.emulation.faults import fault as _fault
-from tests.tvl1.emulation.model_fault_list import EDGES, WEIGHTED_MEDIAN
+from tests.tvl1.emulation.model_fault_list import CARRIED, EDGES, WEIGHTED_MEDIAN
 
 TILE = (
     _fault(
@@ -327,7 +327,7 @@ CLUSTER = (
     ),
     _fault(
         *("still cluster", "cluster.cu", "level goes on after a still warp"),
-        "    if (ends_level(done, options)) break;\n",
+        "    if (warp == 0 && ends_level(done, options)) break;\n",
         "",
     ),
     _fault(
@@ -353,4 +353,4 @@ CODES = (
            "__float_as_int(own[i]) & 0x7fffffff", "__float_as_int(own[i])"),
 )  # fmt: skip
 
-FAULTS = (*TILE, *CORE, *EDGES, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)
+FAULTS = (*TILE, *CORE, *EDGES, *CARRIED, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)

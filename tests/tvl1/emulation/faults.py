@@ -61,10 +61,10 @@ def fault(check: str, file: str, name: str, old: str, new: str) -> Fault:
 
 
 @contextlib.contextmanager
-def planted(sources: Sources, schedule: Schedule) -> Iterator[FakeGpu]:
+def planted(sources: Sources, schedule: Schedule, capability: int = 75) -> Iterator[FakeGpu]:
     """Let the engine run on an emulated GPU with these sources."""
     with pytest.MonkeyPatch.context() as patch:
-        yield install(patch, FakeGpu(sources=sources, schedule=schedule))
+        yield install(patch, FakeGpu(sources=sources, schedule=schedule, capability=capability))
 
 
 def check_solver(
@@ -73,6 +73,7 @@ def check_solver(
     schedule: Schedule,
     *,
     pairs: Sequence[Sequence[int]] = ((2, 1), (0, 1)),
+    capability: int = 75,
 ) -> None:
     """Hold pairs, two of different flows, to the twin through the whole driver."""
     shape = (40, 44)
@@ -80,7 +81,7 @@ def check_solver(
     # Ranges of their own, should they be stretched; the first pair stops early.
     frames[1, 0, 0], frames[2, 0, 0], frames[2, 0, 1] = 15, 0, 255
     tile = TileShape(columns=2, rows=2, warps=6, halo=5)
-    with planted(sources, schedule):
+    with planted(sources, schedule, capability):
         flow, iterations = cuda.load(params, tile=tile).flow_and_iterations(frames, np.array(pairs))
     for k, (first, second) in enumerate(pairs):
         twin = tvl1_flow(frames[first], frames[second], params=params)
@@ -134,17 +135,25 @@ def check_cluster(sources: Sources, schedule: Schedule) -> None:
 
 
 def check_still_cluster(sources: Sources, schedule: Schedule) -> None:
-    """Hold a cluster to the twin on a level that ends before its last warp."""
-    hold_cluster(TVL1Params(warps=4, iterations=30, check_every=5, epsilon=0.05), sources, schedule)
+    """Hold a cluster to the twin on a level that ends with its first warp, and on one that does not."""
+    params = TVL1Params(warps=4, iterations=30, check_every=5, epsilon=0.05)
+    for shift in ((0.02, 0.01), (0.9, -0.6)):
+        hold_cluster(params, sources, schedule, shift=shift)
 
 
-def hold_cluster(params: TVL1Params, sources: Sources, schedule: Schedule) -> None:
+def hold_cluster(
+    params: TVL1Params,
+    sources: Sources,
+    schedule: Schedule,
+    *,
+    shift: tuple[float, float] = (0.9, -0.6),
+) -> None:
     """Hold one level by a cluster of five small blocks to the twin."""
     size = (28, 61)
     shape = ClusterShape(columns=2, rows=2, warps=3, blocks=5, model=Model.of(params)).fitted(size)
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
-    frames = np.stack([wave_image(size), wave_image(size, (0.9, -0.6))])
+    frames = np.stack([wave_image(size), wave_image(size, shift)])
     flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, params.warps), np.int32)
     rng, dual = np.random.default_rng(0), np.full((1, 4, *size), np.nan, np.float32)
     start, dual_start = np.zeros_like(flow), 0.2 * params.theta * rng.normal(size=dual.shape)
@@ -203,6 +212,36 @@ def check_edges_cluster(sources: Sources, schedule: Schedule) -> None:
     hold_cluster(params, sources, schedule)
 
 
+# IPOL's way up, by which a last column of zeros does not stay one.
+CARRIED = TVL1Params(
+    nscales=2,
+    scale_step=0.7,
+    pyramid="gaussian",
+    warps=1,
+    iterations=5,
+    epsilon=0,
+    dual="projected",
+    dual_start="coarser",
+    edge_alpha=3.0,
+)
+
+
+def check_carried(sources: Sources, schedule: Schedule) -> None:
+    """Hold levels that hand the dual variable on to the twin."""
+    check_solver(CARRIED, sources, schedule)
+
+
+def check_carried_cluster(sources: Sources, schedule: Schedule) -> None:
+    """Hold a cluster to the twin that begins with a dual variable and leaves one."""
+    hold_cluster(CARRIED, sources, schedule)
+
+
+def check_warps_of_clusters(sources: Sources, schedule: Schedule) -> None:
+    """Hold clusters with a filter after each warp, one launch each, to the twin."""
+    params = TVL1Params(nscales=2, warps=3, iterations=10, epsilon=0.05, check_every=5, weighted_median=5)
+    check_solver(params, sources, schedule, pairs=((1, 0), (1, 1), (0, 1)), capability=90)
+
+
 def check_gradient(sources: Sources, schedule: Schedule) -> None:
     """Hold differences of five taps, at positions outside the frame too, to the twin."""
     check_solver(TVL1Params(nscales=2, warps=1, iterations=5, gradient_taps=5), sources, schedule)
@@ -231,6 +270,9 @@ CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "weighted median": check_weighted_median,
     "weighted level": check_weighted_level,
     "edges cluster": check_edges_cluster,
+    "carried": check_carried,
+    "carried cluster": check_carried_cluster,
+    "warps of clusters": check_warps_of_clusters,
     "still cluster": check_still_cluster,
     "codes": check_codes,
 }

@@ -1,4 +1,4 @@
-"""The faults of what the published model does not have: bounds of the dual variable, the weighted median."""
+"""The faults of what the published model does not have: bounds and start of q, the weighted median."""
 
 from __future__ import annotations
 
@@ -35,6 +35,90 @@ EDGES = (
     ),
 )
 
+CARRIED = (
+    _fault(
+        *("carried", "level.cu", "q not written at the level's end"),
+        "  if (dual == nullptr) return;\n",
+        "  return;\n",
+    ),
+    _fault(
+        *("carried", "level.cu", "q of the other buffer written"),
+        "q[((int64)states[pair].q_buffer * pairs",
+        "q[((int64)(states[pair].q_buffer ^ 1) * pairs",
+    ),
+    _fault(
+        *("carried", "level.cu", "q of the first pair at the level's start"),
+        "dual + 4 * pair * n + i;\n    dual_start",
+        "dual + i;\n    dual_start",
+    ),
+    _fault(
+        *("carried", "level.cu", "components of q exchanged"),
+        "plane[0], plane[n], plane[2 * n], plane[3 * n]",
+        "plane[0], plane[2 * n], plane[n], plane[3 * n]",
+    ),
+    _fault(
+        *("carried", "pyramid.cu", "last column not zero"),
+        "along_x ? x == new_width - 1 : y",
+        "along_x ? false : y",
+    ),
+    _fault(
+        *("carried", "pyramid.cu", "last row not zero"),
+        "y == new_height - 1);\n    result",
+        "false);\n    result",
+    ),
+    _fault(*("carried", "pyramid.cu", "dual variable scaled"), "dual ? sum : gain * sum", "gain * sum"),
+    _fault(
+        *("carried cluster", "cluster.cu", "q not written at a cluster's end"),
+        "if (!kCarried || dual == nullptr) continue;",
+        "continue;",
+    ),
+    _fault(
+        *("carried cluster", "cluster.cu", "a component of q not written"),
+        "      dual[3 * n + pixel] = patch.q22[r][j];\n",
+        "",
+    ),
+    _fault(
+        *("carried cluster", "cluster.cu", "q of a cluster starts from zero"),
+        "tense = kCarried && inside && dual != nullptr",
+        "tense = false",
+    ),
+    _fault(
+        *("carried cluster", "cluster.cu", "rows of q above start from zero"),
+        "if (kCarried && dual != nullptr && x < at.width",
+        "if (kCarried && dual != nullptr && x < 0",
+    ),
+    _fault(
+        *("carried cluster", "cluster.cu", "rows of q above one too low"),
+        "(at.rank * kWarps + i / kRowPixels) * kRows - 1;",
+        "(at.rank * kWarps + i / kRowPixels) * kRows;",
+    ),
+    _fault(
+        *("carried cluster", "cluster.cu", "columns of q above in the order of the frame"),
+        "x = of_row % kWarpSize * kColumns + of_row / kWarpSize;",
+        "x = of_row;",
+    ),
+    _fault(
+        *("warps of clusters", "cluster.cu", "ended level goes on with the next launch"),
+        "  if (kCarried && first_warp > 0 && ends_level(iterations[0], options)) return;\n",
+        "",
+    ),
+    _fault(
+        *("warps of clusters", "cluster.cu", "every launch does the first warp"),
+        "for (int warp = first_warp; warp < end_warp",
+        "for (int warp = 0; warp < end_warp",
+    ),
+    _fault(
+        *("warps of clusters", "cluster.cu", "iterations of a warp counted as the first's"),
+        "iterations[warp] = done;",
+        "iterations[0] = done;",
+    ),
+    _fault(
+        *("warps of clusters", "cluster.cu", "early test in every warp"),
+        "warp == 0 ? options.check_first : 0;",
+        "options.check_first;",
+    ),
+)
+
 WEIGHTED_MEDIAN = (
     _fault(
         *("weighted level", "weighted_median.cu", "no barrier after the tile"),
@@ -57,9 +141,9 @@ WEIGHTED_MEDIAN = (
         "spread_about(u1 + slot)",
     ),
     _fault(
-        *("weighted level", "weighted_median.cu", "spread within three pixels"),
-        "kSpreadRadius = 2;",
-        "kSpreadRadius = 1;",
+        *("weighted level", "weighted_median.cu", "spread within five pixels of a window of seven"),
+        "r = -kRadius; r <= kRadius; ++r",
+        "r = -2; r <= 2; ++r",
     ),
     _fault(
         *("weighted level", "weighted_median.cu", "pixels that stay not written"),
