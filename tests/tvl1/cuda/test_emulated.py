@@ -17,7 +17,7 @@ from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
 from flowkit.tvl1.reference.steps import centered_gradient, five_tap_gradient, linearise, median_5x5
 from tests.make.codes import field_codes
-from tests.make.cuda import SMALL_TILE
+from tests.make.cuda import ACCURATE_MODEL, EQUAL_CODES, FAST_MODEL, SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -125,6 +125,34 @@ def test_emulated_bits_do_not_depend_on_the_schedule(
     np.testing.assert_array_equal(flows[1], flows[0])
 
 
+# px: the CPU engine's weighted median is within 1/128 px of a value of the window, and it may filter a
+# pixel whose spread is at the threshold where ours does not.
+CPU_AGREEMENT_PX = {1.0: 0.1, 0.999: 0.03}
+CPU_MEAN_AGREEMENT_PX = 2e-3
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("params", [FAST_MODEL, ACCURATE_MODEL], ids=["fast", "accurate"])
+def test_emulated_whole_model_is_the_cpu_engines_but_for_its_median(params: TVL1Params, waves: Waves) -> None:
+    try:
+        other = cpu.load(params)
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    frames = np.stack([waves((61, 83), shift) for shift in ((0, 0), (2.3, -1.4), (1.3, -0.8))])
+    frames[1, 30:] = frames[2, 30:]
+    flow = cuda.load(params, tile=SMALL_TILE).flow_batch(frames, [[0, 1]])[0]
+    expected = other.flow_batch(frames, [[0, 1]])[0]
+    difference = np.abs(flow - expected)
+    for share, limit in CPU_AGREEMENT_PX.items():
+        assert np.quantile(difference, share) < limit
+    assert difference.mean() < CPU_MEAN_AGREEMENT_PX
+    (codes, scale), (other_codes, other_scale) = field_codes(flow), field_codes(expected)
+    assert scale == other_scale
+    steps = np.abs(codes.astype(int) - other_codes)
+    assert (steps == 0).mean() >= EQUAL_CODES[True]
+    assert steps.max() <= 1
+
+
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves: Waves) -> None:
@@ -138,7 +166,7 @@ def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves
     expected, expected_scale = field_codes(other.flow_batch(frames, [[0, 1]])[0])
     assert scale == expected_scale
     steps = np.abs(codes.astype(int) - expected)
-    assert (steps == 0).mean() >= 0.995
+    assert (steps == 0).mean() >= EQUAL_CODES[PRESETS[preset].weighted_median > 0]
     assert steps.max() <= 1
 
 

@@ -14,7 +14,7 @@ from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.params import FilterAfter, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
-from tests.make.cuda import SMALL_TILE
+from tests.make.cuda import ACCURATE_MODEL, FAST_MODEL, SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, RANDOM
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -30,35 +30,6 @@ AGREEMENT_PX = 5e-3
 MEAN_AGREEMENT_PX = 5e-5
 
 QUICK = TVL1Params(nscales=2, warps=2, iterations=20)
-
-# What `fast` is to be, and `accurate`.
-WHOLE = TVL1Params(
-    nscales=100,
-    scale_step=0.75,
-    warps=2,
-    iterations=10,
-    epsilon=0.013,
-    lambda_=0.2,
-    bicubic_a=-0.75,
-    border="off",
-    gradient_taps=5,
-    dual="projected",
-    dual_start="coarser",
-    edge_alpha=3.0,
-    weighted_median=5,
-    weighted_median_after="level",
-    weighted_median_spread=0.1,
-    weighted_median_grey=10.0,
-)
-ACCURATE = dataclasses.replace(
-    WHOLE,
-    scale_step=0.8,
-    warps=5,
-    iterations=30,
-    epsilon=0.005,
-    weighted_median=7,
-    weighted_median_after="warp",
-)
 
 
 @pytest.fixture
@@ -189,7 +160,7 @@ def test_emulated_dual_variable_that_starts_from_the_coarser_level_agrees_with_t
 def test_emulated_levels_of_tiles_and_of_clusters_hand_the_dual_variable_on(
     after: FilterAfter, method: Method, gpu: FakeGpu, waves: Waves
 ) -> None:
-    params = dataclasses.replace(WHOLE, nscales=2, iterations=4, weighted_median_after=after)
+    params = dataclasses.replace(FAST_MODEL, nscales=2, iterations=4, weighted_median_after=after)
     # The lower level is too wide for a cluster.
     frames = np.stack([waves((24, 800)), waves((24, 800), (1.3, -0.8))])
     assert_agrees_with_twin(frames, [(0, 1)], params, method)
@@ -224,9 +195,11 @@ def test_emulated_weighted_median_agrees_with_the_twin(
 @pytest.mark.parametrize(
     "params",
     [
-        WHOLE,
-        ACCURATE,
-        dataclasses.replace(ACCURATE, dual_start="zero", warps=3, epsilon=0.03, weighted_median_spread=0.0),
+        FAST_MODEL,
+        ACCURATE_MODEL,
+        dataclasses.replace(
+            ACCURATE_MODEL, dual_start="zero", warps=3, epsilon=0.03, weighted_median_spread=0.0
+        ),
     ],
     ids=["fast", "accurate", "dual from zero"],
 )
