@@ -94,7 +94,7 @@ TILE = (
         "float2 value = u[((int64)states[pair].u_buffer",
         "float2 value = u[((int64)0",
     ),
-    _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = zero;\n", ""),
+    _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = dual_start;\n", ""),
     _fault(
         *("tile", "level.cu", "counter of active pairs one short"),
         "counts->active = counts->going;",
