@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -22,7 +23,7 @@ from flowkit.tvl1.cuda.check import cluster_resources, resources
 from flowkit.tvl1.cuda.cluster import ClusterShape, cluster_shape
 from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile, count_gpus, open_device
 from flowkit.tvl1.cuda.nvrtc import load_nvrtc
-from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.cuda.plan import PUBLISHED, WHOLE, Size, TileShape
 from flowkit.tvl1.params import PRESETS
 from flowkit.tvl1.reference.pyramid import level_sizes
 
@@ -103,7 +104,7 @@ def environment(workload: Workload) -> Iterator[JsonObject]:
         compiled = {file: pool.submit(_compile, device, file) for file in files}
         for file, name, threads in kernels:
             wait([compiled[file]])
-            label = {"kernel": name, "threads": threads}
+            label = {"kernel": name, "threads": threads, "macros": _model_macros(file)}
             yield tried(label, functools.partial(_usage, device, (file, name), threads))
         for size, shape in clusters:
             wait([compiled[shape.kernel[0]]])
@@ -118,15 +119,26 @@ def _compile(device: CudaDevice, file: KernelFile) -> None:
 
 
 def _kernels() -> Iterator[tuple[KernelFile, str, int]]:
-    """Yield file, name and threads of a block of every kernel but the cluster's."""
+    """Yield file, name and threads of a block of every kernel but the cluster's, for every model."""
     tile = TileShape()
+    variants: dict[str, list[dict[str, float]]] = {
+        "tile.cu": [{**tile.defines, **model.dual_defines} for model in (PUBLISHED, WHOLE)],
+        "level.cu": [model.warp_defines for model in (PUBLISHED, WHOLE)],
+        "weighted_median.cu": [{"FLOWKIT_MEDIAN_SIDE": side} for side in (5, 7)],
+    }
     threads = {"tile.cu": 32 * tile.warps}
     for source, text in cuda_kernels.sources().items():
         if source.endswith(".cu") and source != "cluster.cu":
-            file = KernelFile.of(source, tile.defines if source == "tile.cu" else {})
-            for declared in re.findall(r'extern "C"[^{]*', text):
+            for defines, declared in itertools.product(
+                variants.get(source, [{}]), re.findall(r'extern "C"[^{]*', text)
+            ):
                 for name in re.findall(r"\b(flowkit_\w+)\(", declared):
-                    yield file, name, threads.get(source, THREADS)
+                    yield KernelFile.of(source, defines), name, threads.get(source, THREADS)
+
+
+def _model_macros(file: KernelFile) -> JsonObject:
+    """Return the macros of a kernel's file but those of the tile's shape."""
+    return {name: value for name, value in file.defines if name not in TileShape().defines}
 
 
 def _clusters(workload: Workload) -> Iterator[tuple[Size, ClusterShape]]:

@@ -20,10 +20,29 @@ from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.device import open_device
 from flowkit.tvl1.params import PRESETS, TVL1Params
 
+WHOLE_MODEL = TVL1Params(
+    scale_step=0.75,
+    warps=2,
+    border="off",
+    gradient_taps=5,
+    dual="projected",
+    dual_start="coarser",
+    edge_alpha=3.0,
+    weighted_median=5,
+    weighted_median_after="level",
+    weighted_median_spread=0.1,
+)
+"""Every parameter beyond the published model's, whatever the presets have."""
+
+_MODELS = {
+    "whole model": WHOLE_MODEL,
+    "median after warps": dataclasses.replace(WHOLE_MODEL, weighted_median=7, weighted_median_after="warp"),
+}
+
 
 def params_of(preset: str, options: argparse.Namespace) -> TVL1Params:
-    """Return a preset's parameters with what the options change."""
-    params = dataclasses.replace(PRESETS[preset], iterations=options.iterations)
+    """Return a preset's or a model's parameters with what the options change."""
+    params = dataclasses.replace({**PRESETS, **_MODELS}[preset], iterations=options.iterations)
     if options.levels is not None:
         params = dataclasses.replace(params, nscales=options.levels)
     if options.epsilon is not None:
@@ -40,7 +59,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20, help="at most, of a warp")
     parser.add_argument("--levels", type=int, help="at most; 1: the finest alone")
     parser.add_argument("--epsilon", type=float, help="of the stopping rule, px; default: the preset's")
-    parser.add_argument("--flow-only", action="store_true", help="no codes")
+    parser.add_argument("--flow-only", action="store_true", help="no codes, and the presets alone")
     options = parser.parse_args()
     cupy = open_device(0).cupy
     cupy.cuda.set_allocator(None)
@@ -48,7 +67,7 @@ def main() -> None:
     shape = options.pairs + 1, *options.size
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     pairs = np.stack([np.arange(options.pairs), np.arange(options.pairs) + 1], axis=1)
-    for preset in options.presets:
+    for preset in (*options.presets, *(() if options.flow_only else _MODELS)):
         for method in options.methods:
             solver = cuda.load(params_of(preset, options), method=method)
             assert np.isfinite(solver.flow_batch(frames, pairs)).all()

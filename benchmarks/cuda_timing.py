@@ -29,8 +29,9 @@ from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.cluster import ClusterShape, ClusterSolver, active_clusters, cluster_shape
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, open_device
-from flowkit.tvl1.cuda.plan import Size, TileShape
+from flowkit.tvl1.cuda.plan import Model, Size, TileShape
 from flowkit.tvl1.cuda.pyramid import Pyramids
+from flowkit.tvl1.cuda.state import LevelState
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 
@@ -194,8 +195,9 @@ class ChosenClusters:
     def __init__(
         self, device: CudaDevice, params: TVL1Params, size: Size, shapes: Mapping[Size, ClusterShape]
     ) -> None:
-        def shape_of(level: Size) -> ClusterShape | None:
-            return shapes.get(level) or cluster_shape(level)
+        def shape_of(level: Size, model: Model) -> ClusterShape | None:
+            chosen = shapes.get(level)
+            return dataclasses.replace(chosen, model=model) if chosen else cluster_shape(level, model)
 
         self._device, self._warps = device, params.warps
         self._pyramids = Pyramids(device, params, size)
@@ -210,13 +212,15 @@ class ChosenClusters:
         pyramid, planes_on_host = self._pyramids.build(frames, pairs)
         planes, levels = device.upload(planes_on_host), len(sizes)
         iterations = device.zeros((len(pairs), levels * self._warps), np.int32)
-        flow: DeviceArray | None = None
+        state: LevelState | None = None
         for level in reversed(range(levels)):
-            start = None if flow is None else self._pyramids.upsample(flow, level)
-            flow = device.empty((len(pairs), 2, *sizes[level]), np.float32)
+            start = None if state is None else self._pyramids.upsample(state, level).flow
+            room = device.empty((2 * len(pairs), *sizes[level]), np.float32)
+            state = LevelState(planes=room, pairs=len(pairs))
             slots = iterations.reshape(-1)[(levels - 1 - level) * self._warps :]
-            self._clusters.solve_level(level, pyramid[level], (start, flow), slots, planes=planes)
-        return flow, iterations.reshape(len(pairs), levels, self._warps)
+            self._clusters.solve_level(level, pyramid[level], (start, state.flow), slots, planes=planes)
+        assert state is not None
+        return state.flow, iterations.reshape(len(pairs), levels, self._warps)
 
 
 def cluster_shapes(workload: Workload) -> Iterator[JsonObject]:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.cluster import ClusterSolver
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray
-from flowkit.tvl1.cuda.plan import Size, TileShape, cluster_seconds, work_seconds
+from flowkit.tvl1.cuda.plan import Size, TileShape, cluster_seconds, filters_after, work_seconds
 from flowkit.tvl1.cuda.pyramid import Pyramids
+from flowkit.tvl1.cuda.state import LevelState
 from flowkit.tvl1.cuda.tile import TileSolver, TileWorkspace
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
 Method = Literal["tile", "cluster"]
@@ -59,6 +61,8 @@ class BatchSolver:
         self._sizes = self._pyramids.sizes
         self._tiles = TileSolver(device, params, self._sizes, tile)
         self._clusters = ClusterSolver(device, params, self._sizes) if method == "cluster" else None
+        self._median = WeightedMedian(device, params) if filters_after(params, "level") else None
+        self._carried = params.dual_start == "coarser"
 
     def work_seconds(self, pairs: int) -> float:
         """Return the longest time that so many pairs may keep the GPU between two signs of life."""
@@ -102,21 +106,36 @@ class BatchSolver:
     ) -> BatchResult:
         levels, warps, count = len(self._sizes), self._params.warps, len(planes)
         iterations = self._device.zeros((count, levels * warps), np.int32)
-        flow: DeviceArray | None = None
+        result: LevelState | None = None
         for level in reversed(range(levels)):
-            if flow is not None:
-                flow = self._pyramids.upsample(flow, level)
-            target = out
-            if level > 0 or out is None:
-                target = self._device.empty((count, 2, *self._sizes[level]), np.float32)
+            start = None if result is None else self._pyramids.upsample(result, level)
+            result = self._new_state(count, level, out)
+            solved = (
+                result.flow if self._median is None else self._device.empty(result.flow.shape, np.float32)
+            )
             counts = iterations.reshape(-1)[(levels - 1 - level) * warps :]
+            frames, flows = pyramid[level], (None if start is None else start.flow, solved)
+            duals = (None if start is None else start.dual, result.dual)
+            bounds = self._pyramids.edge_bounds(frames, planes, level)
             if self._clusters is not None and self._by_cluster(level):
-                self._clusters.solve_level(level, pyramid[level], (flow, target), counts, planes=planes)
+                self._clusters.solve_level(
+                    level, frames, flows, counts, planes=planes, duals=duals, bounds=bounds
+                )
             else:
                 assert work is not None
-                self._tiles.solve_level(level, pyramid[level], (flow, target), counts, work=work)
-            flow = target
-        return BatchResult(flow=flow, iterations=iterations)
+                self._tiles.solve_level(level, frames, flows, counts, work=work, duals=duals, bounds=bounds)
+            if self._median is not None:
+                self._median.filter_level(frames, planes, (solved, result.flow), level)
+        assert result is not None
+        return BatchResult(flow=result.flow if out is None else out, iterations=iterations)
+
+    def _new_state(self, pairs: int, level: int, out: DeviceArray | None) -> LevelState:
+        """Return room for a level's result: of the finest one, `out` if given, its flow alone."""
+        if level == 0 and out is not None:
+            return LevelState(planes=out.reshape(-1, *self._sizes[0]), pairs=pairs)
+        planes = 6 if self._carried and level > 0 else 2
+        room = self._device.empty((planes * pairs, *self._sizes[level]), np.float32)
+        return LevelState(planes=room, pairs=pairs)
 
     def _by_cluster(self, level: int) -> bool:
         return self._clusters is not None and self._clusters.fits(level)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from flowkit.tvl1.cuda.batch import Method
 from flowkit.tvl1.cuda.cluster import ClusterShape, active_clusters, cluster_shape
 from flowkit.tvl1.cuda.device import THREADS, CudaDevice, KernelFile
-from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.plan import PUBLISHED, WHOLE, TileShape
 from flowkit.tvl1.cuda.solver import load
-from flowkit.tvl1.params import PRESETS
+from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS
 from flowkit.tvl1.reference.solver import tvl1_flow
 
 AGREEMENT_PX = 5e-3
@@ -54,6 +54,8 @@ class KernelResources:
 def kernel_resources(device: CudaDevice) -> list[KernelResources]:
     """Return the resources of the kernels that take the time: compiled and loaded now.
 
+    Those of the published model, then those of the whole one, whose names say so; clusters last.
+
     Raises
     ------
     GpuError
@@ -61,12 +63,15 @@ def kernel_resources(device: CudaDevice) -> list[KernelResources]:
     BackendError
         The sources do not compile.
     """
-    tile = TileShape()
-    kernels = (
-        (KernelFile(source="level.cu"), "flowkit_linearise", THREADS),
-        (KernelFile.of("tile.cu", tile.defines), "flowkit_tile", 32 * tile.warps),
-    )
-    found = [resources(device, (file, name), threads=threads) for file, name, threads in kernels]
+    tile, threads = TileShape(), 32 * TileShape().warps
+    found = []
+    for model, suffix in ((PUBLISHED, ""), (WHOLE, ", whole model")):
+        linearise = KernelFile.of("level.cu", model.warp_defines), "flowkit_linearise"
+        iterate = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines}), "flowkit_tile"
+        both = (resources(device, linearise, threads=THREADS), resources(device, iterate, threads=threads))
+        found += [dataclasses.replace(each, name=each.name + suffix) for each in both]
+    median = KernelFile.of("weighted_median.cu", {"FLOWKIT_MEDIAN_SIDE": 5}), "flowkit_weighted_median"
+    found.append(resources(device, median, threads=THREADS))
     shape = cluster_shape(_CLUSTER_LEVEL)
     if device.has_clusters and shape is not None:
         found.append(cluster_resources(device, shape))
@@ -116,7 +121,7 @@ class TwinAgreement:
     Attributes
     ----------
     max_px : float
-        Largest difference of a component; NaN where the GPU's flow is not finite.
+        Largest difference of a component, of all pairs solved; NaN where the GPU's flow is not finite.
     iterations_equal : bool
         Every warp of every level stopped at the twin's iteration.
     """
@@ -131,7 +136,7 @@ class TwinAgreement:
 
 
 def compare_with_twin(gpu: int, *, method: Method = "tile") -> TwinAgreement:
-    """Solve one pair of 128x96 px on a GPU and by the twin.
+    """Solve one pair of 128x96 px on a GPU and by the twin, with the published model and the default preset.
 
     Parameters
     ----------
@@ -143,14 +148,16 @@ def compare_with_twin(gpu: int, *, method: Method = "tile") -> TwinAgreement:
     GpuError
         The GPU failed, or does not come to an end.
     """
-    params, frames = PRESETS["opencv-cuda"], np.stack([_waves((0, 0)), _waves((1.3, -0.8))])
-    flow, iterations = load(params, gpu=gpu, method=method).flow_and_iterations(frames, [[0, 1]])
-    twin = tvl1_flow(*frames, params=params)
-    return TwinAgreement(
-        max_px=float(np.abs(flow[0] - twin.flow).max()),
-        iterations_equal=[tuple(level) for level in iterations[0].tolist()]
-        == [level.iterations for level in twin.trace.levels],
-    )
+    frames = np.stack([_waves((0, 0)), _waves((1.3, -0.8))])
+    differences, equal = [], []
+    for preset in ("opencv-cuda", DEFAULT_PRESET):
+        solver = load(PRESETS[preset], gpu=gpu, method=method)
+        flow, iterations = solver.flow_and_iterations(frames, [[0, 1]])
+        twin = tvl1_flow(*frames, params=PRESETS[preset])
+        differences.append(np.abs(flow[0] - twin.flow).max())
+        expected = [level.iterations for level in twin.trace.levels]
+        equal.append([tuple(level) for level in iterations[0].tolist()] == expected)
+    return TwinAgreement(max_px=float(np.max(differences)), iterations_equal=all(equal))
 
 
 def _waves(shift: tuple[float, float]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The cluster solver's side of a batch: one launch a level, for levels that fit a cluster."""
+"""The cluster solver's side of a batch: one launch a level or warp, for levels that fit a cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import driver
-from flowkit.tvl1.cuda.device import NULL, CudaDevice, DeviceArray, KernelFile
-from flowkit.tvl1.cuda.plan import Size
+from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, KernelFile, or_null
+from flowkit.tvl1.cuda.plan import PUBLISHED, Model, Size, filters_after
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
 
 MOST_BLOCKS = 16
@@ -80,6 +81,7 @@ class ClusterShape:
     whole_columns, whole_rows : bool
         Whether the level's width and height are multiples of `columns` and `rows`: only the last pixels
         of a thread can be at the border then.
+    model : Model
     """
 
     columns: int
@@ -89,9 +91,10 @@ class ClusterShape:
     resident: int = 1
     whole_columns: bool = False
     whole_rows: bool = False
+    model: Model = PUBLISHED
 
     @property
-    def defines(self) -> dict[str, int]:
+    def defines(self) -> dict[str, float]:
         """The macros that cluster.cu is compiled with."""
         return {
             "FLOWKIT_COLUMNS": self.columns,
@@ -102,6 +105,7 @@ class ClusterShape:
             "FLOWKIT_SHARED_BYTES": self.shared_bytes,
             "FLOWKIT_WHOLE_COLUMNS": int(self.whole_columns),
             "FLOWKIT_WHOLE_ROWS": int(self.whole_rows),
+            **self.model.cluster_defines,
         }
 
     @property
@@ -113,7 +117,8 @@ class ClusterShape:
     def shared_bytes(self) -> int:
         """Shared memory of a block; cluster.cu asserts that its struct Shared has this size."""
         row = 32 * self.columns
-        data, rows = 16 * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
+        pixel = 16 + (4 if self.model.weighted else 0)
+        data, rows = pixel * self.warps * self.rows * row, 2 * 8 * (self.warps + 1) * row
         changes, barriers = 2 * 4 * self.blocks * self.warps, _BARRIER_BYTES * (2 + 2 * self.warps)
         size = data + rows + changes + barriers
         return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
@@ -131,7 +136,7 @@ class ClusterShape:
 
 
 @functools.lru_cache(maxsize=256)
-def cluster_shape(size: Size) -> ClusterShape | None:
+def cluster_shape(size: Size, model: Model = PUBLISHED) -> ClusterShape | None:
     """Return the cluster that one pair of this size takes, or None where it does not fit.
 
     Of the shapes that fit, the one by which an H200 should be fastest (docs/cuda.md has the timings).
@@ -140,11 +145,12 @@ def cluster_shape(size: Size) -> ClusterShape | None:
     ----------
     size : (height, width)
         Of the level, px.
+    model : Model
     """
-    return max(_shapes(size), key=lambda shape: shape[0], default=(0.0, None))[1]
+    return max(_shapes(size, model), key=lambda shape: shape[0], default=(0.0, None))[1]
 
 
-def _shapes(size: Size) -> Iterator[tuple[float, ClusterShape]]:
+def _shapes(size: Size, model: Model) -> Iterator[tuple[float, ClusterShape]]:
     """Yield the shapes that fit a level, each with its expected speed in pixels."""
     height, width = size
     columns = -(-width // 32)
@@ -153,7 +159,12 @@ def _shapes(size: Size) -> Iterator[tuple[float, ClusterShape]]:
         for rows, warps in itertools.product(range(1, most_rows + 1), division.warps):
             blocks = -(-height // (rows * warps))
             shape = ClusterShape(
-                columns=columns, rows=rows, warps=warps, blocks=blocks, resident=division.resident
+                columns=columns,
+                rows=rows,
+                warps=warps,
+                blocks=blocks,
+                resident=division.resident,
+                model=model,
             )
             shared = division.resident * (shape.shared_bytes + _RESERVED_SHARED_BYTES)
             if blocks <= MOST_BLOCKS and shared <= _PROCESSOR_SHARED_BYTES:
@@ -200,7 +211,7 @@ class ClusterSolver:
     sizes : list of (height, width)
         Of the levels, the frame itself first.
     shape_of : callable
-        Returns the cluster of a level's size, or None where none fits; benchmarks try others.
+        Returns the cluster of a level's size and a model, or None where none fits; benchmarks try others.
     """
 
     def __init__(
@@ -209,10 +220,12 @@ class ClusterSolver:
         params: TVL1Params,
         sizes: list[Size],
         *,
-        shape_of: Callable[[Size], ClusterShape | None] = cluster_shape,
+        shape_of: Callable[[Size, Model], ClusterShape | None] = cluster_shape,
     ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
-        self._shapes = [self._usable(shape_of(size), size) for size in sizes]
+        model = Model.of(params)
+        self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
+        self._shapes = [self._usable(shape_of(size, model), size) for size in sizes]
 
     def _usable(self, shape: ClusterShape | None, size: Size) -> ClusterShape | None:
         able = self._device.has_clusters and not self._params.median
@@ -245,6 +258,8 @@ class ClusterSolver:
         counts: DeviceArray,
         *,
         planes: DeviceArray,
+        duals: tuple[DeviceArray | None, DeviceArray | None] = (None, None),
+        bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
@@ -255,21 +270,53 @@ class ClusterSolver:
         flows : (device array or None, device array), (m, 2, height, width)
             The start, None being zero, and the result.
         counts : int32 device array
-            Receives the first pair's iterations, one for each warp.
+            Zero; receives the first pair's iterations, one for each warp.
         planes : int32 device array, (m, 2)
             The planes of each pair.
+        duals : (device array or None, device array or None), (m, 4, height, width)
+            Those of the dual variable, as in `LevelState`; no result is kept where it is None.
+        bounds : float32 device array, (m, height, width), or None
+            Those of `Pyramids.edge_bounds`.
         """
+        warps, median, images = self._params.warps, self._median, (frames, planes, bounds)
+        if median is None:
+            self._launch(level, images, flows, duals, counts, warps=(0, warps))
+            return
+        # A pair whose level has ended keeps the flow of its warp, and so has the filtered one again.
+        pairs, (height, width) = len(planes), self._sizes[level]
+        warped = self._device.empty((pairs, 2, height, width), np.float32)
+        dual = self._device.empty((pairs, 4, height, width), np.float32) if duals[1] is None else duals[1]
+        start, dual_start = flows[0], duals[0]
+        for warp in range(warps):
+            both = (start, warped), (dual_start, dual)
+            self._launch(level, images, *both, counts, warps=(warp, warp + 1))
+            median.filter_level(frames, planes, (warped, flows[1]), level)
+            start, dual_start = flows[1], dual
+
+    def _launch(
+        self,
+        level: int,
+        images: tuple[DeviceArray, DeviceArray, DeviceArray | None],
+        flows: tuple[DeviceArray | None, DeviceArray],
+        duals: tuple[DeviceArray | None, DeviceArray | None],
+        counts: DeviceArray,
+        *,
+        warps: tuple[int, int],
+    ) -> None:
+        """Do a level's warps [first, end); `images`: frames, planes and bounds, as for `solve_level`."""
         params, shape, (height, width) = self._params, self._shapes[level], self._sizes[level]
         assert shape is not None
-        start = NULL if flows[0] is None else flows[0]
+        frames, planes, bounds = images
+        arrays = (frames, planes, or_null(flows[0]), or_null(duals[0]), flows[1], or_null(duals[1]), counts)
         slots = len(self._sizes) * params.warps
-        check_every = params.check_every if params.epsilon > 0 else 0
-        ints = (slots, width, height, params.warps, params.iterations, check_every)
+        tests = (params.check_every, params.check_first) if params.epsilon > 0 else (0, 0)
+        ints = (slots, width, height, *warps, params.iterations, *tests)
         floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
         args = (
-            *(frames, planes, start, flows[1], counts, *map(np.int32, ints), *map(np.float32, floats)),
+            *(*arrays, *map(np.int32, ints), *map(np.float32, floats)),
             np.int32(params.border == "clamp"),
-            *map(np.float32, (params.tau, params.tau / params.theta)),
+            *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
+            or_null(bounds),
         )
         grid = (len(planes) * shape.blocks,)
         self._device.launch(

@@ -38,15 +38,20 @@ NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
 
 
+def or_null(array: DeviceArray | None) -> DeviceArray:
+    """Return a kernel's argument: the array, or a null pointer for None."""
+    return NULL if array is None else array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KernelFile:
     """A kernel file with the macros it is compiled with."""
 
     source: str
-    defines: tuple[tuple[str, int], ...] = ()
+    defines: tuple[tuple[str, float], ...] = ()
 
     @classmethod
-    def of(cls, source: str, defines: Mapping[str, int]) -> KernelFile:
+    def of(cls, source: str, defines: Mapping[str, float]) -> KernelFile:
         """Return the file with these macros."""
         return cls(source=source, defines=tuple(sorted(defines.items())))
 

@@ -68,7 +68,7 @@ def target_architecture(capability: int, nvrtc: Nvrtc) -> int:
 
 
 def cubin(
-    source: str, defines: Mapping[str, int], capability: int, *, cuda_major: int | None = None
+    source: str, defines: Mapping[str, float], capability: int, *, cuda_major: int | None = None
 ) -> bytes:
     """Return the machine code of one kernel file for a GPU, from the cache or compiled now.
 

@@ -39,7 +39,7 @@ def library_paths(major: int | None = None) -> Iterator[Path]:
         yield Path(found)
 
 
-def compile_options(defines: Mapping[str, int], architecture: int) -> tuple[str, ...]:
+def compile_options(defines: Mapping[str, float], architecture: int) -> tuple[str, ...]:
     """Return all options that decide the machine code of a kernel file."""
     macros = (f"-D{key}={value}" for key, value in sorted(defines.items()))
     return f"--gpu-architecture=sm_{architecture}", "-std=c++17", "--ptxas-options=-v", *macros
@@ -78,7 +78,7 @@ class Nvrtc:
         return tuple(numbers)
 
     def compile(
-        self, name: str, sources: Mapping[str, str], defines: Mapping[str, int], architecture: int
+        self, name: str, sources: Mapping[str, str], defines: Mapping[str, float], architecture: int
     ) -> Compiled:
         """Compile one file of `sources`, which may include the others.
 

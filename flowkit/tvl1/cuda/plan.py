@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.params import FilterAfter, TVL1Params
 from flowkit.tvl1.reference.pyramid import (
     GAUSSIAN_WINDOW_SIGMAS,
     ZOOM_BICUBIC_A,
@@ -20,6 +20,7 @@ from flowkit.tvl1.reference.pyramid import (
     level_sizes,
 )
 from flowkit.tvl1.reference.sampling import keys_weights
+from flowkit.tvl1.reference.steps import EDGE_BLUR_RADIUS, EDGE_BLUR_SIGMA_PX
 from flowkit.validate import check_that
 
 Size = tuple[int, int]
@@ -101,6 +102,18 @@ def gaussian_table(side: int, sigma: float) -> AxisTable:
     return _table(index, _spread(kernel / kernel.sum(), index))
 
 
+def edge_blur(size: Size) -> Resampling:
+    """Return the blur before the gradient of the edge weights (twin: `edge_weight`)."""
+    offsets = np.arange(-EDGE_BLUR_RADIUS, EDGE_BLUR_RADIUS + 1)
+    kernel = np.exp(-(offsets**2) / (2 * EDGE_BLUR_SIGMA_PX**2))
+
+    def table(side: int, _: int) -> AxisTable:
+        index = np.clip(np.arange(side) + offsets[:, None], 0, side - 1)
+        return _table(index, _spread(kernel / kernel.sum(), index))
+
+    return _both(size, size, table)
+
+
 def _spread(kernel: NDArray[np.float64], index: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.broadcast_to(kernel[:, None], index.shape)
 
@@ -137,6 +150,67 @@ def flow_upsampling(size: Size, new_size: Size, params: TVL1Params) -> Resamplin
         return _both(size, new_size, lambda side, length: cubic_table(side, length, side / length), gain)
     shift = 0.0 if params.pyramid == "pyrdown" else 0.5
     return _both(size, new_size, lambda side, length: linear_table(side, length, side / length, shift), gain)
+
+
+def filters_after(params: TVL1Params, what: FilterAfter) -> bool:
+    """Return whether the weighted median comes after each warp or after each level."""
+    return params.weighted_median > 0 and params.weighted_median_after == what
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """The parts of the model that kernels are compiled for; as made by default, the published one.
+
+    Parameters
+    ----------
+    gradient_taps : {3, 5}
+    warp_snap : float
+    projected : bool
+        The dual step is the projected one.
+    weighted : bool
+        It is bounded by the weights of a plane.
+    carried : bool
+        The dual variable outlives a launch of the cluster solver: for the finer level or the next warp.
+    """
+
+    gradient_taps: int = 3
+    warp_snap: float = 0.0
+    projected: bool = False
+    weighted: bool = False
+    carried: bool = False
+
+    @classmethod
+    def of(cls, params: TVL1Params) -> Model:
+        """Return the model of these parameters."""
+        return cls(
+            gradient_taps=params.gradient_taps,
+            warp_snap=params.warp_snap,
+            projected=params.dual == "projected",
+            weighted=params.edge_alpha > 0,
+            carried=params.dual_start == "coarser" or filters_after(params, "warp"),
+        )
+
+    @property
+    def warp_defines(self) -> dict[str, float]:
+        """The macros of linearise.cuh; none for the published model."""
+        taps = {} if self.gradient_taps == 3 else {"FLOWKIT_GRADIENT_TAPS": self.gradient_taps}
+        return {**taps, **({"FLOWKIT_WARP_SNAP": self.warp_snap} if self.warp_snap else {})}
+
+    @property
+    def dual_defines(self) -> dict[str, int]:
+        """The macros of core.cuh; none for the published model."""
+        macros = {"FLOWKIT_PROJECTED": self.projected, "FLOWKIT_WEIGHTED": self.weighted}
+        return {name: 1 for name, defined in macros.items() if defined}
+
+    @property
+    def cluster_defines(self) -> dict[str, float]:
+        """The macros of cluster.cu; none for the published model."""
+        carried = {"FLOWKIT_CARRIED": 1} if self.carried else {}
+        return {**self.warp_defines, **self.dual_defines, **carried}
+
+
+PUBLISHED = Model()
+WHOLE = Model(gradient_taps=5, warp_snap=0.0625, projected=True, weighted=True, carried=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,23 +290,34 @@ def interruption_periods(params: TVL1Params) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """One launch of the tile solver: its iterations, with a median before or a test after them."""
+    """One launch of the tile solver: its iterations, with a median before or a test after them.
+
+    A pair that stops at a test that `ends_level` takes no part in the level's later warps.
+    """
 
     median: bool
     steps: int
     test: bool
+    ends_level: bool = False
 
 
-def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
-    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`)."""
+def launches(params: TVL1Params, most_steps: int, *, first_warp: bool = True) -> Iterator[Launch]:
+    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`).
+
+    Only a level's first warp is tested after `check_first` iterations too.
+    """
     periods, done = interruption_periods(params)[1:], 0
+    check_first = params.check_first if first_warp and params.epsilon > 0 else 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
-        steps = min(ends)
+        if done < check_first:
+            ends.append(check_first - done)
         median = params.median > 0 and done % params.median_every == 0
-        done += steps
-        test = params.epsilon > 0 and done % params.check_every == 0 and done < params.iterations
-        yield Launch(median=median, steps=steps, test=test)
+        done += min(ends)
+        first, again = done == check_first, done % params.check_every == 0
+        test = params.epsilon > 0 and (first or again) and done < params.iterations
+        ends_level = test and first and done < params.check_every
+        yield Launch(median=median, steps=min(ends), test=test, ends_level=ends_level)
 
 
 _SLOWEST_RATE = 1e9
@@ -241,6 +326,9 @@ the smallest (a T400, an Orin Nano) reach 4e9 alone; others may be at work on it
 
 _SLOWEST_CLUSTER_RATE = 1e10
 """The same of clusters: an H200 does 2.9e11, so a seventh of one 4e10."""
+
+_MEDIAN_ITERATIONS = 100
+"""Iterations that take as long as a weighted median, at most: of 7x7 px, by its instructions."""
 
 _SLOWEST_COPY = 1e9
 """Bytes per second of pinned memory made and copied, likewise."""
@@ -261,6 +349,7 @@ def work_seconds(pairs: int, size: Size, params: TVL1Params, *, iterations_ahead
     """
     pixels = size[0] * size[1]
     iterations = iterations_ahead or params.warps * params.iterations
+    iterations += params.warps * _MEDIAN_ITERATIONS if params.weighted_median else 0
     levels = pixels if iterations_ahead else sum(h * w for h, w in level_sizes(size, params))
     return pairs * (levels * iterations / _SLOWEST_RATE + 8 * pixels / _SLOWEST_COPY)
 
@@ -282,7 +371,8 @@ def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> f
         Seconds, the copies of the frames and the flow included.
     """
     sizes = [height * width for height, width in levels]
-    iterations = params.warps * params.iterations
+    medians = params.warps if filters_after(params, "warp") else filters_after(params, "level")
+    iterations = params.warps * params.iterations + medians * _MEDIAN_ITERATIONS
     copied = 8 * max(sizes, default=0)
     return pairs * (sum(sizes) * iterations / _SLOWEST_CLUSTER_RATE + copied / _SLOWEST_COPY)
 
@@ -292,8 +382,15 @@ def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
 
     Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), the flow
     of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
-    values, all levels (4 bytes), and one level resampled along one axis.
+    values, all levels (4 bytes), and one level resampled along one axis. With edge weights, theirs
+    of two levels (4 each), and for a frame a level blurred along one axis and both. With a weighted
+    median, the flow that it filters (8). With a dual variable that outlives a launch of a cluster, that
+    of one level (16), and of another and one resampled along one axis where it is handed on to finer levels.
     """
     pixels = size[0] * size[1]
     levels = sum(height * width for height, width in level_sizes(size, params))
-    return pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8) + 2 * (pixels * (frame_bytes + 4) + 4 * levels)
+    edges = pixels * (2 * 4 + 2 * 2 * 4) if params.edge_alpha else 0
+    filtered = 8 * pixels if params.weighted_median else 0
+    duals = 3 if params.dual_start == "coarser" else int(Model.of(params).carried)
+    flow = pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8 + duals * 16) + edges + filtered
+    return flow + 2 * (pixels * (frame_bytes + 4) + 4 * levels)

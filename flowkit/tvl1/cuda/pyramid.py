@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.tvl1.cuda.device import NULL, THREADS, CudaDevice, DeviceArray, KernelFile, blocks
-from flowkit.tvl1.cuda.plan import AxisTable, Resampling, Size, flow_upsampling, presmoothing, shrinking
+from flowkit.tvl1.cuda.plan import (
+    AxisTable,
+    Resampling,
+    Size,
+    edge_blur,
+    flow_upsampling,
+    presmoothing,
+    shrinking,
+)
+from flowkit.tvl1.cuda.state import LevelState
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
 
@@ -57,13 +66,14 @@ class Pyramids:
     """
 
     def __init__(self, device: CudaDevice, params: TVL1Params, size: Size) -> None:
-        self._device = device
+        self._device, self._params = device, params
         self._normalize = params.normalize
         self.sizes = level_sizes(size, params)
         steps = list(zip(self.sizes, self.sizes[1:], strict=False))
         self._smooth = [self._keep(step) for step in presmoothing(size, params)]
         self._down = [[self._keep(step) for step in shrinking(a, b, params)] for a, b in steps]
         self._up = [self._keep(flow_upsampling(b, a, params)) for a, b in steps]
+        self._edge_blurs = [self._keep(edge_blur(level)) for level in self.sizes if params.edge_alpha]
         # Once per size: the tables may be used on any stream afterwards.
         device.faults.wait(device.event())
 
@@ -117,9 +127,37 @@ class Pyramids:
             levels.append(level)
         return levels, planes
 
-    def upsample(self, flow: DeviceArray, level: int) -> DeviceArray:
-        """Bring the flow (m, 2, h, w) of level + 1 to `level` (twin: `upsample_flow`)."""
-        return self._resample(flow, self._up[level])
+    def upsample(self, state: LevelState, level: int) -> LevelState:
+        """Bring the state of level + 1 to `level` (twins: `upsample_flow`, `upsample_dual`)."""
+        finer = self._resample(state.planes, self._up[level], duals=2 * state.pairs)
+        return LevelState(planes=finer, pairs=state.pairs)
+
+    def edge_bounds(self, planes: DeviceArray, pairs: DeviceArray, level: int) -> DeviceArray | None:
+        """Enqueue the bounds of the dual variable by the edges of each pair's first frame.
+
+        Parameters
+        ----------
+        planes : float32 device array, (planes, height, width)
+            The level, as `build` made it.
+        pairs : int32 device array, (m, 2)
+            The planes of each pair.
+        level : int
+
+        Returns
+        -------
+        float32 device array, (m, height, width), or None
+            theta times the weight of the total variation (twin: `edge_weight`); None: it is 1 everywhere.
+        """
+        params, (height, width) = self._params, self.sizes[level]
+        if not params.edge_alpha:
+            return None
+        bounds = self._device.empty((len(pairs), height, width), np.float32)
+        smooth = self._resample(planes, self._edge_blurs[level])
+        floats = map(np.float32, (params.edge_alpha, params.edge_beta, params.theta))
+        args = (smooth, pairs, bounds, np.int32(width), np.int32(height), *floats)
+        grid = (blocks(height * width), len(pairs))
+        self._device.launch((_FILE, "flowkit_edge_bounds"), grid, THREADS, args, level=level)
+        return bounds
 
     def _joint_ranges(self, frames: DeviceArray, pairs: NDArray[np.int32]) -> DeviceArray:
         ranges = self._device.upload(np.tile(_NO_RANGE, (len(pairs), 1)))
@@ -137,21 +175,28 @@ class Pyramids:
         self._device.launch((_FILE, "flowkit_load_grey"), (blocks(n), len(sources)), THREADS, args)
         return planes
 
-    def _resample(self, planes: DeviceArray, step: _DeviceStep) -> DeviceArray:
-        *outer, height, _ = planes.shape
-        across = (*outer, height, step.horizontal.length)
-        narrowed = self._resample_axis(planes, across, step.horizontal, vertical=False, gain=1)
-        both = (*outer, step.vertical.length, step.horizontal.length)
-        return self._resample_axis(narrowed, both, step.vertical, vertical=True, gain=step.gain)
+    def _resample(self, planes: DeviceArray, step: _DeviceStep, *, duals: int | None = None) -> DeviceArray:
+        """Resample planes (count, height, width), those from `duals` on, if any, as dual variables."""
+        count, height, _ = planes.shape
+        across, both = ((count, rows, step.horizontal.length) for rows in (height, step.vertical.length))
+        plain = count if duals is None else duals
+        narrowed = self._resample_axis(planes, across, step.horizontal, vertical=False, plain=count, gain=1)
+        return self._resample_axis(narrowed, both, step.vertical, vertical=True, plain=plain, gain=step.gain)
 
     def _resample_axis(
-        self, planes: DeviceArray, shape: tuple[int, ...], axis: _DeviceAxis, *, vertical: bool, gain: float
+        self,
+        planes: DeviceArray,
+        shape: tuple[int, int, int],
+        axis: _DeviceAxis,
+        *,
+        vertical: bool,
+        plain: int,
+        gain: float,
     ) -> DeviceArray:
         result = self._device.empty(shape, np.float32)
-        count = int(np.prod(shape[:-2]))
-        ints = (axis.taps, vertical, count, *planes.shape[-2:], *shape[-2:])
+        ints = (axis.taps, vertical, shape[0], plain, *planes.shape[1:], *shape[1:])
         args = (planes, result, axis.index, axis.weights, *map(np.int32, ints), np.float32(gain))
-        grid = (blocks(shape[-2] * shape[-1]), min(count, MOST_PLANES))
+        grid = (blocks(shape[1] * shape[2]), min(shape[0], MOST_PLANES))
         self._device.launch((_FILE, "flowkit_resample"), grid, THREADS, args)
         return result
 

@@ -12,18 +12,17 @@ import collections
 import numpy as np
 
 from flowkit.tvl1.cuda.device import (
-    NULL,
     THREADS,
     CudaDevice,
     DeviceArray,
     KernelFile,
     blocks,
+    or_null,
 )
 from flowkit.tvl1.cuda.faults import Event
-from flowkit.tvl1.cuda.plan import Launch, Size, TileShape, launches, tile_level
+from flowkit.tvl1.cuda.plan import Launch, Model, Size, TileShape, filters_after, launches, tile_level
+from flowkit.tvl1.cuda.weighted_median import WeightedMedian
 from flowkit.tvl1.params import TVL1Params
-
-_FILE = KernelFile(source="level.cu")
 
 TESTS_AHEAD = 3
 """Tests without an outcome yet when the host enqueues more launches."""
@@ -73,10 +72,12 @@ class TileWorkspace:
         self.u = device.empty((2, self.pairs, pixels, 2), np.float32)
         self.q = device.empty((2, self.pairs, pixels, 4), np.float32)
         self.terms = device.empty((self.pairs, pixels, 4), np.float32)
-        self.states = device.empty((self.pairs, 4), np.int32)
+        self.states = device.empty((self.pairs, 5), np.int32)
         self.changes = device.empty((self.pairs, tiles), np.float32)
-        self.active = device.empty((1,), np.int32)
+        self.counts = device.empty((2,), np.int32)
         self.progress = TileProgress(device)
+        # Of the level at hand, (m, height, width), or None: `Pyramids.edge_bounds`.
+        self.bounds: DeviceArray | None = None
 
 
 class TileSolver:
@@ -94,6 +95,10 @@ class TileSolver:
     def __init__(self, device: CudaDevice, params: TVL1Params, sizes: list[Size], tile: TileShape) -> None:
         self._device, self._params, self._tile, self._sizes = device, params, tile, sizes
         self._tilings = [tile_level(size, tile, params) for size in sizes]
+        self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
+        model = Model.of(params)
+        self._kernel = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines})
+        self._level_file = KernelFile.of("level.cu", model.warp_defines)
 
     @property
     def iterations_ahead(self) -> int | None:
@@ -119,6 +124,8 @@ class TileSolver:
         counts: DeviceArray,
         *,
         work: TileWorkspace,
+        duals: tuple[DeviceArray | None, DeviceArray | None] = (None, None),
+        bounds: DeviceArray | None = None,
     ) -> None:
         """Refine the flow of every pair on one level (twin: `reference.solver.solve_level`).
 
@@ -131,55 +138,71 @@ class TileSolver:
         counts : int32 device array
             Receives the first pair's iterations, one for each warp.
         work : TileWorkspace
+        duals : (device array or None, device array or None), (m, 4, height, width)
+            Those of the dual variable, as in `LevelState`; no result is kept where it is None.
+        bounds : float32 device array, (m, height, width), or None
+            Those of `Pyramids.edge_bounds`.
         """
-        height, width = self._sizes[level]
+        work.bounds, (height, width) = bounds, self._sizes[level]
         size = np.int32(width), np.int32(height)
-        start = NULL if flows[0] is None else flows[0]
-        self._per_pixel("flowkit_start_level", level, work, (start, work.u, work.q, work.states, *size))
+        fresh = (
+            or_null(flows[0]),
+            or_null(duals[0]),
+            work.u,
+            work.q,
+            work.states,
+            work.counts,
+            np.int32(work.pairs),
+            *size,
+        )
+        self._per_pixel("flowkit_start_level", level, work, fresh)
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
-            self._solve_warp(level, counts[warp:], work)
-        args = (work.u, work.states, flows[1], np.int32(work.pairs), *size)
+            self._solve_warp(level, counts[warp:], work, first_warp=warp == 0)
+            if self._median is not None:
+                self._median.filter_warp(frames, work.planes, (work.u, work.states), level)
+        args = (work.u, work.q, work.states, flows[1], or_null(duals[1]), np.int32(work.pairs), *size)
         self._per_pixel("flowkit_finish_level", level, work, args)
 
     def _linearise(self, level: int, frames: DeviceArray, work: TileWorkspace) -> None:
-        """Warp by the flow so far, and make every pair active (twin: `linearise`)."""
+        """Warp by the flow so far, and make every pair active whose level goes on (twin: `linearise`)."""
         params, (height, width) = self._params, self._sizes[level]
         floats = map(np.float32, (params.bicubic_a, params.lambda_ * params.theta))
-        args = (frames, work.planes, work.u, work.terms, work.states, work.active)
+        args = (frames, work.planes, work.u, work.terms, work.states, work.counts)
         ints = map(np.int32, (work.pairs, width, height))
         clamp = np.int32(params.border == "clamp")
         self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
 
-    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace) -> None:
+    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace, *, first_warp: bool) -> None:
         """Launch until no pair is active (twin: `reference.solver.solve_warp`)."""
         height, width = self._sizes[level]
         ints = tuple(map(np.int32, (work.pairs, width, height)))
         work.progress.start()
-        for launch in launches(self._params, self._tilings[level].halo):
+        for launch in launches(self._params, self._tilings[level].halo, first_warp=first_warp):
             if launch.median:
                 self._per_pixel("flowkit_median", level, work, (work.u, work.states, *ints))
             self._iterate(level, launch, counts, work)
             if launch.test:
-                work.progress.report(work.active)
+                work.progress.report(work.counts[:1])
                 if work.progress.finished():
                     return
 
     def _iterate(self, level: int, launch: Launch, counts: DeviceArray, work: TileWorkspace) -> None:
         params, (height, width), tiling = self._params, self._sizes[level], self._tilings[level]
-        arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.active)
+        arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.counts)
         sizes = (work.pairs, width, height, tiling.across, tiling.down, tiling.halo)
         slots = len(self._sizes) * params.warps
-        ints = map(np.int32, (*sizes, launch.steps, launch.test, slots))
+        test = launch.test + launch.ends_level  # flowkit::Test
+        ints = map(np.int32, (*sizes, launch.steps, test, slots))
         enough = params.epsilon**2 * height * width
-        floats = map(np.float32, (enough, params.tau, params.tau / params.theta))
-        kernel = (KernelFile.of("tile.cu", self._tile.defines), "flowkit_tile")
+        floats = map(np.float32, (enough, params.tau, params.tau / params.theta, params.theta))
         grid = (work.pairs * tiling.count,)
-        args = (*arrays, *ints, *floats)
+        args = (*arrays, *ints, *floats, or_null(work.bounds))
+        kernel = (self._kernel, "flowkit_tile")
         self._device.launch(kernel, grid, 32 * self._tile.warps, args, level=level)
 
     def _per_pixel(self, name: str, level: int, work: TileWorkspace, args: tuple[object, ...]) -> None:
         """Launch a kernel of level.cu with a thread for each pixel of each pair."""
         height, width = self._sizes[level]
         grid = (blocks(height * width), work.pairs)
-        self._device.launch((_FILE, name), grid, THREADS, args, level=level)
+        self._device.launch((self._level_file, name), grid, THREADS, args, level=level)

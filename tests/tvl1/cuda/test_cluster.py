@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from flowkit.errors import InvalidParameterError
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.cluster import MOST_BLOCKS, ClusterShape, cluster_shape
+from flowkit.tvl1.cuda.device import NULL
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.pyramid import level_sizes
-from flowkit.tvl1.reference.solver import solve_level, tvl1_flow
+from flowkit.tvl1.reference.solver import State, solve_level, tvl1_flow
 from tests.make.cuda import SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
@@ -42,13 +43,14 @@ def solve_on_host(
     flow = np.full((2, 2, height, width), np.nan, np.float32)
     iterations = np.zeros((2, params.warps), np.int32)
     planes = np.array([[0, 1], [1, 0]], np.int32)
-    ints = (params.warps, width, height, params.warps, params.iterations)
-    check_every = params.check_every if params.epsilon else 0
+    ints = (params.warps, width, height, 0, params.warps, params.iterations)
+    tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
     args = (
-        *(frames, planes, start, flow, iterations, *map(np.int32, (*ints, check_every))),
+        *(frames, planes, start, NULL, flow, NULL, iterations, *map(np.int32, (*ints, *tests))),
         *(*map(np.float32, floats), np.int32(params.border == "clamp")),
-        *map(np.float32, (params.tau, params.tau / params.theta)),
+        *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
+        NULL,
     )
     grid, block = (2 * shape.blocks,), (32 * shape.warps,)
     module.launch("flowkit_cluster", grid, block, args, shared_mem=shape.shared_bytes)
@@ -84,9 +86,10 @@ def test_emulated_cluster_agrees_with_the_twin(
     flow, iterations = solve_on_host(frames, start, params, cluster, schedule)
     for pair in range(2):
         I0, I1 = frames[:: 1 - 2 * pair].astype(np.float64)
-        twin, trace = solve_level(I0, I1, start[pair].astype(np.float64), params)
+        begin = State(u=start[pair].astype(np.float64), p=np.zeros((2, 2, *size)))
+        twin, trace = solve_level(I0, I1, begin, params)
         assert tuple(iterations[pair]) == trace.iterations
-        np.testing.assert_allclose(flow[pair], twin, rtol=0, atol=AGREEMENT_PX)
+        np.testing.assert_allclose(flow[pair], twin.u, rtol=0, atol=AGREEMENT_PX)
 
 
 @needs_compiler

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
-from flowkit.tvl1.cuda.plan import TileShape
+from flowkit.tvl1.cuda.plan import Model, TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
-from flowkit.tvl1.reference.steps import centered_gradient, linearise, median_5x5
+from flowkit.tvl1.reference.steps import centered_gradient, five_tap_gradient, linearise, median_5x5
 from tests.make.codes import field_codes
-from tests.make.cuda import SMALL_TILE
+from tests.make.cuda import ACCURATE_MODEL, EQUAL_CODES, FAST_MODEL, SMALL_TILE
 from tests.tvl1.emulation.emulator import COMPILER, IN_TURN, LAST_FIRST, RANDOM, Module
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
@@ -125,6 +125,34 @@ def test_emulated_bits_do_not_depend_on_the_schedule(
     np.testing.assert_array_equal(flows[1], flows[0])
 
 
+# px: the CPU engine's weighted median is within 1/128 px of a value of the window, and it may filter a
+# pixel whose spread is at the threshold where ours does not.
+CPU_AGREEMENT_PX = {1.0: 0.1, 0.999: 0.03}
+CPU_MEAN_AGREEMENT_PX = 2e-3
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("params", [FAST_MODEL, ACCURATE_MODEL], ids=["fast", "accurate"])
+def test_emulated_whole_model_is_the_cpu_engines_but_for_its_median(params: TVL1Params, waves: Waves) -> None:
+    try:
+        other = cpu.load(params)
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    frames = np.stack([waves((61, 83), shift) for shift in ((0, 0), (2.3, -1.4), (1.3, -0.8))])
+    frames[1, 30:] = frames[2, 30:]
+    flow = cuda.load(params, tile=SMALL_TILE).flow_batch(frames, [[0, 1]])[0]
+    expected = other.flow_batch(frames, [[0, 1]])[0]
+    difference = np.abs(flow - expected)
+    for share, limit in CPU_AGREEMENT_PX.items():
+        assert np.quantile(difference, share) < limit
+    assert difference.mean() < CPU_MEAN_AGREEMENT_PX
+    (codes, scale), (other_codes, other_scale) = field_codes(flow), field_codes(expected)
+    assert scale == other_scale
+    steps = np.abs(codes.astype(int) - other_codes)
+    assert (steps == 0).mean() >= EQUAL_CODES[True]
+    assert steps.max() <= 1
+
+
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves: Waves) -> None:
@@ -138,7 +166,7 @@ def test_emulated_codes_are_the_cpu_engines_but_for_roundings(preset: str, waves
     expected, expected_scale = field_codes(other.flow_batch(frames, [[0, 1]])[0])
     assert scale == expected_scale
     steps = np.abs(codes.astype(int) - expected)
-    assert (steps == 0).mean() >= 0.995
+    assert (steps == 0).mean() >= EQUAL_CODES[PRESETS[preset].weighted_median > 0]
     assert steps.max() <= 1
 
 
@@ -171,7 +199,7 @@ LEVEL = "level.cu"
 
 
 def states(pairs: int) -> NDArray[np.int32]:
-    state = np.zeros((pairs, 4), np.int32)
+    state = np.zeros((pairs, 5), np.int32)
     state[:, 0] = 1
     return state
 
@@ -188,21 +216,27 @@ def test_emulated_median_is_the_twins_bit_for_bit(shape: tuple[int, int]) -> Non
     expected = median_5x5(u[0, 0].T.reshape(2, height, width).astype(np.float64))
     np.testing.assert_array_equal(u[1, 0].T.reshape(2, height, width), expected)
     assert np.isnan(u[1, 1]).all(), "a pair that has stopped must stay as it is"
-    np.testing.assert_array_equal(state, [[1, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(state, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
+
+
+GRADIENTS = {3: centered_gradient, 5: five_tap_gradient}
 
 
 @pytest.mark.parametrize("border", ["clamp", "off"])
-@pytest.mark.parametrize("bicubic_a", [-0.5, -0.75])
+@pytest.mark.parametrize(("bicubic_a", "taps"), [(-0.5, 3), (-0.75, 3), (-0.75, 5)])
 @pytest.mark.parametrize("scale", [0.0, 0.9, 30.0])
-def test_emulated_linearisation_agrees_with_the_twin(border: str, bicubic_a: float, scale: float) -> None:
-    rng, (height, width) = np.random.default_rng(2), (21, 26)
-    params = TVL1Params(border=border, bicubic_a=bicubic_a)  # type: ignore[arg-type]
+@pytest.mark.parametrize("size", [(21, 26), (8, 9), (7, 12), (9, 2)])
+def test_emulated_linearisation_agrees_with_the_twin(
+    size: tuple[int, int], border: str, bicubic_a: float, taps: int, scale: float
+) -> None:
+    rng, (height, width) = np.random.default_rng(2), size
+    params = TVL1Params(border=border, bicubic_a=bicubic_a, gradient_taps=taps)  # type: ignore[arg-type]
     I0, I1 = rng.uniform(0, 255, (2, height, width)).astype(np.float32)
     flow = (scale * rng.normal(size=(2, height, width))).astype(np.float32)
     terms = linearise_on_host(np.stack([I0, I1]), flow, params)
     twin = linearise(
         I0.astype(np.float64),
-        np.concatenate([I1[None], centered_gradient(I1.astype(np.float64))]),
+        np.concatenate([I1[None], GRADIENTS[taps](I1.astype(np.float64))]),
         flow.astype(np.float64),
         params,
     )
@@ -224,13 +258,13 @@ def linearise_on_host(
     n = height * width
     u = np.full((2, 1, n, 2), np.nan, np.float32)
     u[0, 0] = flow.reshape(2, n).T
-    terms, active = np.full((1, n, 4), np.nan, np.float32), np.zeros(1, np.int32)
-    arrays = (frames, np.array([[0, 1]], np.int32), u, terms, states(1), active)
+    terms, counts = np.full((1, n, 4), np.nan, np.float32), np.array([0, 1], np.int32)
+    arrays = (frames, np.array([[0, 1]], np.int32), u, terms, states(1), counts)
     ints = [np.int32(v) for v in (1, width, height)]
     floats = [np.float32(v) for v in (params.bicubic_a, params.lambda_ * params.theta)]
     args = (*arrays, *ints, *floats, np.int32(params.border == "clamp"))
-    Module(LEVEL).launch("flowkit_linearise", (-(-n // 256), 1), (256,), args)
-    assert active[0] == 1
+    Module(LEVEL, Model.of(params).warp_defines).launch("flowkit_linearise", (-(-n // 256), 1), (256,), args)
+    assert counts.tolist() == [1, 1]
     planes: NDArray[np.float32] = terms[0].T.reshape(4, height, width)
     return planes
 

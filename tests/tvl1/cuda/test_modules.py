@@ -17,7 +17,7 @@ class FakeNvrtc:
     version = "13.9"
 
     def __init__(self) -> None:
-        self.compiled: list[tuple[str, dict[str, int], int]] = []
+        self.compiled: list[tuple[str, dict[str, float], int]] = []
 
     def architectures(self) -> tuple[int, ...]:
         return (75, 80, 86, 90, 100, 103)

@@ -95,24 +95,38 @@ def test_iterations_between_tests_are_shared_out_evenly() -> None:
         {"epsilon": 0.0, "iterations": 13},
         {"check_every": 400},
         {"median": 5, "median_every": 300},
+        {"check_first": 0},
+        {"check_first": 7, "check_every": 5},
+        {"check_first": 5, "check_every": 5},
+        {"check_first": 4, "iterations": 4},
     ],
     ids=str,
 )
+@pytest.mark.parametrize("first_warp", [True, False])
 @pytest.mark.parametrize("most_steps", [1, 3, 5, 300])
-def test_launches_test_and_filter_where_the_twin_does(change: dict[str, object], most_steps: int) -> None:
+def test_launches_test_and_filter_where_the_twin_does(
+    change: dict[str, object], most_steps: int, first_warp: bool
+) -> None:
     params = dataclasses.replace(TVL1Params(), **change)  # type: ignore[arg-type]
-    medians, tests, done = set(), set(), 0
-    for launch in launches(params, most_steps):
+    medians, tests, ends, done = set(), set(), set(), 0
+    for launch in launches(params, most_steps, first_warp=first_warp):
         assert 1 <= launch.steps <= most_steps
         if launch.median:
             medians.add(done)
         done += launch.steps
         if launch.test:
             tests.add(done)
+        if launch.ends_level:
+            ends.add(done)
     assert done == params.iterations
     assert medians == (set(range(0, done, params.median_every)) if params.median else set())
     # A test after the last iteration would decide nothing.
-    assert tests == (set(range(params.check_every, done, params.check_every)) if params.epsilon else set())
+    again, first = (
+        range(params.check_every, done, params.check_every),
+        {params.check_first} & {*range(1, done if first_warp else 1)},
+    )
+    assert tests == ({*again, *first} if params.epsilon else set())
+    assert ends == {k for k in first if params.epsilon and k < params.check_every}
 
 
 def test_a_tile_without_an_inside_is_refused() -> None:
@@ -124,3 +138,20 @@ def test_memory_of_a_pair_grows_with_the_pixels() -> None:
     small, large = (bytes_per_pair((h, 320), TVL1Params(), frame_bytes=1) for h in (240, 480))
     assert 1.99 < large / small < 2.01
     assert 80 * 240 * 320 < small < 140 * 240 * 320
+
+
+def test_memory_of_a_pair_has_the_dual_variable_only_where_it_is_handed_on() -> None:
+    median = TVL1Params(weighted_median=5)
+    plain, after_level, after_warp, carried = (
+        bytes_per_pair((240, 320), params, frame_bytes=1)
+        for params in (
+            TVL1Params(),
+            dataclasses.replace(median, weighted_median_after="level"),
+            median,
+            TVL1Params(dual_start="coarser"),
+        )
+    )
+    pixels = 240 * 320
+    assert after_level - plain == 8 * pixels
+    assert after_warp - after_level == 16 * pixels
+    assert carried - plain == 48 * pixels

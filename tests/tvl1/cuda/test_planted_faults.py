@@ -29,6 +29,19 @@ QUICK = (
     "quantile one component too low",
     "quantile without its last digit",
     "counts read before they are all there",
+    "level that ended goes on",
+    "level goes on after a still warp",
+    "bounds of the first pair",
+    "edge of the outer taps not repeated",
+    "no barrier after the tile",
+    "last warp of a level not filtered",
+    "bounds of another row in a cluster",
+    "q not written at the level's end",
+    "last column not zero",
+    "q not written at a cluster's end",
+    "rows of q above start from zero",
+    "ended level goes on with the next launch",
+    "early test in every warp",
 )
 
 

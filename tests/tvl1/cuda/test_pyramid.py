@@ -13,9 +13,11 @@ from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import pyramid as cuda_pyramid
 from flowkit.tvl1.cuda.device import CudaDevice
 from flowkit.tvl1.cuda.pyramid import Pyramids
+from flowkit.tvl1.cuda.state import LevelState
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_flow
+from flowkit.tvl1.reference.pyramid import build_pyramid, level_sizes, upsample_dual, upsample_flow
 from flowkit.tvl1.reference.solver import prepare
+from flowkit.tvl1.reference.steps import edge_weight
 from tests.make.greys import greys
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu
@@ -49,9 +51,11 @@ def build(
 def upsample(
     device: CudaDevice, params: TVL1Params, flow: NDArray[np.float32], size: tuple[int, int], level: int
 ) -> NDArray[np.float32]:
-    finer = Pyramids(device, params, size).upsample(device.upload(flow), level)
+    pairs, on_device = len(flow), device.upload(flow.reshape(-1, *flow.shape[2:]))
+    finer = Pyramids(device, params, size).upsample(LevelState(planes=on_device, pairs=pairs), level)
     device.faults.wait(device.event())
-    flows: NDArray[np.float32] = finer.get()
+    assert finer.dual is None
+    flows: NDArray[np.float32] = finer.flow.get()
     return flows
 
 
@@ -68,6 +72,35 @@ def test_emulated_levels_are_the_twins_of_both_frames_of_each_pair(
         for image, plane in zip(images, both, strict=True):
             for level, twin in zip(levels, build_pyramid(image, params), strict=True):
                 np.testing.assert_allclose(level[plane], twin, rtol=0, atol=AGREEMENT_GREY)
+
+
+# Of weights up to 1: where the image is flat, rounding makes gradients of some 1e-5 grey levels, and
+# 3 (1e-5 / 255)^.8 is 3.5e-6.
+AGREEMENT_WEIGHT = 5e-6
+
+
+@pytest.mark.parametrize("size", [(45, 57), (1, 40), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("alpha", "beta"), [(3.0, 0.8), (10.0, 1.5)])
+def test_emulated_edge_bounds_are_theta_times_the_twins_weights(
+    alpha: float, beta: float, size: tuple[int, int], device: CudaDevice
+) -> None:
+    params = dataclasses.replace(PLAIN, dual="projected", edge_alpha=alpha, edge_beta=beta, theta=0.2)
+    frames = greys(3, *size).astype(np.float32)
+    frames[0, :, size[1] // 2 :] = 255 * (frames[0, :, size[1] // 2 :] > 100)
+    pyramids = Pyramids(device, params, size)
+    levels, planes = pyramids.build(device.upload(frames), PAIRS)
+    for level, images in enumerate(levels):
+        bounds = pyramids.edge_bounds(images, device.upload(planes), level)
+        assert bounds is not None
+        device.faults.wait(device.event())
+        for got, (first, _) in zip(bounds.get(), planes, strict=True):
+            twin = edge_weight(images.get()[first].astype(np.float64), alpha, beta)
+            np.testing.assert_allclose(got, params.theta * twin, rtol=0, atol=AGREEMENT_WEIGHT)
+
+
+def test_no_edges_need_no_bounds(device: CudaDevice) -> None:
+    pyramids = Pyramids(device, dataclasses.replace(PLAIN, dual="projected"), (20, 30))
+    assert pyramids.edge_bounds(device.zeros((1, 20, 30), np.float32), None, 0) is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -118,6 +151,29 @@ def test_emulated_flow_is_brought_up_as_by_the_twin(pyramid: str, device: CudaDe
         for got, coarse in zip(finer, flow, strict=True):
             twin = upsample_flow(coarse.astype(np.float64), sizes[level], params)
             np.testing.assert_allclose(got, twin, rtol=0, atol=AGREEMENT_PX)
+
+
+@pytest.mark.parametrize("size", [(70, 75), (33, 40)])
+@pytest.mark.parametrize("pyramid", ["resize", "pyrdown", "gaussian"])
+def test_emulated_dual_variable_is_brought_up_with_the_flow_as_by_the_twin(
+    pyramid: str, size: tuple[int, int], device: CudaDevice
+) -> None:
+    step = 0.5 if pyramid == "pyrdown" else 0.7
+    params = TVL1Params(nscales=2, pyramid=pyramid, scale_step=step)  # type: ignore[arg-type]
+    pyramids, rng = Pyramids(device, params, size), np.random.default_rng(0)
+    u, q = (rng.normal(size=(3, count, *pyramids.sizes[1])).astype(np.float32) for count in (2, 4))
+    planes = np.concatenate([each.reshape(-1, *pyramids.sizes[1]) for each in (u, q)])
+    finer = pyramids.upsample(LevelState(planes=device.upload(planes), pairs=3), 0)
+    device.faults.wait(device.event())
+    for pair in range(3):
+        twin = upsample_flow(u[pair].astype(np.float64), size, params)
+        np.testing.assert_allclose(finer.flow[pair].get(), twin, rtol=0, atol=AGREEMENT_PX)
+        twin = upsample_dual(q[pair].reshape(2, 2, *pyramids.sizes[1]).astype(np.float64), size, params)
+        assert finer.dual is not None
+        got = finer.dual[pair].get().reshape(2, 2, *size)
+        np.testing.assert_allclose(got, twin, rtol=0, atol=AGREEMENT_PX)
+        assert not got[:, 0, :, -1].any()
+        assert not got[:, 1, -1].any()
 
 
 def test_emulated_constant_flow_is_scaled_by_the_step_alone(device: CudaDevice) -> None:

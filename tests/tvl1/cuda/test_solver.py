@@ -22,7 +22,7 @@ from flowkit.tvl1.cuda import modules as cuda_kernels
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda import streams as cuda_lanes
 from flowkit.tvl1.cuda.plan import bytes_per_pair
-from flowkit.tvl1.params import PRESETS
+from flowkit.tvl1.params import PRESETS, TVL1Params
 from tests.make.cuda import PAIRS, QUICK, solve
 from tests.tvl1.emulation.emulator import COMPILER
 from tests.tvl1.emulation.fake_cupy import FakeGpu, install
@@ -32,11 +32,31 @@ Waves = Callable[..., NDArray[np.float32]]
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 
 
+# Every parameter beyond the published model's.
+WHOLE_MODEL = TVL1Params(
+    scale_step=0.75,
+    warps=2,
+    iterations=20,
+    gradient_taps=5,
+    dual="projected",
+    edge_alpha=3.0,
+    weighted_median=5,
+    weighted_median_after="level",
+    weighted_median_spread=0.2,
+)
+
+
 @needs_compiler
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("preset", ["opencv-cuda", "ipol"])
-def test_emulated_batches_and_order_do_not_change_a_bit(preset: str, frames: NDArray[np.float32]) -> None:
-    params = dataclasses.replace(PRESETS[preset], warps=2, iterations=20)
+@pytest.mark.parametrize(
+    "params",
+    [PRESETS["opencv-cuda"], PRESETS["ipol"], WHOLE_MODEL],
+    ids=["opencv-cuda", "ipol", "whole model"],
+)
+def test_emulated_batches_and_order_do_not_change_a_bit(
+    params: TVL1Params, frames: NDArray[np.float32]
+) -> None:
+    params = dataclasses.replace(params, warps=2, iterations=20)
     alone = np.concatenate([solve(frames[pair], np.array([[0, 1]]), params) for pair in PAIRS])
     together = solve(frames, PAIRS, params)
     np.testing.assert_array_equal(together, alone)
@@ -46,12 +66,12 @@ def test_emulated_batches_and_order_do_not_change_a_bit(preset: str, frames: NDA
 
 
 @needs_compiler
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("params", [*PRESETS.values(), WHOLE_MODEL], ids=[*PRESETS, "whole model"])
 def test_emulated_batch_stays_within_the_memory_foreseen(
-    preset: str, waves: Waves, monkeypatch: pytest.MonkeyPatch
+    params: TVL1Params, waves: Waves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = install(monkeypatch, FakeGpu(eager=True))
-    params = dataclasses.replace(PRESETS[preset], warps=1, iterations=1)
+    params = dataclasses.replace(params, warps=1, iterations=1)
     frames = np.stack([waves((60, 80), (k, 0)) for k in range(6)])
     solve(frames, np.array([[0, 1], [2, 3], [4, 5]]), params)
     foreseen = 3 * bytes_per_pair((60, 80), params, frame_bytes=4)

@@ -92,7 +92,7 @@ def _runtime() -> Path:
     return output if output.exists() else _compile(output, ["-c", str(HERE / "emulation.cpp")])
 
 
-def build(source: str, defines: Mapping[str, int], sources: Mapping[str, str] | None = None) -> Path:
+def build(source: str, defines: Mapping[str, float], sources: Mapping[str, str] | None = None) -> Path:
     """Compile one kernel file, from `sources` (faults planted, say) or as it is shipped."""
     texts = _needed(source, read_sources() if sources is None else sources)
     kernels = re.findall(r"\b(flowkit_\w+)\(", "".join(re.findall(r'extern "C"[^{]*', texts[source])))
@@ -139,7 +139,10 @@ class Module:
     """The kernels of one file, compiled for the host."""
 
     def __init__(
-        self, source: str, defines: Mapping[str, int] | None = None, sources: Mapping[str, str] | None = None
+        self,
+        source: str,
+        defines: Mapping[str, float] | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         self.defines = dict(defines or {})
         self._library = _open(build(source, self.defines, sources))
@@ -164,7 +167,7 @@ class Module:
         error = self._library.emulate(
             name.encode(),
             *sizes,
-            self.defines.get("FLOWKIT_CLUSTER", 0),
+            int(self.defines.get("FLOWKIT_CLUSTER", 0)),
             ctypes.c_longlong(shared_mem),
             pointers,
             len(held),

@@ -448,7 +448,7 @@ class FakeGpu:
         return Module(source, dict(defines), self.sources)
 
 
-def code_of(source: str, defines: Mapping[str, int], capability: int, **_: Any) -> bytes:
+def code_of(source: str, defines: Mapping[str, float], capability: int, **_: Any) -> bytes:
     """Stand in for `cuda_kernels.cubin`: compiled for the host, so that to load it is quick; a note of it."""
     if COMPILER is not None:
         build(source, defines)

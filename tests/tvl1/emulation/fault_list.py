@@ -6,12 +6,8 @@ consistent), and barriers that another one makes redundant there but not on a GP
 
 from __future__ import annotations
 
-from tests.tvl1.emulation.faults import Fault
-
-
-def _fault(check: str, file: str, name: str, old: str, new: str) -> Fault:
-    return Fault(name=name, file=file, old=old, new=new, check=check)
-
+from tests.tvl1.emulation.faults import fault as _fault
+from tests.tvl1.emulation.model_fault_list import CARRIED, EDGES, WEIGHTED_MEDIAN
 
 TILE = (
     _fault(
@@ -98,11 +94,22 @@ TILE = (
         "float2 value = u[((int64)states[pair].u_buffer",
         "float2 value = u[((int64)0",
     ),
-    _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = zero;\n", ""),
+    _fault(*("tile", "level.cu", "q not zeroed"), "  q[pair * n + i] = dual_start;\n", ""),
     _fault(
         *("tile", "level.cu", "counter of active pairs one short"),
-        "*active_pairs = pairs;",
-        "*active_pairs = pairs - 1;",
+        "counts->active = counts->going;",
+        "counts->active = counts->going - 1;",
+    ),
+    _fault(*("still", "tile.cu", "level ended by a later test"), "if (test == kEndsLevel) {", "{"),
+    _fault(
+        *("still", "level.cu", "level that ended goes on"),
+        "  if (states[pair].ended != kGoesOn) return;\n",
+        "",
+    ),
+    _fault(
+        *("still", "level.cu", "level that ended stays so on the next"),
+        "fresh = {0, 0, 0, 0, 0};",
+        "fresh = {0, 0, 0, 0, states[pair].ended};",
     ),
     _fault(
         *("tile", "pyramid.cu", "vertical taps along the row"),
@@ -145,13 +152,28 @@ CORE = (
 LINEARISE = (
     _fault(
         *("tile", "linearise.cuh", "neighbours one column too far left"),
-        "min(max(left - 2, 0), side - kNeighbours)",
-        "min(max(left - 3, 0), side - kNeighbours)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours)",
+        "min(max(left - 2 - kReach, 0), side - kNeighbours)",
     ),
     _fault(
         *("tile", "linearise.cuh", "neighbours beyond the right edge"),
-        "min(max(left - 2, 0), side - kNeighbours)",
-        "min(max(left - 2, 0), side - kNeighbours + 1)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours)",
+        "min(max(left - 1 - kReach, 0), side - kNeighbours + 1)",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "outer taps of the wrong sign"),
+        "fmaf(8.f * near - far, axis",
+        "fmaf(8.f * near + far, axis",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "edge of the outer taps not repeated"),
+        "(max(i - 2, 0) == k)",
+        "(i - 2 == k)",
+    ),
+    _fault(
+        *("gradient", "linearise.cuh", "outer taps of a neighbour too few"),
+        "(min(i + 2, kLast) == k)",
+        "(min(i + 2, kLast - 1) == k)",
     ),
     _fault(
         *("tile", "linearise.cuh", "border taps one row too low"),
@@ -304,6 +326,16 @@ CLUSTER = (
         "at.width - 1 - at.x, false, steps",
     ),
     _fault(
+        *("still cluster", "cluster.cu", "level goes on after a still warp"),
+        "    if (warp == 0 && ends_level(done, options)) break;\n",
+        "",
+    ),
+    _fault(
+        *("still cluster", "cluster.cu", "level ended by any test"),
+        "  return done == options.check_first &&\n         options",
+        "  return options",
+    ),
+    _fault(
         *("cluster", "cluster.cu", "last block missing in the sum"),
         "i < kBlocks * kWarps;",
         "i < (kBlocks - 1) * kWarps;",
@@ -339,4 +371,4 @@ CODES = (
            "    sums[threadIdx.x] = sum;\n  }\n  __syncthreads();", "    sums[threadIdx.x] = sum;\n  }"),
 )  # fmt: skip
 
-FAULTS = (*TILE, *CORE, *LINEARISE, *CLUSTER, *CODES)
+FAULTS = (*TILE, *CORE, *EDGES, *CARRIED, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)

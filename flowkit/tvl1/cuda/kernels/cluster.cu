@@ -8,25 +8,41 @@
 //
 // Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread), FLOWKIT_WARPS (of a block),
 // FLOWKIT_CLUSTER (blocks), FLOWKIT_RESIDENT (blocks on one processor), FLOWKIT_SHARED_BYTES (of a
-// block, as the launch gives it), and FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and
-// height are multiples of a patch's.
+// block, as the launch gives it), FLOWKIT_WHOLE_COLUMNS, FLOWKIT_WHOLE_ROWS: whether width and height
+// are multiples of a patch's, and the macros of core.cuh and linearise.cuh; with FLOWKIT_CARRIED q may
+// start where another launch has left it, and be left for one.
 
 #include "cluster.cuh"
 #include "core.cuh"
 #include "linearise.cuh"
 
+#ifndef FLOWKIT_CARRIED
+#define FLOWKIT_CARRIED 0
+#endif
+
 namespace flowkit {
 
 constexpr int kColumns = FLOWKIT_COLUMNS, kRows = FLOWKIT_ROWS, kWarps = FLOWKIT_WARPS;
 constexpr int kBlocks = FLOWKIT_CLUSTER, kThreads = kWarpSize * kWarps;
+constexpr bool kCarried = FLOWKIT_CARRIED;
 constexpr bool kWholeColumns = FLOWKIT_WHOLE_COLUMNS, kWholeRows = FLOWKIT_WHOLE_ROWS;
 constexpr int kRowPixels = kWarpSize * kColumns;
 constexpr int kRowBytes = kRowPixels * (int)sizeof(float2);
 
 using ClusterPatch = Patch<kRows, kColumns>;
 
+// The bounds of |q| of a block's pixels, if it has any. A thread alone uses its own.
+template <bool kSome>
+struct Bounds {
+  float bounds[kWarps * kRows * kRowPixels];
+};
+template <>
+struct Bounds<false> {
+  static constexpr float* bounds = nullptr;
+};
+
 // A block's shared memory. Column j of lane l is at 32 j + l of each row.
-struct Shared {
+struct Shared : Bounds<kWeighted> {
   float4 data[kWarps * kRows * kRowPixels];
   float2
       u_rows[(kWarps + 1) * kRowPixels];  // the first row of u of each warp, and of the block below
@@ -43,8 +59,16 @@ struct LevelOptions {
   WarpOptions warp;
   Steps steps;
   int iterations, check_every;  // at most so many; a test after so many, never if 0
+  int check_first;              // in the first warp one more test after so many, none if 0
   float enough;                 // a pair stops when an iteration changes no more
 };
+
+// Whether a level's first warp, of so many iterations, is its last (twin:
+// reference.solver.solve_level).
+FLOWKIT_DEVICE bool ends_level(int done, const LevelOptions& options) {
+  return done == options.check_first &&
+         options.check_first < min(options.check_every, options.iterations);
+}
 
 // Position of a thread.
 struct ThreadPosition {
@@ -53,21 +77,45 @@ struct ThreadPosition {
   int width, height;
 };
 
-FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* __restrict__ flow,
+// Keep the compiler from keeping addresses of the level's start until its end: it has no registers
+// left for them.
+FLOWKIT_DEVICE void forget(ThreadPosition& at) {
+  asm volatile("" : "+r"(at.x), "+r"(at.y), "+r"(at.width), "+r"(at.height));
+}
+
+// Read u and q, [2][n] and [4][n]; zeros if null.
+FLOWKIT_DEVICE void start_patch(ClusterPatch& patch, const float* flow, const float* dual,
                                 const ThreadPosition& at) {
   const int64 n = (int64)at.width * at.height;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
-      const bool inside = flow != nullptr && at.x + j < at.width && at.y + r < at.height;
+      const bool inside = at.x + j < at.width && at.y + r < at.height;
+      const bool moved = inside && flow != nullptr, tense = kCarried && inside && dual != nullptr;
       const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
-      patch.u1[r][j] = inside ? flow[pixel] : 0.f;
-      patch.u2[r][j] = inside ? flow[n + pixel] : 0.f;
-      patch.q11[r][j] = patch.q12[r][j] = patch.q21[r][j] = patch.q22[r][j] = 0.f;
+      patch.u1[r][j] = moved ? flow[pixel] : 0.f;
+      patch.u2[r][j] = moved ? flow[n + pixel] : 0.f;
+      patch.q11[r][j] = tense ? dual[pixel] : 0.f;
+      patch.q12[r][j] = tense ? dual[n + pixel] : 0.f;
+      patch.q21[r][j] = tense ? dual[2 * n + pixel] : 0.f;
+      patch.q22[r][j] = tense ? dual[3 * n + pixel] : 0.f;
     }
   }
 }
 
-FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* __restrict__ flow,
+FLOWKIT_DEVICE void load_bounds(Shared& shared, const float* __restrict__ bounds,
+                                const ThreadPosition& at) {
+  float* const rows = shared.bounds + at.warp * kRows * kRowPixels + at.lane;
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const bool inside = at.x + j < at.width && at.y + r < at.height;
+      const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
+      rows[r * kRowPixels + j * kWarpSize] = inside ? bounds[pixel] : 1.f;
+    }
+  }
+}
+
+// Write u, and q if `dual` is not null.
+FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* flow, float* dual,
                                  const ThreadPosition& at) {
   const int64 n = (int64)at.width * at.height;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -76,6 +124,11 @@ FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* __restrict__ 
       const int64 pixel = (int64)(at.y + r) * at.width + at.x + j;
       flow[pixel] = patch.u1[r][j];
       flow[n + pixel] = patch.u2[r][j];
+      if (!kCarried || dual == nullptr) continue;
+      dual[pixel] = patch.q11[r][j];
+      dual[n + pixel] = patch.q12[r][j];
+      dual[2 * n + pixel] = patch.q21[r][j];
+      dual[3 * n + pixel] = patch.q22[r][j];
     }
   }
 }
@@ -168,7 +221,8 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Thre
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     if (r == kRows - 1) wait(&shared.u_ready[at.warp], parity);
     const bool last_row = (!kWholeRows || r == kRows - 1) && at.y + r == at.height - 1;
-    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps);
+    const float* const bounds = shared.bounds + (at.warp * kRows + r) * kRowPixels + at.lane;
+    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps, bounds);
   }
   publish(patch.q12[kRows - 1], patch.q22[kRows - 1],
           shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready[0], below,
@@ -202,14 +256,16 @@ struct Phases {
   int tests;
 };
 
-// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
+// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done. One
+// more test comes after `check_first`, none if 0.
 FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
-                              const LevelOptions& options, Phases& phases) {
+                              const LevelOptions& options, int check_first, Phases& phases) {
   bool q_pending = false;
   int done = 0;
   while (done < options.iterations) {
     ++done;
-    const bool test = options.check_every > 0 && done % options.check_every == 0;
+    const bool test = done == check_first ||
+                      (options.check_every > 0 && done % options.check_every == 0);
     float change = 0.f;
     if (test) {
       iterate_rows<true>(patch, shared, at, options.steps, phases.parity, q_pending, change);
@@ -228,11 +284,20 @@ FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadP
   return done;
 }
 
-FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
-  const float2 zero = {0.f, 0.f};
+// The rows that warps read before any neighbour has sent one: of q those of the start.
+FLOWKIT_DEVICE void prepare_shared(Shared& shared, const float* dual, const ThreadPosition& at) {
+  const int64 n = (int64)at.width * at.height;
   for (int i = threadIdx.x; i < (kWarps + 1) * kRowPixels; i += kThreads) {
-    shared.u_rows[i] = zero;
-    shared.q_rows[i] = zero;
+    const int of_row = i % kRowPixels, x = of_row % kWarpSize * kColumns + of_row / kWarpSize;
+    const int y = (at.rank * kWarps + i / kRowPixels) * kRows - 1;
+    float2 u = {0.f, 0.f}, q = u;
+    if (kCarried && dual != nullptr && x < at.width && y >= 0 && y < at.height) {
+      const int64 pixel = (int64)y * at.width + x;
+      q.x = dual[n + pixel];
+      q.y = dual[3 * n + pixel];
+    }
+    shared.u_rows[i] = u;
+    shared.q_rows[i] = q;
   }
   if (threadIdx.x < 2) init_barrier(&shared.changes_ready[threadIdx.x], 1);
   if (threadIdx.x < kWarps) {
@@ -244,16 +309,22 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared) {
 
 }  // namespace flowkit
 
-// Refine the flow of every pair on one level: cluster k works on pair k.
+// Refine the flow of every pair on one level, by its warps [first_warp, end_warp): cluster k works
+// on pair k. A pair whose level ended with its first warp is left as it is.
 //
-// frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null;
-// flow [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp.
+// frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null; flow
+// [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp, those left
+// out as they are; bounds [pairs][n]: of |q|, if kWeighted. If kCarried, dual_start and dual
+// [pairs][4][n]: q before, zeros if null, and after, not written if null. They may be the same: what
+// a block needs of another's rows it reads before the cluster's barrier.
 extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
                                             1) __launch_bounds__(flowkit::kThreads, FLOWKIT_RESIDENT)
     flowkit_cluster(const float* __restrict__ frames, const int2* __restrict__ planes,
-                    const float* start, float* flow, int* iterations, int count_stride, int width,
-                    int height, int warps, int most_iterations, int check_every, float enough,
-                    float bicubic_a, float l_t, int clamp, float tau, float taut) {
+                    const float* start, const float* dual_start, float* flow, float* dual,
+                    int* iterations, int count_stride, int width, int height, int first_warp,
+                    int end_warp, int most_iterations, int check_every, int check_first,
+                    float enough, float bicubic_a, float l_t, int clamp, float tau, float taut,
+                    float theta, const float* __restrict__ bounds) {
   using namespace flowkit;
   FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
   Shared& shared = *(Shared*)memory;
@@ -268,18 +339,28 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   const int pair = blockIdx.x / kBlocks;
   const int64 n = (int64)width * height;
   const LevelOptions options = {
-      {bicubic_a, l_t, clamp}, {tau, taut}, most_iterations, check_every, enough};
+      {bicubic_a, l_t, clamp}, {tau, taut, theta}, most_iterations, check_every, check_first,
+      enough};
 
+  iterations += (int64)pair * count_stride;
+  if (kCarried && first_warp > 0 && ends_level(iterations[0], options)) return;
+
+  const float* const own_dual = dual_start == nullptr ? nullptr : dual_start + 4 * pair * n;
   ClusterPatch patch;
-  start_patch(patch, start == nullptr ? nullptr : start + 2 * pair * n, at);
-  prepare_shared(shared);
+  start_patch(patch, start == nullptr ? nullptr : start + 2 * pair * n, own_dual, at);
+  prepare_shared(shared, own_dual, at);
+  if constexpr (kWeighted) load_bounds(shared, bounds + pair * n, at);
   const float *const I0 = frames + planes[pair].x * n, *const I1 = frames + planes[pair].y * n;
+  if constexpr (kCarried) forget(at);
   Phases phases = {0, 0};
-  for (int warp = 0; warp < warps; ++warp) {
+  for (int warp = first_warp; warp < end_warp; ++warp) {
     linearise_rows(patch, shared, I0, I1, at, options.warp);
-    const int done = solve_warp(patch, shared, at, options, phases);
-    if (at.rank == 0 && threadIdx.x == 0) iterations[(int64)pair * count_stride + warp] = done;
+    const int check_first = warp == 0 ? options.check_first : 0;
+    const int done = solve_warp(patch, shared, at, options, check_first, phases);
+    if (at.rank == 0 && threadIdx.x == 0) iterations[warp] = done;
+    if (warp == 0 && ends_level(done, options)) break;
   }
+  if constexpr (kCarried) forget(at);
   // A block may leave: it has waited for all that others sent to its shared memory.
-  finish_patch(patch, flow + 2 * pair * n, at);
+  finish_patch(patch, flow + 2 * pair * n, dual == nullptr ? nullptr : dual + 4 * pair * n, at);
 }

@@ -9,11 +9,24 @@
 // linearised residual rho = rho_c + grad . u (twin: reference.steps.DataTerm) is stored divided by
 // |grad|, a float4 a pixel: x = I1wx / |grad|, y = I1wy / |grad|, z = rho_c / |grad| and
 // w = lambda theta |grad|, all zero where there is no data term.
+//
+// Compiled with FLOWKIT_PROJECTED: the dual step is projected, not semi-implicit; and with
+// FLOWKIT_WEIGHTED: to a bound of each pixel's own.
 #pragma once
 
 #include "platform.cuh"
 
+#ifndef FLOWKIT_PROJECTED
+#define FLOWKIT_PROJECTED 0
+#endif
+#ifndef FLOWKIT_WEIGHTED
+#define FLOWKIT_WEIGHTED 0
+#endif
+
 namespace flowkit {
+
+constexpr bool kProjected = FLOWKIT_PROJECTED, kWeighted = FLOWKIT_WEIGHTED;
+static_assert(kProjected || !kWeighted, "the semi-implicit step has no bound");
 
 template <int kRowCount, int kColumnCount>
 struct Patch {
@@ -23,9 +36,10 @@ struct Patch {
   float q21[kRows][kColumns], q22[kRows][kColumns];
 };
 
-// Steps of the dual iteration: tau, and tau / theta.
+// Of the dual iteration: tau; tau / theta, of the semi-implicit step; theta, the largest |q| of the
+// projected one without weights.
 struct Steps {
-  float tau, taut;
+  float tau, taut, theta;
 };
 
 // Columns of a patch's row whose change counts: [from, to), none if to <= from.
@@ -51,6 +65,17 @@ FLOWKIT_DEVICE void dual_pixel(float& qx, float& qy, float gx, float gy, const S
   const float shrink = reciprocal(fmaf(steps.taut, length, 1.f));
   qx = fmaf(steps.tau, gx, qx) * shrink;
   qy = fmaf(steps.tau, gy, qy) * shrink;
+}
+
+// q' = r / max(1, |r| / bound) with r = q + tau grad u, for one component of u; bound = theta w
+// (Chambolle 2005; twin: reference.steps.projected_dual_step). Where r is zero, the reciprocal is
+// infinite, and q' is zero.
+FLOWKIT_DEVICE void projected_dual_pixel(float& qx, float& qy, float gx, float gy, float bound,
+                                         const Steps& steps) {
+  const float x = fmaf(steps.tau, gx, qx), y = fmaf(steps.tau, gy, qy);
+  const float shrink = fminf(bound * reciprocal_root(fmaf(x, x, y * y)), 1.f);
+  qx = x * shrink;
+  qy = y * shrink;
 }
 
 // The primal step of one row. `above` points to (q12, q22) of the row above the patch, column j at
@@ -93,10 +118,11 @@ FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const flo
 // The dual step of one row. `below` points to (u1, u2) of the row under the patch, column j at
 // below[32 j]. `last_column` is the patch's column that is the frame's last, or none of its
 // columns; there, and with `last_row`, the forward difference is zero (twin: forward_gradient).
-// kWhole: only a patch's last column can be the frame's.
+// kWhole: only a patch's last column can be the frame's. If kWeighted, `bounds` points to the
+// row's, column j at bounds[32 j].
 template <bool kWhole, class P>
 FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_column, bool last_row,
-                             const Steps& steps) {
+                             const Steps& steps, const float* bounds) {
   const float right1 = __shfl_down_sync(kAllLanes, patch.u1[row][0], 1);
   const float right2 = __shfl_down_sync(kAllLanes, patch.u2[row][0], 1);
   FLOWKIT_UNROLL for (int j = 0; j < P::kColumns; ++j) {
@@ -113,8 +139,14 @@ FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_co
     const float x1 = no_x ? 0.f : (j + 1 < P::kColumns ? patch.u1[row][next] : right1) - u1;
     const float x2 = no_x ? 0.f : (j + 1 < P::kColumns ? patch.u2[row][next] : right2) - u2;
     const float y1 = last_row ? 0.f : down.x - u1, y2 = last_row ? 0.f : down.y - u2;
-    dual_pixel(patch.q11[row][j], patch.q12[row][j], x1, y1, steps);
-    dual_pixel(patch.q21[row][j], patch.q22[row][j], x2, y2, steps);
+    if constexpr (kProjected) {
+      const float bound = kWeighted ? bounds[j * kWarpSize] : steps.theta;
+      projected_dual_pixel(patch.q11[row][j], patch.q12[row][j], x1, y1, bound, steps);
+      projected_dual_pixel(patch.q21[row][j], patch.q22[row][j], x2, y2, bound, steps);
+    } else {
+      dual_pixel(patch.q11[row][j], patch.q12[row][j], x1, y1, steps);
+      dual_pixel(patch.q21[row][j], patch.q22[row][j], x2, y2, steps);
+    }
   }
 }
 

@@ -1,4 +1,6 @@
 // A pyramid level around the tile solver: start, linearise, filter, finish.
+//
+// Compiled with the macros of linearise.cuh.
 
 #include "linearise.cuh"
 #include "median.cuh"
@@ -11,16 +13,20 @@ FLOWKIT_DEVICE int own_pixel() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 }  // namespace flowkit
 
-// Bring u into the first buffer and set q to zero (twin: reference.solver.solve_level).
-// flow [pairs][2][n]: the start, px of this level; zeros if null.
-extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, float2* u, float4* q,
-                                               flowkit::PairState* states, int width, int height) {
+// Bring u and q into the first buffers (twin: reference.solver.solve_level). flow [pairs][2][n]:
+// the start, px of this level; dual [pairs][4][n]: that of q; each zeros if null.
+extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow,
+                                               const float* __restrict__ dual, float2* u, float4* q,
+                                               flowkit::PairState* states,
+                                               flowkit::PairCounts* counts, int pairs, int width,
+                                               int height) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
   if (i == 0) {
-    PairState fresh = {0, 0, 0, 0};
+    PairState fresh = {0, 0, 0, 0, 0};
     states[pair] = fresh;
+    if (pair == 0) counts->going = pairs;
   }
   if (i >= n) return;
   float2 start = {0.f, 0.f};
@@ -28,26 +34,29 @@ extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow, f
     start.x = flow[2 * pair * n + i];
     start.y = flow[(2 * pair + 1) * n + i];
   }
-  const float4 zero = {0.f, 0.f, 0.f, 0.f};
+  float4 dual_start = {0.f, 0.f, 0.f, 0.f};
+  if (dual != nullptr) {
+    const float* const plane = dual + 4 * pair * n + i;
+    dual_start = {plane[0], plane[n], plane[2 * n], plane[3 * n]};
+  }
   u[pair * n + i] = start;
-  q[pair * n + i] = zero;
+  q[pair * n + i] = dual_start;
 }
 
-// Linearise every pair around its u, and make all of them active again.
+// Linearise every pair whose level has not ended around its u, and make all of them active again.
 // frames [planes][n]: this level of every plane; planes [pairs]: the pair's two planes.
 extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
                                              const int2* __restrict__ planes,
                                              const float2* __restrict__ u, float4* terms,
-                                             flowkit::PairState* states, int* active_pairs,
-                                             int pairs, int width, int height, float bicubic_a,
-                                             float l_t, int clamp) {
+                                             flowkit::PairState* states,
+                                             flowkit::PairCounts* counts, int pairs, int width,
+                                             int height, float bicubic_a, float l_t, int clamp) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
-  if (i == 0) {
-    states[pair].active = 1;
-    if (pair == 0) *active_pairs = pairs;
-  }
+  if (i == 0 && pair == 0) counts->active = counts->going;
+  if (states[pair].ended != kGoesOn) return;
+  if (i == 0) states[pair].active = 1;
   if (i >= n) return;
   const int64 plane0 = planes[pair].x, plane1 = planes[pair].y;
   const float2 flow = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];
@@ -76,10 +85,13 @@ extern "C" __global__ void flowkit_median(float2* u, flowkit::PairState* states,
   }
 }
 
-// Copy u of every pair out of its current buffer. flow [pairs][2][n].
+// Copy u of every pair out of its current buffer, and q if `dual` is not null: as in
+// flowkit_start_level.
 extern "C" __global__ void flowkit_finish_level(const float2* __restrict__ u,
+                                                const float4* __restrict__ q,
                                                 const flowkit::PairState* __restrict__ states,
-                                                float* flow, int pairs, int width, int height) {
+                                                float* flow, float* dual, int pairs, int width,
+                                                int height) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
@@ -87,4 +99,11 @@ extern "C" __global__ void flowkit_finish_level(const float2* __restrict__ u,
   const float2 value = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];
   flow[2 * pair * n + i] = value.x;
   flow[(2 * pair + 1) * n + i] = value.y;
+  if (dual == nullptr) return;
+  const float4 components = q[((int64)states[pair].q_buffer * pairs + pair) * n + i];
+  float* const plane = dual + 4 * pair * n + i;
+  plane[0] = components.x;
+  plane[n] = components.y;
+  plane[2 * n] = components.z;
+  plane[3 * n] = components.w;
 }

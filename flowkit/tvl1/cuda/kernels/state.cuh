@@ -12,6 +12,15 @@ struct PairState {
   int u_buffer;  // the current one of u, 0 or 1
   int q_buffer;  // the current one of q
   int arrived;   // blocks that have finished with this pair in this launch
+  int ended;     // its level has: it takes no part in the warps that are left
+};
+
+// Of PairState::ended: not, in the warp at hand, in one before (known after a warp's filter).
+enum Ended { kGoesOn = 0, kEndedNow = 1, kEndedBefore = 2 };
+
+// Pairs of a batch: those that still iterate in this warp, and those whose level has not ended.
+struct PairCounts {
+  int active, going;
 };
 
 // Count this block as finished with the pair; true in every thread of the last one, which then sees

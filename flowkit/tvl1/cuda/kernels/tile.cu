@@ -3,7 +3,8 @@
 // of a tile's cut edges spread inwards by one pixel an iteration, so it keeps only pixels `halo` px
 // inside.
 //
-// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread's patch) and FLOWKIT_WARPS (of a block).
+// Compiled with FLOWKIT_COLUMNS, FLOWKIT_ROWS (of a thread's patch), FLOWKIT_WARPS (of a block) and
+// the macros of core.cuh.
 
 #include "core.cuh"
 #include "state.cuh"
@@ -89,14 +90,25 @@ FLOWKIT_DEVICE void publish(float2* row, const float (&first)[kColumns],
   }
 }
 
-// One iteration of the whole tile. `u_rows` and `q_rows` are this thread's slots: its first row of
-// u goes to u_rows[0], the next warp's is at u_rows[kTileWidth]; its last row of q goes to
-// q_rows[kTileWidth], the warp before's is at q_rows[0].
+// Read the bounds of a patch into its thread's slots, where the thread alone reads them again.
+FLOWKIT_DEVICE void load_bounds(float* slots, const float* __restrict__ bounds, int x, int y,
+                                int width, int height) {
+  FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const bool inside = x + j < width && y + r < height;
+      slots[r * kTileWidth + j * kWarpSize] = inside ? bounds[(y + r) * width + x + j] : 1.f;
+    }
+  }
+}
+
+// One iteration of the whole tile. `bounds`, if kWeighted, `u_rows` and `q_rows` are this thread's
+// slots: its first row of u goes to u_rows[0], the next warp's is at u_rows[kTileWidth]; its last
+// row of q goes to q_rows[kTileWidth], the warp before's is at q_rows[0].
 template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][kColumns],
                                  float2* u_rows, float2* q_rows, int x, int y, int width,
                                  int height, const Span& across, const Span& down,
-                                 const Steps& steps, float& change) {
+                                 const Steps& steps, const float* bounds, float& change) {
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     Counted counted = {across.from - x, across.to - x};
     if (!owns(down, y + r)) counted.to = counted.from;
@@ -105,7 +117,8 @@ FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][k
   publish(u_rows, patch.u1[0], patch.u2[0]);
   __syncthreads();
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
-    dual_row<false>(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps);
+    dual_row<false>(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps,
+                    bounds + r * kTileWidth);
   }
   publish(q_rows + kTileWidth, patch.q12[kRows - 1], patch.q22[kRows - 1]);
   __syncthreads();
@@ -122,13 +135,17 @@ FLOWKIT_DEVICE float sum_over_block(float value) {
   return total;
 }
 
+// What a launch tests after its last iteration: whether the warp has converged, and whether the
+// level has with it (twin: reference.solver.solve_level).
+enum Test { kNoTest = 0, kEndsWarp = 1, kEndsLevel = 2 };
+
 // Finish a pair in its last block: turn the buffers over, count the iterations, and apply the
 // stopping rule (twin: reference.steps.has_converged) to the tiles' sums in a fixed order.
 FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int tiles, int steps,
-                                  int measure, float enough, int* iterations, int* active_pairs) {
+                                  int test, float enough, int* iterations, PairCounts* counts) {
   if (threadIdx.x >= kWarpSize) return;
   float change = 0.f;
-  if (measure) {
+  if (test != kNoTest) {
     for (int t = threadIdx.x; t < tiles; t += kWarpSize) change += __ldcg(changes + t);
     change = sum_over_warp(change);
   }
@@ -137,9 +154,12 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
   state.q_buffer ^= 1;
   state.arrived = 0;
   *iterations += steps;
-  if (measure && change <= enough) {
-    state.active = 0;
-    atomicSub(active_pairs, 1);
+  if (test == kNoTest || change > enough) return;
+  state.active = 0;
+  atomicSub(&counts->active, 1);
+  if (test == kEndsLevel) {
+    state.ended = kEndedNow;
+    atomicSub(&counts->going, 1);
   }
 }
 
@@ -148,16 +168,19 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
 // Do `steps` <= `halo` iterations. Block b works on tile b % tiles of pair b / tiles.
 //
 // terms [pairs][n]: the data term; u, q [2][pairs][n]: both buffers; changes [pairs][tiles]:
-// written if `measure`, which also stops the pairs whose last iteration changed no more than
-// `enough`; iterations [pairs], `count_stride` apart: counted up; active_pairs: counted down.
+// written if there is a `test` (flowkit::Test), which also stops the pairs whose last iteration
+// changed no more than `enough`; iterations [pairs], `count_stride` apart: counted up; counts:
+// counted down; bounds [pairs][n]: of |q|, if kWeighted.
 extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps)
     flowkit_tile(const float4* __restrict__ terms, float2* u, float4* q, flowkit::PairState* states,
-                 float* changes, int* iterations, int* active_pairs, int pairs, int width,
-                 int height, int tiles_x, int tiles_y, int halo, int steps, int measure,
-                 int count_stride, float enough, float tau, float taut) {
+                 float* changes, int* iterations, flowkit::PairCounts* counts, int pairs, int width,
+                 int height, int tiles_x, int tiles_y, int halo, int steps, int test,
+                 int count_stride, float enough, float tau, float taut, float theta,
+                 const float* __restrict__ bounds) {
   using namespace flowkit;
   FLOWKIT_SHARED(float2, u_slots, (kWarps + 1) * kTileWidth);
   FLOWKIT_SHARED(float2, q_slots, (kWarps + 1) * kTileWidth);
+  FLOWKIT_SHARED(float, bound_slots, kWeighted ? kTileHeight * kTileWidth : 1);
   const int tiles = tiles_x * tiles_y, pair = blockIdx.x / tiles, tile = blockIdx.x % tiles;
   PairState& state = states[pair];
   if (!state.active) return;
@@ -174,28 +197,30 @@ extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps
              q + ((int64)q_now * pairs + pair) * n, terms + pair * n, x, y, width, height);
   float2* const u_rows = u_slots + warp * kTileWidth + lane;
   float2* const q_rows = q_slots + warp * kTileWidth + lane;
+  float* const own_bounds = bound_slots + warp * kRows * kTileWidth + lane;
+  if constexpr (kWeighted) load_bounds(own_bounds, bounds + pair * n, x, y, width, height);
   const float zeros[kColumns] = {};
   if (warp == 0) publish(q_rows, zeros, zeros);
   if (warp == kWarps - 1) publish(u_rows + kTileWidth, zeros, zeros);
   publish(q_rows + kTileWidth, patch.q12[kRows - 1], patch.q22[kRows - 1]);
   __syncthreads();
 
-  const Steps dual_steps = {tau, taut};
+  const Steps dual_steps = {tau, taut, theta};
   float change = 0.f;
   for (int i = 1; i < steps; ++i) {
     iterate_tile<false>(patch, data, u_rows, q_rows, x, y, width, height, across, down, dual_steps,
-                        change);
+                        own_bounds, change);
   }
   iterate_tile<true>(patch, data, u_rows, q_rows, x, y, width, height, across, down, dual_steps,
-                     change);
+                     own_bounds, change);
   store_patch(patch, u + ((int64)(u_now ^ 1) * pairs + pair) * n,
               q + ((int64)(q_now ^ 1) * pairs + pair) * n, x, y, width, across, down);
-  if (measure) {
+  if (test != kNoTest) {
     const float sum = sum_over_block(change);
     if (threadIdx.x == 0) changes[(int64)pair * tiles + tile] = sum;
   }
   if (last_block_of_pair(state, tiles)) {
-    retire_launch(state, changes + (int64)pair * tiles, tiles, steps, measure, enough,
-                  iterations + (int64)pair * count_stride, active_pairs);
+    retire_launch(state, changes + (int64)pair * tiles, tiles, steps, test, enough,
+                  iterations + (int64)pair * count_stride, counts);
   }
 }
