@@ -98,7 +98,7 @@ PROJECTED = dataclasses.replace(QUICK, dual="projected", lambda_=0.2)
     [
         {},
         {"edge_alpha": 3.0},
-        {"edge_alpha": 20.0, "edge_beta": 0.3, "border": "off", "theta": 0.2, "tau": 0.2},
+        {"edge_alpha": 20.0, "edge_beta": 0.5, "border": "off", "theta": 0.2, "tau": 0.2},
         {"edge_alpha": 3.0, "median": 5, "normalize": True},
     ],
     ids=str,
