@@ -58,15 +58,15 @@ CARRIED = (
     ),
     _fault(
         *("carried", "pyramid.cu", "last column not zero"),
-        "zero = k % 2 == 0 ? last_column :",
-        "zero = k % 2 == 0 ? false :",
+        "(component == 0 ? last_column :",
+        "(component == 0 ? false :",
     ),
     _fault(
         *("carried", "pyramid.cu", "last row not zero"),
-        "? last_column : last_row;",
-        "? last_column : false;",
+        "? last_column : last_row);",
+        "? last_column : false);",
     ),
-    _fault(*("carried", "pyramid.cu", "dual variable scaled"), "zero ? 0.f : sum", "zero ? 0.f : gain * sum"),
+    _fault(*("carried", "pyramid.cu", "dual variable scaled"), "k == 0 ? gain * sum : sum", "gain * sum"),
     _fault(
         *("carried cluster", "cluster.cu", "q not written at a cluster's end"),
         "if (!kCarried || dual == nullptr) continue;",

@@ -53,28 +53,35 @@ struct Planes {
   int width;
 };
 
-// One pixel of all planes of a pair: rows first, in the order in which one axis after the other is
-// resampled.
+// One pixel of all planes of a pair, two at a time: u, and the components of q of u1 and of u2. Sums
+// are those of resampling the rows first, then the columns.
 template <int kTaps>
 FLOWKIT_DEVICE void upsample_pixel(const Planes& planes, const Axis& across, const Axis& down,
                                    int pair, int pairs, bool dual, float gain) {
   const Taps<kTaps> columns = taps_of<kTaps>(across), rows = taps_of<kTaps>(down);
-  const bool last_column = across.at == across.length - 1, last_row = down.at == down.length - 1;
-  for (int k = 0; k < (dual ? 6 : 2); ++k) {
-    const int64 plane = k < 2 ? 2 * pair + k : 2 * pairs + 4 * pair + k - 2;
-    const float* const image = planes.source + plane * planes.size;
-    float sum = 0.f;
-    FLOWKIT_UNROLL for (int r = 0; r < kTaps; ++r) {
-      const float* const line = image + rows.index[r] * planes.width;
-      float of_row = 0.f;
-      FLOWKIT_UNROLL for (int c = 0; c < kTaps; ++c) {
-        of_row = fmaf(columns.weights[c], line[columns.index[c]], of_row);
-      }
-      sum = fmaf(rows.weights[r], of_row, sum);
+  int offsets[kTaps][kTaps];
+  FLOWKIT_UNROLL for (int r = 0; r < kTaps; ++r) {
+    FLOWKIT_UNROLL for (int c = 0; c < kTaps; ++c) {
+      offsets[r][c] = rows.index[r] * planes.width + columns.index[c];
     }
-    const bool zero = k % 2 == 0 ? last_column : last_row;
-    const float value = k < 2 ? gain * sum : zero ? 0.f : sum;
-    planes.result[plane * planes.new_size + down.at * across.length + across.at] = value;
+  }
+  const bool last_column = across.at == across.length - 1, last_row = down.at == down.length - 1;
+  for (int k = 0; k < (dual ? 3 : 1); ++k) {
+    const int64 first = k == 0 ? 2 * pair : 2 * (pairs + 2 * pair + k - 1);
+    FLOWKIT_UNROLL for (int component = 0; component < 2; ++component) {
+      const float* const image = planes.source + (first + component) * planes.size;
+      float sum = 0.f;
+      FLOWKIT_UNROLL for (int r = 0; r < kTaps; ++r) {
+        float of_row = 0.f;
+        FLOWKIT_UNROLL for (int c = 0; c < kTaps; ++c) {
+          of_row = fmaf(columns.weights[c], image[offsets[r][c]], of_row);
+        }
+        sum = fmaf(rows.weights[r], of_row, sum);
+      }
+      const bool zero = k > 0 && (component == 0 ? last_column : last_row);
+      const int64 at = (first + component) * planes.new_size + down.at * across.length + across.at;
+      planes.result[at] = zero ? 0.f : k == 0 ? gain * sum : sum;
+    }
   }
 }
 
