@@ -53,8 +53,8 @@ struct Planes {
   int width;
 };
 
-// One pixel of all planes of a pair, two at a time: u, and the components of q of u1 and of u2. Sums
-// are those of resampling the rows first, then the columns.
+// One pixel of all planes of a pair, two at a time: u, and the components of q of u1 and of u2.
+// Sums are those of resampling the rows first, then the columns.
 template <int kTaps>
 FLOWKIT_DEVICE void upsample_pixel(const Planes& planes, const Axis& across, const Axis& down,
                                    int pair, int pairs, bool dual, float gain) {
