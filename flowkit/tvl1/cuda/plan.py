@@ -380,17 +380,18 @@ def cluster_seconds(pairs: int, levels: Iterable[Size], params: TVL1Params) -> f
 def bytes_per_pair(size: Size, params: TVL1Params, *, frame_bytes: int) -> int:
     """Return the device memory that one more pair takes, with two frames of its own.
 
-    Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), the flow
-    of two levels and of one resampled along one axis (8 each). Per pixel of a frame: its grey
-    values, all levels (4 bytes), and one level resampled along one axis. With edge weights, theirs
-    of two levels (4 each), and for a frame a level blurred along one axis and both. With a weighted
-    median, the flow that it filters (8). With a dual variable that outlives a launch of a cluster, that
-    of one level (16), and of another and one resampled along one axis where it is handed on to finer levels.
+    Per pixel of the flow: both buffers of u (8 bytes each) and q (16), the data term (16), and the
+    flow of two levels (8 each). Per pixel of a frame: its grey values, all levels (4 bytes), and one
+    level resampled along one axis. With edge weights, theirs of two levels (4 each), and for a frame
+    a level blurred along one axis and both. With a weighted median, the flow that it filters (8).
+    With a dual variable that is handed on, that of two levels (16 each), or between a cluster's warps.
     """
-    pixels = size[0] * size[1]
-    levels = sum(height * width for height, width in level_sizes(size, params))
+    sizes = [height * width for height, width in level_sizes(size, params)]
+    pixels, levels = sizes[0], sum(sizes)
+    handed_on = sum(sizes[:2]) if params.dual_start == "coarser" and len(sizes) > 1 else 0
+    between = pixels * (2 if handed_on else 1) if filters_after(params, "warp") else 0
     edges = pixels * (2 * 4 + 2 * 2 * 4) if params.edge_alpha else 0
     filtered = 8 * pixels if params.weighted_median else 0
-    duals = 3 if params.dual_start == "coarser" else int(Model.of(params).carried)
-    flow = pixels * (2 * 8 + 2 * 16 + 16 + 3 * 8 + duals * 16) + edges + filtered
+    duals = 16 * max(handed_on, between)
+    flow = pixels * (2 * 8 + 2 * 16 + 16 + 2 * 8) + edges + filtered + duals
     return flow + 2 * (pixels * (frame_bytes + 4) + 4 * levels)

@@ -129,8 +129,15 @@ class Pyramids:
 
     def upsample(self, state: LevelState, level: int) -> LevelState:
         """Bring the state of level + 1 to `level` (twins: `upsample_flow`, `upsample_dual`)."""
-        finer = self._resample(state.planes, self._up[level], duals=2 * state.pairs)
-        return LevelState(planes=finer, pairs=state.pairs)
+        step, pairs = self._up[level], state.pairs
+        across, down = step.horizontal, step.vertical
+        finer = self._device.empty((len(state.planes), *self.sizes[level]), np.float32)
+        tables = (across.index, across.weights, down.index, down.weights)
+        ints = (across.taps, pairs, state.dual is not None, *state.planes.shape[1:], *self.sizes[level])
+        args = (state.planes, finer, *tables, *map(np.int32, ints), np.float32(step.gain))
+        grid = (blocks(down.length * across.length), pairs)
+        self._device.launch((_FILE, "flowkit_upsample"), grid, THREADS, args, level=level)
+        return LevelState(planes=finer, pairs=pairs)
 
     def edge_bounds(self, planes: DeviceArray, pairs: DeviceArray, level: int) -> DeviceArray | None:
         """Enqueue the bounds of the dual variable by the edges of each pair's first frame.
@@ -175,28 +182,21 @@ class Pyramids:
         self._device.launch((_FILE, "flowkit_load_grey"), (blocks(n), len(sources)), THREADS, args)
         return planes
 
-    def _resample(self, planes: DeviceArray, step: _DeviceStep, *, duals: int | None = None) -> DeviceArray:
-        """Resample planes (count, height, width), those from `duals` on, if any, as dual variables."""
-        count, height, _ = planes.shape
-        across, both = ((count, rows, step.horizontal.length) for rows in (height, step.vertical.length))
-        plain = count if duals is None else duals
-        narrowed = self._resample_axis(planes, across, step.horizontal, vertical=False, plain=count, gain=1)
-        return self._resample_axis(narrowed, both, step.vertical, vertical=True, plain=plain, gain=step.gain)
+    def _resample(self, planes: DeviceArray, step: _DeviceStep) -> DeviceArray:
+        *outer, height, _ = planes.shape
+        across = (*outer, height, step.horizontal.length)
+        narrowed = self._resample_axis(planes, across, step.horizontal, vertical=False, gain=1)
+        both = (*outer, step.vertical.length, step.horizontal.length)
+        return self._resample_axis(narrowed, both, step.vertical, vertical=True, gain=step.gain)
 
     def _resample_axis(
-        self,
-        planes: DeviceArray,
-        shape: tuple[int, int, int],
-        axis: _DeviceAxis,
-        *,
-        vertical: bool,
-        plain: int,
-        gain: float,
+        self, planes: DeviceArray, shape: tuple[int, ...], axis: _DeviceAxis, *, vertical: bool, gain: float
     ) -> DeviceArray:
         result = self._device.empty(shape, np.float32)
-        ints = (axis.taps, vertical, shape[0], plain, *planes.shape[1:], *shape[1:])
+        count = int(np.prod(shape[:-2]))
+        ints = (axis.taps, vertical, count, *planes.shape[-2:], *shape[-2:])
         args = (planes, result, axis.index, axis.weights, *map(np.int32, ints), np.float32(gain))
-        grid = (blocks(shape[1] * shape[2]), min(shape[0], MOST_PLANES))
+        grid = (blocks(shape[-2] * shape[-1]), min(count, MOST_PLANES))
         self._device.launch((_FILE, "flowkit_resample"), grid, THREADS, args)
         return result
 

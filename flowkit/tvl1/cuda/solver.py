@@ -64,8 +64,7 @@ class CudaSolver:
         Calls at once that share the memory that is free.
     method : {"tile", "cluster"}
         "cluster" keeps a pair on chip for a whole level where it fits, on compute capability 9 and
-        10; other levels, and parameters with a median or with a weighted median after each warp, are
-        solved by tiles.
+        10; other levels, and parameters with a median, are solved by tiles.
     """
 
     name: ClassVar[str] = "cuda"

@@ -1,4 +1,4 @@
-"""The weighted median of the flow, after each warp of the tile solver or after a level."""
+"""The weighted median of the flow, after each warp or after a level."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WeightedMedian:
     def filter_level(
         self, frames: DeviceArray, planes: DeviceArray, flows: tuple[DeviceArray, DeviceArray], level: int
     ) -> None:
-        """Enqueue the filter of every pair's flow at the end of a level.
+        """Enqueue the filter of every pair's flow at the end of a level, or of a cluster's warp.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class WeightedMedian:
     def filter_warp(
         self, frames: DeviceArray, planes: DeviceArray, state: tuple[DeviceArray, DeviceArray], level: int
     ) -> None:
-        """Enqueue the filter of u after a warp, of the pairs that took part in it.
+        """Enqueue the filter of the tile solver's u after a warp, of the pairs that took part in it.
 
         Parameters
         ----------

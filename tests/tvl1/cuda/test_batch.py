@@ -106,7 +106,12 @@ def test_emulated_clusters_are_enqueued_without_a_wait(able: FakeGpu, frames: ND
     assert np.isnan(np.asarray(result.flow)).all(), "computed before anybody waited"
     wait()
     assert np.isfinite(result.flow.get()).all()
-    assert set(able.launched) == {"flowkit_load_grey", "flowkit_resample", "flowkit_cluster"}
+    assert set(able.launched) == {
+        "flowkit_load_grey",
+        "flowkit_resample",
+        "flowkit_upsample",
+        "flowkit_cluster",
+    }
 
 
 def test_emulated_clusters_take_none_of_the_tiles_memory(

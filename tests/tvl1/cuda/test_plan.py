@@ -142,16 +142,20 @@ def test_memory_of_a_pair_grows_with_the_pixels() -> None:
 
 def test_memory_of_a_pair_has_the_dual_variable_only_where_it_is_handed_on() -> None:
     median = TVL1Params(weighted_median=5)
-    plain, after_level, after_warp, carried = (
+    plain, after_level, after_warp, handed_on, alone, both = (
         bytes_per_pair((240, 320), params, frame_bytes=1)
         for params in (
             TVL1Params(),
             dataclasses.replace(median, weighted_median_after="level"),
             median,
             TVL1Params(dual_start="coarser"),
+            TVL1Params(dual_start="coarser", nscales=1),
+            dataclasses.replace(median, dual_start="coarser"),
         )
     )
     pixels = 240 * 320
     assert after_level - plain == 8 * pixels
     assert after_warp - after_level == 16 * pixels
-    assert carried - plain == 48 * pixels
+    assert handed_on - plain == 16 * (pixels + 192 * 256)
+    assert alone < plain
+    assert both - after_level == 16 * 2 * pixels

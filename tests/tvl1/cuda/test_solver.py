@@ -144,7 +144,7 @@ def test_emulated_small_run_for_checkers_uses_every_kernel(
     gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_small, "open_device", cuda_device.open_device)
-    words = ["--size", "20x18", "--pairs", "1", "--iterations", "2"]
+    words = ["--size", "24x22", "--pairs", "1", "--iterations", "2"]
     words += ["--presets", "fast", "opencv-cpu", "ipol"]
     monkeypatch.setattr(sys, "argv", ["cuda_small", *words])
     cuda_small.main()

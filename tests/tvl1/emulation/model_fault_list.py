@@ -58,15 +58,15 @@ CARRIED = (
     ),
     _fault(
         *("carried", "pyramid.cu", "last column not zero"),
-        "along_x ? x == new_width - 1 : y",
-        "along_x ? false : y",
+        "(component == 0 ? last_column :",
+        "(component == 0 ? false :",
     ),
     _fault(
         *("carried", "pyramid.cu", "last row not zero"),
-        "y == new_height - 1);\n    result",
-        "false);\n    result",
+        "? last_column : last_row);",
+        "? last_column : false);",
     ),
-    _fault(*("carried", "pyramid.cu", "dual variable scaled"), "dual ? sum : gain * sum", "gain * sum"),
+    _fault(*("carried", "pyramid.cu", "dual variable scaled"), "k == 0 ? gain * sum : sum", "gain * sum"),
     _fault(
         *("carried cluster", "cluster.cu", "q not written at a cluster's end"),
         "if (!kCarried || dual == nullptr) continue;",
