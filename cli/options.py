@@ -63,7 +63,7 @@ _TVL1_HELP = {
     "border": "Beyond the frame: clamp, or data term off.",
     "presmooth_sigma": "Blur of the input, px.",
     "normalize": "Scale both frames jointly to [0, 255].",
-    "check_first": "Iterations before one more test, of a level's first warp, which may end the level.",
+    "check_first": "Iterations before one more test; a warp that ends there ends its level.",
     "gradient_taps": "Taps of the central difference.",
     "warp_snap": "Linearise at the whole pixel where the flow is closer to it than this, px.",
     "dual": "Step of the dual variable.",

@@ -62,8 +62,8 @@ class TVL1Params:
     check_every : int
         Iterations between two tests of that rule, >= 1.
     check_first : int
-        Iterations of a level's first warp before one more test, >= 0; 0 is none. A warp that
-        ends there ends its level: still content costs two iterations a level.
+        Iterations before one more test, >= 0; 0 is none. A warp that ends there ends its level:
+        still content costs two iterations a level.
     median : {0, 5}
         Side of the median filter on u; 0 is none.
     median_every : int
@@ -279,6 +279,7 @@ PRESETS = MappingProxyType(
             scale_step=0.75,
             warps=2,
             iterations=12,
+            check_every=12,
             epsilon=0.013,
             weighted_median=5,
             weighted_median_after="level",

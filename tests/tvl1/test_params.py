@@ -92,6 +92,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "scale_step": 0.75,
         "warps": 2,
         "iterations": 12,
+        "check_every": 12,
         "epsilon": 0.013,
         "weighted_median": 5,
         "weighted_median_after": "level",

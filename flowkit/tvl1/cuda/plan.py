@@ -301,13 +301,10 @@ class Launch:
     ends_level: bool = False
 
 
-def launches(params: TVL1Params, most_steps: int, *, first_warp: bool = True) -> Iterator[Launch]:
-    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`).
-
-    Only a level's first warp is tested after `check_first` iterations too.
-    """
+def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
+    """Yield the launches of one warp in which no pair stops (twin: `reference.solver.solve_warp`)."""
     periods, done = interruption_periods(params)[1:], 0
-    check_first = params.check_first if first_warp and params.epsilon > 0 else 0
+    check_first = params.check_first if params.epsilon > 0 else 0
     while done < params.iterations:
         ends = [params.iterations - done, most_steps, *(period - done % period for period in periods)]
         if done < check_first:

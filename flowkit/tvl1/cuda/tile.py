@@ -158,7 +158,7 @@ class TileSolver:
         self._per_pixel("flowkit_start_level", level, work, fresh)
         for warp in range(self._params.warps):
             self._linearise(level, frames, work)
-            self._solve_warp(level, counts[warp:], work, first_warp=warp == 0)
+            self._solve_warp(level, counts[warp:], work)
             if self._median is not None:
                 self._median.filter_warp(frames, work.planes, (work.u, work.states), level)
         args = (work.u, work.q, work.states, flows[1], or_null(duals[1]), np.int32(work.pairs), *size)
@@ -173,12 +173,12 @@ class TileSolver:
         clamp = np.int32(params.border == "clamp")
         self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
 
-    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace, *, first_warp: bool) -> None:
+    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace) -> None:
         """Launch until no pair is active (twin: `reference.solver.solve_warp`)."""
         height, width = self._sizes[level]
         ints = tuple(map(np.int32, (work.pairs, width, height)))
         work.progress.start()
-        for launch in launches(self._params, self._tilings[level].halo, first_warp=first_warp):
+        for launch in launches(self._params, self._tilings[level].halo):
             if launch.median:
                 self._per_pixel("flowkit_median", level, work, (work.u, work.states, *ints))
             self._iterate(level, launch, counts, work)

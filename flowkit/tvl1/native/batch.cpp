@@ -78,7 +78,7 @@ bool are_equal(const FlowkitBatch& batch, const int32_t* pair) {
   return first.pixels == second.pixels || std::memcmp(first.pixels, second.pixels, bytes) == 0;
 }
 
-// The iterations that a level's first warp takes where nothing moves at all.
+// The iterations that a warp takes where nothing moves at all.
 int still_iterations(const FlowkitParams& params) {
   if (params.epsilon == 0) return params.iterations;
   const int first = params.check_first > 0 ? params.check_first : params.check_every;
@@ -90,13 +90,11 @@ void fill_still(const FlowkitParams& params, int64_t flow_floats, int64_t counts
                 int32_t* iterations) {
   std::fill_n(flow, flow_floats, 0.f);
   if (iterations == nullptr) return;
-  const int first = still_iterations(params);
-  const bool ends = first == params.check_first && params.epsilon > 0 &&
-                    first < std::min(params.check_every, params.iterations);
-  const int others = params.epsilon == 0 ? params.iterations
-                                         : std::min(params.check_every, params.iterations);
+  const int done = still_iterations(params);
+  const bool ends_level =
+      done == params.check_first && done < std::min(params.check_every, params.iterations);
   for (int64_t i = 0; i < counts; ++i) {
-    iterations[i] = i % params.warps == 0 ? first : ends ? 0 : others;
+    iterations[i] = ends_level && i % params.warps != 0 ? 0 : done;
   }
 }
 

@@ -12,20 +12,16 @@ namespace {
 // Iterations from `done` to the next multiple of `period`.
 int until_multiple(int done, int period) { return period - done % period; }
 
-// When a warp tests the stopping rule: every check_every iterations, and a level's first warp after
-// check_first too.
-struct Tests {
-  int first;  // 0: no such test
-  int every;
-
-  bool due(int done) const { return done == first || done % every == 0; }
-};
+// Whether the stopping rule is tested after so many iterations.
+bool is_test_due(const FlowkitParams& params, int done) {
+  return done == params.check_first || done % params.check_every == 0;
+}
 
 // Iterations from `done` to the next at which something happens: a median, a test, the end.
-int next_block(const FlowkitParams& params, const Tests& tests, int done) {
-  int block = std::min(params.iterations - done, until_multiple(done, tests.every));
+int next_block(const FlowkitParams& params, int done) {
+  int block = std::min(params.iterations - done, until_multiple(done, params.check_every));
   if (params.median != 0) block = std::min(block, until_multiple(done, params.median_every));
-  if (done < tests.first) block = std::min(block, tests.first - done);
+  if (done < params.check_first) block = std::min(block, params.check_first - done);
   return block;
 }
 
@@ -39,7 +35,7 @@ void filter_flow(const Kernels& kernels, Workspace& work) {
 
 // Linearise and iterate (twin: reference.solver.solve_warp). Returns the iterations done. A median
 // comes between the two, so that only without one rows are linearised as they are needed.
-int solve_warp(const Linearisation& linearisation, const FlowkitParams& params, const Tests& tests,
+int solve_warp(const Linearisation& linearisation, const FlowkitParams& params,
                const Kernels& kernels, Workspace& work) {
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;
@@ -48,9 +44,9 @@ int solve_warp(const Linearisation& linearisation, const FlowkitParams& params, 
   int done = 0;
   while (done < params.iterations) {
     if (params.median != 0 && done % params.median_every == 0) filter_flow(kernels, work);
-    const int block = next_block(params, tests, done);
+    const int block = next_block(params, done);
     done += block;
-    const bool test = params.epsilon > 0 && tests.due(done);
+    const bool test = params.epsilon > 0 && is_test_due(params, done);
     const double change = kernels.iterate(work.fields, block, test, pending);
     pending = nullptr;
     if (test && change <= enough) break;
@@ -120,10 +116,9 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
   set_guide(I0, params, work.weighted.guide);
   bool still = false;
   for (int warp = 0; warp < params.warps && !still; ++warp) {
-    const Tests tests{warp == 0 ? first_test : 0, params.check_every};
-    const int done = solve_warp(linearisation, params, tests, kernels, work);
+    const int done = solve_warp(linearisation, params, kernels, work);
     if (counts != nullptr) counts[warp] = done;
-    still = warp == 0 && may_end && done == first_test;
+    still = may_end && done == first_test;
     const bool last = still || warp + 1 == params.warps;
     const bool filter = last || params.weighted_median_after == FLOWKIT_AFTER_WARP;
     if (params.weighted_median != 0 && filter) filter_by_likeness(params, kernels, work);

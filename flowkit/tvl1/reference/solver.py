@@ -102,7 +102,7 @@ def finer_state(state: State, size: tuple[int, ...], params: TVL1Params) -> Stat
 
 
 def solve_warp(
-    data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params, *, check_first: int = 0
+    data: DataTerm, state: State, weight: Float64 | float, params: TVL1Params
 ) -> tuple[State, int]:
     """Iterate one linearisation until it has converged or `iterations` are done.
 
@@ -117,8 +117,6 @@ def solve_warp(
     weight : float64 array, (H, W), or float
         Of the total variation.
     params : TVL1Params
-    check_first : int
-        Iterations before one more test; 0 is none.
 
     Returns
     -------
@@ -137,7 +135,7 @@ def solve_warp(
             p = projected_dual_step(p, u, params.tau / params.theta, weight)
         else:
             p = dual_step(p, u, params.tau / params.theta)
-        tested = done == check_first or done % params.check_every == 0
+        tested = done == params.check_first or done % params.check_every == 0
         if done == params.iterations or (tested and has_converged(u, u_before, params.epsilon)):
             break
     return State(u=u, p=p), done
@@ -146,8 +144,7 @@ def solve_warp(
 def solve_level(I0: Float64, I1: Float64, state: State, params: TVL1Params) -> tuple[State, LevelTrace]:
     """Refine u on one level; p is carried from warp to warp.
 
-    The first warp is tested after `check_first` iterations too; where it ends there, it is the
-    level's last.
+    A warp that converges at the test of `check_first` is the level's last.
 
     Parameters
     ----------
@@ -169,10 +166,9 @@ def solve_level(I0: Float64, I1: Float64, state: State, params: TVL1Params) -> t
     still = False
     while len(counts) < params.warps and not still:
         data = linearise(I0, I1_planes, state.u, params)
-        check_first = 0 if counts else params.check_first
-        state, done = solve_warp(data, state, weight, params, check_first=check_first)
+        state, done = solve_warp(data, state, weight, params)
         counts.append(done)
-        still = done == check_first < min(params.check_every, params.iterations)
+        still = done == params.check_first < min(params.check_every, params.iterations)
         last = still or len(counts) == params.warps
         if params.weighted_median and (last or params.weighted_median_after == "warp"):
             state = dataclasses.replace(state, u=weighted_median(state.u, I0, params))

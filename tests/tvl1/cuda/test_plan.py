@@ -102,14 +102,11 @@ def test_iterations_between_tests_are_shared_out_evenly() -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("first_warp", [True, False])
 @pytest.mark.parametrize("most_steps", [1, 3, 5, 300])
-def test_launches_test_and_filter_where_the_twin_does(
-    change: dict[str, object], most_steps: int, first_warp: bool
-) -> None:
+def test_launches_test_and_filter_where_the_twin_does(change: dict[str, object], most_steps: int) -> None:
     params = dataclasses.replace(TVL1Params(), **change)  # type: ignore[arg-type]
     medians, tests, ends, done = set(), set(), set(), 0
-    for launch in launches(params, most_steps, first_warp=first_warp):
+    for launch in launches(params, most_steps):
         assert 1 <= launch.steps <= most_steps
         if launch.median:
             medians.add(done)
@@ -123,7 +120,7 @@ def test_launches_test_and_filter_where_the_twin_does(
     # A test after the last iteration would decide nothing.
     again, first = (
         range(params.check_every, done, params.check_every),
-        {params.check_first} & {*range(1, done if first_warp else 1)},
+        {params.check_first} & {*range(1, done)},
     )
     assert tests == ({*again, *first} if params.epsilon else set())
     assert ends == {k for k in first if params.epsilon and k < params.check_every}

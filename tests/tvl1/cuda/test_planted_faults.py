@@ -41,7 +41,6 @@ QUICK = (
     "q not written at a cluster's end",
     "rows of q above start from zero",
     "ended level goes on with the next launch",
-    "early test in every warp",
 )
 
 

@@ -99,7 +99,7 @@ CARRIED = (
     ),
     _fault(
         *("warps of clusters", "cluster.cu", "ended level goes on with the next launch"),
-        "  if (kCarried && first_warp > 0 && ends_level(iterations[0], options)) return;\n",
+        "  if (kCarried && has_ended(iterations, first_warp, options)) return;\n",
         "",
     ),
     _fault(
@@ -111,11 +111,6 @@ CARRIED = (
         *("warps of clusters", "cluster.cu", "iterations of a warp counted as the first's"),
         "iterations[warp] = done;",
         "iterations[0] = done;",
-    ),
-    _fault(
-        *("warps of clusters", "cluster.cu", "early test in every warp"),
-        "warp == 0 ? options.check_first : 0;",
-        "options.check_first;",
     ),
 )
 

@@ -59,12 +59,11 @@ struct LevelOptions {
   WarpOptions warp;
   Steps steps;
   int iterations, check_every;  // at most so many; a test after so many, never if 0
-  int check_first;              // in the first warp one more test after so many, none if 0
+  int check_first;              // one more test after so many, none if 0
   float enough;                 // a pair stops when an iteration changes no more
 };
 
-// Whether a level's first warp, of so many iterations, is its last (twin:
-// reference.solver.solve_level).
+// Whether a warp of so many iterations is its level's last (twin: reference.solver.solve_level).
 FLOWKIT_DEVICE bool ends_level(int done, const LevelOptions& options) {
   return done == options.check_first &&
          options.check_first < min(options.check_every, options.iterations);
@@ -256,15 +255,20 @@ struct Phases {
   int tests;
 };
 
-// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done. One
-// more test comes after `check_first`, none if 0.
+// Whether a warp before `warp`, in another launch, was the level's last: those after it have no
+// iterations.
+FLOWKIT_DEVICE bool has_ended(const int* iterations, int warp, const LevelOptions& options) {
+  return warp > 0 && (iterations[warp - 1] == 0 || ends_level(iterations[warp - 1], options));
+}
+
+// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
 FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
-                              const LevelOptions& options, int check_first, Phases& phases) {
+                              const LevelOptions& options, Phases& phases) {
   bool q_pending = false;
   int done = 0;
   while (done < options.iterations) {
     ++done;
-    const bool test = done == check_first ||
+    const bool test = done == options.check_first ||
                       (options.check_every > 0 && done % options.check_every == 0);
     float change = 0.f;
     if (test) {
@@ -310,7 +314,7 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared, const float* dual, const Thre
 }  // namespace flowkit
 
 // Refine the flow of every pair on one level, by its warps [first_warp, end_warp): cluster k works
-// on pair k. A pair whose level ended with its first warp is left as it is.
+// on pair k. A pair whose level has ended with an earlier warp is left as it is.
 //
 // frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null; flow
 // [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp, those left
@@ -343,7 +347,7 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
       enough};
 
   iterations += (int64)pair * count_stride;
-  if (kCarried && first_warp > 0 && ends_level(iterations[0], options)) return;
+  if (kCarried && has_ended(iterations, first_warp, options)) return;
 
   const float* const own_dual = dual_start == nullptr ? nullptr : dual_start + 4 * pair * n;
   ClusterPatch patch;
@@ -355,10 +359,9 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   Phases phases = {0, 0};
   for (int warp = first_warp; warp < end_warp; ++warp) {
     linearise_rows(patch, shared, I0, I1, at, options.warp);
-    const int check_first = warp == 0 ? options.check_first : 0;
-    const int done = solve_warp(patch, shared, at, options, check_first, phases);
+    const int done = solve_warp(patch, shared, at, options, phases);
     if (at.rank == 0 && threadIdx.x == 0) iterations[warp] = done;
-    if (warp == 0 && ends_level(done, options)) break;
+    if (ends_level(done, options)) break;
   }
   if constexpr (kCarried) forget(at);
   // A block may leave: it has waited for all that others sent to its shared memory.
