@@ -92,7 +92,7 @@ def check_solver(
 def check_tile(sources: Sources, schedule: Schedule) -> None:
     """Hold tiles, levels and stopping to the twin."""
     # One launch from test to test, three warps: a pair may end in either buffer.
-    params = TVL1Params(nscales=2, warps=3, iterations=60, epsilon=0.03, check_every=5)
+    params = TVL1Params(nscales=2, warps=3, iterations=60, epsilon=0.02, check_every=5)
     check_solver(params, sources, schedule)
 
 
