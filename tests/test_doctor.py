@@ -158,12 +158,13 @@ def test_each_gpu_is_tested_and_only_the_one_that_fails_is_a_problem(monkeypatch
     broken = FakeGpu(index=1, faults=[Fault(kind="status", kernel="flowkit_tile")])
     install(monkeypatch, FakeGpu(), broken)
     found = examine_gpus()
-    assert [finding.level for finding in found] == ["ok"] * 7 + ["problem"]
+    assert [finding.level for finding in found] == ["ok"] * 13 + ["problem"]
     assert found[0].text.startswith(
         "0: Emulated GPU, compute capability 7.5, 2 processors, driver for CUDA 13"
     )
     assert "0: flowkit_tile, 512 threads a block: 127 registers" in found[2].text
-    assert "px of the twin, with equal iterations" in found[3].text
+    assert "0: flowkit_weighted_median, 256 threads" in found[5].text
+    assert "px of the twin, with equal iterations" in found[6].text
     assert "1: GPU 1 (Emulated GPU) failed: cudaErrorIllegalAddress" in found[-1].text
 
 
