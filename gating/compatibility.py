@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from flowkit.extraction.config import BACKWARD, ExtractConfig
 from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import flow_codec
 from flowkit.store.read.store import Store
-from flowkit.tvl1.params import DEFAULT_PRESET, resolve_params
+from flowkit.tvl1.params import DEFAULT_PRESET, PRESETS, resolve_params
 from flowkit.untrusted_json import parse_json, typed
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
@@ -121,7 +122,7 @@ def extract_config(record: TrialRecord) -> ExtractConfig:
         is_tvl1 = "method" not in params["flow"]
         return ExtractConfig(
             method="tvl1" if is_tvl1 else _method(params["flow"], presets["flow"]),
-            params=TVL1Params(**params["flow"]) if is_tvl1 else None,
+            params=TVL1Params.from_json(json.dumps(params["flow"])) if is_tvl1 else None,
             more_fields=tuple(
                 (name, _method(params[name], presets[name]))
                 for name in json.loads(flow["fields"])
@@ -179,15 +180,16 @@ def _method_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]
 
 
 def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
-    """Yield the preset, or of custom parameters the default preset and all that differ from it."""
+    """Yield the preset, or of other parameters the default preset and all that differ from it."""
+    default = resolve_params(DEFAULT_PRESET)
+    params = config.params or default
     preset = _settings(record.data["flow"]["tvl1_preset"], "tvl1_preset", record).get("flow")
-    if isinstance(preset, str) and preset != "custom":
+    # An earlier version's preset has the name of one that is other parameters now.
+    if preset in PRESETS and PRESETS[preset] == params:
         yield from ("--preset", preset)
         return
-    default = resolve_params(DEFAULT_PRESET)
     yield from ("--preset", DEFAULT_PRESET)
-    values = json.loads((config.params or default).to_json())
-    for name, value in values.items():
+    for name, value in dataclasses.asdict(params).items():
         flag = name.strip("_").replace("_", "-")
         if isinstance(value, bool) and value != getattr(default, name):
             yield f"--{flag}" if value else f"--no-{flag}"

@@ -54,7 +54,7 @@ def test_each_difference_is_named_with_the_extraction_that_fits(labelled_store: 
         check_store_fits(extracted(config), labelled_store)
     message = str(caught.value)
     for difference in (
-        "flow.warps is 10 there and 2 here",
+        "flow.warps is 5 there and 2 here",
         "step is 2 there and 1 here",
         "resize.mode is 'short_side' there and 'native' here",
         "sampling.fps is 12.5 there and None here",
@@ -102,8 +102,14 @@ def test_a_field_that_the_store_lacks_is_a_difference(labelled_store: Store) -> 
         check_store_fits(record, labelled_store)
 
 
+FIRST_FAST = TVL1Params(
+    nscales=100, scale_step=0.75, warps=2, epsilon=0.013, bicubic_a=-0.6, border="off", check_first=0
+)
+"""Preset `fast` of the first version, under whose name it is another one now."""
+
 CONFIGS = (
     ExtractConfig(),
+    ExtractConfig(params=FIRST_FAST),
     ExtractConfig(params=resolve_params("ipol"), resize=ResizeRule(mode="native"), backward=True, step=3),
     ExtractConfig(
         params=TVL1Params(warps=3, lambda_=0.05, normalize=True, border="off", median=5),

@@ -164,7 +164,7 @@ def test_a_store_made_otherwise_is_refused_with_the_differences(run: FinishedRun
     params, resize = resolve_params("accurate"), ResizeRule(mode="native")
     config = ExtractConfig(params=params, resize=resize, step=2, jobs=1)
     small.run(videos, tmp_path / "other.h5", config)
-    with pytest.raises(InputError, match=r"flow.warps is 2 there and 10 here.*step is 1 there and 2 here"):
+    with pytest.raises(InputError, match=r"flow.warps is 2 there and 5 here.*step is 1 there and 2 here"):
         predicted(run, tmp_path / "other.h5")
 
 
