@@ -327,7 +327,7 @@ CLUSTER = (
     ),
     _fault(
         *("still cluster", "cluster.cu", "level goes on after a still warp"),
-        "    if (warp == 0 && ends_level(done, options)) break;\n",
+        "    if (ends_level(done, options)) break;\n",
         "",
     ),
     _fault(
