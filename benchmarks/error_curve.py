@@ -21,16 +21,12 @@ from benchmarks.methods_table import CLIPS, CV2, Method, measure, methods, middl
 from benchmarks.record import JsonObject, write_result
 from benchmarks.scatter_svg import Point, scatter
 from flowkit.tvl1 import cpu
-from flowkit.tvl1.params import PRESETS, TVL1Params
+from flowkit.tvl1.params import FIRST_PRESETS, PRESETS, TVL1Params
 
 CLIPS_SET, TRUTH_SET = "clips", "Middlebury"
 PRESET, EARLIER, VARIANT, OTHER = "presets", "presets of d8d966e", "variants", "OpenCV"
 
-_FIRST = TVL1Params(nscales=100, bicubic_a=-0.6, border="off", check_first=0)
-EARLIER_SETS = {
-    "fast, d8d966e": dataclasses.replace(_FIRST, scale_step=0.75, warps=2, epsilon=0.013),
-    "accurate, d8d966e": dataclasses.replace(_FIRST, warps=10, iterations=30, epsilon=0.005),
-}
+EARLIER_SETS = {f"{name}, d8d966e": params for name, params in FIRST_PRESETS.items()}
 
 # Edge weights, five taps and the weighted median only where the flow varies.
 _MODEL = TVL1Params(

@@ -27,13 +27,9 @@ from benchmarks.tuning_pairs import Float32, Part, TuningPair, pairs
 from benchmarks.tuning_score import Row, Scorer, summarise
 from benchmarks.tvl1_pairs import CLIPS, clip_pairs
 from flowkit.tvl1 import cpu
-from flowkit.tvl1.params import PRESETS, TVL1Params
+from flowkit.tvl1.params import FIRST_PRESETS, PRESETS
 
-_FIRST = TVL1Params(nscales=100, bicubic_a=-0.6, border="off", check_first=0)
-BEFORE = {
-    "accurate": dataclasses.replace(_FIRST, warps=10, iterations=30, epsilon=0.005),
-    "fast": dataclasses.replace(_FIRST, scale_step=0.75, warps=2, epsilon=0.013),
-}
+BEFORE = FIRST_PRESETS
 
 _MODEL: list[JsonObject] = [
     {"gradient_taps": 3},

@@ -160,7 +160,7 @@ def extract_options(record: TrialRecord) -> list[str]:
         As `extract_config`.
     """
     config = extract_config(record)
-    words = [*_method_options(record, config), *_resize_options(config.resize)]
+    words = [*_method_options(config), *_resize_options(config.resize)]
     words += ["--step", f"{config.step}"] if config.step != 1 else []
     words += ["--fps", f"{config.fps:g}"] if config.fps is not None else []
     words += ["--deinterlace"] if config.deinterlace else []
@@ -170,22 +170,22 @@ def extract_options(record: TrialRecord) -> list[str]:
     return words + (["--bound", f"{config.bound_px:g}"] if flow_codec(config.flow_codec).bounded else [])
 
 
-def _method_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
+def _method_options(config: ExtractConfig) -> Iterator[str]:
     for name, method in config.more_fields:
         yield from ("--field", f"{name}={method}")
     if config.method == "tvl1":
-        yield from _tvl1_options(record, config)
+        yield from _tvl1_options(config)
     else:
         yield from ("--method", config.method)
 
 
-def _tvl1_options(record: TrialRecord, config: ExtractConfig) -> Iterator[str]:
+def _tvl1_options(config: ExtractConfig) -> Iterator[str]:
     """Yield the preset, or of other parameters the default preset and all that differ from it."""
     default = resolve_params(DEFAULT_PRESET)
     params = config.params or default
-    preset = _settings(record.data["flow"]["tvl1_preset"], "tvl1_preset", record).get("flow")
-    # An earlier version's preset has the name of one that is other parameters now.
-    if preset in PRESETS and PRESETS[preset] == params:
+    # Not by the recorded name: an earlier version's preset has the name of other parameters now.
+    preset = next((name for name, values in PRESETS.items() if values == params), None)
+    if preset is not None:
         yield from ("--preset", preset)
         return
     yield from ("--preset", DEFAULT_PRESET)

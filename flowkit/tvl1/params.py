@@ -291,10 +291,11 @@ PRESETS = MappingProxyType(
 """The named presets; each is a full set, and any value of it can be replaced."""
 
 _FIRST_OURS = TVL1Params(nscales=100, bicubic_a=-0.6, border="off", check_first=0)
-_FIRST_PRESETS = {
+FIRST_PRESETS = {
     "accurate": dataclasses.replace(_FIRST_OURS, warps=10, iterations=30, epsilon=0.005),
     "fast": dataclasses.replace(_FIRST_OURS, scale_step=0.75, warps=2, epsilon=0.013),
 }
+"""Our own presets as the first version had them, by whose names its stores go on."""
 
 NUMERICS_REVISION = 1
 """Raised whenever an engine of ours computes another flow from the same parameters, beyond rounding: a
@@ -325,4 +326,4 @@ def preset_of(params: TVL1Params) -> str:
 
 
 def _first_version(preset: str) -> TVL1Params:
-    return _FIRST_PRESETS.get(preset, dataclasses.replace(PRESETS[preset], check_first=0))
+    return FIRST_PRESETS.get(preset, dataclasses.replace(PRESETS[preset], check_first=0))

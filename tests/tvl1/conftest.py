@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flowkit.errors import BackendUnavailableError
+from flowkit.tvl1 import cpu
+from tests.make.twin import COMPILER, ISAS
+
 GroundTruth = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 
 
@@ -57,3 +61,23 @@ def ground_truth(shared_data: Path) -> Callable[[str], GroundTruth]:
         )
 
     return read
+
+
+@pytest.fixture
+def cpu_engine() -> None:
+    """Skip where nothing could have built the engine; fail where a compiler could have."""
+    try:
+        cpu.instruction_sets()
+    except BackendUnavailableError:
+        if COMPILER is None:
+            pytest.skip("no C++ compiler here, so no CPU engine")
+        raise
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, cpu_engine: None) -> str:
+    """Each instruction set of the CPU engine that this machine has."""
+    name = str(request.param)
+    if name not in cpu.instruction_sets():
+        pytest.skip(f"this machine has no {name}")
+    return name

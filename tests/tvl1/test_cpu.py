@@ -14,29 +14,13 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError, FlowkitError, InvalidParameterError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
-from tests.make.twin import COMPILER, ISAS, assert_agrees_with_twin, assert_nearly_agrees
+from tests.make.twin import COMPILER, assert_agrees_with_twin, assert_nearly_agrees
 
 Waves = Callable[..., NDArray[np.float32]]
 GroundTruth = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]]
 
 
-@pytest.fixture(autouse=True)
-def _engine() -> None:
-    """Skip where nothing could have built the engine; fail where a compiler could have."""
-    try:
-        cpu.instruction_sets()
-    except BackendUnavailableError:
-        if COMPILER is None:
-            pytest.skip("no C++ compiler here, so no CPU engine")
-        raise
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    if name not in cpu.instruction_sets():
-        pytest.skip(f"this machine has no {name}")
-    return name
+pytestmark = pytest.mark.usefixtures("cpu_engine")
 
 
 def flow_of(

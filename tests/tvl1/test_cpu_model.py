@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
-from tests.make.twin import COMPILER, ISAS, assert_agrees_with_twin, assert_nearly_agrees
+from tests.make.twin import assert_agrees_with_twin, assert_nearly_agrees
 
 Waves = Callable[..., NDArray[np.float32]]
 
@@ -62,23 +61,7 @@ FILTERED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _engine() -> None:
-    """Skip where nothing could have built the engine; fail where a compiler could have."""
-    try:
-        cpu.instruction_sets()
-    except BackendUnavailableError:
-        if COMPILER is None:
-            pytest.skip("no C++ compiler here, so no CPU engine")
-        raise
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    if name not in cpu.instruction_sets():
-        pytest.skip(f"this machine has no {name}")
-    return name
+pytestmark = pytest.mark.usefixtures("cpu_engine")
 
 
 @pytest.mark.parametrize("changes", UNFILTERED, ids=str)

@@ -1,4 +1,4 @@
-"""What one level hands to the next: the flow and, where the parameters ask for it, its dual variable."""
+"""State that one level passes to the next: the flow and, with `dual_start="coarser"`, the dual variable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LevelState:
     Parameters
     ----------
     planes : float32 device array, (2 m, height, width) or (6 m, height, width)
-        u of each pair, then q of each pair, if it is handed on.
+        u of each pair, then q of each pair, if it is passed on.
     pairs : int
         m.
     """

@@ -63,8 +63,10 @@ void size_planes(const Plane& level, const FlowkitParams& params, Workspace& wor
   size({&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22, &f.a, &f.b, &f.c, &f.limit});
   size({&f.I1x, &f.I1y});
   if (f.projected) size({&f.most, &work.filtered});
-  if (params.weighted_median != 0) size({&m.guide, &m.result1, &m.result2});
-  m.lines.reshape(level.width(), 4);
+  if (params.weighted_median != 0) {
+    size({&m.guide, &m.result1, &m.result2});
+    m.lines.reshape(level.width(), 4);
+  }
   work.columns.reshape(level.width(), 5);
 }
 
