@@ -23,21 +23,26 @@ from flowkit.tvl1.cuda.plan import PUBLISHED, WHOLE, Model, TileShape
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+# The least, one with clusters, the last: what is compiled for these needs no other's instructions.
+SOME = (75, 90, 120)
 
 # Those that are not the published one: the whole of it, and without weights.
 MODELS = (WHOLE, Model(projected=True))
 
-# File, macros, threads of a block.
-CONFIGURATIONS = [
+# File, macros, threads of a block: each source once for every architecture, its variants for some.
+SOURCES = [
     ("pyramid.cu", {}, THREADS),
     ("level.cu", {}, THREADS),
     ("quantize.cu", {}, THREADS),
     ("tile.cu", TileShape().defines, 32 * TileShape().warps),
+    ("weighted_median.cu", {"FLOWKIT_MEDIAN_SIDE": 5}, THREADS),
+]
+VARIANTS = [
     *(("tile.cu", {**TileShape().defines, **m.dual_defines}, 32 * TileShape().warps) for m in MODELS),
     ("level.cu", MODELS[0].warp_defines, THREADS),
-    *(("weighted_median.cu", {"FLOWKIT_MEDIAN_SIDE": side}, THREADS) for side in (5, 7)),
+    ("weighted_median.cu", {"FLOWKIT_MEDIAN_SIDE": 7}, THREADS),
 ]
-CLUSTER_ARCHITECTURES = (90, 100)
+CONFIGURATIONS = [*itertools.product(SOURCES, ARCHITECTURES), *itertools.product(VARIANTS, SOME)]
 
 # The levels of 320x240 and 340x256 px, and the least.
 CLUSTER_SIZES = [
@@ -50,6 +55,10 @@ CLUSTERS_OF_MODELS = [
     ((240, 320), Model(carried=True)),
     *((size, MODELS[0]) for size in ((240, 320), (180, 240), (135, 180), (101, 135), (144, 191), (24, 32))),
 ]
+SIZES = [*((size, PUBLISHED) for size in CLUSTER_SIZES), *CLUSTERS_OF_MODELS]
+# All of them, and the largest and the least of each model for the next architecture with clusters.
+ENDS = [each for each in SIZES if each[0] in {(240, 320), (16, 16), (135, 180), (24, 32)}]
+CLUSTERS = [*((*each, 90) for each in SIZES), *((*each, 100) for each in ENDS)]
 REGISTERS_OF_A_PROCESSOR = 65536
 # Outside of the loop over iterations, as far as it is seen: constants of the launch.
 MOST_SPILLED_BYTES = 32
@@ -91,11 +100,11 @@ def nvrtc() -> Nvrtc:
     return load_nvrtc()
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("source", "defines", "threads"), CONFIGURATIONS)
+@pytest.mark.parametrize(("configuration", "architecture"), CONFIGURATIONS)
 def test_nvrtc_compiles_each_kernel_within_limits(
-    source: str, defines: dict[str, int], threads: int, architecture: int, nvrtc: Nvrtc
+    configuration: tuple[str, dict[str, int], int], architecture: int, nvrtc: Nvrtc
 ) -> None:
+    source, defines, threads = configuration
     compiled = nvrtc.compile(source, sources(), defines, architecture)
     assert compiled.cubin.startswith(b"\x7fELF")
     assert "warning" not in compiled.log
@@ -107,10 +116,7 @@ def test_nvrtc_compiles_each_kernel_within_limits(
         assert kernel.shared <= MOST_STATIC_SHARED_BYTES, name
 
 
-@pytest.mark.parametrize("architecture", CLUSTER_ARCHITECTURES)
-@pytest.mark.parametrize(
-    ("size", "model"), [*((size, PUBLISHED) for size in CLUSTER_SIZES), *CLUSTERS_OF_MODELS]
-)
+@pytest.mark.parametrize(("size", "model", "architecture"), CLUSTERS)
 def test_nvrtc_compiles_each_cluster_within_limits(
     size: tuple[int, int], model: Model, architecture: int, nvrtc: Nvrtc
 ) -> None:
