@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -22,6 +23,7 @@ from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions, clipped_name, field_names
 from flowkit.store.tools.combine import merge, relabel, subset
 from flowkit.store.tools.recode import recode
+from flowkit.store.tools.repair import repair
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.pack import finalize
 from tests.make.stores import make_format_1_0
@@ -309,6 +311,62 @@ def test_an_earlier_store_goes_on_with_new_videos(tmp_path: Path) -> None:
     assert verify(path).sound
     assert [read(path, "a"), read(path, "b")] == [None, None]
     assert same(read(path, "c"), wild(outliers(3)))
+
+
+def set_numbers(group: h5py.Group, values: list[int], dtype: str = "<i4") -> None:
+    """Replace the stored numbers and their CRC."""
+    numbers = np.array(values, dtype)
+    del group["flow_clipped"]
+    group["flow_clipped"] = numbers
+    group.attrs["flow_clipped_crc32"] = zlib.crc32(numbers.tobytes())
+
+
+SOUND = [1, 2, 3, 4, 0, 1, 2]
+DAMAGES: dict[str, tuple[Callable[[h5py.Group], None], str]] = {
+    "another number": (
+        lambda group: group["flow_clipped"].__setitem__(slice(0, 2), [2, 1]),
+        "flow_clipped of .* fails its CRC",
+    ),
+    "another sum": (
+        lambda group: set_numbers(group, [1, 2, 3, 4, 0, 1, 3]),
+        r"clipped components: 14 of 28000, but the record's fraction is 0\.000464",
+    ),
+    "below 0": (
+        lambda group: set_numbers(group, [-1, 4, 3, 4, 0, 1, 2]),
+        r"a number that is not in \[0, 4000\]",
+    ),
+    "more than a field has": (
+        lambda group: set_numbers(group, [4001, 0, 0, 0, 0, 0, 0]),
+        r"a number that is not in \[0, 4000\]",
+    ),
+    "too few": (
+        lambda group: set_numbers(group, [13]),
+        r"has shape \(1,\), expected \(7,\)",
+    ),
+    "another type": (
+        lambda group: set_numbers(group, SOUND, "<i8"),
+        "has type int64, expected <i4",
+    ),
+    "none, though they have a CRC": (
+        lambda group: group.__delitem__("flow_clipped"),
+        "flow_clipped is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_wrong_numbers_are_found_and_repair_drops_their_video(tmp_path: Path, name: str) -> None:
+    path = make_store(tmp_path / "out.h5", of_fields(), a=1, b=2)
+    assert wild(outliers(1)).tolist() == SOUND
+    damage, problem = DAMAGES[name]
+    with h5py.File(path, "r+") as file:
+        damage(file["videos/a"])
+    report = verify(path)
+    assert list(report.videos) == ["a"]
+    assert re.search(problem, report.videos["a"][0])
+    assert repair(path).dropped == ("a",)
+    assert verify(path).sound
+    assert same(read(path, "b"), wild(outliers(2)))
 
 
 @SATURATING
