@@ -74,7 +74,7 @@ def config_options(function: Function) -> Function:
         )
     return click.option(
         "--preset",
-        type=click.Choice(["tiny", "tsn", "zhu2018"]),
+        type=click.Choice(["frozen", "tiny", "tsn", "zhu2018"]),
         default="tsn",
         show_default=True,
         help="tiny: small clips on a CPU, minutes; tsn: TSN's recipe and a gate on out-of-fold scores; "

@@ -25,7 +25,7 @@ from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
 from gating.fusions.fixed import Search
 from gating.fusions.gating import Gating
 from gating.models.gate import GatingConvNet
-from gating.models.streams import Stream
+from gating.models.streams import Stream, build_stream
 from gating.models.weights import check_finite
 from gating.run_folder import (
     TrialRecord,
@@ -117,8 +117,10 @@ def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.de
 
 
 def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device | str) -> Stream:
-    stream = Stream(record.config.stream(modality, len(record.classes)))
-    _load(record, stage, stream)
+    config = record.config.stream(modality, len(record.classes))
+    # Beside a head, a checkpoint has no backbone.
+    stream = build_stream(config) if config.head == "clip" else Stream(config)
+    _load(record, stage, stream.learner)
     return stream.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -6,7 +6,7 @@ The L2 penalty is chosen by cross-validation within the data of `fit`, groups ke
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Literal
 
 import numpy as np
@@ -69,9 +69,21 @@ class Logistic(Fusion):
 def fold_numbers(data: FusionData, *, seed: int) -> NDArray[np.int64]:
     """Return each clip's fold, int64 (N,), in [0, FOLDS): shuffled, and a group stays whole."""
     groups = np.arange(len(data.labels)) if data.groups is None else data.groups
+    return _numbers(groups, FOLDS, seed=seed)
+
+
+def grouped_folds(groups: Sequence[str], count: int, *, seed: int) -> list[NDArray[np.bool_]]:
+    """Return a mask (N,) of the clips of each fold; a single group is divided."""
+    names = np.array(groups) if len(set(groups)) > 1 else np.arange(len(groups))
+    numbers = _numbers(names, count, seed=seed)
+    return [numbers == fold for fold in np.unique(numbers)]
+
+
+def _numbers(groups: NDArray[np.generic], count: int, *, seed: int) -> NDArray[np.int64]:
     names, members = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
-    return order[members] % FOLDS
+    numbers: NDArray[np.int64] = order[members] % count
+    return numbers
 
 
 def _fit(columns: Tensor, labels: Tensor, penalty: float, classes: int) -> Tensor:
