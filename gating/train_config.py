@@ -1,4 +1,4 @@
-"""The configuration of a training run, one frozen record, and the presets `frozen`, `tiny`, `tsn` and `zhu2018`.
+"""The configuration of a training run, one record, and the presets `frozen`, `tiny`, `tsn` and `zhu2018`.
 
 Sources of `tsn` and `zhu2018`: TSN's repository and tsn-pytorch, and the released gating networks;
 docs/gating.md and docs/train.md have the source of each value.
@@ -186,7 +186,7 @@ class TrainConfig:
         for name, value in _EARLIER_AUGMENT.items():
             if augment[name] == value:
                 del augment[name]
-        return {name: value for name, value in values.items() if value != _EARLIER.get(name)}
+        return {name: value for name, value in values.items() if _EARLIER.get(name, ...) != value}
 
     @classmethod
     def from_json(cls, values: object) -> TrainConfig:

@@ -17,7 +17,15 @@ from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
 from gating.config import AugmentConfig, LoaderConfig, Modality
-from gating.data.augment import Crops, StepCrops, evaluation_crops, flow_codes, flow_image_input, flow_input, rgb_input
+from gating.data.augment import (
+    Crops,
+    StepCrops,
+    evaluation_crops,
+    flow_codes,
+    flow_image_input,
+    flow_input,
+    rgb_input,
+)
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, precision_of
 from gating.models.backbones import InputSpec

@@ -190,7 +190,8 @@ def _gate_parts(
     if config.gate_data == "holdout":
         learned, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
         return learned, gate, ()
-    if config.gate_data == "same" or config.fusion != "gating":
+    needs_held_out = config.fusion == "gating" or config.head == "clip"
+    if config.gate_data == "same" or not needs_held_out:
         return rest, rest, ()
     return rest, rest, _folds(rest, labels, groups, count=config.stream_folds, seed=config.seed + 1)
 

@@ -96,9 +96,7 @@ def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipS
     gates = gates if gates.ndim == 2 else gates.mean(dim=1)
     alive = with_fallback(gates, gate.config.fixed)
     fused = fuse(alive, _scores(scores.flow, device), _scores(scores.rgb, device))
-    return dataclasses.replace(
-        scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy()
-    )
+    return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
 
 
 def _maps(clips: ClipFeatures, modality: str, device: torch.device) -> Tensor:

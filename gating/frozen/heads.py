@@ -74,7 +74,7 @@ def _best_penalty(
     losses = np.zeros(len(PENALTIES))
     for held in grouped_folds(groups, FOLDS, seed=seed):
         own = torch.from_numpy(~held)
-        if not own.any() or len(labels[own].unique()) < 2:
+        if not own.any() or len(set(labels[own].tolist())) < 2:
             continue
         fits = _fit(columns[~held], labels[own], PENALTIES, classes=classes)
         apart = torch.from_numpy(columns[held])
@@ -104,13 +104,18 @@ def _row_basis(columns: Tensor) -> Tensor:
     """Return an orthonormal basis (r, P) of the span of rows (N, P), N < P."""
     values, vectors = torch.linalg.eigh(columns @ columns.T)
     kept = values > values[-1] * 1e-12
-    return (vectors[:, kept] / values[kept].sqrt()).T @ columns
+    basis: Tensor = (vectors[:, kept] / values[kept].sqrt()).T @ columns
+    return basis
 
 
 def _minimised(columns: Tensor, labels: Tensor, start: Tensor, penalty: float) -> Tensor:
     weights = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weights], max_iter=_ITERATIONS, tolerance_grad=1e-5, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [weights],
+        max_iter=_ITERATIONS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

@@ -7,13 +7,13 @@ weights' package or file gives again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from flowkit.datasets.splits import write_split_file
-from gating.config import GATING, Modality
+from gating.config import GATING, GateConfig, Modality
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import TrialData
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
@@ -44,7 +44,7 @@ _OF_HEADS = ("backbone", "tap", "test_segments", "stack", "short", "augment", "f
 
 
 class FrozenTrial:
-    """Heads, gate and comparison of one trial; what was fitted before is loaded."""
+    """Heads, gate and comparison of one trial. Features are kept; the fits take seconds and are made anew."""
 
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
@@ -72,7 +72,7 @@ class FrozenTrial:
             self._gate_net()
 
     def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
-        """Fit what is missing, score the clips, and compare every fusion on the test part."""
+        """Fit heads and gate, score the clips, and compare every fusion on the test part."""
         data = self.data
         self._write_record()
         clips = self._features((*data.train, *data.test))
@@ -108,9 +108,7 @@ class FrozenTrial:
             stream.backbone.fuse_norms()
         inputs = streams["rgb"].backbone.inputs
         loader = dataclasses.replace(options.loader, micro_batch=CLIPS_AT_ONCE)
-        batches = ClipLoader(
-            data, config, inputs, process_group=options.process_group, loader_config=loader
-        )
+        batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
         def compute(missing: Sequence[str]) -> ClipFeatures:
             return computed_features(streams, batches, missing)
@@ -139,9 +137,7 @@ class FrozenTrial:
         for number, ids in enumerate(self.data.folds):
             left_out = set(ids)
             others = tuple(k for k in self.data.train if k not in left_out)
-            heads = {
-                one: self._head(one, clips, others, self._stage(one, without=number)) for one in BOTH
-            }
+            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in BOTH}
             parts.append(self._scored(heads, clips.of_clips(ids)))
         return joined_scores(parts)
 
@@ -176,11 +172,9 @@ class FrozenTrial:
         return joined_scores(parts)
 
     def _fitted_gate(self, fit: GateFit) -> GatingConvNet:
-        return fit_gate(
-            fit, self._gate_config(), self.config.gate, seed=self.config.seed, device=self.device
-        )
+        return fit_gate(fit, self._gate_config(), self.config.gate, seed=self.config.seed, device=self.device)
 
-    def _gate_config(self):
+    def _gate_config(self) -> GateConfig:
         tap_channels = self._built_streams()["flow"].tap_channels
         return self.config.gate_net(len(self.data.classes), tap_channels)
 
@@ -191,7 +185,8 @@ class FrozenTrial:
         if not self._streams:
             for one in BOTH:
                 stream = build_stream(self.config.stream(one, len(self.data.classes)))
-                self._streams[one] = stream.freeze().to(self.device, memory_format=torch.channels_last)
+                stream = stream.freeze().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._streams[one] = stream
         return self._streams
 
     def _stage(self, kind: Modality | str, *, without: int | None = None) -> Stage:

@@ -20,6 +20,7 @@ from gating.models.backbones import build_backbone
 
 # TSN's and tsn-pytorch's start of the classifier.
 CLASSIFIER_STD = 0.001
+# Of a frozen backbone on a CPU.
 IMAGES_AT_ONCE = 4
 
 
@@ -111,13 +112,14 @@ class Stream(nn.Module):
         clips, count = segments.shape[:2]
         images = segments.flatten(0, 1)
         # Of a frozen backbone few at once: their maps stay in a processor's caches.
-        few = images.split(IMAGES_AT_ONCE) if self.config.head == "clip" and not images.is_cuda else (images,)
-        parts = [self.backbone(one, self.tap) for one in few]
-        features, feature_map = (torch.cat(each) for each in zip(*parts, strict=True))
-        maps = feature_map.unflatten(0, (clips, count))
+        at_once = IMAGES_AT_ONCE if self.config.head == "clip" and not images.is_cuda else len(images)
+        parts = [self.backbone(few, self.tap) for few in torch.split(images, at_once)]
+        features = torch.cat([one for one, _ in parts]).view(clips, count, -1)
+        maps = torch.cat([one for _, one in parts])
+        maps = maps.reshape(clips, count, *maps.shape[1:])
         if self.config.head == "clip":
             maps = maps.mean(dim=1, keepdim=True)
-        return BackboneOutput(features.unflatten(0, (clips, count)), maps)
+        return BackboneOutput(features, maps)
 
     def scored(self, below: BackboneOutput) -> StreamOutput:
         """Return the scores of what `below_head` gave; a clip's head gives all its segments one score."""
