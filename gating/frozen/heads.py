@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gating.fusions.learned import Standardizer
-from gating.fusions.logistic import grouped_folds
+from gating.fusions.logistic import grouped_folds, row_basis
 
 PENALTIES = tuple(10.0**step for step in range(-5, 1))
 """On the squared weights of columns that are standardised and divided by the root of their number."""
@@ -90,7 +90,7 @@ def _fit(
     standardizer = Standardizer.of(columns)
     standard = standardizer(columns) / columns.shape[1] ** 0.5
     # The weights of least norm are combinations of the clips: in their own basis there are as many as clips.
-    basis = _row_basis(standard) if len(standard) < standard.shape[1] else None
+    basis = row_basis(standard) if len(standard) < standard.shape[1] else None
     inner = standard if basis is None else standard @ basis.T
     weights = torch.zeros(inner.shape[1] + 1, classes, dtype=torch.float64)
     found: dict[float, Tensor] = {}
@@ -98,14 +98,6 @@ def _fit(
         weights = _minimised(inner, labels, weights, penalty)
         found[penalty] = weights
     return [_on_plain_columns(found[one], basis, standardizer) for one in penalties]
-
-
-def _row_basis(columns: Tensor) -> Tensor:
-    """Return an orthonormal basis (r, P) of the span of rows (N, P), N < P."""
-    values, vectors = torch.linalg.eigh(columns @ columns.T)
-    kept = values > values[-1] * 1e-12
-    basis: Tensor = (vectors[:, kept] / values[kept].sqrt()).T @ columns
-    return basis
 
 
 def _minimised(columns: Tensor, labels: Tensor, start: Tensor, penalty: float) -> Tensor:

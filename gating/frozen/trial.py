@@ -111,7 +111,10 @@ class FrozenTrial:
         batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
         def compute(missing: Sequence[str]) -> ClipFeatures:
-            return computed_features(streams, batches, missing)
+            def done(clips: int) -> None:
+                self._log("features", done=clips, clips=len(missing))
+
+            return computed_features(streams, batches, missing, on_clips=done)
 
         return clip_features_of(cache, compute, ids, keep=options.process_group.is_main)
 
@@ -128,7 +131,7 @@ class FrozenTrial:
         stream = self._built_streams()[modality]
         head.put_into(stream.classifier)
         self._keep(stage, stream.learner)
-        self._log(stage, penalty=head.penalty)
+        self._log("fitted", stage=stage.name, penalty=head.penalty)
         return head
 
     def _held_out(self, clips: ClipFeatures) -> ClipScores:
@@ -159,6 +162,7 @@ class FrozenTrial:
     def _gate(self, fit: GateFit) -> GatingConvNet:
         gate = self._fitted_gate(fit)
         self._keep(self._stage("gate"), gate)
+        self._log("fitted", stage="gate")
         return gate
 
     def _cross_fitted(self, fit: GateFit) -> ClipScores:
@@ -209,9 +213,9 @@ class FrozenTrial:
         checkpoints.save_best(learner, StageProgress(best_epoch=0))
         checkpoints.finish(learner)
 
-    def _log(self, stage: Stage, **values: object) -> None:
+    def _log(self, event: str, **values: object) -> None:
         if self.options.process_group.is_main:
-            self.options.on_event({"event": "finished", "stage": stage.name, "best_epoch": 0, **values})
+            self.options.on_event({"event": event, **values})
 
     def _write_record(self) -> None:
         if self.options.process_group.is_main:

@@ -87,14 +87,28 @@ def _numbers(groups: NDArray[np.generic], count: int, *, seed: int) -> NDArray[n
 
 
 def _fit(columns: Tensor, labels: Tensor, penalty: float, classes: int) -> Tensor:
+    basis = row_basis(columns) if columns.shape[0] < columns.shape[1] else None
+    inner = columns if basis is None else columns @ basis.T
     # The last row is the intercept, which no penalty draws to zero.
-    weights = torch.zeros(columns.shape[1] + 1, classes, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(inner.shape[1] + 1, classes, dtype=torch.float64, requires_grad=True)
 
     def loss() -> Tensor:
-        return F.cross_entropy(_scores(columns, weights), labels) + penalty * weights[:-1].square().sum()
+        return F.cross_entropy(_scores(inner, weights), labels) + penalty * weights[:-1].square().sum()
 
     minimise([weights], loss)
-    return weights.detach()
+    found = weights.detach()
+    return found if basis is None else torch.cat([basis.T @ found[:-1], found[-1:]])
+
+
+def row_basis(columns: Tensor) -> Tensor:
+    """Return an orthonormal basis, float64 (r, P), of the span of rows (N, P), N < P.
+
+    Weights with a penalty on their squares lie in it: there are N to find instead of P.
+    """
+    values, vectors = torch.linalg.eigh(columns @ columns.T)
+    kept = values > values[-1] * 1e-12
+    basis: Tensor = (vectors[:, kept] / values[kept].sqrt()).T @ columns
+    return basis
 
 
 def _scores(columns: Tensor, weights: Tensor) -> Tensor:
