@@ -53,10 +53,16 @@ def _clip_values(clip: flowkit.Clip) -> Iterator[tuple[str, str]]:
             yield f"record.{name}", repr(value)
     yield from _read("pts", lambda: digest(clip.pts))
     for name in clip.fields:
+        yield from _read(f"{name}_clipped", lambda name=name: _clipped(clip, name))  # type: ignore[misc]
         for k in range(min(clip.n_flow, _MOST_ITEMS)):
             yield from _read(f"{name}[{k}]", lambda k=k, name=name: _field(clip, k, name))  # type: ignore[misc]
     for k in range(min(clip.n_frames, _MOST_ITEMS)):
         yield from _read(f"frame[{k}]", lambda k=k: digest(clip.frames([k])))  # type: ignore[misc]
+
+
+def _clipped(clip: flowkit.Clip, name: str) -> str:
+    counts = clip.clipped(field=name)
+    return "unknown" if counts is None else digest(counts)
 
 
 def _field(clip: flowkit.Clip, index: int, name: str) -> str:
@@ -168,7 +174,7 @@ def of_videos(values: Mapping[str, str]) -> Values:
     return {
         name: value
         for name, value in values.items()
-        if name.startswith("video/") and not name.endswith("clipped_fraction")
+        if name.startswith("video/") and not name.endswith(("clipped_fraction", "_clipped"))
     }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,8 @@ class Quantizer(abc.ABC):
 
     dtype: np.dtype[np.number]
     """Of the codes."""
+    saturates: ClassVar[bool] = True
+    """True if a component can be beyond the largest code."""
 
     @abc.abstractmethod
     def quantize(self, flow: Flow) -> Quantized:
@@ -147,6 +149,7 @@ class FieldScale(Quantizer):
     dtype: np.dtype[np.integer]
     unit_px: float
     limit: int
+    saturates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_codes(self.dtype, self.limit)

@@ -225,7 +225,7 @@ class _Totals:
         self.engines.update(dict.fromkeys(item.engines))
         for flow in item.flows:
             self.max_px = max(self.max_px, flow.max_px)
-            self.clipped += flow.clipped
+            self.clipped += flow.clipped or 0
             self.values += values
 
 

@@ -139,7 +139,7 @@ class ClipEncoder:
         self._fill_unknown(file, flow)
         encoded = self._options.codec.encode(flow)
         self.largest_px = max(self.largest_px, encoded.max_px)
-        self._clipped += encoded.clipped
+        self._clipped += encoded.clipped or 0
         self._values += flow.size
         return encoded
 
@@ -172,7 +172,7 @@ class ClipEncoder:
         codec = self._options.codec
         scale = codec.quantizer.fixed_scale
         assert scale is not None, "a codec of flow images has one range"
-        return codec.packed((first, second), scale=scale, largest_px=self.largest_px, clipped=0)
+        return codec.packed((first, second), scale=scale, largest_px=self.largest_px, clipped=None)
 
     def _plane(self, file: FrameFile) -> tuple[bytes, UInt8]:
         """Return the JPEG of one component of a flow field and its codes; encoded if it is none."""

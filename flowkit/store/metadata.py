@@ -166,7 +166,7 @@ def write_record(group: h5py.Group, record: VideoRecord, proofs: Attributes) -> 
 
 
 def array_crcs(group: h5py.Group) -> Attributes:
-    """Return the CRC of each array of a video that nothing else proves: times and scales."""
+    """Return the CRC of each array of a video that nothing else proves: times, scales, clipped counts."""
     return {f"{name}_{CRC32}": crc32(group[name][()].tobytes()) for name in _unproven(group)}
 
 
@@ -215,7 +215,8 @@ def _block(attrs: Attributes, labels: tuple[str, ...], records: Mapping[str, Att
 
 
 def _unproven(group: h5py.Group) -> list[str]:
-    return [name for name in group if name == "pts" or name.endswith("_scale")]
+    names = [name for name in group if name == "pts" or name.endswith(("_scale", "_clipped"))]
+    return [name for name in names if group[name].ndim == 1]  # a flow field may have such a name
 
 
 def _record_crc(attrs: Attributes) -> int:

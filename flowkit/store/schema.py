@@ -7,13 +7,15 @@ A shard, a single-file store, a part and a segment have one layout::
     /videos/<id>/flow     int8 or int16 (n_flow, 2, H, W), one gzip chunk a field, and
         flow_scale        float32 (n_flow,): px = flow * flow_scale
         flow_crc32        uint32 (n_flow,): of each stored chunk
+        flow_clipped      int32 (n_flow,): components of the field that saturated, 0 to 2 H W; not where none
+                          can, and not where the number is not known: `clipped_name`
         flow_jpeg         with codec `jpeg`, instead of flow and flow_scale: uint8 (nbytes,), with
         flow_offset       int64 (2 n_flow + 1,): u then v of each field, and flow_crc32 (2 n_flow,)
         frames            uint8 (nbytes,): JPEGs end to end, with frames_offset int64 (n_frames + 1,)
         frames_crc32      uint32 (n_frames,)
         pts               float64 (n_frames,) seconds
-        (attributes)      one for each field of `VideoRecord`, record_crc32 of them all, pts_crc32 and
-                          flow_scale_crc32 of these arrays
+        (attributes)      one for each field of `VideoRecord`, record_crc32 of them all, pts_crc32,
+                          flow_scale_crc32 and flow_clipped_crc32 of these arrays
     /index/videos         one row a video: `VideoRecord` as a table, with id, label, shard, path
     /index/<field>_addr, frame_addr, ...   address, size and checksum of each chunk: addresses.py
     /index/file_crc32     of all bytes outside the chunks: file_crc.py
@@ -252,6 +254,15 @@ FAILURE_COLUMNS: Columns = {
 }
 LABEL_COLUMNS: Columns = {"label": str}
 SHARD_COLUMNS: Columns = {"name": str, "bytes": int, "sha256": str}
+
+
+def clipped_name(field: str, options: StoreOptions) -> str | None:
+    """Return the name of the dataset of how many components of each pair of a flow field saturated.
+
+    None where it has no such dataset: no component can saturate, or a further field has this name.
+    """
+    name = f"{field}_clipped"
+    return name if options.codec.quantizer.saturates and name not in field_names(options) else None
 
 
 def field_names(options: StoreOptions) -> tuple[str, ...]:

@@ -188,7 +188,13 @@ def test_a_bounded_codec_that_clips_warns(tmp_path: Path, store: Path) -> None:
     (warning,) = report.outcomes[0].warnings
     assert "was clipped" in warning
     with flowkit.open(store) as opened:
-        assert opened["x"].record.clipped_fraction > 0.3
+        clip = opened["x"]
+        assert clip.record.clipped_fraction > 0.3
+        found = clip.clipped()
+        assert found is not None
+        assert (found > 0).all()
+        assert found.sum() / (2 * clip.n_flow * clip.width * clip.height) == clip.record.clipped_fraction
+    assert flowkit.verify(store).sound
 
 
 class Collected:

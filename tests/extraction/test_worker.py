@@ -134,6 +134,7 @@ def test_segments_leave_the_part_that_one_piece_would(tmp_path: Path, codec: str
                 [video.frames[k] for k in range(7)],
                 [video.field(name).chunks(k) for name in ("flow", "flow_backward") for k in range(6)],
                 opened["a"].pts.tolist(),
+                [clipped_of(opened["a"], name) for name in ("flow", "flow_backward")],
                 # The sum over segments of their fractions rounds.
                 dataclasses.replace(record, clipped_fraction=round(record.clipped_fraction, 12)),
             )
@@ -141,6 +142,13 @@ def test_segments_leave_the_part_that_one_piece_would(tmp_path: Path, codec: str
     assert made[7] == made[600]
     assert made[4] == made[600]
     assert made[2] == made[600]
+
+
+def clipped_of(clip: flowkit.Clip, field: str) -> list[int]:
+    """Return the stored numbers of clipped components of a field."""
+    found = clip.clipped(field=field)
+    assert found is not None
+    return list(found.tolist())
 
 
 def test_the_outcome_counts_what_was_stored(tmp_path: Path) -> None:

@@ -293,6 +293,11 @@ def test_flow_beyond_the_codec_is_counted_and_said(tmp_path: Path) -> None:
     (outcome,) = run_import(tmp_path / "in", tmp_path / "out.h5", "npy", **choices).outcomes
     assert outcome.warnings == (clipped_warning("i16", 0.25, largest_px=600),)
     assert inventory(tmp_path / "out.h5").records["a"].clipped_fraction == 0.25
+    with flowkit.open(tmp_path / "out.h5") as store:
+        clipped = store["a"].clipped()
+    assert clipped is not None
+    assert clipped.tolist() == [flow[0].size // 4] * 2
+    assert flowkit.verify(tmp_path / "out.h5").sound
     (outcome,) = run_import(tmp_path / "in", tmp_path / "i8.h5", "npy", frame_codec="none").outcomes
     assert outcome.warnings == ()
 

@@ -102,9 +102,12 @@ class FlowCodec(abc.ABC):
         )
 
     def packed(
-        self, chunks: tuple[bytes, ...], *, scale: float, largest_px: float, clipped: int
+        self, chunks: tuple[bytes, ...], *, scale: float, largest_px: float, clipped: int | None
     ) -> EncodedFlow:
-        """Return a field with these byte strings, made here or elsewhere; the rest is as in `Quantized`."""
+        """Return a field with these byte strings, made here or elsewhere; the rest is as in `Quantized`.
+
+        `clipped` is None where another tool clipped, and its number is not known.
+        """
         return EncodedFlow(
             codec=self.name,
             chunks=chunks,

@@ -46,8 +46,8 @@ class EncodedFlow:
     """px a code."""
     max_px: float
     """Largest absolute component before quantisation, px."""
-    clipped: int
-    """Components that the codec clipped."""
+    clipped: int | None
+    """Components that the codec clipped; None where it is not known."""
 
 
 class Chunks(Protocol):

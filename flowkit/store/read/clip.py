@@ -167,6 +167,34 @@ class Clip:
                 )
             return self._codes(range(start, stop), field)
 
+    def clipped(self, *, field: str = "flow") -> NDArray[np.int32] | None:
+        """Return how many components of each flow field the codec clipped.
+
+        Those were beyond its largest code, or its bound, when the field was encoded, and are stored as the
+        nearest code.
+
+        Parameters
+        ----------
+        field
+            One of `fields`.
+
+        Returns
+        -------
+        int32 array (n_flow,) or None
+            0 to 2 H W each; of a codec that clips nothing, zeros. None where the numbers are not known: of
+            images that were imported, and of a video that an earlier flowkit stored as images or with clipped
+            components (`record.clipped_fraction` has those of all its fields).
+
+        Raises
+        ------
+        ClipRangeError
+            The store has no such field.
+        StoreCorruptError
+            The stored numbers fail their CRC, or are impossible.
+        """
+        with self._contained():
+            return self._video.clipped(field)
+
     def frames(self, indices: Indices | None = None) -> NDArray[np.uint8]:
         """Return frames by their indices, in the order given.
 

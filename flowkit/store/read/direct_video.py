@@ -200,7 +200,7 @@ class DirectVideo(StoredVideo):
     read_record
         Returns the record from the index, which few readers need.
     through_hdf5
-        Opens the video through HDF5, for its times, which have no address.
+        Opens the video through HDF5, for its times and numbers of clipped components, which have no address.
     check
         Check the CRC of each chunk.
     """
@@ -231,6 +231,10 @@ class DirectVideo(StoredVideo):
     def pts(self) -> NDArray[np.float64]:
         """Time of each frame, float64 (n_frames,), seconds."""
         return self._through_hdf5().pts
+
+    def stored_clipped(self, name: str) -> NDArray[np.int32] | None:
+        """Return the stored array of how many components of each pair the codec clipped, None without one."""
+        return self._through_hdf5().stored_clipped(name)
 
     def _frame_source(self) -> FieldSource:
         return self._field_source(FRAME)

@@ -17,7 +17,7 @@ from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import Chunks, FieldSource
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
-from flowkit.store.schema import VIDEOS, StoreOptions
+from flowkit.store.schema import CRC32, VIDEOS, StoreOptions, clipped_name
 
 
 class _FlatChunks:
@@ -140,6 +140,21 @@ class Hdf5Video(StoredVideo):
         """Time of each frame, float64 (n_frames,), seconds."""
         count = self._record.n_frames
         return checked_hdf5.read_proven(self.group, "pts", dtype="<f8", shape=(count,))
+
+    def stored_clipped(self, name: str) -> NDArray[np.int32] | None:
+        """Return the stored array of how many components of each pair the codec clipped, None without one."""
+        stored = clipped_name(name, self.options)
+        if stored is None:
+            return None
+        if stored not in self.group and checked_hdf5.read_number(self.group, f"{stored}_{CRC32}") is None:
+            return None  # an earlier flowkit wrote it, or the numbers are not known
+        count, most = self.extent.n_flow, 2 * self.extent.height * self.extent.width
+        clipped = checked_hdf5.read_proven(self.group, stored, dtype="<i4", shape=(count,))
+        if np.any((clipped < 0) | (clipped > most)):
+            raise StoreCorruptError(
+                f"{stored} of {self.extent.video_id!r} has a number that is not in [0, {most}]"
+            )
+        return clipped
 
     def count_stored(self, name: str) -> int:
         """Return the number of pairs of a flow field with stored bytes; too few after a write that failed."""

@@ -68,15 +68,15 @@ class FlowField:
         for own in zip(*[chunks] * self._per_pair, strict=True):
             yield self.codec.unpack(own, self._size)
 
-    def encoded(self, index: int) -> EncodedFlow:
-        """Return a pair as it is stored, for another file."""
+    def encoded(self, index: int, *, clipped: int | None) -> EncodedFlow:
+        """Return a pair as it is stored, for another file; `clipped` is of `StoredVideo.clipped`."""
         return EncodedFlow(
             codec=self.codec.name,
             chunks=self.chunks(index),
             crcs=tuple(int(self._chunks.crcs[k]) for k in self._numbers([index])),
             scale=float(self.scales[index]),
             max_px=math.nan,
-            clipped=0,
+            clipped=clipped,
         )
 
     def _numbers(self, indices: Sequence[int]) -> Sequence[int]:
@@ -130,6 +130,16 @@ class StoredVideo(abc.ABC):
         """Time of each frame, float64 (n_frames,), seconds."""
 
     @abc.abstractmethod
+    def stored_clipped(self, name: str) -> NDArray[np.int32] | None:
+        """Return the stored array of how many components of each pair the codec clipped, None without one.
+
+        Raises
+        ------
+        StoreCorruptError
+            It fails its CRC, or a number is no number of components of a field.
+        """
+
+    @abc.abstractmethod
     def _frame_source(self) -> FieldSource:
         """Return the source of the frames' chunks."""
 
@@ -176,15 +186,37 @@ class StoredVideo(abc.ABC):
             It is too large to be decoded.
         """
         if name not in self._fields:
-            if name not in field_names(self.options):
-                raise ClipRangeError(
-                    f"there is no flow field {name!r}; this store has {list(field_names(self.options))}"
-                )
+            self._check_field(name)
             self._check_decodable()
             self._fields[name] = FlowField(
                 self.options.codec, self._field_source(name), count=self.extent.n_flow, size=self.size
             )
         return self._fields[name]
+
+    def clipped(self, name: str) -> NDArray[np.int32] | None:
+        """Return how many components of each pair of a flow field the codec clipped; see `Clip.clipped`."""
+        self._check_field(name)
+        stored = self.stored_clipped(name)
+        if stored is not None:
+            return stored
+        codec = self.options.codec
+        # Of images the fraction is of what another tool clipped, as far as JPEG left it to be seen.
+        known = not codec.quantizer.saturates or (
+            self.record.clipped_fraction == 0 and not codec.stores_planes
+        )
+        return np.zeros(self.extent.n_flow, np.int32) if known else None
+
+    def encoded(self, name: str) -> Iterator[EncodedFlow]:
+        """Yield the pairs of a flow field as they are stored, for another file."""
+        field, clipped = self.field(name), self.clipped(name)
+        for k in range(self.extent.n_flow):
+            yield field.encoded(k, clipped=None if clipped is None else int(clipped[k]))
+
+    def _check_field(self, name: str) -> None:
+        if name not in field_names(self.options):
+            raise ClipRangeError(
+                f"there is no flow field {name!r}; this store has {list(field_names(self.options))}"
+            )
 
     def _check_decodable(self) -> None:
         height, width = self.size

@@ -128,7 +128,7 @@ def _recode_video(store: Store, video_id: str, options: StoreOptions, parts: Par
             writer.add_frame(pts, data)
         for name in field_names(options):
             for flow in _flow(store, video_id, options, name):
-                clipped += flow.clipped
+                clipped += flow.clipped or 0
                 writer.add_flow(name, flow)
         if store.options.codec != options.codec:
             components = 2 * record.n_flow * record.width * record.height * len(options.fields)
@@ -146,11 +146,8 @@ def _frames(store: Store, video_id: str, options: StoreOptions) -> Iterator[tupl
 
 
 def _flow(store: Store, video_id: str, options: StoreOptions, name: str) -> Iterator[EncodedFlow]:
-    clip = store[video_id]
     if store.options.codec == options.codec:
         with checked_hdf5.contained(f"{video_id!r} of {store.path}"):
-            field = store.stored_video(video_id).field(name)
-            for k in range(clip.n_flow):
-                yield field.encoded(k)
+            yield from store.stored_video(video_id).encoded(name)
         return
-    yield from map(options.codec.encode, clip.iter_flow(field=name))
+    yield from map(options.codec.encode, store[video_id].iter_flow(field=name))

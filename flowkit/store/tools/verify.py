@@ -9,7 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from flowkit.errors import FlowkitError, StoreError, StoreNotFoundError, StoreUnreadableError
+from flowkit.errors import (
+    FlowkitError,
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+    StoreUnreadableError,
+)
 from flowkit.store import addresses, checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
 from flowkit.store.open_file import StoreFile, open_file
@@ -240,6 +246,7 @@ def _check_video(file: h5py.File, record: VideoRecord | StoreError, options: Sto
             yield "a frame's time is not finite"
         for name in field_names(options):
             yield from _check_field(video, name)
+        yield from _problem(lambda: _check_clipped(video), "clipped components")
         if options.frame_codec != "none":
             for k in range(record.n_frames):
                 yield from _problem(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
@@ -255,6 +262,21 @@ def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
 
     for k in range(video.record.n_flow):
         yield from _problem(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]
+
+
+def _check_clipped(video: Hdf5Video) -> None:
+    """Raise StoreCorruptError where the stored numbers of clipped components are not those of the record."""
+    found = [video.stored_clipped(name) for name in field_names(video.options)]
+    arrays = [clipped for clipped in found if clipped is not None]
+    if len(arrays) < len(found):
+        return
+    record = video.record
+    total = sum(int(clipped.sum(dtype=np.int64)) for clipped in arrays)
+    components = 2 * record.width * record.height * record.n_flow * len(arrays)
+    if not abs(total - record.clipped_fraction * components) < 0.5:  # its fraction is rounded; or NaN
+        raise StoreCorruptError(
+            f"{total} of {components}, but the record's fraction is {record.clipped_fraction:g}"
+        )
 
 
 def _problem(read: Callable[[], object], name: str) -> Iterator[str]:

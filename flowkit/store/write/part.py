@@ -22,8 +22,11 @@ from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_
 from flowkit.store.hdf5_file import Hdf5Writer
 from flowkit.store.metadata import Metadata, array_crcs, write_metadata, write_record
 from flowkit.store.record import VideoRecord, check_video_id
-from flowkit.store.schema import VIDEOS, StoreOptions, field_names
+from flowkit.store.schema import VIDEOS, StoreOptions, clipped_name, field_names
 from flowkit.validate import check_choice
+
+_UNKNOWN = -1
+"""A number of clipped components that is not known."""
 
 
 class PartWriter:
@@ -56,6 +59,7 @@ class PartWriter:
         self._out: Hdf5Writer | None = None
         self._frames: ItemWriter | None = None
         self._fields: dict[str, ItemWriter] = {}
+        self._clipped = {name: array.array("i") for name in field_names(options)}
         try:
             with atomic.no_space_translated(self.path):
                 self._open()
@@ -116,6 +120,7 @@ class PartWriter:
             )
         with self._guarded():
             self._fields[field_name].add(flow.chunks, flow.crcs, flow.scale)
+        self._clipped[field_name].append(_UNKNOWN if flow.clipped is None else flow.clipped)
 
     def commit(self, record: VideoRecord) -> None:
         """Write the datasets of the whole video and make it durable: the rename is the commit.
@@ -159,6 +164,10 @@ class PartWriter:
         group = self._group
         for field in self._fields.values():
             field.finish()
+        for name, counts in self._clipped.items():
+            stored = clipped_name(name, self.options)
+            if stored is not None and _UNKNOWN not in counts:
+                write_checked(group, stored, np.array(counts, "<i4"), fill=_UNKNOWN)
         if self._frames is not None:
             self._frames.finish()
         write_checked(group, "pts", np.array(self._pts, "<f8"))

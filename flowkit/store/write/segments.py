@@ -156,6 +156,4 @@ def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]
 
 def _flow(video: Hdf5Video, name: str, path: Path) -> Iterator[EncodedFlow]:
     with checked_hdf5.contained(path):
-        field = video.field(name)
-        for index in range(video.record.n_flow):
-            yield field.encoded(index)
+        yield from video.encoded(name)

@@ -51,6 +51,7 @@ def test_part_has_the_datasets_of_the_format(tmp_path: Path) -> None:
                 name: ("|i1", (n_flow, 2, HEIGHT, WIDTH)),
                 f"{name}_scale": ("<f4", (n_flow,)),
                 f"{name}_crc32": ("<u4", (n_flow,)),
+                f"{name}_clipped": ("<i4", (n_flow,)),
             }
             for name in ("flow", "flow_backward")
         }
@@ -67,7 +68,8 @@ def test_part_has_the_datasets_of_the_format(tmp_path: Path) -> None:
         assert group["flow"].fillvalue == -128
         assert group["flow"].maxshape[0] is None
         assert np.isnan(group["flow_scale"].fillvalue)
-        checked = ["pts", "flow_scale", "flow_crc32", "frames_offset", "frames_crc32"]
+        assert group["flow_clipped"].fillvalue == -1
+        checked = ["pts", "flow_scale", "flow_crc32", "flow_clipped", "frames_offset", "frames_crc32"]
         assert all(group[name].fletcher32 for name in checked)
 
 
@@ -107,7 +109,7 @@ def test_attributes_are_exactly_those_of_the_format(tmp_path: Path) -> None:
         attrs = dict(group.attrs)
         # NaN, for "the whole", is equal to nothing.
         assert [np.isnan(attrs.pop(name)) for name in ("start_seconds", "end_seconds")] == [True, True]
-        names = ("record_crc32", "pts_crc32", "flow_scale_crc32")
+        names = ("record_crc32", "pts_crc32", "flow_scale_crc32", "flow_clipped_crc32")
         assert all(isinstance(attrs.pop(name), np.int64) for name in names)
         expected = {k: v for k, v in record.to_attrs().items() if k not in ("start_seconds", "end_seconds")}
         assert attrs == expected
