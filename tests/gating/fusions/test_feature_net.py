@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from gating.fusions.attention import Attention
 from gating.fusions.feature_net import FeatureNet
 from gating.fusions.gmu import Gmu
 from tests.make.fusion_data import clips
 
-NETS = (Gmu,)
+NETS = (Gmu, Attention)
 
 
 @pytest.mark.parametrize("kind", NETS)
