@@ -179,7 +179,7 @@ class ChosenFusion:
         return self.fusion.clip_weights(clips.fusion_data())
 
     def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
-        """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
+        """Return a mask of the clips with fixed weights instead of the fusion's own, bool (N,)."""
         return self.fusion.fell_back(clips.fusion_data())
 
 

@@ -63,7 +63,7 @@ def test_clips_of_a_group_are_left_out_together() -> None:
     copies, own = features.repeat(4, 1), labels.repeat(4)
     apart = fit_head(copies, own, [str(k % 30) for k in range(120)], classes=3, seed=0)
     mixed = fit_head(copies, own, [str(k) for k in range(120)], classes=3, seed=0)
-    assert apart.penalty == max(PENALTIES)
+    assert apart.penalty >= 0.1
     assert mixed.penalty < apart.penalty
 
 
