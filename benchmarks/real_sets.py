@@ -27,11 +27,10 @@ from benchmarks.record import ROOT, JsonObject, write_result
 from flowkit.datasets import Split, k_fold, leave_one_out
 from flowkit.datasets.split_sources import groups_from_csv
 from flowkit.store.read.store import Store
-from gating.config import BASELINE, GATING, Preset
-from gating.evaluation.results import RunResults, read_comparisons
+from gating.config import BASELINE, CHOSEN, Preset
+from gating.evaluation.results import RunResults
 from gating.events import Event
 from gating.run import RunOptions, train
-from gating.statistics import top1
 from gating.train_config import train_preset
 
 DATA = Path(os.environ.get("FLOWKIT_TEST_DATA", ROOT.parent / "shared" / "data")) / "labelled"
@@ -100,7 +99,7 @@ def measured(name: str, stores: Mapping[str, str], seeds: int, preset: Preset) -
             "clips": len(store),
             "tvl1_preset": store.options.fields[0].tvl1_preset,
             "flow_codec": store.options.flow_codec,
-            **table(results, Path(out)),
+            **table(results),
             "seconds": {
                 "features": round(features, 1),
                 "a_trial_after": round(float(np.median(np.diff(trials))), 1),
@@ -109,16 +108,13 @@ def measured(name: str, stores: Mapping[str, str], seeds: int, preset: Preset) -
         }
 
 
-def table(results: RunResults, out: Path) -> JsonObject:
+def table(results: RunResults) -> JsonObject:
     """Return the fusions' top-1, the chosen one's, and the gate's gain over the best fixed weights."""
     rows = {name: {"top1": row.top1, "interval": row.interval} for name, row in results.fusions.items()}
-    # Each fold's own choice between the gate and the best fixed weights.
-    parts = [(one, GATING if one.prefers_gate else BASELINE) for one in read_comparisons(out)]
-    right = [(top1(one.fused[name], one.scores.labels), len(one.scores)) for one, name in parts]
     gain = next(one for one in results.gains if one.baseline == BASELINE)
     return {
-        "chosen_top1": float(np.average([one for one, _ in right], weights=[count for _, count in right])),
-        "gate_chosen": float(np.mean([name == GATING for _, name in parts])),
+        "chosen_top1": results.fusions[CHOSEN].top1,
+        "gate_chosen": float(np.mean([one.prefers_gate for one in results.trials])),
         "gating_minus_search": {"mean": gain.mean, "interval": gain.interval},
         "fusions": rows,
     }

@@ -53,6 +53,8 @@ TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
 FIXED_WEIGHTS = (1.5, 1.0)
 # Fusions that other modules name: the gate, the best fixed weights that it has to beat, and the bound.
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
+# Not one fusion: the row of the table in which each trial has the fusion that it chose.
+CHOSEN = "chosen"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

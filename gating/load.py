@@ -21,7 +21,7 @@ from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import ClipScores, Networks, load_scores
-from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
+from gating.fusions import Fusion, Scores, build_fusion
 from gating.fusions.fixed import Search
 from gating.fusions.gating import Gating
 from gating.models.gate import GatingConvNet
@@ -199,7 +199,7 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
             f"{record.folder} was trained with a gate, and its comparison lacks its top-1 on the validation "
             "clips; make it again with `flowkit eval`"
         )
-    if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:  # new clips have no labels
+    if comparison.chosen(asked) == asked and asked not in (GATING, BASELINE):
         reason = f"the run was trained for --fusion {asked}"
         return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
     if comparison.prefers_gate:

@@ -239,9 +239,10 @@ def _written(
     out: Path, comparisons: Sequence[TrialComparison], data: TrialData, config: TrainConfig
 ) -> RunResults:
     """Write `results.json` of these comparisons, and return its content."""
-    table = fusion_results(comparisons)
+    table = fusion_results(comparisons, asked=config.fusion)
     results = RunResults(
         fusions=table.fusions,
+        chosen=table.chosen,
         gains=table.gains,
         headroom=table.headroom,
         trials=table.trials,
