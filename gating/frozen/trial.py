@@ -7,7 +7,7 @@ weights' package or file gives again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,7 +40,11 @@ from gating.trial import TrialOptions
 CLIPS_AT_ONCE = 4
 """Of whose frames and flow memory is taken."""
 
-_OF_HEADS = ("backbone", "tap", "test_segments", "stack", "short", "augment", "field", "head", "flow_input")
+_OF_HEADS = (
+    *("backbone", "tap", "test_segments", "stack", "short", "augment", "field", "head", "flow_input"),
+    *("rgb_weights", "flow_weights", "seed"),
+)
+_OF_GATE = ("gate", "net", "stream_folds")
 
 
 class FrozenTrial:
@@ -64,12 +68,21 @@ class FrozenTrial:
         CheckpointError, WeightsError, WeightsUnavailableError, InvalidParameterError, InputError
             As `run`.
         """
+        for stage in self._stages():
+            StageCheckpoints(stage, self.options.process_group).check()
         if not networks:
             return
         streams = self._built_streams()
         check_same_features(streams["flow"], streams["rgb"])
         if self.config.fusion == GATING:
             self._gate_net()
+
+    def _stages(self) -> Iterator[Stage]:
+        yield from (self._stage(one) for one in BOTH)
+        for fold in range(len(self.data.folds)):
+            yield from (self._stage(one, without=fold) for one in BOTH)
+        if self.config.fusion == GATING:
+            yield self._stage("gate")
 
     def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
         """Fit heads and gate, score the clips, and compare every fusion on the test part."""
@@ -197,7 +210,8 @@ class FrozenTrial:
         name = kind if without is None else out_of_fold_stage(without, kind)
         left_out = set() if without is None else set(self.data.folds[without])
         values = self.config.to_json()
-        identity = {name: values.get(name) for name in (*_OF_HEADS, "rgb_weights", "flow_weights", "seed")}
+        choices = (*_OF_HEADS, *(_OF_GATE if kind == "gate" else ()))
+        identity = {name: values.get(name) for name in choices}
         return Stage(
             name=name,
             folder=self.options.folder / name,

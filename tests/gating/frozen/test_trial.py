@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 import flowkit
-from flowkit.store.read.store import Store
+from gating.config import StreamConfig
+from gating.errors import CheckpointError
+from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
 from gating.frozen import trial as frozen_trial
+from gating.models import streams
 from gating.prediction import Prediction, PredictOptions, predict
 from gating.rescoring import EvalOptions, evaluate
 from gating.run import RunOptions, train
@@ -40,85 +46,101 @@ def config(**changes: object) -> TrainConfig:
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def path(labelled_path: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(labelled_path, tmp_path / "clips.h5"))
-
-
 def options(out: Path) -> RunOptions:
     return RunOptions(out=out, folds=("0",), device="cpu")
 
 
-def trained(store: Store, out: Path, **changes: object) -> Path:
-    results = train(store, [five_folds(store)], config(**changes), options(out))
-    assert results is not None
-    assert {"rgb", "flow", "search", "features", config(**changes).fusion} <= results.fusions.keys()
-    return next(out.glob("*/seed0"))
-
-
-@pytest.fixture(autouse=True)
-def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def random_backbone() -> Iterator[None]:
     """The start of a backbone without weights is random; here it is one."""
-    import torch
-
-    from gating.models import streams
-
     build = streams.build_stream
 
-    def seeded(config: object) -> object:
+    def seeded(config: StreamConfig) -> streams.Stream:
         torch.manual_seed(0)
-        return build(config)  # type: ignore[arg-type]
+        return build(config)
 
-    for module in ("gating.frozen.trial", "gating.load"):
-        monkeypatch.setattr(f"{module}.build_stream", seeded)
-
-
-def test_a_second_run_computes_no_features(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with flowkit.open(path) as store:
-        one = trained(store, tmp_path / "one")
-        assert [file.suffix for file in (tmp_path / "clips.h5.features").iterdir()] == [".h5"]
-        monkeypatch.setattr(frozen_trial, "computed_features", None)
-        other = trained(store, tmp_path / "other")
-    for part in ("test", "validation", "fit"):
-        a, b = (load_scores(scores_path(folder, part)) for folder in (one, other))
-        assert a.gated is not None
-        assert b.gated is not None
-        assert np.array_equal(a.flow, b.flow)
-        assert np.array_equal(a.gated, b.gated)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("gating.frozen.trial", "gating.load"):
+            patch.setattr(f"{module}.build_stream", seeded)
+        yield
 
 
-def test_scores_to_fit_on_are_of_heads_that_did_not_see_the_clip(path: Path, tmp_path: Path) -> None:
-    with flowkit.open(path) as store:
-        folder = trained(store, tmp_path / "run")
-        labels = dict(zip(store, store.column("label"), strict=True))
-    fit, test = (load_scores(scores_path(folder, part)) for part in ("fit", "test"))
-    assert set(fit.ids) | set(test.ids) == set(labels)  # no clip is kept for a validation part
+@pytest.fixture(scope="module")
+def first(labelled_path: Path, tmp_path_factory: pytest.TempPathFactory, random_backbone: None) -> Path:
+    """A folder with a store, its features and a run of it."""
+    folder = tmp_path_factory.mktemp("frozen")
+    shutil.copy2(labelled_path, folder / "clips.h5")
+    with flowkit.open(folder / "clips.h5") as store:
+        results = train(store, [five_folds(store)], config(), options(folder / "run"))
+    assert results is not None
+    assert {"rgb", "flow", "search", "features", "gating", "chosen"} <= results.fusions.keys()
+    return folder
+
+
+def trial_of(folder: Path) -> Path:
+    return next((folder / "run").glob("*/seed0"))
+
+
+@pytest.fixture
+def folder(first: Path, tmp_path: Path) -> Path:
+    """A copy, with the store's times, by which its features are known."""
+    return Path(shutil.copytree(first, tmp_path / "copy"))
+
+
+def test_a_second_run_computes_no_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [file.suffix for file in (folder / "clips.h5.features").iterdir()] == [".h5"]
+    monkeypatch.setattr(frozen_trial, "computed_features", None)
+    before = {
+        part: load_scores(scores_path(trial_of(folder), part)) for part in ("test", "validation", "fit")
+    }
+    with flowkit.open(folder / "clips.h5") as store:
+        train(store, [five_folds(store)], config(), options(folder / "run"))
+    for part, one in before.items():
+        other = load_scores(scores_path(trial_of(folder), part))
+        assert one.gated is not None
+        assert other.gated is not None
+        assert np.array_equal(one.flow, other.flow)
+        assert np.array_equal(one.gated, other.gated)
+
+
+def test_scores_to_fit_on_are_of_heads_that_did_not_see_the_clip(first: Path) -> None:
+    with flowkit.open(first / "clips.h5") as store:
+        ids = set(store)
+    fit, test = (load_scores(scores_path(trial_of(first), part)) for part in ("fit", "test"))
+    assert set(fit.ids) | set(test.ids) == ids  # no clip is kept for a validation part
     assert set(fit.ids).isdisjoint(test.ids)
-    assert sorted(one.name for one in folder.glob("fold*/*")) == ["flow", "flow", "rgb", "rgb"]
+    assert sorted(one.name for one in trial_of(first).glob("fold*/*")) == ["flow", "flow", "rgb", "rgb"]
 
 
-def test_predictions_of_a_store_are_those_of_the_test(path: Path, tmp_path: Path) -> None:
-    with flowkit.open(path) as store:
-        folder = trained(store, tmp_path / "run", fusion="search")
-    scores = load_scores(scores_path(folder, "test"))
-    found = predict([path], folder, PredictOptions(ids=scores.ids, device="cpu"))
+def test_predictions_of_a_store_are_those_of_the_test(first: Path) -> None:
+    scores = load_scores(scores_path(trial_of(first), "test"))
+    chosen = read_comparison(trial_of(first)).chosen()
+    found = predict([first / "clips.h5"], first / "run", PredictOptions(ids=scores.ids, device="cpu"))
     predictions = {one.video_id: one for one in found if isinstance(one, Prediction)}
     assert predictions.keys() == set(scores.ids)
-    fused = np.load(folder / "fused.npz")["search"]
+    fused = np.load(trial_of(first) / "fused.npz")[chosen]
     for video_id, row in zip(scores.ids, fused, strict=True):
         assert predictions[video_id].classes[0] == scores.classes[int(np.argmax(row))]
 
 
-def test_scoring_anew_gives_the_same(path: Path, tmp_path: Path) -> None:
-    with flowkit.open(path) as store:
-        folder = trained(store, tmp_path / "run")
-        before = load_scores(scores_path(folder, "test"))
-        evaluate(tmp_path / "run", store, EvalOptions(segments=25, device="cpu"))
-    after = load_scores(scores_path(folder, "test"))
+def test_scoring_anew_gives_the_same(folder: Path) -> None:
+    before = load_scores(scores_path(trial_of(folder), "test"))
+    with flowkit.open(folder / "clips.h5") as store:
+        evaluate(folder / "run", store, EvalOptions(segments=25, device="cpu"))
+    after = load_scores(scores_path(trial_of(folder), "test"))
     assert after.segments == 3
     assert np.array_equal(before.flow, after.flow)
     assert before.gated is not None
     assert after.gated is not None
     assert np.array_equal(before.gated, after.gated)
+
+
+def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:
+    kept = (trial_of(first) / "flow" / "best.pt").read_bytes()
+    other = config(segments=2, test_segments=2)
+    with (
+        flowkit.open(first / "clips.h5") as store,
+        pytest.raises(CheckpointError, match=r"seed0.*made with other settings.*test_segments is 3"),
+    ):
+        train(store, [five_folds(store)], other, options(first / "run"))
+    assert (trial_of(first) / "flow" / "best.pt").read_bytes() == kept
