@@ -235,7 +235,7 @@ _SMALL = Schedule(
 )
 _SMALL_FLOW = dataclasses.replace(_SMALL, epochs=28, warmup_epochs=2.8)
 FROZEN_SEGMENTS = 12
-_FROZEN_GATE = dataclasses.replace(_SMALL, epochs=10, warmup_epochs=1.0, lr=0.002, segments=None)
+_FROZEN_GATE = dataclasses.replace(_SMALL, epochs=6, warmup_epochs=1.0, lr=0.002, segments=None)
 _SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002, segments=None)
 
 
