@@ -95,13 +95,13 @@ def run_job(job: Job) -> tuple[Path, float]:
             process_group=ProcessGroup(torch.device("cpu")),
             loader=LoaderConfig(micro_batch=64),
             resume=True,
-            on_event=_log_of(folder),
+            on_event=log_of(folder),
         )
         Trial(data, job.config, options).run(kind=job.split.kind)
     return folder, time.monotonic() - began
 
 
-def _log_of(folder: Path) -> OnEvent:
+def log_of(folder: Path) -> OnEvent:
     def log(event: Event) -> None:
         if event["event"] == "epoch" and event["epoch"] + 1 == event["epochs"]:
             valid = event["validation"]
@@ -126,7 +126,7 @@ def summary(
     gains = {one.baseline: one for one in results.gains}
     fusions = {name: round(100 * row.top1, 2) for name, row in results.fusions.items()}
     print(f"  top-1 {fusions}", flush=True)
-    for baseline in ("search", "score-gate", "features", "gmu"):
+    for baseline in ("search", "score-gate", "features", "gmu", "attention"):
         gain = gains[baseline]
         each = [round(100 * one, 2) for one in gain.per_seed]
         low, high = (round(100 * one, 2) for one in gain.interval)

@@ -268,12 +268,21 @@ def parse_lists(_: click.Context, __: click.Parameter, value: str | None) -> tup
 
 
 def split_options(function: Function) -> Function:
-    """Add --split, --ucf101, --hmdb51, --list, --folds, --leave-one-out, --group, --fold, --allow-missing."""
+    """Add the fields of `SplitRequest` as options."""
     folder = click.Path(path_type=Path, exists=True, file_okay=False)
     for option in (
         click.option("--allow-missing", is_flag=True, help="Leave out listed videos that STORE lacks."),
         click.option(
             "--fold", multiple=True, metavar="FOLD", help="Test this fold alone; may be given several times."
+        ),
+        click.option(
+            "--group-column", default="group", show_default=True, metavar="NAME", help="Column of --groups."
+        ),
+        click.option(
+            "--groups",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            metavar="FILE.csv",
+            help="Table with a group of each video, which stays together: columns id or path, and the group.",
         ),
         click.option(
             "--group",

@@ -85,7 +85,7 @@ def _json(outcome: Outcome) -> str:
 
 def _lines(one: Prediction) -> str:
     weights = "" if one.weights is None else f"  flow {one.weights[0]:.2f}, rgb {one.weights[1]:.2f}"
-    fallback = " (fixed weights: both gates are zero)" if one.fallback else ""
+    fallback = " (fixed weights: its own are both zero)" if one.fallback else ""
     label = f"  (label {one.label})" if one.label else ""
     lines = [f"{one.video_id}{weights}{fallback}{label}"]
     best = zip(one.classes, one.probabilities, strict=True)

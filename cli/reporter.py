@@ -313,6 +313,21 @@ class TrainReporter:
     def _finished(self, event: Event) -> None:
         self.write_line(f"{event['stage']}: best epoch {event['best_epoch'] + 1}")
 
+    def _features(self, event: Event) -> None:
+        if self._show_bar and self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=event["clips"], desc="features", unit="clip", leave=False)
+        if self._bar is not None:
+            self._bar.n = event["done"]
+            self._bar.refresh()
+        if event["done"] == event["clips"]:
+            self.write_line(f"features of {event['clips']} clips are computed and kept")
+
+    def _fitted(self, event: Event) -> None:
+        strength = f", penalty {event['penalty']:g}" if "penalty" in event else ""
+        self.write_line(f"{event['stage']}: fitted on kept features{strength}")
+
 
 def _gates_line(gates: dict[str, float]) -> str:
     return (

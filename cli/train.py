@@ -74,7 +74,7 @@ def command(store: Location | None, **options: Any) -> None:
     with flowkit.open(path) as opened:
         splits = take_splits(opened, options)
         folds = take_folds(options)
-        config = take_train_config(options)
+        config = take_train_config(options, clips=len(opened))
         options["out"] = options["out"] or default_run(path, config.preset)
         results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
     if results is not None:

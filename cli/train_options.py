@@ -12,10 +12,11 @@ import click
 from flowkit.errors import InputError
 
 from .options import Function, Options
+from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.remote import Location
-    from gating.config import AugmentConfig, GateConfig, Schedule
+    from gating.config import AugmentConfig, GateConfig, Preset, Schedule
     from gating.train_config import TrainConfig
 
 _Row: TypeAlias = tuple[str, type[str] | type[int] | type[float] | None, str]
@@ -74,11 +75,12 @@ def config_options(function: Function) -> Function:
         )
     return click.option(
         "--preset",
-        type=click.Choice(["tiny", "tsn", "zhu2018"]),
-        default="tsn",
+        type=click.Choice(["auto", "frozen", "tiny", "tsn", "zhu2018"]),
+        default="auto",
         show_default=True,
-        help="tiny: small clips on a CPU, minutes; tsn: TSN's recipe and a gate on out-of-fold scores; "
-        "zhu2018: the gate as its authors released it.",
+        help="frozen: linear heads on ImageNet features, minutes on a CPU; tiny: small clips from scratch on "
+        "a CPU, minutes; tsn: TSN's recipe and a gate on out-of-fold scores; zhu2018: the gate as its "
+        "authors released it; auto: frozen, or tiny without its weights, and says why.",
     )(function)
 
 
@@ -104,8 +106,10 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def take_train_config(options: Options) -> TrainConfig:
+def take_train_config(options: Options, *, clips: int) -> TrainConfig:
     """Take --preset, --fusion and the options of `config_options` out of a command's options.
+
+    Without a preset that is named, `clips` and the device decide, and a line says so.
 
     Raises
     ------
@@ -114,7 +118,8 @@ def take_train_config(options: Options) -> TrainConfig:
     """
     from gating.train_config import train_preset
 
-    config = train_preset(options.pop("preset"))
+    preset = options.pop("preset")
+    config = train_preset(_chosen_preset(clips, options["device"]) if preset == "auto" else preset)
     values: dict[tuple[str, ...], object] = {("fusion",): options.pop("fusion")}
     for name, path in _FIELDS.items():
         values[path] = options.pop(name)
@@ -127,6 +132,14 @@ def take_train_config(options: Options) -> TrainConfig:
     if factor is not None:
         values |= {(stage, "lr"): config.schedule(stage).lr * factor for stage in ("rgb", "flow", "gate")}
     return _replaced(config, {path: value for path, value in values.items() if value is not None})
+
+
+def _chosen_preset(clips: int, device: str) -> Preset:
+    from gating.auto_preset import auto_preset
+
+    preset, reason = auto_preset(clips, device=device)
+    echo(f"preset {preset}: {reason}", err=True)
+    return preset
 
 
 def _replaced(config: TrainConfig, values: dict[tuple[str, ...], object]) -> TrainConfig:

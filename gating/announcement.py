@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gating.config import LoaderConfig, Modality, StageKind
+from gating.config import GATING, LoaderConfig, Modality, StageKind
 from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup
 from gating.models.weights import stream_origin
@@ -21,7 +21,7 @@ def trial_lines(
     """Return lines on settings that are often wrong unnoticed: flow, batches, parts, balance of classes."""
     return [
         _flow_line(data, config),
-        *(_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate")),
+        *_learning_lines(config, process_group, loader),
         *_weights_lines(config),
         _parts_line(data, config),
         *_balance_lines(data),
@@ -40,6 +40,19 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
     if codec.bounded and codec.bound_px != bound:
         line += f" (WARNING: the bounds differ; --bound {codec.bound_px:g} fits this store)"
     return line
+
+
+def _learning_lines(config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig) -> Iterator[str]:
+    """Yield a line for each stage: its epochs and batch, or what its head is fitted on."""
+    if config.head == "segment":
+        yield from (_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate"))
+        return
+    yield (
+        f"rgb, flow: linear heads on frozen {config.backbone}, {config.test_segments} segments a clip; their "
+        "strength by cross-validation over groups; features are kept beside the store"
+    )
+    if config.fusion == GATING:
+        yield _batch_line("gate", config, process_group, loader)
 
 
 def _batch_line(
@@ -73,10 +86,10 @@ def _parts_line(data: TrialData, config: TrainConfig) -> str:
         "holdout": f"{len(data.gate)} kept from the streams",
         "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
     }[config.gate_data]
+    picked = "" if config.head == "clip" else f"{len(data.validation)} pick the best epochs; "
     return (
         f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
-        f"{gate}; {len(data.validation)} pick the best epochs; {len(data.test)} are tested; "
-        f"{len(set(data.groups.values()))} groups"
+        f"{gate}; {picked}{len(data.test)} are tested; {len(set(data.groups.values()))} groups"
     )
 
 

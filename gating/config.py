@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
@@ -21,7 +21,9 @@ Normalization = Literal["batch", "frozen"]
 Variant = Literal["A", "B"]
 Optimizer = Literal["sgd", "adamw"]
 Decay = Literal["constant", "steps", "cosine"]
-Preset = Literal["tiny", "tsn", "zhu2018"]
+Preset = Literal["frozen", "tiny", "tsn", "zhu2018"]
+Head = Literal["segment", "clip"]
+FlowInput = Literal["stack", "image"]
 StageKind = Literal["rgb", "flow", "gate"]
 # Above what anybody trains, below what exhausts memory: a run, and its configuration, may be from elsewhere.
 MAX_CLASSES = 100_000
@@ -51,6 +53,8 @@ TSN_DROPOUT: dict[Modality, float] = {"rgb": 0.8, "flow": 0.7}
 FIXED_WEIGHTS = (1.5, 1.0)
 # Fusions that other modules name: the gate, the best fixed weights that it has to beat, and the bound.
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
+# Not one fusion: the row of the table in which each trial has the fusion that it chose.
+CHOSEN = "chosen"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +79,12 @@ class StreamConfig:
         Layer whose feature map the gate reads; None is the backbone's own default.
     weights : str or None
         "imagenet" (from an installed package), a file's path, or None for a random start.
+    head : {"segment", "clip"}
+        The classifier: on each segment's features, or on their mean and standard deviation over the
+        clip; the backbone below it stays as its weights are, and the gate reads the clip's mean map.
+    flow_input : {"stack", "image"}
+        Channels of a flow segment: x and y of each field; or of one field x, y and its length, as an
+        image's red, green and blue.
     """
 
     modality: Modality
@@ -85,6 +95,8 @@ class StreamConfig:
     partial_bn: bool = True
     tap: str | None = None
     weights: str | None = None
+    head: Head = "segment"
+    flow_input: FlowInput = "stack"
 
     def __post_init__(self) -> None:
         """Check each choice; `Stream` checks that its backbone has the layer `tap`."""
@@ -92,6 +104,10 @@ class StreamConfig:
         check_choice("backbone", self.backbone, BACKBONES)
         check_range("num_classes", self.num_classes, 2, MAX_CLASSES)
         check_range("stack", self.stack, 1, MAX_STACK, unit="flow fields")
+        check_choice("head", self.head, get_args(Head))
+        check_choice("flow_input", self.flow_input, get_args(FlowInput))
+        single = self.flow_input == "stack" or self.stack == 1
+        check_that("stack", self.stack, single, "1 with flow_input='image'")
         check_range("dropout", self.dropout_rate, 0, 1, bounds="[)")
 
     @property
@@ -101,8 +117,8 @@ class StreamConfig:
 
     @property
     def in_channels(self) -> int:
-        """Channels of one segment: 3, or x and y of each flow field."""
-        return 3 if self.modality == "rgb" else 2 * self.stack
+        """Channels of one segment: 3 of an image, or x and y of each flow field."""
+        return 3 if self.modality == "rgb" or self.flow_input == "image" else 2 * self.stack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +215,8 @@ class AugmentConfig:
         Mirror half of the training clips; off where left and right make classes.
     bound_px : float
         Flow beyond +-bound is clipped, px, > 0; TSN's 20.
+    whole_frame : bool
+        Test on the whole frame, resized to the square, instead of its centre.
     """
 
     size: int = 224
@@ -206,6 +224,7 @@ class AugmentConfig:
     max_distort: int = 1
     flip: bool = True
     bound_px: float = 20.0
+    whole_frame: bool = False
 
     def __post_init__(self) -> None:
         """Check each choice."""
@@ -300,9 +319,16 @@ class LoaderConfig:
 
 
 # For each preset: backbone, augmentation and gate, as functions of the number of classes.
-STREAM_PRESETS: dict[Preset, str] = {"tiny": "small", "tsn": "bn_inception", "zhu2018": "bn_inception"}
+STREAM_PRESETS: dict[Preset, str] = {
+    "frozen": "efficientnet_lite0",
+    "tiny": "small",
+    "tsn": "bn_inception",
+    "zhu2018": "bn_inception",
+}
 
 AUGMENT_PRESETS: dict[Preset, AugmentConfig] = {
+    # Features are made once, of what testing sees.
+    "frozen": AugmentConfig(flip=False, bound_px=8.0, whole_frame=True),
     # Flow of 64-px clips is slow: a narrow range keeps its small motions apart.
     "tiny": AugmentConfig(size=56, scales=(1.0, 0.875), bound_px=4.0),
     "tsn": AugmentConfig(),
@@ -311,8 +337,11 @@ AUGMENT_PRESETS: dict[Preset, AugmentConfig] = {
 
 
 def gate_preset(name: Preset, num_classes: int) -> GateConfig:
-    """Return the gate of the preset `tiny`, `tsn` or `zhu2018` (the released variant A)."""
+    """Return the gate of a preset; `zhu2018`'s is the released variant A."""
     check_choice("preset", name, STREAM_PRESETS)
+    if name == "frozen":
+        # EfficientNet-Lite0's block14. Few clips: a small gate, held to the best fixed weights.
+        return GateConfig(num_classes=num_classes, tap_channels=192, width=0.125, dropout=0.5, prior=1.0)
     if name == "zhu2018":
         return released_gate(num_classes)
     if name == "tsn":

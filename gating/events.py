@@ -7,6 +7,8 @@ trial                 split, part, seed, lines: a trial begins; lines describe i
 step, epoch           stage, epoch, and the losses, accuracies and speeds of training
 paused, resumed       stage, epoch, position: where an unfinished stage was left or is taken up
 skipped, finished     stage, best_epoch
+features              done, clips: features of so many clips are computed
+fitted                stage, and of a head penalty: a head or a gate is fitted on features
 judged                fusions are compared; validation: top-1 of the gate and the baseline there
 unfinished, scoring   split, part, seed, and stages or clips: an evaluation's trials
 note                  split, text: a harmless difference of a store (then with part and seed), or a

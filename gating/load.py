@@ -21,11 +21,11 @@ from gating.errors import CheckpointError, ScoresError
 from gating.evaluation.comparison import TrialComparison
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import ClipScores, Networks, load_scores
-from gating.fusions import Fusion, Kind, Scores, build_fusion, kind_of
+from gating.fusions import Fusion, Scores, build_fusion
 from gating.fusions.fixed import Search
 from gating.fusions.gating import Gating
 from gating.models.gate import GatingConvNet
-from gating.models.streams import Stream
+from gating.models.streams import Stream, build_stream
 from gating.models.weights import check_finite
 from gating.run_folder import (
     TrialRecord,
@@ -117,8 +117,10 @@ def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.de
 
 
 def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device | str) -> Stream:
-    stream = Stream(record.config.stream(modality, len(record.classes)))
-    _load(record, stage, stream)
+    config = record.config.stream(modality, len(record.classes))
+    # Beside a head, a checkpoint has no backbone.
+    stream = build_stream(config) if config.head == "clip" else Stream(config)
+    _load(record, stage, stream.learner)
     return stream.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -177,7 +179,7 @@ class ChosenFusion:
         return self.fusion.clip_weights(clips.fusion_data())
 
     def fell_back(self, clips: ClipScores) -> NDArray[np.bool_]:
-        """Return a mask of the clips with the fixed weights since both gates were zero, bool (N,)."""
+        """Return a mask of the clips with fixed weights instead of the fusion's own, bool (N,)."""
         return self.fusion.fell_back(clips.fusion_data())
 
 
@@ -197,7 +199,7 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
             f"{record.folder} was trained with a gate, and its comparison lacks its top-1 on the validation "
             "clips; make it again with `flowkit eval`"
         )
-    if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:  # new clips have no labels
+    if comparison.chosen(asked) == asked and asked not in (GATING, BASELINE):
         reason = f"the run was trained for --fusion {asked}"
         return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
     if comparison.prefers_gate:

@@ -58,7 +58,7 @@ class Prediction:
     weights : (float, float) or None
         Of flow and rgb, >= 0; None where the fusion has no such pair.
     fallback : bool
-        Both gates were zero, and the weights are the fixed ones.
+        Both of the fusion's own weights were zero, and these are the fixed ones.
     """
 
     video_id: str

@@ -25,12 +25,13 @@ from gating.errors import CheckpointError
 from gating.evaluation.results import RunResults
 from gating.evaluation.scores import Networks
 from gating.events import OnEvent, ignore
+from gating.frozen.trial import FrozenTrial
 from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
 from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, split_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
-from gating.trial import Evaluation
+from gating.trial import Evaluation, TrialOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +74,13 @@ class EvalOptions:
         check_choice("crops", self.crops, get_args(CropCount))
 
     def applied_to(self, config: TrainConfig) -> TrainConfig:
-        """Return a trial's configuration with these segments, crops and precision."""
+        """Return a trial's configuration with these segments, crops and precision.
+
+        Heads on whole clips keep the segments that they were fitted on.
+        """
         amp = config.amp if self.amp is None else self.amp
+        if config.head == "clip":
+            return dataclasses.replace(config, amp=amp)
         return dataclasses.replace(config, test_segments=self.segments, test_crops=self.crops, amp=amp)
 
 
@@ -174,6 +180,13 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
 
 def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: ProcessGroup) -> None:
     _report(options, process_group, "scoring", one.record, clips=len(one.data.test))
+    folder = trial_folder(dest, one.data.split, one.data.part, one.config.seed)
+    if one.config.head == "clip":
+        frozen = TrialOptions(
+            folder=folder, process_group=process_group, loader=options.loader, on_event=options.on_event
+        )
+        FrozenTrial(one.data, one.config, frozen).run(kind=one.split.kind)
+        return
     networks = load_networks(one.record, device=process_group.device).networks
 
     def out_of_fold() -> Iterator[Networks]:
@@ -187,7 +200,7 @@ def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: Pr
         batches=ClipLoader(
             one.data, one.config, inputs, process_group=process_group, loader_config=options.loader
         ),
-        folder=trial_folder(dest, one.data.split, one.data.part, one.config.seed),
+        folder=folder,
     ).run(one.split.kind)
 
 

@@ -32,6 +32,7 @@ from gating.distributed import ProcessGroup, join_process_group
 from gating.evaluation.comparison import SplitKind, TrialComparison
 from gating.evaluation.results import RunData, RunResults, fusion_results, read_comparisons
 from gating.events import Event, OnEvent, ignore
+from gating.frozen.trial import FrozenTrial
 from gating.fusions import FUSIONS
 from gating.run_folder import open_log, tensorboard_folder, trial_folder, write_results
 from gating.train_config import TrainConfig
@@ -184,7 +185,7 @@ def _checked(
         for _, data, own in plans:
             classes = len(data.classes)
             trial_options = _trial_options(data, own, options, process_group=process_group)
-            Trial(data, own, trial_options).check(networks=classes not in built)
+            _trial_class(own)(data, own, trial_options).check(networks=classes not in built)
             built.add(classes)
         process_group.barrier()
         yield process_group, plans
@@ -238,9 +239,10 @@ def _written(
     out: Path, comparisons: Sequence[TrialComparison], data: TrialData, config: TrainConfig
 ) -> RunResults:
     """Write `results.json` of these comparisons, and return its content."""
-    table = fusion_results(comparisons)
+    table = fusion_results(comparisons, asked=config.fusion)
     results = RunResults(
         fusions=table.fusions,
+        chosen=table.chosen,
         gains=table.gains,
         headroom=table.headroom,
         trials=table.trials,
@@ -274,10 +276,14 @@ def _trial(
         trial_options = dataclasses.replace(trial_options, on_event=on_event)
         if process_group.is_main:
             on_event(_announced(data, config, process_group=process_group, loader=options.loader))
-        comparison = Trial(data, config, trial_options).run(kind=kind)
+        comparison = _trial_class(config)(data, config, trial_options).run(kind=kind)
         if process_group.is_main:
             on_event({"event": "judged", "validation": dict(comparison.validation)})
     return comparison
+
+
+def _trial_class(config: TrainConfig) -> type[Trial] | type[FrozenTrial]:
+    return FrozenTrial if config.head == "clip" else Trial
 
 
 def _trial_options(

@@ -32,6 +32,12 @@ def top1(scores: Scores, labels: Labels) -> float:
     return float(correct_predictions(scores, labels).mean())
 
 
+def top5(scores: Scores, labels: Labels) -> float:
+    """Return the fraction of clips whose label is among the five best scores, [0, 1]."""
+    best = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[..., :5]
+    return float((best == np.asarray(labels)[..., None]).any(axis=-1).mean())
+
+
 def class_accuracies(scores: Scores, labels: Labels) -> NDArray[np.float64]:
     """Return each class's fraction of right predictions, (classes,); NaN for a class without clips."""
     matrix = confusion_matrix(scores, labels)

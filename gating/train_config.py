@@ -1,4 +1,4 @@
-"""The configuration of a training run, one frozen record, and the presets `tiny`, `tsn` and `zhu2018`.
+"""The configuration of a training run, one record, and the presets `frozen`, `tiny`, `tsn` and `zhu2018`.
 
 Sources of `tsn` and `zhu2018`: TSN's repository and tsn-pytorch, and the released gating networks;
 docs/gating.md and docs/train.md have the source of each value.
@@ -22,7 +22,9 @@ from gating.config import (
     STREAM_PRESETS,
     AugmentConfig,
     CropCount,
+    FlowInput,
     GateConfig,
+    Head,
     Modality,
     Preset,
     Schedule,
@@ -42,7 +44,7 @@ class TrainConfig:
 
     Parameters
     ----------
-    preset : {"tiny", "tsn", "zhu2018"}
+    preset : {"frozen", "tiny", "tsn", "zhu2018"}
         Origin of the values below; a name, without effect.
     backbone : str
         Of both streams, one of `gating.config.BACKBONES`.
@@ -86,6 +88,12 @@ class TrainConfig:
         Mixed precision: bfloat16, or float16 on GPUs without it.
     seed : int
         Of everything random, >= 0.
+    head : {"segment", "clip"}
+        What the streams learn: all of them, or a linear head on the features of frozen backbones
+        (`StreamConfig`). With "clip" all clips' features are computed once and kept, the heads'
+        strength is chosen by cross-validation, and `rgb`, `flow`, partial_bn and dropout have no effect.
+    flow_input : {"stack", "image"}
+        Channels of a flow segment (`StreamConfig`).
     """
 
     preset: Preset = "tsn"
@@ -115,6 +123,8 @@ class TrainConfig:
     field: str = "flow"
     amp: bool = False
     seed: int = 0
+    head: Head = "segment"
+    flow_input: FlowInput = "stack"
 
     def __post_init__(self) -> None:
         """Check the choices that are not of a part."""
@@ -129,6 +139,10 @@ class TrainConfig:
         for name in ("holdout_share", "validation_share"):
             check_that(name, getattr(self, name), 0 < getattr(self, name) <= 0.5, "in (0, .5]")
         check_that("seed", self.seed, self.seed >= 0, ">= 0")
+        if self.head == "clip":
+            check_that("test_crops", self.test_crops, self.test_crops == 1, "1 with head='clip'")
+            kept = self.gate_data == "out-of-fold"
+            check_that("gate_data", self.gate_data, kept, "'out-of-fold' with head='clip'")
 
     def stream(self, modality: Modality, num_classes: int) -> StreamConfig:
         """Return the configuration of one stream."""
@@ -141,6 +155,8 @@ class TrainConfig:
             partial_bn=self.partial_bn,
             tap=self.tap,
             weights=self.rgb_weights if modality == "rgb" else self.flow_weights,
+            head=self.head,
+            flow_input=self.flow_input,
         )
 
     def gate_net(self, num_classes: int, tap_channels: int) -> GateConfig:
@@ -160,8 +176,17 @@ class TrainConfig:
         return schedule
 
     def to_json(self) -> dict[str, object]:
-        """Return all choices as plain values, tuples as lists."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        """Return all choices as plain values, tuples as lists.
+
+        Those at which earlier versions stood are left out, so that their unfinished runs go on.
+        """
+        values = {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        augment = values["augment"]
+        assert isinstance(augment, dict)
+        for name, value in _EARLIER_AUGMENT.items():
+            if augment[name] == value:
+                del augment[name]
+        return {name: value for name, value in values.items() if _EARLIER.get(name, ...) != value}
 
     @classmethod
     def from_json(cls, values: object) -> TrainConfig:
@@ -177,6 +202,10 @@ class TrainConfig:
         except InputError as error:
             raise InvalidParameterError(str(error)) from error
         return config
+
+
+_EARLIER = {"head": "segment", "flow_input": "stack"}
+_EARLIER_AUGMENT = {"whole_frame": False}
 
 
 def _plain(value: object) -> object:
@@ -205,11 +234,16 @@ _SMALL = Schedule(
     weight_decay=0.05,
 )
 _SMALL_FLOW = dataclasses.replace(_SMALL, epochs=28, warmup_epochs=2.8)
+FROZEN_SEGMENTS = 12
+_FROZEN_GATE = dataclasses.replace(_SMALL, epochs=6, warmup_epochs=1.0, lr=0.002, segments=None)
 _SMALL_GATE = dataclasses.replace(_SMALL, epochs=20, warmup_epochs=2.0, lr=0.002, segments=None)
 
 
 def train_preset(name: Preset) -> TrainConfig:
-    """Return the preset `tiny` (small clips on a CPU, minutes), `tsn` or `zhu2018` (the release).
+    """Return a preset.
+
+    `frozen` (linear heads on ImageNet features, minutes on a CPU), `tiny` (small clips from scratch on a
+    CPU, minutes), `tsn` or `zhu2018` (the release).
 
     Raises
     ------
@@ -218,6 +252,22 @@ def train_preset(name: Preset) -> TrainConfig:
     """
     check_choice("preset", name, PRESETS)
     net = gate_preset(name, 2)
+    if name == "frozen":
+        return TrainConfig(
+            preset="frozen",
+            backbone=STREAM_PRESETS["frozen"],
+            stack=1,
+            augment=AUGMENT_PRESETS["frozen"],
+            rgb=TSN_RGB,
+            flow=TSN_FLOW,
+            gate=_FROZEN_GATE,
+            net=net,
+            stream_folds=5,
+            segments=FROZEN_SEGMENTS,
+            test_segments=FROZEN_SEGMENTS,
+            head="clip",
+            flow_input="image",
+        )
     if name == "tiny":
         return TrainConfig(
             preset="tiny",

@@ -64,7 +64,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.training", "gating.metrics", "gating.fusions"),
     ("gating.evaluation",),
     ("gating.trial",),
-    ("gating.load", "gating.compatibility", "gating.announcement"),
+    ("gating.frozen",),
+    ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
     ("gating.run", "gating.rescoring", "gating.prediction"),
     ("gating.report",),
     ("gating",),  # its `__init__`
@@ -113,7 +114,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("flowkit.tvl1.opencv", "flowkit.methods", "flowkit.doctor"),
     ),
     "cupy": ("flowkit.tvl1.cuda", "flowkit.doctor"),
-    "h5py": ("flowkit.store", "flowkit.doctor"),
+    "h5py": ("flowkit.store", "flowkit.doctor", "gating.frozen"),
     "joblib": ("flowkit.executor",),
     "distributed": ("flowkit.executor",),
     "jinja2": ("flowkit.html",),

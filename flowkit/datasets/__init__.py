@@ -15,6 +15,7 @@ from flowkit.datasets.resolve import SplitRequest, resolve_splits
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
+    groups_from_csv,
     k_fold,
     leave_one_out,
     parse_classes,
@@ -60,6 +61,7 @@ __all__ = [
     "collate_clips",
     "collate_padded",
     "groups_by_pattern",
+    "groups_from_csv",
     "k_fold",
     "leave_one_out",
     "list_splits",

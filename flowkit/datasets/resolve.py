@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
+    groups_from_csv,
     k_fold,
     leave_one_out,
     split_from_csv,
@@ -20,7 +21,10 @@ from flowkit.remote import Location, locate
 from flowkit.store.read.store import Store
 
 _SOURCES = ("split", "ucf101", "hmdb51", "folds", "leave_one_out")
-_WAYS = "--split FILE.csv, --ucf101 DIR, --hmdb51 DIR, --folds N or --leave-one-out --group REGEX"
+_WAYS = (
+    "--split FILE.csv, --ucf101 DIR, --hmdb51 DIR, --folds N, or --leave-one-out with --group REGEX or "
+    "--groups FILE.csv"
+)
 # Fields that go with some of the sources only.
 _COMPANIONS = {"list": ("ucf101", "hmdb51"), "allow_missing": ("split", "ucf101", "hmdb51")}
 
@@ -44,6 +48,10 @@ class SplitRequest:
     group
         Regular expression: videos of which it captures the same in the id are a group. It replaces
         a split's own groups.
+    groups
+        CSV file with a group of each video, as `groups_from_csv` reads it, instead of `group`.
+    group_column
+        Its column of groups.
     fold
         Folds to test alone; all without it.
     allow_missing
@@ -63,6 +71,8 @@ class SplitRequest:
     folds: int | None = None
     leave_one_out: bool = False
     group: str | None = None
+    groups: Path | None = None
+    group_column: str = "group"
     fold: tuple[str, ...] = ()
     allow_missing: bool = False
 
@@ -74,10 +84,19 @@ class SplitRequest:
             if getattr(self, name) and not set(given) & set(sources):
                 wanted = " or ".join(map(_flag, sources))
                 raise InvalidParameterError(f"{_flag(name)} goes with {wanted}, and none was given")
-        if self.leave_one_out and self.group is None:
+        if self.group is not None and self.groups is not None:
+            raise InvalidParameterError("--group and --groups exclude one another; give one")
+        if self.leave_one_out and self.group is None and self.groups is None:
             raise InvalidParameterError(
-                r"--leave-one-out needs --group REGEX, such as 's(\d+)_': it leaves out one group at a time"
+                r"--leave-one-out needs --group REGEX, such as 's(\d+)_', or --groups FILE.csv: it leaves "
+                "out one group at a time"
             )
+
+    def groups_of(self, ids: Iterable[str]) -> dict[str, str] | None:
+        """Return the group of each id by the pattern or the table; None without either."""
+        if self.groups is not None:
+            return groups_from_csv(self.groups, ids, column=self.group_column)
+        return groups_by_pattern(ids, self.group) if self.group else None
 
 
 def resolve_splits(store: Store, request: SplitRequest | None = None) -> tuple[Split, ...]:
@@ -94,7 +113,7 @@ def resolve_splits(store: Store, request: SplitRequest | None = None) -> tuple[S
     """
     request = request or SplitRequest()
     labels = dict(zip(store, store.column("label"), strict=True))
-    splits = tuple(_regrouped(split, request.group) for split in _requested(store.path, labels, request))
+    splits = tuple(_regrouped(split, request) for split in _requested(store.path, labels, request))
     for split in splits:
         check_split(split, labels)
     names = [split.name for split in splits]
@@ -119,7 +138,7 @@ def _requested(store_path: Location, labels: Mapping[str, str], request: SplitRe
     for name in request.split:
         yield _named(store_path, name, labels, allow_missing=lenient)
     if request.folds or request.leave_one_out:
-        groups = groups_by_pattern(labels, request.group) if request.group else None
+        groups = request.groups_of(labels)
         yield k_fold(labels, request.folds, groups=groups) if request.folds else leave_one_out(groups or {})
     elif not any(getattr(request, name) for name in _SOURCES):
         yield _only(store_path)
@@ -148,8 +167,7 @@ def _only(store_path: Location) -> Split:
     return read_split(store_path, present[0])
 
 
-def _regrouped(split: Split, pattern: str | None) -> Split:
-    """Return a split with the groups that a pattern captures, instead of its own."""
-    if pattern is None:
-        return split
-    return dataclasses.replace(split, groups=groups_by_pattern(split.parts, pattern))
+def _regrouped(split: Split, request: SplitRequest) -> Split:
+    """Return a split with the groups that a request asks for, instead of its own."""
+    groups = request.groups_of(split.parts)
+    return split if groups is None else dataclasses.replace(split, groups=groups)

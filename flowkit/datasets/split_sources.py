@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from flowkit.datasets.splits import TEST, TRAIN, Split, parse_split
-from flowkit.datasets.text import read_text
+from flowkit.datasets.text import csv_rows, read_text
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.remote import Location, locate
 from flowkit.validate import check_that
@@ -178,6 +178,43 @@ def groups_by_pattern(ids: Iterable[str], pattern: str) -> dict[str, str]:
     if without := [video_id for video_id, hit in hits.items() if hit is None]:
         raise InputError(f"the group pattern {pattern!r} does not occur in {without[:_NAMED]}")
     return {k: "-".join(hit.groups("") or [hit[0]]) for k, hit in hits.items() if hit}
+
+
+def groups_from_csv(path: Location | str, ids: Iterable[str], *, column: str = "group") -> dict[str, str]:
+    """Return the group of each id by a table: a CSV file with a header.
+
+    Parameters
+    ----------
+    path
+        The file, or an address. Its column `id` or, without one, `path` or `video` names the video: by its
+        id, by a path whose suffix the id may lack, or by a file's name that no other id has.
+    ids
+        The videos; rows of others are left out.
+    column
+        The column of groups.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, a column is missing, an id has no row or an empty cell, or two rows with
+        different groups.
+    """
+    rows = csv_rows(read_text(locate(path)), source=path)
+    columns = rows.fieldnames or []
+    key = next((name for name in ("id", "path", "video") if name in columns), None)
+    if key is None or column not in columns:
+        raise InputError(f"{path}: expected the columns id or path, and {column}, got {list(columns)}")
+    wanted = list(ids)
+    lookup, groups = _Lookup(wanted), dict[str, str]()
+    for number, row in enumerate(rows, 2):
+        video_id, group = lookup.find(row[key] or ""), row[column] or ""
+        if video_id is None:
+            continue
+        if not group or groups.setdefault(video_id, group) != group:
+            raise InputError(f"{path}:{number}: {column} is empty, or {video_id!r} has another one above")
+    if without := [video_id for video_id in wanted if video_id not in groups]:
+        raise InputError(f"{path} has no row for {len(without)} videos: {without[:_NAMED]}")
+    return groups
 
 
 def k_fold(

@@ -159,7 +159,7 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
     """Return the crops of testing: 1 (centre), 5 (corners and centre) or 10 (and their mirrors).
 
     A crop's side is TSN's fraction of the shorter side, 224 of 256, and is resized to the network's
-    size where that differs.
+    size where that differs. With `AugmentConfig.whole_frame` the one crop is the frame.
 
     Returns
     -------
@@ -168,6 +168,11 @@ def evaluation_crops(clips: int, size: tuple[int, int], config: AugmentConfig, c
     """
     if count not in (1, 5, 10):
         raise InvalidParameterError(f"crops must be 1, 5 or 10, got {count}")
+    if config.whole_frame:
+        if count > 1:
+            raise InvalidParameterError(f"crops must be 1 of whole frames, got {count}")
+        box = torch.tensor((0, 0, *size))
+        return [Crops(box.expand(clips, 4), torch.zeros(clips, dtype=torch.bool))]
     side = round(min(size) * TSN_FRACTION)
     side = config.size if abs(side - config.size) < SNAP_PX else side
     positions = ((2, 2),) if count == 1 else FIVE_POSITIONS
@@ -231,7 +236,11 @@ def rgb_input(frames: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> 
         float32 (B, K, 3, size, size).
     """
     images = resample(frames.flatten(1, 2), crops, size)
-    images = images.view(*frames.shape[:3], size, size)
+    return _normalised(images.view(*frames.shape[:3], size, size), inputs)
+
+
+def _normalised(images: Tensor, inputs: InputSpec) -> Tensor:
+    """Return images (B, K, 3, h, w) in [0, 255] in the network's channel order and scale."""
     if inputs.order == "bgr":
         images = images.flip(2)
     # A tensor that is made on the device from a list would wait for it.
@@ -263,3 +272,26 @@ def flow_input(codes: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> 
     flips = crops.flips[:, None, None, None, None]
     images[:, :, 0::2] = torch.where(flips, LEVELS - across, across)
     return (images - FLOW_ZERO) / inputs.flow_std
+
+
+def flow_image_input(codes: Tensor, crops: Crops, inputs: InputSpec, *, size: int) -> Tensor:
+    """Return the temporal stream's input of one field as an image.
+
+    Parameters
+    ----------
+    codes
+        float (B, K, 2, H, W), of `flow_codes`.
+    crops, inputs
+        As for `rgb_input`.
+
+    Returns
+    -------
+    Tensor
+        float32 (B, K, 3, size, size): x, y and length; zero flow is (128, 128, 0) and a length at the
+        bound is 255, before the normalisation of an image.
+    """
+    images = resample(codes.flatten(1, 2), crops, size).view(*codes.shape[:3], size, size)
+    x, y = images[:, :, 0], images[:, :, 1]
+    x = torch.where(crops.flips[:, None, None, None], LEVELS - x, x)
+    length = (2 * torch.hypot(x - FLOW_ZERO, y - FLOW_ZERO)).clamp(max=LEVELS)
+    return _normalised(torch.stack([x, y, length], dim=2), inputs)

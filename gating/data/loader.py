@@ -17,7 +17,15 @@ from torch.utils.data import DataLoader
 
 from flowkit.datasets import ClipDataset, ClipSampler, collate_clips
 from gating.config import AugmentConfig, LoaderConfig, Modality
-from gating.data.augment import Crops, StepCrops, evaluation_crops, flow_codes, flow_input, rgb_input
+from gating.data.augment import (
+    Crops,
+    StepCrops,
+    evaluation_crops,
+    flow_codes,
+    flow_image_input,
+    flow_input,
+    rgb_input,
+)
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, precision_of
 from gating.models.backbones import InputSpec
@@ -246,7 +254,8 @@ class ClipLoader:
                 bound_px=augment.bound_px,
                 offset_px=dataset.flow_offset_px,
             )
-            flow = flow_input(codes, crops, self._inputs, size=augment.size)
+            make = flow_image_input if self.config.flow_input == "image" else flow_input
+            flow = make(codes, crops, self._inputs, size=augment.size)
         if "rgb" in modalities:
             frames = raw["rgb"].to(device, non_blocking=True)
             rgb = rgb_input(frames, crops, self._inputs, size=augment.size)

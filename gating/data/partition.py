@@ -150,7 +150,9 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     index = {name: number for number, name in enumerate(classes)}
     groups = {k: split.groups.get(k, k) for k in listed}
     rest, validation = train, split.validation
-    if not validation:
+    if config.head == "clip":  # held-out scores of all of them do what a validation part would
+        rest, validation = (*train, *validation), ()
+    elif not validation:
         rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
     learned, gate, folds = _gate_parts(rest, named, groups, config)
     data = TrialData(
@@ -188,7 +190,8 @@ def _gate_parts(
     if config.gate_data == "holdout":
         learned, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
         return learned, gate, ()
-    if config.gate_data == "same" or config.fusion != "gating":
+    needs_held_out = config.fusion == "gating" or config.head == "clip"
+    if config.gate_data == "same" or not needs_held_out:
         return rest, rest, ()
     return rest, rest, _folds(rest, labels, groups, count=config.stream_folds, seed=config.seed + 1)
 

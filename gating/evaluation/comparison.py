@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowkit.errors import InvalidParameterError
-from gating.config import BASELINE, GATING
+from gating.config import BASELINE, CHOSEN, GATING
 from gating.errors import ScoresError
 from gating.evaluation.scores import ClipScores
 from gating.fusions import FUSIONS, Fusion, FusionData, Kind, Scores, build_fusion, kind_of, probabilities_of
@@ -28,10 +28,12 @@ from gating.statistics import (
     McNemar,
     bootstrap_interval,
     calibration,
+    class_accuracies,
     correct_predictions,
     mcnemar,
     mean_class_accuracy,
     top1,
+    top5,
 )
 
 Fused = Mapping[str, NDArray[np.float64]]
@@ -73,6 +75,12 @@ class TrialComparison:
     def prefers_gate(self) -> bool:
         """True if the gate is better than the best fixed weights on the validation clips."""
         return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
+
+    def chosen(self, asked: str = GATING) -> str:
+        """Return the fusion that `predict` uses: the one asked for, or of gate and baseline the preferred."""
+        if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:
+            return asked
+        return GATING if self.prefers_gate else BASELINE
 
     @property
     def gates(self) -> GateSummary | None:
@@ -169,6 +177,10 @@ class FusionRow:
         Sample std of top-1 over seeds; NaN with one.
     calibration_error : float
         Mean expected calibration error, [0, 1]; NaN for a bound, which has no probabilities.
+    top5 : float
+        Mean fraction of clips whose class is among the five best, [0, 1]; 1 with five classes or fewer.
+    per_class : tuple of float
+        Mean accuracy of each class, [0, 1]; NaN for a class without clips.
     """
 
     top1: float
@@ -176,6 +188,8 @@ class FusionRow:
     interval: tuple[float, float]
     spread: float
     calibration_error: float
+    top5: float
+    per_class: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +218,12 @@ def fusion_rows(comparisons: Sequence[TrialComparison]) -> dict[str, FusionRow]:
     """Return the table over all trials, by fusion."""
     pools = pooled(comparisons)
     return {name: _row(name, pools) for name in comparisons[0].fused}
+
+
+def chosen_row(comparisons: Sequence[TrialComparison], asked: str = GATING) -> FusionRow:
+    """Return the row of the fusions that the trials chose: each clip counts by its own trial's choice."""
+    own = [dataclasses.replace(one, fused={CHOSEN: one.fused[one.chosen(asked)]}) for one in comparisons]
+    return fusion_rows(own)[CHOSEN]
 
 
 def gains(comparisons: Sequence[TrialComparison]) -> list[Gain]:
@@ -308,7 +328,17 @@ def _row(name: str, pools: Mapping[str, Sequence[Pool]]) -> FusionRow:
         interval=(interval.low, interval.high),
         spread=float(per_seed.std(ddof=1)) if len(per_seed) > 1 else math.nan,
         calibration_error=float(np.mean([_calibration_error(name, pool) for pool in each])),
+        top5=float(np.mean([top5(pool.fused[name], pool.labels) for pool in each])),
+        per_class=tuple(_mean_of_classes([class_accuracies(p.fused[name], p.labels) for p in each])),
     )
+
+
+def _mean_of_classes(accuracies: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Return each class's mean over those that have clips of it; NaN where none has."""
+    rows = np.stack(accuracies)
+    counts = np.isfinite(rows).sum(axis=0)
+    totals = np.nan_to_num(rows).sum(axis=0)
+    return [float(total / count) if count else math.nan for total, count in zip(totals, counts, strict=True)]
 
 
 def _calibration_error(name: str, pool: Pool) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -13,9 +14,17 @@ import numpy as np
 from flowkit.remote import Location
 from flowkit.untrusted_json import read_json, typed
 from gating.arrays import DAMAGE, read_arrays, write_arrays
-from gating.config import BASELINE, GATING, ORACLE
+from gating.config import BASELINE, CHOSEN, GATING, ORACLE
 from gating.errors import ScoresError
-from gating.evaluation.comparison import FusionRow, Gain, SplitKind, TrialComparison, fusion_rows, gains
+from gating.evaluation.comparison import (
+    FusionRow,
+    Gain,
+    SplitKind,
+    TrialComparison,
+    chosen_row,
+    fusion_rows,
+    gains,
+)
 from gating.evaluation.scores import ClipScores, load_scores
 from gating.metrics import GateSummary
 from gating.run_folder import (
@@ -160,7 +169,10 @@ class FusionResults:
     Attributes
     ----------
     fusions : mapping of str to FusionRow
-        The table, in the order of `gating.FUSIONS`; "gating" among them where there is a gate.
+        The table, in the order of `gating.FUSIONS`; "gating" among them where there is a gate. In the row
+        "chosen" each clip has the fusion that its own trial chose.
+    chosen : str
+        The fusion that validation chose, and `predict` uses, in the most trials.
     gains : tuple of Gain
         Of the gate over each other fusion; empty without a gate.
     headroom : float
@@ -171,6 +183,7 @@ class FusionResults:
     """
 
     fusions: Mapping[str, FusionRow]
+    chosen: str
     gains: tuple[Gain, ...]
     headroom: float
     trials: tuple[TrialResults, ...]
@@ -179,6 +192,7 @@ class FusionResults:
         """Return the results as plain JSON values; NaN becomes None."""
         content = {
             "format": FORMAT,
+            "chosen": self.chosen,
             "fusions": {name: dataclasses.asdict(row) for name, row in self.fusions.items()},
             "gains": [_renamed(dataclasses.asdict(gain), baseline="rival") for gain in self.gains],
             "headroom_share": self.headroom,
@@ -258,8 +272,8 @@ class RunResults(FusionResults):
         return {**FusionResults.to_json(self), **own}
 
 
-def fusion_results(comparisons: Sequence[TrialComparison]) -> FusionResults:
-    """Return all fusions over these trials.
+def fusion_results(comparisons: Sequence[TrialComparison], *, asked: str = GATING) -> FusionResults:
+    """Return all fusions over these trials, which were trained for the fusion `asked`.
 
     Raises
     ------
@@ -267,8 +281,10 @@ def fusion_results(comparisons: Sequence[TrialComparison]) -> FusionResults:
         A split lacks a seed that another has, or its seeds were tested on other clips.
     """
     rows = fusion_rows(comparisons)
+    choices = Counter(one.chosen(asked) for one in comparisons)
     return FusionResults(
-        fusions=rows,
+        fusions={**rows, CHOSEN: chosen_row(comparisons, asked)},
+        chosen=choices.most_common(1)[0][0],
         gains=tuple(gains(comparisons)),
         headroom=_headroom(rows),
         trials=tuple(_trial(one) for one in comparisons),

@@ -102,6 +102,16 @@ class ClipScores:
             groups=np.array(self.groups),
         )
 
+    def of_rows(self, rows: NDArray[np.intp]) -> ClipScores:
+        """Return the scores of some clips, in this order."""
+        values: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in _ARRAYS if getattr(self, name) is not None
+        }
+        for name in ("ids", "groups"):
+            own = getattr(self, name)
+            values[name] = tuple(own[k] for k in rows)
+        return dataclasses.replace(self, **values)
+
     def save(self, path: Path) -> None:
         """Write the scores, over an earlier file."""
         head = {name: getattr(self, name) for name in ("ids", "groups", "classes", "segments", "crops")}

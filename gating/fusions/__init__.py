@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable
 
 from flowkit.validate import check_choice
 from gating.config import BASELINE, GATING, ORACLE
+from gating.fusions.attention import Attention
 from gating.fusions.base import Fusion, FusionData, Kind, Scores, softmax
+from gating.fusions.calibrated import Calibrated
 from gating.fusions.fixed import FixedWeights, Oracle, Search, tsn_weights
 from gating.fusions.gating import Gating
 from gating.fusions.gmu import Gmu
 from gating.fusions.learned import LearnedWeights
 from gating.fusions.logistic import Logistic
+from gating.fusions.pdf import Pdf
+from gating.fusions.qmf import Qmf
 from gating.fusions.score_gate import ScoreGate
 
 __all__ = [
@@ -36,12 +40,17 @@ FUSIONS: dict[str, Callable[[], Fusion]] = {
     "weighted-probabilities": lambda: tsn_weights(sums="probabilities"),
     BASELINE: Search,
     "search-probabilities": lambda: Search(sums="probabilities"),
+    "qmf": Qmf,
     "global": lambda: LearnedWeights(per_class=False),
     "per-class": lambda: LearnedWeights(per_class=True),
+    "calibrated": Calibrated,
+    "calibrated-probabilities": lambda: Calibrated(sums="probabilities"),
     "stack": lambda: Logistic(reads="scores"),
     "score-gate": ScoreGate,
+    "pdf": Pdf,
     "features": lambda: Logistic(reads="features"),
     "gmu": Gmu,
+    "attention": Attention,
     ORACLE: Oracle,
     GATING: Gating,
 }

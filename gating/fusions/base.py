@@ -28,6 +28,8 @@ class Kind(enum.StrEnum):
 
     STREAM = "one stream"
     FIXED = "fixed weights"
+    CONFIDENCE = "by confidence"
+    """A rule of each clip's scores, without anything learned."""
     LEARNED = "learned"
     GATE = "the gate"
     OTHER = "other"
@@ -160,6 +162,13 @@ class Fusion(abc.ABC):
     def fell_back(self, data: FusionData) -> NDArray[np.bool_]:
         """Return a mask of the clips with fixed weights instead of the fusion's own, bool (N,)."""
         return np.zeros(len(data.flow), bool)
+
+
+def weigh_clips(data: FusionData, weights: Scores) -> Scores:
+    """Return flow's and rgb's scores summed by each clip's weights (N, 2), float64 (N, classes)."""
+    flow, rgb = data.flow.astype(np.float64), data.rgb.astype(np.float64)
+    total: Scores = weights[:, :1] * flow + weights[:, 1:] * rgb
+    return total
 
 
 def both_zero(gates: Scores) -> NDArray[np.bool_]:

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gating.errors import NotFittedError
-from gating.fusions.base import Fusion, FusionData, Kind, Scores
-from gating.fusions.learned import Descent, Standardizer, descend, seeded
+from gating.fusions.feature_net import FeatureNet
 
 HIDDEN = 64
-DROPOUT = 0.5
-SETTINGS = Descent()
 
 
 class GatedMultimodalUnit(nn.Module):
@@ -42,37 +35,11 @@ class GatedMultimodalUnit(nn.Module):
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Gmu(Fusion):
-    """A gated multimodal unit fitted by AdamW on standardised features."""
+class Gmu(FeatureNet):
+    """A gated multimodal unit."""
 
-    kind = Kind.LEARNED
-    needs = frozenset({"features"})
+    hidden = HIDDEN
 
-    standardizers: tuple[Standardizer, Standardizer] | None = None
-    net: nn.Module | None = None
-
-    def fit(self, data: FusionData, *, seed: int) -> None:
-        """Minimise the cross-entropy, with dropout on the hidden layer."""
-        flow, rgb = data.both_features()
-        self.standardizers = Standardizer.of(flow), Standardizer.of(rgb)
-        inputs = self.standardizers[0](flow), self.standardizers[1](rgb)
-        labels = torch.from_numpy(data.labels)
-        net = self.net = seeded(lambda: GatedMultimodalUnit(flow.shape[1], rgb.shape[1], data.classes), seed)
-        # torch's own dropout would draw from the global generator.
-        rng = torch.Generator().manual_seed(seed)
-
-        def loss(batch: NDArray[np.int64]) -> Tensor:
-            drawn = torch.rand(len(batch), HIDDEN, generator=rng, dtype=torch.float64)
-            kept = (drawn >= DROPOUT) / (1 - DROPOUT)
-            return F.cross_entropy(net(inputs[0][batch], inputs[1][batch], kept), labels[batch])
-
-        descend(net, loss, len(labels), seed=seed, settings=SETTINGS)
-
-    def apply(self, data: FusionData) -> Scores:
-        """Return scores, float64 (N, classes)."""
-        if self.standardizers is None or self.net is None:
-            raise NotFittedError(self)
-        flow, rgb = data.both_features()
-        with torch.no_grad():
-            scores: Scores = self.net(self.standardizers[0](flow), self.standardizers[1](rgb)).numpy()
-        return scores
+    def build(self, flow: int, rgb: int, classes: int) -> nn.Module:
+        """Return a new unit."""
+        return GatedMultimodalUnit(flow, rgb, classes)

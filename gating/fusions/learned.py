@@ -79,13 +79,13 @@ class Standardizer:
         return torch.from_numpy((columns - self.mean) / self.std)
 
 
-def minimise(parameters: Iterable[Tensor], loss: Callable[[], Tensor]) -> None:
-    """Minimise a smooth convex loss over parameters in place by L-BFGS."""
+def minimise(parameters: Iterable[Tensor], loss: Callable[[], Tensor], *, gradient: float = 1e-7) -> None:
+    """Minimise a smooth convex loss over parameters in place by L-BFGS, to a gradient of `gradient`."""
     optimizer = torch.optim.LBFGS(
         list(parameters),
         max_iter=ITERATIONS,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-10,
+        tolerance_grad=gradient,
+        tolerance_change=gradient / 1000,
         line_search_fn="strong_wolfe",
     )
 

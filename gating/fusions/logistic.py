@@ -12,15 +12,10 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
 
 from gating.errors import NotFittedError
 from gating.fusions.base import Fusion, FusionData, Kind, Need, Scores
-from gating.fusions.learned import Standardizer, minimise
-
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
-FOLDS = 4
+from gating.fusions.linear import LinearModel, fit_linear, fold_numbers
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -30,9 +25,7 @@ class Logistic(Fusion):
     kind = Kind.LEARNED
 
     reads: Literal["scores", "features"]
-    standardizer: Standardizer | None = None
-    weights: Tensor | None = None
-    penalty: float | None = None
+    model: LinearModel | None = None
 
     @property
     def needs(self) -> Set[Need]:
@@ -41,62 +34,21 @@ class Logistic(Fusion):
 
     def fit(self, data: FusionData, *, seed: int) -> None:
         """Choose the penalty by cross-validation, then fit all of the data."""
-        columns = self._columns(data)
-        self.standardizer = Standardizer.of(columns)
-        standard = self.standardizer(columns)
-        labels = torch.from_numpy(data.labels)
-        folds = fold_numbers(data, seed=seed)
-        losses = [
-            _held_out_loss(standard, labels, folds, penalty=penalty, classes=data.classes)
-            for penalty in PENALTIES
-        ]
-        self.penalty = PENALTIES[int(np.argmin(losses))]
-        self.weights = _fit(standard, labels, self.penalty, data.classes)
+        self.model = fit_linear(
+            self._columns(data),
+            torch.from_numpy(data.labels),
+            fold_numbers(data, seed=seed),
+            outputs=data.classes,
+            loss=F.cross_entropy,
+        )
 
     def apply(self, data: FusionData) -> Scores:
         """Return log-odds, float64 (N, classes)."""
-        if self.standardizer is None or self.weights is None:
+        if self.model is None:
             raise NotFittedError(self)
-        scores: Scores = _scores(self.standardizer(self._columns(data)), self.weights).numpy()
-        return scores
+        return self.model(self._columns(data))
 
     def _columns(self, data: FusionData) -> Scores:
         if self.reads == "scores":
             return data.both_scores()
         return np.concatenate(data.both_features(), axis=1)
-
-
-def fold_numbers(data: FusionData, *, seed: int) -> NDArray[np.int64]:
-    """Return each clip's fold, int64 (N,), in [0, FOLDS): shuffled, and a group stays whole."""
-    groups = np.arange(len(data.labels)) if data.groups is None else data.groups
-    names, members = np.unique(groups, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return order[members] % FOLDS
-
-
-def _fit(columns: Tensor, labels: Tensor, penalty: float, classes: int) -> Tensor:
-    # The last row is the intercept, which no penalty draws to zero.
-    weights = torch.zeros(columns.shape[1] + 1, classes, dtype=torch.float64, requires_grad=True)
-
-    def loss() -> Tensor:
-        return F.cross_entropy(_scores(columns, weights), labels) + penalty * weights[:-1].square().sum()
-
-    minimise([weights], loss)
-    return weights.detach()
-
-
-def _scores(columns: Tensor, weights: Tensor) -> Tensor:
-    return columns @ weights[:-1] + weights[-1]
-
-
-def _held_out_loss(
-    columns: Tensor, labels: Tensor, folds: NDArray[np.int64], *, penalty: float, classes: int
-) -> float:
-    total = 0.0
-    for fold in np.unique(folds):
-        held = torch.from_numpy(folds == fold)
-        if bool(held.all()):
-            continue
-        weights = _fit(columns[~held], labels[~held], penalty, classes)
-        total += float(F.cross_entropy(_scores(columns[held], weights), labels[held], reduction="sum"))
-    return total

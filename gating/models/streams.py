@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from flowkit.validate import check_choice
@@ -19,6 +20,8 @@ from gating.models.backbones import build_backbone
 
 # TSN's and tsn-pytorch's start of the classifier.
 CLASSIFIER_STD = 0.001
+# Of a frozen backbone on a CPU.
+IMAGES_AT_ONCE = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class StreamOutput:
     features : Tensor
         float (B, K, features), pooled, before dropout.
     feature_map : Tensor
-        float (B, K, C, h, w), the output of the layer `Stream.tap`, which the gate reads.
+        float (B, K, C, h, w), the output of the layer `Stream.tap`, which the gate reads; with head
+        "clip" (B, 1, C, h, w), its mean over the segments.
     """
 
     scores: Tensor
@@ -43,6 +47,14 @@ class StreamOutput:
     def consensus(self) -> Tensor:
         """Mean of the scores over the segments, (B, num_classes)."""
         return self.scores.mean(dim=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BackboneOutput:
+    """What a head and the gate read of B clips: features (B, K, D), and maps (B, K or 1, C, h, w)."""
+
+    features: Tensor
+    feature_map: Tensor
 
 
 class Stream(nn.Module):
@@ -66,7 +78,8 @@ class Stream(nn.Module):
         self.tap = config.tap or self.backbone.default_tap
         check_choice("tap", self.tap, self.backbone.taps)
         self.dropout = nn.Dropout(config.dropout_rate)
-        self.classifier = nn.Linear(self.backbone.features, config.num_classes)
+        pooled = 2 * self.backbone.features if config.head == "clip" else self.backbone.features
+        self.classifier = nn.Linear(pooled, config.num_classes)
         nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)
         nn.init.zeros_(self.classifier.bias)
         self.frozen = False
@@ -79,6 +92,11 @@ class Stream(nn.Module):
         """Channels of the feature map: `GateConfig.tap_channels`."""
         return self.backbone.taps[self.tap]
 
+    @property
+    def learner(self) -> nn.Module:
+        """What learns, and what a checkpoint keeps: all, or with head "clip" the classifier alone."""
+        return self.classifier if self.config.head == "clip" else self
+
     def forward(self, segments: Tensor) -> StreamOutput:
         """Run the stream.
 
@@ -87,14 +105,31 @@ class Stream(nn.Module):
         segments
             float (B, K, C, H, W), normalised by `backbone.inputs` (`gating.data.augment`).
         """
+        return self.scored(self.below_head(segments))
+
+    def below_head(self, segments: Tensor) -> BackboneOutput:
+        """Run the backbone on the segments that `forward` takes."""
         clips, count = segments.shape[:2]
-        features, feature_map = self.backbone(segments.flatten(0, 1), self.tap)
-        scores = self.classifier(self.dropout(features))
-        return StreamOutput(
-            scores.unflatten(0, (clips, count)),
-            features.unflatten(0, (clips, count)),
-            feature_map.unflatten(0, (clips, count)),
-        )
+        images = segments.flatten(0, 1)
+        # Of a frozen backbone few at once: their maps stay in a processor's caches.
+        at_once = IMAGES_AT_ONCE if self.config.head == "clip" and not images.is_cuda else len(images)
+        parts = [self.backbone(few, self.tap) for few in torch.split(images, at_once)]
+        features = torch.cat([one for one, _ in parts]).view(clips, count, -1)
+        maps = torch.cat([one for _, one in parts])
+        maps = maps.reshape(clips, count, *maps.shape[1:])
+        if self.config.head == "clip":
+            maps = maps.mean(dim=1, keepdim=True)
+        return BackboneOutput(features, maps)
+
+    def scored(self, below: BackboneOutput) -> StreamOutput:
+        """Return the scores of what `below_head` gave; a clip's head gives all its segments one score."""
+        features = below.features
+        if self.config.head == "clip":
+            scores = self.classifier(self.dropout(clip_features(features)))
+            scores = scores[:, None].expand(-1, features.shape[1], -1)
+        else:
+            scores = self.classifier(self.dropout(features))
+        return StreamOutput(scores, features, below.feature_map)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, in which the batch norms that are to stay fixed stay fixed.
@@ -118,6 +153,11 @@ class Stream(nn.Module):
 
     def _later_norms(self) -> list[nn.BatchNorm2d]:
         return [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)][1:]
+
+
+def clip_features(features: Tensor) -> Tensor:
+    """Return the mean and the standard deviation over K segments, (B, 2 D), of features (B, K, D)."""
+    return torch.cat([features.mean(dim=1), features.std(dim=1, correction=0)], dim=1)
 
 
 def build_stream(config: StreamConfig) -> Stream:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from gating.config import Schedule
-from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream
 
 # tsn-pytorch: the inflated kernels are the only layer that never saw its input before.
@@ -39,17 +38,17 @@ def build_optimizer(groups: list[ParameterGroup], schedule: Schedule) -> torch.o
     return torch.optim.SGD(copies, lr=schedule.lr, momentum=schedule.momentum)
 
 
-def parameter_groups(net: Stream | GatingConvNet, *, lr: float, weight_decay: float) -> list[ParameterGroup]:
+def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float) -> list[ParameterGroup]:
     """Return the groups of all parameters that learn, none empty, for `torch.optim`.
 
     Weights learn at `lr` and decay, biases at twice that and never decay, batch norms at `lr`
-    without decay; the first convolution of a flow stream at five times its group's.
+    without decay; the first convolution of each flow stream at five times its group's.
     """
     groups: dict[str, ParameterGroup] = {}
-    boosted = _first_convolution(net)
+    boosted = _first_convolutions(net)
     for module in net.modules():
         is_norm = isinstance(module, nn.BatchNorm2d)
-        factor = FLOW_FIRST_MULTIPLIER if module is boosted else 1.0
+        factor = FLOW_FIRST_MULTIPLIER if module in boosted else 1.0
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -62,10 +61,13 @@ def parameter_groups(net: Stream | GatingConvNet, *, lr: float, weight_decay: fl
     return list(groups.values())
 
 
-def _first_convolution(net: Stream | GatingConvNet) -> nn.Module | None:
-    if isinstance(net, Stream) and net.config.modality == "flow":
-        return net.backbone.get_submodule(net.backbone.first_conv)
-    return None
+def _first_convolutions(net: nn.Module) -> set[nn.Module]:
+    streams = [module for module in net.modules() if isinstance(module, Stream)]
+    return {
+        stream.backbone.get_submodule(stream.backbone.first_conv)
+        for stream in streams
+        if stream.config.modality == "flow"
+    }
 
 
 def set_lr(optimizer: torch.optim.Optimizer, groups: list[ParameterGroup], factor: float) -> None:

@@ -1,6 +1,6 @@
 """The tasks that the loop trains, a stream alone or the gate on two frozen streams, and their stages.
 
-A task maps a batch to a loss and holds the one network that learns; a stage holds its clips, its
+A task maps a batch to a loss and holds the one network that learns (`Task`); a stage holds its clips, its
 schedule and its folder.
 """
 
@@ -75,13 +75,34 @@ class TaskOutput:
     gates: Tensor | None = None
 
 
-class StreamTask(nn.Module):
+class Task(nn.Module):
+    """What the loop trains: it maps a batch to a loss, and holds the one network that learns.
+
+    Attributes
+    ----------
+    modalities : tuple of {"flow", "rgb"}
+        Of the batches that it reads.
+    """
+
+    modalities: tuple[Modality, ...]
+
+    @property
+    def learner(self) -> nn.Module:
+        """The network that learns."""
+        raise NotImplementedError
+
+    def forward(self, batch: InputBatch) -> TaskOutput:
+        """Return the loss of a batch."""
+        raise NotImplementedError
+
+
+class StreamTask(Task):
     """Cross-entropy of one stream's consensus."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
         self.stream = stream
-        self.modalities: tuple[Modality, ...] = (stream.config.modality,)
+        self.modalities = (stream.config.modality,)
 
     @property
     def learner(self) -> Stream:
@@ -94,7 +115,7 @@ class StreamTask(nn.Module):
         return TaskOutput(loss=F.cross_entropy(scores, batch.labels), scores=scores.detach())
 
 
-class GateTask(nn.Module):
+class GateTask(Task):
     """The gate's loss on the scores of frozen streams, whose dropout stays on while it learns.
 
     Parameters
@@ -162,6 +183,3 @@ class GateTask(nn.Module):
 def _float(output: GateOutput) -> GateOutput:
     """Return the output in float32, which the losses need under mixed precision."""
     return GateOutput(output.raw.float(), output.gates.float(), output.auxiliary.float())
-
-
-Task = StreamTask | GateTask

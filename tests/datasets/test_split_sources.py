@@ -9,6 +9,7 @@ from flowkit.datasets import (
     check_split,
     class_balance,
     groups_by_pattern,
+    groups_from_csv,
     k_fold,
     leave_one_out,
     parse_classes,
@@ -109,6 +110,36 @@ def test_groups_are_what_the_pattern_captures() -> None:
 def clips() -> tuple[dict[str, str], dict[str, str]]:
     ids = [f"{label}/s{s}_{k}" for label in "abc" for s in range(10) for k in range(3)]
     return {k: k[0] for k in ids}, groups_by_pattern(ids, r"s(\d+)_")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "id,source\na/x,1\na/y,1\nb/z,2\nother,3\n",
+        "path,source\nvideos/a/x.mp4,1\na/y.avi,1\nb/z.mp4,2\n",
+        "source,video,label\n1,x.mp4,k\n1,y.mp4,k\n2,z.mp4,l\n2,z.mp4,l\n",
+    ],
+)
+def test_groups_of_a_table_are_joined_on_ids_paths_or_names(table: str, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text(table)
+    groups = groups_from_csv(tmp_path / "index.csv", ["a/x", "a/y", "b/z"], column="source")
+    assert groups == {"a/x": "1", "a/y": "1", "b/z": "2"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("id,group\na,1\n", r"expected the columns id or path, and source, got \['id', 'group'\]"),
+        ("name,source\na,1\n", r"expected the columns id or path, and source, got \['name', 'source'\]"),
+        ("id,source\na,\n", r"index.csv:2: source is empty"),
+        ("id,source\na,1\na,2\n", r"index.csv:3: .* or 'a' has another one above"),
+        ("id,source\na,1\n", r"has no row for 1 videos: \['b'\]"),
+    ],
+)
+def test_a_table_without_groups_is_refused(table: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text(table)
+    with pytest.raises(InputError, match=message):
+        groups_from_csv(tmp_path / "index.csv", ["a", "b"], column="source")
 
 
 def test_folds_keep_groups_whole_and_classes_even() -> None:

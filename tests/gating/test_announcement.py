@@ -16,7 +16,7 @@ from gating.announcement import trial_lines
 from gating.config import LoaderConfig
 from gating.data.partition import TrialData, plan_trial
 from gating.distributed import ProcessGroup
-from gating.train_config import TrainConfig
+from gating.train_config import TrainConfig, train_preset
 from tests.make.labelled import five_folds, quick
 
 
@@ -46,6 +46,15 @@ def test_the_lines_have_flow_batches_parts_and_balance(data: TrialData, config: 
     assert f"the gate from {len(data.gate)} kept from the streams" in lines[4]
     assert lines[5] == "class: clips to learn / gate / validation / test"
     assert [line.split(":")[0].strip() for line in lines[6:]] == list(data.classes)
+
+
+def test_heads_have_no_epochs_in_the_lines(labelled_store: Store) -> None:
+    config = train_preset("frozen")
+    data = plan_trial(labelled_store, five_folds(labelled_store), config, fold="0")
+    lines = announced(data, config)
+    assert "linear heads on frozen efficientnet_lite0, 12 segments a clip" in lines[1]
+    assert lines[2].startswith("gate: ")
+    assert "pick the best epochs" not in lines[3]
 
 
 def test_a_bound_that_is_not_the_stores_is_a_warning(

@@ -44,6 +44,7 @@ def test_released_variants_differ_where_the_release_does() -> None:
 
 def test_only_zhu2018_starts_from_zero() -> None:
     assert {name: gate_preset(name, 8).start for name in STREAM_PRESETS} == {
+        "frozen": "fixed",
         "tiny": "fixed",
         "tsn": "fixed",
         "zhu2018": "zero",
@@ -66,7 +67,7 @@ def test_only_zhu2018_starts_from_zero() -> None:
         (lambda: AugmentConfig(scales=()), "scales must be one or more fractions"),
         (lambda: AugmentConfig(bound_px=0), "bound_px must be finite and > 0"),
         (lambda: released_gate(101, "C"), r"Invalid variant \('C'\)\. .* are A, B"),  # type: ignore[arg-type]
-        (lambda: gate_preset(UNKNOWN, 8), "Invalid preset .* are tiny, tsn, zhu2018"),
+        (lambda: gate_preset(UNKNOWN, 8), "Invalid preset .* are frozen, tiny, tsn, zhu2018"),
     ],
 )
 def test_wrong_choices_say_what_is_expected(make: Callable[[], object], message: str) -> None:

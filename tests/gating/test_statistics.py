@@ -18,6 +18,7 @@ from gating.statistics import (
     mcnemar,
     mean_class_accuracy,
     top1,
+    top5,
 )
 
 SCORES = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
@@ -166,3 +167,8 @@ def test_calibration_refuses_scores() -> None:
 def test_headroom_is_the_fraction_of_the_way_to_the_oracle() -> None:
     assert headroom_fraction(0.8, 0.7, 0.9) == pytest.approx(0.5)
     assert math.isnan(headroom_fraction(0.8, 0.9, 0.9))
+
+
+def test_the_label_among_the_five_best_counts() -> None:
+    scores = np.tile(np.arange(8.0), (3, 1))
+    assert top5(scores, np.array([7, 3, 2])) == pytest.approx(2 / 3)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from flowkit.validate import check_choice
 
@@ -83,3 +85,16 @@ class Backbone(nn.Module):
             if name == tap:
                 feature_map = final
         return final.mean(dim=(2, 3)), feature_map
+
+    def fuse_norms(self) -> None:
+        """Put each batch norm into the convolution that is registered just before it.
+
+        For a network in evaluation mode that learns no more: its results stay, but for roundings, and
+        its tensors have other names. Every pass over the maps that is saved counts on a CPU.
+        """
+        for module in list(self.modules()):
+            children = list(module.named_children())
+            for (name, conv), (norm_name, norm) in itertools.pairwise(children):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                    setattr(module, norm_name, nn.Identity())

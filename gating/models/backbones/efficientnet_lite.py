@@ -79,8 +79,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(n, C, h, w) to (n, stage.channels, h / stride, w / stride)."""
-        inner = F.relu6(self._bn0(self._expand_conv(maps))) if self.expands else maps
-        inner = F.relu6(self._bn1(self._depthwise_conv(inner)))
+        inner = F.relu6(self._bn0(self._expand_conv(maps)), inplace=True) if self.expands else maps
+        inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
         out: Tensor = self._bn2(self._project_conv(inner))
         return out + maps if self.has_shortcut else out
 
@@ -113,8 +113,8 @@ class EfficientNetLite0(Backbone):
 
     def stages(self, pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the output of each block, then the head."""
-        maps = F.relu6(self._bn0(self._conv_stem(pixels)))
+        maps = F.relu6(self._bn0(self._conv_stem(pixels)), inplace=True)
         for number, block in enumerate(self._blocks):
             maps = block(maps)
             yield f"block{number}", maps
-        yield "head", F.relu6(self._bn1(self._conv_head(maps)))
+        yield "head", F.relu6(self._bn1(self._conv_head(maps)), inplace=True)

@@ -14,7 +14,15 @@ pytest.importorskip("torch")
 from flowkit.errors import InvalidParameterError
 from gating.config import GATING, ORACLE
 from gating.errors import ScoresError
-from gating.evaluation.comparison import TrialComparison, compare_fusions, fusion_rows, gains, pooled
+from gating.evaluation.comparison import (
+    TrialComparison,
+    chosen_row,
+    compare_fusions,
+    fusion_rows,
+    gains,
+    pooled,
+)
+from gating.evaluation.results import fusion_results
 from gating.evaluation.scores import ClipScores
 from tests.make.scores import made_comparison, made_scores
 
@@ -136,6 +144,22 @@ def test_folds_of_a_split_are_one_test_set() -> None:
     assert fusion_rows(trials)[GATING].top1 == pytest.approx(0.25)
     (pool,) = pooled(trials)["s"]
     assert len(pool.ids) == 12
+
+
+def test_the_row_of_the_chosen_has_each_trials_own_choice() -> None:
+    def choosing(gate: float, right: list[bool], part: str) -> TrialComparison:
+        one = predicting(right, split="s", part=part)
+        return dataclasses.replace(one, validation={"search": 0.5, GATING: gate})
+
+    trials = [choosing(0.9, [True] * 3, "fold0"), choosing(0.1, [True] * 9, "fold1")]
+    assert [one.chosen() for one in trials] == [GATING, "search"]
+    assert [one.chosen("average") for one in trials] == ["average"] * 2
+    # The gate is right everywhere, and fixed weights nowhere.
+    assert chosen_row(trials).top1 == pytest.approx(0.25)
+    assert fusion_results(trials).fusions["chosen"].top1 == pytest.approx(0.25)
+    row = fusion_rows(trials)[GATING]
+    assert row.per_class == (1.0, 1.0, 1.0)
+    assert row.top5 == 1.0  # three classes
 
 
 def test_spread_is_over_seeds() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gating.config import GATING
+from gating.config import CHOSEN, GATING
 from gating.errors import ScoresError
 from gating.evaluation.results import fusion_results, read_comparison, read_comparisons, write_comparison
 from gating.run_folder import COMPARISON
@@ -74,7 +74,8 @@ def test_results_are_plain_json_that_repeats_each_trials_own_accuracy() -> None:
     results = fusion_results(trials)
     assert math.isnan(results.fusions["oracle"].calibration_error)
     content = json.loads(json.dumps(results.to_json(), allow_nan=False))
-    assert list(content["fusions"]) == [*CHEAP, GATING]
+    assert list(content["fusions"]) == [*CHEAP, GATING, CHOSEN]
+    assert content["chosen"] in (GATING, "search")
     for trial, one in zip(content["trials"], trials, strict=True):
         assert trial["fusions"]["rgb"]["top1"] == top1(one.fused["rgb"], one.scores.labels)
     assert content["fusions"]["oracle"]["calibration_error"] is None

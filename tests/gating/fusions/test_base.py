@@ -20,7 +20,17 @@ def test_softmax_holds_for_large_scores() -> None:
 
 
 def test_a_fusion_must_be_fitted_first() -> None:
-    for name in ("search", "global", "stack", "score-gate", "features", "gmu"):
+    for name in (
+        "search",
+        "global",
+        "calibrated",
+        "stack",
+        "score-gate",
+        "pdf",
+        "features",
+        "gmu",
+        "attention",
+    ):
         with pytest.raises(InvalidParameterError, match="must be fitted before it is applied"):
             build_fusion(name).apply(clips(5))
 

@@ -1,4 +1,4 @@
-"""Logistic regression: its penalty and its folds."""
+"""Logistic regression: its penalty."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gating.fusions.logistic import Logistic, fold_numbers
+from gating.fusions.logistic import Logistic
 from tests.make.fusion_data import clips
 
 
@@ -22,13 +22,6 @@ def test_logistic_regression_chooses_a_stronger_penalty_for_noise() -> None:
     signal, nothing = Logistic(reads="features"), Logistic(reads="features")
     signal.fit(data, seed=0)
     nothing.fit(noise, seed=0)
-    assert signal.penalty is not None
-    assert nothing.penalty is not None
-    assert nothing.penalty > signal.penalty
-
-
-def test_groups_stay_in_one_fold() -> None:
-    data = clips(40)
-    folds = fold_numbers(data, seed=0).reshape(-1, 4)
-    assert (folds == folds[:, :1]).all()
-    assert set(folds.flatten()) == {0, 1, 2, 3}
+    assert signal.model is not None
+    assert nothing.model is not None
+    assert nothing.model.penalty > signal.model.penalty

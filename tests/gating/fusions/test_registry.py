@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit_cli.fusion_table import print_table
+from gating.config import CHOSEN
 from gating.evaluation.comparison import compare_fusions
 from gating.evaluation.results import fusion_results, read_comparison, read_comparisons
 from gating.fusions import (
@@ -70,7 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_registered_fusion_is_compared_and_written(run: Path) -> None:
     comparison = read_comparison(run / "s-test" / "seed0")
     results = json.loads((run / "results.json").read_text())
-    assert set(comparison.fused) == set(results["fusions"]) == set(FUSIONS)
+    assert set(comparison.fused) == set(results["fusions"]) - {CHOSEN} == set(FUSIONS)
     # Its scores are probabilities: another softmax on them would be another confidence.
     expected = calibration(comparison.fused["toy"], comparison.scores.labels).error
     assert results["fusions"]["toy"]["calibration_error"] == pytest.approx(expected, abs=1e-12)
@@ -82,15 +83,22 @@ def test_a_registered_fusion_stands_in_the_commands_table(
 ) -> None:
     print_table(fusion_results(read_comparisons(run)))
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
-    assert names[names.index("gmu") : names.index("oracle") + 1] == ["gmu", "toy", "gating", "oracle"]
+    assert names[names.index("attention") : names.index("oracle") + 1] == [
+        "attention",
+        "toy",
+        "gating",
+        "chosen",
+        "oracle",
+    ]
 
 
 def test_a_registered_fusion_stands_on_the_page_with_its_kind(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     rows = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, flags=re.DOTALL)]
     assert [row[:2] for row in rows if row and row[0] == "toy"] == [["toy", "learned"]]
-    order = [row[0] for row in rows if row and row[0] in ("gmu", "toy", "gating", "oracle")]
-    assert order[:4] == ["gmu", "toy", "gating", "oracle"]
+    order = [row[0] for row in rows if row and row[0] in ("attention", "toy", "gating", "oracle")]
+    assert order[:4] == ["attention", "toy", "gating", "oracle"]
+    assert [row[1:3] for row in rows if row and row[0] == "qmf"] == [["by", "confidence"]]
 
 
 def test_what_needs_features_is_fitted_on_clips_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +136,19 @@ def test_every_fusion_declares_itself() -> None:
     built = {name: build_fusion(name) for name in FUSIONS}
     assert {name for name, one in built.items() if one.sums == "probabilities"} == {
         *("average-probabilities", "weighted-probabilities", "search-probabilities"),
+        "calibrated-probabilities",
     }
     assert {name: set(one.needs) for name, one in built.items() if one.needs} == {
         "features": {"features"},
         "gmu": {"features"},
+        "attention": {"features"},
         "oracle": {"labels"},
         "gating": {"images"},
     }
     assert (kind_of("rgb"), kind_of("search"), kind_of("mine")) == (Kind.STREAM, Kind.FIXED, Kind.OTHER)
+    assert (kind_of("qmf"), kind_of("calibrated"), kind_of("pdf")) == (
+        *(Kind.CONFIDENCE, Kind.LEARNED, Kind.LEARNED),
+    )
 
 
 def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> None:
@@ -147,6 +160,7 @@ def test_sums_of_probabilities_are_scaled_and_scores_go_through_softmax() -> Non
 
 def test_names_of_fusions_stand_in_the_registry_and_the_documentation_alone() -> None:
     own = {"average-probabilities", "weighted-probabilities", "search-probabilities", "score-gate", "gmu"}
+    own |= {"qmf", "calibrated", "calibrated-probabilities", "pdf"}
     assert own < set(FUSIONS)
     listing = {
         path.relative_to(ROOT).as_posix()
@@ -160,7 +174,7 @@ def test_names_of_fusions_stand_in_the_registry_and_the_documentation_alone() ->
     assert set(FUSIONS) - {"gating"} <= documented
 
 
-LEARNED = ("global", "per-class", "stack", "score-gate", "features", "gmu")
+LEARNED = tuple(name for name in FUSIONS if kind_of(name) == Kind.LEARNED)
 
 
 def test_all_of_the_list_give_scores_of_every_clip() -> None:
@@ -168,8 +182,9 @@ def test_all_of_the_list_give_scores_of_every_clip() -> None:
     scores = fuse_all(fit_on, test, seed=0)
     assert list(scores) == [
         *("rgb", "flow", "average", "average-probabilities", "weighted", "weighted-probabilities"),
-        *("search", "search-probabilities", "global", "per-class", "stack", "score-gate", "features"),
-        *("gmu", "oracle", "gating"),
+        *("search", "search-probabilities", "qmf", "global", "per-class", "calibrated"),
+        *("calibrated-probabilities", "stack", "score-gate", "pdf", "features", "gmu", "attention"),
+        *("oracle", "gating"),
     ]
     for name, values in scores.items():
         assert values.shape == (17, fusion_data.CLASSES), name
@@ -179,7 +194,7 @@ def test_all_of_the_list_give_scores_of_every_clip() -> None:
 
 def test_without_a_gate_or_features_their_fusions_are_left_out() -> None:
     bare = dataclasses.replace(clips(20), gates=None, gated=None, flow_features=None, rgb_features=None)
-    assert set(FUSIONS) - set(fuse_all(bare, bare, seed=0)) == {"gating", "features", "gmu"}
+    assert set(FUSIONS) - set(fuse_all(bare, bare, seed=0)) == {"gating", "features", "gmu", "attention"}
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -198,7 +213,7 @@ def test_the_seed_decides_and_torchs_generator_is_left_alone(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["score-gate", "gmu"])
+@pytest.mark.parametrize("name", ["score-gate", "gmu", "attention"])
 def test_another_seed_gives_another_net(name: str) -> None:
     fit_on = clips(60)
     one, two = (fuse_all(fit_on, fit_on, seed=seed, names=[name])[name] for seed in (0, 1))
@@ -213,3 +228,66 @@ def test_only_the_oracle_reads_the_labels_of_what_it_is_applied_to(name: str) ->
         fuse_all(fit_on, test, seed=0, names=[name])[name],
         fuse_all(fit_on, blind, seed=0, names=[name])[name],
     )
+
+
+RIVALS = ("qmf", "calibrated", "calibrated-probabilities", "pdf")
+
+
+@pytest.mark.parametrize("name", [*RIVALS, "attention"])
+@pytest.mark.parametrize(("classes", "count"), [(2, 20), (100, 20)])
+def test_few_clips_of_few_or_many_classes_are_fused(name: str, classes: int, count: int) -> None:
+    """Most of the hundred classes have no clip to learn from."""
+    fit_on, test = (noisy(count, classes, seed=seed) for seed in (0, 1))
+    scores = fuse_all(fit_on, test, seed=0, names=[name])[name]
+    assert scores.shape == (count, classes)
+    assert scores.dtype == np.float64
+    assert np.isfinite(scores).all()
+    weights = fitted(name, fit_on).clip_weights(test)
+    assert weights is None or (weights.shape == (count, 2) and (weights >= 0).all())
+
+
+def noisy(count: int, classes: int, *, seed: int) -> FusionData:
+    """Scores and features of two streams that know a little."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=count)
+    flow, rgb = (2 * np.eye(classes)[labels] + rng.normal(size=(count, classes)) for _ in range(2))
+    return FusionData(flow=flow, rgb=rgb, labels=labels, flow_features=flow[:, :8], rgb_features=rgb[:, :8])
+
+
+def fitted(name: str, data: FusionData) -> Fusion:
+    fusion = build_fusion(name)
+    fusion.fit(data, seed=0)
+    return fusion
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_the_order_of_classes_and_clips_does_not_count(name: str) -> None:
+    """Scores go with their classes and clips; 1e-3 is the optimiser's."""
+    fit_on, test = clips(80), clips(20, seed=1)
+    classes, members = np.array([2, 0, 3, 1]), np.random.default_rng(0).permutation(80)
+    turned = [
+        dataclasses.replace(
+            one, flow=one.flow[:, classes], rgb=one.rgb[:, classes], labels=np.argsort(classes)[one.labels]
+        )
+        for one in (fit_on, test)
+    ]
+    scores = fuse_all(fit_on, test, seed=0, names=[name])[name]
+    np.testing.assert_allclose(
+        fuse_all(turned[0], turned[1], seed=0, names=[name])[name], scores[:, classes], atol=1e-3
+    )
+    mixed = dataclasses.replace(
+        fit_on,
+        flow=fit_on.flow[members],
+        rgb=fit_on.rgb[members],
+        labels=fit_on.labels[members],
+        groups=None if fit_on.groups is None else fit_on.groups[members],
+        flow_features=None,
+        rgb_features=None,
+        gates=None,
+        gated=None,
+    )
+    np.testing.assert_allclose(fuse_all(mixed, test, seed=0, names=[name])[name], scores, atol=1e-3)
+    backwards = fitted(name, fit_on).apply(
+        dataclasses.replace(test, flow=test.flow[::-1], rgb=test.rgb[::-1])
+    )
+    np.testing.assert_allclose(backwards[::-1], scores, atol=1e-12)

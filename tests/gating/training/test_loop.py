@@ -313,7 +313,7 @@ def freeze_statistics(trainer: Trainer) -> None:
 
     stream.train = with_fixed_norms  # type: ignore[method-assign]
     task_train = trainer.task.train
-    trainer.task.train = lambda mode=True: (task_train(mode), with_fixed_norms(mode))[0]  # type: ignore[method-assign,assignment]
+    trainer.task.train = lambda mode=True: (task_train(mode), with_fixed_norms(mode))[0]  # type: ignore[method-assign]
 
 
 TWO_PROCESSES = """

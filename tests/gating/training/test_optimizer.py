@@ -29,6 +29,16 @@ def test_learning_rates_are_tsns(modality: Modality, first: int) -> None:
     assert {name: pytest.approx(one) for name, one in expected.items()} == lrs_and_decays(groups)
 
 
+def test_a_flow_stream_within_a_network_has_its_lr_too() -> None:
+    flow, rgb = (
+        Stream(StreamConfig(modality=one, num_classes=3, backbone="small")) for one in ("flow", "rgb")
+    )
+    groups = parameter_groups(torch.nn.ModuleList([flow, rgb]), lr=0.1, weight_decay=0.0)
+    (boosted,) = (group for group in groups if group["name"] == "weight of the first convolution")
+    assert boosted["lr"] == pytest.approx(0.5)
+    assert [id(one) for one in boosted["params"]] == [id(next(flow.backbone.parameters()))]
+
+
 def test_each_learning_parameter_is_in_exactly_one_group() -> None:
     stream = Stream(StreamConfig(modality="flow", num_classes=3, backbone="resnet18"))
     grouped = [id(p) for group in parameter_groups(stream, lr=1.0, weight_decay=0.0) for p in group["params"]]

@@ -1,0 +1,1 @@
+"""Training of heads alone: features of frozen backbones, computed once, and what is fitted on them."""

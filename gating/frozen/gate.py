@@ -1,0 +1,114 @@
+"""The gating ConvNet on kept maps: fitted on held-out scores, near the best fixed weights of these.
+
+Few clips say little about a gate. It starts from the pair of weights that fits all of them best, and its
+prior draws it back there; what it gives a clip that it learned from is never used to judge it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gating.config import FIXED_WEIGHTS, GateConfig, Schedule
+from gating.evaluation.scores import ClipScores
+from gating.frozen.features import ClipFeatures
+from gating.fusions.learned import LearnedWeights
+from gating.models.gate import GatingConvNet, activate, fuse, gate_loss, with_fallback
+from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
+
+LEAST_WEIGHT = 0.05
+"""Of the weights to start from: ReLU has no gradient at zero."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GateFit:
+    """What a gate learns from: the maps and the held-out scores of N clips."""
+
+    clips: ClipFeatures
+    scores: ClipScores
+
+    def part(self, rows: NDArray[np.intp]) -> GateFit:
+        """Return some clips of it."""
+        ids = tuple(self.scores.ids[k] for k in rows)
+        return GateFit(clips=self.clips.of_clips(ids), scores=self.scores.of_rows(rows))
+
+
+def best_weights(scores: ClipScores) -> tuple[float, float]:
+    """Return the pair of weights of flow and rgb by the least cross-entropy, each `LEAST_WEIGHT` at least."""
+    fusion = LearnedWeights(per_class=False)
+    fusion.fit(scores.fusion_data(), seed=0)
+    if fusion.weights is None:
+        return FIXED_WEIGHTS
+    flow, rgb = (max(LEAST_WEIGHT, float(one)) for one in fusion.weights[:, 0])
+    return flow, rgb
+
+
+def fit_gate(
+    fit: GateFit, config: GateConfig, schedule: Schedule, *, seed: int, device: torch.device
+) -> GatingConvNet:
+    """Train a gate; the same clips, configuration and seed give the same.
+
+    Parameters
+    ----------
+    fit
+        The clips.
+    config
+        Of the gate; the best fixed weights replace its `fixed`.
+    schedule
+        Epochs, batches and rates; the last epoch is taken.
+    seed
+        Of the start, the batches and the dropout.
+    device
+        Of the gate.
+    """
+    torch.manual_seed(seed)
+    gate = GatingConvNet(config=dataclasses.replace(config, fixed=best_weights(fit.scores))).to(device)
+    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in ("flow", "rgb"))
+    flow, rgb = (_scores(one, device) for one in (fit.scores.flow, fit.scores.rgb))
+    labels = torch.from_numpy(fit.scores.labels).to(device)
+    groups = parameter_groups(gate, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    optimizer = build_optimizer(groups, schedule)
+    gate.train()
+    for epoch in range(schedule.epochs):
+        batches = _batches(len(labels), schedule.batch)
+        for number, rows in enumerate(batches):
+            set_lr(optimizer, groups, lr_factor(schedule, epoch + number / len(batches)))
+            output = gate(flow_maps[rows], rgb_maps[rows])
+            fused = fuse(output.gates, flow[rows], rgb[rows])
+            loss = gate_loss(output, fused, labels[rows], config=gate.config)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()  # type: ignore[no-untyped-call,unused-ignore]
+            optimizer.step()
+    gate.eval()
+    return gate
+
+
+@torch.inference_mode()
+def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipScores:
+    """Return the scores with the gate's weights and fused scores of each clip."""
+    device = next(gate.parameters()).device
+    raw = gate(_maps(clips, "flow", device), _maps(clips, "rgb", device)).raw.float()
+    gates = activate(raw, gate.config)
+    gates = gates if gates.ndim == 2 else gates.mean(dim=1)
+    alive = with_fallback(gates, gate.config.fixed)
+    fused = fuse(alive, _scores(scores.flow, device), _scores(scores.rgb, device))
+    return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
+
+
+def _maps(clips: ClipFeatures, modality: str, device: torch.device) -> Tensor:
+    maps = clips.flow.maps if modality == "flow" else clips.rgb.maps
+    return torch.from_numpy(maps).to(device).float()[:, None]
+
+
+def _scores(scores: NDArray[np.float64], device: torch.device) -> Tensor:
+    return torch.from_numpy(scores).to(device).float()[:, None]
+
+
+def _batches(count: int, size: int) -> list[Tensor]:
+    """Return shuffled rows in even batches: a batch norm learns nothing from a single clip."""
+    order = torch.randperm(count)
+    return [rows for rows in order.chunk(max(1, round(count / size))) if len(rows) > 1]

@@ -1,0 +1,238 @@
+"""One trial of heads alone: features of all clips, heads, out-of-fold heads, gate, and the comparison.
+
+Its folder is that of `gating.trial.Trial`: a stage's `best.pt` has the head without the backbone, which the
+weights' package or file gives again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from flowkit.datasets.splits import write_split_file
+from gating.config import GATING, GateConfig, Modality
+from gating.data.loader import BOTH, ClipLoader
+from gating.data.partition import TrialData
+from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
+from gating.evaluation.results import write_comparison
+from gating.evaluation.scores import ClipScores, joined_scores
+from gating.frozen.features import (
+    ClipFeatures,
+    FeatureCache,
+    choices_of,
+    clip_features_of,
+    computed_features,
+    features_folder,
+)
+from gating.frozen.gate import GateFit, fit_gate, gated
+from gating.frozen.heads import Head, fit_head
+from gating.models.gate import GatingConvNet
+from gating.models.streams import Stream, build_stream, check_same_features, clip_features
+from gating.run_folder import out_of_fold_stage, scores_path, split_path, write_trial
+from gating.train_config import TrainConfig
+from gating.training.checkpoint import StageCheckpoints, StageProgress
+from gating.training.tasks import Stage
+from gating.trial import TrialOptions
+
+CLIPS_AT_ONCE = 4
+"""Of whose frames and flow memory is taken."""
+
+_OF_HEADS = (
+    *("backbone", "tap", "test_segments", "stack", "short", "augment", "field", "head", "flow_input"),
+    *("rgb_weights", "flow_weights", "seed"),
+)
+_OF_GATE = ("gate", "net", "stream_folds")
+
+
+class FrozenTrial:
+    """Heads, gate and comparison of one trial. Features are kept; the fits take seconds and are made anew."""
+
+    def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
+        self.data, self.config, self.options = data, config, options
+        self.device = options.process_group.device
+        self._streams: dict[Modality, Stream] = {}
+
+    def check(self, *, networks: bool = True) -> None:
+        """Go the way of `run` up to its first step, and write nothing.
+
+        Parameters
+        ----------
+        networks
+            Build the networks with their weights, too.
+
+        Raises
+        ------
+        CheckpointError, WeightsError, WeightsUnavailableError, InvalidParameterError, InputError
+            As `run`.
+        """
+        for stage in self._stages():
+            StageCheckpoints(stage, self.options.process_group).check()
+        if not networks:
+            return
+        streams = self._built_streams()
+        check_same_features(streams["flow"], streams["rgb"])
+        if self.config.fusion == GATING:
+            self._gate_net()
+
+    def _stages(self) -> Iterator[Stage]:
+        yield from (self._stage(one) for one in BOTH)
+        for fold in range(len(self.data.folds)):
+            yield from (self._stage(one, without=fold) for one in BOTH)
+        if self.config.fusion == GATING:
+            yield self._stage("gate")
+
+    def run(self, *, kind: SplitKind = "subset") -> TrialComparison:
+        """Fit heads and gate, score the clips, and compare every fusion on the test part."""
+        data = self.data
+        self._write_record()
+        clips = self._features((*data.train, *data.test))
+        heads = {one: self._head(one, clips, data.train, self._stage(one)) for one in BOTH}
+        test = self._scored(heads, clips.of_clips(data.test))
+        held_out = self._held_out(clips)
+        if self.config.fusion == GATING:
+            fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
+            test = gated(self._gate(fit), clips.of_clips(data.test), test)
+            held_out = self._cross_fitted(fit)
+        for part, scores in (("test", test), ("validation", held_out), ("fit", held_out)):
+            if self.options.process_group.is_main:
+                scores.save(scores_path(self.options.folder, part))
+        comparison = compare_fusions(
+            test,
+            fit_on=held_out,
+            validation=held_out,
+            split=data.split,
+            part=data.part,
+            kind=kind,
+            seed=self.config.seed,
+        )
+        if self.options.process_group.is_main:
+            write_comparison(self.options.folder, comparison)
+        return comparison
+
+    def _features(self, ids: Sequence[str]) -> ClipFeatures:
+        data, config, options = self.data, self.config, self.options
+        streams = self._built_streams()
+        folder = features_folder(data.store) or options.folder.parent.parent / "features"
+        cache = FeatureCache(folder=folder, choices=choices_of(data.store, config, streams))
+        for stream in streams.values():
+            stream.backbone.fuse_norms()
+        inputs = streams["rgb"].backbone.inputs
+        loader = dataclasses.replace(options.loader, micro_batch=CLIPS_AT_ONCE)
+        batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
+
+        def compute(missing: Sequence[str]) -> ClipFeatures:
+            def done(clips: int) -> None:
+                self._log("features", done=clips, clips=len(missing))
+
+            return computed_features(streams, batches, missing, on_clips=done)
+
+        return clip_features_of(cache, compute, ids, keep=options.process_group.is_main)
+
+    def _head(self, modality: Modality, clips: ClipFeatures, ids: Sequence[str], stage: Stage) -> Head:
+        """Return a head fitted on some clips, and keep it."""
+        own = clips.of_clips(ids)
+        head = fit_head(
+            clip_features(torch.from_numpy(own.of(modality).features)),
+            torch.tensor([self.data.labels[k] for k in ids]),
+            [self.data.groups[k] for k in ids],
+            classes=len(self.data.classes),
+            seed=self.config.seed,
+        )
+        stream = self._built_streams()[modality]
+        head.put_into(stream.classifier)
+        self._keep(stage, stream.learner)
+        self._log("fitted", stage=stage.name, penalty=head.penalty)
+        return head
+
+    def _held_out(self, clips: ClipFeatures) -> ClipScores:
+        """Return the scores of the training clips by heads that did not learn from them."""
+        parts = []
+        for number, ids in enumerate(self.data.folds):
+            left_out = set(ids)
+            others = tuple(k for k in self.data.train if k not in left_out)
+            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in BOTH}
+            parts.append(self._scored(heads, clips.of_clips(ids)))
+        return joined_scores(parts)
+
+    def _scored(self, heads: Mapping[Modality, Head], clips: ClipFeatures) -> ClipScores:
+        pooled = {one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in BOTH}
+        scores = {one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in BOTH}
+        return ClipScores(
+            ids=clips.ids,
+            groups=tuple(self.data.groups[k] for k in clips.ids),
+            classes=self.data.classes,
+            labels=np.array([self.data.labels[k] for k in clips.ids], np.int64),
+            flow=scores["flow"],
+            rgb=scores["rgb"],
+            flow_features=pooled["flow"].numpy(),
+            rgb_features=pooled["rgb"].numpy(),
+            segments=self.config.test_segments,
+        )
+
+    def _gate(self, fit: GateFit) -> GatingConvNet:
+        gate = self._fitted_gate(fit)
+        self._keep(self._stage("gate"), gate)
+        self._log("fitted", stage="gate")
+        return gate
+
+    def _cross_fitted(self, fit: GateFit) -> ClipScores:
+        """Return the held-out scores with gates that did not learn from their clips."""
+        parts, row = [], {video_id: k for k, video_id in enumerate(fit.scores.ids)}
+        for ids in self.data.folds:
+            held = np.array([row[k] for k in ids])
+            others = np.setdiff1d(np.arange(len(row)), held)
+            apart = fit.part(held)
+            parts.append(gated(self._fitted_gate(fit.part(others)), apart.clips, apart.scores))
+        return joined_scores(parts)
+
+    def _fitted_gate(self, fit: GateFit) -> GatingConvNet:
+        return fit_gate(fit, self._gate_config(), self.config.gate, seed=self.config.seed, device=self.device)
+
+    def _gate_config(self) -> GateConfig:
+        tap_channels = self._built_streams()["flow"].tap_channels
+        return self.config.gate_net(len(self.data.classes), tap_channels)
+
+    def _gate_net(self) -> GatingConvNet:
+        return GatingConvNet(config=self._gate_config())
+
+    def _built_streams(self) -> dict[Modality, Stream]:
+        if not self._streams:
+            for one in BOTH:
+                stream = build_stream(self.config.stream(one, len(self.data.classes)))
+                stream = stream.freeze().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._streams[one] = stream
+        return self._streams
+
+    def _stage(self, kind: Modality | str, *, without: int | None = None) -> Stage:
+        name = kind if without is None else out_of_fold_stage(without, kind)
+        left_out = set() if without is None else set(self.data.folds[without])
+        values = self.config.to_json()
+        choices = (*_OF_HEADS, *(_OF_GATE if kind == "gate" else ()))
+        identity = {name: values.get(name) for name in choices}
+        return Stage(
+            name=name,
+            folder=self.options.folder / name,
+            schedule=self.config.gate,
+            augment=self.config.augment,
+            train_ids=tuple(k for k in self.data.train if k not in left_out),
+            validation_ids=(),
+            identity={"config": identity, "data": self.data.record()},
+        )
+
+    def _keep(self, stage: Stage, learner: torch.nn.Module) -> None:
+        checkpoints = StageCheckpoints(stage, self.options.process_group)
+        checkpoints.save_best(learner, StageProgress(best_epoch=0))
+        checkpoints.finish(learner)
+
+    def _log(self, event: str, **values: object) -> None:
+        if self.options.process_group.is_main:
+            self.options.on_event({"event": event, **values})
+
+    def _write_record(self) -> None:
+        if self.options.process_group.is_main:
+            if self.data.source is not None:
+                write_split_file(split_path(self.options.folder), self.data.source)
+            write_trial(self.options.folder, self.config, self.data.record())

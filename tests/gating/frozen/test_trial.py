@@ -1,0 +1,146 @@
+"""A trial of heads on frozen backbones: what it writes, keeps and predicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import flowkit
+from gating.config import StreamConfig
+from gating.errors import CheckpointError
+from gating.evaluation.results import read_comparison
+from gating.evaluation.scores import load_scores
+from gating.frozen import trial as frozen_trial
+from gating.models import streams
+from gating.prediction import Prediction, PredictOptions, predict
+from gating.rescoring import EvalOptions, evaluate
+from gating.run import RunOptions, train
+from gating.run_folder import scores_path
+from gating.train_config import TrainConfig, train_preset
+from tests.make.labelled import five_folds
+
+
+def config(**changes: object) -> TrainConfig:
+    """A random backbone: its features tell little, and all else is as with ImageNet's."""
+    frozen = train_preset("frozen")
+    made = dataclasses.replace(
+        frozen,
+        backbone="small",
+        rgb_weights=None,
+        flow_weights=None,
+        segments=3,
+        test_segments=3,
+        stream_folds=2,
+        augment=dataclasses.replace(frozen.augment, size=32),
+        gate=dataclasses.replace(frozen.gate, epochs=2, warmup_epochs=0.0),
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def options(out: Path) -> RunOptions:
+    return RunOptions(out=out, folds=("0",), device="cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def random_backbone() -> Iterator[None]:
+    """The start of a backbone without weights is random; here it is one."""
+    build = streams.build_stream
+
+    def seeded(config: StreamConfig) -> streams.Stream:
+        torch.manual_seed(0)
+        return build(config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("gating.frozen.trial", "gating.load"):
+            patch.setattr(f"{module}.build_stream", seeded)
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(labelled_path: Path, tmp_path_factory: pytest.TempPathFactory, random_backbone: None) -> Path:
+    """A folder with a store, its features and a run of it."""
+    folder = tmp_path_factory.mktemp("frozen")
+    shutil.copy2(labelled_path, folder / "clips.h5")
+    with flowkit.open(folder / "clips.h5") as store:
+        results = train(store, [five_folds(store)], config(), options(folder / "run"))
+    assert results is not None
+    assert {"rgb", "flow", "search", "features", "gating", "chosen"} <= results.fusions.keys()
+    return folder
+
+
+def trial_of(folder: Path) -> Path:
+    return next((folder / "run").glob("*/seed0"))
+
+
+@pytest.fixture
+def folder(first: Path, tmp_path: Path) -> Path:
+    """A copy, with the store's times, by which its features are known."""
+    return Path(shutil.copytree(first, tmp_path / "copy"))
+
+
+def test_a_second_run_computes_no_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [file.suffix for file in (folder / "clips.h5.features").iterdir()] == [".h5"]
+    monkeypatch.setattr(frozen_trial, "computed_features", None)
+    before = {
+        part: load_scores(scores_path(trial_of(folder), part)) for part in ("test", "validation", "fit")
+    }
+    with flowkit.open(folder / "clips.h5") as store:
+        train(store, [five_folds(store)], config(), options(folder / "run"))
+    for part, one in before.items():
+        other = load_scores(scores_path(trial_of(folder), part))
+        assert one.gated is not None
+        assert other.gated is not None
+        assert np.array_equal(one.flow, other.flow)
+        assert np.array_equal(one.gated, other.gated)
+
+
+def test_scores_to_fit_on_are_of_heads_that_did_not_see_the_clip(first: Path) -> None:
+    with flowkit.open(first / "clips.h5") as store:
+        ids = set(store)
+    fit, test = (load_scores(scores_path(trial_of(first), part)) for part in ("fit", "test"))
+    assert set(fit.ids) | set(test.ids) == ids  # no clip is kept for a validation part
+    assert set(fit.ids).isdisjoint(test.ids)
+    assert sorted(one.name for one in trial_of(first).glob("fold*/*")) == ["flow", "flow", "rgb", "rgb"]
+
+
+def test_predictions_of_a_store_are_those_of_the_test(first: Path) -> None:
+    scores = load_scores(scores_path(trial_of(first), "test"))
+    chosen = read_comparison(trial_of(first)).chosen()
+    found = predict([first / "clips.h5"], first / "run", PredictOptions(ids=scores.ids, device="cpu"))
+    predictions = {one.video_id: one for one in found if isinstance(one, Prediction)}
+    assert predictions.keys() == set(scores.ids)
+    fused = np.load(trial_of(first) / "fused.npz")[chosen]
+    for video_id, row in zip(scores.ids, fused, strict=True):
+        assert predictions[video_id].classes[0] == scores.classes[int(np.argmax(row))]
+
+
+def test_scoring_anew_gives_the_same(folder: Path) -> None:
+    before = load_scores(scores_path(trial_of(folder), "test"))
+    with flowkit.open(folder / "clips.h5") as store:
+        evaluate(folder / "run", store, EvalOptions(segments=25, device="cpu"))
+    after = load_scores(scores_path(trial_of(folder), "test"))
+    assert after.segments == 3
+    assert np.array_equal(before.flow, after.flow)
+    assert before.gated is not None
+    assert after.gated is not None
+    assert np.array_equal(before.gated, after.gated)
+
+
+def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:
+    kept = (trial_of(first) / "flow" / "best.pt").read_bytes()
+    other = config(segments=2, test_segments=2)
+    with (
+        flowkit.open(first / "clips.h5") as store,
+        pytest.raises(CheckpointError, match=r"seed0.*made with other settings.*test_segments is 3"),
+    ):
+        train(store, [five_folds(store)], other, options(first / "run"))
+    assert (trial_of(first) / "flow" / "best.pt").read_bytes() == kept
