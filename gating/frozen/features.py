@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from gating.models.streams import BackboneOutput, Stream
 from gating.train_config import TrainConfig
 
 FORMAT = "flowkit-features 1"
+CLIPS_A_SAVE = 256
+"""Computed before the file is written anew: what an interrupted run loses at most."""
 SUFFIX = ".features"
 
 
@@ -84,8 +87,10 @@ class ClipFeatures:
 
 
 def features_folder(store: Store) -> Path | None:
-    """Return the folder beside a store; None for a store at an address."""
-    return None if isinstance(store.path, RemotePath) else store.path.with_name(store.path.name + SUFFIX)
+    """Return the folder beside a store; None where none can be: at an address, or in a read-only folder."""
+    if isinstance(store.path, RemotePath) or not os.access(store.path.parent, os.W_OK):
+        return None
+    return store.path.with_name(store.path.name + SUFFIX)
 
 
 def choices_of(store: Store, config: TrainConfig, streams: Mapping[Modality, Stream]) -> dict[str, Any]:
@@ -236,17 +241,17 @@ def clip_features_of(
     cache
         Read, and written where something was missing.
     compute
-        Returns the features of clips.
+        Returns the features of clips; called with `CLIPS_A_SAVE` of them at most.
     ids
-        The clips.
+        The clips, one or more.
     keep
         Write the cache: of several processes one does.
     """
     there = cache.load()
     known = set() if there is None else set(there.ids)
     missing = [video_id for video_id in ids if video_id not in known]
-    if missing:
-        made = compute(missing)
+    for first in range(0, len(missing), CLIPS_A_SAVE):
+        made = compute(missing[first : first + CLIPS_A_SAVE])
         there = made if there is None else _joined(there, made)
         if keep:
             cache.save(there)

@@ -124,10 +124,10 @@ class FrozenTrial:
         batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
         def compute(missing: Sequence[str]) -> ClipFeatures:
-            def done(clips: int) -> None:
-                self._log("features", done=clips, clips=len(missing))
+            def report(done: int) -> None:
+                self._log("features", done=done, clips=len(missing))
 
-            return computed_features(streams, batches, missing, on_clips=done)
+            return computed_features(streams, batches, missing, on_clips=report)
 
         return clip_features_of(cache, compute, ids, keep=options.process_group.is_main)
 

@@ -10,7 +10,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gating.frozen.features import ClipFeatures, FeatureCache, ModalityFeatures, clip_features_of
+from flowkit.store.read.store import Store
+from gating.frozen import features
+from gating.frozen.features import (
+    ClipFeatures,
+    FeatureCache,
+    ModalityFeatures,
+    clip_features_of,
+    features_folder,
+)
 
 
 def made(ids: Sequence[str]) -> ClipFeatures:
@@ -73,6 +81,32 @@ def test_a_damaged_file_is_made_anew(damage: str, tmp_path: Path) -> None:
     assert equal(clip_features_of(cache, compute, ["c1", "c2"], keep=True), made(["c1", "c2"]))
     assert compute.asked == [("c1", "c2"), ("c1", "c2")]
     assert cache.load() is not None
+
+
+def test_an_interrupted_run_keeps_what_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "CLIPS_A_SAVE", 2)
+    cache, compute = FeatureCache(folder=tmp_path, choices={"a": 1}), Computing()
+
+    def interrupted(ids: Sequence[str]) -> ClipFeatures:
+        if len(compute.asked) == 2:
+            raise KeyboardInterrupt
+        return compute(ids)
+
+    ids = ["c1", "c2", "c3", "c4", "c5"]
+    with pytest.raises(KeyboardInterrupt):
+        clip_features_of(cache, interrupted, ids, keep=True)
+    assert equal(clip_features_of(cache, compute, ids, keep=True), made(ids))
+    assert compute.asked == [("c1", "c2"), ("c3", "c4"), ("c5",)]
+
+
+def test_features_of_a_store_in_a_read_only_folder_go_elsewhere(
+    labelled_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = features_folder(labelled_store)
+    assert beside is not None
+    assert beside.name == "clips.h5.features"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert features_folder(labelled_store) is None
 
 
 def test_nothing_is_written_by_other_processes(tmp_path: Path) -> None:
