@@ -33,7 +33,7 @@ REGISTRIES: dict[tuple[str, str], Collection[str]] = {
     ("import", "--layout"): IMPORT_LAYOUTS,
     ("import", "--flow-codec"): FLOW_CODECS,
     ("import", "--unknown"): get_args(Unknown),
-    ("train", "--preset"): TRAIN_PRESETS,
+    ("train", "--preset"): ("auto", *TRAIN_PRESETS),
 }
 
 

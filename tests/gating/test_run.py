@@ -53,7 +53,7 @@ def splits_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(gate_data="holdout"), seeds=(0, 1))
-    assert set(results.fusions) == {*FUSIONS, "gating"}
+    assert set(results.fusions) == {*FUSIONS, "gating", "chosen"}
     assert results.fusions["oracle"].top1 >= results.fusions["rgb"].top1
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results.to_json()))
     assert [trial.seed for trial in results.trials] == [0, 1]
@@ -74,7 +74,7 @@ def test_a_run_compares_every_fusion_and_leaves_its_folder(labelled_store: Store
 
 def test_without_a_gate_the_other_fusions_are_compared(labelled_store: Store, tmp_path: Path) -> None:
     results, events = run(labelled_store, tmp_path, quick(fusion="search"))
-    assert set(results.fusions) == {*FUSIONS} - {"gating"}
+    assert set(results.fusions) == {*FUSIONS, "chosen"} - {"gating"}
     assert [event["stage"] for event in events if event["event"] == "finished"] == ["rgb", "flow"]
     assert results.gains == ()
 
