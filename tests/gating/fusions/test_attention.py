@@ -29,6 +29,17 @@ def test_attention_is_the_papers_equation() -> None:
         torch.testing.assert_close(layer(own, other)[clip], own[clip] + weights @ values)
 
 
+def test_each_streams_tokens_read_the_other_ones() -> None:
+    head = AttentionHead(5, 4, CLASSES).double()
+    features = torch.randn(3, 5, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    flow, rgb = (
+        torch.tanh(layer(one)).reshape(3, TOKENS, WIDTH)
+        for layer, one in zip((head.flow, head.rgb), features, strict=True)
+    )
+    both = [head.of_flow(flow, rgb).reshape(3, -1), head.of_rgb(rgb, flow).reshape(3, -1)]
+    torch.testing.assert_close(head(*features), head.classifier(torch.cat(both, dim=1)))
+
+
 def test_a_clips_scores_are_its_own() -> None:
     head = AttentionHead(5, 4, CLASSES).double()
     flow, rgb = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
