@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=12,
     show_default=True,
-    help="Most clips shown that the gate saved or lost.",
+    help="Most clips shown in each of the two sections with clips.",
 )
 def command(run: Path | None, store: Location | None, out: Path | None, clips: int) -> None:
     """Write one HTML page about RUN, the folder of a run; the newest one of runs/ by default.

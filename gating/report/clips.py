@@ -224,7 +224,7 @@ class ClipPrediction:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipCard:
-    """A clip that the gate changed, with the prediction of each stream and fusion."""
+    """A clip with the prediction of each stream and fusion; `why` is the gate's decision in words."""
 
     video_id: str
     label: str
@@ -232,6 +232,7 @@ class ClipCard:
     images: ClipImages | None
     predictions: list[tuple[str, ClipPrediction]]
     weights: str
+    why: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,26 +262,30 @@ def changed_clips(evidence: Evidence, gallery: Gallery, count: int) -> ChangedCl
         n_lost=sum(one.only_second for one in tests),
         wheel=wheel_image() if gallery.store else None,
         notice=gallery.reason if saved or lost else "",
-        saved=[_card(clip, gallery) for clip in saved],
-        lost=[_card(clip, gallery) for clip in lost],
+        saved=[clip_card(clip.comparison, clip.row, gallery, seeds=_seeds(clip)) for clip in saved],
+        lost=[clip_card(clip.comparison, clip.row, gallery, seeds=_seeds(clip)) for clip in lost],
     )
 
 
-def _card(clip: ChangedClip, gallery: Gallery) -> ClipCard:
-    comparison, row = clip.comparison, clip.row
+def clip_card(
+    comparison: TrialComparison, row: int, gallery: Gallery, *, seeds: str = "", why: str = ""
+) -> ClipCard:
+    """Return the card of one clip of a trial."""
     scores = comparison.scores
     label = int(scores.labels[row])
+    video_id = scores.ids[row]
     return ClipCard(
-        video_id=clip.video_id,
+        video_id=video_id,
         label=scores.classes[label],
-        seeds=_seeds(clip),
-        images=gallery.of(clip.video_id),
+        seeds=seeds,
+        images=gallery.of(video_id),
         predictions=[
             (words, _prediction(comparison.fused[name][row], label, scores.classes))
             for name, words in _NAMES.items()
             if name in comparison.fused
         ],
         weights=_weights(comparison, row),
+        why=why,
     )
 
 

@@ -13,6 +13,7 @@ from flowkit.remote import Location
 from gating.report import sections
 from gating.report.clips import Gallery, changed_clips, open_gallery
 from gating.report.data import Evidence, confusion_data, read_evidence
+from gating.report.disagreement import disagreement
 
 NAME = "report.html"
 _PAGE = html.Page(
@@ -38,7 +39,7 @@ def write_report(
     dest
         The page's file; it appears whole or not at all. None is `report.html` in the run's folder.
     clips
-        Most clips that are shown, >= 0.
+        Most clips of each of the two sections that show them, >= 0.
 
     Returns
     -------
@@ -72,6 +73,8 @@ def write_report(
 def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> dict[str, object]:
     """Return the template's sections, None for those without data in this run."""
     has_gate = evidence.has_gate
+    changed = changed_clips(evidence, gallery, clips) if has_gate and clips else None
+    shown = () if changed is None else {card.video_id for card in (*changed.saved, *changed.lost)}
     return {
         "title": title,
         "data": confusion_data(evidence),
@@ -79,7 +82,8 @@ def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> di
         "accuracy": sections.accuracy(evidence),
         "class_gain": sections.class_gain(evidence) if has_gate else None,
         "gates": sections.gates(evidence),
-        "clips": changed_clips(evidence, gallery, clips) if has_gate and clips else None,
+        "clips": changed,
+        "disagreement": disagreement(evidence, gallery, clips, shown=shown),
         "confusion": sections.confusion(evidence),
         "reliability": sections.reliability(evidence),
         "trials": sections.trials(evidence),
