@@ -29,9 +29,12 @@ class SameConv2d(nn.Conv2d):
         """(n, C, h, w) to (n, channels_out, ceil(h / stride), ceil(w / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         above = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:]]
-        rows, columns = above
-        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        return super().forward(F.pad(input, padding))
+        before = [pad // 2 for pad in above]
+        if any(pad % 2 for pad in above):
+            after = [pad - first for pad, first in zip(above, before, strict=True)]
+            input, before = F.pad(input, (before[1], after[1], before[0], after[0])), [0, 0]
+        # The convolution pads evenly by itself, without a copy of its input.
+        return F.conv2d(input, self.weight, self.bias, self.stride, before, self.dilation, self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
