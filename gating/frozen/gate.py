@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.config import FIXED_WEIGHTS, GateConfig, Schedule
+from flowkit.errors import InvalidParameterError
+from gating.config import FIXED_WEIGHTS, GateConfig, Modality, Schedule
+from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores
-from gating.frozen.features import ClipFeatures
+from gating.frozen.clips import TwoStreams
 from gating.fusions.learned import LearnedWeights
 from gating.models.gate import GatingConvNet, activate, fuse, gate_loss, with_fallback
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
@@ -28,7 +30,7 @@ LEAST_WEIGHT = 0.05
 class GateFit:
     """What a gate learns from: the maps and the held-out scores of N clips."""
 
-    clips: ClipFeatures
+    clips: TwoStreams
     scores: ClipScores
 
     def part(self, rows: NDArray[np.intp]) -> GateFit:
@@ -67,7 +69,7 @@ def fit_gate(
     """
     torch.manual_seed(seed)
     gate = GatingConvNet(config=dataclasses.replace(config, fixed=best_weights(fit.scores))).to(device)
-    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in ("flow", "rgb"))
+    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in BOTH)
     flow, rgb = (_scores(one, device) for one in (fit.scores.flow, fit.scores.rgb))
     labels = torch.from_numpy(fit.scores.labels).to(device)
     groups = parameter_groups(gate, lr=schedule.lr, weight_decay=schedule.weight_decay)
@@ -88,7 +90,7 @@ def fit_gate(
 
 
 @torch.inference_mode()
-def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipScores:
+def gated(gate: GatingConvNet, clips: TwoStreams, scores: ClipScores) -> ClipScores:
     """Return the scores with the gate's weights and fused scores of each clip."""
     device = next(gate.parameters()).device
     raw = gate(_maps(clips, "flow", device), _maps(clips, "rgb", device)).raw.float()
@@ -99,8 +101,10 @@ def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipS
     return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
 
 
-def _maps(clips: ClipFeatures, modality: str, device: torch.device) -> Tensor:
-    maps = clips.flow.maps if modality == "flow" else clips.rgb.maps
+def _maps(clips: TwoStreams, modality: Modality, device: torch.device) -> Tensor:
+    maps = clips.of(modality).maps
+    if maps is None:
+        raise InvalidParameterError(f"the gate reads maps of both streams, got none of {modality}")
     return torch.from_numpy(maps).to(device).float()[:, None]
 
 
