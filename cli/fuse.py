@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import Function, Options
 from .reporter import TrainReporter
 from .streams import echo
+
+if TYPE_CHECKING:
+    from flowkit.datasets import SplitRequest
+    from gating import FuseConfig
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _STREAM = click.Path(path_type=Path, exists=True)
@@ -65,6 +69,10 @@ def _split_options(function: Function) -> Function:
     help="Table with the columns id (or path) and label.",
 )
 @_split_options
+@click.option(
+    "--prior", type=float, help="Weight of the gate's prior towards the best fixed weights. [default: 1]"
+)
+@click.option("--gate-epochs", type=int, help="Passes of the gate over the clips. [default: 6]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
@@ -114,14 +122,28 @@ def command(a: Path, b: Path, labels: Path, **options: Any) -> None:
         threads=options["threads"],
         on_event=TrainReporter(quiet=options["quiet"]),
     )
-    results = fuse(a, b, labels, splits=_request(options), options=run)
+    results = fuse(a, b, labels, splits=_request(options), config=_config(options), options=run)
     for line in (*results.data.inputs.values(), results.data.gate):
         echo(line, err=True)
     print_table(results, streams=results.data.streams)
     echo(f"\n{out}: the run; `flowkit report {out}` makes a page of it")
 
 
-def _request(options: Options) -> Any:
+def _config(options: Options) -> FuseConfig:
+    """Return the configuration with the values that are given; a warm-up is at most half of the epochs."""
+    from gating.fusing.trial import FuseConfig
+
+    config, prior, epochs = FuseConfig(), options["prior"], options["gate_epochs"]
+    if prior is not None:
+        config = dataclasses.replace(config, net=dataclasses.replace(config.net, prior=prior))
+    if epochs is not None:
+        warm = min(config.gate.warmup_epochs, epochs / 2)
+        gate = dataclasses.replace(config.gate, epochs=epochs, warmup_epochs=warm)
+        config = dataclasses.replace(config, gate=gate)
+    return config
+
+
+def _request(options: Options) -> SplitRequest:
     """Return the choice of splits of a command's options."""
     from flowkit.datasets import SplitRequest
 
