@@ -68,7 +68,7 @@ def gate_maps(rgb: StreamArrays, flow: StreamArrays, *, combine: Combine = "conc
         columns = [_mean_features(one) for one in both]
         blind = [one.name for one, column in zip(both, columns, strict=True) if column is None]
         if blind:
-            return f"no gate: it reads maps or features, and {' and '.join(blind)} has scores alone"
+            return f"no gate: it reads maps or features, and of {' and '.join(blind)} there are scores alone"
         maps = [column[:, :, None, None] for column in columns if column is not None]
     shapes = [array.shape[1:] for array in maps]
     if combine != "concat" and shapes[0][0] != shapes[1][0]:

@@ -62,4 +62,4 @@ def test_features_are_scaled_by_the_clips_that_the_gate_learns_from() -> None:
 
 def test_scores_alone_leave_no_gate() -> None:
     found = gate_maps(stream("a", scores=random(2)), stream("b", features=random(3)))
-    assert found == "no gate: it reads maps or features, and a has scores alone"
+    assert found == "no gate: it reads maps or features, and of a there are scores alone"

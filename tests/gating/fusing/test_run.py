@@ -92,7 +92,7 @@ def test_scores_alone_have_a_score_gate_and_no_gate_on_images(tmp_path: Path) ->
     results = run(tmp_path, a, b, on_event=events.append)
     assert top1(results)["score-gate"] > 0.9
     assert {"gating", "features"}.isdisjoint(results.fusions)
-    assert results.data.gate == "no gate: it reads maps or features, and a and b has scores alone"
+    assert results.data.gate == "no gate: it reads maps or features, and of a and b there are scores alone"
     assert not [one for one in events if one["event"] == "fitted"]
 
 
