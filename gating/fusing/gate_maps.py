@@ -38,7 +38,7 @@ class GateMaps:
     @property
     def channels(self) -> int:
         """C."""
-        return self.rgb.shape[1]
+        return int(self.rgb.shape[1])
 
     def scaled(self, rows: NDArray[np.intp]) -> GateMaps:
         """Return features standardised by some clips, from which the gate learns; maps as they are."""

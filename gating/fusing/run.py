@@ -105,13 +105,13 @@ def fuse(
         The device does not exist, a choice does not fit the clips, or the folder has other trials.
     """
     config = config or FuseConfig()
-    given = tuple(one if isinstance(one, StreamArrays) else read_stream(one) for one in (a, b))
+    first, second = (one if isinstance(one, StreamArrays) else read_stream(one) for one in (a, b))
     if not isinstance(labels, Mapping):
-        labels = labels_from_csv(labels, {video_id for one in given for video_id in one.ids})
-    joined = join_streams(*given, labels)
+        labels = labels_from_csv(labels, {*first.ids, *second.ids})
+    joined = join_streams(first, second, labels)
     plans = list(_plans(joined, _splits(joined, splits), config, options))
     maps = gate_maps(joined.rgb, joined.flow, combine=config.net.combine)
-    data = data_of(given, joined, maps)
+    data = data_of((first, second), joined, maps)
     _clear(options.out, [plan.folder for plan in plans])
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from click.testing import CliRunner
 
 from flowkit_cli import group
+from gating.fusions import FUSIONS
 
 CLIPS = 24
 
@@ -20,6 +21,8 @@ CLIPS = 24
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two streams of scores, labels and groups."""
     monkeypatch.chdir(tmp_path)
+    few = {name: FUSIONS[name] for name in ("rgb", "flow", "average", "search", "oracle")}
+    monkeypatch.setattr("gating.fusing.trial.FUSIONS", few)
     rng = np.random.default_rng(0)
     ids = np.array([f"clips/c{k:02d}" for k in range(CLIPS)])
     labels = np.arange(CLIPS) % 2

@@ -66,6 +66,7 @@ def test_npz_and_hdf5_hold_the_same(name: str, tmp_path: Path) -> None:
 def test_segments_are_pooled_to_their_mean_and_std() -> None:
     pooled = StreamArrays(name="s", ids=IDS, features=features()).pooled()
     expected = np.concatenate([features().mean(axis=1), features().std(axis=1)], axis=1)
+    assert pooled is not None
     assert np.allclose(pooled, expected, atol=1e-6)  # float32
     for single in (features(1), features(1)[:, 0]):
         assert np.array_equal(StreamArrays(name="s", ids=IDS, features=single).pooled(), features(1)[:, 0])  # type: ignore[arg-type]

@@ -11,13 +11,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from flowkit.datasets import SplitRequest
+from flowkit.datasets import Split, SplitRequest
 from flowkit.errors import InputError, InvalidParameterError
 from gating.errors import CheckpointError
 from gating.fusing import trial
 from gating.fusing.inputs import StreamArrays
 from gating.fusing.results import FuseResults
 from gating.fusing.run import FuseOptions, fuse
+from gating.fusing.trial import FuseConfig
 from gating.fusions import FUSIONS
 from gating.report import write_report
 from gating.run_folder import find_trials
@@ -50,14 +51,17 @@ def stream(
 
 
 def run(out: Path, a: StreamArrays, b: StreamArrays, **options: object) -> FuseResults:
-    splits = SplitRequest(folds=2)
-    return fuse(a, b, GIVEN, splits=splits, options=FuseOptions(out=out, device="cpu", **options))  # type: ignore[arg-type]
+    splits, config = SplitRequest(folds=2), FuseConfig(stream_folds=2)
+    return fuse(
+        a, b, GIVEN, splits=splits, config=config, options=FuseOptions(out=out, device="cpu", **options)
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
 def few_fusions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fusions with an answer here: all of them take seconds."""
+    """Fusions with an answer here, and heads of one strength: all of them take seconds."""
     monkeypatch.setattr(trial, "FUSIONS", {name: FUSIONS[name] for name in FEW})
+    monkeypatch.setattr("gating.frozen.heads.PENALTIES", (1e-3,))
 
 
 def top1(results: FuseResults) -> Mapping[str, float]:
@@ -127,8 +131,6 @@ def test_a_class_that_no_head_would_see_is_named(tmp_path: Path) -> None:
     one = stream("a", scores_of(RNG.random(CLIPS) < 0.7))
     parts = {video_id: "test" if k < 3 else "train" for k, video_id in enumerate(IDS)}
     rare = {video_id: "rare" if k in (0, 5) else GIVEN[video_id] for k, video_id in enumerate(IDS)}
-    from flowkit.datasets import Split
-
     with pytest.raises(InputError, match=r"1 classes have no clip to fit a head on.*\['rare'\]"):
         fuse(
             one,
