@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.make import clips
@@ -15,8 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Let each worker have one core, and Ctrl-C reach what tests start."""
+    """Let each worker have one core, Ctrl-C reach what tests start, and no test fail on a busy machine."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    hypothesis.settings.register_profile("flowkit", deadline=None)
+    hypothesis.settings.load_profile("flowkit")
     # A job in a shell's background ignores SIGINT, and hands that on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,6 +7,7 @@ and in what they keep.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from gating.config import GateConfig, Modality, Schedule
 from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores, joined_scores
 from gating.frozen.clips import TwoStreams
-from gating.frozen.gate import GateFit, fit_gate, gated
+from gating.frozen.gate import SHARES, GateFit, chosen_share, fit_gate, gated, shrunk
 from gating.frozen.heads import Head, fit_head
 from gating.models.gate import GatingConvNet
 
@@ -95,7 +96,7 @@ class Fits:
     on_head
         Receives each head, its stream, and the number of the fold that it was fitted without, or None.
     on_gate
-        Receives the gate.
+        Receives the gate, and the share of its own weights that it keeps.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Fits:
         *,
         device: torch.device,
         on_head: Callable[[Head, Modality, int | None], None],
-        on_gate: Callable[[GatingConvNet], None],
+        on_gate: Callable[[GatingConvNet, float], None],
     ) -> None:
         self.data, self.choices, self.device = data, choices, device
         self.on_head, self.on_gate = on_head, on_gate
@@ -122,10 +123,10 @@ class Fits:
         if self.choices.gate is None:
             return test, held_out
         fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
-        gate = self._fitted_gate(fit, self.choices.gate)
-        self.on_gate(gate)
-        test = gated(gate, clips.of_clips(data.test), test)
-        return test, self._cross_fitted(fit, self.choices.gate)
+        share, held_out = self._cross_fitted(fit, self.choices.gate)
+        gate = shrunk(self._fitted_gate(fit, self.choices.gate), share)
+        self.on_gate(gate, share)
+        return gated(gate, clips.of_clips(data.test), test), held_out
 
     def _heads(
         self, clips: TwoStreams, ids: Sequence[str], *, without: int | None = None
@@ -182,15 +183,22 @@ class Fits:
             segments=self.choices.segments,
         )
 
-    def _cross_fitted(self, fit: GateFit, config: GateConfig) -> ClipScores:
-        """Return the held-out scores with gates that did not learn from their clips."""
-        parts, row = [], {video_id: k for k, video_id in enumerate(fit.scores.ids)}
+    def _cross_fitted(self, fit: GateFit, config: GateConfig) -> tuple[float, ClipScores]:
+        """Return the share that gates keep of their weights, and held-out scores by such gates.
+
+        No gate has learned from a clip that it scores. Only weights by ReLU can be drawn towards fixed ones.
+        """
+        row = {video_id: k for k, video_id in enumerate(fit.scores.ids)}
+        parts: dict[float, list[ClipScores]] = defaultdict(list)
         for ids in self.data.folds:
             held = np.array([row[k] for k in ids])
             others = np.setdiff1d(np.arange(len(row)), held)
-            apart = fit.part(held)
-            parts.append(gated(self._fitted_gate(fit.part(others), config), apart.clips, apart.scores))
-        return joined_scores(parts)
+            gate, apart = self._fitted_gate(fit.part(others), config), fit.part(held)
+            for share in SHARES if config.activation == "relu" else (1.0,):
+                parts[share].append(gated(shrunk(gate, share), apart.clips, apart.scores))
+        held_out = {share: joined_scores(each) for share, each in parts.items()}
+        share = chosen_share(held_out)
+        return share, held_out[share]
 
     def _fitted_gate(self, fit: GateFit, config: GateConfig) -> GatingConvNet:
         return fit_gate(fit, config, self.choices.schedule, seed=self.choices.seed, device=self.device)

@@ -140,9 +140,9 @@ class FrozenTrial:
         self._keep(stage, stream.learner)
         self._log("fitted", stage=stage.name, penalty=head.penalty)
 
-    def _keep_gate(self, gate: GatingConvNet) -> None:
+    def _keep_gate(self, gate: GatingConvNet, share: float) -> None:
         self._keep(self._stage("gate"), gate)
-        self._log("fitted", stage="gate")
+        self._log("fitted", stage="gate", share=share)
 
     def _gate_config(self) -> GateConfig:
         tap_channels = self._built_streams()["flow"].tap_channels

@@ -228,5 +228,5 @@ class FuseTrial:
         stage = modality if without is None else out_of_fold_stage(without, modality)
         self.on_event({"event": "fitted", "stage": stage, "penalty": head.penalty})
 
-    def _log_gate(self, _: GatingConvNet) -> None:
-        self.on_event({"event": "fitted", "stage": "gate"})
+    def _log_gate(self, _: GatingConvNet, share: float) -> None:
+        self.on_event({"event": "fitted", "stage": "gate", "share": share})

@@ -54,7 +54,7 @@ def extracted(
 ) -> ExtractReport:
     """Extract with one GPU for each tuple of faults, in this process but for the servers."""
     # The stand-in computes inside of its calls, on cores that others use too.
-    monkeypatch.setenv("FLOWKIT_GPU_PATIENCE", "3" if (HANG,) in faults else "20")
+    monkeypatch.setenv("FLOWKIT_GPU_PATIENCE", "8" if (HANG,) in faults else "20")
     gpus_in_other_processes(monkeypatch, faults)
     config = flowkit.ExtractConfig(params=QUICK, backend=backend)
     with InlineExecutor() as executor:
