@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from flowkit.datasets import Split, SplitRequest
 from flowkit.errors import InputError, InvalidParameterError
 from gating.errors import CheckpointError
+from gating.events import Event, OnEvent, ignore
 from gating.fusing import trial
 from gating.fusing.inputs import StreamArrays
 from gating.fusing.results import FuseResults
@@ -50,11 +51,17 @@ def stream(
     return StreamArrays(name=name, ids=IDS, features=columns)
 
 
-def run(out: Path, a: StreamArrays, b: StreamArrays, **options: object) -> FuseResults:
-    splits, config = SplitRequest(folds=2), FuseConfig(stream_folds=2)
-    return fuse(
-        a, b, GIVEN, splits=splits, config=config, options=FuseOptions(out=out, device="cpu", **options)
-    )  # type: ignore[arg-type]
+def run(
+    out: Path,
+    a: StreamArrays,
+    b: StreamArrays,
+    *,
+    seeds: tuple[int, ...] = (0,),
+    on_event: OnEvent = ignore,
+) -> FuseResults:
+    options = FuseOptions(out=out, device="cpu", seeds=seeds, on_event=on_event)
+    config = FuseConfig(stream_folds=2)
+    return fuse(a, b, GIVEN, splits=SplitRequest(folds=2), config=config, options=options)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +95,7 @@ def test_a_cue_in_the_maps_is_what_the_gate_gains_by(tmp_path: Path) -> None:
 def test_scores_alone_have_a_score_gate_and_no_gate_on_images(tmp_path: Path) -> None:
     """A stream is sure where it is right."""
     half = np.arange(CLIPS) % 2 == 0
-    events: list[dict[str, object]] = []
+    events: list[Event] = []
     a, b = (
         stream(name, scores_of(own, sure=np.where(own, 2.0, 1.0)), as_scores=True)
         for name, own in (("a", half), ("b", ~half))
