@@ -24,6 +24,7 @@ COMMANDS = {
     "info": "Show the contents of a store, or of one video.",
     "verify": "Check every checksum of a store; --repair drops broken videos.",
     "train": "Train two streams on a store, and a gate that weighs them per video.",
+    "fuse": "Put two streams that other tools computed through every fusion and the gate.",
     "eval": "Score a finished run again with other segments and crops, and compare all fusions.",
     "predict": "Classify stored clips or raw videos, with the gate's weights.",
     "report": "Make one page of a run: tables, matrices, gates, and the clips won and lost.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .streams import echo
@@ -17,9 +17,17 @@ _WITHOUT_GATE = 5
 _GAP = "  "
 
 
-def print_table(results: FusionResults) -> None:
-    """Print each fusion's accuracy, the gate's gain over it, and tests."""
-    rows = [_HEAD, *_rows(results)]
+def print_table(results: FusionResults, *, streams: Mapping[str, str] | None = None) -> None:
+    """Print each fusion's accuracy, the gate's gain over it, and tests.
+
+    Parameters
+    ----------
+    results
+        Of a run.
+    streams
+        Names of the streams that stand for "rgb" and "flow", where they are others.
+    """
+    rows = [_HEAD, *_rows(results, streams or {})]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     if not results.gains:
         widths = widths[:_WITHOUT_GATE]  # `zip` drops the columns of the gate
@@ -33,15 +41,16 @@ def print_table(results: FusionResults) -> None:
         echo(line)
 
 
-def _rows(results: FusionResults) -> Iterator[tuple[str, ...]]:
+def _rows(results: FusionResults, streams: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each fusion, by kind: the gate and then the bound last."""
     from gating.fusions import Kind, in_order, kind_of
 
     gains = {gain.baseline: gain for gain in results.gains}
     for name in in_order(results.fusions):
         row, gain = results.fusions[name], gains.get(name)
+        about = "to read only" if kind_of(name) == Kind.BOUND else streams.get(name)
         yield (
-            f"{name} (to read only)" if kind_of(name) == Kind.BOUND else name,
+            f"{name} ({about})" if about else name,
             _percent(row.top1),
             _interval(row.interval),
             _percent(row.mean_class),

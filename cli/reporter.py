@@ -326,7 +326,8 @@ class TrainReporter:
 
     def _fitted(self, event: Event) -> None:
         strength = f", penalty {event['penalty']:g}" if "penalty" in event else ""
-        self.write_line(f"{event['stage']}: fitted on kept features{strength}")
+        share = f", share {event['share']:g} of its own weights" if "share" in event else ""
+        self.write_line(f"{event['stage']}: fitted on kept features{strength}{share}")
 
 
 def _gates_line(gates: dict[str, float]) -> str:

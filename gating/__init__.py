@@ -9,6 +9,8 @@ From a store to accuracy::
         results.fusions["gating"].top1                         # a RunResults: `results.json`
         gating.evaluate(Path("runs/mine"), store, gating.EvalOptions(segments=25, crops=10))
     gating.write_report(Path("runs/mine"))                     # one HTML page
+    gating.fuse("video.npz", "audio.npz", "labels.csv",        # two streams of other tools, a FuseResults
+                options=gating.FuseOptions(out=Path("runs/fused")))
     for one in gating.predict([Path("a.mp4")], Path("runs/mine"), gating.PredictOptions()):
         ...                                                    # a Prediction, or flowkit's Failure
 
@@ -18,6 +20,7 @@ train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`
 results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gain`, and of each trial
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
+fuse                `FuseOptions`, `FuseConfig`; `StreamArrays`; `FuseResults` (`FuseData`)
 load_networks       `LoadedTrial`: its `TrialRecord` (`DataRecord`, `FlowRecord`) and its `Networks`
 networks            `Stream` → `StreamOutput`, `GatingConvNet` → `GateOutput`
 fusions             `FUSIONS`; a new one is a subclass of `Fusion` (`FusionData`, `Kind`) and a line there
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
     from gating.evaluation.results import FusionAccuracy, FusionResults, RunData, RunResults, TrialResults
     from gating.evaluation.scores import Networks
     from gating.events import Event, OnEvent
+    from gating.fusing.inputs import StreamArrays
+    from gating.fusing.results import FuseData, FuseResults
+    from gating.fusing.run import FuseOptions, fuse
+    from gating.fusing.trial import FuseConfig
     from gating.fusions import FUSIONS, Fusion, FusionData, Kind
     from gating.load import LoadedTrial, load_networks
     from gating.metrics import GateSummary
@@ -70,6 +77,10 @@ __all__ = [
     "EvalOptions",
     "Event",
     "FlowRecord",
+    "FuseConfig",
+    "FuseData",
+    "FuseOptions",
+    "FuseResults",
     "Fusion",
     "FusionAccuracy",
     "FusionData",
@@ -96,6 +107,7 @@ __all__ = [
     "Schedule",
     "ScoresError",
     "Stream",
+    "StreamArrays",
     "StreamConfig",
     "StreamOutput",
     "TrainConfig",
@@ -105,6 +117,7 @@ __all__ = [
     "WeightsError",
     "WeightsUnavailableError",
     "evaluate",
+    "fuse",
     "load_networks",
     "predict",
     "train",
@@ -120,6 +133,10 @@ _HOMES = {
     "Event": "gating.events",
     "FUSIONS": "gating.fusions",
     "FlowRecord": "gating.run_folder",
+    "FuseConfig": "gating.fusing.trial",
+    "FuseData": "gating.fusing.results",
+    "FuseOptions": "gating.fusing.run",
+    "FuseResults": "gating.fusing.results",
     "Fusion": "gating.fusions",
     "FusionAccuracy": "gating.evaluation.results",
     "FusionData": "gating.fusions",
@@ -146,6 +163,7 @@ _HOMES = {
     "Schedule": "gating.config",
     "ScoresError": "gating.errors",
     "Stream": "gating.models.streams",
+    "StreamArrays": "gating.fusing.inputs",
     "StreamConfig": "gating.config",
     "StreamOutput": "gating.models.streams",
     "TrainConfig": "gating.train_config",
@@ -155,6 +173,7 @@ _HOMES = {
     "WeightsError": "gating.errors",
     "WeightsUnavailableError": "gating.errors",
     "evaluate": "gating.rescoring",
+    "fuse": "gating.fusing.run",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
     "train": "gating.run",

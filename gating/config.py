@@ -340,8 +340,8 @@ def gate_preset(name: Preset, num_classes: int) -> GateConfig:
     """Return the gate of a preset; `zhu2018`'s is the released variant A."""
     check_choice("preset", name, STREAM_PRESETS)
     if name == "frozen":
-        # EfficientNet-Lite0's block14. Few clips: a small gate, held to the best fixed weights.
-        return GateConfig(num_classes=num_classes, tap_channels=192, width=0.125, dropout=0.5, prior=1.0)
+        # EfficientNet-Lite0's block14. Few clips: a small gate, near the best fixed weights.
+        return GateConfig(num_classes=num_classes, tap_channels=192, width=0.125, dropout=0.5, prior=0.1)
     if name == "zhu2018":
         return released_gate(num_classes)
     if name == "tsn":

@@ -8,7 +8,7 @@ step, epoch           stage, epoch, and the losses, accuracies and speeds of tra
 paused, resumed       stage, epoch, position: where an unfinished stage was left or is taken up
 skipped, finished     stage, best_epoch
 features              done, clips: features of so many clips are computed
-fitted                stage, and of a head penalty: a head or a gate is fitted on features
+fitted                stage, and of a head penalty, of a gate share: one is fitted on features
 judged                fusions are compared; validation: top-1 of the gate and the baseline there
 unfinished, scoring   split, part, seed, and stages or clips: an evaluation's trials
 note                  split, text: a harmless difference of a store (then with part and seed), or a

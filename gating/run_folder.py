@@ -192,6 +192,10 @@ def find_trials(out: Path) -> list[TrialRecord]:
         There is none, or one cannot be read.
     """
     found = [read_trial(path.parent) for path in out.glob(f"*/seed*/{RECORD}")]
+    if not found and any(_comparisons(out)):
+        raise CheckpointError(
+            f"{out} has results and no networks: `flowkit fuse` made it, and `flowkit report` alone reads it"
+        )
     if not found:
         raise CheckpointError(f"{out} is no run: it has no SPLIT/seedN/{RECORD}; train one with --out {out}")
     return sorted(found, key=_order)

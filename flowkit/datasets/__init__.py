@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from flowkit._lazy import lazy_names
 from flowkit.datasets.reader import ArraySpec, ClipBatch, ClipSample, ClipSamples, SampleKey
-from flowkit.datasets.resolve import SplitRequest, resolve_splits
+from flowkit.datasets.resolve import SplitRequest, resolve_splits, splits_of_labels
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.datasets.split_sources import (
     groups_by_pattern,
     groups_from_csv,
     k_fold,
+    labels_from_csv,
     leave_one_out,
     parse_classes,
     split_from_csv,
@@ -63,6 +64,7 @@ __all__ = [
     "groups_by_pattern",
     "groups_from_csv",
     "k_fold",
+    "labels_from_csv",
     "leave_one_out",
     "list_splits",
     "parse_classes",
@@ -71,6 +73,7 @@ __all__ = [
     "split_from_csv",
     "split_from_hmdb51",
     "split_from_ucf101",
+    "splits_of_labels",
     "transform_flow",
     "transform_frames",
     "write_split",

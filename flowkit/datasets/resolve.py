@@ -92,6 +92,11 @@ class SplitRequest:
                 "out one group at a time"
             )
 
+    @property
+    def has_source(self) -> bool:
+        """True if it says where the splits come from."""
+        return any(getattr(self, name) for name in _SOURCES)
+
     def groups_of(self, ids: Iterable[str]) -> dict[str, str] | None:
         """Return the group of each id by the pattern or the table; None without either."""
         if self.groups is not None:
@@ -111,9 +116,27 @@ def resolve_splits(store: Store, request: SplitRequest | None = None) -> tuple[S
         a listed video is absent or has no label, a group is on both sides, a class has no video to
         train on.
     """
-    request = request or SplitRequest()
     labels = dict(zip(store, store.column("label"), strict=True))
-    splits = tuple(_regrouped(split, request) for split in _requested(store.path, labels, request))
+    return _checked(store.path, labels, request or SplitRequest())
+
+
+def splits_of_labels(labels: Mapping[str, str], request: SplitRequest) -> tuple[Split, ...]:
+    """Return the splits of a request for clips that are in no store; as `resolve_splits`.
+
+    Parameters
+    ----------
+    labels
+        Label of each id.
+    request
+        With a source; `split` has paths of CSV files.
+    """
+    return _checked(None, labels, request)
+
+
+def _checked(
+    store_path: Location | None, labels: Mapping[str, str], request: SplitRequest
+) -> tuple[Split, ...]:
+    splits = tuple(_regrouped(split, request) for split in _requested(store_path, labels, request))
     for split in splits:
         check_split(split, labels)
     names = [split.name for split in splits]
@@ -128,7 +151,9 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _requested(store_path: Location, labels: Mapping[str, str], request: SplitRequest) -> Iterator[Split]:
+def _requested(
+    store_path: Location | None, labels: Mapping[str, str], request: SplitRequest
+) -> Iterator[Split]:
     """Yield the splits of the one source that is given, or the only one beside the store."""
     lenient = request.allow_missing
     for folder, read in ((request.ucf101, split_from_ucf101), (request.hmdb51, split_from_hmdb51)):
@@ -140,15 +165,20 @@ def _requested(store_path: Location, labels: Mapping[str, str], request: SplitRe
     if request.folds or request.leave_one_out:
         groups = request.groups_of(labels)
         yield k_fold(labels, request.folds, groups=groups) if request.folds else leave_one_out(groups or {})
-    elif not any(getattr(request, name) for name in _SOURCES):
+    elif not request.has_source:
         yield _only(store_path)
 
 
-def _named(store_path: Location, name: str, labels: Mapping[str, str], *, allow_missing: bool) -> Split:
+def _named(
+    store_path: Location | None, name: str, labels: Mapping[str, str], *, allow_missing: bool
+) -> Split:
     """Return the split of this name beside the store, else that of a CSV file."""
-    present = list_splits(store_path)
-    path = splits_path(store_path) / f"{name}.csv" if name in present else locate(name)
-    if name not in present and (path.suffix != ".csv" or not path.is_file()):
+    present = () if store_path is None else list_splits(store_path)
+    beside = store_path is not None and name in present
+    path = splits_path(store_path) / f"{name}.csv" if store_path is not None and beside else locate(name)
+    if not beside and (path.suffix != ".csv" or not path.is_file()):
+        if store_path is None:
+            raise InputError(f"--split {name}: no such .csv file")
         listed = ", ".join(present) or "none"
         raise InputError(
             f"--split {name}: no such split beside {store_path} (there: {listed}) and no such .csv file"
@@ -156,7 +186,9 @@ def _named(store_path: Location, name: str, labels: Mapping[str, str], *, allow_
     return split_from_csv(path, path.stem, labels, allow_missing=allow_missing)
 
 
-def _only(store_path: Location) -> Split:
+def _only(store_path: Location | None) -> Split:
+    if store_path is None:
+        raise InputError(f"no split was named; give {_WAYS}")
     present = list_splits(store_path)
     if not present:
         raise InputError(f"there is no split beside {store_path}; give {_WAYS}")

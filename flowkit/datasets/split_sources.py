@@ -199,22 +199,39 @@ def groups_from_csv(path: Location | str, ids: Iterable[str], *, column: str = "
         The file cannot be read, a column is missing, an id has no row or an empty cell, or two rows with
         different groups.
     """
+    wanted = list(ids)
+    groups = _column_of(path, wanted, column)
+    if without := [video_id for video_id in wanted if video_id not in groups]:
+        raise InputError(f"{path} has no row for {len(without)} videos: {without[:_NAMED]}")
+    return groups
+
+
+def labels_from_csv(path: Location | str, ids: Iterable[str]) -> dict[str, str]:
+    """Return the label of each id that a table has: a CSV file as `groups_from_csv` reads it, column `label`.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, a column is missing, or an id has an empty cell or two labels.
+    """
+    return _column_of(path, ids, "label")
+
+
+def _column_of(path: Location | str, ids: Iterable[str], column: str) -> dict[str, str]:
+    """Return the cell of each id that a table has a row of."""
     rows = csv_rows(read_text(locate(path)), source=path)
     columns = rows.fieldnames or []
     key = next((name for name in ("id", "path", "video") if name in columns), None)
     if key is None or column not in columns:
         raise InputError(f"{path}: expected the columns id or path, and {column}, got {list(columns)}")
-    wanted = list(ids)
-    lookup, groups = _Lookup(wanted), dict[str, str]()
+    lookup, found = _Lookup(ids), dict[str, str]()
     for number, row in enumerate(rows, 2):
-        video_id, group = lookup.find(row[key] or ""), row[column] or ""
+        video_id, cell = lookup.find(row[key] or ""), row[column] or ""
         if video_id is None:
             continue
-        if not group or groups.setdefault(video_id, group) != group:
+        if not cell or found.setdefault(video_id, cell) != cell:
             raise InputError(f"{path}:{number}: {column} is empty, or {video_id!r} has another one above")
-    if without := [video_id for video_id in wanted if video_id not in groups]:
-        raise InputError(f"{path} has no row for {len(without)} videos: {without[:_NAMED]}")
-    return groups
+    return found
 
 
 def k_fold(

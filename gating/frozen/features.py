@@ -32,7 +32,8 @@ from gating.config import Modality
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import flow_record
 from gating.distributed import autocast
-from gating.models.streams import BackboneOutput, Stream
+from gating.frozen.clips import StreamClips, TwoStreams
+from gating.models.streams import BackboneOutput, Stream, clip_features
 from gating.train_config import TrainConfig
 
 FORMAT = "flowkit-features 1"
@@ -225,6 +226,17 @@ def _rows(
     ]
     for k, video_id in enumerate(ids):
         yield video_id, [array[k] for pair in arrays for array in pair]
+
+
+def pooled(clips: ClipFeatures) -> TwoStreams:
+    """Return both streams with their segments pooled, as heads read them."""
+    flow, rgb = (
+        StreamClips(
+            features=clip_features(torch.from_numpy(clips.of(one).features)).numpy(), maps=clips.of(one).maps
+        )
+        for one in BOTH
+    )
+    return TwoStreams(ids=clips.ids, flow=flow, rgb=rgb)
 
 
 def clip_features_of(

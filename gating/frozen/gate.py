@@ -1,34 +1,44 @@
 """The gating ConvNet on kept maps: fitted on held-out scores, near the best fixed weights of these.
 
 Few clips say little about a gate. It starts from the pair of weights that fits all of them best, and its
-prior draws it back there; what it gives a clip that it learned from is never used to judge it.
+prior draws it back there. Held-out clips then choose the share of its own weights that it keeps, the rest
+being those of the pair: none where it gains nothing. What a gate gives a clip that it learned from is never
+used to judge it.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.config import FIXED_WEIGHTS, GateConfig, Schedule
+from flowkit.errors import InvalidParameterError
+from gating.config import FIXED_WEIGHTS, GateConfig, Modality, Schedule
+from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores
-from gating.frozen.features import ClipFeatures
+from gating.frozen.clips import TwoStreams
 from gating.fusions.learned import LearnedWeights
 from gating.models.gate import GatingConvNet, activate, fuse, gate_loss, with_fallback
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 
 LEAST_WEIGHT = 0.05
 """Of the weights to start from: ReLU has no gradient at zero."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of its own weights that a gate may keep."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GateFit:
     """What a gate learns from: the maps and the held-out scores of N clips."""
 
-    clips: ClipFeatures
+    clips: TwoStreams
     scores: ClipScores
 
     def part(self, rows: NDArray[np.intp]) -> GateFit:
@@ -68,7 +78,7 @@ def fit_gate(
     torch.manual_seed(seed)
     gate = GatingConvNet(config=dataclasses.replace(config, fixed=best_weights(fit.scores)))
     gate.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in ("flow", "rgb"))
+    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in BOTH)
     flow, rgb = (_scores(one, device) for one in (fit.scores.flow, fit.scores.rgb))
     labels = torch.from_numpy(fit.scores.labels).to(device)
     groups = parameter_groups(gate, lr=schedule.lr, weight_decay=schedule.weight_decay)
@@ -88,8 +98,46 @@ def fit_gate(
     return gate
 
 
+def shrunk(gate: GatingConvNet, share: float) -> GatingConvNet:
+    """Return a gate whose weights are `share` of a gate's own and the rest of its fixed ones, before ReLU."""
+    drawn = copy.deepcopy(gate)
+    fixed = torch.tensor(gate.config.fixed, device=gate.fc_gate.bias.device)
+    with torch.no_grad():
+        drawn.fc_gate.weight.mul_(share)
+        drawn.fc_gate.bias.mul_(share).add_((1 - share) * fixed)
+    return drawn
+
+
+def chosen_share(held_out: Mapping[float, ClipScores]) -> float:
+    """Return the least share whose cross-entropy is within one standard error of the least one's.
+
+    Parameters
+    ----------
+    held_out
+        By share, scores of the same clips by gates that did not learn from them.
+
+    Source: Breiman et al., "Classification and Regression Trees", 1984, 3.4.3: the rule of one standard
+    error, here of the paired differences.
+    """
+    losses = {share: _losses(scores) for share, scores in held_out.items()}
+    least = min(losses, key=lambda share: (losses[share].mean(), share))
+    for share in sorted(losses):
+        excess = losses[share] - losses[least]
+        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
+            break
+    return share
+
+
+def _losses(scores: ClipScores) -> NDArray[np.float64]:
+    """Return each clip's cross-entropy of the gate's fused scores, nats."""
+    assert scores.gated is not None
+    fused, labels = torch.from_numpy(scores.gated), torch.from_numpy(scores.labels)
+    losses: NDArray[np.float64] = F.cross_entropy(fused, labels, reduction="none").numpy()
+    return losses
+
+
 @torch.inference_mode()
-def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipScores:
+def gated(gate: GatingConvNet, clips: TwoStreams, scores: ClipScores) -> ClipScores:
     """Return the scores with the gate's weights and fused scores of each clip."""
     device = next(gate.parameters()).device
     raw = gate(_maps(clips, "flow", device), _maps(clips, "rgb", device)).raw.float()
@@ -100,8 +148,10 @@ def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipS
     return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
 
 
-def _maps(clips: ClipFeatures, modality: str, device: torch.device) -> Tensor:
-    maps = clips.flow.maps if modality == "flow" else clips.rgb.maps
+def _maps(clips: TwoStreams, modality: Modality, device: torch.device) -> Tensor:
+    maps = clips.of(modality).maps
+    if maps is None:
+        raise InvalidParameterError(f"the gate reads maps of both streams, got none of {modality}")
     tensor = torch.from_numpy(maps).to(device).float()
     return tensor.contiguous(memory_format=torch.channels_last)[:, None]  # a third less time on a CPU
 

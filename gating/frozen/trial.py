@@ -7,9 +7,8 @@ weights' package or file gives again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from flowkit.datasets.splits import write_split_file
@@ -18,7 +17,6 @@ from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import TrialData
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
 from gating.evaluation.results import write_comparison
-from gating.evaluation.scores import ClipScores, joined_scores
 from gating.frozen.features import (
     ClipFeatures,
     FeatureCache,
@@ -26,11 +24,12 @@ from gating.frozen.features import (
     clip_features_of,
     computed_features,
     features_folder,
+    pooled,
 )
-from gating.frozen.gate import GateFit, fit_gate, gated
-from gating.frozen.heads import Head, fit_head
+from gating.frozen.fit import FitChoices, Fits
+from gating.frozen.heads import Head
 from gating.models.gate import GatingConvNet
-from gating.models.streams import Stream, build_stream, check_same_features, clip_features
+from gating.models.streams import Stream, build_stream, check_same_features
 from gating.run_folder import out_of_fold_stage, scores_path, split_path, write_trial
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import StageCheckpoints, StageProgress
@@ -89,13 +88,7 @@ class FrozenTrial:
         data = self.data
         self._write_record()
         clips = self._features((*data.train, *data.test))
-        heads = {one: self._head(one, clips, data.train, self._stage(one)) for one in BOTH}
-        test = self._scored(heads, clips.of_clips(data.test))
-        held_out = self._held_out(clips)
-        if self.config.fusion == GATING:
-            fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
-            test = gated(self._gate(fit), clips.of_clips(data.test), test)
-            held_out = self._cross_fitted(fit)
+        test, held_out = self._fits().scores(pooled(clips))
         for part, scores in (("test", test), ("validation", held_out), ("fit", held_out)):
             if self.options.process_group.is_main:
                 scores.save(scores_path(self.options.folder, part))
@@ -131,65 +124,25 @@ class FrozenTrial:
 
         return clip_features_of(cache, compute, ids, keep=options.process_group.is_main)
 
-    def _head(self, modality: Modality, clips: ClipFeatures, ids: Sequence[str], stage: Stage) -> Head:
-        """Return a head fitted on some clips, and keep it."""
-        own = clips.of_clips(ids)
-        head = fit_head(
-            clip_features(torch.from_numpy(own.of(modality).features)),
-            torch.tensor([self.data.labels[k] for k in ids]),
-            [self.data.groups[k] for k in ids],
-            classes=len(self.data.classes),
-            seed=self.config.seed,
+    def _fits(self) -> Fits:
+        config = self.config
+        choices = FitChoices(
+            seed=config.seed,
+            gate=self._gate_config() if config.fusion == GATING else None,
+            schedule=config.gate,
+            segments=config.test_segments,
         )
-        stream = self._built_streams()[modality]
+        return Fits(self.data, choices, device=self.device, on_head=self._keep_head, on_gate=self._keep_gate)
+
+    def _keep_head(self, head: Head, modality: Modality, without: int | None) -> None:
+        stage, stream = self._stage(modality, without=without), self._built_streams()[modality]
         head.put_into(stream.classifier)
         self._keep(stage, stream.learner)
         self._log("fitted", stage=stage.name, penalty=head.penalty)
-        return head
 
-    def _held_out(self, clips: ClipFeatures) -> ClipScores:
-        """Return the scores of the training clips by heads that did not learn from them."""
-        parts = []
-        for number, ids in enumerate(self.data.folds):
-            left_out = set(ids)
-            others = tuple(k for k in self.data.train if k not in left_out)
-            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in BOTH}
-            parts.append(self._scored(heads, clips.of_clips(ids)))
-        return joined_scores(parts)
-
-    def _scored(self, heads: Mapping[Modality, Head], clips: ClipFeatures) -> ClipScores:
-        pooled = {one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in BOTH}
-        scores = {one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in BOTH}
-        return ClipScores(
-            ids=clips.ids,
-            groups=tuple(self.data.groups[k] for k in clips.ids),
-            classes=self.data.classes,
-            labels=np.array([self.data.labels[k] for k in clips.ids], np.int64),
-            flow=scores["flow"],
-            rgb=scores["rgb"],
-            flow_features=pooled["flow"].numpy(),
-            rgb_features=pooled["rgb"].numpy(),
-            segments=self.config.test_segments,
-        )
-
-    def _gate(self, fit: GateFit) -> GatingConvNet:
-        gate = self._fitted_gate(fit)
+    def _keep_gate(self, gate: GatingConvNet, share: float) -> None:
         self._keep(self._stage("gate"), gate)
-        self._log("fitted", stage="gate")
-        return gate
-
-    def _cross_fitted(self, fit: GateFit) -> ClipScores:
-        """Return the held-out scores with gates that did not learn from their clips."""
-        parts, row = [], {video_id: k for k, video_id in enumerate(fit.scores.ids)}
-        for ids in self.data.folds:
-            held = np.array([row[k] for k in ids])
-            others = np.setdiff1d(np.arange(len(row)), held)
-            apart = fit.part(held)
-            parts.append(gated(self._fitted_gate(fit.part(others)), apart.clips, apart.scores))
-        return joined_scores(parts)
-
-    def _fitted_gate(self, fit: GateFit) -> GatingConvNet:
-        return fit_gate(fit, self._gate_config(), self.config.gate, seed=self.config.seed, device=self.device)
+        self._log("fitted", stage="gate", share=share)
 
     def _gate_config(self) -> GateConfig:
         tap_channels = self._built_streams()["flow"].tap_channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -50,10 +50,12 @@ _FEW_TRIALS = 12
 class Headline:
     """The verdict on the gate against the best fixed weights; empty without a gate.
 
-    `tiles` are names, values, and their intervals or counts.
+    `tiles` are names, values, and their intervals or counts; `streams` says what stands for rgb and flow
+    where these are streams of other tools.
     """
 
     sizes: str
+    streams: tuple[str, ...] = ()
     verdict: str = ""
     tiles: tuple[tuple[str, str, str], ...] = ()
 
@@ -62,7 +64,7 @@ def headline(evidence: Evidence) -> Headline:
     """Return the verdict and the numbers behind it."""
     gain, rows = evidence.over_baseline(), evidence.rows
     if gain is None:
-        return Headline(sizes=_sizes(evidence))
+        return Headline(sizes=_sizes(evidence), streams=_streams(evidence.context))
     tests = paired_tests(evidence.comparisons)
     tiles = (
         ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
@@ -72,7 +74,14 @@ def headline(evidence: Evidence) -> Headline:
         ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
     )
     words = f"{verdict(gain)} {preference(evidence.comparisons)}"
-    return Headline(sizes=_sizes(evidence), verdict=words, tiles=tiles)
+    return Headline(sizes=_sizes(evidence), streams=_streams(evidence.context), verdict=words, tiles=tiles)
+
+
+def _streams(context: RunContext) -> tuple[str, ...]:
+    """Return lines on the inputs of a run of `gating.fuse`."""
+    inputs = context.data.get("inputs")
+    lines = [*inputs.values(), context.data.get("gate")] if isinstance(inputs, Mapping) else []
+    return tuple(line for line in lines if isinstance(line, str))
 
 
 def _sizes(evidence: Evidence) -> str:
@@ -133,6 +142,12 @@ def accuracy(evidence: Evidence) -> Accuracy:
     over = {gain.baseline: gain for gain in evidence.gains}
     names = in_order(evidence.rows)
     rows = [_accuracy_row(name, evidence.rows[name], over.get(name), axis) for name in names]
+    given = evidence.context.data.get("streams")
+    if isinstance(given, Mapping):  # of other tools, in the places of rgb and flow
+        own = [f"{name} ({given[name]})" if name in given else name for name in names]
+        rows = [
+            dataclasses.replace(row, name=shortened(name, 40)) for row, name in zip(rows, own, strict=True)
+        ]
     return Accuracy(start=percent(axis[0], 0), end=percent(axis[1], 0), rows=rows)
 
 

@@ -94,9 +94,9 @@ def test_help_names_the_folder_of_a_run_alike_everywhere() -> None:
     }
 
 
-def test_o_is_the_file_written_in_every_command() -> None:
+def test_o_is_what_is_written_in_every_command() -> None:
     short = {name: option.opts for name in COMMANDS for option in parameters(name) if "-o" in option.opts}
-    assert set(short) == {"report", "view", "flow", "merge", "subset", "relabel", "recode"}
+    assert set(short) == {"fuse", "report", "view", "flow", "merge", "subset", "relabel", "recode"}
     assert {tuple(sorted(flags)) for flags in short.values()} == {("--out", "-o")}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.datasets import Split, SplitRequest, resolve_splits, write_split
+from flowkit.datasets import Split, SplitRequest, resolve_splits, splits_of_labels, write_split
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.read.store import Store, open_store
 from tests.make.stores import steady, write_store
@@ -31,6 +31,20 @@ def test_folds_are_made_of_all_videos(store: Store) -> None:
     assert (split.kind, set(split.parts)) == ("fold", set(IDS))
     (out,) = resolve_splits(store, SplitRequest(leave_one_out=True, group=r"g(\d+)"))
     assert out.names == ("01", "02")
+
+
+def test_clips_without_a_store_are_divided_alike(store: Store, tmp_path: Path) -> None:
+    labels = dict(zip(store, store.column("label"), strict=True))
+    request = SplitRequest(folds=2, group=r"g(\d+)")
+    assert splits_of_labels(labels, request) == resolve_splits(store, request)
+    rows = [f"{name},{part}" for name, part in zip(IDS, ("train", "test", "train", "test"), strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["id,subset", *rows]))
+    (split,) = splits_of_labels(labels, SplitRequest(split=(str(tmp_path / "own.csv"),)))
+    assert split.ids("test") == IDS[1::2]
+    with pytest.raises(InputError, match=r"--split own: no such \.csv file"):
+        splits_of_labels(labels, SplitRequest(split=("own",)))
+    with pytest.raises(InputError, match="no split was named"):
+        splits_of_labels(labels, SplitRequest())
 
 
 def test_choices_that_exclude_one_another_are_refused_before_the_store_is_read() -> None:

@@ -11,6 +11,7 @@ from flowkit.datasets import (
     groups_by_pattern,
     groups_from_csv,
     k_fold,
+    labels_from_csv,
     leave_one_out,
     parse_classes,
     split_from_csv,
@@ -140,6 +141,11 @@ def test_a_table_without_groups_is_refused(table: str, message: str, tmp_path: P
     (tmp_path / "index.csv").write_text(table)
     with pytest.raises(InputError, match=message):
         groups_from_csv(tmp_path / "index.csv", ["a", "b"], column="source")
+
+
+def test_labels_of_a_table_are_those_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("path;Label\na/x.mp4;run\nc.mp4;walk\n")
+    assert labels_from_csv(tmp_path / "index.csv", ["a/x", "a/y"]) == {"a/x": "run"}
 
 
 def test_folds_keep_groups_whole_and_classes_even() -> None:

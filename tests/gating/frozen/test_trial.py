@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,11 +16,15 @@ pytest.importorskip("torch")
 import torch
 
 import flowkit
+from flowkit.datasets import Split
 from gating.config import StreamConfig
 from gating.errors import CheckpointError
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
 from gating.frozen import trial as frozen_trial
+from gating.fusing.inputs import StreamArrays
+from gating.fusing.run import FuseOptions, fuse
+from gating.fusing.trial import FuseConfig
 from gating.models import streams
 from gating.prediction import Prediction, PredictOptions, predict
 from gating.rescoring import EvalOptions, evaluate
@@ -144,3 +149,33 @@ def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:
     ):
         train(store, [five_folds(store)], other, options(first / "run"))
     assert (trial_of(first) / "flow" / "best.pt").read_bytes() == kept
+
+
+def test_fused_features_of_the_cache_give_the_scores_of_the_preset(first: Path, tmp_path: Path) -> None:
+    (file,) = (first / "clips.h5.features").iterdir()
+    with h5py.File(file) as cache, flowkit.open(first / "clips.h5") as store:
+        ids = tuple(cache["ids"].asstr()[:])
+        rgb, flow = (
+            StreamArrays(
+                name=one, ids=ids, features=cache[f"{one}/features"][:], maps=cache[f"{one}/maps"][:]
+            )
+            for one in ("rgb", "flow")
+        )
+        labels = dict(zip(store, store.column("label"), strict=True))
+        folds = five_folds(store)
+    parts = {k: "test" if fold == "0" else "train" for k, fold in folds.parts.items()}
+    own = config()
+    fuse(
+        rgb,
+        flow,
+        labels,
+        splits=[Split(name="first", kind="subset", parts=parts, groups=folds.groups)],
+        config=FuseConfig(net=own.net, gate=own.gate, stream_folds=own.stream_folds),
+        options=FuseOptions(out=tmp_path, device="cpu"),
+    )
+    for part in ("test", "fit"):
+        one = load_scores(scores_path(trial_of(first), part))
+        other = load_scores(scores_path(tmp_path / "first/seed0", part))
+        assert one.ids == other.ids
+        for name in ("flow", "rgb", "flow_features", "gates", "gated"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), (part, name)

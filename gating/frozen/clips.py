@@ -1,0 +1,58 @@
+"""Two streams of the same clips, as arrays: what heads, fusions and gate are fitted on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gating.config import Modality
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StreamClips:
+    """One stream of N clips.
+
+    Attributes
+    ----------
+    features : NDArray or None
+        float32 (N, P), pooled over segments: of the fusions that read features, and of a head.
+    scores : NDArray or None
+        float64 (N, C), before softmax, of networks that did not learn from these clips; None: a head on
+        `features` gives them.
+    maps : NDArray or None
+        float16 or float32 (N, C, h, w), of the gate.
+    """
+
+    features: NDArray[np.float32] | None = None
+    scores: NDArray[np.float64] | None = None
+    maps: NDArray[np.floating] | None = None
+
+    def of_rows(self, rows: NDArray[np.intp]) -> StreamClips:
+        """Return some clips of it, in this order."""
+        return StreamClips(
+            features=None if self.features is None else self.features[rows],
+            scores=None if self.scores is None else self.scores[rows],
+            maps=None if self.maps is None else self.maps[rows],
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TwoStreams:
+    """Both streams of N clips, in the order of `ids`."""
+
+    ids: tuple[str, ...]
+    flow: StreamClips
+    rgb: StreamClips
+
+    def of(self, modality: Modality) -> StreamClips:
+        """Return one stream."""
+        return self.flow if modality == "flow" else self.rgb
+
+    def of_clips(self, ids: Sequence[str]) -> TwoStreams:
+        """Return some clips, in this order."""
+        row = {video_id: k for k, video_id in enumerate(self.ids)}
+        rows = np.array([row[video_id] for video_id in ids], np.intp)
+        return TwoStreams(ids=tuple(ids), flow=self.flow.of_rows(rows), rgb=self.rgb.of_rows(rows))
