@@ -11,6 +11,8 @@ From a store to accuracy::
     gating.write_report(Path("runs/mine"))                     # one HTML page
     for one in gating.predict([Path("a.mp4")], Path("runs/mine"), gating.PredictOptions()):
         ...                                                    # a Prediction, or flowkit's Failure
+    for one in gating.features([Path("a.mp4")], gating.FeatureOptions(window=16, stride=8)):
+        ...                                                    # a VideoFeatures, or flowkit's Failure
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
@@ -18,6 +20,7 @@ train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`
 results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gain`, and of each trial
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
+features            `FeatureOptions`, `VideoFeatures`
 load_networks       `LoadedTrial`: its `TrialRecord` (`DataRecord`, `FlowRecord`) and its `Networks`
 networks            `Stream` → `StreamOutput`, `GatingConvNet` → `GateOutput`
 fusions             `FUSIONS`; a new one is a subclass of `Fusion` (`FusionData`, `Kind`) and a line there
@@ -35,6 +38,8 @@ from typing import TYPE_CHECKING
 from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from gating.backbone_features.options import FeatureOptions
+    from gating.backbone_features.run import VideoFeatures, features
     from gating.config import AugmentConfig, GateConfig, LoaderConfig, Schedule, StreamConfig
     from gating.errors import (
         CheckpointError,
@@ -69,6 +74,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "FeatureOptions",
     "FlowRecord",
     "Fusion",
     "FusionAccuracy",
@@ -102,9 +108,11 @@ __all__ = [
     "TrainingError",
     "TrialRecord",
     "TrialResults",
+    "VideoFeatures",
     "WeightsError",
     "WeightsUnavailableError",
     "evaluate",
+    "features",
     "load_networks",
     "predict",
     "train",
@@ -119,6 +127,7 @@ _HOMES = {
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
     "FUSIONS": "gating.fusions",
+    "FeatureOptions": "gating.backbone_features.options",
     "FlowRecord": "gating.run_folder",
     "Fusion": "gating.fusions",
     "FusionAccuracy": "gating.evaluation.results",
@@ -152,9 +161,11 @@ _HOMES = {
     "TrainingError": "gating.errors",
     "TrialRecord": "gating.run_folder",
     "TrialResults": "gating.evaluation.results",
+    "VideoFeatures": "gating.backbone_features.run",
     "WeightsError": "gating.errors",
     "WeightsUnavailableError": "gating.errors",
     "evaluate": "gating.rescoring",
+    "features": "gating.backbone_features.run",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
     "train": "gating.run",

@@ -80,7 +80,7 @@ def i3d_flow(flow: Flow) -> NDArray[np.float32]:
     Parameters
     ----------
     flow
-        float32 (T, 2, H, W), px per frame step: resized as frames are, u with the width and v with the height.
+        float32 (T, 2, H, W), px per frame step: resized as frames are, u follows the width, v the height.
 
     Returns
     -------

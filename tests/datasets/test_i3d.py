@@ -14,6 +14,8 @@ from flowkit.datasets import I3DWindows, i3d_flow, i3d_frames
 from flowkit.errors import ClipNotFoundError, InvalidParameterError
 from tests.make.stores import noise, write_store
 
+ONE_LEVEL = 1.01 / 127.5
+
 
 def bilinear(image: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Enlarge (h, w) bilinearly, pixel centres at halves, the border repeated."""
@@ -53,7 +55,8 @@ def test_frames_are_the_published_preprocessing(
 ) -> None:
     planes = [smooth(*size, seed) for seed in range(3)]
     made = i3d_frames(np.stack(planes, axis=-1)[None].astype(np.uint8))
-    assert (made.shape, made.dtype) == ((1, 3, 224, 224), np.float32)
+    assert made.dtype == np.float32
+    assert made.shape == (1, 3, 224, 224)
     for channel, plane in enumerate(planes):
         expected = centre(bilinear(plane, *resized)) / 255 * 2 - 1
         np.testing.assert_allclose(made[0, channel], expected, atol=tolerance)
@@ -64,7 +67,8 @@ def test_flow_is_the_published_preprocessing(size: tuple[int, int], resized: tup
     flow = noise(2, 0, height=size[0], width=size[1], sigma_px=15)
     assert np.abs(flow).max() > 20
     made = i3d_flow(flow)
-    assert (made.shape, made.dtype) == ((2, 2, 224, 224), np.float32)
+    assert made.dtype == np.float32
+    assert made.shape == (2, 2, 224, 224)
     # u grows with the width, v with the height: px of the resized frames.
     for component, ratio in enumerate((resized[1] / size[1], resized[0] / size[0])):
         expected = centre(bilinear(flow[0, component].astype(np.float64), *resized) * ratio)

@@ -10,7 +10,7 @@ from flowkit.errors import InvalidParameterError
 
 
 def test_windows_start_at_each_stride_and_fit_wholly() -> None:
-    assert frame_windows(12, 4, stride=3) == [range(0, 4), range(3, 7), range(6, 10)]
+    assert frame_windows(12, 4, stride=3) == [range(4), range(3, 7), range(6, 10)]
     assert frame_windows(13, 4, stride=3)[-1] == range(9, 13)
 
 
