@@ -27,6 +27,7 @@ COMMANDS = {
     "fuse": "Put two streams that other tools computed through every fusion and the gate.",
     "eval": "Score a finished run again with other segments and crops, and compare all fusions.",
     "predict": "Classify stored clips or raw videos, with the gate's weights.",
+    "features": "Write features of stored clips or raw videos: of clips, segments or windows.",
     "report": "Make one page of a run: tables, matrices, gates, and the clips won and lost.",
     "view": "Draw one video's flow, or report on a whole store with --html.",
     "compare": "Measure how far two sources of flow are apart.",

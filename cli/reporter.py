@@ -244,6 +244,12 @@ class Reporter:
             click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def show_extraction(now: Progress[VideoOutcome]) -> None:
+    """Rewrite one line of the terminal with the progress of an extraction; clear it after the last video."""
+    line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
+    click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)
+
+
 class TrainReporter:
     """Prints events: a bar within the epoch on a terminal, and a line an epoch."""
 

@@ -13,6 +13,8 @@ From a store to accuracy::
                 options=gating.FuseOptions(out=Path("runs/fused")))
     for one in gating.predict([Path("a.mp4")], Path("runs/mine"), gating.PredictOptions()):
         ...                                                    # a Prediction, or flowkit's Failure
+    for one in gating.features([Path("a.mp4")], gating.FeatureOptions(window=16, stride=8)):
+        ...                                                    # a VideoFeatures, or flowkit's Failure
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
@@ -21,6 +23,7 @@ results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gai
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
 fuse                `FuseOptions`, `FuseConfig`; `StreamArrays`; `FuseResults` (`FuseData`)
+features            `FeatureOptions`, `VideoFeatures`
 load_networks       `LoadedTrial`: its `TrialRecord` (`DataRecord`, `FlowRecord`) and its `Networks`
 networks            `Stream` → `StreamOutput`, `GatingConvNet` → `GateOutput`
 fusions             `FUSIONS`; a new one is a subclass of `Fusion` (`FusionData`, `Kind`) and a line there
@@ -38,6 +41,8 @@ from typing import TYPE_CHECKING
 from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from gating.backbone_features.options import FeatureOptions
+    from gating.backbone_features.run import VideoFeatures, features
     from gating.config import AugmentConfig, GateConfig, LoaderConfig, Schedule, StreamConfig
     from gating.errors import (
         CheckpointError,
@@ -76,6 +81,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "FeatureOptions",
     "FlowRecord",
     "FuseConfig",
     "FuseData",
@@ -114,9 +120,11 @@ __all__ = [
     "TrainingError",
     "TrialRecord",
     "TrialResults",
+    "VideoFeatures",
     "WeightsError",
     "WeightsUnavailableError",
     "evaluate",
+    "features",
     "fuse",
     "load_networks",
     "predict",
@@ -132,6 +140,7 @@ _HOMES = {
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
     "FUSIONS": "gating.fusions",
+    "FeatureOptions": "gating.backbone_features.options",
     "FlowRecord": "gating.run_folder",
     "FuseConfig": "gating.fusing.trial",
     "FuseData": "gating.fusing.results",
@@ -170,10 +179,12 @@ _HOMES = {
     "TrainingError": "gating.errors",
     "TrialRecord": "gating.run_folder",
     "TrialResults": "gating.evaluation.results",
+    "VideoFeatures": "gating.backbone_features.run",
     "WeightsError": "gating.errors",
     "WeightsUnavailableError": "gating.errors",
     "evaluate": "gating.rescoring",
     "fuse": "gating.fusing.run",
+    "features": "gating.backbone_features.run",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
     "train": "gating.run",

@@ -68,6 +68,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.fusing",),
     ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
     ("gating.run", "gating.rescoring", "gating.prediction"),
+    ("gating.backbone_features",),
     ("gating.report",),
     ("gating",),  # its `__init__`
     ("cli",),
@@ -102,6 +103,7 @@ GATING_USES = {
     ),
     "gating.report": ("flowkit.html", "flowkit.view"),
     "gating.compatibility": ("flowkit.extraction.config", "flowkit.tvl1.params", "flowkit.resize_rule"),
+    "gating.backbone_features": ("flowkit.extraction", "flowkit.jobs", "flowkit.executor"),
     "gating.prediction": (
         *("flowkit.extraction", "flowkit.tvl1.params", "flowkit.frames", "flowkit.jobs", "flowkit.executor"),
     ),
@@ -115,7 +117,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("flowkit.tvl1.opencv", "flowkit.methods", "flowkit.doctor"),
     ),
     "cupy": ("flowkit.tvl1.cuda", "flowkit.doctor"),
-    "h5py": ("flowkit.store", "flowkit.doctor", "gating.frozen", "gating.fusing"),
+    "h5py": (
+        *("flowkit.store", "flowkit.doctor"),
+        *("gating.frozen", "gating.fusing", "gating.backbone_features"),
+    ),
     "joblib": ("flowkit.executor",),
     "distributed": ("flowkit.executor",),
     "jinja2": ("flowkit.html",),

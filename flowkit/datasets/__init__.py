@@ -2,6 +2,7 @@
 
 `splits`, `split_sources` and `resolve` assign videos to training and test; `sampling` draws segments as
 TSN does; `reader` reads them as NumPy arrays; `transforms` resizes, crops and mirrors arrays and tensors;
+`windows` cuts clips into windows, and `i3d` reads them in I3D's form;
 `torch` is for PyTorch, which is imported only when one of its names is used.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowkit._lazy import lazy_names
+from flowkit.datasets.i3d import I3DItem, I3DWindows, i3d_flow, i3d_frames
 from flowkit.datasets.reader import ArraySpec, ClipBatch, ClipSample, ClipSamples, SampleKey
 from flowkit.datasets.resolve import SplitRequest, resolve_splits, splits_of_labels
 from flowkit.datasets.sampling import Sampling, Short
@@ -50,6 +52,8 @@ __all__ = [
     "ClipSampler",
     "ClipSamples",
     "FlowForm",
+    "I3DItem",
+    "I3DWindows",
     "SampleKey",
     "Sampling",
     "Short",
@@ -63,6 +67,8 @@ __all__ = [
     "collate_padded",
     "groups_by_pattern",
     "groups_from_csv",
+    "i3d_flow",
+    "i3d_frames",
     "k_fold",
     "labels_from_csv",
     "leave_one_out",

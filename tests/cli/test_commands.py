@@ -90,13 +90,14 @@ def test_readme_or_docs_name_each_command(name: str) -> None:
 
 def test_help_names_the_folder_of_a_run_alike_everywhere() -> None:
     assert {name for name in COMMANDS if re.search(r"\bRUN\b", flowkit_says(name, "--help").stdout)} == {
-        *("train", "eval", "predict", "report")
+        *("train", "eval", "predict", "features", "report")
     }
 
 
 def test_o_is_what_is_written_in_every_command() -> None:
     short = {name: option.opts for name in COMMANDS for option in parameters(name) if "-o" in option.opts}
-    assert set(short) == {"fuse", "report", "view", "flow", "merge", "subset", "relabel", "recode"}
+    own = {"features", "fuse", "report", "view", "flow", "merge", "subset", "relabel", "recode"}
+    assert set(short) == own
     assert {tuple(sorted(flags)) for flags in short.values()} == {("--out", "-o")}
 
 

@@ -1,0 +1,72 @@
+"""`flowkit features` as a user calls it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import h5py
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from click.testing import CliRunner, Result
+
+from gating.models.backbones import build_backbone
+from tests.make import clips
+from tests.make.stores import steady, write_store
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.pt"
+    torch.save(build_backbone("small").state_dict(), path)
+    return path
+
+
+def says(*words: object) -> Result:
+    command = importlib.import_module("flowkit_cli.features").command
+    return CliRunner().invoke(command, [*map(str, words), "--device", "cpu", "--threads", "1"])
+
+
+def test_features_of_a_store_are_written_once_and_go_on(weights: Path, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "out.h5", {"run/a": steady(9, 1, 0), "run/b": steady(3, 0, 1)})
+    rows = ("--window", 4, "--stride", 2)
+    words = (store, "-o", tmp_path / "f.h5", *rows, "--backbone", "small", "--weights", weights)
+    done = says(*words, "--ids", "run/a")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "run/a: 4 rows",
+        f"{tmp_path / 'f.h5'}: 1 clips written, 0 there before, 0 failed",
+    ]
+    done = says(*words, "-q")
+    assert done.stdout == f"{tmp_path / 'f.h5'}: 1 clips written, 1 there before, 0 failed\n"
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["flow/run/a"].shape[0] == 4
+        assert file["rgb/run/b"].shape[0] == 1
+
+
+def test_features_end_with_1_when_a_video_fails_and_write_the_others(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    clips.mjpeg_avi(folder / "good.avi", clips.moving_texture(6))
+    (folder / "bad.avi").write_bytes(b"RIFF")
+    words = (
+        folder,
+        "-o",
+        tmp_path / "f",
+        "--backbone",
+        "small",
+        "--weights",
+        weights,
+        "--jobs",
+        1,
+        "--joined",
+    )
+    done = says(*words)
+    assert done.exit_code == 1
+    assert f"{folder / 'bad.avi'}: failed: unopenable: " in done.stderr
+    assert "1 clips written, 0 there before, 1 failed" in done.stdout
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["good.npy"]
+    assert not Path(f"{tmp_path / 'f'}.parts").exists()
