@@ -87,4 +87,4 @@ class _Reporter:
                 echo(f"note: {event['text']}", err=True)
             self._noted.add(event["text"])
         elif not self._quiet:
-            echo(f"{trial}: scoring {event['clips']} test clips", err=True)
+            echo(f"{trial}: scoring {event['clips']} clips", err=True)

@@ -57,6 +57,8 @@ def _notes(results: FusionResults) -> Iterator[str]:
     trials = results.trials
     parts = {(one.split, one.part) for one in trials}
     seeds = {one.seed for one in trials}
+    if results.is_out_of_fold:
+        yield "\nout-of-fold scores of the training clips (every clip trains): no test"
     yield (
         f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over "
         "seed and clip; spread: standard deviation over seeds"
@@ -113,7 +115,8 @@ def _gates_line(trials: Sequence[TrialResults]) -> str:
 
 def _preference_line(trials: Sequence[TrialResults]) -> str:
     preferring = sum(one.prefers_gate for one in trials)
-    line = f"validation prefers the gate to the best fixed weights in {preferring} of {len(trials)} trials"
+    by = "out-of-fold scores prefer" if trials[0].kind == "all" else "validation prefers"
+    line = f"{by} the gate to the best fixed weights in {preferring} of {len(trials)} trials"
     return line if preferring == len(trials) else f"{line}; `flowkit predict` uses the fixed ones elsewhere"
 
 

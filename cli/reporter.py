@@ -288,12 +288,12 @@ class TrainReporter:
 
     def _epoch(self, event: Event) -> None:
         trained, valid = event["training"], event["validation"]
-        parts = [f"validation {valid['loss']:.3f}, {100 * valid['top1']:.1f} %"]
+        parts = [f"validation {valid['loss']:.3f}, {100 * valid['top1']:.1f} %"] if valid else []
         if "loss" in trained:  # an epoch interrupted after its last step has none
             parts.insert(0, f"loss {trained['loss']:.3f}, top-1 {100 * trained['top1']:.1f} %")
             waiting = f"{100 * trained['waiting']:.0f} % of it waiting for data"
             parts.append(f"{trained['clips_per_second']:.0f} clips/s, {waiting}")
-        best = " (best so far)" if event["best"] else ""
+        best = " (best so far)" if event["best"] and valid else ""
         self.write_line(f"{event['stage']} {event['epoch'] + 1}/{event['epochs']}: {'; '.join(parts)}{best}")
         if "gates" in valid:
             self.write_line(_gates_line(valid["gates"]))

@@ -10,7 +10,7 @@ import click
 from .options import StorePath, compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
 from .streams import echo
-from .train_options import config_options, find_store, take_train_config
+from .train_options import config_options, find_store, take_split_of_all, take_train_config
 
 if TYPE_CHECKING:
     from flowkit.remote import Location
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
+@click.option(
+    "--all",
+    "all_clips",
+    is_flag=True,
+    help="Every clip trains and none is tested, for use by predict; the table and the choice of the fusion are "
+    "of out-of-fold scores. No option of a split goes with it, but --group or --groups do.",
+)
 @split_options
 @config_options
 @compute_options
@@ -72,7 +79,8 @@ def command(store: Location | None, **options: Any) -> None:
     path = find_store(store)
     reporter = TrainReporter(quiet=options.pop("quiet"))
     with flowkit.open(path) as opened:
-        splits = take_splits(opened, options)
+        take = take_split_of_all if options["all_clips"] else take_splits
+        splits = take(opened, options)
         folds = take_folds(options)
         config = take_train_config(options, clips=len(opened))
         options["out"] = options["out"] or default_run(path, config.preset)

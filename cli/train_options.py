@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from flowkit.errors import InputError
+from flowkit.errors import InputError, InvalidParameterError
 
 from .options import Function, Options
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.datasets import Split
     from flowkit.remote import Location
+    from flowkit.store.read.store import Store
     from gating.config import AugmentConfig, GateConfig, Preset, Schedule
     from gating.train_config import TrainConfig
 
@@ -120,7 +122,10 @@ def take_train_config(options: Options, *, clips: int) -> TrainConfig:
 
     preset = options.pop("preset")
     config = train_preset(_chosen_preset(clips, options["device"]) if preset == "auto" else preset)
-    values: dict[tuple[str, ...], object] = {("fusion",): options.pop("fusion")}
+    values: dict[tuple[str, ...], object] = {
+        ("fusion",): options.pop("fusion"),
+        ("all_clips",): options.pop("all_clips"),
+    }
     for name, path in _FIELDS.items():
         values[path] = options.pop(name)
     weights, batch, factor = (options.pop(name) for name in ("weights", "batch", "lr_factor"))
@@ -132,6 +137,31 @@ def take_train_config(options: Options, *, clips: int) -> TrainConfig:
     if factor is not None:
         values |= {(stage, "lr"): config.schedule(stage).lr * factor for stage in ("rgb", "flow", "gate")}
     return _replaced(config, {path: value for path, value in values.items() if value is not None})
+
+
+def take_split_of_all(store: Store, options: Options) -> list[Split]:
+    """Take the split options out of a command's options, and return the split in which every clip trains.
+
+    Raises
+    ------
+    InvalidParameterError
+        One of them is given that says which clips are tested.
+    """
+    from flowkit.datasets import SplitRequest, check_split
+    from gating.data.partition import split_of_all
+
+    given = {field.name: options[field.name] for field in dataclasses.fields(SplitRequest)}
+    for name in given.keys() - {"fold"}:
+        del options[name]
+    request = SplitRequest(**{name: given.pop(name) for name in ("group", "groups", "group_column")})
+    if tested := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise InvalidParameterError(
+            f"--all trains on every clip and tests none, got {' and '.join(tested)} with it; leave out one of "
+            "them. --group and --groups, which say what clips belong together, go with --all"
+        )
+    split = split_of_all(store, request.groups_of(store))
+    check_split(split, dict(zip(store, store.column("label"), strict=True)))
+    return [split]
 
 
 def _chosen_preset(clips: int, device: str) -> Preset:

@@ -81,6 +81,13 @@ def _weights_lines(config: TrainConfig) -> Iterator[str]:
 
 
 def _parts_line(data: TrialData, config: TrainConfig) -> str:
+    if config.all_clips:
+        taken = "" if config.head == "clip" else "; the last epoch of each stage is taken"
+        return (
+            f"every one of the {len(data.train)} clips trains and none is tested: networks trained without "
+            f"them, {len(data.folds)} folds, score them for the gate, the choice of the fusion and the "
+            f"table{taken}; {len(set(data.groups.values()))} groups"
+        )
     gate = {
         "same": "the same clips (their scores may be saturated)",
         "holdout": f"{len(data.gate)} kept from the streams",

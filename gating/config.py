@@ -55,6 +55,8 @@ FIXED_WEIGHTS = (1.5, 1.0)
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
 # Not one fusion: the row of the table in which each trial has the fusion that it chose.
 CHOSEN = "chosen"
+# Split and tested part of a run whose every clip trains: its table is of out-of-fold scores.
+ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -94,16 +94,16 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
     flow, rgb = (_stream(record, modality, modality, device) for modality in ("flow", "rgb"))
     gate = None
     if record.config.fusion == GATING:
-        net = record.config.gate_net(len(record.classes), flow.tap_channels)
-        gate = GatingConvNet(config=net).to(device)
-        _load(record, "gate", gate)
+        gate = _gate(record, "gate", flow.tap_channels, device)
     networks = Networks(flow=flow, rgb=rgb, gate=gate)
     networks.eval()
     return LoadedTrial(record=record, networks=networks)
 
 
-def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.device | str) -> Networks:
-    """Return the streams that were trained without one fold.
+def load_out_of_fold(
+    record: TrialRecord, fold: int, *, final: Networks, device: torch.device | str
+) -> Networks:
+    """Return the streams that were trained without one fold; where every clip trains, with such a gate.
 
     Raises
     ------
@@ -112,8 +112,17 @@ def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.de
     """
     flow, rgb = (_stream(record, out_of_fold_stage(fold, one), one, device) for one in ("flow", "rgb"))
     networks = Networks(flow=flow, rgb=rgb)
+    if record.config.all_clips and final.gate is not None:
+        gate = _gate(record, out_of_fold_stage(fold, "gate"), flow.tap_channels, device)
+        networks = dataclasses.replace(final, gate=gate, scorers=(flow, rgb))
     networks.eval()
     return networks
+
+
+def _gate(record: TrialRecord, stage: str, tap_channels: int, device: torch.device | str) -> GatingConvNet:
+    gate = GatingConvNet(config=record.config.gate_net(len(record.classes), tap_channels)).to(device)
+    _load(record, stage, gate)
+    return gate
 
 
 def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device | str) -> Stream:
@@ -211,7 +220,8 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
 
 def _preference(comparison: TrialComparison) -> str:
     gate, search = (100 * comparison.validation[name] for name in (GATING, BASELINE))
-    return f"top-1 on the validation clips is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
+    clips = "validation clips" if not comparison.is_out_of_fold else "training clips, out of fold,"
+    return f"top-1 on the {clips} is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
 
 
 def _fitted(name: str, record: TrialRecord) -> Fusion:

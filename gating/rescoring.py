@@ -26,7 +26,7 @@ from gating.evaluation.results import RunResults
 from gating.evaluation.scores import Networks
 from gating.events import OnEvent, ignore
 from gating.frozen.trial import FrozenTrial
-from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
+from gating.load import load_networks, load_out_of_fold, unfinished_stages
 from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, split_path, trial_folder
 from gating.train_config import TrainConfig
@@ -179,7 +179,8 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
 
 
 def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: ProcessGroup) -> None:
-    _report(options, process_group, "scoring", one.record, clips=len(one.data.test))
+    scored = one.data.train if one.config.all_clips else one.data.test
+    _report(options, process_group, "scoring", one.record, clips=len(scored))
     folder = trial_folder(dest, one.data.split, one.data.part, one.config.seed)
     if one.config.head == "clip":
         frozen = TrialOptions(
@@ -191,7 +192,7 @@ def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: Pr
 
     def out_of_fold() -> Iterator[Networks]:
         for fold in range(len(one.data.folds)):
-            yield load_out_of_fold_streams(one.record, fold, device=process_group.device)
+            yield load_out_of_fold(one.record, fold, final=networks, device=process_group.device)
 
     inputs = networks.rgb.backbone.inputs
     Evaluation(

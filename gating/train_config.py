@@ -94,6 +94,9 @@ class TrainConfig:
         strength is chosen by cross-validation, and `rgb`, `flow`, partial_bn and dropout have no effect.
     flow_input : {"stack", "image"}
         Channels of a flow segment (`StreamConfig`).
+    all_clips : bool
+        Every clip of the split trains and none is tested. There is no validation part: the last epoch of
+        each stage is taken, and the fusions are compared on out-of-fold scores.
     """
 
     preset: Preset = "tsn"
@@ -125,6 +128,7 @@ class TrainConfig:
     seed: int = 0
     head: Head = "segment"
     flow_input: FlowInput = "stack"
+    all_clips: bool = False
 
     def __post_init__(self) -> None:
         """Check the choices that are not of a part."""
@@ -143,6 +147,9 @@ class TrainConfig:
             check_that("test_crops", self.test_crops, self.test_crops == 1, "1 with head='clip'")
             kept = self.gate_data == "out-of-fold"
             check_that("gate_data", self.gate_data, kept, "'out-of-fold' with head='clip'")
+        if self.all_clips:
+            kept = self.gate_data == "out-of-fold"
+            check_that("gate_data", self.gate_data, kept, "'out-of-fold' where every clip trains (--all)")
 
     def stream(self, modality: Modality, num_classes: int) -> StreamConfig:
         """Return the configuration of one stream."""
@@ -204,7 +211,7 @@ class TrainConfig:
         return config
 
 
-_EARLIER = {"head": "segment", "flow_input": "stack"}
+_EARLIER = {"head": "segment", "flow_input": "stack", "all_clips": False}
 _EARLIER_AUGMENT = {"whole_frame": False}
 
 

@@ -18,6 +18,7 @@ from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
+from gating.evaluation.out_of_fold import compare_out_of_fold
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores, Networks, joined_scores, score_clips
 from gating.events import OnEvent
@@ -40,7 +41,7 @@ _OF_STREAMS = (
 )
 
 OutOfFold = Callable[[], Iterable[Networks]]
-"""Returns the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
+"""Returns the out-of-fold networks in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +118,8 @@ class Trial:
             for fold in range(len(self.data.folds)):
                 yield from ((self._stream_stage(one, without=fold), (one,)) for one in BOTH)
             yield self._gate_stage(), BOTH
+            if self.config.all_clips:
+                yield from ((self._gate_stage(without=fold), BOTH) for fold in range(len(self.data.folds)))
 
     def _read_first_batch(self, stage: Stage, modalities: Sequence[Modality]) -> None:
         schedule = stage.schedule
@@ -141,7 +144,7 @@ class Trial:
         self._write_record()
         return Evaluation(
             networks=networks,
-            out_of_fold=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.out_of_fold()),
+            out_of_fold=lambda: self._out_of_fold_networks(networks),
             batches=self.batches,
             folder=self.options.folder,
         ).run(kind)
@@ -164,6 +167,15 @@ class Trial:
             for fold in range(len(self.data.folds))
         ]
 
+    def _out_of_fold_networks(self, final: Networks) -> Iterator[Networks]:
+        """Yield the networks that did not learn from each fold; where every clip trains, with a gate."""
+        for fold, (flow, rgb) in enumerate(self.out_of_fold()):
+            if self.config.all_clips and final.gate is not None:
+                gate = self._gate(final.flow, final.rgb, without=fold)
+                yield dataclasses.replace(final, gate=gate, scorers=(flow, rgb))
+            else:
+                yield Networks(flow=flow, rgb=rgb)
+
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
@@ -181,19 +193,23 @@ class Trial:
             identity |= {"flow_scales": values["flow_scales"]}
         return self._stage(name, modality, train_ids=train_ids, identity=identity)
 
-    def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
+    def _gate(self, flow: Stream, rgb: Stream, *, without: int | None = None) -> GatingConvNet:
         data = self.data
         out_of_fold = self.out_of_fold()
         torch.manual_seed(self.config.seed)
         gate = self._new_gate(flow)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        self._fit(GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of), self._gate_stage())
+        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
+        self._fit(task, self._gate_stage(without=without))
         return gate
 
-    def _gate_stage(self) -> Stage:
+    def _gate_stage(self, *, without: int | None = None) -> Stage:
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in self.config.to_json().items() if name not in own}
-        return self._stage("gate", "gate", train_ids=self.data.gate, identity=identity)
+        name = "gate" if without is None else out_of_fold_stage(without, "gate")
+        left_out = set() if without is None else set(self.data.folds[without])
+        train_ids = tuple(k for k in self.data.gate if k not in left_out)
+        return self._stage(name, "gate", train_ids=train_ids, identity=identity)
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
         """Warn where a stream is overfitted to its own clips, from whose errors the gate is to learn."""
@@ -258,7 +274,8 @@ class Evaluation:
     networks : Networks
         The final ones.
     out_of_fold : callable
-        Returns the streams that were trained without a fold, where gate data are "out-of-fold".
+        Returns the streams that were trained without a fold, where gate data are "out-of-fold"; where every
+        clip trains, also the gate, with the final streams for its maps.
     batches : ClipLoader
         Reader of the trial's clips.
     folder : Path
@@ -271,8 +288,13 @@ class Evaluation:
     folder: Path
 
     def run(self, kind: SplitKind) -> TrialComparison:
-        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips."""
+        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips.
+
+        Where every clip trains, all are compared on out-of-fold scores.
+        """
         data, config = self.batches.data, self.batches.config
+        if config.all_clips:
+            return self._run_out_of_fold()
         test, validation = (
             self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
         )
@@ -289,6 +311,22 @@ class Evaluation:
             write_comparison(self.folder, comparison)
         return comparison
 
+    def _run_out_of_fold(self) -> TrialComparison:
+        data = self.batches.data
+        held_out = self._out_of_fold_scores()
+        for part in ("test", "validation", "fit"):
+            self._kept(held_out, part)
+        comparison = compare_out_of_fold(
+            held_out, data.folds, split=data.split, seed=self.batches.config.seed
+        )
+        if self.batches.process_group.is_main:
+            write_comparison(self.folder, comparison)
+        return comparison
+
+    def _out_of_fold_scores(self) -> ClipScores:
+        pairs = zip(self.out_of_fold(), self.batches.data.folds, strict=True)
+        return joined_scores([self._of(networks, ids, features=False) for networks, ids in pairs])
+
     def _fit_scores(self, validation: ClipScores) -> ClipScores:
         """Return scores to fit fusions on: of clips that their networks did not learn from."""
         data, config = self.batches.data, self.batches.config
@@ -296,8 +334,7 @@ class Evaluation:
             return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
         if not data.folds:
             return validation
-        pairs = zip(self.out_of_fold(), data.folds, strict=True)
-        return joined_scores([self._of(streams, ids, features=False) for streams, ids in pairs])
+        return self._out_of_fold_scores()
 
     def _scored(self, networks: Networks, part: str) -> ClipScores:
         return self._of(networks, getattr(self.batches.data, part), features=True)

@@ -37,7 +37,8 @@ from gating.statistics import (
 )
 
 Fused = Mapping[str, NDArray[np.float64]]
-SplitKind = Literal["subset", "fold"]
+SplitKind = Literal["subset", "fold", "all"]
+"""Of a trial: its clips are a test list, a fold, or all of them, trained on and scored out of fold."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +48,14 @@ class TrialComparison:
     Attributes
     ----------
     split, part : str
-        The split's name, and the part of it that was tested: "test", or a fold.
-    kind : {"subset", "fold"}
-        Of the split: the folds of one split are one test set.
+        The split's name, and the part of it that was tested: "test", or a fold; "all" where every clip
+        trains.
+    kind : {"subset", "fold", "all"}
+        Of the split: the folds of one split are one test set; "all" is no test.
     seed : int
         Of training.
     scores : ClipScores
-        Of the test clips.
+        Of the test clips; of kind "all" out-of-fold scores of the training clips.
     fused : mapping of str to NDArray
         Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
     search_fraction : float
@@ -70,6 +72,11 @@ class TrialComparison:
     fused: Fused
     search_fraction: float
     validation: Mapping[str, float]
+
+    @property
+    def is_out_of_fold(self) -> bool:
+        """True if the scores are of training clips, by networks and fusions that did not learn from them."""
+        return self.kind == "all"
 
     @property
     def prefers_gate(self) -> bool:

@@ -122,12 +122,12 @@ class TrialResults:
     ----------
     split, part : str
         The split's name, and the part of it that was tested: "test", or a fold.
-    kind : {"subset", "fold"}
-        Of the split.
+    kind : {"subset", "fold", "all"}
+        Of the split; "all" where every clip trains, and all numbers are of out-of-fold scores.
     seed : int
         Of training.
     clips : int
-        Test clips.
+        Test clips; of kind "all" training clips.
     fusions : mapping of str to FusionAccuracy
         Each fusion on the test clips.
     search_fraction : float
@@ -172,7 +172,8 @@ class FusionResults:
         The table, in the order of `gating.FUSIONS`; "gating" among them where there is a gate. In the row
         "chosen" each clip has the fusion that its own trial chose.
     chosen : str
-        The fusion that validation chose, and `predict` uses, in the most trials.
+        The fusion that validation chose, and `predict` uses, in the most trials; where every clip trains,
+        out-of-fold scores chose it.
     gains : tuple of Gain
         Of the gate over each other fusion; empty without a gate.
     headroom : float
@@ -188,10 +189,16 @@ class FusionResults:
     headroom: float
     trials: tuple[TrialResults, ...]
 
+    @property
+    def is_out_of_fold(self) -> bool:
+        """True if all numbers are of out-of-fold scores of training clips, and none of a test."""
+        return all(one.kind == "all" for one in self.trials)
+
     def to_json(self) -> dict[str, object]:
         """Return the results as plain JSON values; NaN becomes None."""
         content = {
             "format": FORMAT,
+            "scored": "out-of-fold" if self.is_out_of_fold else "test",
             "chosen": self.chosen,
             "fusions": {name: dataclasses.asdict(row) for name, row in self.fusions.items()},
             "gains": [_renamed(dataclasses.asdict(gain), baseline="rival") for gain in self.gains],

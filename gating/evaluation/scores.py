@@ -179,15 +179,19 @@ class Networks:
         Of one number of classes.
     gate : GatingConvNet or None
         Reads both streams' feature maps.
+    scorers : (Stream, Stream) or None
+        Of flow and rgb: they give the scores, and `flow` and `rgb` the feature maps alone. Where the final
+        streams have learned from the clips, these have not.
     """
 
     flow: Stream
     rgb: Stream
     gate: GatingConvNet | None = None
+    scorers: tuple[Stream, Stream] | None = None
 
     def eval(self) -> None:
         """Set evaluation mode."""
-        for net in (self.flow, self.rgb, self.gate):
+        for net in (self.flow, self.rgb, self.gate, *(self.scorers or ())):
             if net is not None:
                 net.eval()
 
@@ -248,8 +252,12 @@ def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str,
     flows, rgbs = (
         [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)
     )
+    scoring = (flows, rgbs)
+    if networks.scorers is not None:
+        flow, rgb = ([net(one.of(net.config.modality)) for one in crops] for net in networks.scorers)
+        scoring = (flow, rgb)
     # Crops and segments are averaged alike: they share one axis.
-    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in (flows, rgbs)]
+    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in scoring]
     found: dict[str, Tensor] = {"labels": crops[0].labels}
     for name, outs, own in zip(("flow", "rgb"), (flows, rgbs), scores, strict=True):
         found[name] = own.mean(dim=1)

@@ -17,6 +17,7 @@ from gating.config import GATING, GateConfig, Modality
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import TrialData
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
+from gating.evaluation.out_of_fold import compare_out_of_fold
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores, joined_scores
 from gating.frozen.features import (
@@ -96,21 +97,28 @@ class FrozenTrial:
             fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
             test = gated(self._gate(fit), clips.of_clips(data.test), test)
             held_out = self._cross_fitted(fit)
+        test = held_out if self.config.all_clips else test
         for part, scores in (("test", test), ("validation", held_out), ("fit", held_out)):
             if self.options.process_group.is_main:
                 scores.save(scores_path(self.options.folder, part))
-        comparison = compare_fusions(
+        comparison = self._compared(test, held_out, kind)
+        if self.options.process_group.is_main:
+            write_comparison(self.options.folder, comparison)
+        return comparison
+
+    def _compared(self, test: ClipScores, held_out: ClipScores, kind: SplitKind) -> TrialComparison:
+        data, seed = self.data, self.config.seed
+        if self.config.all_clips:
+            return compare_out_of_fold(held_out, data.folds, split=data.split, seed=seed)
+        return compare_fusions(
             test,
             fit_on=held_out,
             validation=held_out,
             split=data.split,
             part=data.part,
             kind=kind,
-            seed=self.config.seed,
+            seed=seed,
         )
-        if self.options.process_group.is_main:
-            write_comparison(self.options.folder, comparison)
-        return comparison
 
     def _features(self, ids: Sequence[str]) -> ClipFeatures:
         data, config, options = self.data, self.config, self.options

@@ -50,10 +50,12 @@ _FEW_TRIALS = 12
 class Headline:
     """The verdict on the gate against the best fixed weights; empty without a gate.
 
+    `warning` is of a run without a test; empty for others.
     `tiles` are names, values, and their intervals or counts.
     """
 
     sizes: str
+    warning: str
     verdict: str = ""
     tiles: tuple[tuple[str, str, str], ...] = ()
 
@@ -62,7 +64,7 @@ def headline(evidence: Evidence) -> Headline:
     """Return the verdict and the numbers behind it."""
     gain, rows = evidence.over_baseline(), evidence.rows
     if gain is None:
-        return Headline(sizes=_sizes(evidence))
+        return Headline(sizes=_sizes(evidence), warning=_warning(evidence))
     tests = paired_tests(evidence.comparisons)
     tiles = (
         ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
@@ -72,14 +74,23 @@ def headline(evidence: Evidence) -> Headline:
         ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
     )
     words = f"{verdict(gain)} {preference(evidence.comparisons)}"
-    return Headline(sizes=_sizes(evidence), verdict=words, tiles=tiles)
+    return Headline(sizes=_sizes(evidence), warning=_warning(evidence), verdict=words, tiles=tiles)
+
+
+def _warning(evidence: Evidence) -> str:
+    if not evidence.comparisons[0].is_out_of_fold:
+        return ""
+    return (
+        "Every clip trained: these are out-of-fold scores of the training clips, by networks and fusions that "
+        "did not learn from them. There is no test."
+    )
 
 
 def _sizes(evidence: Evidence) -> str:
     comparisons = evidence.comparisons
     clips = len({(one.split, video_id) for one in comparisons for video_id in one.scores.ids})
     words = [
-        counted(clips, "test clip"),
+        counted(clips, "training clip" if comparisons[0].is_out_of_fold else "test clip"),
         counted(len(evidence.classes), "class", "classes"),
         counted(len({one.split for one in comparisons}), "split"),
         counted(len({one.seed for one in comparisons}), "seed"),

@@ -98,11 +98,7 @@ class Trainer:
                 trained = self._train_epoch(net, stop)
                 if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
-                valid = validate(self.task, self.loader, self.stage.validation_ids, precision=self.precision)
-                score = (valid["top1"], -valid["loss"])
-                better = score > progress.best
-                if better:
-                    progress.best, progress.best_epoch = score, progress.epoch
+                valid, better = self._validated()
                 now = {"epoch": progress.epoch, "epochs": self.schedule.epochs}
                 self._log("epoch", **now, training=trained, validation=valid, best=better)
                 progress.epoch, progress.position = progress.epoch + 1, 0
@@ -110,6 +106,22 @@ class Trainer:
                     self.checkpoints.save_best(self.task.learner, progress)
                 self._save_last()
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
+
+    def _validated(self) -> tuple[ValidationMeans | Numbers, bool]:
+        """Return the epoch's validation, and whether it is the best so far; without validation clips, the last is.
+
+        Top-1 decides, and between equals the lower loss.
+        """
+        ids, progress = self.stage.validation_ids, self.progress
+        if not ids:
+            progress.best_epoch = progress.epoch
+            return {}, True
+        valid = validate(self.task, self.loader, ids, precision=self.precision)
+        score = (valid["top1"], -valid["loss"])
+        better = score > progress.best
+        if better:
+            progress.best, progress.best_epoch = score, progress.epoch
+        return valid, better
 
     def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> Numbers | None:
         """Take the epoch's remaining steps; return its metrics, or None if it was stopped and saved."""

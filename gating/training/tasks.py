@@ -33,7 +33,7 @@ class Stage:
     schedule : Schedule
     augment : AugmentConfig
     train_ids, validation_ids : sequence of str
-        Ids to learn from, and ids that pick the best epoch.
+        Ids to learn from, and ids that pick the best epoch; without any the last epoch is taken.
     identity : mapping
         Plain values that decide the result; a checkpoint of another identity is refused.
     resume : bool

@@ -190,6 +190,7 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(
         (("--bound", "0"), "bound_px must be finite and > 0"),
         (("--weights", "nothing.pth"), "nothing.pth"),
         (("--seed", "-1"), "-1"),
+        (("--all",), "tests none, got --folds and --fold with it"),
     ],
 )
 def test_bad_values_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:

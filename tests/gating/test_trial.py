@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.store.read.store import Store
-from gating.data.partition import TrialData, plan_trial
+from gating.data.partition import TrialData, plan_trial, split_of_all
 from gating.distributed import ProcessGroup
 from gating.evaluation.scores import load_scores
 from gating.events import Event
@@ -47,6 +47,25 @@ def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
     assert record["data"]["clips"]["learn"].startswith(f"{len(fit.ids)} clips")
     final = load_scores(scores_path(tmp_path, "validation"))
     assert set(final.ids).isdisjoint(fit.ids)
+
+
+def test_where_every_clip_trains_the_last_epochs_are_taken_and_gates_are_cross_fitted(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    config = quick(gate_data="out-of-fold", stream_folds=2, all_clips=True)
+    split = split_of_all(labelled_store, five_folds(labelled_store).groups)
+    data = plan_trial(labelled_store, split, config)
+    assert (sorted(data.train), data.validation, data.test) == (sorted(labelled_store), (), ())
+    events: list[Event] = []
+    found = trial(data, config, tmp_path, events).run(kind="all")
+    finished = {event["stage"]: event["best_epoch"] for event in events if event["event"] == "finished"}
+    pairs = [f"fold{fold}/{kind}" for fold in range(2) for kind in ("flow", "rgb", "gate")]
+    assert finished == dict.fromkeys(["rgb", "flow", "gate", *pairs], 1)
+    assert "features" not in found.fused
+    # Rows of the gate's weights and scores are of one clip, by streams that did not learn from it.
+    weights = np.where((found.scores.gates <= 0).all(axis=1)[:, None], config.net.fixed, found.scores.gates)
+    fused = weights[:, :1] * found.scores.flow + weights[:, 1:] * found.scores.rgb
+    assert np.allclose(fused, found.fused["gating"], atol=1e-5)  # of float32
 
 
 def test_equal_trials_are_equal(labelled_store: Store, tmp_path: Path) -> None:
