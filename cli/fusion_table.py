@@ -35,10 +35,13 @@ def print_table(results: FusionResults) -> None:
 
 def _rows(results: FusionResults) -> Iterator[tuple[str, ...]]:
     """Yield a row for each fusion, by kind: the gate and then the bound last."""
+    from gating.config import CHOSEN
     from gating.fusions import Kind, in_order, kind_of
 
     gains = {gain.baseline: gain for gain in results.gains}
-    for name in in_order(results.fusions):
+    # Of one stream alone, which is what each trial chose.
+    names = {*results.fusions} - {CHOSEN} if len(results.fusions) == 2 else results.fusions
+    for name in in_order(names):
         row, gain = results.fusions[name], gains.get(name)
         yield (
             f"{name} (to read only)" if kind_of(name) == Kind.BOUND else name,

@@ -10,7 +10,13 @@ import click
 from .options import StorePath, compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
 from .streams import echo
-from .train_options import config_options, find_store, take_split_of_all, take_train_config
+from .train_options import (
+    config_options,
+    find_store,
+    streams_option,
+    take_split_of_all,
+    take_train_config,
+)
 
 if TYPE_CHECKING:
     from flowkit.remote import Location
@@ -21,9 +27,8 @@ if TYPE_CHECKING:
 @click.argument("store", type=StorePath(path_type=Path), required=False)
 @click.option(
     "--fusion",
-    default="gating",
-    show_default=True,
-    help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared.",
+    help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared. "
+    "[default: gating]",
 )
 @click.option(
     "--out",
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     "of out-of-fold scores. No option of a split goes with it, but --group or --groups do.",
 )
 @split_options
+@streams_option
 @config_options
 @compute_options
 @click.option(
@@ -61,7 +67,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
 def command(store: Location | None, **options: Any) -> None:
-    """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip.
+    """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip, or one stream.
 
     STORE is a file or an address such as s3://bucket/out.h5; it defaults to $FLOWKIT_STORE, or the
     only store in this folder. Finished stages are
@@ -82,7 +88,7 @@ def command(store: Location | None, **options: Any) -> None:
         take = take_split_of_all if options["all_clips"] else take_splits
         splits = take(opened, options)
         folds = take_folds(options)
-        config = take_train_config(options, clips=len(opened))
+        config = take_train_config(options, store=opened)
         options["out"] = options["out"] or default_run(path, config.preset)
         results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
     if results is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowkit.datasets import Split
     from flowkit.remote import Location
     from flowkit.store.read.store import Store
-    from gating.config import AugmentConfig, GateConfig, Preset, Schedule
+    from gating.config import AugmentConfig, GateConfig, Modality, Preset, Schedule
     from gating.train_config import TrainConfig
 
 _Row: TypeAlias = tuple[str, type[str] | type[int] | type[float] | None, str]
@@ -108,10 +108,21 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def take_train_config(options: Options, *, clips: int) -> TrainConfig:
+def streams_option(function: Function) -> Function:
+    """Add --streams."""
+    return click.option(
+        "--streams",
+        type=click.Choice(["both", "rgb", "flow"]),
+        help="Train both streams and fuse them, or one alone, without gate and fusion. [default: both, but flow "
+        "of a store without frames]",
+    )(function)
+
+
+def take_train_config(options: Options, *, store: Store) -> TrainConfig:
     """Take --preset, --fusion and the options of `config_options` out of a command's options.
 
-    Without a preset that is named, `clips` and the device decide, and a line says so.
+    Without a preset that is named, the number of clips and the device decide, and a line says so; as one
+    does where the store has no frames and the flow stream is trained alone.
 
     Raises
     ------
@@ -121,11 +132,12 @@ def take_train_config(options: Options, *, clips: int) -> TrainConfig:
     from gating.train_config import train_preset
 
     preset = options.pop("preset")
-    config = train_preset(_chosen_preset(clips, options["device"]) if preset == "auto" else preset)
-    values: dict[tuple[str, ...], object] = {
-        ("fusion",): options.pop("fusion"),
-        ("all_clips",): options.pop("all_clips"),
-    }
+    config = train_preset(_chosen_preset(len(store), options["device"]) if preset == "auto" else preset)
+    values: dict[tuple[str, ...], object] = {("all_clips",): options.pop("all_clips")}
+    lone = lone_stream(options.pop("streams"), store)
+    fusion = options.pop("fusion")
+    values[("fusion",)] = fusion or lone
+    values[("modalities",)] = None if lone is None else (lone,)
     for name, path in _FIELDS.items():
         values[path] = options.pop(name)
     weights, batch, factor = (options.pop(name) for name in ("weights", "batch", "lr_factor"))
@@ -137,6 +149,16 @@ def take_train_config(options: Options, *, clips: int) -> TrainConfig:
     if factor is not None:
         values |= {(stage, "lr"): config.schedule(stage).lr * factor for stage in ("rgb", "flow", "gate")}
     return _replaced(config, {path: value for path, value in values.items() if value is not None})
+
+
+def lone_stream(asked: str | None, store: Store) -> Modality | None:
+    """Return the stream that is trained alone, None for both; say so where the store decides."""
+    if asked is None and store.options.frame_codec == "none":
+        echo(f"streams: flow alone, as {store.path} keeps no frames", err=True)
+        return "flow"
+    if asked == "rgb":
+        return "rgb"
+    return "flow" if asked == "flow" else None
 
 
 def take_split_of_all(store: Store, options: Options) -> list[Split]:

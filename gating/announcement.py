@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.config import GATING, LoaderConfig, StageKind
 from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup
 from gating.models.weights import stream_origin
 from gating.train_config import TrainConfig
 
-_STREAMS: tuple[Modality, Modality] = ("rgb", "flow")
 # Classes whose clips are counted one by one.
 _MOST_CLASSES = 12
 
@@ -45,10 +44,11 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
 def _learning_lines(config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig) -> Iterator[str]:
     """Yield a line for each stage: its epochs and batch, or what its head is fitted on."""
     if config.head == "segment":
-        yield from (_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate"))
+        stages = (*config.modalities, *(("gate",) if config.lone_stream is None else ()))
+        yield from (_batch_line(stage, config, process_group, loader) for stage in stages)
         return
     yield (
-        f"rgb, flow: linear heads on frozen {config.backbone}, {config.test_segments} segments a clip; their "
+        f"{', '.join(config.modalities)}: linear heads on frozen {config.backbone}, {config.test_segments} segments a clip; their "
         "strength by cross-validation over groups; features are kept beside the store"
     )
     if config.fusion == GATING:
@@ -70,7 +70,7 @@ def _batch_line(
 
 def _weights_lines(config: TrainConfig) -> Iterator[str]:
     """Yield a warning for each stream that starts from a run's own: it may know clips that are held out."""
-    for modality in _STREAMS:
+    for modality in config.modalities:
         weights = config.stream(modality, 2).weights
         origin = "" if weights is None or weights == "imagenet" else stream_origin(weights)
         if origin:
@@ -84,19 +84,23 @@ def _parts_line(data: TrialData, config: TrainConfig) -> str:
     if config.all_clips:
         taken = "" if config.head == "clip" else "; the last epoch of each stage is taken"
         return (
-            f"every one of the {len(data.train)} clips trains and none is tested: networks trained without "
-            f"them, {len(data.folds)} folds, score them for the gate, the choice of the fusion and the "
-            f"table{taken}; {len(set(data.groups.values()))} groups"
+            f"{' and '.join(config.modalities)}: every one of the {len(data.train)} clips trains and none is "
+            f"tested; networks trained without them, {len(data.folds)} folds, score them for the gate, the "
+            f"choice of the fusion and the table{taken}; {len(set(data.groups.values()))} groups"
         )
+    picked = "" if config.head == "clip" else f"{len(data.validation)} pick the best epochs; "
+    tested = f"{picked}{len(data.test)} are tested; {len(set(data.groups.values()))} groups"
+    if config.lone_stream is not None:
+        learn = f"{config.lone_stream} alone learns from {len(data.train)} clips"
+        return f"split {data.split}, {data.part}: {learn}, no gate and no fusion; {tested}"
     gate = {
         "same": "the same clips (their scores may be saturated)",
         "holdout": f"{len(data.gate)} kept from the streams",
         "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
     }[config.gate_data]
-    picked = "" if config.head == "clip" else f"{len(data.validation)} pick the best epochs; "
     return (
         f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
-        f"{gate}; {picked}{len(data.test)} are tested; {len(set(data.groups.values()))} groups"
+        f"{gate}; {tested}"
     )
 
 

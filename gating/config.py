@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
 Modality = Literal["rgb", "flow"]
+MODALITIES: tuple[Modality, Modality] = ("rgb", "flow")
 Combine = Literal["concat", "height", "sum"]
 Activation = Literal["relu", "softmax", "sigmoid"]
 Placement = Literal["consensus", "snippet"]

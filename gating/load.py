@@ -46,7 +46,7 @@ class LoadedTrial:
     record : TrialRecord
         Configuration and data of the training.
     networks : Networks
-        Both streams and the gate, on one device.
+        The streams and the gate, on one device.
     """
 
     record: TrialRecord
@@ -69,7 +69,7 @@ def _is_finished(path: Path) -> bool:
 
 
 def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cpu") -> LoadedTrial:
-    """Return both streams and the gate of a trial, where it has one, at their best epochs.
+    """Return the streams and the gate of a trial, where it has one, at their best epochs.
 
     Parameters
     ----------
@@ -91,11 +91,11 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
         Weights are not finite.
     """
     record = trial if isinstance(trial, TrialRecord) else read_trial(trial)
-    flow, rgb = (_stream(record, modality, modality, device) for modality in ("flow", "rgb"))
+    streams = {one: _stream(record, one, one, device) for one in record.config.modalities}
     gate = None
     if record.config.fusion == GATING:
-        gate = _gate(record, "gate", flow.tap_channels, device)
-    networks = Networks(flow=flow, rgb=rgb, gate=gate)
+        gate = _gate(record, "gate", streams["flow"].tap_channels, device)
+    networks = Networks(**streams, gate=gate)
     networks.eval()
     return LoadedTrial(record=record, networks=networks)
 
@@ -110,9 +110,12 @@ def load_out_of_fold(
     CheckpointError
         As `load_networks`.
     """
-    flow, rgb = (_stream(record, out_of_fold_stage(fold, one), one, device) for one in ("flow", "rgb"))
-    networks = Networks(flow=flow, rgb=rgb)
+    streams = {
+        one: _stream(record, out_of_fold_stage(fold, one), one, device) for one in record.config.modalities
+    }
+    networks = Networks(**streams)
     if record.config.all_clips and final.gate is not None:
+        flow, rgb = streams["flow"], streams["rgb"]
         gate = _gate(record, out_of_fold_stage(fold, "gate"), flow.tap_channels, device)
         networks = dataclasses.replace(final, gate=gate, scorers=(flow, rgb))
     networks.eval()
@@ -210,6 +213,8 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
         )
     if comparison.chosen(asked) == asked and asked not in (GATING, BASELINE):
         reason = f"the run was trained for --fusion {asked}"
+        if record.config.lone_stream is not None:
+            reason = "the run has this stream alone"
         return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
     if comparison.prefers_gate:
         gate = Gating(fixed=record.config.net.fixed)

@@ -194,12 +194,15 @@ def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: Pr
         for fold in range(len(one.data.folds)):
             yield load_out_of_fold(one.record, fold, final=networks, device=process_group.device)
 
-    inputs = networks.rgb.backbone.inputs
     Evaluation(
         networks=networks,
         out_of_fold=out_of_fold,
         batches=ClipLoader(
-            one.data, one.config, inputs, process_group=process_group, loader_config=options.loader
+            one.data,
+            one.config,
+            networks.inputs,
+            process_group=process_group,
+            loader_config=options.loader,
         ),
         folder=folder,
     ).run(one.split.kind)

@@ -146,7 +146,7 @@ class TrialRecord:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of the networks themselves."""
-        return ("rgb", "flow", "gate") if self.config.fusion == GATING else ("rgb", "flow")
+        return (*self.config.modalities, "gate") if self.config.fusion == GATING else self.config.modalities
 
     @property
     def is_compared(self) -> bool:

@@ -19,6 +19,7 @@ from gating.config import (
     MAX_FOLDS,
     MAX_SEGMENTS,
     MAX_STACK,
+    MODALITIES,
     STREAM_PRESETS,
     AugmentConfig,
     CropCount,
@@ -97,6 +98,9 @@ class TrainConfig:
     all_clips : bool
         Every clip of the split trains and none is tested. There is no validation part: the last epoch of
         each stage is taken, and the fusions are compared on out-of-fold scores.
+    modalities : tuple of {"rgb", "flow"}
+        The streams: ("rgb", "flow"), or one of them, which then is the `fusion`: no gate is trained and
+        nothing is fused.
     """
 
     preset: Preset = "tsn"
@@ -129,6 +133,7 @@ class TrainConfig:
     head: Head = "segment"
     flow_input: FlowInput = "stack"
     all_clips: bool = False
+    modalities: tuple[Modality, ...] = MODALITIES
 
     def __post_init__(self) -> None:
         """Check the choices that are not of a part."""
@@ -147,9 +152,19 @@ class TrainConfig:
             check_that("test_crops", self.test_crops, self.test_crops == 1, "1 with head='clip'")
             kept = self.gate_data == "out-of-fold"
             check_that("gate_data", self.gate_data, kept, "'out-of-fold' with head='clip'")
+        choices = (MODALITIES, *((one,) for one in MODALITIES))
+        check_that("modalities", self.modalities, self.modalities in choices, "rgb and flow, or one of them")
+        if self.lone_stream is not None:
+            alone = self.fusion == self.lone_stream
+            check_that("fusion", self.fusion, alone, f"{self.lone_stream!r}, the only stream")
         if self.all_clips:
             kept = self.gate_data == "out-of-fold"
             check_that("gate_data", self.gate_data, kept, "'out-of-fold' where every clip trains (--all)")
+
+    @property
+    def lone_stream(self) -> Modality | None:
+        """The stream that is trained alone, None for both."""
+        return self.modalities[0] if len(self.modalities) == 1 else None
 
     def stream(self, modality: Modality, num_classes: int) -> StreamConfig:
         """Return the configuration of one stream."""
@@ -211,7 +226,7 @@ class TrainConfig:
         return config
 
 
-_EARLIER = {"head": "segment", "flow_input": "stack", "all_clips": False}
+_EARLIER = {"head": "segment", "flow_input": "stack", "all_clips": False, "modalities": [*MODALITIES]}
 _EARLIER_AUGMENT = {"whole_frame": False}
 
 

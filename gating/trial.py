@@ -78,7 +78,7 @@ class Trial:
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
         self.device = options.process_group.device
-        inputs = self._new_stream("rgb").backbone.inputs
+        inputs = self._new_stream(config.modalities[0]).backbone.inputs
         self.batches = ClipLoader(
             data, config, inputs, process_group=options.process_group, loader_config=options.loader
         )
@@ -103,20 +103,19 @@ class Trial:
                 left.append((stage, modalities))
         if not networks:
             return
-        rgb, flow = (self._new_stream(one, weights=True) for one in ("rgb", "flow"))
-        check_same_features(flow, rgb)
+        streams = [self._new_stream(one, weights=True) for one in self.config.modalities]
+        check_same_features(*streams)
         if self.config.fusion == GATING:
-            self._new_gate(flow)
+            self._new_gate(streams[0])
         for stage, modalities in left[:1]:
             self._read_first_batch(stage, modalities)
 
     def _stages(self) -> Iterator[tuple[Stage, Sequence[Modality]]]:
         """Yield every stage and what it reads, in the order of training."""
-        pairs: tuple[Modality, Modality] = ("rgb", "flow")
-        yield from ((self._stream_stage(one), (one,)) for one in pairs)
+        yield from ((self._stream_stage(one), (one,)) for one in self.config.modalities)
+        for fold in range(len(self.data.folds)):
+            yield from ((self._stream_stage(one, without=fold), (one,)) for one in self._of_pairs)
         if self.config.fusion == GATING:
-            for fold in range(len(self.data.folds)):
-                yield from ((self._stream_stage(one, without=fold), (one,)) for one in BOTH)
             yield self._gate_stage(), BOTH
             if self.config.all_clips:
                 yield from ((self._gate_stage(without=fold), BOTH) for fold in range(len(self.data.folds)))
@@ -151,30 +150,34 @@ class Trial:
 
     def trained(self) -> Networks:
         """Return both streams and the gate, trained."""
-        rgb, flow = (self._stream(one) for one in ("rgb", "flow"))
-        check_same_features(flow, rgb)
+        streams = {one: self._stream(one) for one in self.config.modalities}
+        check_same_features(*streams.values())
         if self.config.fusion != GATING:
-            return Networks(flow=flow, rgb=rgb)
+            return Networks(**streams)
         if self.config.gate_data == "same":
-            for stream in (rgb, flow):
+            for stream in streams.values():
                 self._warn_of_overfitting(stream)
-        return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
+        return Networks(**streams, gate=self._gate(streams["flow"], streams["rgb"]))
 
-    def out_of_fold(self) -> list[tuple[Stream, Stream]]:
-        """Return the out-of-fold streams: pairs (flow, rgb), each trained without one fold."""
+    def out_of_fold(self) -> list[dict[Modality, Stream]]:
+        """Return the out-of-fold streams: those trained without one fold, flow first."""
         return [
-            (self._stream("flow", without=fold), self._stream("rgb", without=fold))
+            {one: self._stream(one, without=fold) for one in self._of_pairs}
             for fold in range(len(self.data.folds))
         ]
 
+    @property
+    def _of_pairs(self) -> list[Modality]:
+        return [one for one in BOTH if one in self.config.modalities]
+
     def _out_of_fold_networks(self, final: Networks) -> Iterator[Networks]:
         """Yield the networks that did not learn from each fold; where every clip trains, with a gate."""
-        for fold, (flow, rgb) in enumerate(self.out_of_fold()):
+        for fold, streams in enumerate(self.out_of_fold()):
             if self.config.all_clips and final.gate is not None:
-                gate = self._gate(final.flow, final.rgb, without=fold)
-                yield dataclasses.replace(final, gate=gate, scorers=(flow, rgb))
+                gate = self._gate(final.streams["flow"], final.streams["rgb"], without=fold)
+                yield dataclasses.replace(final, gate=gate, scorers=(streams["flow"], streams["rgb"]))
             else:
-                yield Networks(flow=flow, rgb=rgb)
+                yield Networks(**streams)
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         torch.manual_seed(self.config.seed)
@@ -195,7 +198,7 @@ class Trial:
 
     def _gate(self, flow: Stream, rgb: Stream, *, without: int | None = None) -> GatingConvNet:
         data = self.data
-        out_of_fold = self.out_of_fold()
+        out_of_fold = [(streams["flow"], streams["rgb"]) for streams in self.out_of_fold()]
         torch.manual_seed(self.config.seed)
         gate = self._new_gate(flow)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}

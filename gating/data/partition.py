@@ -136,7 +136,7 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     Parameters
     ----------
     store
-        Has frames, flow and labels.
+        Has flow, labels, and frames where the rgb stream is trained.
     split
         Of the store's videos; its subset "validation", where it has one, is the validation part. With
         `TrainConfig.all_clips` that of `split_of_all`.
@@ -148,14 +148,15 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     Raises
     ------
     InputError
-        The store has no labels or no frames; a listed video is absent; a group is on both sides;
+        The store has no labels, or no frames for the rgb stream; a listed video is absent; a group is on both sides;
         or a class would have no clip to learn from.
     """
     named = _labels(store)
     check_split(split, named)
-    if store.options.frame_codec == "none":
+    if store.options.frame_codec == "none" and "rgb" in config.modalities:
         raise InputError(
-            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
+            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; take --streams flow, "
+            "or extract again"
         )
     train, test = (split.ids(TRAIN), ()) if config.all_clips else split.train_test(fold)
     listed = (*train, *split.validation, *test)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gating.config import ALL, BASELINE, GATING
+from gating.config import ALL, BASELINE
 from gating.errors import ScoresError
-from gating.evaluation.comparison import TrialComparison
+from gating.evaluation.comparison import TrialComparison, flow_fraction, judged
 from gating.evaluation.scores import ClipScores
 from gating.fusions import FUSIONS, Fusion, FusionData, Scores, build_fusion
-from gating.fusions.fixed import Search
 from gating.statistics import top1
 
 
@@ -35,7 +34,8 @@ def compare_out_of_fold(
     split, seed
         Of the comparison.
     names
-        Some of `gating.fusions.FUSIONS`, None is all; the baseline is always among them.
+        Some of `gating.fusions.FUSIONS`, None is all; the baseline is always among them. Of one stream alone
+        there is its own row.
 
     Returns
     -------
@@ -50,10 +50,11 @@ def compare_out_of_fold(
     """
     parts = _rows_of(scores, folds)
     data = scores.fusion_data()
-    asked = dict.fromkeys([*(FUSIONS if names is None else names), BASELINE])
+    lone = scores.lone_stream
+    asked = [lone] if lone else [*dict.fromkeys([*(FUSIONS if names is None else names), BASELINE])]
     offered = [name for name in asked if data.offers(build_fusion(name).needs)]
     fused = {name: _cross_fitted(name, scores, parts, seed=seed) for name in offered}
-    search = Search()
+    search = build_fusion(lone or BASELINE)
     search.fit(data, seed=seed)
     return TrialComparison(
         split=split,
@@ -62,8 +63,8 @@ def compare_out_of_fold(
         seed=seed,
         scores=scores,
         fused=fused,
-        search_fraction=search.fraction or 0.0,
-        validation={name: top1(fused[name], data.labels) for name in (BASELINE, GATING) if name in fused},
+        search_fraction=flow_fraction({lone or BASELINE: search}),
+        validation={name: top1(fused[name], data.labels) for name in judged(fused)},
     )
 
 

@@ -81,15 +81,16 @@ def read_comparison(trial: Path) -> TrialComparison:
         raise ScoresError(
             f"{trial} holds no comparison: {error}; make it again with `flowkit eval`"
         ) from error
-    if BASELINE not in numbers["validation"]:
+    needed = scores.lone_stream or BASELINE
+    if needed not in numbers["validation"]:
         raise ScoresError(
-            f"{trial}: validation in {COMPARISON} must have {BASELINE!r}; make it again with `flowkit eval`"
+            f"{trial}: validation in {COMPARISON} must have {needed!r}; make it again with `flowkit eval`"
         )
-    if BASELINE not in fused or any(
+    if needed not in fused or any(
         one.shape != scores.flow.shape or one.dtype != np.float64 for one in fused.values()
     ):
         raise ScoresError(
-            f"{trial}: {FUSED} must hold {BASELINE!r}, and of each fusion float64 scores {scores.flow.shape} "
+            f"{trial}: {FUSED} must hold {needed!r}, and of each fusion float64 scores {scores.flow.shape} "
             "as test.npz has; make it again with `flowkit eval`"
         )
     return comparison
@@ -133,7 +134,7 @@ class TrialResults:
     search_fraction : float
         Flow's fraction of the best fixed weights, [0, 1].
     validation : mapping of str to float
-        Top-1 of "search" and "gating" on the validation clips, [0, 1].
+        Top-1 of "search" and "gating", or of the only stream, on the validation clips, [0, 1].
     prefers_gate : bool
         The gate is better than the best fixed weights on the validation clips.
     gates : GateSummary or None

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gating.config import FIXED_WEIGHTS, GateConfig, Schedule
+from gating.config import FIXED_WEIGHTS, GateConfig, Modality, Schedule
+from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores
 from gating.frozen.features import ClipFeatures
 from gating.fusions.learned import LearnedWeights
@@ -68,7 +69,7 @@ def fit_gate(
     torch.manual_seed(seed)
     gate = GatingConvNet(config=dataclasses.replace(config, fixed=best_weights(fit.scores)))
     gate.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in ("flow", "rgb"))
+    flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in BOTH)
     flow, rgb = (_scores(one, device) for one in (fit.scores.flow, fit.scores.rgb))
     labels = torch.from_numpy(fit.scores.labels).to(device)
     groups = parameter_groups(gate, lr=schedule.lr, weight_decay=schedule.weight_decay)
@@ -100,8 +101,8 @@ def gated(gate: GatingConvNet, clips: ClipFeatures, scores: ClipScores) -> ClipS
     return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
 
 
-def _maps(clips: ClipFeatures, modality: str, device: torch.device) -> Tensor:
-    maps = clips.flow.maps if modality == "flow" else clips.rgb.maps
+def _maps(clips: ClipFeatures, modality: Modality, device: torch.device) -> Tensor:
+    maps = clips.of(modality).maps
     tensor = torch.from_numpy(maps).to(device).float()
     return tensor.contiguous(memory_format=torch.channels_last)[:, None]  # a third less time on a CPU
 

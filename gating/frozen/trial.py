@@ -55,6 +55,7 @@ class FrozenTrial:
         self.data, self.config, self.options = data, config, options
         self.device = options.process_group.device
         self._streams: dict[Modality, Stream] = {}
+        self._modalities = [one for one in BOTH if one in config.modalities]
 
     def check(self, *, networks: bool = True) -> None:
         """Go the way of `run` up to its first step, and write nothing.
@@ -73,15 +74,14 @@ class FrozenTrial:
             StageCheckpoints(stage, self.options.process_group).check()
         if not networks:
             return
-        streams = self._built_streams()
-        check_same_features(streams["flow"], streams["rgb"])
+        check_same_features(*self._built_streams().values())
         if self.config.fusion == GATING:
             self._gate_net()
 
     def _stages(self) -> Iterator[Stage]:
-        yield from (self._stage(one) for one in BOTH)
+        yield from (self._stage(one) for one in self._modalities)
         for fold in range(len(self.data.folds)):
-            yield from (self._stage(one, without=fold) for one in BOTH)
+            yield from (self._stage(one, without=fold) for one in self._modalities)
         if self.config.fusion == GATING:
             yield self._stage("gate")
 
@@ -90,7 +90,7 @@ class FrozenTrial:
         data = self.data
         self._write_record()
         clips = self._features((*data.train, *data.test))
-        heads = {one: self._head(one, clips, data.train, self._stage(one)) for one in BOTH}
+        heads = {one: self._head(one, clips, data.train, self._stage(one)) for one in self._modalities}
         test = self._scored(heads, clips.of_clips(data.test))
         held_out = self._held_out(clips)
         if self.config.fusion == GATING:
@@ -127,7 +127,7 @@ class FrozenTrial:
         cache = FeatureCache(folder=folder, choices=choices_of(data.store, config, streams))
         for stream in streams.values():
             stream.backbone.fuse_norms()
-        inputs = streams["rgb"].backbone.inputs
+        inputs = streams[self._modalities[0]].backbone.inputs
         loader = dataclasses.replace(options.loader, micro_batch=CLIPS_AT_ONCE)
         batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
@@ -161,23 +161,24 @@ class FrozenTrial:
         for number, ids in enumerate(self.data.folds):
             left_out = set(ids)
             others = tuple(k for k in self.data.train if k not in left_out)
-            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in BOTH}
+            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in self._modalities}
             parts.append(self._scored(heads, clips.of_clips(ids)))
         return joined_scores(parts)
 
     def _scored(self, heads: Mapping[Modality, Head], clips: ClipFeatures) -> ClipScores:
-        pooled = {one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in BOTH}
-        scores = {one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in BOTH}
+        pooled = {one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in self._modalities}
+        scores = {one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in self._modalities}
+        nothing = np.zeros((len(clips.ids), len(self.data.classes)))
         return ClipScores(
             ids=clips.ids,
             groups=tuple(self.data.groups[k] for k in clips.ids),
             classes=self.data.classes,
             labels=np.array([self.data.labels[k] for k in clips.ids], np.int64),
-            flow=scores["flow"],
-            rgb=scores["rgb"],
-            flow_features=pooled["flow"].numpy(),
-            rgb_features=pooled["rgb"].numpy(),
+            flow=scores.get("flow", nothing),
+            rgb=scores.get("rgb", nothing),
+            **{f"{one}_features": values.numpy() for one, values in pooled.items()},  # type: ignore[arg-type]
             segments=self.config.test_segments,
+            modalities=self.config.modalities,
         )
 
     def _gate(self, fit: GateFit) -> GatingConvNet:
@@ -208,7 +209,7 @@ class FrozenTrial:
 
     def _built_streams(self) -> dict[Modality, Stream]:
         if not self._streams:
-            for one in BOTH:
+            for one in self._modalities:
                 stream = build_stream(self.config.stream(one, len(self.data.classes)))
                 stream = stream.freeze().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._streams[one] = stream

@@ -357,14 +357,15 @@ def trials(evidence: Evidence) -> Trials:
 
 def _trial_row(one: TrialComparison) -> TrialRow:
     accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
+    lone = one.scores.lone_stream
     numbers = (
         one.seed,
         len(one.scores),
-        percent(accuracy[BASELINE]),
+        percent(accuracy[lone or BASELINE]),
         percent(accuracy.get(GATING, math.nan)),
-        percent(one.validation.get(BASELINE, math.nan)),
+        percent(one.validation.get(lone or BASELINE, math.nan)),
         percent(one.validation.get(GATING, math.nan)),
-        "gate" if one.prefers_gate else "fixed weights",
+        lone or ("gate" if one.prefers_gate else "fixed weights"),
         f"{one.search_fraction:.2f}",
         "" if one.test is None else chance(one.test.p_value),
         one.fallbacks,

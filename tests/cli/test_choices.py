@@ -18,6 +18,7 @@ from flowkit.store.codecs import FLOW_CODECS
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import PRESETS
 from flowkit.typing import Decoder, FrameCodec
+from gating.config import MODALITIES
 from gating.train_config import PRESETS as TRAIN_PRESETS
 
 REGISTRIES: dict[tuple[str, str], Collection[str]] = {
@@ -34,6 +35,7 @@ REGISTRIES: dict[tuple[str, str], Collection[str]] = {
     ("import", "--flow-codec"): FLOW_CODECS,
     ("import", "--unknown"): get_args(Unknown),
     ("train", "--preset"): ("auto", *TRAIN_PRESETS),
+    ("train", "--streams"): ("both", *MODALITIES),
 }
 
 

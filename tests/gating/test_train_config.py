@@ -19,6 +19,12 @@ def test_a_configuration_survives_json(name: Preset) -> None:
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+def test_choices_at_which_earlier_versions_stood_are_left_out() -> None:
+    later = {"head", "flow_input", "all_clips", "modalities"}
+    assert later.isdisjoint(train_preset("tiny").to_json())
+    assert later.isdisjoint(train_preset("tsn").to_json())
+
+
 def test_the_release_learns_its_gate_from_the_streams_own_clips() -> None:
     config = train_preset("zhu2018")
     assert (config.gate_data, config.net.prior, config.net.start) == ("same", 0.0, "zero")
@@ -68,6 +74,10 @@ def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
         {"validation_share": 0.0},
         {"test_crops": 3},
         {"seed": -1},
+        {"modalities": ()},
+        {"modalities": ("flow", "rgb")},
+        {"fusion": "stack", "modalities": ("flow",)},
+        {"gate_data": "same", "all_clips": True},
     ],
 )
 def test_impossible_configurations_are_refused(changes: dict[str, object]) -> None:

@@ -16,10 +16,12 @@ import torch
 from flowkit.store.read.store import Store
 from gating.data.partition import TrialData, plan_trial, split_of_all
 from gating.distributed import ProcessGroup
+from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
 from gating.events import Event
-from gating.run_folder import scores_path
-from gating.train_config import TrainConfig
+from gating.load import choose_fusion, load_networks
+from gating.run_folder import read_trial, scores_path
+from gating.train_config import GateData, TrainConfig
 from gating.trial import Trial, TrialOptions
 from tests.make.labelled import five_folds, quick
 
@@ -66,6 +68,23 @@ def test_where_every_clip_trains_the_last_epochs_are_taken_and_gates_are_cross_f
     weights = np.where((found.scores.gates <= 0).all(axis=1)[:, None], config.net.fixed, found.scores.gates)
     fused = weights[:, :1] * found.scores.flow + weights[:, 1:] * found.scores.rgb
     assert np.allclose(fused, found.fused["gating"], atol=1e-5)  # of float32
+
+
+@pytest.mark.parametrize("gate_data", ["same", "out-of-fold"])
+def test_one_stream_alone_has_neither_gate_nor_fusion(
+    labelled_store: Store, tmp_path: Path, gate_data: GateData
+) -> None:
+    config = quick(gate_data=gate_data, modalities=("flow",), fusion="flow")
+    events: list[Event] = []
+    found = trial(planned(labelled_store, config), config, tmp_path, events).run(kind="fold")
+    assert [event["stage"] for event in events if event["event"] == "finished"] == ["flow"]
+    assert list(found.fused) == list(found.validation) == ["flow"]
+    kept = read_comparison(tmp_path)
+    assert np.array_equal(kept.fused["flow"], found.scores.flow)
+    assert (kept.chosen(), kept.search_fraction, kept.scores.lone_stream) == ("flow", 1.0, "flow")
+    networks = load_networks(tmp_path).networks
+    assert list(networks.streams) == ["flow"]
+    assert choose_fusion(read_trial(tmp_path)).name == "flow"
 
 
 def test_equal_trials_are_equal(labelled_store: Store, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -176,6 +177,24 @@ def test_a_run_of_every_clip_is_scored_anew_and_predicts_and_reports(everything:
     page = write_report(everything / "all", clips=0).read_text()
     assert "There is no test" in page
     assert "20 training clips" in page
+
+
+def test_one_stream_alone_has_its_own_features_row_and_page(folder: Path) -> None:
+    own = config(modalities=("rgb",), fusion="rgb")
+    before = set((folder / "clips.h5.features").iterdir())
+    with flowkit.open(folder / "clips.h5") as store:
+        results = train(store, [five_folds(store)], own, options(folder / "rgb"))
+        evaluate(folder / "rgb", store, EvalOptions(segments=25, device="cpu"))
+    assert results is not None
+    assert (list(results.fusions), results.chosen) == (["rgb", "chosen"], "rgb")
+    (made,) = set((folder / "clips.h5.features").iterdir()) - before
+    with h5py.File(made) as file:
+        assert sorted(file) == ["ids", "rgb"]
+    scores = load_scores(scores_path(next((folder / "rgb").glob("*/seed0")), "test"))
+    found = predict([folder / "clips.h5"], folder / "rgb", PredictOptions(ids=scores.ids[:2], device="cpu"))
+    names = [one.classes[0] for one in found if isinstance(one, Prediction)]
+    assert names == [scores.classes[k] for k in scores.rgb[:2].argmax(axis=1)]
+    assert "rgb stream alone" in write_report(folder / "rgb").read_text()
 
 
 def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:
