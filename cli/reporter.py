@@ -307,6 +307,10 @@ class TrainReporter:
             f"{event['stage']}: goes on in epoch {event['epoch'] + 1}, after {event['position']} clips"
         )
 
+    def _stopped(self, event: Event) -> None:
+        done = f"{event['epoch'] + 1} of {event['epochs']} epochs"
+        self.write_line(f"{event['stage']}: ends after {done}: none of the last was better")
+
     def _skipped(self, event: Event) -> None:
         self.write_line(f"{event['stage']}: finished before, best epoch {event['best_epoch'] + 1}")
 

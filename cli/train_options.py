@@ -60,6 +60,17 @@ _TRAINING: tuple[_Row, ...] = (
     ("--gate-epochs", int, "Passes over the clips."),
     ("--batch", int, "Effective batch of the streams, clips."),
     ("--gate-batch", int, "Effective batch of the gate, clips."),
+    (
+        "--patience",
+        int,
+        "End a network's stage after so many epochs without a better validation value: top-1, then the loss.",
+    ),
+    (
+        "--class-weights",
+        str,
+        "none, or balanced: losses weigh a clip by its class, inversely proportional to the class's clips.",
+    ),
+    ("--sampling", str, "Clips of a network's epoch: random, each once, or balanced, as many of each class."),
     ("--lr-factor", float, "Factor on the learning rates of all stages."),
     ("--validation-share", float, "Fraction of the training list that picks the best epochs."),
     ("--test-segments", int, "Segments of a clip when it is tested."),
@@ -93,7 +104,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         for name in (
             *("backbone", "rgb_dropout", "flow_dropout", "partial_bn", "segments", "stack", "gate_data"),
             *("stream_folds", "holdout_share", "tap", "validation_share", "test_segments", "test_crops"),
-            *("field", "amp"),
+            *("field", "amp", "patience", "class_weights", "sampling"),
         )
     },
     **{name: ("net", name) for name in ("activation", "combine", "placement", "auxiliary_weight", "prior")},

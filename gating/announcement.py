@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gating.config import GATING, LoaderConfig, StageKind
+from gating.data.balance import class_weights
 from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup
 from gating.models.weights import stream_origin
@@ -24,6 +25,7 @@ def trial_lines(
         *_weights_lines(config),
         _parts_line(data, config),
         *_balance_lines(data),
+        *_imbalance_lines(data, config),
     ]
 
 
@@ -102,6 +104,15 @@ def _parts_line(data: TrialData, config: TrainConfig) -> str:
         f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
         f"{gate}; {tested}"
     )
+
+
+def _imbalance_lines(data: TrialData, config: TrainConfig) -> Iterator[str]:
+    """Yield a line for each choice that treats rare classes otherwise than frequent ones."""
+    if config.class_weights == "balanced":
+        weights = class_weights([data.labels[k] for k in data.train], len(data.classes))
+        yield f"class weights: inversely proportional to the clips, {weights.min():.2f} to {weights.max():.2f}"
+    if config.sampling == "balanced":
+        yield "sampling: an epoch has as many clips of each class"
 
 
 def _balance_lines(data: TrialData) -> list[str]:

@@ -25,6 +25,8 @@ Decay = Literal["constant", "steps", "cosine"]
 Preset = Literal["frozen", "tiny", "tsn", "zhu2018"]
 Head = Literal["segment", "clip"]
 FlowInput = Literal["stack", "image"]
+ClassWeights = Literal["none", "balanced"]
+ClipSampling = Literal["random", "balanced"]
 StageKind = Literal["rgb", "flow", "gate"]
 # Above what anybody trains, below what exhausts memory: a run, and its configuration, may be from elsewhere.
 MAX_CLASSES = 100_000

@@ -14,6 +14,7 @@ import torch
 
 from flowkit.datasets.splits import write_split_file
 from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.data.balance import class_weights
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
@@ -38,6 +39,7 @@ _STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 # The choices that decide what a stream learns; the gate's stage depends on all of them.
 _OF_STREAMS = (
     *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
+    *("class_weights", "sampling", "patience"),
 )
 
 OutOfFold = Callable[[], Iterable[Networks]]
@@ -182,15 +184,23 @@ class Trial:
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
-        self._fit(StreamTask(stream), self._stream_stage(modality, without=without))
+        stage = self._stream_stage(modality, without=without)
+        self._fit(StreamTask(stream, class_weights=self._class_weights(stage.train_ids)), stage)
         return stream
+
+    def _class_weights(self, ids: Sequence[str]) -> torch.Tensor | None:
+        if self.config.class_weights == "none":
+            return None
+        weights = class_weights([self.data.labels[k] for k in ids], len(self.data.classes))
+        return torch.from_numpy(weights).float().to(self.device)
 
     def _stream_stage(self, modality: Modality, *, without: int | None = None) -> Stage:
         left_out = set() if without is None else set(self.data.folds[without])
         name = modality if without is None else out_of_fold_stage(without, modality)
         train_ids = tuple(k for k in self.data.train if k not in left_out)
         values = self.config.to_json()
-        identity = {name: values[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")}
+        decisive = (*_OF_STREAMS, modality, f"{modality}_weights")
+        identity = {name: values[name] for name in decisive if name in values}
         identity |= {"dropout": self.config.stream(modality, len(self.data.classes)).dropout_rate}
         if modality == "flow":
             identity |= {"flow_scales": values["flow_scales"]}
@@ -202,8 +212,12 @@ class Trial:
         torch.manual_seed(self.config.seed)
         gate = self._new_gate(flow)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of)
-        self._fit(task, self._gate_stage(without=without))
+        stage = self._gate_stage(without=without)
+        weights = self._class_weights(stage.train_ids)
+        task = GateTask(
+            gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of, class_weights=weights
+        )
+        self._fit(task, stage)
         return gate
 
     def _gate_stage(self, *, without: int | None = None) -> Stage:
@@ -248,6 +262,7 @@ class Trial:
                 "config": identity,
                 "data": self.data.record(PARTS if kind == "gate" else _STREAMS_SEE),
             },
+            patience=self.config.patience,
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )

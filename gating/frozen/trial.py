@@ -43,7 +43,7 @@ CLIPS_AT_ONCE = 4
 
 _OF_HEADS = (
     *("backbone", "tap", "test_segments", "stack", "short", "augment", "field", "head", "flow_input"),
-    *("rgb_weights", "flow_weights", "seed"),
+    *("rgb_weights", "flow_weights", "seed", "class_weights"),
 )
 _OF_GATE = ("gate", "net", "stream_folds")
 
@@ -148,6 +148,7 @@ class FrozenTrial:
             [self.data.groups[k] for k in ids],
             classes=len(self.data.classes),
             seed=self.config.seed,
+            balanced=self.config.class_weights == "balanced",
         )
         stream = self._built_streams()[modality]
         head.put_into(stream.classifier)
@@ -198,7 +199,14 @@ class FrozenTrial:
         return joined_scores(parts)
 
     def _fitted_gate(self, fit: GateFit) -> GatingConvNet:
-        return fit_gate(fit, self._gate_config(), self.config.gate, seed=self.config.seed, device=self.device)
+        return fit_gate(
+            fit,
+            self._gate_config(),
+            self.config.gate,
+            seed=self.config.seed,
+            device=self.device,
+            balanced=self.config.class_weights == "balanced",
+        )
 
     def _gate_config(self) -> GateConfig:
         tap_channels = self._built_streams()["flow"].tap_channels

@@ -54,7 +54,7 @@ class Trainer:
     stage
         The clips, the schedule, and the folder of checkpoints.
     on_event
-        Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped" or
+        Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped", "stopped" or
         "finished", "stage": its name, ...}, in the main process alone.
     """
 
@@ -94,7 +94,7 @@ class Trainer:
         net = self.task if self.process_group.world_size == 1 else DistributedDataParallel(self.task)
         progress = self.progress
         with StopRequest() as stop:
-            while progress.epoch < self.schedule.epochs:
+            while progress.epoch < self.schedule.epochs and not self._stale():
                 trained = self._train_epoch(net, stop)
                 if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
@@ -105,7 +105,14 @@ class Trainer:
                 if better:
                     self.checkpoints.save_best(self.task.learner, progress)
                 self._save_last()
+        if progress.epoch < self.schedule.epochs:
+            self._log("stopped", epoch=progress.epoch - 1, epochs=self.schedule.epochs)
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
+
+    def _stale(self) -> bool:
+        """Return True once the stage's patience has passed; the checkpoints keep all that this depends on."""
+        since_best = self.progress.epoch - 1 - self.progress.best_epoch
+        return self.stage.patience is not None and since_best >= self.stage.patience
 
     def _validated(self) -> tuple[ValidationMeans | Numbers, bool]:
         """Return the epoch's validation, and whether it is the best so far; without validation clips, the last is.

@@ -20,7 +20,7 @@ def test_a_configuration_survives_json(name: Preset) -> None:
 
 
 def test_choices_at_which_earlier_versions_stood_are_left_out() -> None:
-    later = {"head", "flow_input", "all_clips", "modalities"}
+    later = {"head", "flow_input", "all_clips", "class_weights", "sampling", "patience", "modalities"}
     assert later.isdisjoint(train_preset("tiny").to_json())
     assert later.isdisjoint(train_preset("tsn").to_json())
 
@@ -78,6 +78,10 @@ def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
         {"modalities": ("flow", "rgb")},
         {"fusion": "stack", "modalities": ("flow",)},
         {"gate_data": "same", "all_clips": True},
+        {"class_weights": "heavy"},
+        {"sampling": "even"},
+        {"patience": 0},
+        {"patience": 2, "all_clips": True},
     ],
 )
 def test_impossible_configurations_are_refused(changes: dict[str, object]) -> None:
