@@ -267,7 +267,7 @@ class TrainReporter:
             echo(text, err=True)
 
     def _trial(self, event: Event) -> None:
-        self.write_line(f"\nsplit {event['split']}, tested on {event['part']}, seed {event['seed']}")
+        self.write_line(f"\n{trial_title(event)}")
         for line in event["lines"]:
             self.write_line(f"  {line}")
 
@@ -331,6 +331,13 @@ class TrainReporter:
     def _fitted(self, event: Event) -> None:
         strength = f", penalty {event['penalty']:g}" if "penalty" in event else ""
         self.write_line(f"{event['stage']}: fitted on kept features{strength}")
+
+
+def trial_title(event: Event) -> str:
+    """Return the split, the tested part and the seed of an event's trial; with --all none is tested."""
+    whole = event["split"] == event["part"] == "all"
+    tested = "no test" if whole else f"tested on {event['part']}"
+    return f"split {event['split']}, {tested}, seed {event['seed']}"
 
 
 def _gates_line(gates: dict[str, float]) -> str:

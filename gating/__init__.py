@@ -14,7 +14,8 @@ From a store to accuracy::
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
-                    `RunOptions`, `LoaderConfig`, `Event`, `OnEvent`
+                    `RunOptions`, `LoaderConfig`, `Event`, `OnEvent`; `split_of_all` with
+                    `TrainConfig.all_clips`; `read_parent` (`ParentRun`, `Extension`) to go on from a run
 results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gain`, and of each trial
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
@@ -35,7 +36,8 @@ from typing import TYPE_CHECKING
 from flowkit._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from gating.config import AugmentConfig, GateConfig, LoaderConfig, Schedule, StreamConfig
+    from gating.config import AugmentConfig, Extension, GateConfig, LoaderConfig, Schedule, StreamConfig
+    from gating.data.partition import split_of_all
     from gating.errors import (
         CheckpointError,
         GatingError,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from gating.evaluation.results import FusionAccuracy, FusionResults, RunData, RunResults, TrialResults
     from gating.evaluation.scores import Networks
     from gating.events import Event, OnEvent
+    from gating.extension import ParentRun, read_parent
     from gating.fusions import FUSIONS, Fusion, FusionData, Kind
     from gating.load import LoadedTrial, load_networks
     from gating.metrics import GateSummary
@@ -69,6 +72,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "Extension",
     "FlowRecord",
     "Fusion",
     "FusionAccuracy",
@@ -88,6 +92,7 @@ __all__ = [
     "Networks",
     "NotFittedError",
     "OnEvent",
+    "ParentRun",
     "PredictOptions",
     "Prediction",
     "RunData",
@@ -107,6 +112,8 @@ __all__ = [
     "evaluate",
     "load_networks",
     "predict",
+    "read_parent",
+    "split_of_all",
     "train",
     "train_preset",
     "write_report",
@@ -118,6 +125,7 @@ _HOMES = {
     "DataRecord": "gating.run_folder",
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
+    "Extension": "gating.config",
     "FUSIONS": "gating.fusions",
     "FlowRecord": "gating.run_folder",
     "Fusion": "gating.fusions",
@@ -138,6 +146,7 @@ _HOMES = {
     "Networks": "gating.evaluation.scores",
     "NotFittedError": "gating.errors",
     "OnEvent": "gating.events",
+    "ParentRun": "gating.extension",
     "PredictOptions": "gating.prediction",
     "Prediction": "gating.prediction",
     "RunData": "gating.evaluation.results",
@@ -157,6 +166,8 @@ _HOMES = {
     "evaluate": "gating.rescoring",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
+    "read_parent": "gating.extension",
+    "split_of_all": "gating.data.partition",
     "train": "gating.run",
     "train_preset": "gating.train_config",
     "write_report": "gating.report.page",

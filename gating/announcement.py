@@ -23,6 +23,7 @@ def trial_lines(
         _flow_line(data, config),
         *_learning_lines(config, process_group, loader),
         *_weights_lines(config),
+        *_extension_lines(config),
         _parts_line(data, config),
         *_balance_lines(data),
         *_imbalance_lines(data, config),
@@ -50,8 +51,9 @@ def _learning_lines(config: TrainConfig, process_group: ProcessGroup, loader: Lo
         yield from (_batch_line(stage, config, process_group, loader) for stage in stages)
         return
     yield (
-        f"{', '.join(config.modalities)}: linear heads on frozen {config.backbone}, {config.test_segments} segments a clip; their "
-        "strength by cross-validation over groups; features are kept beside the store"
+        f"{', '.join(config.modalities)}: linear heads on frozen {config.backbone}, "
+        f"{config.test_segments} segments a clip; their strength by cross-validation over groups; features "
+        "are kept beside the store"
     )
     if config.fusion == GATING:
         yield _batch_line("gate", config, process_group, loader)
@@ -82,6 +84,15 @@ def _weights_lines(config: TrainConfig) -> Iterator[str]:
             )
 
 
+def _extension_lines(config: TrainConfig) -> Iterator[str]:
+    if config.extends is not None:
+        stages = (*config.modalities, *(("gate",) if config.fusion == GATING else ()))
+        on = [stage for stage in stages if stage not in config.extends.kept]
+        kept = [stage for stage in stages if stage in config.extends.kept]
+        rest = f"; {', '.join(kept)} stay as they are" if kept else ""
+        yield f"{', '.join(on)}: from the weights of {config.extends.run}, with new optimisers{rest}"
+
+
 def _parts_line(data: TrialData, config: TrainConfig) -> str:
     if config.all_clips:
         taken = "" if config.head == "clip" else "; the last epoch of each stage is taken"
@@ -110,7 +121,7 @@ def _imbalance_lines(data: TrialData, config: TrainConfig) -> Iterator[str]:
     """Yield a line for each choice that treats rare classes otherwise than frequent ones."""
     if config.class_weights == "balanced":
         weights = class_weights([data.labels[k] for k in data.train], len(data.classes))
-        yield f"class weights: inversely proportional to the clips, {weights.min():.2f} to {weights.max():.2f}"
+        yield f"class weights: inversely proportional to clips, {weights.min():.2f} to {weights.max():.2f}"
     if config.sampling == "balanced":
         yield "sampling: an epoch has as many clips of each class"
 

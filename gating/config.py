@@ -28,6 +28,7 @@ FlowInput = Literal["stack", "image"]
 ClassWeights = Literal["none", "balanced"]
 ClipSampling = Literal["random", "balanced"]
 StageKind = Literal["rgb", "flow", "gate"]
+STAGES: tuple[StageKind, ...] = ("rgb", "flow", "gate")
 # Above what anybody trains, below what exhausts memory: a run, and its configuration, may be from elsewhere.
 MAX_CLASSES = 100_000
 MAX_SEGMENTS = 1000
@@ -300,6 +301,22 @@ class Schedule:
         ascending = list(self.milestones) == sorted(self.milestones)
         fits = ascending and (not self.milestones or self.decay == "steps")
         check_that("milestones", self.milestones, fits, "ascending, and given with decay 'steps' alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Extension:
+    """The run whose weights a run starts from.
+
+    Parameters
+    ----------
+    run : str
+        Its folder.
+    kept : tuple of {"rgb", "flow", "gate"}
+        Stages that keep its weights; the others train on from there.
+    """
+
+    run: str
+    kept: tuple[StageKind, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -95,7 +95,7 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
     gate = None
     if record.config.fusion == GATING:
         gate = _gate(record, "gate", streams["flow"].tap_channels, device)
-    networks = Networks(**streams, gate=gate)
+    networks = Networks(flow=streams.get("flow"), rgb=streams.get("rgb"), gate=gate)
     networks.eval()
     return LoadedTrial(record=record, networks=networks)
 
@@ -113,7 +113,7 @@ def load_out_of_fold(
     streams = {
         one: _stream(record, out_of_fold_stage(fold, one), one, device) for one in record.config.modalities
     }
-    networks = Networks(**streams)
+    networks = Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
     if record.config.all_clips and final.gate is not None:
         flow, rgb = streams["flow"], streams["rgb"]
         gate = _gate(record, out_of_fold_stage(fold, "gate"), flow.tap_channels, device)

@@ -24,6 +24,7 @@ from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
 from gating.evaluation.results import RunResults
 from gating.evaluation.scores import Networks
+from gating.evaluation.trial_scores import Evaluation
 from gating.events import OnEvent, ignore
 from gating.frozen.trial import FrozenTrial
 from gating.load import load_networks, load_out_of_fold, unfinished_stages
@@ -31,7 +32,7 @@ from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, split_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
-from gating.trial import Evaluation, TrialOptions
+from gating.trial import TrialOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

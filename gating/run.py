@@ -221,8 +221,8 @@ def _plans(
     check_choice("fusion", config.fusion, FUSIONS)
     if config.all_clips and config.head == "segment" and "features" in FUSIONS[config.fusion]().needs:
         raise InvalidParameterError(
-            f"fusion {config.fusion!r} reads features, and where every clip trains (--all) networks have none "
-            "of clips that they did not learn from; take another fusion, or --preset frozen"
+            f"fusion {config.fusion!r} reads features, and where every clip trains (--all) networks have "
+            "none of clips that they did not learn from; take another fusion, or --preset frozen"
         )
     found = []
     for split in splits:

@@ -64,6 +64,11 @@ def out_of_fold_stage(fold: int, kind: str) -> str:
     return f"fold{fold}/{kind}"
 
 
+def stage_kind(stage: str) -> str:
+    """Return "rgb", "flow" or "gate" of a stage's name, such as "gate" or "fold0/flow"."""
+    return stage.rpartition("/")[2]
+
+
 def best_checkpoint(trial: Path, stage: str) -> Path:
     """Return the path of a stage's best epoch."""
     return trial / stage / BEST

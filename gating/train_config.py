@@ -25,6 +25,7 @@ from gating.config import (
     ClassWeights,
     ClipSampling,
     CropCount,
+    Extension,
     FlowInput,
     GateConfig,
     Head,
@@ -109,6 +110,9 @@ class TrainConfig:
     patience : int or None
         Epochs without a better validation value, >= 1, after which a stage of a network ends; None is never.
         The value is top-1, and between equals the lower loss.
+    extends : Extension or None
+        Run whose trials the stages of these start from, with new optimisers; each of the same split, part
+        and seed. None starts from the weights of `rgb_weights` and `flow_weights`.
     modalities : tuple of {"rgb", "flow"}
         The streams: ("rgb", "flow"), or one of them, which then is the `fusion`: no gate is trained and
         nothing is fused.
@@ -147,6 +151,7 @@ class TrainConfig:
     class_weights: ClassWeights = "none"
     sampling: ClipSampling = "random"
     patience: int | None = None
+    extends: Extension | None = None
     modalities: tuple[Modality, ...] = MODALITIES
 
     def __post_init__(self) -> None:
@@ -170,10 +175,14 @@ class TrainConfig:
             check_that("gate_data", self.gate_data, kept, "'out-of-fold' with head='clip'")
             once = "'random' with head='clip': heads take all clips at once, and class_weights weigh them"
             check_that("sampling", self.sampling, self.sampling == "random", once)
+            anew = "None with head='clip': heads are fitted anew"
+            check_that("extends", self.extends, self.extends is None, anew)
         if self.patience is not None:
             check_at_least("patience", self.patience, 1, unit="epochs")
             validated = self.head == "segment" and not self.all_clips
-            expected = "None where no validation clips pick an epoch: with head='clip', and where every clip trains"
+            expected = (
+                "None where no validation clips pick an epoch: with head='clip', and where every clip trains"
+            )
             check_that("patience", self.patience, validated, expected)
         choices = (MODALITIES, *((one,) for one in MODALITIES))
         check_that("modalities", self.modalities, self.modalities in choices, "rgb and flow, or one of them")
@@ -256,6 +265,7 @@ _EARLIER = {
     "class_weights": "none",
     "sampling": "random",
     "patience": None,
+    "extends": None,
     "modalities": [*MODALITIES],
 }
 _EARLIER_AUGMENT = {"whole_frame": False}

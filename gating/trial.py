@@ -7,27 +7,43 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from flowkit.datasets.splits import write_split_file
-from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.config import GATING, Extension, LoaderConfig, Modality, StageKind
 from gating.data.balance import class_weights
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
-from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
-from gating.evaluation.out_of_fold import compare_out_of_fold
-from gating.evaluation.results import write_comparison
-from gating.evaluation.scores import ClipScores, Networks, joined_scores, score_clips
+from gating.errors import CheckpointError
+from gating.evaluation.comparison import SplitKind, TrialComparison
+from gating.evaluation.scores import Networks
+from gating.evaluation.trial_scores import Evaluation
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.run_folder import is_trial, out_of_fold_stage, scores_path, split_path, write_trial
+from gating.run_folder import (
+    best_checkpoint,
+    is_trial,
+    out_of_fold_stage,
+    read_trial,
+    split_path,
+    stage_kind,
+    trial_folder,
+    write_trial,
+)
 from gating.train_config import TrainConfig
-from gating.training.checkpoint import StageCheckpoints
+from gating.training.checkpoint import (
+    StageCheckpoints,
+    StageProgress,
+    differences,
+    load_network,
+    load_stage,
+)
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
@@ -39,11 +55,8 @@ _STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 # The choices that decide what a stream learns; the gate's stage depends on all of them.
 _OF_STREAMS = (
     *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
-    *("class_weights", "sampling", "patience"),
+    *("class_weights", "sampling", "patience", "extends"),
 )
-
-OutOfFold = Callable[[], Iterable[Networks]]
-"""Returns the out-of-fold networks in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +114,11 @@ class Trial:
         """
         left: list[tuple[Stage, Sequence[Modality]]] = []
         for stage, modalities in self._stages():
-            if not StageCheckpoints(stage, self.options.process_group).check():
+            checkpoints = StageCheckpoints(stage, self.options.process_group)
+            if not checkpoints.check():
                 left.append((stage, modalities))
+            if self.config.extends is not None and not checkpoints.kept():
+                self._parent_stage(stage, self.config.extends)
         if not networks:
             return
         streams = [self._new_stream(one, weights=True) for one in self.config.modalities]
@@ -155,11 +171,12 @@ class Trial:
         streams = {one: self._stream(one) for one in self.config.modalities}
         check_same_features(*streams.values())
         if self.config.fusion != GATING:
-            return Networks(**streams)
+            return Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
         if self.config.gate_data == "same":
             for stream in streams.values():
                 self._warn_of_overfitting(stream)
-        return Networks(**streams, gate=self._gate(streams["flow"], streams["rgb"]))
+        flow, rgb = streams["flow"], streams["rgb"]
+        return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
 
     def out_of_fold(self) -> list[dict[Modality, Stream]]:
         """Return the out-of-fold streams: those trained without one fold, flow first."""
@@ -179,7 +196,7 @@ class Trial:
                 gate = self._gate(final.streams["flow"], final.streams["rgb"], without=fold)
                 yield dataclasses.replace(final, gate=gate, scorers=(streams["flow"], streams["rgb"]))
             else:
-                yield Networks(**streams)
+                yield Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         torch.manual_seed(self.config.seed)
@@ -214,9 +231,7 @@ class Trial:
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
         stage = self._gate_stage(without=without)
         weights = self._class_weights(stage.train_ids)
-        task = GateTask(
-            gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of, class_weights=weights
-        )
+        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of, class_weights=weights)
         self._fit(task, stage)
         return gate
 
@@ -245,7 +260,38 @@ class Trial:
             )
 
     def _fit(self, task: Task, stage: Stage) -> None:
+        extends = self.config.extends
+        checkpoints = StageCheckpoints(stage, self.options.process_group)
+        started = bool(checkpoints.kept())
+        self.options.process_group.barrier()  # all have looked before one writes
+        if extends is not None and not started:
+            content = self._parent_stage(stage, extends)
+            load_network(task.learner, content, source=best_checkpoint(self._parent(extends), stage.name))
+            if stage_kind(stage.name) in extends.kept:
+                checkpoints.save_best(task.learner, StageProgress(best_epoch=content["epoch"]))
+                checkpoints.finish(task.learner)
         Trainer(task, self.batches, stage, on_event=self.options.on_event).fit()
+
+    def _parent(self, extends: Extension) -> Path:
+        """Return the folder of the trial whose weights this one starts from."""
+        return trial_folder(Path(extends.run), self.data.split, self.data.part, self.config.seed)
+
+    def _parent_stage(self, stage: Stage, extends: Extension) -> dict[str, Any]:
+        """Return the best epoch of a stage of the trial that this one goes on from, of the same data."""
+        folder = self._parent(extends)
+        if found := differences(read_trial(folder).data, self.data.record()):
+            raise CheckpointError(
+                f"{folder} was trained on other data, and a run goes on with the same clips and flow: "
+                f"{'; '.join(found[:6])} (there: {extends.run}; here: the store and options given)"
+            )
+        path = best_checkpoint(folder, stage.name)
+        content = load_stage(path) if path.is_file() else None
+        if content is None or not content["finished"]:
+            raise CheckpointError(
+                f"{path} is absent or not finished, and the stage {stage.name!r} is to go on from it; take "
+                f"the configuration of {extends.run}, or train anew"
+            )
+        return content
 
     def _stage(
         self, name: str, kind: StageKind, *, train_ids: Sequence[str], identity: Mapping[str, object]
@@ -281,95 +327,3 @@ class Trial:
             if self.data.source is not None:
                 write_split_file(split_path(self.options.folder), self.data.source)
             write_trial(self.options.folder, self.config, self.data.record())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """Scoring of a trial's clips and comparison of all fusions, by the configuration's segments and crops.
-
-    Parameters
-    ----------
-    networks : Networks
-        The final ones.
-    out_of_fold : callable
-        Returns the streams that were trained without a fold, where gate data are "out-of-fold"; where every
-        clip trains, also the gate, with the final streams for its maps.
-    batches : ClipLoader
-        Reader of the trial's clips.
-    folder : Path
-        Destination of scores/*.npz, fused.npz and judgement.json, which the main process writes.
-    """
-
-    networks: Networks
-    out_of_fold: OutOfFold
-    batches: ClipLoader
-    folder: Path
-
-    def run(self, kind: SplitKind) -> TrialComparison:
-        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips.
-
-        Where every clip trains, all are compared on out-of-fold scores.
-        """
-        data, config = self.batches.data, self.batches.config
-        if config.all_clips:
-            return self._run_out_of_fold()
-        test, validation = (
-            self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
-        )
-        comparison = compare_fusions(
-            test,
-            fit_on=self._kept(self._fit_scores(validation), "fit"),
-            validation=validation,
-            split=data.split,
-            part=data.part,
-            kind=kind,
-            seed=config.seed,
-        )
-        if self.batches.process_group.is_main:
-            write_comparison(self.folder, comparison)
-        return comparison
-
-    def _run_out_of_fold(self) -> TrialComparison:
-        data = self.batches.data
-        held_out = self._out_of_fold_scores()
-        for part in ("test", "validation", "fit"):
-            self._kept(held_out, part)
-        comparison = compare_out_of_fold(
-            held_out, data.folds, split=data.split, seed=self.batches.config.seed
-        )
-        if self.batches.process_group.is_main:
-            write_comparison(self.folder, comparison)
-        return comparison
-
-    def _out_of_fold_scores(self) -> ClipScores:
-        pairs = zip(self.out_of_fold(), self.batches.data.folds, strict=True)
-        return joined_scores([self._of(networks, ids, features=False) for networks, ids in pairs])
-
-    def _fit_scores(self, validation: ClipScores) -> ClipScores:
-        """Return scores to fit fusions on: of clips that their networks did not learn from."""
-        data, config = self.batches.data, self.batches.config
-        if config.gate_data == "holdout":
-            return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
-        if not data.folds:
-            return validation
-        return self._out_of_fold_scores()
-
-    def _scored(self, networks: Networks, part: str) -> ClipScores:
-        return self._of(networks, getattr(self.batches.data, part), features=True)
-
-    def _of(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
-        config = self.batches.config
-        return score_clips(
-            networks,
-            self.batches,
-            ids,
-            segments=config.test_segments,
-            crops=config.test_crops,
-            features=features,
-            precision=self.batches.precision,
-        )
-
-    def _kept(self, scores: ClipScores, part: str) -> ClipScores:
-        if self.batches.process_group.is_main:
-            scores.save(scores_path(self.folder, part))
-        return scores

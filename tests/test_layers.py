@@ -66,6 +66,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.trial",),
     ("gating.frozen",),
     ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
+    ("gating.extension",),
     ("gating.run", "gating.rescoring", "gating.prediction"),
     ("gating.report",),
     ("gating",),  # its `__init__`

@@ -16,7 +16,7 @@ _AGAIN = MAX_EPOCHS + 1
 
 
 def class_weights(labels: Sequence[int] | NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Return weights inversely proportional to the counts of classes, float64 (classes,), of mean 1 over clips.
+    """Return weights inversely proportional to classes' counts, float64 (classes,), of mean 1 over clips.
 
     N / (number of classes with clips * clips of the class); 0 for a class without clips.
 

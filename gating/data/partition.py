@@ -148,15 +148,15 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     Raises
     ------
     InputError
-        The store has no labels, or no frames for the rgb stream; a listed video is absent; a group is on both sides;
-        or a class would have no clip to learn from.
+        The store has no labels, or no frames for the rgb stream; a listed video is absent; a group is on both
+        sides; or a class would have no clip to learn from.
     """
     named = _labels(store)
     check_split(split, named)
     if store.options.frame_codec == "none" and "rgb" in config.modalities:
         raise InputError(
-            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; take --streams flow, "
-            "or extract again"
+            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; take --streams "
+            "flow, or extract again"
         )
     train, test = (split.ids(TRAIN), ()) if config.all_clips else split.train_test(fold)
     listed = (*train, *split.validation, *test)

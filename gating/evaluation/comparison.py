@@ -180,7 +180,7 @@ def flow_fraction(fusions: Mapping[str, Fusion]) -> float:
 
 
 def judged(fusions: Mapping[str, object]) -> list[str]:
-    """Return those of the fusions whose top-1 decides what predicts: baseline and gate, or the only stream."""
+    """Return the fusions whose top-1 decides what predicts: baseline and gate, or the only stream."""
     return [name for name in (BASELINE, GATING) if name in fusions] or [*fusions]
 
 

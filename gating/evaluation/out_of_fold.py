@@ -73,8 +73,8 @@ def _rows_of(scores: ClipScores, folds: Sequence[Sequence[str]]) -> list[np.ndar
     listed = [video_id for ids in folds for video_id in ids]
     if len(folds) < 2 or sorted(listed) != sorted(scores.ids):
         raise ScoresError(
-            f"folds must be two or more and have each of the {len(scores)} clips once, got {len(folds)} folds "
-            f"of {len(listed)} clips"
+            f"folds must be two or more and have each of the {len(scores)} clips once, got {len(folds)} "
+            f"folds of {len(listed)} clips"
         )
     if (scores.labels < 0).any():
         raise ScoresError(f"scores have {(scores.labels < 0).sum()} clips without a label, expected none")

@@ -4,7 +4,7 @@
 
     STORE.features/<digest>.h5      one file a set of choices, which its attribute `choices` has as JSON
         ids                         text (N,)
-        rgb/features, flow/features float32 (N, K, D), pooled, of each segment; a run of one stream has its own
+        rgb/features, flow/features float32 (N, K, D), pooled, of each segment, of both or of one stream
         rgb/maps, flow/maps         float16 (N, C, h, w), the layer that the gate reads, means over segments
 
 A file that is damaged, or of which a clip is missing, is made anew, from what it has.
@@ -158,7 +158,7 @@ class FeatureCache:
 
     @property
     def _modalities(self) -> list[Modality]:
-        return [one for one in BOTH if one in self.choices["weights"]]
+        return [one for one in BOTH if one in self.choices.get("weights", BOTH)]
 
     def load(self) -> ClipFeatures | None:
         """Return what the file has; None if it is absent or damaged."""

@@ -91,13 +91,14 @@ class FrozenTrial:
         self._write_record()
         clips = self._features((*data.train, *data.test))
         heads = {one: self._head(one, clips, data.train, self._stage(one)) for one in self._modalities}
-        test = self._scored(heads, clips.of_clips(data.test))
+        test = self._scored(heads, clips.of_clips(data.test)) if data.test else None
         held_out = self._held_out(clips)
         if self.config.fusion == GATING:
             fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
-            test = gated(self._gate(fit), clips.of_clips(data.test), test)
+            gate = self._gate(fit)
+            test = None if test is None else gated(gate, clips.of_clips(data.test), test)
             held_out = self._cross_fitted(fit)
-        test = held_out if self.config.all_clips else test
+        test = held_out if test is None else test
         for part, scores in (("test", test), ("validation", held_out), ("fit", held_out)):
             if self.options.process_group.is_main:
                 scores.save(scores_path(self.options.folder, part))
@@ -162,13 +163,21 @@ class FrozenTrial:
         for number, ids in enumerate(self.data.folds):
             left_out = set(ids)
             others = tuple(k for k in self.data.train if k not in left_out)
-            heads = {one: self._head(one, clips, others, self._stage(one, without=number)) for one in self._modalities}
+            heads = {
+                one: self._head(one, clips, others, self._stage(one, without=number))
+                for one in self._modalities
+            }
             parts.append(self._scored(heads, clips.of_clips(ids)))
         return joined_scores(parts)
 
     def _scored(self, heads: Mapping[Modality, Head], clips: ClipFeatures) -> ClipScores:
-        pooled = {one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in self._modalities}
-        scores = {one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in self._modalities}
+        pooled = {
+            one: clip_features(torch.from_numpy(clips.of(one).features)).double() for one in self._modalities
+        }
+        scores = {
+            one: (pooled[one] @ heads[one].weight.T + heads[one].bias).numpy() for one in self._modalities
+        }
+        features = {one: values.numpy() for one, values in pooled.items()}
         nothing = np.zeros((len(clips.ids), len(self.data.classes)))
         return ClipScores(
             ids=clips.ids,
@@ -177,7 +186,8 @@ class FrozenTrial:
             labels=np.array([self.data.labels[k] for k in clips.ids], np.int64),
             flow=scores.get("flow", nothing),
             rgb=scores.get("rgb", nothing),
-            **{f"{one}_features": values.numpy() for one, values in pooled.items()},  # type: ignore[arg-type]
+            flow_features=features.get("flow"),
+            rgb_features=features.get("rgb"),
             segments=self.config.test_segments,
             modalities=self.config.modalities,
         )

@@ -81,8 +81,8 @@ def _warning(evidence: Evidence) -> str:
     if not evidence.comparisons[0].is_out_of_fold:
         return ""
     return (
-        "Every clip trained: these are out-of-fold scores of the training clips, by networks and fusions that "
-        "did not learn from them. There is no test."
+        "Every clip trained: these are out-of-fold scores of the training clips, by networks and fusions "
+        "that did not learn from them. There is no test."
     )
 
 

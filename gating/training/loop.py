@@ -115,7 +115,7 @@ class Trainer:
         return self.stage.patience is not None and since_best >= self.stage.patience
 
     def _validated(self) -> tuple[ValidationMeans | Numbers, bool]:
-        """Return the epoch's validation, and whether it is the best so far; without validation clips, the last is.
+        """Return the epoch's validation, and whether it is the best; without validation clips the last is.
 
         Top-1 decides, and between equals the lower loss.
         """

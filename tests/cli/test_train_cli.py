@@ -200,6 +200,13 @@ def test_bad_values_are_named(folder: Path, words: tuple[str, ...], message: str
     assert message in refusal(folder, *QUICK, *words)
 
 
+def test_a_run_to_go_on_from_decides_the_split(folder: Path) -> None:
+    (folder / "old").mkdir()
+    message = refusal(folder, "--extend", "old", "--folds", "5", "--seeds", "2")
+    assert "goes on with the split, streams and seeds of that run, got --seeds and --folds with it" in message
+    assert "old is no run" in refusal(folder, "--extend", "old", "--rgb-epochs", "2")
+
+
 @pytest.mark.parametrize(
     ("asked", "frames", "expected"),
     [(None, "jpeg", None), ("both", "none", None), ("rgb", "jpeg", "rgb"), (None, "none", "flow")],

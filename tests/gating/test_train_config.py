@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.config import Preset, Schedule
+from gating.config import Extension, Preset, Schedule
 from gating.train_config import PRESETS, TrainConfig, train_preset
 
 
@@ -20,7 +20,8 @@ def test_a_configuration_survives_json(name: Preset) -> None:
 
 
 def test_choices_at_which_earlier_versions_stood_are_left_out() -> None:
-    later = {"head", "flow_input", "all_clips", "class_weights", "sampling", "patience", "modalities"}
+    later = {"head", "flow_input", "all_clips", "modalities"}
+    later |= {"class_weights", "sampling", "patience", "extends"}
     assert later.isdisjoint(train_preset("tiny").to_json())
     assert later.isdisjoint(train_preset("tsn").to_json())
 
@@ -81,6 +82,7 @@ def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
         {"class_weights": "heavy"},
         {"sampling": "even"},
         {"patience": 0},
+        {"extends": Extension(run="runs/old"), "head": "clip", "gate_data": "out-of-fold"},
         {"patience": 2, "all_clips": True},
     ],
 )

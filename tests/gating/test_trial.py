@@ -19,6 +19,7 @@ from gating.distributed import ProcessGroup
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
 from gating.events import Event
+from gating.fusions.base import both_zero
 from gating.load import choose_fusion, load_networks
 from gating.run_folder import read_trial, scores_path
 from gating.train_config import GateData, TrainConfig
@@ -65,7 +66,9 @@ def test_where_every_clip_trains_the_last_epochs_are_taken_and_gates_are_cross_f
     assert finished == dict.fromkeys(["rgb", "flow", "gate", *pairs], 1)
     assert "features" not in found.fused
     # Rows of the gate's weights and scores are of one clip, by streams that did not learn from it.
-    weights = np.where((found.scores.gates <= 0).all(axis=1)[:, None], config.net.fixed, found.scores.gates)
+    gates = found.scores.gates
+    assert gates is not None
+    weights = np.where(both_zero(gates)[:, None], config.net.fixed, gates)
     fused = weights[:, :1] * found.scores.flow + weights[:, 1:] * found.scores.rgb
     assert np.allclose(fused, found.fused["gating"], atol=1e-5)  # of float32
 

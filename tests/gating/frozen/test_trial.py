@@ -145,9 +145,7 @@ def everything(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(first, tmp_path_factory.mktemp("all") / "copy"))
     with flowkit.open(folder / "clips.h5") as store:
         split = split_of_all(store, groups_by_pattern(store, r"_g(\d+)_"))
-        results = train(
-            store, [split], config(all_clips=True), RunOptions(out=folder / "all", device="cpu")
-        )
+        results = train(store, [split], config(all_clips=True), RunOptions(out=folder / "all", device="cpu"))
     assert results is not None
     assert results.is_out_of_fold
     assert results.to_json()["scored"] == "out-of-fold"

@@ -98,9 +98,7 @@ def test_a_stage_ends_once_its_patience_has_passed(
     if interrupted:  # in the last epoch that patience allows
         with pytest.raises(KeyboardInterrupt):
             stream_trainer(labelled_store, tmp_path, config, on_event=InterruptedAt(3, 1)).fit()
-    stream_trainer(
-        labelled_store, tmp_path, config, on_event=events.append, resume=interrupted
-    ).fit()
+    stream_trainer(labelled_store, tmp_path, config, on_event=events.append, resume=interrupted).fit()
     stopped, finished = events[-2:]
     assert stopped == {"event": "stopped", "stage": "rgb", "epoch": 3, "epochs": 9}
     assert finished["best_epoch"] == 1
