@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import StorePath, compute_options
+from .reporter import trial_title
 from .streams import echo
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class _Reporter:
 
     def __call__(self, event: Event) -> None:
         """Show one event of `gating.rescoring`."""
-        trial = f"split {event['split']}, tested on {event['part']}, seed {event['seed']}"
+        trial = trial_title(event)
         if event["event"] == "unfinished":
             echo(f"{trial}: left out, not finished: {', '.join(event['stages'])}", err=True)
         elif event["event"] == "note":
@@ -87,4 +88,4 @@ class _Reporter:
                 echo(f"note: {event['text']}", err=True)
             self._noted.add(event["text"])
         elif not self._quiet:
-            echo(f"{trial}: scoring {event['clips']} test clips", err=True)
+            echo(f"{trial}: scoring {event['clips']} clips", err=True)

@@ -43,10 +43,13 @@ def print_table(results: FusionResults, *, streams: Mapping[str, str] | None = N
 
 def _rows(results: FusionResults, streams: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each fusion, by kind: the gate and then the bound last."""
+    from gating.config import CHOSEN
     from gating.fusions import Kind, in_order, kind_of
 
     gains = {gain.baseline: gain for gain in results.gains}
-    for name in in_order(results.fusions):
+    # Of one stream alone, which is what each trial chose.
+    names = {*results.fusions} - {CHOSEN} if len(results.fusions) == 2 else results.fusions
+    for name in in_order(names):
         row, gain = results.fusions[name], gains.get(name)
         about = "to read only" if kind_of(name) == Kind.BOUND else streams.get(name)
         yield (
@@ -66,6 +69,8 @@ def _notes(results: FusionResults) -> Iterator[str]:
     trials = results.trials
     parts = {(one.split, one.part) for one in trials}
     seeds = {one.seed for one in trials}
+    if results.is_out_of_fold:
+        yield "\nout-of-fold scores of the training clips (every clip trains): no test"
     yield (
         f"\ntrials {len(trials)}, tested parts {len(parts)}, seeds {len(seeds)}; intervals: bootstrap over "
         "seed and clip; spread: standard deviation over seeds"
@@ -122,7 +127,8 @@ def _gates_line(trials: Sequence[TrialResults]) -> str:
 
 def _preference_line(trials: Sequence[TrialResults]) -> str:
     preferring = sum(one.prefers_gate for one in trials)
-    line = f"validation prefers the gate to the best fixed weights in {preferring} of {len(trials)} trials"
+    by = "out-of-fold scores prefer" if trials[0].kind == "all" else "validation prefers"
+    line = f"{by} the gate to the best fixed weights in {preferring} of {len(trials)} trials"
     return line if preferring == len(trials) else f"{line}; `flowkit predict` uses the fixed ones elsewhere"
 
 

@@ -273,7 +273,7 @@ class TrainReporter:
             echo(text, err=True)
 
     def _trial(self, event: Event) -> None:
-        self.write_line(f"\nsplit {event['split']}, tested on {event['part']}, seed {event['seed']}")
+        self.write_line(f"\n{trial_title(event)}")
         for line in event["lines"]:
             self.write_line(f"  {line}")
 
@@ -294,12 +294,12 @@ class TrainReporter:
 
     def _epoch(self, event: Event) -> None:
         trained, valid = event["training"], event["validation"]
-        parts = [f"validation {valid['loss']:.3f}, {100 * valid['top1']:.1f} %"]
+        parts = [f"validation {valid['loss']:.3f}, {100 * valid['top1']:.1f} %"] if valid else []
         if "loss" in trained:  # an epoch interrupted after its last step has none
             parts.insert(0, f"loss {trained['loss']:.3f}, top-1 {100 * trained['top1']:.1f} %")
             waiting = f"{100 * trained['waiting']:.0f} % of it waiting for data"
             parts.append(f"{trained['clips_per_second']:.0f} clips/s, {waiting}")
-        best = " (best so far)" if event["best"] else ""
+        best = " (best so far)" if event["best"] and valid else ""
         self.write_line(f"{event['stage']} {event['epoch'] + 1}/{event['epochs']}: {'; '.join(parts)}{best}")
         if "gates" in valid:
             self.write_line(_gates_line(valid["gates"]))
@@ -312,6 +312,10 @@ class TrainReporter:
         self.write_line(
             f"{event['stage']}: goes on in epoch {event['epoch'] + 1}, after {event['position']} clips"
         )
+
+    def _stopped(self, event: Event) -> None:
+        done = f"{event['epoch'] + 1} of {event['epochs']} epochs"
+        self.write_line(f"{event['stage']}: ends after {done}: none of the last was better")
 
     def _skipped(self, event: Event) -> None:
         self.write_line(f"{event['stage']}: finished before, best epoch {event['best_epoch'] + 1}")
@@ -334,6 +338,13 @@ class TrainReporter:
         strength = f", penalty {event['penalty']:g}" if "penalty" in event else ""
         share = f", share {event['share']:g} of its own weights" if "share" in event else ""
         self.write_line(f"{event['stage']}: fitted on kept features{strength}{share}")
+
+
+def trial_title(event: Event) -> str:
+    """Return the split, the tested part and the seed of an event's trial; with --all none is tested."""
+    whole = event["split"] == event["part"] == "all"
+    tested = "no test" if whole else f"tested on {event['part']}"
+    return f"split {event['split']}, {tested}, seed {event['seed']}"
 
 
 def _gates_line(gates: dict[str, float]) -> str:

@@ -10,7 +10,14 @@ import click
 from .options import StorePath, compute_options, split_options, take_folds, take_splits
 from .reporter import TrainReporter
 from .streams import echo
-from .train_options import config_options, find_store, take_train_config
+from .train_options import (
+    config_options,
+    find_store,
+    streams_option,
+    take_parent,
+    take_split_of_all,
+    take_train_config,
+)
 
 if TYPE_CHECKING:
     from flowkit.remote import Location
@@ -21,9 +28,8 @@ if TYPE_CHECKING:
 @click.argument("store", type=StorePath(path_type=Path), required=False)
 @click.option(
     "--fusion",
-    default="gating",
-    show_default=True,
-    help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared.",
+    help="gating, or the name of a fixed or learned fusion: then no gate is trained. All are compared. "
+    "[default: gating]",
 )
 @click.option(
     "--out",
@@ -34,7 +40,22 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
+@click.option(
+    "--all",
+    "all_clips",
+    is_flag=True,
+    help="Every clip trains and none is tested, for use by predict; the table and the choice of the fusion "
+    "are of out-of-fold scores. No option of a split goes with it, but --group or --groups do.",
+)
+@click.option(
+    "--extend",
+    metavar="OLD",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A new run from the weights of the finished run OLD, with its splits, seeds and configuration but "
+    "for what is given. Stages whose epochs are given train on, and the gate with them; without any, all do.",
+)
 @split_options
+@streams_option
 @config_options
 @compute_options
 @click.option(
@@ -54,7 +75,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
 def command(store: Location | None, **options: Any) -> None:
-    """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip.
+    """Train a spatial and a temporal stream on STORE and a gate that weighs them clip by clip, or one stream.
 
     STORE is a file or an address such as s3://bucket/out.h5; it defaults to $FLOWKIT_STORE, or the
     only store in this folder. Finished stages are
@@ -72,11 +93,18 @@ def command(store: Location | None, **options: Any) -> None:
     path = find_store(store)
     reporter = TrainReporter(quiet=options.pop("quiet"))
     with flowkit.open(path) as opened:
-        splits = take_splits(opened, options)
-        folds = take_folds(options)
-        config = take_train_config(options, clips=len(opened))
-        options["out"] = options["out"] or default_run(path, config.preset)
-        results = _train(opened, splits, config, folds=folds, on_event=reporter, **options)
+        parent = take_parent(options)
+        if parent is None:
+            take = take_split_of_all if options["all_clips"] else take_splits
+            splits, folds = take(opened, options), take_folds(options)
+            first, count = options.pop("seed"), options.pop("seeds")
+            seeds, out = tuple(range(first, first + count)), None
+        else:
+            splits, folds, seeds = [*parent.splits], parent.folds, parent.seeds
+            out = parent.run.with_name(f"{parent.run.name}-extended")
+        config = take_train_config(options, store=opened, parent=parent)
+        options["out"] = options["out"] or out or default_run(path, config.preset)
+        results = _train(opened, splits, config, folds=folds, seeds=seeds, on_event=reporter, **options)
     if results is not None:
         print_table(results)
         echo(f"\n{options['out']}: the run; `flowkit report {options['out']}` makes a page of it")
@@ -87,10 +115,9 @@ def _train(store: Any, splits: Any, config: Any, **options: Any) -> RunResults |
     from gating.config import LoaderConfig
     from gating.run import RunOptions, plan, train
 
-    first, count = options.pop("seed"), options.pop("seeds")
     loader = LoaderConfig(workers=options.pop("workers"), micro_batch=options.pop("micro_batch"))
-    dry_run, seeds = options.pop("dry_run"), tuple(range(first, first + count))
-    run = RunOptions(seeds=seeds, loader=loader, **options)
+    dry_run = options.pop("dry_run")
+    run = RunOptions(loader=loader, **options)
     if not dry_run:
         return train(store, splits, config, run)
     for event in plan(store, splits, config, run):

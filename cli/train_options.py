@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from flowkit.errors import InputError
+from flowkit.errors import InputError, InvalidParameterError
 
 from .options import Function, Options
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.datasets import Split
     from flowkit.remote import Location
-    from gating.config import AugmentConfig, GateConfig, Preset, Schedule
+    from flowkit.store.read.store import Store
+    from gating.config import AugmentConfig, GateConfig, Modality, Preset, Schedule
+    from gating.extension import ParentRun
     from gating.train_config import TrainConfig
 
 _Row: TypeAlias = tuple[str, type[str] | type[int] | type[float] | None, str]
@@ -58,6 +61,17 @@ _TRAINING: tuple[_Row, ...] = (
     ("--gate-epochs", int, "Passes over the clips."),
     ("--batch", int, "Effective batch of the streams, clips."),
     ("--gate-batch", int, "Effective batch of the gate, clips."),
+    (
+        "--patience",
+        int,
+        "End a network's stage after so many epochs without a better validation value: top-1, then the loss.",
+    ),
+    (
+        "--class-weights",
+        str,
+        "none, or balanced: losses weigh a clip by its class, inversely proportional to the class's clips.",
+    ),
+    ("--sampling", str, "Clips of a network's epoch: random, each once, or balanced, as many of each class."),
     ("--lr-factor", float, "Factor on the learning rates of all stages."),
     ("--validation-share", float, "Fraction of the training list that picks the best epochs."),
     ("--test-segments", int, "Segments of a clip when it is tested."),
@@ -91,7 +105,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         for name in (
             *("backbone", "rgb_dropout", "flow_dropout", "partial_bn", "segments", "stack", "gate_data"),
             *("stream_folds", "holdout_share", "tap", "validation_share", "test_segments", "test_crops"),
-            *("field", "amp"),
+            *("field", "amp", "patience", "class_weights", "sampling"),
         )
     },
     **{name: ("net", name) for name in ("activation", "combine", "placement", "auxiliary_weight", "prior")},
@@ -106,21 +120,78 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def take_train_config(options: Options, *, clips: int) -> TrainConfig:
+def streams_option(function: Function) -> Function:
+    """Add --streams."""
+    return click.option(
+        "--streams",
+        type=click.Choice(["both", "rgb", "flow"]),
+        help="Train both streams and fuse them, or one alone, without gate and fusion. [default: both, but "
+        "flow of a store without frames]",
+    )(function)
+
+
+# Options that a run to go on from has decided.
+_OF_PARENT = (
+    *("preset", "streams", "all_clips", "seed", "seeds"),
+    *("split", "ucf101", "hmdb51", "list", "folds", "leave_one_out", "group", "groups", "group_column"),
+    *("fold", "allow_missing"),
+)
+
+
+def take_parent(options: Options) -> ParentRun | None:
+    """Take --extend out of a command's options, and with it those that the run named there has decided.
+
+    Its seeds stay, as `seed` and `seeds`.
+
+    Raises
+    ------
+    InvalidParameterError
+        One of these options is given, or the run has nothing to go on with.
+    """
+    from gating.extension import read_parent
+
+    run = options.pop("extend")
+    if run is None:
+        return None
+    ctx = click.get_current_context()
+    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+    flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    if given := [flags[name] for name in _OF_PARENT if ctx.get_parameter_source(name) not in defaults]:
+        raise InvalidParameterError(
+            f"--extend {run} goes on with the split, streams and seeds of that run, got "
+            f"{' and '.join(given)} with it; leave them out"
+        )
+    for name in set(_OF_PARENT) - {"preset", "streams", "all_clips"}:
+        del options[name]
+    return read_parent(run)
+
+
+def take_train_config(options: Options, *, store: Store, parent: ParentRun | None = None) -> TrainConfig:
     """Take --preset, --fusion and the options of `config_options` out of a command's options.
 
-    Without a preset that is named, `clips` and the device decide, and a line says so.
+    Without a preset that is named, the number of clips and the device decide, and a line says so; as one
+    does where the store has no frames and the flow stream is trained alone. Of a run to go on from, its
+    configuration is changed instead of a preset.
 
     Raises
     ------
     InvalidParameterError
         A value is outside its range.
     """
+    from gating.config import STAGES
     from gating.train_config import train_preset
 
-    preset = options.pop("preset")
-    config = train_preset(_chosen_preset(clips, options["device"]) if preset == "auto" else preset)
+    preset, streams, all_clips = (options.pop(name) for name in ("preset", "streams", "all_clips"))
     values: dict[tuple[str, ...], object] = {("fusion",): options.pop("fusion")}
+    if parent is not None:
+        config = parent.config
+    else:
+        config = train_preset(_chosen_preset(len(store), options["device"]) if preset == "auto" else preset)
+        lone = lone_stream(streams, store)
+        values[("all_clips",)] = all_clips
+        values[("modalities",)] = None if lone is None else (lone,)
+        values[("fusion",)] = values[("fusion",)] or lone
+    going_on = [stage for stage in STAGES if options[f"{stage}_epochs"] is not None]
     for name, path in _FIELDS.items():
         values[path] = options.pop(name)
     weights, batch, factor = (options.pop(name) for name in ("weights", "batch", "lr_factor"))
@@ -131,7 +202,43 @@ def take_train_config(options: Options, *, clips: int) -> TrainConfig:
         values[(stage, "batch")] = batch
     if factor is not None:
         values |= {(stage, "lr"): config.schedule(stage).lr * factor for stage in ("rgb", "flow", "gate")}
-    return _replaced(config, {path: value for path, value in values.items() if value is not None})
+    config = _replaced(config, {path: value for path, value in values.items() if value is not None})
+    return config if parent is None else parent.extended(config, going_on=going_on)
+
+
+def lone_stream(asked: str | None, store: Store) -> Modality | None:
+    """Return the stream that is trained alone, None for both; say so where the store decides."""
+    if asked is None and store.options.frame_codec == "none":
+        echo(f"streams: flow alone, as {store.path} keeps no frames", err=True)
+        return "flow"
+    if asked == "rgb":
+        return "rgb"
+    return "flow" if asked == "flow" else None
+
+
+def take_split_of_all(store: Store, options: Options) -> list[Split]:
+    """Take the split options out of a command's options, and return the split in which every clip trains.
+
+    Raises
+    ------
+    InvalidParameterError
+        One of them is given that says which clips are tested.
+    """
+    from flowkit.datasets import SplitRequest, check_split
+    from gating.data.partition import split_of_all
+
+    given = {field.name: options[field.name] for field in dataclasses.fields(SplitRequest)}
+    for name in given.keys() - {"fold"}:
+        del options[name]
+    request = SplitRequest(**{name: given.pop(name) for name in ("group", "groups", "group_column")})
+    if tested := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise InvalidParameterError(
+            f"--all trains on every clip and tests none, got {' and '.join(tested)} with it; leave out one "
+            "of them. --group and --groups, which say what clips belong together, go with --all"
+        )
+    split = split_of_all(store, request.groups_of(store))
+    check_split(split, dict(zip(store, store.column("label"), strict=True)))
+    return [split]
 
 
 def _chosen_preset(clips: int, device: str) -> Preset:

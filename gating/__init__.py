@@ -18,7 +18,8 @@ From a store to accuracy::
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
-                    `RunOptions`, `LoaderConfig`, `Event`, `OnEvent`
+                    `RunOptions`, `LoaderConfig`, `Event`, `OnEvent`; `split_of_all` with
+                    `TrainConfig.all_clips`; `read_parent` (`ParentRun`, `Extension`) to go on from a run
 results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gain`, and of each trial
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
@@ -43,7 +44,8 @@ from flowkit._lazy import lazy_names
 if TYPE_CHECKING:
     from gating.backbone_features.options import FeatureOptions
     from gating.backbone_features.run import VideoFeatures, features
-    from gating.config import AugmentConfig, GateConfig, LoaderConfig, Schedule, StreamConfig
+    from gating.config import AugmentConfig, Extension, GateConfig, LoaderConfig, Schedule, StreamConfig
+    from gating.data.partition import split_of_all
     from gating.errors import (
         CheckpointError,
         GatingError,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from gating.evaluation.results import FusionAccuracy, FusionResults, RunData, RunResults, TrialResults
     from gating.evaluation.scores import Networks
     from gating.events import Event, OnEvent
+    from gating.extension import ParentRun, read_parent
     from gating.fusing.inputs import StreamArrays
     from gating.fusing.results import FuseData, FuseResults
     from gating.fusing.run import FuseOptions, fuse
@@ -81,6 +84,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "Extension",
     "FeatureOptions",
     "FlowRecord",
     "FuseConfig",
@@ -105,6 +109,7 @@ __all__ = [
     "Networks",
     "NotFittedError",
     "OnEvent",
+    "ParentRun",
     "PredictOptions",
     "Prediction",
     "RunData",
@@ -128,6 +133,8 @@ __all__ = [
     "fuse",
     "load_networks",
     "predict",
+    "read_parent",
+    "split_of_all",
     "train",
     "train_preset",
     "write_report",
@@ -139,6 +146,7 @@ _HOMES = {
     "DataRecord": "gating.run_folder",
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
+    "Extension": "gating.config",
     "FUSIONS": "gating.fusions",
     "FeatureOptions": "gating.backbone_features.options",
     "FlowRecord": "gating.run_folder",
@@ -164,6 +172,7 @@ _HOMES = {
     "Networks": "gating.evaluation.scores",
     "NotFittedError": "gating.errors",
     "OnEvent": "gating.events",
+    "ParentRun": "gating.extension",
     "PredictOptions": "gating.prediction",
     "Prediction": "gating.prediction",
     "RunData": "gating.evaluation.results",
@@ -187,6 +196,8 @@ _HOMES = {
     "features": "gating.backbone_features.run",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
+    "read_parent": "gating.extension",
+    "split_of_all": "gating.data.partition",
     "train": "gating.run",
     "train_preset": "gating.train_config",
     "write_report": "gating.report.page",

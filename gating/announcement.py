@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.config import GATING, LoaderConfig, StageKind
+from gating.data.balance import class_weights
 from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup
 from gating.models.weights import stream_origin
 from gating.train_config import TrainConfig
 
-_STREAMS: tuple[Modality, Modality] = ("rgb", "flow")
 # Classes whose clips are counted one by one.
 _MOST_CLASSES = 12
 
@@ -23,8 +23,10 @@ def trial_lines(
         _flow_line(data, config),
         *_learning_lines(config, process_group, loader),
         *_weights_lines(config),
+        *_extension_lines(config),
         _parts_line(data, config),
         *_balance_lines(data),
+        *_imbalance_lines(data, config),
     ]
 
 
@@ -45,11 +47,13 @@ def _flow_line(data: TrialData, config: TrainConfig) -> str:
 def _learning_lines(config: TrainConfig, process_group: ProcessGroup, loader: LoaderConfig) -> Iterator[str]:
     """Yield a line for each stage: its epochs and batch, or what its head is fitted on."""
     if config.head == "segment":
-        yield from (_batch_line(stage, config, process_group, loader) for stage in ("rgb", "flow", "gate"))
+        stages = (*config.modalities, *(("gate",) if config.lone_stream is None else ()))
+        yield from (_batch_line(stage, config, process_group, loader) for stage in stages)
         return
     yield (
-        f"rgb, flow: linear heads on frozen {config.backbone}, {config.test_segments} segments a clip; their "
-        "strength by cross-validation over groups; features are kept beside the store"
+        f"{', '.join(config.modalities)}: linear heads on frozen {config.backbone}, "
+        f"{config.test_segments} segments a clip; their strength by cross-validation over groups; features "
+        "are kept beside the store"
     )
     if config.fusion == GATING:
         yield _batch_line("gate", config, process_group, loader)
@@ -70,7 +74,7 @@ def _batch_line(
 
 def _weights_lines(config: TrainConfig) -> Iterator[str]:
     """Yield a warning for each stream that starts from a run's own: it may know clips that are held out."""
-    for modality in _STREAMS:
+    for modality in config.modalities:
         weights = config.stream(modality, 2).weights
         origin = "" if weights is None or weights == "imagenet" else stream_origin(weights)
         if origin:
@@ -80,17 +84,46 @@ def _weights_lines(config: TrainConfig) -> Iterator[str]:
             )
 
 
+def _extension_lines(config: TrainConfig) -> Iterator[str]:
+    if config.extends is not None:
+        stages = (*config.modalities, *(("gate",) if config.fusion == GATING else ()))
+        on = [stage for stage in stages if stage not in config.extends.kept]
+        kept = [stage for stage in stages if stage in config.extends.kept]
+        rest = f"; {', '.join(kept)} stay as they are" if kept else ""
+        yield f"{', '.join(on)}: from the weights of {config.extends.run}, with new optimisers{rest}"
+
+
 def _parts_line(data: TrialData, config: TrainConfig) -> str:
+    if config.all_clips:
+        taken = "" if config.head == "clip" else "; the last epoch of each stage is taken"
+        return (
+            f"{' and '.join(config.modalities)}: every one of the {len(data.train)} clips trains and none is "
+            f"tested; networks trained without them, {len(data.folds)} folds, score them for the gate, the "
+            f"choice of the fusion and the table{taken}; {len(set(data.groups.values()))} groups"
+        )
+    picked = "" if config.head == "clip" else f"{len(data.validation)} pick the best epochs; "
+    tested = f"{picked}{len(data.test)} are tested; {len(set(data.groups.values()))} groups"
+    if config.lone_stream is not None:
+        learn = f"{config.lone_stream} alone learns from {len(data.train)} clips"
+        return f"split {data.split}, {data.part}: {learn}, no gate and no fusion; {tested}"
     gate = {
         "same": "the same clips (their scores may be saturated)",
         "holdout": f"{len(data.gate)} kept from the streams",
         "out-of-fold": f"the same, scored by streams trained without them, {len(data.folds)} folds",
     }[config.gate_data]
-    picked = "" if config.head == "clip" else f"{len(data.validation)} pick the best epochs; "
     return (
         f"split {data.split}, {data.part}: the streams learn from {len(data.train)} clips; the gate from "
-        f"{gate}; {picked}{len(data.test)} are tested; {len(set(data.groups.values()))} groups"
+        f"{gate}; {tested}"
     )
+
+
+def _imbalance_lines(data: TrialData, config: TrainConfig) -> Iterator[str]:
+    """Yield a line for each choice that treats rare classes otherwise than frequent ones."""
+    if config.class_weights == "balanced":
+        weights = class_weights([data.labels[k] for k in data.train], len(data.classes))
+        yield f"class weights: inversely proportional to clips, {weights.min():.2f} to {weights.max():.2f}"
+    if config.sampling == "balanced":
+        yield "sampling: an epoch has as many clips of each class"
 
 
 def _balance_lines(data: TrialData) -> list[str]:

@@ -36,10 +36,10 @@ def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     Raises
     ------
     InputError
-        The store keeps no frames, or its flow was made otherwise; the message names each difference and
-        the options of `flowkit extract` that make such flow.
+        The store keeps no frames for the rgb stream, or its flow was made otherwise; the message names each
+        difference and the options of `flowkit extract` that make such flow.
     """
-    if store.options.frame_codec == "none":
+    if store.options.frame_codec == "none" and "rgb" in record.config.modalities:
         raise InputError(
             f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
         )

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range, check_that
 
 Modality = Literal["rgb", "flow"]
+MODALITIES: tuple[Modality, Modality] = ("rgb", "flow")
 Combine = Literal["concat", "height", "sum"]
 Activation = Literal["relu", "softmax", "sigmoid"]
 Placement = Literal["consensus", "snippet"]
@@ -24,7 +25,10 @@ Decay = Literal["constant", "steps", "cosine"]
 Preset = Literal["frozen", "tiny", "tsn", "zhu2018"]
 Head = Literal["segment", "clip"]
 FlowInput = Literal["stack", "image"]
+ClassWeights = Literal["none", "balanced"]
+ClipSampling = Literal["random", "balanced"]
 StageKind = Literal["rgb", "flow", "gate"]
+STAGES: tuple[StageKind, ...] = ("rgb", "flow", "gate")
 # Above what anybody trains, below what exhausts memory: a run, and its configuration, may be from elsewhere.
 MAX_CLASSES = 100_000
 MAX_SEGMENTS = 1000
@@ -55,6 +59,8 @@ FIXED_WEIGHTS = (1.5, 1.0)
 GATING, BASELINE, ORACLE = "gating", "search", "oracle"
 # Not one fusion: the row of the table in which each trial has the fusion that it chose.
 CHOSEN = "chosen"
+# Split and tested part of a run whose every clip trains: its table is of out-of-fold scores.
+ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -295,6 +301,22 @@ class Schedule:
         ascending = list(self.milestones) == sorted(self.milestones)
         fits = ascending and (not self.milestones or self.decay == "steps")
         check_that("milestones", self.milestones, fits, "ascending, and given with decay 'steps' alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Extension:
+    """The run whose weights a run starts from.
+
+    Parameters
+    ----------
+    run : str
+        Its folder.
+    kept : tuple of {"rgb", "flow", "gate"}
+        Stages that keep its weights; the others train on from there.
+    """
+
+    run: str
+    kept: tuple[StageKind, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

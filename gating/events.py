@@ -7,6 +7,7 @@ trial                 split, part, seed, lines: a trial begins; lines describe i
 step, epoch           stage, epoch, and the losses, accuracies and speeds of training
 paused, resumed       stage, epoch, position: where an unfinished stage was left or is taken up
 skipped, finished     stage, best_epoch
+stopped               stage, epoch, epochs: a stage ends before its last epoch, as its patience has passed
 features              done, clips: features of so many clips are computed
 fitted                stage, and of a head penalty, of a gate share: one is fitted on features
 judged                fusions are compared; validation: top-1 of the gate and the baseline there

@@ -46,7 +46,7 @@ class LoadedTrial:
     record : TrialRecord
         Configuration and data of the training.
     networks : Networks
-        Both streams and the gate, on one device.
+        The streams and the gate, on one device.
     """
 
     record: TrialRecord
@@ -69,7 +69,7 @@ def _is_finished(path: Path) -> bool:
 
 
 def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cpu") -> LoadedTrial:
-    """Return both streams and the gate of a trial, where it has one, at their best epochs.
+    """Return the streams and the gate of a trial, where it has one, at their best epochs.
 
     Parameters
     ----------
@@ -91,29 +91,41 @@ def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cp
         Weights are not finite.
     """
     record = trial if isinstance(trial, TrialRecord) else read_trial(trial)
-    flow, rgb = (_stream(record, modality, modality, device) for modality in ("flow", "rgb"))
+    streams = {one: _stream(record, one, one, device) for one in record.config.modalities}
     gate = None
     if record.config.fusion == GATING:
-        net = record.config.gate_net(len(record.classes), flow.tap_channels)
-        gate = GatingConvNet(config=net).to(device)
-        _load(record, "gate", gate)
-    networks = Networks(flow=flow, rgb=rgb, gate=gate)
+        gate = _gate(record, "gate", streams["flow"].tap_channels, device)
+    networks = Networks(flow=streams.get("flow"), rgb=streams.get("rgb"), gate=gate)
     networks.eval()
     return LoadedTrial(record=record, networks=networks)
 
 
-def load_out_of_fold_streams(record: TrialRecord, fold: int, *, device: torch.device | str) -> Networks:
-    """Return the streams that were trained without one fold.
+def load_out_of_fold(
+    record: TrialRecord, fold: int, *, final: Networks, device: torch.device | str
+) -> Networks:
+    """Return the streams that were trained without one fold; where every clip trains, with such a gate.
 
     Raises
     ------
     CheckpointError
         As `load_networks`.
     """
-    flow, rgb = (_stream(record, out_of_fold_stage(fold, one), one, device) for one in ("flow", "rgb"))
-    networks = Networks(flow=flow, rgb=rgb)
+    streams = {
+        one: _stream(record, out_of_fold_stage(fold, one), one, device) for one in record.config.modalities
+    }
+    networks = Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
+    if record.config.all_clips and final.gate is not None:
+        flow, rgb = streams["flow"], streams["rgb"]
+        gate = _gate(record, out_of_fold_stage(fold, "gate"), flow.tap_channels, device)
+        networks = dataclasses.replace(final, gate=gate, scorers=(flow, rgb))
     networks.eval()
     return networks
+
+
+def _gate(record: TrialRecord, stage: str, tap_channels: int, device: torch.device | str) -> GatingConvNet:
+    gate = GatingConvNet(config=record.config.gate_net(len(record.classes), tap_channels)).to(device)
+    _load(record, stage, gate)
+    return gate
 
 
 def _stream(record: TrialRecord, stage: str, modality: Modality, device: torch.device | str) -> Stream:
@@ -201,6 +213,8 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
         )
     if comparison.chosen(asked) == asked and asked not in (GATING, BASELINE):
         reason = f"the run was trained for --fusion {asked}"
+        if record.config.lone_stream is not None:
+            reason = "the run has this stream alone"
         return ChosenFusion(name=asked, reason=reason, fusion=_fitted(asked, record))
     if comparison.prefers_gate:
         gate = Gating(fixed=record.config.net.fixed)
@@ -211,7 +225,8 @@ def choose_fusion(record: TrialRecord) -> ChosenFusion:
 
 def _preference(comparison: TrialComparison) -> str:
     gate, search = (100 * comparison.validation[name] for name in (GATING, BASELINE))
-    return f"top-1 on the validation clips is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
+    clips = "validation clips" if not comparison.is_out_of_fold else "training clips, out of fold,"
+    return f"top-1 on the {clips} is {gate:.1f} % with the gate, {search:.1f} % with fixed weights"
 
 
 def _fitted(name: str, record: TrialRecord) -> Fusion:

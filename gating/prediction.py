@@ -296,7 +296,7 @@ class Predictor:
             validation=(),
             test=(),
         )
-        inputs = self._trial.networks.rgb.backbone.inputs
+        inputs = self._trial.networks.inputs
         return ClipLoader(
             data,
             record.config,

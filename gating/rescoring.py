@@ -24,14 +24,15 @@ from gating.distributed import ProcessGroup, join_process_group
 from gating.errors import CheckpointError
 from gating.evaluation.results import RunResults
 from gating.evaluation.scores import Networks
+from gating.evaluation.trial_scores import Evaluation
 from gating.events import OnEvent, ignore
 from gating.frozen.trial import FrozenTrial
-from gating.load import load_networks, load_out_of_fold_streams, unfinished_stages
+from gating.load import load_networks, load_out_of_fold, unfinished_stages
 from gating.run import summarise_run
 from gating.run_folder import TrialRecord, find_trials, split_path, trial_folder
 from gating.train_config import TrainConfig
 from gating.training.checkpoint import differences
-from gating.trial import Evaluation, TrialOptions
+from gating.trial import TrialOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +180,8 @@ def _planned_data(record: TrialRecord, store: Store, split: Split) -> TrialData:
 
 
 def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: ProcessGroup) -> None:
-    _report(options, process_group, "scoring", one.record, clips=len(one.data.test))
+    scored = one.data.train if one.config.all_clips else one.data.test
+    _report(options, process_group, "scoring", one.record, clips=len(scored))
     folder = trial_folder(dest, one.data.split, one.data.part, one.config.seed)
     if one.config.head == "clip":
         frozen = TrialOptions(
@@ -191,14 +193,17 @@ def _evaluate(one: _Planned, dest: Path, options: EvalOptions, process_group: Pr
 
     def out_of_fold() -> Iterator[Networks]:
         for fold in range(len(one.data.folds)):
-            yield load_out_of_fold_streams(one.record, fold, device=process_group.device)
+            yield load_out_of_fold(one.record, fold, final=networks, device=process_group.device)
 
-    inputs = networks.rgb.backbone.inputs
     Evaluation(
         networks=networks,
         out_of_fold=out_of_fold,
         batches=ClipLoader(
-            one.data, one.config, inputs, process_group=process_group, loader_config=options.loader
+            one.data,
+            one.config,
+            networks.inputs,
+            process_group=process_group,
+            loader_config=options.loader,
         ),
         folder=folder,
     ).run(one.split.kind)

@@ -112,7 +112,7 @@ def train(
     InputError
         The store or a split cannot be trained on.
     InvalidParameterError
-        A fold, the fusion or the device does not exist.
+        A fold, the fusion or the device does not exist, or the fusion cannot be fitted.
     CheckpointError
         The folder has checkpoints of another configuration or data, or an unfinished run without
         `RunOptions.resume`.
@@ -121,11 +121,17 @@ def train(
     """
     with _checked(store, splits, config, options) as (process_group, plans):
         if process_group.is_main:
-            for split in splits:
+            for split in splits if not config.all_clips else ():  # that split is no choice of later commands
                 if note := _keep_beside(store, split):
                     options.on_event({"event": "note", "split": split.name, "text": note})
         comparisons = [
-            _trial(data, own, options, process_group=process_group, kind=split.kind)
+            _trial(
+                data,
+                own,
+                options,
+                process_group=process_group,
+                kind="all" if own.all_clips else split.kind,
+            )
             for split, data, own in plans
         ]
         if not process_group.is_main:
@@ -213,6 +219,11 @@ def _plans(
 ) -> list[tuple[Split, TrialData, TrainConfig]]:
     """Return each trial's split, data, and configuration with its seed."""
     check_choice("fusion", config.fusion, FUSIONS)
+    if config.all_clips and config.head == "segment" and "features" in FUSIONS[config.fusion]().needs:
+        raise InvalidParameterError(
+            f"fusion {config.fusion!r} reads features, and where every clip trains (--all) networks have "
+            "none of clips that they did not learn from; take another fusion, or --preset frozen"
+        )
     found = []
     for split in splits:
         for fold in _folds(split, options.folds):

@@ -4,14 +4,15 @@
 
     runs/<store>-<preset>/              `default_run`
         results.json                    the table over all trials
-        <split>[-<fold>]/seed<N>/       `trial_folder`: one trial
+        <split>[-<fold>]/seed<N>/       `trial_folder`: one trial; all/seed<N>/ where every clip trains
             trial.json                  configuration and data
             split.csv                   the split; runs of before have it beside the store alone
             rgb/ flow/ gate/            a stage each: best.pt, and last.pt while it is unfinished
-            fold0/rgb/ fold0/flow/ ...  stages of the out-of-fold streams
+            fold0/rgb/ fold0/flow/ ...  stages of the out-of-fold streams, and gates where every clip trains
             log.jsonl                   every event of training
             tensorboard/                where tensorboard is installed
-            scores/*.npz                of the test, validation and fit clips
+            scores/*.npz                of the test, validation and fit clips; where every clip trains, all
+                                        three are the out-of-fold scores
             fused.npz                   one float64 array (N, C) a fusion
             judgement.json              the trial's few numbers: its comparison
 
@@ -32,7 +33,7 @@ from flowkit.atomic import replacement
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.remote import Location, RemotePath, locate
 from flowkit.untrusted_json import read_json, typed
-from gating.config import GATING
+from gating.config import ALL, GATING
 from gating.errors import CheckpointError, ScoresError
 from gating.events import Event, OnEvent
 from gating.train_config import TrainConfig
@@ -54,12 +55,18 @@ def default_run(store: Location, preset: str) -> Path:
 
 def trial_folder(out: Path, split: str, part: str, seed: int) -> Path:
     """Return the folder of one trial."""
-    return out / (split if part == "test" else f"{split}-{part}") / f"seed{seed}"
+    whole = part == "test" or split == part == ALL
+    return out / (split if whole else f"{split}-{part}") / f"seed{seed}"
 
 
-def out_of_fold_stage(fold: int, modality: str) -> str:
-    """Return the stage of the stream that is trained without one fold."""
-    return f"fold{fold}/{modality}"
+def out_of_fold_stage(fold: int, kind: str) -> str:
+    """Return the stage of the stream or the gate that is trained without one fold."""
+    return f"fold{fold}/{kind}"
+
+
+def stage_kind(stage: str) -> str:
+    """Return "rgb", "flow" or "gate" of a stage's name, such as "gate" or "fold0/flow"."""
+    return stage.rpartition("/")[2]
 
 
 def best_checkpoint(trial: Path, stage: str) -> Path:
@@ -144,7 +151,7 @@ class TrialRecord:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of the networks themselves."""
-        return ("rgb", "flow", "gate") if self.config.fusion == GATING else ("rgb", "flow")
+        return (*self.config.modalities, "gate") if self.config.fusion == GATING else self.config.modalities
 
     @property
     def is_compared(self) -> bool:

@@ -12,16 +12,20 @@ from typing import Literal, get_args
 from flowkit.datasets.sampling import Short
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.untrusted_json import typed
-from flowkit.validate import check_choice, check_range, check_that
+from flowkit.validate import check_at_least, check_choice, check_range, check_that
 from gating.config import (
     AUGMENT_PRESETS,
     BACKBONES,
     MAX_FOLDS,
     MAX_SEGMENTS,
     MAX_STACK,
+    MODALITIES,
     STREAM_PRESETS,
     AugmentConfig,
+    ClassWeights,
+    ClipSampling,
     CropCount,
+    Extension,
     FlowInput,
     GateConfig,
     Head,
@@ -94,6 +98,24 @@ class TrainConfig:
         strength is chosen by cross-validation, and `rgb`, `flow`, partial_bn and dropout have no effect.
     flow_input : {"stack", "image"}
         Channels of a flow segment (`StreamConfig`).
+    all_clips : bool
+        Every clip of the split trains and none is tested. There is no validation part: the last epoch of
+        each stage is taken, and the fusions are compared on out-of-fold scores.
+    class_weights : {"none", "balanced"}
+        Of a clip in the losses of heads, networks and gate: 1, or by its class, inversely proportional to
+        the class's clips (`gating.data.balance.class_weights`).
+    sampling : {"random", "balanced"}
+        An epoch of a network: each clip once, or as many of each class (`gating.data.balance.balanced_keys`).
+        Without effect on heads, which take all clips at once.
+    patience : int or None
+        Epochs without a better validation value, >= 1, after which a stage of a network ends; None is never.
+        The value is top-1, and between equals the lower loss.
+    extends : Extension or None
+        Run whose trials the stages of these start from, with new optimisers; each of the same split, part
+        and seed. None starts from the weights of `rgb_weights` and `flow_weights`.
+    modalities : tuple of {"rgb", "flow"}
+        The streams: ("rgb", "flow"), or one of them, which then is the `fusion`: no gate is trained and
+        nothing is fused.
     """
 
     preset: Preset = "tsn"
@@ -125,12 +147,20 @@ class TrainConfig:
     seed: int = 0
     head: Head = "segment"
     flow_input: FlowInput = "stack"
+    all_clips: bool = False
+    class_weights: ClassWeights = "none"
+    sampling: ClipSampling = "random"
+    patience: int | None = None
+    extends: Extension | None = None
+    modalities: tuple[Modality, ...] = MODALITIES
 
     def __post_init__(self) -> None:
         """Check the choices that are not of a part."""
         check_choice("preset", self.preset, PRESETS)
         check_choice("backbone", self.backbone, BACKBONES)
         check_choice("gate_data", self.gate_data, GATE_DATA)
+        check_choice("class_weights", self.class_weights, get_args(ClassWeights))
+        check_choice("sampling", self.sampling, get_args(ClipSampling))
         for name in ("segments", "test_segments"):
             check_range(name, getattr(self, name), 1, MAX_SEGMENTS)
         check_range("stack", self.stack, 1, MAX_STACK, unit="flow fields")
@@ -143,6 +173,30 @@ class TrainConfig:
             check_that("test_crops", self.test_crops, self.test_crops == 1, "1 with head='clip'")
             kept = self.gate_data == "out-of-fold"
             check_that("gate_data", self.gate_data, kept, "'out-of-fold' with head='clip'")
+            once = "'random' with head='clip': heads take all clips at once, and class_weights weigh them"
+            check_that("sampling", self.sampling, self.sampling == "random", once)
+            anew = "None with head='clip': heads are fitted anew"
+            check_that("extends", self.extends, self.extends is None, anew)
+        if self.patience is not None:
+            check_at_least("patience", self.patience, 1, unit="epochs")
+            validated = self.head == "segment" and not self.all_clips
+            expected = (
+                "None where no validation clips pick an epoch: with head='clip', and where every clip trains"
+            )
+            check_that("patience", self.patience, validated, expected)
+        choices = (MODALITIES, *((one,) for one in MODALITIES))
+        check_that("modalities", self.modalities, self.modalities in choices, "rgb and flow, or one of them")
+        if self.lone_stream is not None:
+            alone = self.fusion == self.lone_stream
+            check_that("fusion", self.fusion, alone, f"{self.lone_stream!r}, the only stream")
+        if self.all_clips:
+            kept = self.gate_data == "out-of-fold"
+            check_that("gate_data", self.gate_data, kept, "'out-of-fold' where every clip trains (--all)")
+
+    @property
+    def lone_stream(self) -> Modality | None:
+        """The stream that is trained alone, None for both."""
+        return self.modalities[0] if len(self.modalities) == 1 else None
 
     def stream(self, modality: Modality, num_classes: int) -> StreamConfig:
         """Return the configuration of one stream."""
@@ -204,7 +258,16 @@ class TrainConfig:
         return config
 
 
-_EARLIER = {"head": "segment", "flow_input": "stack"}
+_EARLIER = {
+    "head": "segment",
+    "flow_input": "stack",
+    "all_clips": False,
+    "class_weights": "none",
+    "sampling": "random",
+    "patience": None,
+    "extends": None,
+    "modalities": [*MODALITIES],
+}
 _EARLIER_AUGMENT = {"whole_frame": False}
 
 

@@ -7,25 +7,43 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from flowkit.datasets.splits import write_split_file
-from gating.config import GATING, LoaderConfig, Modality, StageKind
+from gating.config import GATING, Extension, LoaderConfig, Modality, StageKind
+from gating.data.balance import class_weights
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import PARTS, Part, TrialData
 from gating.distributed import ProcessGroup
-from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
-from gating.evaluation.results import write_comparison
-from gating.evaluation.scores import ClipScores, Networks, joined_scores, score_clips
+from gating.errors import CheckpointError
+from gating.evaluation.comparison import SplitKind, TrialComparison
+from gating.evaluation.scores import Networks
+from gating.evaluation.trial_scores import Evaluation
 from gating.events import OnEvent
 from gating.models.gate import GatingConvNet
 from gating.models.streams import Stream, build_stream, check_same_features
-from gating.run_folder import is_trial, out_of_fold_stage, scores_path, split_path, write_trial
+from gating.run_folder import (
+    best_checkpoint,
+    is_trial,
+    out_of_fold_stage,
+    read_trial,
+    split_path,
+    stage_kind,
+    trial_folder,
+    write_trial,
+)
 from gating.train_config import TrainConfig
-from gating.training.checkpoint import StageCheckpoints
+from gating.training.checkpoint import (
+    StageCheckpoints,
+    StageProgress,
+    differences,
+    load_network,
+    load_stage,
+)
 from gating.training.loop import Trainer, validate
 from gating.training.tasks import GateTask, Stage, StreamTask, Task
 
@@ -37,10 +55,8 @@ _STREAMS_SEE: tuple[Part, ...] = ("learn", "validation", "test")
 # The choices that decide what a stream learns; the gate's stage depends on all of them.
 _OF_STREAMS = (
     *("backbone", "partial_bn", "tap", "segments", "stack", "short", "augment", "field", "amp", "seed"),
+    *("class_weights", "sampling", "patience", "extends"),
 )
-
-OutOfFold = Callable[[], Iterable[Networks]]
-"""Returns the out-of-fold streams in the order of the data's folds; drawn one pair at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +93,7 @@ class Trial:
     def __init__(self, data: TrialData, config: TrainConfig, options: TrialOptions) -> None:
         self.data, self.config, self.options = data, config, options
         self.device = options.process_group.device
-        inputs = self._new_stream("rgb").backbone.inputs
+        inputs = self._new_stream(config.modalities[0]).backbone.inputs
         self.batches = ClipLoader(
             data, config, inputs, process_group=options.process_group, loader_config=options.loader
         )
@@ -98,25 +114,29 @@ class Trial:
         """
         left: list[tuple[Stage, Sequence[Modality]]] = []
         for stage, modalities in self._stages():
-            if not StageCheckpoints(stage, self.options.process_group).check():
+            checkpoints = StageCheckpoints(stage, self.options.process_group)
+            if not checkpoints.check():
                 left.append((stage, modalities))
+            if self.config.extends is not None and not checkpoints.kept():
+                self._parent_stage(stage, self.config.extends)
         if not networks:
             return
-        rgb, flow = (self._new_stream(one, weights=True) for one in ("rgb", "flow"))
-        check_same_features(flow, rgb)
+        streams = [self._new_stream(one, weights=True) for one in self.config.modalities]
+        check_same_features(*streams)
         if self.config.fusion == GATING:
-            self._new_gate(flow)
+            self._new_gate(streams[0])
         for stage, modalities in left[:1]:
             self._read_first_batch(stage, modalities)
 
     def _stages(self) -> Iterator[tuple[Stage, Sequence[Modality]]]:
         """Yield every stage and what it reads, in the order of training."""
-        pairs: tuple[Modality, Modality] = ("rgb", "flow")
-        yield from ((self._stream_stage(one), (one,)) for one in pairs)
+        yield from ((self._stream_stage(one), (one,)) for one in self.config.modalities)
+        for fold in range(len(self.data.folds)):
+            yield from ((self._stream_stage(one, without=fold), (one,)) for one in self._of_pairs)
         if self.config.fusion == GATING:
-            for fold in range(len(self.data.folds)):
-                yield from ((self._stream_stage(one, without=fold), (one,)) for one in BOTH)
             yield self._gate_stage(), BOTH
+            if self.config.all_clips:
+                yield from ((self._gate_stage(without=fold), BOTH) for fold in range(len(self.data.folds)))
 
     def _read_first_batch(self, stage: Stage, modalities: Sequence[Modality]) -> None:
         schedule = stage.schedule
@@ -141,59 +161,87 @@ class Trial:
         self._write_record()
         return Evaluation(
             networks=networks,
-            out_of_fold=lambda: (Networks(flow=flow, rgb=rgb) for flow, rgb in self.out_of_fold()),
+            out_of_fold=lambda: self._out_of_fold_networks(networks),
             batches=self.batches,
             folder=self.options.folder,
         ).run(kind)
 
     def trained(self) -> Networks:
         """Return both streams and the gate, trained."""
-        rgb, flow = (self._stream(one) for one in ("rgb", "flow"))
-        check_same_features(flow, rgb)
+        streams = {one: self._stream(one) for one in self.config.modalities}
+        check_same_features(*streams.values())
         if self.config.fusion != GATING:
-            return Networks(flow=flow, rgb=rgb)
+            return Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
         if self.config.gate_data == "same":
-            for stream in (rgb, flow):
+            for stream in streams.values():
                 self._warn_of_overfitting(stream)
+        flow, rgb = streams["flow"], streams["rgb"]
         return Networks(flow=flow, rgb=rgb, gate=self._gate(flow, rgb))
 
-    def out_of_fold(self) -> list[tuple[Stream, Stream]]:
-        """Return the out-of-fold streams: pairs (flow, rgb), each trained without one fold."""
+    def out_of_fold(self) -> list[dict[Modality, Stream]]:
+        """Return the out-of-fold streams: those trained without one fold, flow first."""
         return [
-            (self._stream("flow", without=fold), self._stream("rgb", without=fold))
+            {one: self._stream(one, without=fold) for one in self._of_pairs}
             for fold in range(len(self.data.folds))
         ]
+
+    @property
+    def _of_pairs(self) -> list[Modality]:
+        return [one for one in BOTH if one in self.config.modalities]
+
+    def _out_of_fold_networks(self, final: Networks) -> Iterator[Networks]:
+        """Yield the networks that did not learn from each fold; where every clip trains, with a gate."""
+        for fold, streams in enumerate(self.out_of_fold()):
+            if self.config.all_clips and final.gate is not None:
+                gate = self._gate(final.streams["flow"], final.streams["rgb"], without=fold)
+                yield dataclasses.replace(final, gate=gate, scorers=(streams["flow"], streams["rgb"]))
+            else:
+                yield Networks(flow=streams.get("flow"), rgb=streams.get("rgb"))
 
     def _stream(self, modality: Modality, *, without: int | None = None) -> Stream:
         torch.manual_seed(self.config.seed)
         stream = self._new_stream(modality, weights=True)
-        self._fit(StreamTask(stream), self._stream_stage(modality, without=without))
+        stage = self._stream_stage(modality, without=without)
+        self._fit(StreamTask(stream, class_weights=self._class_weights(stage.train_ids)), stage)
         return stream
+
+    def _class_weights(self, ids: Sequence[str]) -> torch.Tensor | None:
+        if self.config.class_weights == "none":
+            return None
+        weights = class_weights([self.data.labels[k] for k in ids], len(self.data.classes))
+        return torch.from_numpy(weights).float().to(self.device)
 
     def _stream_stage(self, modality: Modality, *, without: int | None = None) -> Stage:
         left_out = set() if without is None else set(self.data.folds[without])
         name = modality if without is None else out_of_fold_stage(without, modality)
         train_ids = tuple(k for k in self.data.train if k not in left_out)
         values = self.config.to_json()
-        identity = {name: values[name] for name in (*_OF_STREAMS, modality, f"{modality}_weights")}
+        decisive = (*_OF_STREAMS, modality, f"{modality}_weights")
+        identity = {name: values[name] for name in decisive if name in values}
         identity |= {"dropout": self.config.stream(modality, len(self.data.classes)).dropout_rate}
         if modality == "flow":
             identity |= {"flow_scales": values["flow_scales"]}
         return self._stage(name, modality, train_ids=train_ids, identity=identity)
 
-    def _gate(self, flow: Stream, rgb: Stream) -> GatingConvNet:
+    def _gate(self, flow: Stream, rgb: Stream, *, without: int | None = None) -> GatingConvNet:
         data = self.data
-        out_of_fold = self.out_of_fold()
+        out_of_fold = [(streams["flow"], streams["rgb"]) for streams in self.out_of_fold()]
         torch.manual_seed(self.config.seed)
         gate = self._new_gate(flow)
         fold_of = {k: number for number, ids in enumerate(data.folds) for k in ids}
-        self._fit(GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of), self._gate_stage())
+        stage = self._gate_stage(without=without)
+        weights = self._class_weights(stage.train_ids)
+        task = GateTask(gate, flow, rgb, out_of_fold=out_of_fold, fold_of=fold_of, class_weights=weights)
+        self._fit(task, stage)
         return gate
 
-    def _gate_stage(self) -> Stage:
+    def _gate_stage(self, *, without: int | None = None) -> Stage:
         own = ("preset", "validation_share", "test_segments", "test_crops", "fusion")
         identity = {name: value for name, value in self.config.to_json().items() if name not in own}
-        return self._stage("gate", "gate", train_ids=self.data.gate, identity=identity)
+        name = "gate" if without is None else out_of_fold_stage(without, "gate")
+        left_out = set() if without is None else set(self.data.folds[without])
+        train_ids = tuple(k for k in self.data.gate if k not in left_out)
+        return self._stage(name, "gate", train_ids=train_ids, identity=identity)
 
     def _warn_of_overfitting(self, stream: Stream) -> None:
         """Warn where a stream is overfitted to its own clips, from whose errors the gate is to learn."""
@@ -212,7 +260,38 @@ class Trial:
             )
 
     def _fit(self, task: Task, stage: Stage) -> None:
+        extends = self.config.extends
+        checkpoints = StageCheckpoints(stage, self.options.process_group)
+        started = bool(checkpoints.kept())
+        self.options.process_group.barrier()  # all have looked before one writes
+        if extends is not None and not started:
+            content = self._parent_stage(stage, extends)
+            load_network(task.learner, content, source=best_checkpoint(self._parent(extends), stage.name))
+            if stage_kind(stage.name) in extends.kept:
+                checkpoints.save_best(task.learner, StageProgress(best_epoch=content["epoch"]))
+                checkpoints.finish(task.learner)
         Trainer(task, self.batches, stage, on_event=self.options.on_event).fit()
+
+    def _parent(self, extends: Extension) -> Path:
+        """Return the folder of the trial whose weights this one starts from."""
+        return trial_folder(Path(extends.run), self.data.split, self.data.part, self.config.seed)
+
+    def _parent_stage(self, stage: Stage, extends: Extension) -> dict[str, Any]:
+        """Return the best epoch of a stage of the trial that this one goes on from, of the same data."""
+        folder = self._parent(extends)
+        if found := differences(read_trial(folder).data, self.data.record()):
+            raise CheckpointError(
+                f"{folder} was trained on other data, and a run goes on with the same clips and flow: "
+                f"{'; '.join(found[:6])} (there: {extends.run}; here: the store and options given)"
+            )
+        path = best_checkpoint(folder, stage.name)
+        content = load_stage(path) if path.is_file() else None
+        if content is None or not content["finished"]:
+            raise CheckpointError(
+                f"{path} is absent or not finished, and the stage {stage.name!r} is to go on from it; take "
+                f"the configuration of {extends.run}, or train anew"
+            )
+        return content
 
     def _stage(
         self, name: str, kind: StageKind, *, train_ids: Sequence[str], identity: Mapping[str, object]
@@ -229,6 +308,7 @@ class Trial:
                 "config": identity,
                 "data": self.data.record(PARTS if kind == "gate" else _STREAMS_SEE),
             },
+            patience=self.config.patience,
             resume=self.options.resume,
             checkpoint_seconds=self.options.checkpoint_seconds,
         )
@@ -247,74 +327,3 @@ class Trial:
             if self.data.source is not None:
                 write_split_file(split_path(self.options.folder), self.data.source)
             write_trial(self.options.folder, self.config, self.data.record())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """Scoring of a trial's clips and comparison of all fusions, by the configuration's segments and crops.
-
-    Parameters
-    ----------
-    networks : Networks
-        The final ones.
-    out_of_fold : callable
-        Returns the streams that were trained without a fold, where gate data are "out-of-fold".
-    batches : ClipLoader
-        Reader of the trial's clips.
-    folder : Path
-        Destination of scores/*.npz, fused.npz and judgement.json, which the main process writes.
-    """
-
-    networks: Networks
-    out_of_fold: OutOfFold
-    batches: ClipLoader
-    folder: Path
-
-    def run(self, kind: SplitKind) -> TrialComparison:
-        """Score test, validation and fit clips, fit every fusion, and compare all on the test clips."""
-        data, config = self.batches.data, self.batches.config
-        test, validation = (
-            self._kept(self._scored(self.networks, part), part) for part in ("test", "validation")
-        )
-        comparison = compare_fusions(
-            test,
-            fit_on=self._kept(self._fit_scores(validation), "fit"),
-            validation=validation,
-            split=data.split,
-            part=data.part,
-            kind=kind,
-            seed=config.seed,
-        )
-        if self.batches.process_group.is_main:
-            write_comparison(self.folder, comparison)
-        return comparison
-
-    def _fit_scores(self, validation: ClipScores) -> ClipScores:
-        """Return scores to fit fusions on: of clips that their networks did not learn from."""
-        data, config = self.batches.data, self.batches.config
-        if config.gate_data == "holdout":
-            return self._scored(dataclasses.replace(self.networks, gate=None), "gate")
-        if not data.folds:
-            return validation
-        pairs = zip(self.out_of_fold(), data.folds, strict=True)
-        return joined_scores([self._of(streams, ids, features=False) for streams, ids in pairs])
-
-    def _scored(self, networks: Networks, part: str) -> ClipScores:
-        return self._of(networks, getattr(self.batches.data, part), features=True)
-
-    def _of(self, networks: Networks, ids: Sequence[str], *, features: bool) -> ClipScores:
-        config = self.batches.config
-        return score_clips(
-            networks,
-            self.batches,
-            ids,
-            segments=config.test_segments,
-            crops=config.test_crops,
-            features=features,
-            precision=self.batches.precision,
-        )
-
-    def _kept(self, scores: ClipScores, part: str) -> ClipScores:
-        if self.batches.process_group.is_main:
-            scores.save(scores_path(self.folder, part))
-        return scores

@@ -67,6 +67,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.frozen",),
     ("gating.fusing",),
     ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
+    ("gating.extension",),
     ("gating.run", "gating.rescoring", "gating.prediction"),
     ("gating.backbone_features",),
     ("gating.report",),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from flowkit.errors import InvalidParameterError
 from gating.backbone_features.options import FeatureOptions
 from gating.config import Modality
 from gating.frozen.features import weights_digest
@@ -47,6 +48,8 @@ def feature_networks(options: FeatureOptions, device: torch.device) -> FeatureNe
     ------
     CheckpointError
         The run is none, or its streams have not been trained to their end.
+    InvalidParameterError
+        The run lacks a stream.
     WeightsError, WeightsUnavailableError
         The file does not fit, or no installed package gives the weights.
     """
@@ -55,7 +58,12 @@ def feature_networks(options: FeatureOptions, device: torch.device) -> FeatureNe
         record = find_trial(options.run)
         networks = load_networks(record, device=device).networks
         config = record.config
-        streams = {one: networks.rgb if one == "rgb" else networks.flow for one in options.modalities}
+        if missing := [one for one in options.modalities if one not in networks.streams]:
+            raise InvalidParameterError(
+                f"{options.run} has no stream {missing[0]}: it was trained alone on "
+                f"{' and '.join(networks.streams)}; give --streams {next(iter(networks.streams))}"
+            )
+        streams = {one: networks.streams[one] for one in options.modalities}
     else:
         config = _config_of(options)
         streams = {one: build_stream(config.stream(one, 2)) for one in options.modalities}

@@ -26,6 +26,7 @@ from gating.data.augment import (
     flow_input,
     rgb_input,
 )
+from gating.data.balance import balanced_keys
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, precision_of
 from gating.models.backbones import InputSpec
@@ -142,6 +143,8 @@ class ClipLoader:
     ) -> Iterator[Step]:
         """Yield the steps of an epoch from a position of this process's partition on.
 
+        Its clips are each of `ids` once, or with `TrainConfig.sampling` "balanced" as many of each class.
+
         Parameters
         ----------
         ids
@@ -164,8 +167,9 @@ class ClipLoader:
         sampler = ClipSampler(dataset, rank=rank, world_size=world_size)
         sampler.seek(epoch, position)
         end = len(sampler) + position
+        balanced = self.config.sampling == "balanced"
         plan = _micro_batches(position, end, own, most=self.loader_config.micro_batch)
-        keys = iter(list(sampler))
+        keys = iter(self._balanced(ids, epoch, position) if balanced else list(sampler))
         batches = [[next(keys) for _ in range(count)] for counts in plan for count in counts]
         loaded = iter(self._loader(dataset, batches))
         for number, counts in enumerate(plan, start=position // own):
@@ -174,6 +178,13 @@ class ClipLoader:
             crops = StepCrops(augment, sum(counts) * world_size, seed, partition)
             micro_batches = self._step_batches(loaded, counts, crops, modalities, dataset=dataset)
             yield Step(number, micro_batches, sum(counts), min((number + 1) * own, end))
+
+    def _balanced(self, ids: Sequence[str], epoch: int, position: int) -> list[tuple[int, int]]:
+        """Return the keys of this process's partition of a balanced epoch, from a position on."""
+        rank, world_size = self.process_group.rank, self.process_group.world_size
+        labels = [self.data.labels[video_id] for video_id in ids]
+        keys = balanced_keys(labels, seed=self.config.seed, epoch=epoch)
+        return keys[: len(keys) // world_size * world_size][rank::world_size][position:]
 
     def testing(
         self, ids: Sequence[str], modalities: Sequence[Modality] = BOTH, *, segments: int, crops: int = 1

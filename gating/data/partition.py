@@ -12,13 +12,15 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from flowkit.datasets import Split, check_split, k_fold
+from flowkit.datasets.splits import TRAIN
 from flowkit.errors import InputError
 from flowkit.store.read.store import Store
 from flowkit.store.schema import StoreOptions
+from gating.config import ALL
 from gating.run_folder import DataRecord, FlowRecord
 from gating.train_config import TrainConfig
 
@@ -38,7 +40,7 @@ class TrialData:
     store : Store
         That the clips are read from.
     split, part : str
-        Name of the split, and its tested part: "test" or a fold.
+        Name of the split, and its tested part: "test" or a fold, or "all" where every clip trains.
     classes : tuple of str
         Those of the split, in the store's order.
     labels : dict of str to int
@@ -115,15 +117,29 @@ def _digest(ids: Sequence[str]) -> str:
     return f"{len(ids)} clips, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def split_of_all(store: Store, groups: Mapping[str, str] | None = None) -> Split:
+    """Return the split in which every clip of a store trains, for `TrainConfig.all_clips`.
+
+    Parameters
+    ----------
+    store
+        With the clips.
+    groups
+        Of each id, as `Split` has them; None is none.
+    """
+    return Split(name=ALL, kind="subset", parts=dict.fromkeys(store, TRAIN), groups=groups or {})
+
+
 def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | None = None) -> TrialData:
     """Divide a split's training list as a configuration asks for.
 
     Parameters
     ----------
     store
-        Has frames, flow and labels.
+        Has flow, labels, and frames where the rgb stream is trained.
     split
-        Of the store's videos; its subset "validation", where it has one, is the validation part.
+        Of the store's videos; its subset "validation", where it has one, is the validation part. With
+        `TrainConfig.all_clips` that of `split_of_all`.
     config
         The source of the gate's data, and the fractions that are kept aside.
     fold
@@ -132,16 +148,17 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     Raises
     ------
     InputError
-        The store has no labels or no frames; a listed video is absent; a group is on both sides;
-        or a class would have no clip to learn from.
+        The store has no labels, or no frames for the rgb stream; a listed video is absent; a group is on both
+        sides; or a class would have no clip to learn from.
     """
     named = _labels(store)
     check_split(split, named)
-    if store.options.frame_codec == "none":
+    if store.options.frame_codec == "none" and "rgb" in config.modalities:
         raise InputError(
-            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; extract again"
+            f"{store.path} keeps no frames (--frames none), and the rgb stream needs them; take --streams "
+            "flow, or extract again"
         )
-    train, test = split.train_test(fold)
+    train, test = (split.ids(TRAIN), ()) if config.all_clips else split.train_test(fold)
     listed = (*train, *split.validation, *test)
     present = {named[k] for k in listed}
     classes = tuple(name for name in store.labels if name in present)
@@ -152,13 +169,13 @@ def plan_trial(store: Store, split: Split, config: TrainConfig, *, fold: str | N
     rest, validation = train, split.validation
     if config.head == "clip":  # held-out scores of all of them do what a validation part would
         rest, validation = (*train, *validation), ()
-    elif not validation:
+    elif not validation and not config.all_clips:
         rest, validation = _part_off(train, named, groups, fraction=config.validation_share, seed=config.seed)
     learned, gate, folds = _gate_parts(rest, named, groups, config)
     data = TrialData(
         store=store,
         split=split.name,
-        part=fold or "test",
+        part=ALL if config.all_clips else fold or "test",
         classes=classes,
         labels={k: index[named[k]] for k in listed},
         groups=groups,
@@ -190,7 +207,7 @@ def _gate_parts(
     if config.gate_data == "holdout":
         learned, gate = _part_off(rest, labels, groups, fraction=config.holdout_share, seed=config.seed + 1)
         return learned, gate, ()
-    needs_held_out = config.fusion == "gating" or config.head == "clip"
+    needs_held_out = config.fusion == "gating" or config.head == "clip" or config.all_clips
     if config.gate_data == "same" or not needs_held_out:
         return rest, rest, ()
     return rest, rest, _folds(rest, labels, groups, count=config.stream_folds, seed=config.seed + 1)

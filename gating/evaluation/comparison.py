@@ -37,7 +37,8 @@ from gating.statistics import (
 )
 
 Fused = Mapping[str, NDArray[np.float64]]
-SplitKind = Literal["subset", "fold"]
+SplitKind = Literal["subset", "fold", "all"]
+"""Of a trial: its clips are a test list, a fold, or all of them, trained on and scored out of fold."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,19 +48,21 @@ class TrialComparison:
     Attributes
     ----------
     split, part : str
-        The split's name, and the part of it that was tested: "test", or a fold.
-    kind : {"subset", "fold"}
-        Of the split: the folds of one split are one test set.
+        The split's name, and the part of it that was tested: "test", or a fold; "all" where every clip
+        trains.
+    kind : {"subset", "fold", "all"}
+        Of the split: the folds of one split are one test set; "all" is no test.
     seed : int
         Of training.
     scores : ClipScores
-        Of the test clips.
+        Of the test clips; of kind "all" out-of-fold scores of the training clips.
     fused : mapping of str to NDArray
-        Each fusion's scores, float64 (N, C); "gating" among them where there is a gate.
+        Each fusion's scores, float64 (N, C); "gating" among them where there is a gate. Of one stream alone,
+        its own.
     search_fraction : float
         Flow's fraction of the best fixed weights, [0, 1].
     validation : mapping of str to float
-        Top-1 of "search" and "gating" on the validation clips.
+        Top-1 of "search" and "gating", or of the only stream, on the validation clips.
     """
 
     split: str
@@ -72,12 +75,22 @@ class TrialComparison:
     validation: Mapping[str, float]
 
     @property
+    def is_out_of_fold(self) -> bool:
+        """True if the scores are of training clips, by networks and fusions that did not learn from them."""
+        return self.kind == "all"
+
+    @property
     def prefers_gate(self) -> bool:
         """True if the gate is better than the best fixed weights on the validation clips."""
         return GATING in self.validation and self.validation[GATING] > self.validation[BASELINE]
 
     def chosen(self, asked: str = GATING) -> str:
-        """Return the fusion that `predict` uses: the one asked for, or of gate and baseline the preferred."""
+        """Return the fusion that `predict` uses: the one asked for, or of gate and baseline the preferred.
+
+        Of one stream alone it is that one.
+        """
+        if self.scores.lone_stream is not None:
+            return self.scores.lone_stream
         if asked not in (GATING, BASELINE) and kind_of(asked) != Kind.BOUND:
             return asked
         return GATING if self.prefers_gate else BASELINE
@@ -127,7 +140,7 @@ def compare_fusions(
         Of the comparison.
     names
         Some of `gating.fusions.FUSIONS`, None is all; the baseline is always among them, and the
-        gate where the clips have its scores.
+        gate where the clips have its scores. Of one stream alone there is its own row.
 
     Raises
     ------
@@ -138,14 +151,14 @@ def compare_fusions(
         if (clips.labels < 0).any():
             raise ScoresError(f"{role} has {(clips.labels < 0).sum()} clips without a label, expected none")
     tested, fitted, held = (one.fusion_data() for one in (test, fit_on, validation))
-    asked = FUSIONS if names is None else names
-    fusions = {name: build_fusion(name) for name in dict.fromkeys([*asked, BASELINE, GATING])}
-    if tested.gated is None or held.gated is None:
-        del fusions[GATING]
+    asked = [name for name in (FUSIONS if names is None else names) if name != GATING]
+    if test.lone_stream is not None:
+        asked = [test.lone_stream]
+    else:
+        asked = [*asked, BASELINE, *(() if tested.gated is None or held.gated is None else (GATING,))]
+    fusions = {name: build_fusion(name) for name in dict.fromkeys(asked)}
     for fusion in fusions.values():
         fusion.fit(fitted if fitted.offers(fusion.needs) else held, seed=seed)
-    search = fusions[BASELINE]
-    assert isinstance(search, Search)
     return TrialComparison(
         split=split,
         part=part,
@@ -153,9 +166,22 @@ def compare_fusions(
         seed=seed,
         scores=test,
         fused={name: fusion.apply(tested) for name, fusion in fusions.items()},
-        search_fraction=search.fraction or 0.0,
-        validation={name: _top1(fusions[name], held) for name in (BASELINE, GATING) if name in fusions},
+        search_fraction=flow_fraction(fusions),
+        validation={name: _top1(fusions[name], held) for name in judged(fusions)},
     )
+
+
+def flow_fraction(fusions: Mapping[str, Fusion]) -> float:
+    """Return flow's fraction of the best fixed weights, or of flow or rgb alone 1 or 0."""
+    search = fusions.get(BASELINE)
+    if isinstance(search, Search):
+        return search.fraction or 0.0
+    return float("flow" in fusions)
+
+
+def judged(fusions: Mapping[str, object]) -> list[str]:
+    """Return the fusions whose top-1 decides what predicts: baseline and gate, or the only stream."""
+    return [name for name in (BASELINE, GATING) if name in fusions] or [*fusions]
 
 
 def _top1(fusion: Fusion, clips: FusionData) -> float:

@@ -81,15 +81,16 @@ def read_comparison(trial: Path) -> TrialComparison:
         raise ScoresError(
             f"{trial} holds no comparison: {error}; make it again with `flowkit eval`"
         ) from error
-    if BASELINE not in numbers["validation"]:
+    needed = scores.lone_stream or BASELINE
+    if needed not in numbers["validation"]:
         raise ScoresError(
-            f"{trial}: validation in {COMPARISON} must have {BASELINE!r}; make it again with `flowkit eval`"
+            f"{trial}: validation in {COMPARISON} must have {needed!r}; make it again with `flowkit eval`"
         )
-    if BASELINE not in fused or any(
+    if needed not in fused or any(
         one.shape != scores.flow.shape or one.dtype != np.float64 for one in fused.values()
     ):
         raise ScoresError(
-            f"{trial}: {FUSED} must hold {BASELINE!r}, and of each fusion float64 scores {scores.flow.shape} "
+            f"{trial}: {FUSED} must hold {needed!r}, and of each fusion float64 scores {scores.flow.shape} "
             "as test.npz has; make it again with `flowkit eval`"
         )
     return comparison
@@ -122,18 +123,18 @@ class TrialResults:
     ----------
     split, part : str
         The split's name, and the part of it that was tested: "test", or a fold.
-    kind : {"subset", "fold"}
-        Of the split.
+    kind : {"subset", "fold", "all"}
+        Of the split; "all" where every clip trains, and all numbers are of out-of-fold scores.
     seed : int
         Of training.
     clips : int
-        Test clips.
+        Test clips; of kind "all" training clips.
     fusions : mapping of str to FusionAccuracy
         Each fusion on the test clips.
     search_fraction : float
         Flow's fraction of the best fixed weights, [0, 1].
     validation : mapping of str to float
-        Top-1 of "search" and "gating" on the validation clips, [0, 1].
+        Top-1 of "search" and "gating", or of the only stream, on the validation clips, [0, 1].
     prefers_gate : bool
         The gate is better than the best fixed weights on the validation clips.
     gates : GateSummary or None
@@ -172,7 +173,8 @@ class FusionResults:
         The table, in the order of `gating.FUSIONS`; "gating" among them where there is a gate. In the row
         "chosen" each clip has the fusion that its own trial chose.
     chosen : str
-        The fusion that validation chose, and `predict` uses, in the most trials.
+        The fusion that validation chose, and `predict` uses, in the most trials; where every clip trains,
+        out-of-fold scores chose it.
     gains : tuple of Gain
         Of the gate over each other fusion; empty without a gate.
     headroom : float
@@ -188,10 +190,16 @@ class FusionResults:
     headroom: float
     trials: tuple[TrialResults, ...]
 
+    @property
+    def is_out_of_fold(self) -> bool:
+        """True if all numbers are of out-of-fold scores of training clips, and none of a test."""
+        return all(one.kind == "all" for one in self.trials)
+
     def to_json(self) -> dict[str, object]:
         """Return the results as plain JSON values; NaN becomes None."""
         content = {
             "format": FORMAT,
+            "scored": "out-of-fold" if self.is_out_of_fold else "test",
             "chosen": self.chosen,
             "fusions": {name: dataclasses.asdict(row) for name, row in self.fusions.items()},
             "gains": [_renamed(dataclasses.asdict(gain), baseline="rival") for gain in self.gains],

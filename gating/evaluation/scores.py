@@ -20,10 +20,12 @@ from torch import Tensor
 from flowkit.untrusted_json import parse_json, typed
 from flowkit.validate import check_array
 from gating.arrays import DAMAGE, read_arrays, write_arrays
-from gating.data.loader import ClipLoader, InputBatch
+from gating.config import MODALITIES, Modality
+from gating.data.loader import BOTH, ClipLoader, InputBatch
 from gating.distributed import autocast
 from gating.errors import ScoresError
 from gating.fusions.base import FusionData
+from gating.models.backbones import InputSpec
 from gating.models.gate import GatingConvNet, activate, fuse, with_fallback
 from gating.models.streams import Stream
 
@@ -44,7 +46,8 @@ class ClipScores:
     labels : NDArray
         int64 (N,), an index into `classes`; -1 where it is not known.
     flow, rgb : NDArray
-        float64 (N, C), scores before softmax, means over segments and crops.
+        float64 (N, C), scores before softmax, means over segments and crops; zeros of a stream that is not
+        among `modalities`.
     flow_features, rgb_features : NDArray or None
         float64 (N, D), pooled features, averaged likewise; None where the scores are of
         out-of-fold streams, whose features are no use to the final streams.
@@ -55,6 +58,8 @@ class ClipScores:
         float64 (N, C), the gate's fused scores, with the fixed weights where both gates are zero.
     segments, crops : int
         The number of each that the means are over.
+    modalities : tuple of {"rgb", "flow"}
+        The streams that were trained: both, or one alone.
     """
 
     ids: tuple[str, ...]
@@ -69,6 +74,7 @@ class ClipScores:
     gated: Array | None = None
     segments: int = 1
     crops: int = 1
+    modalities: tuple[Modality, ...] = MODALITIES
 
     def __post_init__(self) -> None:
         """Check that all arrays are of the same clips."""
@@ -81,6 +87,8 @@ class ClipScores:
             value = getattr(self, name)
             if value is not None and value.shape[1:] != (len(self.classes),):
                 raise ScoresError(f"{name} must have {len(self.classes)} classes, got {value.shape[1:]}")
+        if self.modalities not in (MODALITIES, *((one,) for one in MODALITIES)):
+            raise ScoresError(f"modalities must be rgb and flow, or one of them, got {self.modalities}")
         if count and not -1 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise ScoresError(
                 f"labels must be in [-1, {len(self.classes)}), got {self.labels.min()} to {self.labels.max()}"
@@ -88,6 +96,11 @@ class ClipScores:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def lone_stream(self) -> Modality | None:
+        """The stream that was trained alone, None of both."""
+        return self.modalities[0] if len(self.modalities) == 1 else None
 
     def fusion_data(self) -> FusionData:
         """Return the arrays that `gating.fusions` reads."""
@@ -114,7 +127,10 @@ class ClipScores:
 
     def save(self, path: Path) -> None:
         """Write the scores, over an earlier file."""
-        head = {name: getattr(self, name) for name in ("ids", "groups", "classes", "segments", "crops")}
+        names = ("ids", "groups", "classes", "segments", "crops")
+        head = {name: getattr(self, name) for name in names}
+        if self.lone_stream is not None:
+            head["modalities"] = self.modalities
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         write_arrays(path, {"head": json.dumps({"format": FORMAT, **head}), **arrays})
 
@@ -127,6 +143,7 @@ class _Head(TypedDict):
     classes: tuple[str, ...]
     segments: int
     crops: int
+    modalities: tuple[Modality, ...]
 
 
 # Columns of an array, where they are not the classes.
@@ -147,7 +164,7 @@ def load_scores(path: Path | str) -> ClipScores:
         head = parse_json(str(arrays["head"]), source="head")
         if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
             raise ScoresError(f"{path} is not of format {FORMAT!r}")
-        about: _Head = typed("head", head, _Head)
+        about: _Head = typed("head", {"modalities": [*MODALITIES], **head}, _Head)
         values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
         for name, value in values.items():
             shape = ("N",) if name == "labels" else ("N", _COLUMNS.get(name, "C"))
@@ -171,23 +188,38 @@ def joined_scores(parts: Sequence[ClipScores]) -> ClipScores:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Networks:
-    """Both streams, and the gate where there is one.
+    """Both streams, or one alone, and the gate where there is one.
 
     Attributes
     ----------
-    flow, rgb : Stream
-        Of one number of classes.
+    flow, rgb : Stream or None
+        Of one number of classes; None where the other one was trained alone.
     gate : GatingConvNet or None
         Reads both streams' feature maps.
+    scorers : (Stream, Stream) or None
+        Of flow and rgb: they give the scores, and `flow` and `rgb` the feature maps alone. Where the final
+        streams have learned from the clips, these have not.
     """
 
-    flow: Stream
-    rgb: Stream
+    flow: Stream | None = None
+    rgb: Stream | None = None
     gate: GatingConvNet | None = None
+    scorers: tuple[Stream, Stream] | None = None
+
+    @property
+    def streams(self) -> dict[Modality, Stream]:
+        """The streams by modality, flow first."""
+        both: dict[Modality, Stream | None] = {"flow": self.flow, "rgb": self.rgb}
+        return {modality: stream for modality, stream in both.items() if stream is not None}
+
+    @property
+    def inputs(self) -> InputSpec:
+        """The input of the backbones, which is the same for both."""
+        return next(iter(self.streams.values())).backbone.inputs
 
     def eval(self) -> None:
         """Set evaluation mode."""
-        for net in (self.flow, self.rgb, self.gate):
+        for net in (self.flow, self.rgb, self.gate, *(self.scorers or ())):
             if net is not None:
                 net.eval()
 
@@ -224,7 +256,8 @@ def score_clips(
     networks.eval()
     process_group = batches.process_group
     rows: list[dict[str, np.ndarray]] = []
-    for several in batches.testing(ids, segments=segments, crops=crops):
+    modalities = tuple(networks.streams)
+    for several in batches.testing(ids, modalities, segments=segments, crops=crops):
         with autocast(process_group.device, precision):
             rows.extend(_rows(networks, several))
     by_id = {str(row["id"]): row for part in process_group.all_gather(rows) for row in part}
@@ -232,6 +265,9 @@ def score_clips(
     arrays = {name: np.stack([row[name] for row in ordered]) for name in ordered[0] if name != "id"}
     if not features:
         arrays = {name: value for name, value in arrays.items() if not name.endswith("_features")}
+    for name in BOTH:
+        if name not in arrays:
+            arrays[name] = np.zeros_like(arrays[modalities[0]])
     data = batches.data
     return ClipScores(
         ids=tuple(ids),
@@ -239,31 +275,33 @@ def score_clips(
         classes=data.classes,
         segments=segments,
         crops=crops,
+        modalities=tuple(one for one in MODALITIES if one in modalities),
         **arrays,
     )
 
 
 def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str, np.ndarray]]:
     """Yield each clip's arrays, from the same clips under several crops."""
-    flows, rgbs = (
-        [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)
-    )
+    outputs = {name: [net(one.of(name)) for one in crops] for name, net in networks.streams.items()}
+    scoring = [*outputs.values()]
+    if networks.scorers is not None:
+        scoring = [[net(one.of(net.config.modality)) for one in crops] for net in networks.scorers]
     # Crops and segments are averaged alike: they share one axis.
-    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in (flows, rgbs)]
+    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in scoring]
     found: dict[str, Tensor] = {"labels": crops[0].labels}
-    for name, outs, own in zip(("flow", "rgb"), (flows, rgbs), scores, strict=True):
+    for (name, outs), own in zip(outputs.items(), scores, strict=True):
         found[name] = own.mean(dim=1)
         found[f"{name}_features"] = torch.cat([out.features.float() for out in outs], dim=1).mean(dim=1)
     if networks.gate is not None:
         config = networks.gate.config
         raw = [
             networks.gate(flow.feature_map, rgb.feature_map).raw.float()
-            for flow, rgb in zip(flows, rgbs, strict=True)
+            for flow, rgb in zip(outputs["flow"], outputs["rgb"], strict=True)
         ]
         mean = torch.stack(raw).mean(dim=0) if config.placement == "consensus" else torch.cat(raw, dim=1)
         gates = activate(mean, config)
         alive = with_fallback(gates, config.fixed)
-        found["gated"] = fuse(alive, *scores)
+        found["gated"] = fuse(alive, scores[0], scores[1])
         found["gates"] = gates if gates.ndim == 2 else gates.mean(dim=1)
     arrays = {name: value.cpu().numpy() for name, value in found.items()}
     for k, video_id in enumerate(crops[0].ids):

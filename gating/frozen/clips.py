@@ -1,4 +1,4 @@
-"""Two streams of the same clips, as arrays: what heads, fusions and gate are fitted on."""
+"""Two streams of the same clips, or one, as arrays: what heads, fusions and gate are fitted on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gating.config import Modality
+from gating.data.loader import BOTH
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,18 +42,26 @@ class StreamClips:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TwoStreams:
-    """Both streams of N clips, in the order of `ids`."""
+    """Both streams of N clips, or one alone, in the order of `ids`."""
 
     ids: tuple[str, ...]
-    flow: StreamClips
-    rgb: StreamClips
+    flow: StreamClips | None = None
+    rgb: StreamClips | None = None
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that are there, flow first."""
+        return tuple(one for one in BOTH if getattr(self, one) is not None)
 
     def of(self, modality: Modality) -> StreamClips:
-        """Return one stream."""
-        return self.flow if modality == "flow" else self.rgb
+        """Return one stream, which is there."""
+        found = self.flow if modality == "flow" else self.rgb
+        assert found is not None, f"there is no stream {modality}"
+        return found
 
     def of_clips(self, ids: Sequence[str]) -> TwoStreams:
         """Return some clips, in this order."""
         row = {video_id: k for k, video_id in enumerate(self.ids)}
         rows = np.array([row[video_id] for video_id in ids], np.intp)
-        return TwoStreams(ids=tuple(ids), flow=self.flow.of_rows(rows), rgb=self.rgb.of_rows(rows))
+        parts = {one: self.of(one).of_rows(rows) for one in self.modalities}
+        return TwoStreams(ids=tuple(ids), **parts)

@@ -4,7 +4,7 @@
 
     STORE.features/<digest>.h5      one file a set of choices, which its attribute `choices` has as JSON
         ids                         text (N,)
-        rgb/features, flow/features float32 (N, K, D), pooled, of each segment
+        rgb/features, flow/features float32 (N, K, D), pooled, of each segment, of both or of one stream
         rgb/maps, flow/maps         float16 (N, C, h, w), the layer that the gate reads, means over segments
 
 A file that is damaged, or of which a clip is missing, is made anew, from what it has.
@@ -60,15 +60,22 @@ class ModalityFeatures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFeatures:
-    """What both backbones gave of N clips, in the order of `ids`."""
+    """What both backbones, or one alone, gave of N clips, in the order of `ids`."""
 
     ids: tuple[str, ...]
-    flow: ModalityFeatures
-    rgb: ModalityFeatures
+    flow: ModalityFeatures | None = None
+    rgb: ModalityFeatures | None = None
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that are there, flow first."""
+        return tuple(one for one in BOTH if getattr(self, one) is not None)
 
     def of(self, modality: Modality) -> ModalityFeatures:
-        """Return one modality's."""
-        return self.flow if modality == "flow" else self.rgb
+        """Return one modality's, which is there."""
+        found = self.flow if modality == "flow" else self.rgb
+        assert found is not None, f"{modality} has no features here"
+        return found
 
     def of_clips(self, ids: Sequence[str]) -> ClipFeatures:
         """Return those of some clips, in this order."""
@@ -76,7 +83,7 @@ class ClipFeatures:
         rows = np.array([row[video_id] for video_id in ids], np.intp)
         parts = {
             one: ModalityFeatures(features=self.of(one).features[rows], maps=self.of(one).maps[rows])
-            for one in BOTH
+            for one in self.modalities
         }
         return ClipFeatures(ids=tuple(ids), **parts)
 
@@ -150,6 +157,10 @@ class FeatureCache:
         text = json.dumps(self.choices, sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
 
+    @property
+    def _modalities(self) -> list[Modality]:
+        return [one for one in BOTH if one in self.choices.get("weights", BOTH)]
+
     def load(self) -> ClipFeatures | None:
         """Return what the file has; None if it is absent or damaged."""
         try:
@@ -162,7 +173,7 @@ class FeatureCache:
                         features=file[f"{one}/features"][:].astype(np.float32, copy=False),
                         maps=file[f"{one}/maps"][:].astype(np.float16, copy=False),
                     )
-                    for one in BOTH
+                    for one in self._modalities
                 }
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
             return None
@@ -175,7 +186,7 @@ class FeatureCache:
         with replacement(self.path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["choices"] = json.dumps(dict(self.choices))
             file["ids"] = np.array([one.encode() for one in clips.ids], dtype=object)
-            for one in BOTH:
+            for one in clips.modalities:
                 file[f"{one}/features"] = clips.of(one).features
                 file[f"{one}/maps"] = clips.of(one).maps
 
@@ -188,7 +199,7 @@ def computed_features(
     *,
     on_clips: Callable[[int], None] = lambda _: None,
 ) -> ClipFeatures:
-    """Run both backbones over clips.
+    """Run the backbones, both or one, over clips.
 
     Parameters
     ----------
@@ -201,17 +212,19 @@ def computed_features(
     """
     for stream in streams.values():
         stream.eval()
+    modalities = [one for one in BOTH if one in streams]
     process_group = batches.process_group
     rows: list[tuple[str, list[NDArray[Any]]]] = []
-    for (batch,) in batches.testing(ids, segments=batches.config.test_segments):
+    for (batch,) in batches.testing(ids, modalities, segments=batches.config.test_segments):
         with autocast(process_group.device, batches.precision):
-            found = {one: streams[one].below_head(batch.of(one)) for one in BOTH}
+            found = {one: streams[one].below_head(batch.of(one)) for one in modalities}
         rows.extend(_rows(batch.ids, found))
         on_clips(len(rows))
     by_id = {video_id: arrays for part in process_group.all_gather(rows) for video_id, arrays in part}
-    columns = [np.stack([by_id[video_id][k] for video_id in ids]) for k in range(2 * len(BOTH))]
+    columns = [np.stack([by_id[video_id][k] for video_id in ids]) for k in range(2 * len(modalities))]
     parts = {
-        one: ModalityFeatures(features=columns[2 * k], maps=columns[2 * k + 1]) for k, one in enumerate(BOTH)
+        one: ModalityFeatures(features=columns[2 * k], maps=columns[2 * k + 1])
+        for k, one in enumerate(modalities)
     }
     return ClipFeatures(ids=tuple(ids), **parts)
 
@@ -219,24 +232,24 @@ def computed_features(
 def _rows(
     ids: Sequence[str], found: Mapping[Modality, BackboneOutput]
 ) -> Iterator[tuple[str, list[NDArray[Any]]]]:
-    """Yield each clip's id and arrays, in the order of `BOTH`: features, maps."""
+    """Yield each clip's id and arrays, in the order of `found`: features, maps."""
     arrays = [
         (below.features.float().cpu().numpy(), below.feature_map[:, 0].half().cpu().numpy())
-        for below in (found[one] for one in BOTH)
+        for below in found.values()
     ]
     for k, video_id in enumerate(ids):
         yield video_id, [array[k] for pair in arrays for array in pair]
 
 
 def pooled(clips: ClipFeatures) -> TwoStreams:
-    """Return both streams with their segments pooled, as heads read them."""
-    flow, rgb = (
-        StreamClips(
+    """Return the streams with their segments pooled, as heads read them."""
+    parts = {
+        one: StreamClips(
             features=clip_features(torch.from_numpy(clips.of(one).features)).numpy(), maps=clips.of(one).maps
         )
-        for one in BOTH
-    )
-    return TwoStreams(ids=clips.ids, flow=flow, rgb=rgb)
+        for one in clips.modalities
+    }
+    return TwoStreams(ids=clips.ids, **parts)
 
 
 def clip_features_of(
@@ -277,6 +290,6 @@ def _joined(one: ClipFeatures, other: ClipFeatures) -> ClipFeatures:
             features=np.concatenate([one.of(name).features, other.of(name).features]),
             maps=np.concatenate([one.of(name).maps, other.of(name).maps]),
         )
-        for name in BOTH
+        for name in one.modalities
     }
     return ClipFeatures(ids=one.ids + other.ids, **parts)

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gating.config import GateConfig, Modality, Schedule
-from gating.data.loader import BOTH
+from gating.config import MODALITIES, GateConfig, Modality, Schedule
 from gating.evaluation.scores import ClipScores, joined_scores
 from gating.frozen.clips import TwoStreams
 from gating.frozen.gate import SHARES, GateFit, chosen_share, fit_gate, gated, shrunk
@@ -74,12 +73,15 @@ class FitChoices:
         Of the gate.
     segments : int
         Of a clip, that its features are pooled over; a record.
+    balanced : bool
+        Heads and gate weigh each clip by its class, inversely proportional to the class's clips.
     """
 
     seed: int
     gate: GateConfig | None
     schedule: Schedule
     segments: int = 1
+    balanced: bool = False
 
 
 class Fits:
@@ -114,25 +116,28 @@ class Fits:
     def scores(self, clips: TwoStreams) -> tuple[ClipScores, ClipScores]:
         """Fit all, and return the scores of the test clips, and held-out ones of the training clips.
 
+        Where no clip is tested, the held-out ones stand for both.
         Neither streams nor gate have learned from a clip whose scores and weights they give.
         """
         data = self.data
         heads = self._heads(clips, data.train)
-        test = self._scored(heads, clips.of_clips(data.test))
+        test = self._scored(heads, clips.of_clips(data.test)) if data.test else None
         held_out = self._held_out(clips)
         if self.choices.gate is None:
-            return test, held_out
+            return held_out if test is None else test, held_out
         fit = GateFit(clips=clips.of_clips(held_out.ids), scores=held_out)
         share, held_out = self._cross_fitted(fit, self.choices.gate)
         gate = shrunk(self._fitted_gate(fit, self.choices.gate), share)
         self.on_gate(gate, share)
+        if test is None:
+            return held_out, held_out
         return gated(gate, clips.of_clips(data.test), test), held_out
 
     def _heads(
         self, clips: TwoStreams, ids: Sequence[str], *, without: int | None = None
     ) -> dict[Modality, Head]:
         """Return a head of each stream without scores of its own, fitted on some clips."""
-        needing = [one for one in BOTH if clips.of(one).scores is None]
+        needing = [one for one in clips.modalities if clips.of(one).scores is None]
         return {one: self._head(one, clips, ids, without=without) for one in needing}
 
     def _head(
@@ -147,6 +152,7 @@ class Fits:
             [self.data.groups[k] for k in ids],
             classes=len(self.data.classes),
             seed=self.choices.seed,
+            balanced=self.choices.balanced,
         )
         self.on_head(head, modality, without)
         return head
@@ -162,25 +168,27 @@ class Fits:
         return joined_scores(parts)
 
     def _scored(self, heads: Mapping[Modality, Head], clips: TwoStreams) -> ClipScores:
-        columns = {one: _as_double(clips.of(one).features) for one in BOTH}
+        columns = {one: _as_double(clips.of(one).features) for one in clips.modalities}
         scores = {}
-        for one in BOTH:
-            given, features = clips.of(one).scores, columns[one]
+        for one, features in columns.items():
+            given = clips.of(one).scores
             if given is None:
                 assert features is not None
                 given = (torch.from_numpy(features) @ heads[one].weight.T + heads[one].bias).numpy()
             scores[one] = given
-        both = all(features is not None for features in columns.values())
+        all_there = all(features is not None for features in columns.values())
+        nothing = np.zeros((len(clips.ids), len(self.data.classes)))
         return ClipScores(
             ids=clips.ids,
             groups=tuple(self.data.groups[k] for k in clips.ids),
             classes=self.data.classes,
             labels=np.array([self.data.labels[k] for k in clips.ids], np.int64),
-            flow=scores["flow"],
-            rgb=scores["rgb"],
-            flow_features=columns["flow"] if both else None,
-            rgb_features=columns["rgb"] if both else None,
+            flow=scores.get("flow", nothing),
+            rgb=scores.get("rgb", nothing),
+            flow_features=columns.get("flow") if all_there else None,
+            rgb_features=columns.get("rgb") if all_there else None,
             segments=self.choices.segments,
+            modalities=tuple(one for one in MODALITIES if one in columns),
         )
 
     def _cross_fitted(self, fit: GateFit, config: GateConfig) -> tuple[float, ClipScores]:
@@ -201,7 +209,15 @@ class Fits:
         return share, held_out[share]
 
     def _fitted_gate(self, fit: GateFit, config: GateConfig) -> GatingConvNet:
-        return fit_gate(fit, config, self.choices.schedule, seed=self.choices.seed, device=self.device)
+        choices = self.choices
+        return fit_gate(
+            fit,
+            config,
+            choices.schedule,
+            seed=choices.seed,
+            device=self.device,
+            balanced=choices.balanced,
+        )
 
 
 def _as_double(features: NDArray[np.float32] | None) -> NDArray[np.float64] | None:

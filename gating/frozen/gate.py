@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
 from gating.config import FIXED_WEIGHTS, GateConfig, Modality, Schedule
+from gating.data.balance import class_weights
 from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores
 from gating.frozen.clips import TwoStreams
@@ -58,7 +59,13 @@ def best_weights(scores: ClipScores) -> tuple[float, float]:
 
 
 def fit_gate(
-    fit: GateFit, config: GateConfig, schedule: Schedule, *, seed: int, device: torch.device
+    fit: GateFit,
+    config: GateConfig,
+    schedule: Schedule,
+    *,
+    seed: int,
+    device: torch.device,
+    balanced: bool = False,
 ) -> GatingConvNet:
     """Train a gate; the same clips, configuration and seed give the same.
 
@@ -74,6 +81,8 @@ def fit_gate(
         Of the start, the batches and the dropout.
     device
         Of the gate.
+    balanced
+        Weigh each clip by its class, inversely proportional to the class's clips.
     """
     torch.manual_seed(seed)
     gate = GatingConvNet(config=dataclasses.replace(config, fixed=best_weights(fit.scores)))
@@ -81,6 +90,8 @@ def fit_gate(
     flow_maps, rgb_maps = (_maps(fit.clips, one, device) for one in BOTH)
     flow, rgb = (_scores(one, device) for one in (fit.scores.flow, fit.scores.rgb))
     labels = torch.from_numpy(fit.scores.labels).to(device)
+    weights = class_weights(fit.scores.labels, len(fit.scores.classes)) if balanced else None
+    own = None if weights is None else torch.from_numpy(weights).float().to(device)
     groups = parameter_groups(gate, lr=schedule.lr, weight_decay=schedule.weight_decay)
     optimizer = build_optimizer(groups, schedule)
     gate.train()
@@ -90,7 +101,7 @@ def fit_gate(
             set_lr(optimizer, groups, lr_factor(schedule, epoch + number / len(batches)))
             output = gate(flow_maps[rows], rgb_maps[rows])
             fused = fuse(output.gates, flow[rows], rgb[rows])
-            loss = gate_loss(output, fused, labels[rows], config=gate.config)
+            loss = gate_loss(output, fused, labels[rows], config=gate.config, class_weights=own)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call,unused-ignore]
             optimizer.step()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gating.data.balance import class_weights
 from gating.fusions.linear import divided_groups, fit_linear
+from gating.models.loss import cross_entropy
 
 PENALTIES = tuple(10.0**step for step in range(-5, 1))
 """On the squared weights of columns that are standardised and divided by the root of their number."""
@@ -39,7 +41,15 @@ class Head:
             classifier.bias.copy_(self.bias)
 
 
-def fit_head(features: Tensor, labels: Tensor, groups: Sequence[str], *, classes: int, seed: int) -> Head:
+def fit_head(
+    features: Tensor,
+    labels: Tensor,
+    groups: Sequence[str],
+    *,
+    classes: int,
+    seed: int,
+    balanced: bool = False,
+) -> Head:
     """Fit a head; the penalty with the least log loss on left-out groups decides.
 
     Parameters
@@ -54,14 +64,18 @@ def fit_head(features: Tensor, labels: Tensor, groups: Sequence[str], *, classes
         Their number, >= 2.
     seed
         Of the folds.
+    balanced
+        Weigh each clip by its class, inversely proportional to the class's clips, in the fits and in the
+        choice of the penalty.
     """
+    weights = torch.from_numpy(class_weights(labels.numpy(), classes)) if balanced else None
     count = features.shape[1]
     model = fit_linear(
         features.double().numpy(),
         labels,
         divided_groups(np.array(groups), seed=seed),
         outputs=classes,
-        loss=F.cross_entropy,
+        loss=functools.partial(cross_entropy, weights=weights),
         penalties=[count * penalty for penalty in PENALTIES],
     )
     weight = model.weights[:-1].T / torch.from_numpy(model.standardizer.std)

@@ -16,7 +16,9 @@ from gating.config import GATING, GateConfig, Modality
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import TrialData
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
+from gating.evaluation.out_of_fold import compare_out_of_fold
 from gating.evaluation.results import write_comparison
+from gating.evaluation.scores import ClipScores
 from gating.frozen.features import (
     ClipFeatures,
     FeatureCache,
@@ -41,7 +43,7 @@ CLIPS_AT_ONCE = 4
 
 _OF_HEADS = (
     *("backbone", "tap", "test_segments", "stack", "short", "augment", "field", "head", "flow_input"),
-    *("rgb_weights", "flow_weights", "seed"),
+    *("rgb_weights", "flow_weights", "seed", "class_weights"),
 )
 _OF_GATE = ("gate", "net", "stream_folds")
 
@@ -53,6 +55,7 @@ class FrozenTrial:
         self.data, self.config, self.options = data, config, options
         self.device = options.process_group.device
         self._streams: dict[Modality, Stream] = {}
+        self._modalities = [one for one in BOTH if one in config.modalities]
 
     def check(self, *, networks: bool = True) -> None:
         """Go the way of `run` up to its first step, and write nothing.
@@ -71,15 +74,14 @@ class FrozenTrial:
             StageCheckpoints(stage, self.options.process_group).check()
         if not networks:
             return
-        streams = self._built_streams()
-        check_same_features(streams["flow"], streams["rgb"])
+        check_same_features(*self._built_streams().values())
         if self.config.fusion == GATING:
             self._gate_net()
 
     def _stages(self) -> Iterator[Stage]:
-        yield from (self._stage(one) for one in BOTH)
+        yield from (self._stage(one) for one in self._modalities)
         for fold in range(len(self.data.folds)):
-            yield from (self._stage(one, without=fold) for one in BOTH)
+            yield from (self._stage(one, without=fold) for one in self._modalities)
         if self.config.fusion == GATING:
             yield self._stage("gate")
 
@@ -92,18 +94,24 @@ class FrozenTrial:
         for part, scores in (("test", test), ("validation", held_out), ("fit", held_out)):
             if self.options.process_group.is_main:
                 scores.save(scores_path(self.options.folder, part))
-        comparison = compare_fusions(
+        comparison = self._compared(test, held_out, kind)
+        if self.options.process_group.is_main:
+            write_comparison(self.options.folder, comparison)
+        return comparison
+
+    def _compared(self, test: ClipScores, held_out: ClipScores, kind: SplitKind) -> TrialComparison:
+        data, seed = self.data, self.config.seed
+        if self.config.all_clips:
+            return compare_out_of_fold(held_out, data.folds, split=data.split, seed=seed)
+        return compare_fusions(
             test,
             fit_on=held_out,
             validation=held_out,
             split=data.split,
             part=data.part,
             kind=kind,
-            seed=self.config.seed,
+            seed=seed,
         )
-        if self.options.process_group.is_main:
-            write_comparison(self.options.folder, comparison)
-        return comparison
 
     def _features(self, ids: Sequence[str]) -> ClipFeatures:
         data, config, options = self.data, self.config, self.options
@@ -112,7 +120,7 @@ class FrozenTrial:
         cache = FeatureCache(folder=folder, choices=choices_of(data.store, config, streams))
         for stream in streams.values():
             stream.backbone.fuse_norms()
-        inputs = streams["rgb"].backbone.inputs
+        inputs = streams[self._modalities[0]].backbone.inputs
         loader = dataclasses.replace(options.loader, micro_batch=CLIPS_AT_ONCE)
         batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
@@ -131,6 +139,7 @@ class FrozenTrial:
             gate=self._gate_config() if config.fusion == GATING else None,
             schedule=config.gate,
             segments=config.test_segments,
+            balanced=config.class_weights == "balanced",
         )
         return Fits(self.data, choices, device=self.device, on_head=self._keep_head, on_gate=self._keep_gate)
 
@@ -153,7 +162,7 @@ class FrozenTrial:
 
     def _built_streams(self) -> dict[Modality, Stream]:
         if not self._streams:
-            for one in BOTH:
+            for one in self._modalities:
                 stream = build_stream(self.config.stream(one, len(self.data.classes)))
                 stream = stream.freeze().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._streams[one] = stream

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gating.config import Activation, GateConfig, Variant, released_gate
 from gating.models.backbones.inception import INCEPTION_5A, INCEPTION_5B, add_block, run_block
+from gating.models.loss import cross_entropy
 
 FLOW, RGB = 0, 1
 # Caffe's fillers in the release.
@@ -191,7 +192,14 @@ class GateLoss:
     prior: Tensor
 
 
-def gate_loss(output: GateOutput, fused: Tensor, labels: Tensor, *, config: GateConfig) -> GateLoss:
+def gate_loss(
+    output: GateOutput,
+    fused: Tensor,
+    labels: Tensor,
+    *,
+    config: GateConfig,
+    class_weights: Tensor | None = None,
+) -> GateLoss:
     """Return CE of the fused scores, plus the auxiliary CE and the prior by their weights.
 
     Parameters
@@ -204,9 +212,11 @@ def gate_loss(output: GateOutput, fused: Tensor, labels: Tensor, *, config: Gate
         int64 (B,).
     config
         Gives `auxiliary_weight`, `prior` and the start that the prior draws to.
+    class_weights
+        (C,), of both cross-entropies; None is 1 for each class.
     """
-    fused_loss = F.cross_entropy(fused, labels)
-    auxiliary = F.cross_entropy(output.auxiliary, labels)
+    fused_loss = cross_entropy(fused, labels, class_weights)
+    auxiliary = cross_entropy(output.auxiliary, labels, class_weights)
     start = start_of(config).to(output.raw, non_blocking=True)
     prior = (output.raw - start).square().sum(dim=-1).mean()
     total = fused_loss + config.auxiliary_weight * auxiliary + config.prior * prior

@@ -195,8 +195,10 @@ def load_stream(stream: Stream, tensors: dict[str, Tensor], *, source: str) -> w
     return dataclasses.replace(report, loaded=report.loaded + len(head), classifier=True)
 
 
-def check_same_features(one: Stream, other: Stream) -> None:
-    """Raise WeightsError unless the maps of two streams can feed one gate."""
+def check_same_features(one: Stream, other: Stream | None = None) -> None:
+    """Raise WeightsError unless the maps of two streams can feed one gate; one alone feeds none."""
+    if other is None:
+        return
     if one.tap_channels != other.tap_channels:
         raise WeightsError(
             f"the gate reads maps of equal channels, got {one.tap_channels} of {one.config.modality}'s "

@@ -11,7 +11,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from gating.config import BASELINE, GATING
+from gating.config import BASELINE, GATING, Modality
 from gating.errors import ScoresError
 from gating.evaluation.comparison import FusionRow, Gain, TrialComparison, fusion_rows, gains, pooled
 from gating.evaluation.results import read_comparisons
@@ -49,6 +49,11 @@ class Evidence:
     def classes(self) -> tuple[str, ...]:
         """Their names."""
         return self.comparisons[0].scores.classes
+
+    @property
+    def lone_stream(self) -> Modality | None:
+        """The stream that was trained alone, None of both."""
+        return self.comparisons[0].scores.lone_stream
 
     @property
     def has_gate(self) -> bool:
@@ -149,8 +154,12 @@ def confusion_data(evidence: Evidence) -> ConfusionData:
 
 
 def commonest_mistakes(evidence: Evidence) -> list[tuple[int, int]]:
-    """Return up to ten (label, prediction), those first that the gate and the fixed weights confuse most."""
-    total = sum(evidence.confusion(name) for name in (GATING, BASELINE) if name in evidence.shown)
+    """Return up to ten (label, prediction), those first that the gate and the fixed weights confuse most.
+
+    In a run of one stream, those that it confuses most.
+    """
+    fused = [name for name in (GATING, BASELINE) if name in evidence.shown]
+    total = sum(evidence.confusion(name) for name in fused or evidence.shown)
     total = np.where(np.eye(len(evidence.classes), dtype=bool), 0, total)
     order = np.argsort(total, axis=None, kind="stable")[::-1][:_MISTAKES]
     return [(int(k) // len(total), int(k) % len(total)) for k in order if total.flat[k] > 0]

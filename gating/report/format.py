@@ -78,12 +78,13 @@ def verdict(gain: Gain) -> str:
 
 def preference(comparisons: Sequence[TrialComparison]) -> str:
     """Return the preference of the validation clips, which `predict` follows."""
+    by = "Out-of-fold validation" if comparisons[0].is_out_of_fold else "Validation"
     prefer = sum(one.prefers_gate for one in comparisons)
     if prefer == len(comparisons):
-        return "Validation prefers the gate, so predict uses it."
+        return f"{by} prefers the gate, so predict uses it."
     if prefer == 0:
-        return "Validation does not prefer the gate, so predict uses the fixed weights."
+        return f"{by} does not prefer the gate, so predict uses the fixed weights."
     return (
-        f"Validation prefers the gate in {prefer} of {len(comparisons)} trials: predict uses it with those, "
+        f"{by} prefers the gate in {prefer} of {len(comparisons)} trials: predict uses it with those, "
         "and the fixed weights with the others."
     )

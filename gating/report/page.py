@@ -72,7 +72,7 @@ def write_report(
 
 def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> dict[str, object]:
     """Return the template's sections, None for those without data in this run."""
-    has_gate = evidence.has_gate
+    has_gate, lone = evidence.has_gate, evidence.lone_stream
     changed = changed_clips(evidence, gallery, clips) if has_gate and clips else None
     shown = () if changed is None else {card.video_id for card in (*changed.saved, *changed.lost)}
     return {
@@ -83,9 +83,10 @@ def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> di
         "class_gain": sections.class_gain(evidence) if has_gate else None,
         "gates": sections.gates(evidence),
         "clips": changed,
-        "disagreement": disagreement(evidence, gallery, clips, shown=shown),
+        "disagreement": None if lone else disagreement(evidence, gallery, clips, shown=shown),
         "confusion": sections.confusion(evidence),
         "reliability": sections.reliability(evidence),
         "trials": sections.trials(evidence),
+        "lone": lone,
         "provenance": sections.provenance(evidence.context, gallery),
     }

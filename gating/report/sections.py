@@ -50,12 +50,13 @@ _FEW_TRIALS = 12
 class Headline:
     """The verdict on the gate against the best fixed weights; empty without a gate.
 
-    `tiles` are names, values, and their intervals or counts; `streams` says what stands for rgb and flow
-    where these are streams of other tools.
+    `streams` says what stands for rgb and flow where these are streams of other tools; `warning` is of a run
+    without a test, empty for others. `tiles` are names, values, and their intervals or counts.
     """
 
     sizes: str
     streams: tuple[str, ...] = ()
+    warning: str = ""
     verdict: str = ""
     tiles: tuple[tuple[str, str, str], ...] = ()
 
@@ -63,8 +64,9 @@ class Headline:
 def headline(evidence: Evidence) -> Headline:
     """Return the verdict and the numbers behind it."""
     gain, rows = evidence.over_baseline(), evidence.rows
+    streams, warning = _streams(evidence.context), _warning(evidence)
     if gain is None:
-        return Headline(sizes=_sizes(evidence), streams=_streams(evidence.context))
+        return Headline(sizes=_sizes(evidence), streams=streams, warning=warning)
     tests = paired_tests(evidence.comparisons)
     tiles = (
         ("gating, top-1", f"{percent(rows[GATING].top1)} %", span(*rows[GATING].interval)),
@@ -74,7 +76,8 @@ def headline(evidence: Evidence) -> Headline:
         ("headroom taken", _headroom(rows), "of the way from fixed weights to the oracle"),
     )
     words = f"{verdict(gain)} {preference(evidence.comparisons)}"
-    return Headline(sizes=_sizes(evidence), streams=_streams(evidence.context), verdict=words, tiles=tiles)
+    sizes = _sizes(evidence)
+    return Headline(sizes=sizes, streams=streams, warning=warning, verdict=words, tiles=tiles)
 
 
 def _streams(context: RunContext) -> tuple[str, ...]:
@@ -84,11 +87,20 @@ def _streams(context: RunContext) -> tuple[str, ...]:
     return tuple(line for line in lines if isinstance(line, str))
 
 
+def _warning(evidence: Evidence) -> str:
+    if not evidence.comparisons[0].is_out_of_fold:
+        return ""
+    return (
+        "Every clip trained: these are out-of-fold scores of the training clips, by networks and fusions "
+        "that did not learn from them. There is no test."
+    )
+
+
 def _sizes(evidence: Evidence) -> str:
     comparisons = evidence.comparisons
     clips = len({(one.split, video_id) for one in comparisons for video_id in one.scores.ids})
     words = [
-        counted(clips, "test clip"),
+        counted(clips, "training clip" if comparisons[0].is_out_of_fold else "test clip"),
         counted(len(evidence.classes), "class", "classes"),
         counted(len({one.split for one in comparisons}), "split"),
         counted(len({one.seed for one in comparisons}), "seed"),
@@ -361,14 +373,15 @@ def trials(evidence: Evidence) -> Trials:
 
 def _trial_row(one: TrialComparison) -> TrialRow:
     accuracy = {name: top1(scores, one.scores.labels) for name, scores in one.fused.items()}
+    lone = one.scores.lone_stream
     numbers = (
         one.seed,
         len(one.scores),
-        percent(accuracy[BASELINE]),
+        percent(accuracy[lone or BASELINE]),
         percent(accuracy.get(GATING, math.nan)),
-        percent(one.validation.get(BASELINE, math.nan)),
+        percent(one.validation.get(lone or BASELINE, math.nan)),
         percent(one.validation.get(GATING, math.nan)),
-        "gate" if one.prefers_gate else "fixed weights",
+        lone or ("gate" if one.prefers_gate else "fixed weights"),
         f"{one.search_fraction:.2f}",
         "" if one.test is None else chance(one.test.p_value),
         one.fallbacks,

@@ -54,7 +54,7 @@ class Trainer:
     stage
         The clips, the schedule, and the folder of checkpoints.
     on_event
-        Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped" or
+        Called with each event, {"event": "step", "epoch", "paused", "resumed", "skipped", "stopped" or
         "finished", "stage": its name, ...}, in the main process alone.
     """
 
@@ -94,22 +94,41 @@ class Trainer:
         net = self.task if self.process_group.world_size == 1 else DistributedDataParallel(self.task)
         progress = self.progress
         with StopRequest() as stop:
-            while progress.epoch < self.schedule.epochs:
+            while progress.epoch < self.schedule.epochs and not self._stale():
                 trained = self._train_epoch(net, stop)
                 if trained is None:  # stopped within the epoch, and saved
                     raise KeyboardInterrupt
-                valid = validate(self.task, self.loader, self.stage.validation_ids, precision=self.precision)
-                score = (valid["top1"], -valid["loss"])
-                better = score > progress.best
-                if better:
-                    progress.best, progress.best_epoch = score, progress.epoch
+                valid, better = self._validated()
                 now = {"epoch": progress.epoch, "epochs": self.schedule.epochs}
                 self._log("epoch", **now, training=trained, validation=valid, best=better)
                 progress.epoch, progress.position = progress.epoch + 1, 0
                 if better:
                     self.checkpoints.save_best(self.task.learner, progress)
                 self._save_last()
+        if progress.epoch < self.schedule.epochs:
+            self._log("stopped", epoch=progress.epoch - 1, epochs=self.schedule.epochs)
         self._log("finished", best_epoch=self.checkpoints.finish(self.task.learner))
+
+    def _stale(self) -> bool:
+        """Return True once the stage's patience has passed; the checkpoints keep all that this depends on."""
+        since_best = self.progress.epoch - 1 - self.progress.best_epoch
+        return self.stage.patience is not None and since_best >= self.stage.patience
+
+    def _validated(self) -> tuple[ValidationMeans | Numbers, bool]:
+        """Return the epoch's validation, and whether it is the best; without validation clips the last is.
+
+        Top-1 decides, and between equals the lower loss.
+        """
+        ids, progress = self.stage.validation_ids, self.progress
+        if not ids:
+            progress.best_epoch = progress.epoch
+            return {}, True
+        valid = validate(self.task, self.loader, ids, precision=self.precision)
+        score = (valid["top1"], -valid["loss"])
+        better = score > progress.best
+        if better:
+            progress.best, progress.best_epoch = score, progress.epoch
+        return valid, better
 
     def _train_epoch(self, net: torch.nn.Module, stop: StopRequest) -> Numbers | None:
         """Take the epoch's remaining steps; return its metrics, or None if it was stopped and saved."""

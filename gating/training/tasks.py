@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gating.config import AugmentConfig, Modality, Schedule
 from gating.data.loader import BOTH, InputBatch
 from gating.models.gate import GateOutput, GatingConvNet, fuse, gate_loss
+from gating.models.loss import cross_entropy
 from gating.models.streams import Stream, StreamOutput
 
 
@@ -33,9 +33,11 @@ class Stage:
     schedule : Schedule
     augment : AugmentConfig
     train_ids, validation_ids : sequence of str
-        Ids to learn from, and ids that pick the best epoch.
+        Ids to learn from, and ids that pick the best epoch; without any the last epoch is taken.
     identity : mapping
         Plain values that decide the result; a checkpoint of another identity is refused.
+    patience : int or None
+        Epochs without a better validation value after which the stage ends, >= 1; None is never.
     resume : bool
         Go on with an unfinished stage, which is an error otherwise.
     checkpoint_seconds : float
@@ -49,6 +51,7 @@ class Stage:
     train_ids: Sequence[str]
     validation_ids: Sequence[str]
     identity: Mapping[str, object]
+    patience: int | None = None
     resume: bool = False
     checkpoint_seconds: float = 300.0
 
@@ -97,11 +100,20 @@ class Task(nn.Module):
 
 
 class StreamTask(Task):
-    """Cross-entropy of one stream's consensus."""
+    """Cross-entropy of one stream's consensus.
 
-    def __init__(self, stream: Stream) -> None:
+    Parameters
+    ----------
+    stream
+        Learns.
+    class_weights
+        (C,), on the stream's device; None is 1 for each class.
+    """
+
+    def __init__(self, stream: Stream, *, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.stream = stream
+        self._class_weights = class_weights
         self.modalities = (stream.config.modality,)
 
     @property
@@ -112,7 +124,8 @@ class StreamTask(Task):
     def forward(self, batch: InputBatch) -> TaskOutput:
         """Return the loss of a batch."""
         scores = self.stream(batch.of(self.modalities[0])).consensus.float()
-        return TaskOutput(loss=F.cross_entropy(scores, batch.labels), scores=scores.detach())
+        loss = cross_entropy(scores, batch.labels, self._class_weights)
+        return TaskOutput(loss=loss, scores=scores.detach())
 
 
 class GateTask(Task):
@@ -129,6 +142,8 @@ class GateTask(Task):
         come from the pair that `fold_of` names; without such pairs, from the final streams.
     fold_of
         Number of each training clip's fold, by id.
+    class_weights
+        (C,), on the gate's device; None is 1 for each class.
     """
 
     modalities: tuple[Modality, ...] = BOTH
@@ -141,9 +156,11 @@ class GateTask(Task):
         *,
         out_of_fold: Sequence[tuple[Stream, Stream]] = (),
         fold_of: Mapping[str, int] | None = None,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.gate = gate
+        self._class_weights = class_weights
         self.flow, self.rgb = flow.freeze(), rgb.freeze()
         self._out_of_fold = tuple(out_of_fold)
         # Registered, so that `train` reaches their dropout.
@@ -162,7 +179,8 @@ class GateTask(Task):
             scores = self._scores(batch, flow, rgb)
         output = _float(self.gate(flow.feature_map, rgb.feature_map))
         fused = fuse(output.gates, *scores)
-        loss = gate_loss(output, fused, batch.labels, config=self.gate.config)
+        config, weights = self.gate.config, self._class_weights
+        loss = gate_loss(output, fused, batch.labels, config=config, class_weights=weights)
         parts = {name: getattr(loss, name).detach() for name in ("fused", "auxiliary", "prior")}
         return TaskOutput(loss=loss.total, scores=fused.detach(), parts=parts, gates=output.gates.detach())
 

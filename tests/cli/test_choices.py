@@ -19,6 +19,7 @@ from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.params import PRESETS
 from flowkit.typing import Decoder, FrameCodec
 from gating.backbone_features.options import Per, Streams
+from gating.config import MODALITIES
 from gating.train_config import PRESETS as TRAIN_PRESETS
 
 REGISTRIES: dict[tuple[str, str], Collection[str]] = {
@@ -37,6 +38,7 @@ REGISTRIES: dict[tuple[str, str], Collection[str]] = {
     ("train", "--preset"): ("auto", *TRAIN_PRESETS),
     ("features", "--per"): get_args(Per),
     ("features", "--streams"): get_args(Streams),
+    ("train", "--streams"): ("both", *MODALITIES),
 }
 
 

@@ -44,7 +44,7 @@ def says(name: str, *words: object) -> Result:
 def test_eval_prints_the_table_and_names_its_folder(run: FinishedRun) -> None:
     done = says("eval", run.out, "--segments", 3, "--device", "cpu", "--threads", 1)
     assert done.exit_code == 0, done.output
-    assert "split 5-fold, tested on 0, seed 0: scoring 4 test clips" in done.stderr
+    assert "split 5-fold, tested on 0, seed 0: scoring 4 clips" in done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines() if line]
     assert names[0] == "fusion"
     assert names.index("search") < names.index("gating") < names.index("oracle")

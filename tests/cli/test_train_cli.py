@@ -11,6 +11,8 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +20,7 @@ from click.testing import CliRunner
 import flowkit
 import flowkit_cli
 from flowkit.errors import FlowkitError
+from flowkit_cli.train_options import lone_stream
 
 pytest.importorskip("torch")
 
@@ -190,10 +193,30 @@ def test_interrupted_and_resumed_it_ends_as_if_it_had_not_been(
         (("--bound", "0"), "bound_px must be finite and > 0"),
         (("--weights", "nothing.pth"), "nothing.pth"),
         (("--seed", "-1"), "-1"),
+        (("--all",), "tests none, got --folds and --fold with it"),
     ],
 )
 def test_bad_values_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:
     assert message in refusal(folder, *QUICK, *words)
+
+
+def test_a_run_to_go_on_from_decides_the_split(folder: Path) -> None:
+    (folder / "old").mkdir()
+    message = refusal(folder, "--extend", "old", "--folds", "5", "--seeds", "2")
+    assert "goes on with the split, streams and seeds of that run, got --seeds and --folds with it" in message
+    assert "old is no run" in refusal(folder, "--extend", "old", "--rgb-epochs", "2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "frames", "expected"),
+    [(None, "jpeg", None), ("both", "none", None), ("rgb", "jpeg", "rgb"), (None, "none", "flow")],
+)
+def test_a_store_without_frames_trains_its_flow_alone_and_a_line_says_so(
+    asked: str | None, frames: str, expected: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store: Any = SimpleNamespace(path="clips.h5", options=SimpleNamespace(frame_codec=frames))
+    assert lone_stream(asked, store) == expected
+    assert ("flow alone, as clips.h5 keeps no frames" in capsys.readouterr().err) == (expected == "flow")
 
 
 def test_several_stores_here_want_a_choice(folder: Path) -> None:

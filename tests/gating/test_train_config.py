@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowkit.errors import InvalidParameterError
-from gating.config import Preset, Schedule
+from gating.config import Extension, Preset, Schedule
 from gating.train_config import PRESETS, TrainConfig, train_preset
 
 
@@ -17,6 +17,13 @@ from gating.train_config import PRESETS, TrainConfig, train_preset
 def test_a_configuration_survives_json(name: Preset) -> None:
     config = train_preset(name)
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_choices_at_which_earlier_versions_stood_are_left_out() -> None:
+    later = {"head", "flow_input", "all_clips", "modalities"}
+    later |= {"class_weights", "sampling", "patience", "extends"}
+    assert later.isdisjoint(train_preset("tiny").to_json())
+    assert later.isdisjoint(train_preset("tsn").to_json())
 
 
 def test_the_release_learns_its_gate_from_the_streams_own_clips() -> None:
@@ -68,6 +75,15 @@ def test_impossible_schedules_are_refused(changes: dict[str, object]) -> None:
         {"validation_share": 0.0},
         {"test_crops": 3},
         {"seed": -1},
+        {"modalities": ()},
+        {"modalities": ("flow", "rgb")},
+        {"fusion": "stack", "modalities": ("flow",)},
+        {"gate_data": "same", "all_clips": True},
+        {"class_weights": "heavy"},
+        {"sampling": "even"},
+        {"patience": 0},
+        {"extends": Extension(run="runs/old"), "head": "clip", "gate_data": "out-of-fold"},
+        {"patience": 2, "all_clips": True},
     ],
 )
 def test_impossible_configurations_are_refused(changes: dict[str, object]) -> None:

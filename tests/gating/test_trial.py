@@ -14,12 +14,15 @@ pytest.importorskip("torch")
 import torch
 
 from flowkit.store.read.store import Store
-from gating.data.partition import TrialData, plan_trial
+from gating.data.partition import TrialData, plan_trial, split_of_all
 from gating.distributed import ProcessGroup
+from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
 from gating.events import Event
-from gating.run_folder import scores_path
-from gating.train_config import TrainConfig
+from gating.fusions.base import both_zero
+from gating.load import choose_fusion, load_networks
+from gating.run_folder import read_trial, scores_path
+from gating.train_config import GateData, TrainConfig
 from gating.trial import Trial, TrialOptions
 from tests.make.labelled import five_folds, quick
 
@@ -47,6 +50,44 @@ def test_out_of_fold_scores_are_of_streams_that_did_not_see_the_clip(
     assert record["data"]["clips"]["learn"].startswith(f"{len(fit.ids)} clips")
     final = load_scores(scores_path(tmp_path, "validation"))
     assert set(final.ids).isdisjoint(fit.ids)
+
+
+def test_where_every_clip_trains_the_last_epochs_are_taken_and_gates_are_cross_fitted(
+    labelled_store: Store, tmp_path: Path
+) -> None:
+    config = quick(gate_data="out-of-fold", stream_folds=2, all_clips=True)
+    split = split_of_all(labelled_store, five_folds(labelled_store).groups)
+    data = plan_trial(labelled_store, split, config)
+    assert (sorted(data.train), data.validation, data.test) == (sorted(labelled_store), (), ())
+    events: list[Event] = []
+    found = trial(data, config, tmp_path, events).run(kind="all")
+    finished = {event["stage"]: event["best_epoch"] for event in events if event["event"] == "finished"}
+    pairs = [f"fold{fold}/{kind}" for fold in range(2) for kind in ("flow", "rgb", "gate")]
+    assert finished == dict.fromkeys(["rgb", "flow", "gate", *pairs], 1)
+    assert "features" not in found.fused
+    # Rows of the gate's weights and scores are of one clip, by streams that did not learn from it.
+    gates = found.scores.gates
+    assert gates is not None
+    weights = np.where(both_zero(gates)[:, None], config.net.fixed, gates)
+    fused = weights[:, :1] * found.scores.flow + weights[:, 1:] * found.scores.rgb
+    assert np.allclose(fused, found.fused["gating"], atol=1e-5)  # of float32
+
+
+@pytest.mark.parametrize("gate_data", ["same", "out-of-fold"])
+def test_one_stream_alone_has_neither_gate_nor_fusion(
+    labelled_store: Store, tmp_path: Path, gate_data: GateData
+) -> None:
+    config = quick(gate_data=gate_data, modalities=("flow",), fusion="flow")
+    events: list[Event] = []
+    found = trial(planned(labelled_store, config), config, tmp_path, events).run(kind="fold")
+    assert [event["stage"] for event in events if event["event"] == "finished"] == ["flow"]
+    assert list(found.fused) == list(found.validation) == ["flow"]
+    kept = read_comparison(tmp_path)
+    assert np.array_equal(kept.fused["flow"], found.scores.flow)
+    assert (kept.chosen(), kept.search_fraction, kept.scores.lone_stream) == ("flow", 1.0, "flow")
+    networks = load_networks(tmp_path).networks
+    assert list(networks.streams) == ["flow"]
+    assert choose_fusion(read_trial(tmp_path)).name == "flow"
 
 
 def test_equal_trials_are_equal(labelled_store: Store, tmp_path: Path) -> None:

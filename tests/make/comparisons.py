@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from gating.evaluation.comparison import TrialComparison, fusion_rows, gains
 from gating.report.data import Evidence
+from gating.run_folder import RunContext
 from tests.make.scores import made_comparison
 
 CLASSES = ("up", "down")
+CONTEXT = RunContext(
+    out=Path("runs/one"),
+    compared=datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC),
+    config={"preset": "tiny"},
+    data={},
+    versions={},
+)
 
 
 def predicting(
@@ -31,7 +41,7 @@ def predicting(
 
 def evidence_of(*comparisons: TrialComparison) -> Evidence:
     return Evidence(
-        context=None,  # type: ignore[arg-type]  # not read by these parts
+        context=CONTEXT,
         comparisons=comparisons,
         rows=fusion_rows(comparisons),
         gains=gains(comparisons),

@@ -48,6 +48,7 @@ def stream_trainer(
         train_ids=data.train,
         validation_ids=data.validation,
         identity={"config": config.to_json(), "data": data.record()},
+        patience=config.patience,
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
     )

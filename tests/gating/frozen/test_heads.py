@@ -46,6 +46,21 @@ def test_a_head_is_the_minimum_of_its_loss(columns: int) -> None:
         assert gradient.abs().max() < 1e-3
 
 
+def test_a_balanced_head_is_that_of_clips_repeated_until_classes_are_even() -> None:
+    features, labels = made(60, 5, signal=2)
+    rows = torch.cat([torch.nonzero(labels == 0)[:6, 0], torch.nonzero(labels == 1)[:12, 0]])
+    few, own = features[rows], labels[rows]
+    even = torch.cat([rows[:6], rows])  # class 0 twice
+    balanced = fit_head(few, own, groups(18), classes=2, seed=0, balanced=True)
+    scores = few @ balanced.weight.T + balanced.bias
+    plain = fit_head(few, own, groups(18), classes=2, seed=0)
+    other = few @ plain.weight.T + plain.bias
+    # The gradient of the intercept vanishes: the mean probability of each class is its weighted fraction.
+    mean = torch.softmax(features[even] @ balanced.weight.T + balanced.bias, dim=1).mean(dim=0)
+    assert torch.allclose(mean, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-3)
+    assert not torch.allclose(scores, other)
+
+
 def test_noise_is_held_down_and_signal_is_not() -> None:
     noise, signal = (
         fit_head(*made(90, 40, signal=strength), groups(90), classes=3, seed=0) for strength in (0, 40)

@@ -16,8 +16,9 @@ pytest.importorskip("torch")
 import torch
 
 import flowkit
-from flowkit.datasets import Split
+from flowkit.datasets import Split, groups_by_pattern
 from gating.config import StreamConfig
+from gating.data.partition import split_of_all
 from gating.errors import CheckpointError
 from gating.evaluation.results import read_comparison
 from gating.evaluation.scores import load_scores
@@ -27,6 +28,7 @@ from gating.fusing.run import FuseOptions, fuse
 from gating.fusing.trial import FuseConfig
 from gating.models import streams
 from gating.prediction import Prediction, PredictOptions, predict
+from gating.report.page import write_report
 from gating.rescoring import EvalOptions, evaluate
 from gating.run import RunOptions, train
 from gating.run_folder import scores_path
@@ -138,6 +140,62 @@ def test_scoring_anew_gives_the_same(folder: Path) -> None:
     assert before.gated is not None
     assert after.gated is not None
     assert np.array_equal(before.gated, after.gated)
+
+
+@pytest.fixture(scope="module")
+def everything(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder with a run `all` that trained on every clip."""
+    folder = Path(shutil.copytree(first, tmp_path_factory.mktemp("all") / "copy"))
+    with flowkit.open(folder / "clips.h5") as store:
+        split = split_of_all(store, groups_by_pattern(store, r"_g(\d+)_"))
+        results = train(store, [split], config(all_clips=True), RunOptions(out=folder / "all", device="cpu"))
+    assert results is not None
+    assert results.is_out_of_fold
+    assert results.to_json()["scored"] == "out-of-fold"
+    return folder
+
+
+def test_where_every_clip_trains_the_table_is_of_out_of_fold_scores(everything: Path) -> None:
+    trial = everything / "all" / "all" / "seed0"
+    comparison = read_comparison(trial)
+    with flowkit.open(everything / "clips.h5") as store:
+        assert sorted(comparison.scores.ids) == sorted(store)
+    assert comparison.is_out_of_fold
+    assert {"features", "gating", "search"} <= comparison.fused.keys()
+    assert not (everything / "clips.h5.splits" / "all.csv").exists()  # no choice of later commands
+
+
+def test_a_run_of_every_clip_is_scored_anew_and_predicts_and_reports(everything: Path) -> None:
+    before = read_comparison(everything / "all" / "all" / "seed0")
+    with flowkit.open(everything / "clips.h5") as store:
+        wanted = tuple(store)[:2]
+        evaluate(everything / "all", store, EvalOptions(segments=25, device="cpu"))
+    after = read_comparison(everything / "all" / "all" / "seed0")
+    assert np.array_equal(before.fused["gating"], after.fused["gating"])
+    options = PredictOptions(ids=wanted, device="cpu")
+    found = list(predict([everything / "clips.h5"], everything / "all", options))
+    assert [one.video_id for one in found if isinstance(one, Prediction)] == list(wanted)
+    page = write_report(everything / "all", clips=0).read_text()
+    assert "There is no test" in page
+    assert "20 training clips" in page
+
+
+def test_one_stream_alone_has_its_own_features_row_and_page(folder: Path) -> None:
+    own = config(modalities=("rgb",), fusion="rgb")
+    before = set((folder / "clips.h5.features").iterdir())
+    with flowkit.open(folder / "clips.h5") as store:
+        results = train(store, [five_folds(store)], own, options(folder / "rgb"))
+        evaluate(folder / "rgb", store, EvalOptions(segments=25, device="cpu"))
+    assert results is not None
+    assert (list(results.fusions), results.chosen) == (["rgb", "chosen"], "rgb")
+    (made,) = set((folder / "clips.h5.features").iterdir()) - before
+    with h5py.File(made) as file:
+        assert sorted(file) == ["ids", "rgb"]
+    scores = load_scores(scores_path(next((folder / "rgb").glob("*/seed0")), "test"))
+    found = predict([folder / "clips.h5"], folder / "rgb", PredictOptions(ids=scores.ids[:2], device="cpu"))
+    names = [one.classes[0] for one in found if isinstance(one, Prediction)]
+    assert names == [scores.classes[k] for k in scores.rgb[:2].argmax(axis=1)]
+    assert "rgb stream alone" in write_report(folder / "rgb").read_text()
 
 
 def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:

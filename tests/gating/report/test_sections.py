@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +12,8 @@ pytest.importorskip("torch")
 from gating.report.clips import Gallery
 from gating.report.data import Evidence
 from gating.report.sections import accuracy, class_gain, confusion, gates, headline, provenance, trials
-from gating.run_folder import RunContext
-from tests.make.comparisons import evidence_of, predicting
+from tests.make.comparisons import CONTEXT, evidence_of, predicting
 from tests.make.scores import made_comparison
-
-CONTEXT = RunContext(
-    out=Path("runs/one"),
-    compared=datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC),
-    config={"preset": "tiny"},
-    data={},
-    versions={},
-)
 
 
 def known(evidence: Evidence) -> Evidence:

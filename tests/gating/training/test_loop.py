@@ -86,6 +86,39 @@ def test_a_stage_left_after_the_last_step_of_an_epoch_goes_on_with_its_end(
     assert equal(weights(whole), weights(second))
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_stage_ends_once_its_patience_has_passed(
+    labelled_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    values = iter([0.5, 0.7, 0.7, 0.6, 0.9])  # of the validation's top-1, at a constant loss
+    monkeypatch.setattr("gating.training.loop.validate", lambda *_, **__: {"top1": next(values), "loss": 1.0})
+    config = quick(patience=2)
+    config = dataclasses.replace(config, rgb=dataclasses.replace(config.rgb, epochs=9))
+    events: list[Event] = []
+    if interrupted:  # in the last epoch that patience allows
+        with pytest.raises(KeyboardInterrupt):
+            stream_trainer(labelled_store, tmp_path, config, on_event=InterruptedAt(3, 1)).fit()
+    stream_trainer(labelled_store, tmp_path, config, on_event=events.append, resume=interrupted).fit()
+    stopped, finished = events[-2:]
+    assert stopped == {"event": "stopped", "stage": "rgb", "epoch": 3, "epochs": 9}
+    assert finished["best_epoch"] == 1
+    assert load_checkpoint(tmp_path / "best.pt")["finished"]
+
+
+def test_a_balanced_stage_resumes_exactly(labelled_store: Store, tmp_path: Path) -> None:
+    config = quick(sampling="balanced", class_weights="balanced")
+    whole = stream_trainer(labelled_store, tmp_path / "whole", config)
+    whole.fit()
+    with pytest.raises(KeyboardInterrupt):
+        stream_trainer(labelled_store, tmp_path / "cut", config, on_event=InterruptedAt(1, 1)).fit()
+    second = stream_trainer(labelled_store, tmp_path / "cut", config, resume=True)
+    second.fit()
+    assert equal(weights(whole), weights(second))
+    plain = stream_trainer(labelled_store, tmp_path / "plain", quick())
+    plain.fit()
+    assert not equal(weights(whole), weights(plain))
+
+
 def test_a_finished_stage_is_loaded_not_trained(labelled_store: Store, tmp_path: Path) -> None:
     config = quick()
     events: list[Event] = []
