@@ -103,7 +103,7 @@ def command(
 
 def _table(run: Path, options: Options) -> AbstractContextManager[Callable[[Outcome], None]]:
     """Take --csv out of a command's options; return what adds a row to its file, or does nothing."""
-    from gating.prediction import find_trial
+    from gating.load import find_trial
 
     from .prediction_table import prediction_table
 

@@ -11,6 +11,7 @@ From a store to accuracy::
     gating.write_report(Path("runs/mine"))                     # one HTML page
     for one in gating.predict([Path("a.mp4")], Path("runs/mine"), gating.PredictOptions()):
         ...                                                    # a Prediction, or flowkit's Failure
+    gating.export_model(Path("runs/mine"), Path("model.pt2"))  # for PyTorch alone
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
@@ -18,6 +19,7 @@ train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`
 results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gain`, and of each trial
                     `TrialResults` (`FusionAccuracy`, `GateSummary`, `McNemar`)
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
+export_model        `ExportedModel`
 load_networks       `LoadedTrial`: its `TrialRecord` (`DataRecord`, `FlowRecord`) and its `Networks`
 networks            `Stream` → `StreamOutput`, `GatingConvNet` → `GateOutput`
 fusions             `FUSIONS`; a new one is a subclass of `Fusion` (`FusionData`, `Kind`) and a line there
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from gating.fusions import FUSIONS, Fusion, FusionData, Kind
     from gating.load import LoadedTrial, load_networks
     from gating.metrics import GateSummary
+    from gating.model_export import ExportedModel, export_model
     from gating.models.gate import GateOutput, GatingConvNet
     from gating.models.streams import Stream, StreamOutput
     from gating.prediction import Prediction, PredictOptions, predict
@@ -69,6 +72,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "ExportedModel",
     "FlowRecord",
     "Fusion",
     "FusionAccuracy",
@@ -105,6 +109,7 @@ __all__ = [
     "WeightsError",
     "WeightsUnavailableError",
     "evaluate",
+    "export_model",
     "load_networks",
     "predict",
     "train",
@@ -118,6 +123,7 @@ _HOMES = {
     "DataRecord": "gating.run_folder",
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
+    "ExportedModel": "gating.model_export",
     "FUSIONS": "gating.fusions",
     "FlowRecord": "gating.run_folder",
     "Fusion": "gating.fusions",
@@ -155,6 +161,7 @@ _HOMES = {
     "WeightsError": "gating.errors",
     "WeightsUnavailableError": "gating.errors",
     "evaluate": "gating.rescoring",
+    "export_model": "gating.model_export",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
     "train": "gating.run",

@@ -32,10 +32,8 @@ from gating.config import MAX_SEGMENTS, CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
 from gating.data.partition import TrialData
 from gating.distributed import ProcessGroup, join_process_group
-from gating.errors import CheckpointError
 from gating.evaluation.scores import ClipScores, score_clips
-from gating.load import ChosenFusion, LoadedTrial, choose_fusion, load_networks, unfinished_stages
-from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
+from gating.load import ChosenFusion, LoadedTrial, choose_fusion, find_trial, load_networks
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Clips, or windows, that are scored before the first of them is yielded.
@@ -204,26 +202,6 @@ def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> I
         wanted = [one for one in sources if not options.ids or one.video_id in options.ids]
         if wanted:
             yield from predictor.of_videos(wanted)
-
-
-def find_trial(run: Path) -> TrialRecord:
-    """Return the trial of a trial's folder, or the first finished one of a run's.
-
-    Raises
-    ------
-    CheckpointError
-        The folder is neither, or no trial of the run has finished.
-    """
-    if is_trial(run):
-        return read_trial(run)
-    records = find_trials(run)
-    for record in records:
-        if record.is_compared and not unfinished_stages(record):
-            return record
-    raise CheckpointError(
-        f"none of the {len(records)} trials of {run} has finished and been compared; go on with "
-        "`flowkit train --resume`, or compare the trained ones with `flowkit eval`"
-    )
 
 
 def is_store(path: Location) -> bool:

@@ -66,7 +66,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.trial",),
     ("gating.frozen",),
     ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
-    ("gating.run", "gating.rescoring", "gating.prediction"),
+    ("gating.model_graph",),
+    ("gating.run", "gating.rescoring", "gating.prediction", "gating.model_export"),
     ("gating.report",),
     ("gating",),  # its `__init__`
     ("cli",),

@@ -245,30 +245,42 @@ def score_clips(
 
 def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str, np.ndarray]]:
     """Yield each clip's arrays, from the same clips under several crops."""
-    flows, rgbs = (
-        [net(one.of(net.config.modality)) for one in crops] for net in (networks.flow, networks.rgb)
-    )
-    # Crops and segments are averaged alike: they share one axis.
-    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in (flows, rgbs)]
-    found: dict[str, Tensor] = {"labels": crops[0].labels}
-    for name, outs, own in zip(("flow", "rgb"), (flows, rgbs), scores, strict=True):
-        found[name] = own.mean(dim=1)
-        found[f"{name}_features"] = torch.cat([out.features.float() for out in outs], dim=1).mean(dim=1)
-    if networks.gate is not None:
-        config = networks.gate.config
-        raw = [
-            networks.gate(flow.feature_map, rgb.feature_map).raw.float()
-            for flow, rgb in zip(flows, rgbs, strict=True)
-        ]
-        mean = torch.stack(raw).mean(dim=0) if config.placement == "consensus" else torch.cat(raw, dim=1)
-        gates = activate(mean, config)
-        alive = with_fallback(gates, config.fixed)
-        found["gated"] = fuse(alive, *scores)
-        found["gates"] = gates if gates.ndim == 2 else gates.mean(dim=1)
-    arrays = {name: value.cpu().numpy() for name, value in found.items()}
+    found = clip_tensors(networks, *([one.of(name) for one in crops] for name in ("flow", "rgb")))
+    arrays = {name: value.cpu().numpy() for name, value in {"labels": crops[0].labels, **found}.items()}
     for k, video_id in enumerate(crops[0].ids):
         own_row = {
             name: value[k].astype(np.float64 if name != "labels" else np.int64)
             for name, value in arrays.items()
         }
         yield {"id": np.array(video_id), **own_row}
+
+
+def clip_tensors(networks: Networks, flow: Sequence[Tensor], rgb: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the arrays of `ClipScores` of B clips, as float32 tensors.
+
+    Parameters
+    ----------
+    networks
+        On the tensors' device.
+    flow, rgb
+        The streams' inputs (B, K, C, S, S), of each crop.
+    """
+    flows, rgbs = [networks.flow(one) for one in flow], [networks.rgb(one) for one in rgb]
+    # Crops and segments are averaged alike: they share one axis.
+    scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in (flows, rgbs)]
+    found: dict[str, Tensor] = {}
+    for name, outs, own in zip(("flow", "rgb"), (flows, rgbs), scores, strict=True):
+        found[name] = own.mean(dim=1)
+        found[f"{name}_features"] = torch.cat([out.features.float() for out in outs], dim=1).mean(dim=1)
+    if networks.gate is not None:
+        config = networks.gate.config
+        raw = [
+            networks.gate(one.feature_map, other.feature_map).raw.float()
+            for one, other in zip(flows, rgbs, strict=True)
+        ]
+        mean = torch.stack(raw).mean(dim=0) if config.placement == "consensus" else torch.cat(raw, dim=1)
+        gates = activate(mean, config)
+        alive = with_fallback(gates, config.fixed)
+        found["gated"] = fuse(alive, *scores)
+        found["gates"] = gates if gates.ndim == 2 else gates.mean(dim=1)
+    return found

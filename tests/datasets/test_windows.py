@@ -24,8 +24,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("windows")
     frames = clips.moving_texture(FRAMES)
     (folder / "videos").mkdir()
-    clips.mjpeg_avi(folder / "videos" / "whole.avi", frames)
-    clips.mjpeg_avi(folder / "videos" / "cut.avi", frames[3:9])
+    clips.lossless_mkv(folder / "videos" / "whole.mkv", frames)
+    clips.lossless_mkv(folder / "videos" / "cut.mkv", frames[3:9])
     small.run(folder / "videos", folder / "out.h5", ExtractConfig(step=2, jobs=1))
     return folder / "out.h5"
 

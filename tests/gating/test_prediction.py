@@ -208,7 +208,7 @@ def test_a_window_is_predicted_as_the_clip_cut_to_its_frames(run: FinishedRun, t
     cut = ("whole", slice(0, 15)), ("w0", slice(0, 6)), ("w4", slice(4, 10)), ("w8", slice(8, 14))
     (tmp_path / "videos").mkdir()
     for name, part in cut:
-        clips.mjpeg_avi(tmp_path / "videos" / f"{name}.avi", frames[part])
+        clips.lossless_mkv(tmp_path / "videos" / f"{name}.mkv", frames[part])
     found = of_videos(run, tmp_path / "videos", window=6, stride=4)
     windows = {(one.video_id, one.first_frame, one.last_frame): one for one in found}  # type: ignore[union-attr]
     assert windows.keys() == {
