@@ -57,6 +57,13 @@ if TYPE_CHECKING:
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )
 @click.option(
+    "--flow-like",
+    metavar="STORE",
+    type=StorePath(path_type=Path),
+    help="For a run on imported flow: a store that flowkit extract made as that flow was made; raw videos "
+    "are extracted so.",
+)
+@click.option(
     "--csv",
     "csv_file",
     metavar="FILE",

@@ -20,6 +20,7 @@ import flowkit
 from flowkit.datasets.windows import Window, WindowedStore, frame_windows, frames_seconds
 from flowkit.errors import InputError, StoreCorruptError
 from flowkit.executor import Executor
+from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
@@ -27,13 +28,14 @@ from flowkit.remote import Location, RemotePath
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
 from flowkit.validate import check_choice, check_integer, check_range, check_that
-from gating.compatibility import check_store_fits, extract_config
+from gating.compatibility import check_store_fits, extract_config, is_imported, with_stated_flow
 from gating.config import MAX_SEGMENTS, CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
-from gating.data.partition import TrialData
+from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup, join_process_group
 from gating.evaluation.scores import ClipScores, score_clips
 from gating.load import ChosenFusion, LoadedTrial, choose_fusion, find_trial, load_networks
+from gating.run_folder import TrialRecord
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Clips, or windows, that are scored before the first of them is yielded.
@@ -106,6 +108,9 @@ class PredictOptions:
         Of torch in this process; None leaves them as they are.
     loader : LoaderConfig
         Workers and micro-batches.
+    flow_like : Path, RemotePath or None
+        Of a trial on imported flow: a store that `flowkit extract` made as that flow was made, by your word.
+        Raw videos are extracted as it was, and stores are to fit it, or to be imported as the trial's.
     keep_suffix : bool
         Keep the suffix of a raw video's file in its id.
     jobs : int or None
@@ -127,6 +132,7 @@ class PredictOptions:
     device: str = "auto"
     threads: int | None = None
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
+    flow_like: Location | None = None
     keep_suffix: bool = False
     jobs: int | None = None
     executor: Executor | None = None
@@ -189,8 +195,10 @@ def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> I
         opened = [stack.enter_context(flowkit.open(path)) for path in stores]
         sources = flowkit.find_sources(videos, keep_suffix=options.keep_suffix) if videos else []
         _check_ids(options.ids, opened, sources)
+        stated = _stated(record, options)
         for store in opened:
-            for note in check_store_fits(record, store):
+            imported = is_imported(flow_record(store.options), record)
+            for note in check_store_fits(record if imported else stated, store):
                 options.on_note(note)
         chosen = choose_fusion(record)
         options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
@@ -201,7 +209,20 @@ def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> I
             yield from predictor.of_store(store)
         wanted = [one for one in sources if not options.ids or one.video_id in options.ids]
         if wanted:
-            yield from predictor.of_videos(wanted)
+            yield from predictor.of_videos(wanted, extract_config(stated))
+
+
+def _stated(record: TrialRecord, options: PredictOptions) -> TrialRecord:
+    """Return the record with the settings of flow that `PredictOptions.flow_like` states."""
+    if options.flow_like is None:
+        return record
+    with flowkit.open(options.flow_like) as like:
+        stated = with_stated_flow(record, like)
+    options.on_note(
+        f"the flow of {record.folder} was imported; it is taken to be as that of {options.flow_like}, "
+        "unchecked"
+    )
+    return stated
 
 
 def is_store(path: Location) -> bool:
@@ -282,9 +303,8 @@ class Predictor:
             return
         yield from found
 
-    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
+    def of_videos(self, sources: Sequence[VideoSource], config: ExtractConfig) -> Iterator[Outcome]:
         """Extract videos into a temporary store, and yield a prediction for each."""
-        config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
         names = {source.video_id: source.name for source in sources}
