@@ -28,6 +28,7 @@ COMMANDS = {
     "eval": "Score a finished run again with other segments and crops, and compare all fusions.",
     "predict": "Classify stored clips or raw videos, with the gate's weights.",
     "features": "Write features of stored clips or raw videos: of clips, segments or windows.",
+    "export-model": "Write a run as one file for PyTorch alone, with preprocessing and fusion.",
     "report": "Make one page of a run: tables, matrices, gates, and the clips won and lost.",
     "view": "Draw one video's flow, or report on a whole store with --html.",
     "compare": "Measure how far two sources of flow are apart.",
@@ -42,7 +43,7 @@ COMMANDS = {
     "doctor": "Show what is installed, what would be used, and why.",
     "demo": "Run the whole path once on made-up videos; the results stay in ./flowkit-demo.",
 }
-"""The commands and their one-line help (the module `flowkit_cli.<name>` holds each)."""
+"""The commands and their one-line help (the module `flowkit_cli.<name>` holds each, with `_` for `-`)."""
 
 
 _PROCESSES_A_CORE = 16
@@ -60,13 +61,14 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        name = cmd_name.replace("-", "_")
+        module = f"{name}_" if keyword.iskeyword(name) else name
         command: click.Command = importlib.import_module(f"{__name__}.{module}").command
         for option in command.params:
             if isinstance(option, click.Option):
                 # FLOWKIT_EXTRACT_FRAMES for --frames, whatever the parameter is called inside.
                 flag = max(option.opts, key=len).lstrip("-").replace("-", "_")
-                option.envvar = f"FLOWKIT_{cmd_name}_{flag}".upper()
+                option.envvar = f"FLOWKIT_{name}_{flag}".upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -15,6 +15,7 @@ From a store to accuracy::
         ...                                                    # a Prediction, or flowkit's Failure
     for one in gating.features([Path("a.mp4")], gating.FeatureOptions(window=16, stride=8)):
         ...                                                    # a VideoFeatures, or flowkit's Failure
+    gating.export_model(Path("runs/mine"), Path("model.pt2"))  # for PyTorch alone
 
 ==================  =====================================================================================
 train               `TrainConfig` (`StreamConfig`, `GateConfig`, `AugmentConfig`, `Schedule`), `train_preset`;
@@ -25,6 +26,7 @@ results             `RunResults` (`RunData`), `FusionResults`: `FusionRow`, `Gai
 evaluate, predict   `EvalOptions`; `PredictOptions`, `Prediction`
 fuse                `FuseOptions`, `FuseConfig`; `StreamArrays`; `FuseResults` (`FuseData`)
 features            `FeatureOptions`, `VideoFeatures`
+export_model        `ExportedModel`
 load_networks       `LoadedTrial`: its `TrialRecord` (`DataRecord`, `FlowRecord`) and its `Networks`
 networks            `Stream` → `StreamOutput`, `GatingConvNet` → `GateOutput`
 fusions             `FUSIONS`; a new one is a subclass of `Fusion` (`FusionData`, `Kind`) and a line there
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from gating.fusions import FUSIONS, Fusion, FusionData, Kind
     from gating.load import LoadedTrial, load_networks
     from gating.metrics import GateSummary
+    from gating.model_export import ExportedModel, export_model
     from gating.models.gate import GateOutput, GatingConvNet
     from gating.models.streams import Stream, StreamOutput
     from gating.prediction import Prediction, PredictOptions, predict
@@ -84,6 +87,7 @@ __all__ = [
     "DataRecord",
     "EvalOptions",
     "Event",
+    "ExportedModel",
     "Extension",
     "FeatureOptions",
     "FlowRecord",
@@ -129,6 +133,7 @@ __all__ = [
     "WeightsError",
     "WeightsUnavailableError",
     "evaluate",
+    "export_model",
     "features",
     "fuse",
     "load_networks",
@@ -147,6 +152,7 @@ _HOMES = {
     "EvalOptions": "gating.rescoring",
     "Event": "gating.events",
     "Extension": "gating.config",
+    "ExportedModel": "gating.model_export",
     "FUSIONS": "gating.fusions",
     "FeatureOptions": "gating.backbone_features.options",
     "FlowRecord": "gating.run_folder",
@@ -194,6 +200,7 @@ _HOMES = {
     "evaluate": "gating.rescoring",
     "fuse": "gating.fusing.run",
     "features": "gating.backbone_features.run",
+    "export_model": "gating.model_export",
     "load_networks": "gating.load",
     "predict": "gating.prediction",
     "read_parent": "gating.extension",

@@ -21,6 +21,9 @@ from gating.errors import CheckpointError
 from gating.run_folder import RECORD, FlowRecord, TrialRecord
 from gating.training.checkpoint import differences
 
+IMPORTED = "imported"
+"""Mode of the resize rule of an imported store (`flowkit.rawframes`)."""
+
 
 def check_store_fits(record: TrialRecord, store: Store) -> list[str]:
     """Check that a store's flow was made as the flow that a trial learned from.
@@ -102,8 +105,57 @@ def _remedy(record: TrialRecord) -> str:
     try:
         options = " ".join(shlex.quote(word) for word in extract_options(record))
     except CheckpointError as error:
-        return f"{error}; take a store that was imported alike"
+        return f"{error}; take a store that was imported alike, or {_STATE}"
     return f"Extract with: flowkit extract {options} VIDEOS STORE"
+
+
+_STATE = "state how it was made by a store of such flow, `flowkit predict --flow-like STORE`"
+
+
+def is_imported(flow: FlowRecord, record: TrialRecord) -> bool:
+    """Return whether flow was imported, of which nothing says how it was made."""
+    return _settings(flow["resize"], "resize", record).get("mode") == IMPORTED
+
+
+def with_stated_flow(record: TrialRecord, like: Store) -> TrialRecord:
+    """Return the record of a trial on imported flow with the settings of a store that `flowkit extract` made.
+
+    That both were made alike is the user's statement. What the trial's own record knows is compared.
+
+    Parameters
+    ----------
+    record
+        Its flow was imported.
+    like
+        The settings of its frames and flow are taken.
+
+    Raises
+    ------
+    InputError
+        The trial's record has settings of its own; or the store was imported, too, or lacks the field,
+        pairs other frames, or clips flow elsewhere.
+    """
+    there, here = record.data["flow"], flow_record(like.options)
+    if not is_imported(there, record):
+        raise InputError(
+            f"{record.folder} was trained on flow of known settings, and {like.path} would state others; "
+            "leave it out (--flow-like)"
+        )
+    if is_imported(here, record):
+        raise InputError(
+            f"{like.path} was imported: nothing in it says how its flow was made; name a store that "
+            "`flowkit extract` made"
+        )
+    field, (known, stated) = record.config.field, (_made(one, record) for one in (there, here))
+    wrong = [] if stated[field] is not None else [f"it has no flow field {field!r}"]
+    wrong += [
+        f"{name} is {known[name]} where the networks were trained and {stated[name]} in it"
+        for name in ("step", "flow_clipped_to_px")
+        if known[name] != stated[name]
+    ]
+    if wrong:
+        raise InputError(f"{like.path} cannot be like the flow of {record.folder}: {'; '.join(wrong)}")
+    return dataclasses.replace(record, data={**record.data, "flow": here})
 
 
 def extract_config(record: TrialRecord) -> ExtractConfig:

@@ -30,6 +30,8 @@ from gating.models.weights import check_finite
 from gating.run_folder import (
     TrialRecord,
     best_checkpoint,
+    find_trials,
+    is_trial,
     out_of_fold_stage,
     read_trial,
     scores_path,
@@ -66,6 +68,26 @@ def unfinished_stages(record: TrialRecord) -> list[str]:
 
 def _is_finished(path: Path) -> bool:
     return path.is_file() and bool(load_stage(path)["finished"])
+
+
+def find_trial(run: Path) -> TrialRecord:
+    """Return the trial of a trial's folder, or the first finished one of a run's.
+
+    Raises
+    ------
+    CheckpointError
+        The folder is neither, or no trial of the run has finished.
+    """
+    if is_trial(run):
+        return read_trial(run)
+    records = find_trials(run)
+    for record in records:
+        if record.is_compared and not unfinished_stages(record):
+            return record
+    raise CheckpointError(
+        f"none of the {len(records)} trials of {run} has finished and been compared; go on with "
+        "`flowkit train --resume`, or compare the trained ones with `flowkit eval`"
+    )
 
 
 def load_networks(trial: Path | TrialRecord, *, device: torch.device | str = "cpu") -> LoadedTrial:

@@ -11,34 +11,35 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
 
 import flowkit
+from flowkit.datasets.windows import Window, WindowedStore, frame_windows, frames_seconds
 from flowkit.errors import InputError, StoreCorruptError
 from flowkit.executor import Executor
+from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.remote import Location, RemotePath
 from flowkit.store.read.store import Store
 from flowkit.store.record import Failure
-from flowkit.validate import check_choice, check_integer, check_range
-from gating.compatibility import check_store_fits, extract_config
+from flowkit.validate import check_choice, check_integer, check_range, check_that
+from gating.compatibility import check_store_fits, extract_config, is_imported, with_stated_flow
 from gating.config import MAX_SEGMENTS, CropCount, LoaderConfig
 from gating.data.loader import ClipLoader
-from gating.data.partition import TrialData
+from gating.data.partition import TrialData, flow_record
 from gating.distributed import ProcessGroup, join_process_group
-from gating.errors import CheckpointError
 from gating.evaluation.scores import ClipScores, score_clips
-from gating.load import ChosenFusion, LoadedTrial, choose_fusion, load_networks, unfinished_stages
-from gating.run_folder import TrialRecord, find_trials, is_trial, read_trial
+from gating.load import ChosenFusion, LoadedTrial, choose_fusion, find_trial, load_networks
+from gating.run_folder import TrialRecord
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Clips that are scored before the first of them is yielded.
-_AT_ONCE = 256
+# Clips, or windows, that are scored before the first of them is yielded.
+_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,10 @@ class Prediction:
         Of flow and rgb, >= 0; None where the fusion has no such pair.
     fallback : bool
         Both of the fusion's own weights were zero, and these are the fixed ones.
+    first_frame, last_frame : int or None
+        Of a window: its first and last frames, counted from 0 in the clip as it is stored; else None.
+    start, end : float or None
+        Of a window: the times at which these begin and end, s; else None.
     """
 
     video_id: str
@@ -68,6 +73,10 @@ class Prediction:
     probabilities: tuple[float, ...]
     weights: tuple[float, float] | None
     fallback: bool = False
+    first_frame: int | None = None
+    last_frame: int | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 Outcome = Prediction | Failure
@@ -87,12 +96,21 @@ class PredictOptions:
         Of each clip, >= 1; None is as the trial was tested.
     crops : {1, 5, 10} or None
         Of each segment; None is as the trial was tested.
+    window : int or None
+        Frames of each window of a clip, >= 1, of which each is predicted as a clip of these frames would be;
+        None predicts whole clips.
+    stride : int or None
+        Frames from the start of a window to that of the next, >= 1; None is `window`. The last window is the
+        last that fits wholly; a clip with fewer frames than a window is one.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     threads : int or None
         Of torch in this process; None leaves them as they are.
     loader : LoaderConfig
         Workers and micro-batches.
+    flow_like : Path, RemotePath or None
+        Of a trial on imported flow: a store that `flowkit extract` made as that flow was made, by your word.
+        Raw videos are extracted as it was, and stores are to fit it, or to be imported as the trial's.
     keep_suffix : bool
         Keep the suffix of a raw video's file in its id.
     jobs : int or None
@@ -109,9 +127,12 @@ class PredictOptions:
     top: int = 5
     segments: int | None = None
     crops: CropCount | None = None
+    window: int | None = None
+    stride: int | None = None
     device: str = "auto"
     threads: int | None = None
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
+    flow_like: Location | None = None
     keep_suffix: bool = False
     jobs: int | None = None
     executor: Executor | None = None
@@ -126,10 +147,14 @@ class PredictOptions:
             check_range("segments", self.segments, 1, MAX_SEGMENTS)
         if self.crops is not None:
             check_choice("crops", self.crops, get_args(CropCount))
+        for name in ("window", "stride"):
+            if (frames := getattr(self, name)) is not None:
+                check_integer(name, frames, 1, unit="frames")
+        check_that("stride", self.stride, self.stride is None or self.window is not None, "given with window")
 
 
 def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> Iterator[Prediction | Failure]:
-    """Yield a prediction for each clip of stores and for each raw video.
+    """Yield a prediction for each clip of stores and for each raw video, or for each of their windows.
 
     Raw videos are extracted as the trial's store was, into a temporary store; nothing is written
     beside them.
@@ -155,20 +180,25 @@ def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> I
     InputError
         An input does not exist, has none of the ids, or a store's flow is not as in training.
     InvalidParameterError
-        There is no such device.
+        There is no such device, or a window has no flow field.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     record = find_trial(run)
     options.on_note(f"trial: {record.folder}{'' if record.folder == run else ', the first finished one'}")
+    if options.window is not None:
+        least = record.data["flow"]["step"] + 1  # a flow field is of two frames
+        check_integer("window", options.window, least, unit="frames")
     stores = [path for path in inputs if is_store(path)]
     videos = [path for path in inputs if isinstance(path, Path) and path not in stores]
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(flowkit.open(path)) for path in stores]
         sources = flowkit.find_sources(videos, keep_suffix=options.keep_suffix) if videos else []
         _check_ids(options.ids, opened, sources)
+        stated = _stated(record, options)
         for store in opened:
-            for note in check_store_fits(record, store):
+            imported = is_imported(flow_record(store.options), record)
+            for note in check_store_fits(record if imported else stated, store):
                 options.on_note(note)
         chosen = choose_fusion(record)
         options.on_note(f"fusion: {chosen.name}; {chosen.reason}")
@@ -179,27 +209,20 @@ def predict(inputs: Sequence[Location], run: Path, options: PredictOptions) -> I
             yield from predictor.of_store(store)
         wanted = [one for one in sources if not options.ids or one.video_id in options.ids]
         if wanted:
-            yield from predictor.of_videos(wanted)
+            yield from predictor.of_videos(wanted, extract_config(stated))
 
 
-def find_trial(run: Path) -> TrialRecord:
-    """Return the trial of a trial's folder, or the first finished one of a run's.
-
-    Raises
-    ------
-    CheckpointError
-        The folder is neither, or no trial of the run has finished.
-    """
-    if is_trial(run):
-        return read_trial(run)
-    records = find_trials(run)
-    for record in records:
-        if record.is_compared and not unfinished_stages(record):
-            return record
-    raise CheckpointError(
-        f"none of the {len(records)} trials of {run} has finished and been compared; go on with "
-        "`flowkit train --resume`, or compare the trained ones with `flowkit eval`"
+def _stated(record: TrialRecord, options: PredictOptions) -> TrialRecord:
+    """Return the record with the settings of flow that `PredictOptions.flow_like` states."""
+    if options.flow_like is None:
+        return record
+    with flowkit.open(options.flow_like) as like:
+        stated = with_stated_flow(record, like)
+    options.on_note(
+        f"the flow of {record.folder} was imported; it is taken to be as that of {options.flow_like}, "
+        "unchecked"
     )
+    return stated
 
 
 def is_store(path: Location) -> bool:
@@ -240,25 +263,48 @@ class Predictor:
         self._classes = np.array(trial.record.classes)
 
     def of_store(self, store: Store) -> Iterator[Outcome]:
-        """Yield a prediction for each wanted clip of a store."""
-        wanted = [k for k in self._options.ids if k in store] if self._options.ids else list(store)
-        lengths = dict(zip(store, store.column("n_flow"), strict=True))
-        for video_id in wanted:
-            if lengths[video_id] < 1:
-                yield Failure(source=video_id, reason="too_short", detail="the clip has no flow field")
-        ids = [k for k in wanted if lengths[k] >= 1]
-        batches = self._batches(store)
-        labels = dict(zip(store, store.column("label"), strict=True))
-        for first in range(0, len(ids), _AT_ONCE):
-            for scores in self._scored(batches, ids[first : first + _AT_ONCE]):
-                if isinstance(scores, Failure):
-                    yield scores
-                else:
-                    yield from self._predictions(scores, labels, str(store.path))
+        """Yield a prediction for each wanted clip of a store, or for each of its windows."""
+        windows: list[Window] = []
+        for one in self._windows(store):
+            if isinstance(one, Failure):
+                yield one
+                continue
+            windows.append(one)
+            if len(windows) == _AT_ONCE:
+                yield from self._of_windows(store, windows)
+                windows = []
+        if windows:
+            yield from self._of_windows(store, windows)
 
-    def of_videos(self, sources: Sequence[VideoSource]) -> Iterator[Outcome]:
+    def _windows(self, store: Store) -> Iterator[Window | Failure]:
+        """Yield the windows of each wanted clip, which without `PredictOptions.window` is one."""
+        options = self._options
+        wanted = [k for k in options.ids if k in store] if options.ids else list(store)
+        counts = dict(zip(store, zip(*map(store.column, ("n_frames", "n_flow")), strict=True), strict=True))
+        for video_id in wanted:
+            n_frames, n_flow = counts[video_id]
+            if n_flow < 1:
+                yield _failure(video_id, "too_short", "the clip has no flow field")
+                continue
+            length = n_frames if options.window is None else options.window
+            for frames in frame_windows(n_frames, length, stride=options.stride or length):
+                yield Window(video_id=video_id, frames=frames)
+
+    def _of_windows(self, store: Store, windows: Sequence[Window]) -> Iterator[Outcome]:
+        """Yield the predictions of windows at once; if one of them is damaged, of each by itself."""
+        try:
+            found = list(self._predictions(store, windows))
+        except StoreCorruptError as error:
+            if len(windows) == 1:
+                yield _failure(windows[0].video_id, "corrupt", str(error))
+            else:
+                for one in windows:
+                    yield from self._of_windows(store, [one])
+            return
+        yield from found
+
+    def of_videos(self, sources: Sequence[VideoSource], config: ExtractConfig) -> Iterator[Outcome]:
         """Extract videos into a temporary store, and yield a prediction for each."""
-        config = extract_config(self._trial.record)
         if self._options.jobs is not None:
             config = dataclasses.replace(config, jobs=self._options.jobs)
         names = {source.video_id: source.name for source in sources}
@@ -278,14 +324,33 @@ class Predictor:
             if report.stored:
                 with flowkit.open(path) as store:
                     for one in self.of_store(store):
-                        source = names[one.video_id if isinstance(one, Prediction) else one.source]
-                        yield dataclasses.replace(one, source=source)
+                        yield dataclasses.replace(one, source=names[one.video_id])
 
-    def _batches(self, store: Store) -> ClipLoader:
-        record = self._trial.record
+    def _predictions(self, store: Store, windows: Sequence[Window]) -> Iterator[Prediction]:
+        read = WindowedStore(store, windows)
+        scores = self._scored(read)
+        probabilities = self._chosen.probabilities(scores)
+        weights, fallback = self._chosen.weights(scores), self._chosen.fell_back(scores)
+        labels = read.column("label")
+        for k, window in enumerate(windows):
+            best = np.argsort(-probabilities[k], kind="stable")[: self._options.top]
+            made = Prediction(
+                video_id=window.video_id,
+                source=str(store.path),
+                label=labels[k] if labels[k] in self._trial.record.classes else "",
+                classes=tuple(self._classes[best].tolist()),
+                probabilities=tuple(probabilities[k][best].tolist()),
+                weights=None if weights is None else (float(weights[k, 0]), float(weights[k, 1])),
+                fallback=bool(fallback[k]),
+            )
+            yield made if self._options.window is None else _timed(made, store, window.frames)
+
+    def _scored(self, store: WindowedStore) -> ClipScores:
+        """Return the scores of all windows of a store."""
+        record, options = self._trial.record, self._options
         # Only classes and store of the trial's data are read: nothing is learned or compared here.
         data = TrialData(
-            store=store,
+            store=cast(Store, store),
             split=record.data["split"],
             part=record.data["part"],
             classes=record.classes,
@@ -296,45 +361,28 @@ class Predictor:
             validation=(),
             test=(),
         )
-        inputs = self._trial.networks.inputs
-        return ClipLoader(
+        batches = ClipLoader(
             data,
             record.config,
-            inputs,
+            self._trial.networks.inputs,
             process_group=self._process_group,
-            loader_config=self._options.loader,
+            loader_config=options.loader,
+        )
+        return score_clips(
+            self._trial.networks,
+            batches,
+            list(store),
+            segments=options.segments or record.config.test_segments,
+            crops=options.crops or record.config.test_crops,
+            precision=batches.precision,
         )
 
-    def _scored(self, batches: ClipLoader, ids: Sequence[str]) -> Iterator[ClipScores | Failure]:
-        """Yield the scores of clips at once; if one of them is damaged, of each clip by itself."""
-        config = self._trial.record.config
-        try:
-            yield score_clips(
-                self._trial.networks,
-                batches,
-                ids,
-                segments=self._options.segments or config.test_segments,
-                crops=self._options.crops or config.test_crops,
-                precision=batches.precision,
-            )
-        except StoreCorruptError as error:
-            if len(ids) == 1:
-                yield Failure(source=ids[0], reason="corrupt", detail=str(error))
-            else:
-                for video_id in ids:
-                    yield from self._scored(batches, [video_id])
 
-    def _predictions(self, scores: ClipScores, labels: dict[str, str], source: str) -> Iterator[Prediction]:
-        probabilities = self._chosen.probabilities(scores)
-        weights, fallback = self._chosen.weights(scores), self._chosen.fell_back(scores)
-        for k, video_id in enumerate(scores.ids):
-            best = np.argsort(-probabilities[k], kind="stable")[: self._options.top]
-            yield Prediction(
-                video_id=video_id,
-                source=source,
-                label=labels[video_id] if labels[video_id] in self._trial.record.classes else "",
-                classes=tuple(self._classes[best].tolist()),
-                probabilities=tuple(probabilities[k][best].tolist()),
-                weights=None if weights is None else (float(weights[k, 0]), float(weights[k, 1])),
-                fallback=bool(fallback[k]),
-            )
+def _failure(video_id: str, reason: str, detail: str) -> Failure:
+    return Failure(source=video_id, reason=reason, detail=detail, video_id=video_id)
+
+
+def _timed(made: Prediction, store: Store, frames: range) -> Prediction:
+    """Return the prediction of a window with its frames and times."""
+    start, end = frames_seconds(store[made.video_id].pts, frames)
+    return dataclasses.replace(made, first_frame=frames[0], last_frame=frames[-1], start=start, end=end)

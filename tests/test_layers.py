@@ -67,8 +67,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("gating.frozen",),
     ("gating.fusing",),
     ("gating.load", "gating.compatibility", "gating.announcement", "gating.auto_preset"),
-    ("gating.extension",),
-    ("gating.run", "gating.rescoring", "gating.prediction"),
+    ("gating.extension", "gating.model_graph"),
+    ("gating.run", "gating.rescoring", "gating.prediction", "gating.model_export"),
     ("gating.backbone_features",),
     ("gating.report",),
     ("gating",),  # its `__init__`

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flowkit.datasets import transforms
 from flowkit.datasets.sampling import Sampling
+from flowkit.datasets.windows import WindowedStore
 from flowkit.errors import ClipNotFoundError, InputError, InvalidParameterError
 from flowkit.jpeg import MOST_PIXELS
 from flowkit.quantize import BoundedRange
@@ -94,7 +95,7 @@ class ClipSamples:
     Parameters
     ----------
     store
-        A store or its path.
+        A store, its path, or windows of its clips.
     ids
         Ids of the videos, in order; without it all of the store.
     sampling
@@ -138,7 +139,7 @@ class ClipSamples:
 
     def __init__(
         self,
-        store: Store | Location | str,
+        store: Store | WindowedStore | Location | str,
         *,
         ids: Sequence[str] | None = None,
         sampling: Sampling | None = None,
@@ -154,7 +155,7 @@ class ClipSamples:
     ) -> None:
         check_choice("flow_form", flow_form, get_args(FlowForm))
         check_at_least("seed", seed, 0)
-        self.store = store if isinstance(store, Store) else open_store(store)
+        self.store = store if isinstance(store, Store | WindowedStore) else open_store(store)
         self.sampling = sampling or Sampling()
         self.training = training
         self.seed = seed

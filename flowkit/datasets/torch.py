@@ -27,6 +27,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from flowkit.datasets.reader import ClipSamples, SampleKey
 from flowkit.datasets.sampling import Sampling, Short
 from flowkit.datasets.transforms import Size
+from flowkit.datasets.windows import WindowedStore
 from flowkit.errors import InputError, InvalidParameterError
 from flowkit.store.codecs.codec import FlowForm
 from flowkit.store.read.store import Store
@@ -60,7 +61,7 @@ class ClipDataset(Dataset[Any]):
 
     def __init__(
         self,
-        store: Store | Path | str,
+        store: Store | WindowedStore | Path | str,
         *,
         ids: Sequence[str] | None = None,
         segments: int = 3,

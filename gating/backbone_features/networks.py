@@ -12,9 +12,8 @@ from flowkit.errors import InvalidParameterError
 from gating.backbone_features.options import FeatureOptions
 from gating.config import Modality
 from gating.frozen.features import weights_digest
-from gating.load import load_networks
+from gating.load import find_trial, load_networks
 from gating.models.streams import Stream, build_stream
-from gating.prediction import find_trial
 from gating.run_folder import TrialRecord
 from gating.train_config import TrainConfig, train_preset
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -282,13 +282,33 @@ def score_clips(
 
 def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str, np.ndarray]]:
     """Yield each clip's arrays, from the same clips under several crops."""
-    outputs = {name: [net(one.of(name)) for one in crops] for name, net in networks.streams.items()}
+    found = clip_tensors(networks, {name: [one.of(name) for one in crops] for name in networks.streams})
+    arrays = {name: value.cpu().numpy() for name, value in {"labels": crops[0].labels, **found}.items()}
+    for k, video_id in enumerate(crops[0].ids):
+        own_row = {
+            name: value[k].astype(np.float64 if name != "labels" else np.int64)
+            for name, value in arrays.items()
+        }
+        yield {"id": np.array(video_id), **own_row}
+
+
+def clip_tensors(networks: Networks, inputs: Mapping[Modality, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Return the arrays of `ClipScores` of B clips, as float32 tensors.
+
+    Parameters
+    ----------
+    networks
+        On the tensors' device.
+    inputs
+        Each stream's input (B, K, C, S, S), of each crop.
+    """
+    outputs = {name: [net(one) for one in inputs[name]] for name, net in networks.streams.items()}
     scoring = [*outputs.values()]
     if networks.scorers is not None:
-        scoring = [[net(one.of(net.config.modality)) for one in crops] for net in networks.scorers]
+        scoring = [[net(one) for one in inputs[net.config.modality]] for net in networks.scorers]
     # Crops and segments are averaged alike: they share one axis.
     scores = [torch.cat([out.scores.float() for out in outs], dim=1) for outs in scoring]
-    found: dict[str, Tensor] = {"labels": crops[0].labels}
+    found: dict[str, Tensor] = {}
     for (name, outs), own in zip(outputs.items(), scores, strict=True):
         found[name] = own.mean(dim=1)
         found[f"{name}_features"] = torch.cat([out.features.float() for out in outs], dim=1).mean(dim=1)
@@ -303,10 +323,4 @@ def _rows(networks: Networks, crops: Sequence[InputBatch]) -> Iterator[dict[str,
         alive = with_fallback(gates, config.fixed)
         found["gated"] = fuse(alive, scores[0], scores[1])
         found["gates"] = gates if gates.ndim == 2 else gates.mean(dim=1)
-    arrays = {name: value.cpu().numpy() for name, value in found.items()}
-    for k, video_id in enumerate(crops[0].ids):
-        own_row = {
-            name: value[k].astype(np.float64 if name != "labels" else np.int64)
-            for name, value in arrays.items()
-        }
-        yield {"id": np.array(video_id), **own_row}
+    return found

@@ -112,8 +112,9 @@ class Stream(nn.Module):
         clips, count = segments.shape[:2]
         images = segments.flatten(0, 1)
         # Of a frozen backbone few at once: their maps stay in a processor's caches.
-        at_once = IMAGES_AT_ONCE if self.config.head == "clip" and not images.is_cuda else len(images)
-        parts = [self.backbone(few, self.tap) for few in torch.split(images, at_once)]
+        few = self.config.head == "clip" and not images.is_cuda and not torch.compiler.is_exporting()
+        split = torch.split(images, IMAGES_AT_ONCE) if few else (images,)
+        parts = [self.backbone(some, self.tap) for some in split]
         features = torch.cat([one for one, _ in parts]).view(clips, count, -1)
         maps = torch.cat([one for _, one in parts])
         maps = maps.reshape(clips, count, *maps.shape[1:])

@@ -90,20 +90,22 @@ def test_readme_or_docs_name_each_command(name: str) -> None:
 
 def test_help_names_the_folder_of_a_run_alike_everywhere() -> None:
     assert {name for name in COMMANDS if re.search(r"\bRUN\b", flowkit_says(name, "--help").stdout)} == {
-        *("train", "eval", "predict", "features", "report")
+        *("train", "eval", "predict", "features", "export-model", "report")
     }
 
 
 def test_o_is_what_is_written_in_every_command() -> None:
     short = {name: option.opts for name in COMMANDS for option in parameters(name) if "-o" in option.opts}
-    own = {"features", "fuse", "report", "view", "flow", "merge", "subset", "relabel", "recode"}
-    assert set(short) == own
+    assert set(short) == {
+        *("export-model", "features", "fuse", "report", "view", "flow"),
+        *("merge", "subset", "relabel", "recode"),
+    }
     assert {tuple(sorted(flags)) for flags in short.values()} == {("--out", "-o")}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_a_thin_wrapper(name: str) -> None:
-    module = ROOT / "cli" / f"{name}_.py" if name == "import" else ROOT / "cli" / f"{name}.py"
+    module = ROOT / "cli" / ("import_.py" if name == "import" else f"{name.replace('-', '_')}.py")
     functions = [node for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef)]
     (command,) = (node for node in functions if node.name == "command")
     body = command.body[1:]  # without the docstring

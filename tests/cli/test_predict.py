@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib
 import json
@@ -14,6 +15,8 @@ pytest.importorskip("torch")
 
 from click.testing import CliRunner, Result
 
+from flowkit.atomic import host_name
+from flowkit.errors import InputError
 from flowkit_cli.fusion_table import print_table
 from gating.evaluation.results import fusion_results
 from tests.make import clips, labelled
@@ -84,6 +87,49 @@ def test_predict_ends_with_1_when_a_video_fails_and_predicts_the_others(
     failed, good = (json.loads(line) for line in done.stdout.splitlines())
     assert (failed["source"], failed["reason"]) == (str(folder / "bad.avi"), "unopenable")
     assert (good["video_id"], len(good["classes"]), len(good["weights"])) == ("good", 1, 2)
+
+
+def test_predict_writes_a_table_that_has_failures_windows_and_a_column_a_class(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    clips.mjpeg_avi(folder / "good.avi", clips.moving_texture(6))
+    (folder / "bad.avi").write_bytes(b"RIFF")
+    # Of a process that was killed: ids of processes go no higher.
+    orphan = tmp_path / f"out.csv.{host_name()}.{2**22 + 1}.tmp"
+    orphan.write_text("half a")
+    words = ("predict", folder, "--run", run.out, "--jobs", 1, "--device", "cpu", "-q", "--top", 1)
+    done = says(*words, "--csv", tmp_path / "out.csv", "--window", 4, "--stride", 2, "--json")
+    assert (done.exit_code, orphan.exists()) == (1, False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]] == [
+        *("video_id", "source", "label", "reason", "detail", "first_frame", "last_frame", "start", "end"),
+        *("predicted", "weight_flow", "weight_rgb", "fallback", "p_disc-sideways", "p_square-down"),
+    ]
+    bad, *good = rows
+    assert (bad["video_id"], bad["reason"], bad["predicted"]) == ("bad", "unopenable", "")
+    assert bad["detail"] == lines[0]["detail"]
+    for row, line, first in zip(good, lines[1:], (0, 2), strict=True):
+        assert (line["first_frame"], line["last_frame"]) == (first, first + 3)
+        assert (int(row["first_frame"]), float(row["end"])) == (first, line["end"])
+        assert [row["predicted"]] == line["classes"]
+        assert float(row[f"p_{row['predicted']}"]) == line["probabilities"][0]
+        assert float(row["p_disc-sideways"]) + float(row["p_square-down"]) == pytest.approx(1)
+
+
+def test_a_prediction_that_ends_early_leaves_the_table_as_it_was(run: FinishedRun, tmp_path: Path) -> None:
+    table = tmp_path / "out.csv"
+    table.write_text("before")
+    words = ("predict", run.store, "--run", run.out, "--device", "cpu", "-q", "--csv", table)
+    done = says(*words, "--ids", "nobody")
+    assert done.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name != "run"] == ["out.csv"]
+    assert table.read_text() == "before"
+    done = says(*words[:-1], tmp_path / "no" / "out.csv")
+    assert isinstance(done.exception, InputError)
 
 
 def table(capsys: pytest.CaptureFixture[str], *comparisons: object) -> str:

@@ -23,7 +23,7 @@ from flowkit.resize_rule import ResizeRule
 from flowkit.store.read.store import Store
 from flowkit.store.tools.recode import recode
 from flowkit.tvl1.params import TVL1Params, resolve_params
-from gating.compatibility import check_store_fits, extract_config, extract_options
+from gating.compatibility import check_store_fits, extract_config, extract_options, with_stated_flow
 from gating.data.partition import flow_record
 from gating.errors import CheckpointError
 from gating.run_folder import DataRecord, FlowRecord, TrialRecord
@@ -172,6 +172,42 @@ def test_imported_flow_cannot_be_extracted(labelled_store: Store) -> None:
         extract_config(record_of(imported))
     with pytest.raises(InputError, match=r"flow.preset is 'denseflow' there.*imported alike"):
         check_store_fits(record_of(imported), labelled_store)
+
+
+def imported_like(store: Store, **changes: Any) -> FlowRecord:
+    unknown: Any = {
+        "tvl1_params": json.dumps({"flow": {}}),
+        "tvl1_preset": json.dumps({"flow": "imported"}),
+        "resize": json.dumps({"mode": "imported"}),
+        "sampling": json.dumps({"assumed_fps": 25.0}),
+    }
+    made: Any = {**own(store), **unknown, **changes}
+    return cast(FlowRecord, made)
+
+
+def test_imported_flow_takes_the_settings_that_a_store_states(labelled_store: Store) -> None:
+    stated = with_stated_flow(record_of(imported_like(labelled_store)), labelled_store)
+    assert extract_config(stated) == extract_config(record_of(own(labelled_store)))
+    assert check_store_fits(stated, labelled_store) == []
+
+
+def test_a_store_that_cannot_be_like_the_imported_flow_is_refused(labelled_store: Store) -> None:
+    for record, message in (
+        (record_of(own(labelled_store)), "was trained on flow of known settings"),
+        (record_of(imported_like(labelled_store, step=2)), "step is 2 where the networks .* and 1 in it"),
+        (record_of(imported_like(labelled_store), field="flow_dis"), "it has no flow field 'flow_dis'"),
+        (
+            record_of(imported_like(labelled_store, flow_codec="jpeg", bound=2.0)),
+            "flow_clipped_to_px is 2.0 where the networks were trained and 4.0 in it",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            with_stated_flow(record, labelled_store)
+    options = store_options(ExtractConfig(), backend="cpu")
+    other = dataclasses.replace(options, resize=json.dumps({"mode": "imported"}))
+    like = cast(Store, SimpleNamespace(path="other.h5", options=other))
+    with pytest.raises(InputError, match=r"other\.h5 was imported: nothing in it says how"):
+        with_stated_flow(record_of(imported_like(labelled_store)), like)
 
 
 def test_settings_that_a_newer_version_may_add_are_named(labelled_store: Store) -> None:

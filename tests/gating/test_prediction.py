@@ -201,3 +201,37 @@ def test_the_store_is_known_by_its_bytes_not_by_its_name(run: FinishedRun, tmp_p
     shutil.copy(run.store, tmp_path / "clips.avi")
     with flowkit.open(run.store) as store:
         assert len(predicted(run, tmp_path / "clips.avi")) == len(store)
+
+
+def test_a_window_is_predicted_as_the_clip_cut_to_its_frames(run: FinishedRun, tmp_path: Path) -> None:
+    frames = clips.moving_texture(15)
+    cut = ("whole", slice(0, 15)), ("w0", slice(0, 6)), ("w4", slice(4, 10)), ("w8", slice(8, 14))
+    (tmp_path / "videos").mkdir()
+    for name, part in cut:
+        clips.lossless_mkv(tmp_path / "videos" / f"{name}.mkv", frames[part])
+    found = of_videos(run, tmp_path / "videos", window=6, stride=4)
+    windows = {(one.video_id, one.first_frame, one.last_frame): one for one in found}  # type: ignore[union-attr]
+    assert windows.keys() == {
+        *(("whole", first, first + 5) for first in (0, 4, 8)),
+        *((f"w{first}", 0, 5) for first in (0, 4, 8)),
+    }
+    for first in (0, 4, 8):
+        one, other = windows["whole", first, first + 5], windows[f"w{first}", 0, 5]
+        assert isinstance(one, Prediction)
+        assert isinstance(other, Prediction)
+        assert one.classes == other.classes
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=1e-6)
+        assert one.start == pytest.approx(first / 25)
+        assert one.end == pytest.approx((first + 6) / 25)
+
+
+def test_a_clip_shorter_than_a_window_is_one_and_a_window_needs_a_flow_field(run: FinishedRun) -> None:
+    video_id = "square-down/square-down_g01_c001"
+    (one,) = predicted(run, ids=(video_id,), window=100)
+    (whole,) = predicted(run, ids=(video_id,))
+    assert (one.first_frame, one.last_frame) == (0, 7)
+    assert dataclasses.replace(one, first_frame=None, last_frame=None, start=None, end=None) == whole
+    with pytest.raises(InvalidParameterError, match=r"window must be an integer >= 2 frames, got 1"):
+        predicted(run, window=1)
+    with pytest.raises(InvalidParameterError, match="stride must be given with window"):
+        options(stride=2)
