@@ -18,16 +18,17 @@ _MADE = (
     *("--classes", "4", "--frames", "12", "--groups", "20"),
     *("--reliability", "conflict", "--cue", "cross"),
 )
-_PARTS = ("--fold", "0", "--group", r"_g(\d+)_", "--gate-data", "holdout")
+# Few frames are enough for clips of twelve.
+_PARTS = ("--fold", "0", "--group", r"_g(\d+)_", "--test-segments", "4")
 _FILMED = "disc-sideways/disc-sideways_g01_c001"
 _FOLDER = Path("flowkit-demo")
-# A class needs a group each to test, to validate, for the gate and to learn from.
+# A class needs a group each to test, for held-out scores, for a head's strength and to learn from.
 _FEWEST_TO_TRAIN = 4
 
 
 @click.command("demo")
 @click.option(
-    "--clips", type=click.IntRange(min=1), help="Clips per class.  [default: 300, without training 10]"
+    "--clips", type=click.IntRange(min=1), help="Clips per class.  [default: 60, without training 10]"
 )
 @click.option("--train/--no-train", default=True, show_default=True, help="Train on the store, and report.")
 @click.option(
@@ -46,11 +47,11 @@ def command(ctx: click.Context, clips: int | None, train: bool, keep: Path | Non
     look at. Training needs PyTorch; without it the demo leaves that out with a note.
     """
     trains = train and importlib.util.find_spec("torch") is not None
-    clips = clips or (300 if trains else 10)
+    clips = clips or (60 if trains else 10)
     if trains and clips < _FEWEST_TO_TRAIN:
         raise click.UsageError(
             f"training needs --clips {_FEWEST_TO_TRAIN} or more, got {clips}: a group of each class to test, "
-            "to validate, for the gate and to learn from; add --no-train to make and extract so few"
+            "for held-out scores, for the heads' strength and to learn from; add --no-train to make and extract so few"
         )
     with _folder(keep, clean=clean) as folder:
         for step in _steps(folder, clips, trains=trains):
@@ -96,7 +97,7 @@ def _steps(folder: Path, clips: int, *, trains: bool) -> list[list[str]]:
     if trains:
         folds = ("--folds", str(min(5, clips)))
         steps += [
-            ["train", store, *folds, *_PARTS, "--preset", "tiny", "--out", run],
+            ["train", store, *folds, *_PARTS, "--out", run],
             ["report", run, "--store", store],
         ]
     return steps
