@@ -72,6 +72,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Between checkpoints within an epoch; each epoch's end and Ctrl-C save one, too.",
 )
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of frozen backbones' features.  [default: STORE.features, or RUN where that cannot be written]",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
 def command(store: Location | None, **options: Any) -> None:

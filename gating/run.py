@@ -61,6 +61,8 @@ class RunOptions:
         Go on with an unfinished run.
     checkpoint_seconds : float
         Between checkpoints within an epoch, > 0.
+    cache : Path or None
+        Folder of frozen backbones' features; None is STORE.features, or `out` where that cannot be written.
     on_event : callable
         Receives each event of `gating.events`, in the main process.
     """
@@ -73,6 +75,7 @@ class RunOptions:
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     resume: bool = False
     checkpoint_seconds: float = 300.0
+    cache: Path | None = None
     on_event: OnEvent = ignore
 
     def __post_init__(self) -> None:
@@ -186,7 +189,9 @@ def _checked(
         torch.set_num_threads(options.threads)
     with join_process_group(options.device) as process_group:
         if process_group.is_main:
-            _check_out(options.out)
+            _check_folder("out", options.out)
+            if options.cache is not None:
+                _check_folder("cache", options.cache)
         built = set()  # networks differ by the number of classes alone
         for _, data, own in plans:
             classes = len(data.classes)
@@ -197,16 +202,16 @@ def _checked(
         yield process_group, plans
 
 
-def _check_out(out: Path) -> None:
-    """Make the run's folder and a temporary folder in it, and remove again what was made."""
-    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+def _check_folder(name: str, folder: Path) -> None:
+    """Make a folder and a temporary one in it, and remove again what was made."""
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".flowkit-", dir=out):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".flowkit-", dir=folder):
             pass
     except OSError as error:
         raise InvalidParameterError(
-            f"out must be a folder that can be written to, got {out}: {error}; give another --out"
+            f"{name} must be a folder that can be written to, got {folder}: {error}; give another --{name}"
         ) from error
     finally:
         for path in made:
@@ -306,6 +311,7 @@ def _trial_options(
         loader=options.loader,
         resume=options.resume,
         checkpoint_seconds=options.checkpoint_seconds,
+        cache=options.cache,
         on_event=options.on_event,
     )
 

@@ -75,6 +75,8 @@ class TrialOptions:
         Go on with unfinished stages.
     checkpoint_seconds : float
         Between checkpoints within an epoch.
+    cache : Path or None
+        Folder of frozen backbones' features; None is beside the store, or the run's where that cannot be.
     on_event : callable
         Receives each event.
     """
@@ -84,6 +86,7 @@ class TrialOptions:
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     resume: bool = False
     checkpoint_seconds: float = 300.0
+    cache: Path | None = None
     on_event: OnEvent
 
 

@@ -116,7 +116,7 @@ class FrozenTrial:
     def _features(self, ids: Sequence[str]) -> ClipFeatures:
         data, config, options = self.data, self.config, self.options
         streams = self._built_streams()
-        folder = features_folder(data.store) or options.folder.parent.parent / "features"
+        folder = options.cache or features_folder(data.store) or options.folder.parent.parent / "features"
         cache = FeatureCache(folder=folder, choices=choices_of(data.store, config, streams))
         for stream in streams.values():
             stream.backbone.fuse_norms()

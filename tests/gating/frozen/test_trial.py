@@ -17,6 +17,7 @@ import torch
 
 import flowkit
 from flowkit.datasets import Split, groups_by_pattern
+from flowkit.errors import InvalidParameterError
 from gating.config import StreamConfig
 from gating.data.partition import split_of_all
 from gating.errors import CheckpointError
@@ -108,6 +109,20 @@ def test_a_second_run_computes_no_features(folder: Path, monkeypatch: pytest.Mon
         assert other.gated is not None
         assert np.array_equal(one.flow, other.flow)
         assert np.array_equal(one.gated, other.gated)
+
+
+def test_features_of_another_folder_are_read_and_one_that_cannot_be_written_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = (folder / "clips.h5.features").rename(tmp_path / "kept")
+    monkeypatch.setattr(frozen_trial, "computed_features", None)
+    with flowkit.open(folder / "clips.h5") as store:
+        train(store, [five_folds(store)], config(), dataclasses.replace(options(folder / "run"), cache=cache))
+        (folder / "file").touch()
+        blocked = dataclasses.replace(options(folder / "other"), cache=folder / "file" / "cache")
+        with pytest.raises(InvalidParameterError, match="cache must be a folder"):
+            train(store, [five_folds(store)], config(), blocked)
+    assert not (folder / "clips.h5.features").exists()
 
 
 def test_scores_to_fit_on_are_of_heads_that_did_not_see_the_clip(first: Path) -> None:
