@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     "--cache",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of frozen backbones' features.  [default: STORE.features, or RUN where that cannot be written]",
+    help="Folder of frozen backbones' features.  [default: STORE.features, or below RUN]",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be trained, train nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
