@@ -110,11 +110,12 @@ def command(a: Path, b: Path, labels: Path, **options: Any) -> None:
     the table, A stands for rgb and B for flow.
     """
     from gating.fusing.run import FuseOptions, fuse
+    from gating.run_folder import default_fusion
 
     from .fusion_table import print_table
 
     first, count = options.pop("seed"), options.pop("seeds")
-    out = options["out"] or Path("runs") / f"fuse-{a.stem}-{b.stem}"
+    out = options["out"] or default_fusion(a, b)
     run = FuseOptions(
         out=out,
         seeds=tuple(range(first, first + count)),

@@ -208,6 +208,16 @@ def find_trials(out: Path) -> list[TrialRecord]:
     return sorted(found, key=_order)
 
 
+def trial_folders(out: Path) -> set[Path]:
+    """Return the folders of all trials of a run or of a fusion, finished or not."""
+    return {path.parent for name in (COMPARISON, RECORD) for path in out.glob(f"*/seed*/{name}")}
+
+
+def default_fusion(rgb: Path, flow: Path) -> Path:
+    """Return the default folder of a fusion of two files or folders of streams."""
+    return RUNS / f"fuse-{rgb.stem}-{flow.stem}"
+
+
 def _order(record: TrialRecord) -> tuple[str, int, str, int]:
     part = record.data["part"]
     return record.data["split"], len(part) if part.isdigit() else 0, part, record.config.seed

@@ -23,7 +23,15 @@ from gating.fusing.inputs import StreamArrays, read_stream
 from gating.fusing.joined import JoinedStreams, join_streams
 from gating.fusing.results import FuseResults, data_of, results_of
 from gating.fusing.trial import FuseConfig, FuseParts, FuseTrial, plan_parts
-from gating.run_folder import COMPARISON, RECORD, open_log, split_path, trial_folder, write_results
+from gating.run_folder import (
+    COMPARISON,
+    RECORD,
+    open_log,
+    split_path,
+    trial_folder,
+    trial_folders,
+    write_results,
+)
 
 DEFAULT_FOLDS = 5
 """Of clips without a split."""
@@ -154,8 +162,7 @@ def _plans(
 
 def _clear(out: Path, planned: Sequence[Path]) -> None:
     """Remove earlier comparisons of these trials, so that a page is never of two runs."""
-    there = {path.parent for name in (COMPARISON, RECORD) for path in out.glob(f"*/seed*/{name}")}
-    strays = sorted(there - set(planned)) or [one for one in planned if (one / RECORD).is_file()]
+    strays = sorted(trial_folders(out) - set(planned)) or [one for one in planned if (one / RECORD).is_file()]
     if strays:
         raise InvalidParameterError(
             f"out must be a new folder, or that of the same trials, got {out} with "

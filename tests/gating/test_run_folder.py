@@ -77,7 +77,7 @@ def names_of_layout(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
-            case ast.Constant(value=str(text)) if text in NAMES or re.search(r"seed\*|\.npz$", text):
+            case ast.Constant(value=str(text)) if text in NAMES or re.search(r"seed\*|.\.npz$", text):
                 found.append(text)
             case ast.BinOp(op=ast.Div(), right=ast.Constant(value=str(text))) if text in FOLDERS:
                 found.append(text)
