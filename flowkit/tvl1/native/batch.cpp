@@ -122,7 +122,7 @@ class FreeIfLarge {
   FreeIfLarge& operator=(const FreeIfLarge&) = delete;
 
  private:
-  static constexpr int64_t kMostKept = int64_t{1} << 23;  // pixels; at most 100 MiB are kept
+  static constexpr int64_t kMostKept = int64_t{1} << 23;  // pixels; at most 130 MiB are kept
   const bool large_;
 };
 
