@@ -65,7 +65,7 @@ std::vector<int64_t> named_frames(const FlowkitBatch& batch) {
 
 // Normalised together, a frame's grey values depend on the pair, so its pyramid cannot be shared.
 void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const FlowkitParams& params,
-                        InterpolatePlane interpolate, std::array<Pyramid, 2>& pyramids) {
+                        InterpolatePlanes interpolate, std::array<Pyramid, 2>& pyramids) {
   const FrameView frames[2] = {frame_of(batch, pair[0]), frame_of(batch, pair[1])};
   const GreyMap map = joint_normalisation(frames[0], frames[1]);
   for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, interpolate, pyramids[k]);

@@ -70,8 +70,8 @@ struct Kernels {
                           const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
-  // A plane through maps of two taps.
-  InterpolatePlane interpolate;
+  // Planes through maps of two taps.
+  InterpolatePlanes interpolate;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

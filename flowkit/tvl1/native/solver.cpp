@@ -132,24 +132,31 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
 void start_level(const Plane& level, bool coarsest, const FlowkitParams& params,
                  const Kernels& kernels, Workspace& work) {
   Fields& f = work.fields;
-  Plane* const state[6] = {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22};
-  for (int k = 0; k < 6; ++k) std::swap(*state[k], work.coarse[k]);
+  Plane* const flow[2] = {&f.u1, &f.u2};
+  Plane* const dual[4] = {&f.q11, &f.q12, &f.q21, &f.q22};
+  Plane* const coarse_flow[2] = {&work.coarse[0], &work.coarse[1]};
+  Plane* const coarse_dual[4] = {&work.coarse[2], &work.coarse[3], &work.coarse[4], &work.coarse[5]};
+  for (int k = 0; k < 2; ++k) std::swap(*flow[k], *coarse_flow[k]);
+  for (int k = 0; k < 4; ++k) std::swap(*dual[k], *coarse_dual[k]);
   size_planes(level, params, work);
   const bool zero_dual = coarsest || params.dual_start == FLOWKIT_ZERO;
-  for (int k = coarsest ? 0 : 2; k < 6; ++k) {
+  for (Plane* q : dual) {
     if (zero_dual) {
-      state[k]->clear();
+      q->clear();
     } else {
-      state[k]->clear_row(-1);
+      q->clear_row(-1);
     }
   }
-  if (coarsest) return;
+  if (coarsest) {
+    for (Plane* u : flow) u->clear();
+    return;
+  }
   const Plane& coarse = work.coarse[0];
   const Upsampling upsampling({coarse.width(), coarse.height()}, {level.width(), level.height()},
                               params, kernels.interpolate);
-  for (int k = 0; k < 2; ++k) upsampling.bring_flow(work.coarse[k], *state[k]);
+  upsampling.bring_flow(coarse_flow, flow);
   if (zero_dual) return;
-  for (int k = 2; k < 6; ++k) upsampling.bring_dual(work.coarse[k], *state[k]);
+  upsampling.bring_dual(coarse_dual, dual);
   const int last_column = level.width() - 1, last_row = level.height() - 1;
   for (Plane* across : {&f.q11, &f.q21}) {
     for (int y = 0; y <= last_row; ++y) across->row(y)[last_column] = 0;
