@@ -40,6 +40,7 @@ int solve_warp(const Linearisation& linearisation, const FlowkitParams& params,
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;
   const Linearisation* pending = params.median == 0 ? &linearisation : nullptr;
+  work.fields.blocks = work.blocks.view();
   if (pending == nullptr) kernels.linearise(linearisation, work.fields);
   int done = 0;
   while (done < params.iterations) {
@@ -47,9 +48,12 @@ int solve_warp(const Linearisation& linearisation, const FlowkitParams& params,
     const int block = next_block(params, done);
     done += block;
     const bool test = params.epsilon > 0 && is_test_due(params, done);
+    const bool test_blocks = test && params.block_epsilon > 0 && done == params.check_first;
+    work.fields.blocks = test_blocks ? work.blocks.measured() : work.blocks.view();
     const double change = kernels.iterate(work.fields, block, test, pending);
     pending = nullptr;
     if (test && change <= enough) break;
+    if (test_blocks && done < params.iterations) work.blocks.end_still(params.block_epsilon);
   }
   return done;
 }
@@ -116,6 +120,7 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
   kernels.differentiate(I1, work.fields, params.gradient_taps == 5);
   set_weights(I0, params, kernels, work);
   set_guide(I0, params, work.weighted.guide);
+  work.blocks.start(work.fields.u1);
   bool still = false;
   for (int warp = 0; warp < params.warps && !still; ++warp) {
     const int done = solve_warp(linearisation, params, kernels, work);
