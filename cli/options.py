@@ -70,6 +70,7 @@ _TVL1_HELP = {
     "dual_start": "Dual variable at the start of a level: zero, or that of the coarser one.",
     "edge_alpha": "Weaken the smoothness at edges of the image; 0 is nowhere.",
     "edge_beta": "Power of the image's gradient in that weight.",
+    "block_epsilon": "A block of 16x16 px that the first test finds still iterates no more, px; 0 is none.",
     "weighted_median": "Side of the weighted median filter; 0 is none.",
     "weighted_median_after": "Filter after each warp, or after a level's last.",
     "weighted_median_spread": "Filter where the flow differs by more than this within the window, px.",

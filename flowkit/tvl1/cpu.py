@@ -21,7 +21,7 @@ from flowkit.tvl1.engine import check_batch
 from flowkit.tvl1.params import TVL1Params
 from flowkit.validate import check_at_least, check_choice
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """FLOWKIT_TVL1_ABI_VERSION of native/abi.h."""
 
 _PYRAMIDS = {"resize": 0, "pyrdown": 1, "gaussian": 2}
@@ -43,7 +43,7 @@ class _Params(ctypes.Structure):
     _fields_: ClassVar = [
         *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "scale_step", "epsilon")),
         *((name, ctypes.c_double) for name in ("bicubic_a", "presmooth_sigma", "warp_snap")),
-        *((name, ctypes.c_double) for name in ("edge_alpha", "edge_beta")),
+        *((name, ctypes.c_double) for name in ("edge_alpha", "edge_beta", "block_epsilon")),
         ("weighted_median_spread", ctypes.c_double),
         *((name, ctypes.c_double) for name in ("weighted_median_grey", "weighted_median_px")),
         *((name, ctypes.c_int32) for name in ("nscales", "pyramid", "warps", "iterations")),

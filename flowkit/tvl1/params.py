@@ -92,6 +92,10 @@ class TVL1Params:
         Weight of the total variation, w = exp(-alpha (|grad G I0| / 255)^beta), G a Gaussian of
         .8 px, at least .001 (Werlberger et al. 2009): flow breaks where the image does. alpha in
         [0, 1000], 0 is w = 1, others need dual="projected"; beta in [0.5, 4].
+    block_epsilon : float
+        A block of 16x16 px (fewer at the right and at the bottom) is still when the iteration that
+        `check_first` tests changes it by sum |du|^2 <= block_epsilon^2 * area, and the warp goes on:
+        it iterates no more on its level. px, in [0, 1/16]; 0 is none. With epsilon 0 nothing is tested.
     weighted_median : {0, 5, 7}
         Side of the weighted median of u, px; 0 is none. Neighbours weigh
         exp(-(dI0 / grey)^2 / 2 - (distance / px)^2 / 2) (Sun, Roth, Black 2010, equation 11).
@@ -138,6 +142,7 @@ class TVL1Params:
     weighted_median_spread: float = 0.0
     weighted_median_grey: float = 7.0
     weighted_median_px: float = 3.0
+    block_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value; the solvers trust it afterwards."""
@@ -169,6 +174,8 @@ class TVL1Params:
         check_range("edge_alpha", self.edge_alpha, 0, 1000)
         projected = self.edge_alpha == 0 or self.dual == "projected"
         check_that("edge_alpha", self.edge_alpha, projected, "0 with dual='semi-implicit'")
+        # The engines sum up to 1 px^2 a pixel: a block with more is not still up to here.
+        check_range("block_epsilon", self.block_epsilon, 0, 1 / 16, unit="px")
         check_choice("weighted_median", self.weighted_median, (0, 5, 7))
         check_choice("weighted_median_after", self.weighted_median_after, get_args(FilterAfter))
         check_at_least("weighted_median_spread", self.weighted_median_spread, 0, unit="px")
@@ -232,6 +239,7 @@ _EARLIER = {
     "weighted_median_spread": 0.0,
     "weighted_median_grey": 7.0,
     "weighted_median_px": 3.0,
+    "block_epsilon": 0.0,
 }
 
 _OPENCV_CUDA = TVL1Params()
@@ -273,6 +281,7 @@ PRESETS = MappingProxyType(
             epsilon=0.005,
             weighted_median=7,
             weighted_median_spread=0.05,
+            block_epsilon=0.007,
         ),
         "fast": dataclasses.replace(
             _OURS,
@@ -285,6 +294,7 @@ PRESETS = MappingProxyType(
             weighted_median_after="level",
             weighted_median_spread=0.15,
             weighted_median_grey=10.0,
+            block_epsilon=0.013,
         ),
     }
 )

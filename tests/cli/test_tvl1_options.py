@@ -65,6 +65,7 @@ def test_flow_with_the_extended_model_is_the_librarys(images: tuple[Path, Path],
         "weighted_median_spread": 0.1,
         "weighted_median_grey": 9.0,
         "weighted_median_px": 2.0,
+        "block_epsilon": 0.01,
     }
     words = [word for name, value in options.items() for word in (FLAGS[name], value)]
     done = run_flow(*images, "-o", tmp_path / "f.flo", "--json", *words)

@@ -62,6 +62,7 @@ void set_extended_model(Random& random, FlowkitParams& params) {
     params.edge_alpha = between(random, 0, 5) ? between(random, 1, 100) / 10.0 : 1000;
   }
   params.edge_beta = powers[between(random, 0, 2)];
+  params.block_epsilon = between(random, 0, 4) / 64.0;
   const int sides[] = {0, 5, 7};
   params.weighted_median = sides[between(random, 0, 2)];
   params.weighted_median_after = between(random, 0, 1);
@@ -330,6 +331,9 @@ void run_kernels(Random& random) {
     fields.taut = .8f;
     fields.projected = between(random, 0, 1) == 1;
     fields.most.fill(.3f);
+    flowkit::Blocks blocks;
+    blocks.start(fields.u1);
+    fields.blocks = between(random, 0, 1) ? blocks.measured() : blocks.view();
     std::normal_distribution<float> motion(0, static_cast<float>(between(random, 1, 200)));
     for (Plane* u : {&fields.u1, &fields.u2}) {
       for (int y = 0; y < height; ++y) {

@@ -76,6 +76,23 @@ def test_the_weighted_median_agrees_with_the_twin(changes: dict[str, Any], waves
     assert_nearly_agrees(a, b, dataclasses.replace(FIXED, **changes), isa)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, EDGES, {"check_first": 7}, {"check_every": 2}, {"median": 5}, {"check_first": 20}, {"epsilon": 0.0}],
+    ids=str,
+)
+def test_still_blocks_keep_their_flow_as_in_the_twin(changes: dict[str, Any], waves: Waves, isa: str) -> None:
+    rule: dict[str, Any] = {"epsilon": 1e-4, "check_first": 2, "block_epsilon": 0.03, "warps": 3}
+    params = dataclasses.replace(FIXED, **(rule | changes))
+    a, b = waves((37, 53)), waves((37, 53), (1.3, -0.8))
+    b[:, :20] = a[:, :20]
+    assert_agrees_with_twin(a, b, params, isa)
+    all_iterate = dataclasses.replace(params, block_epsilon=0.0)
+    flows = [cpu.load(each, isa=isa).flow_batch(np.stack([a, b]), [[0, 1]]) for each in (params, all_iterate)]
+    tested = params.epsilon > 0 and params.check_first < params.iterations
+    assert np.array_equal(*flows) != tested
+
+
 @pytest.mark.parametrize("border", ["clamp", "off"])
 @pytest.mark.parametrize("true", [(6.5, 0.0), (-5.25, 4.5)])
 def test_motion_out_of_the_frame_agrees_with_the_twin(

@@ -14,6 +14,7 @@ FLAGS = [
     *("-std=c++17", "-O1", "-g1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-Wall", "-Wextra", "-Werror", "-pthread"),
     *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
+    "-DFLOWKIT_SEPARATE_PLANES",  # so that an access beyond a plane is found
 ]
 
 

@@ -86,6 +86,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "weighted_median_after": "warp",
         "weighted_median_spread": 0.05,
         "weighted_median_grey": 7.0,
+        "block_epsilon": 0.007,
     },
     "fast": {
         **OURS,
@@ -98,6 +99,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "weighted_median_after": "level",
         "weighted_median_spread": 0.15,
         "weighted_median_grey": 10.0,
+        "block_epsilon": 0.013,
     },
 }
 
@@ -171,6 +173,7 @@ def test_unknown_preset_is_refused_with_the_names() -> None:
         ("edge_alpha", float("nan")),
         ("edge_beta", 0.4),
         ("edge_beta", 4.1),
+        ("block_epsilon", 0.07),
         ("weighted_median", 3),
         ("weighted_median", 5.0),
         ("weighted_median_after", "pair"),
@@ -203,6 +206,7 @@ def test_pyrdown_needs_halves() -> None:
         ({"edge_alpha": -1.0}, "edge_alpha must be in [0, 1000], got -1.0"),
         ({"edge_alpha": 5.0}, "edge_alpha must be 0 with dual='semi-implicit', got 5.0"),
         ({"edge_beta": 0.0}, "edge_beta must be in [0.5, 4], got 0.0"),
+        ({"block_epsilon": 0.1}, "block_epsilon must be in [0, 0.0625] px, got 0.1"),
         ({"weighted_median": 3}, "Invalid weighted_median (3). Supported values are 0, 5, 7"),
         (
             {"weighted_median_after": "never"},

@@ -27,6 +27,7 @@ ADDED: dict[str, Any] = {
     "weighted_median_spread": 0.2,
     "weighted_median_grey": 9.0,
     "weighted_median_px": 2.0,
+    "block_epsilon": 0.01,
 }
 FIRST_NAMES = json.loads(FIRST_TEXTS["fast"]).keys()
 
@@ -66,6 +67,7 @@ def parameters(draw: st.DrawFn) -> TVL1Params:
         weighted_median_spread=draw(st.floats(0, 10)),
         weighted_median_grey=draw(st.floats(0.01, 1e6)),
         weighted_median_px=draw(st.floats(0.01, 1e6)),
+        block_epsilon=draw(st.floats(0, 0.0625)),
     )
 
 

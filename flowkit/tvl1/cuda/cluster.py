@@ -12,6 +12,7 @@ import numpy as np
 
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1.cuda import driver
+from flowkit.tvl1.cuda.blocks import block_count, still_units
 from flowkit.tvl1.cuda.device import CudaDevice, DeviceArray, KernelFile, or_null
 from flowkit.tvl1.cuda.plan import PUBLISHED, Model, Size, filters_after
 from flowkit.tvl1.cuda.weighted_median import WeightedMedian
@@ -224,6 +225,7 @@ class ClusterSolver:
     ) -> None:
         self._device, self._params, self._sizes = device, params, sizes
         model = Model.of(params)
+        self._skips = model.skipping
         self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
         self._shapes = [self._usable(shape_of(size, model), size) for size in sizes]
 
@@ -278,12 +280,14 @@ class ClusterSolver:
         bounds : float32 device array, (m, height, width), or None
             Those of `Pyramids.edge_bounds`.
         """
-        warps, median, images = self._params.warps, self._median, (frames, planes, bounds)
+        warps, median, pairs = self._params.warps, self._median, len(planes)
+        blocks, (height, width) = block_count(self._sizes[level]), self._sizes[level]
+        changes = self._device.zeros((warps, pairs, blocks), np.int32) if self._skips else None
+        images = frames, planes, bounds, changes
         if median is None:
             self._launch(level, images, flows, duals, counts, warps=(0, warps))
             return
         # A pair whose level has ended keeps the flow of its warp, and so has the filtered one again.
-        pairs, (height, width) = len(planes), self._sizes[level]
         warped = self._device.empty((pairs, 2, height, width), np.float32)
         dual = self._device.empty((pairs, 4, height, width), np.float32) if duals[1] is None else duals[1]
         start, dual_start = flows[0], duals[0]
@@ -296,17 +300,21 @@ class ClusterSolver:
     def _launch(
         self,
         level: int,
-        images: tuple[DeviceArray, DeviceArray, DeviceArray | None],
+        images: tuple[DeviceArray, DeviceArray, DeviceArray | None, DeviceArray | None],
         flows: tuple[DeviceArray | None, DeviceArray],
         duals: tuple[DeviceArray | None, DeviceArray | None],
         counts: DeviceArray,
         *,
         warps: tuple[int, int],
     ) -> None:
-        """Do a level's warps [first, end); `images`: frames, planes and bounds, as for `solve_level`."""
+        """Do a level's warps [first, end).
+
+        `images`: frames, planes and bounds, as for `solve_level`, and int32 zeros (warps, m, blocks) for
+        what the first tests measure, or None.
+        """
         params, shape, (height, width) = self._params, self._shapes[level], self._sizes[level]
         assert shape is not None
-        frames, planes, bounds = images
+        frames, planes, bounds, changes = images
         arrays = (frames, planes, or_null(flows[0]), or_null(duals[0]), flows[1], or_null(duals[1]), counts)
         slots = len(self._sizes) * params.warps
         tests = (params.check_every, params.check_first) if params.epsilon > 0 else (0, 0)
@@ -317,6 +325,8 @@ class ClusterSolver:
             np.int32(params.border == "clamp"),
             *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
             or_null(bounds),
+            or_null(changes),
+            np.float32(still_units(params)),
         )
         grid = (len(planes) * shape.blocks,)
         self._device.launch(

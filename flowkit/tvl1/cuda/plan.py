@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from flowkit.tvl1.cuda.blocks import skips_blocks
 from flowkit.tvl1.params import FilterAfter, TVL1Params
 from flowkit.tvl1.reference.pyramid import (
     GAUSSIAN_WINDOW_SIGMAS,
@@ -171,6 +172,8 @@ class Model:
         It is bounded by the weights of a plane.
     carried : bool
         The dual variable outlives a launch of the cluster solver: for the finer level or the next warp.
+    skipping : bool
+        Still blocks iterate no more.
     """
 
     gradient_taps: int = 3
@@ -178,6 +181,7 @@ class Model:
     projected: bool = False
     weighted: bool = False
     carried: bool = False
+    skipping: bool = False
 
     @classmethod
     def of(cls, params: TVL1Params) -> Model:
@@ -188,19 +192,21 @@ class Model:
             projected=params.dual == "projected",
             weighted=params.edge_alpha > 0,
             carried=params.dual_start == "coarser" or filters_after(params, "warp"),
+            skipping=skips_blocks(params),
         )
 
     @property
     def warp_defines(self) -> dict[str, float]:
-        """The macros of linearise.cuh; none for the published model."""
+        """The macros of linearise.cuh and blocks.cuh; none for the published model."""
         taps = {} if self.gradient_taps == 3 else {"FLOWKIT_GRADIENT_TAPS": self.gradient_taps}
-        return {**taps, **({"FLOWKIT_WARP_SNAP": self.warp_snap} if self.warp_snap else {})}
+        snap = {"FLOWKIT_WARP_SNAP": self.warp_snap} if self.warp_snap else {}
+        return {**taps, **snap, **({"FLOWKIT_SKIPPING": 1} if self.skipping else {})}
 
     @property
     def dual_defines(self) -> dict[str, int]:
-        """The macros of core.cuh; none for the published model."""
-        macros = {"FLOWKIT_PROJECTED": self.projected, "FLOWKIT_WEIGHTED": self.weighted}
-        return {name: 1 for name, defined in macros.items() if defined}
+        """The macros of core.cuh and blocks.cuh; none for the published model."""
+        parts = {"PROJECTED": self.projected, "WEIGHTED": self.weighted, "SKIPPING": self.skipping}
+        return {f"FLOWKIT_{name}": 1 for name, defined in parts.items() if defined}
 
     @property
     def cluster_defines(self) -> dict[str, float]:
@@ -210,7 +216,7 @@ class Model:
 
 
 PUBLISHED = Model()
-WHOLE = Model(gradient_taps=5, warp_snap=0.0625, projected=True, weighted=True, carried=True)
+WHOLE = Model(gradient_taps=5, warp_snap=0.0625, projected=True, weighted=True, carried=True, skipping=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,6 +305,7 @@ class Launch:
     steps: int
     test: bool
     ends_level: bool = False
+    measures_blocks: bool = False
 
 
 def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
@@ -314,7 +321,8 @@ def launches(params: TVL1Params, most_steps: int) -> Iterator[Launch]:
         first, again = done == check_first, done % params.check_every == 0
         test = params.epsilon > 0 and (first or again) and done < params.iterations
         ends_level = test and first and done < params.check_every
-        yield Launch(median=median, steps=min(ends), test=test, ends_level=ends_level)
+        blocks = test and first and skips_blocks(params)
+        yield Launch(median=median, steps=min(ends), test=test, ends_level=ends_level, measures_blocks=blocks)
 
 
 _SLOWEST_RATE = 1e9

@@ -11,6 +11,7 @@ import collections
 
 import numpy as np
 
+from flowkit.tvl1.cuda.blocks import block_count, still_units
 from flowkit.tvl1.cuda.device import (
     THREADS,
     CudaDevice,
@@ -78,6 +79,12 @@ class TileWorkspace:
         self.progress = TileProgress(device)
         # Of the level at hand, (m, height, width), or None: `Pyramids.edge_bounds`.
         self.bounds: DeviceArray | None = None
+        # What the first test of each warp of the level at hand measures, (warps, m, blocks), or None.
+        self.block_changes: DeviceArray | None = None
+
+    def changes_of(self, warp: int) -> DeviceArray | None:
+        """Return what the first test of a warp measures, (m, blocks), or None."""
+        return None if self.block_changes is None or warp < 0 else self.block_changes[warp]
 
 
 class TileSolver:
@@ -98,6 +105,7 @@ class TileSolver:
         self._median = WeightedMedian(device, params) if filters_after(params, "warp") else None
         model = Model.of(params)
         self._kernel = KernelFile.of("tile.cu", {**tile.defines, **model.dual_defines})
+        self._skips, self._still = model.skipping, np.float32(still_units(params))
         self._level_file = KernelFile.of("level.cu", model.warp_defines)
 
     @property
@@ -144,6 +152,9 @@ class TileSolver:
             Those of `Pyramids.edge_bounds`.
         """
         work.bounds, (height, width) = bounds, self._sizes[level]
+        if self._skips:
+            blocks = block_count((height, width))
+            work.block_changes = self._device.zeros((self._params.warps, work.pairs, blocks), np.int32)
         size = np.int32(width), np.int32(height)
         fresh = (
             or_null(flows[0]),
@@ -157,37 +168,49 @@ class TileSolver:
         )
         self._per_pixel("flowkit_start_level", level, work, fresh)
         for warp in range(self._params.warps):
-            self._linearise(level, frames, work)
-            self._solve_warp(level, counts[warp:], work)
+            self._linearise(level, warp, frames, work)
+            self._solve_warp(level, warp, counts[warp:], work)
             if self._median is not None:
                 self._median.filter_warp(frames, work.planes, (work.u, work.states), level)
         args = (work.u, work.q, work.states, flows[1], or_null(duals[1]), np.int32(work.pairs), *size)
         self._per_pixel("flowkit_finish_level", level, work, args)
 
-    def _linearise(self, level: int, frames: DeviceArray, work: TileWorkspace) -> None:
+    def _linearise(self, level: int, warp: int, frames: DeviceArray, work: TileWorkspace) -> None:
         """Warp by the flow so far, and make every pair active whose level goes on (twin: `linearise`)."""
         params, (height, width) = self._params, self._sizes[level]
         floats = map(np.float32, (params.bicubic_a, params.lambda_ * params.theta))
         args = (frames, work.planes, work.u, work.terms, work.states, work.counts)
         ints = map(np.int32, (work.pairs, width, height))
         clamp = np.int32(params.border == "clamp")
-        self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp))
+        blocks = or_null(work.changes_of(warp - 1)), self._still
+        self._per_pixel("flowkit_linearise", level, work, (*args, *ints, *floats, clamp, *blocks))
 
-    def _solve_warp(self, level: int, counts: DeviceArray, work: TileWorkspace) -> None:
+    def _solve_warp(self, level: int, warp: int, counts: DeviceArray, work: TileWorkspace) -> None:
         """Launch until no pair is active (twin: `reference.solver.solve_warp`)."""
         height, width = self._sizes[level]
         ints = tuple(map(np.int32, (work.pairs, width, height)))
+        changes, settled = work.changes_of(warp), None
         work.progress.start()
         for launch in launches(self._params, self._tilings[level].halo):
             if launch.median:
                 self._per_pixel("flowkit_median", level, work, (work.u, work.states, *ints))
-            self._iterate(level, launch, counts, work)
+            measured = changes if launch.measures_blocks else None
+            blocks = or_null(measured), or_null(settled), self._still
+            self._iterate(level, launch, counts, work, blocks)
+            settled = measured if launch.measures_blocks else settled
             if launch.test:
                 work.progress.report(work.counts[:1])
                 if work.progress.finished():
                     return
 
-    def _iterate(self, level: int, launch: Launch, counts: DeviceArray, work: TileWorkspace) -> None:
+    def _iterate(
+        self,
+        level: int,
+        launch: Launch,
+        counts: DeviceArray,
+        work: TileWorkspace,
+        blocks: tuple[object, ...],
+    ) -> None:
         params, (height, width), tiling = self._params, self._sizes[level], self._tilings[level]
         arrays = (work.terms, work.u, work.q, work.states, work.changes, counts, work.counts)
         sizes = (work.pairs, width, height, tiling.across, tiling.down, tiling.halo)
@@ -197,7 +220,7 @@ class TileSolver:
         enough = params.epsilon**2 * height * width
         floats = map(np.float32, (enough, params.tau, params.tau / params.theta, params.theta))
         grid = (work.pairs * tiling.count,)
-        args = (*arrays, *ints, *floats, or_null(work.bounds))
+        args = (*arrays, *ints, *floats, or_null(work.bounds), *blocks)
         kernel = (self._kernel, "flowkit_tile")
         self._device.launch(kernel, grid, 32 * self._tile.warps, args, level=level)
 

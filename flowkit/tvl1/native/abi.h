@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 /* Raised by one whenever a struct or a function below changes. */
-#define FLOWKIT_TVL1_ABI_VERSION 2
+#define FLOWKIT_TVL1_ABI_VERSION 3
 
 enum FlowkitStatus {
   FLOWKIT_OK = 0,
@@ -31,7 +31,7 @@ enum FlowkitDtype { FLOWKIT_UINT8 = 0, FLOWKIT_FLOAT32 = 1 };
 /* Field for field flowkit.tvl1.params.TVL1Params, which has validated every value. */
 typedef struct FlowkitParams {
   double tau, lambda, theta, scale_step, epsilon, bicubic_a, presmooth_sigma, warp_snap;
-  double edge_alpha, edge_beta;
+  double edge_alpha, edge_beta, block_epsilon;
   double weighted_median_spread, weighted_median_grey, weighted_median_px;
   int32_t nscales, pyramid, warps, iterations, check_every, median, median_every, border, normalize;
   int32_t check_first, gradient_taps, dual, dual_start, weighted_median, weighted_median_after;

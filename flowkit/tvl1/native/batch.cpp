@@ -65,7 +65,7 @@ std::vector<int64_t> named_frames(const FlowkitBatch& batch) {
 
 // Normalised together, a frame's grey values depend on the pair, so its pyramid cannot be shared.
 void build_own_pyramids(const FlowkitBatch& batch, const int32_t* pair, const FlowkitParams& params,
-                        InterpolatePlane interpolate, std::array<Pyramid, 2>& pyramids) {
+                        InterpolatePlanes interpolate, std::array<Pyramid, 2>& pyramids) {
   const FrameView frames[2] = {frame_of(batch, pair[0]), frame_of(batch, pair[1])};
   const GreyMap map = joint_normalisation(frames[0], frames[1]);
   for (int k = 0; k < 2; ++k) build_pyramid(frames[k], map, params, interpolate, pyramids[k]);
@@ -122,7 +122,7 @@ class FreeIfLarge {
   FreeIfLarge& operator=(const FreeIfLarge&) = delete;
 
  private:
-  static constexpr int64_t kMostKept = int64_t{1} << 23;  // pixels; at most 100 MiB are kept
+  static constexpr int64_t kMostKept = int64_t{1} << 23;  // pixels; at most 130 MiB are kept
   const bool large_;
 };
 

@@ -1,6 +1,7 @@
 // The kernels that are compiled once per instruction set, and the choice among them.
 #pragma once
 
+#include "blocks.hpp"
 #include "plane.hpp"
 #include "resample.hpp"
 
@@ -16,6 +17,7 @@ struct Fields {
   Plane u1{0}, u2{1}, q11{2}, q12{3}, q21{4}, q22{5}, a{6}, b{7}, c{8}, limit{9};
   Plane I1x{15}, I1y{14};  // central differences of the image to be warped
   Plane most{10};          // theta * weight of the total variation, if the dual step is projected
+  BlockView blocks;        // those that iterate
   bool projected = false;  // the dual step: projected to |q| <= most, or semi-implicit
   float tau = 0;           // step of the dual iteration
   float taut = 0;          // tau / theta
@@ -70,8 +72,8 @@ struct Kernels {
                           const WeightedMedianOptions& options);
   // 5x5 median of `image`, whose side margins it overwrites, into `result`.
   void (*median5)(Plane& image, Plane& result, Plane& columns);
-  // A plane through maps of two taps.
-  InterpolatePlane interpolate;
+  // Planes through maps of two taps.
+  InterpolatePlanes interpolate;
 };
 
 // One per instruction set, each in its own source file; null where the set is not compiled in.

@@ -15,7 +15,7 @@ namespace {
 #include "target_end.inc"
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels{"avx2", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_plane};
+  static const Kernels kernels{"avx2", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_planes};
   return &kernels;
 }
 

@@ -20,7 +20,7 @@ namespace {
 #include "target_end.inc"
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels{"avx512", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_plane};
+  static const Kernels kernels{"avx512", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_planes};
   return &kernels;
 }
 

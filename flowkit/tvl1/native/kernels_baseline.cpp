@@ -12,7 +12,7 @@ namespace {
 }
 
 const Kernels* baseline_kernels() {
-  static const Kernels kernels{"baseline", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_plane};
+  static const Kernels kernels{"baseline", iterate, differentiate, linearise, weigh_edges, weighted_median, median5, interpolate_planes};
   return &kernels;
 }
 

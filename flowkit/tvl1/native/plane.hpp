@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
+
+#include "arena.hpp"
 
 namespace flowkit {
 
@@ -18,6 +18,9 @@ class Plane {
   // the same offset within a page, and a load waits for every earlier store that is at its own
   // offset within some page (4 KiB aliasing).
   explicit Plane(int number) : shift_(number * kShift) {}
+
+  Plane(Plane&&) = default;
+  Plane& operator=(Plane&&) = default;
 
   // Floats left and right of each row: the widest vector (16), read one ahead, or the warp's
   // reach beyond a vector (4), rounded up to whole cache lines on both sides.
@@ -35,8 +38,7 @@ class Plane {
     if (count > capacity_) {
       memory_.reset();
       capacity_ = 0;
-      memory_.reset(static_cast<float*>(std::aligned_alloc(64, count * sizeof(float))));
-      if (!memory_) throw std::bad_alloc();
+      memory_ = take_floats(count);
       capacity_ = count;
     }
   }
@@ -89,10 +91,7 @@ class Plane {
   }
   ptrdiff_t offset_of(ptrdiff_t y) const { return shift_ + (y + kMargin) * stride_ + kSide; }
 
-  struct Free {
-    void operator()(float* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<float, Free> memory_;
+  std::shared_ptr<float> memory_;  // nobody else's: shared with the chunk that it is a part of
   size_t capacity_ = 0;
   int width_ = 0, height_ = 0;
   ptrdiff_t stride_ = 0, shift_ = 0;

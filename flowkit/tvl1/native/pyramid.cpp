@@ -28,31 +28,31 @@ int shrink(int side, const FlowkitParams& params) {
   }
 }
 
-void blur(Plane& image, double sigma, InterpolatePlane interpolate) {
+void blur(Plane& image, double sigma, InterpolatePlanes interpolate) {
   if (sigma == 0) return;
   Plane blurred;
-  resample(image, gaussian_axis(image.width(), sigma), gaussian_axis(image.height(), sigma), 1,
+  resample(image, gaussian_axis(image.width(), sigma), gaussian_axis(image.height(), sigma),
            interpolate, blurred);
   std::swap(image, blurred);
 }
 
 // Twins: reference.pyramid.resize_bilinear, pyr_down, zoom_out.
-void shrink_level(const Plane& image, Size size, const FlowkitParams& params,
-                  InterpolatePlane interpolate, Plane& result) {
+void shrink_level(Plane& image, Size size, const FlowkitParams& params,
+                  InterpolatePlanes interpolate, Plane& result) {
   const double stride = 1 / params.scale_step;
   const int width = image.width(), height = image.height();
   if (params.pyramid == FLOWKIT_PYRDOWN) {
-    resample(image, pyr_down_axis(width), pyr_down_axis(height), 1, interpolate, result);
+    resample(image, pyr_down_axis(width), pyr_down_axis(height), interpolate, result);
   } else if (params.pyramid == FLOWKIT_GAUSSIAN) {
     const double sigma = 0.6 * std::sqrt(stride * stride - 1);
     Plane blurred;
-    resample(image, gaussian_axis(width, sigma), gaussian_axis(height, sigma), 1, interpolate,
+    resample(image, gaussian_axis(width, sigma), gaussian_axis(height, sigma), interpolate,
              blurred);
     resample(blurred, cubic_axis(width, size.width, stride),
-             cubic_axis(height, size.height, stride), 1, interpolate, result);
+             cubic_axis(height, size.height, stride), interpolate, result);
   } else {
     resample(image, linear_axis(width, size.width, stride, 0.5),
-             linear_axis(height, size.height, stride, 0.5), 1, interpolate, result);
+             linear_axis(height, size.height, stride, 0.5), interpolate, result);
   }
 }
 
@@ -83,7 +83,7 @@ GreyMap joint_normalisation(const FrameView& first, const FrameView& second) {
 }
 
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
-                   InterpolatePlane interpolate, std::vector<Plane>& levels) {
+                   InterpolatePlanes interpolate, std::vector<Plane>& levels) {
   const std::vector<Size> sizes = level_sizes(frame.size, params);
   levels.resize(sizes.size());
   Plane& base = levels[0];
@@ -101,7 +101,7 @@ void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitPara
 }
 
 Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
-                       InterpolatePlane interpolate)
+                       InterpolatePlanes interpolate)
     : gain_(static_cast<float>(1 / params.scale_step)), interpolate_(interpolate) {
   const double across = static_cast<double>(coarse.width) / fine.width;
   const double down = static_cast<double>(coarse.height) / fine.height;
@@ -115,12 +115,12 @@ Upsampling::Upsampling(Size coarse, Size fine, const FlowkitParams& params,
   }
 }
 
-void Upsampling::bring_flow(const Plane& coarse, Plane& fine) const {
-  resample(coarse, horizontal_, vertical_, gain_, interpolate_, fine);
+void Upsampling::bring_flow(Plane* const (&coarse)[2], Plane* const (&fine)[2]) const {
+  resample(coarse, 2, horizontal_, vertical_, gain_, interpolate_, fine);
 }
 
-void Upsampling::bring_dual(const Plane& coarse, Plane& fine) const {
-  resample(coarse, horizontal_, vertical_, 1, interpolate_, fine);
+void Upsampling::bring_dual(Plane* const (&coarse)[4], Plane* const (&fine)[4]) const {
+  resample(coarse, 4, horizontal_, vertical_, 1, interpolate_, fine);
 }
 
 }  // namespace flowkit

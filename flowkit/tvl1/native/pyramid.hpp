@@ -41,23 +41,22 @@ GreyMap joint_normalisation(const FrameView& first, const FrameView& second);
 // Levels of a frame, the frame itself first, each with the margins that `linearise` reads (twin:
 // reference.pyramid.build_pyramid).
 void build_pyramid(const FrameView& frame, const GreyMap& map, const FlowkitParams& params,
-                   InterpolatePlane interpolate, std::vector<Plane>& levels);
+                   InterpolatePlanes interpolate, std::vector<Plane>& levels);
 
 // The way up from one level to the next finer one.
 class Upsampling {
  public:
-  Upsampling(Size coarse, Size fine, const FlowkitParams& params, InterpolatePlane interpolate);
+  Upsampling(Size coarse, Size fine, const FlowkitParams& params, InterpolatePlanes interpolate);
 
-  // Bring one component of the flow to the finer level, in px of that level (twin:
-  // reference.pyramid.upsample_flow).
-  void bring_flow(const Plane& coarse, Plane& fine) const;
-  // The same of a component of the dual variable (twin: reference.pyramid.upsample_dual).
-  void bring_dual(const Plane& coarse, Plane& fine) const;
+  // Bring the flow to the finer level, in px of that level (twin: reference.pyramid.upsample_flow).
+  void bring_flow(Plane* const (&coarse)[2], Plane* const (&fine)[2]) const;
+  // The same of the dual variable (twin: reference.pyramid.upsample_dual).
+  void bring_dual(Plane* const (&coarse)[4], Plane* const (&fine)[4]) const;
 
  private:
   AxisMap horizontal_, vertical_;
   float gain_;  // px of the finer level in one of the coarser
-  InterpolatePlane interpolate_;
+  InterpolatePlanes interpolate_;
 };
 
 }  // namespace flowkit

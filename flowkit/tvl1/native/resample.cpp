@@ -126,22 +126,30 @@ AxisMap gaussian_axis(int side, double sigma) {
   return map;
 }
 
-void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              InterpolatePlane interpolate, Plane& result) {
+void resample(Plane* const* images, int count, const AxisMap& horizontal, const AxisMap& vertical,
+              float gain, InterpolatePlanes interpolate, Plane* const* results) {
   const bool linear = horizontal.taps == 2 && vertical.taps == 2;
   thread_local Plane narrowed;  // kept from call to call, as batch.cpp does with its memory
-  narrowed.reshape(horizontal.length, linear ? 2 : image.height());
-  result.reshape(horizontal.length, vertical.length);
+  narrowed.reshape(horizontal.length, linear ? 8 : images[0]->height());
+  for (int k = 0; k < count; ++k) results[k]->reshape(horizontal.length, vertical.length);
   if (linear) {
-    interpolate(image, two_taps(horizontal), two_taps(vertical), gain, narrowed, result);
+    interpolate(images, count, two_taps(horizontal), two_taps(vertical), gain, narrowed, results);
     return;
   }
-  for (int y = 0; y < image.height(); ++y) {
-    resample_row(image.row(y), horizontal, narrowed.row(y));
+  for (int k = 0; k < count; ++k) {
+    for (int y = 0; y < images[k]->height(); ++y) {
+      resample_row(images[k]->row(y), horizontal, narrowed.row(y));
+    }
+    for (int y = 0; y < vertical.length; ++y) {
+      add_rows(narrowed, vertical, y, gain, results[k]->row(y));
+    }
   }
-  for (int y = 0; y < result.height(); ++y) {
-    add_rows(narrowed, vertical, y, gain, result.row(y));
-  }
+}
+
+void resample(Plane& image, const AxisMap& horizontal, const AxisMap& vertical,
+              InterpolatePlanes interpolate, Plane& result) {
+  Plane *const from = &image, *const to = &result;
+  resample(&from, 1, horizontal, vertical, 1, interpolate, &to);
 }
 
 }  // namespace flowkit

@@ -29,9 +29,11 @@ struct TwoTaps {
   int length;
 };
 
-// A plane through such maps, scaled by `gain`; `lines` is scratch, two rows of the result's width.
-using InterpolatePlane = void (*)(const Plane& image, const TwoTaps& across, const TwoTaps& down,
-                                  float gain, Plane& lines, Plane& result);
+// `count` planes of one size through such maps, scaled by `gain`; `lines` is scratch, eight rows of the
+// result's width. Some are taken together, so that the maps are read once for them.
+using InterpolatePlanes = void (*)(Plane* const* images, int count, const TwoTaps& across,
+                                   const TwoTaps& down, float gain, Plane& lines,
+                                   Plane* const* results);
 
 // Bilinear samples of an axis of `side` pixels at (i + shift) * stride - shift, clamped to it
 // (twin: reference.sampling.sample_axis_linear).
@@ -48,9 +50,13 @@ AxisMap pyr_down_axis(int side);
 // Blur with a Gaussian cut at five sigma (twin: reference.pyramid.gaussian_blur).
 AxisMap gaussian_axis(int side, double sigma);
 
-// Apply one map along each axis, horizontal first, and scale the values. `result` gets its size
-// from the maps; it must not be `image`. `interpolate` does maps of two taps.
-void resample(const Plane& image, const AxisMap& horizontal, const AxisMap& vertical, float gain,
-              InterpolatePlane interpolate, Plane& result);
+// Apply one map along each axis to `count` images of one size, horizontal first, and scale the values.
+// The results get their size from the maps; none may be an image. `interpolate` does maps of two taps.
+void resample(Plane* const* images, int count, const AxisMap& horizontal, const AxisMap& vertical,
+              float gain, InterpolatePlanes interpolate, Plane* const* results);
+
+// The same of one image, unscaled.
+void resample(Plane& image, const AxisMap& horizontal, const AxisMap& vertical,
+              InterpolatePlanes interpolate, Plane& result);
 
 }  // namespace flowkit

@@ -40,6 +40,7 @@ int solve_warp(const Linearisation& linearisation, const FlowkitParams& params,
   const double area = static_cast<double>(work.fields.u1.width()) * work.fields.u1.height();
   const double enough = params.epsilon * params.epsilon * area;
   const Linearisation* pending = params.median == 0 ? &linearisation : nullptr;
+  work.fields.blocks = work.blocks.view();
   if (pending == nullptr) kernels.linearise(linearisation, work.fields);
   int done = 0;
   while (done < params.iterations) {
@@ -47,9 +48,12 @@ int solve_warp(const Linearisation& linearisation, const FlowkitParams& params,
     const int block = next_block(params, done);
     done += block;
     const bool test = params.epsilon > 0 && is_test_due(params, done);
+    const bool test_blocks = test && params.block_epsilon > 0 && done == params.check_first;
+    work.fields.blocks = test_blocks ? work.blocks.measured() : work.blocks.view();
     const double change = kernels.iterate(work.fields, block, test, pending);
     pending = nullptr;
     if (test && change <= enough) break;
+    if (test_blocks && done < params.iterations) work.blocks.end_still(params.block_epsilon);
   }
   return done;
 }
@@ -116,6 +120,7 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
   kernels.differentiate(I1, work.fields, params.gradient_taps == 5);
   set_weights(I0, params, kernels, work);
   set_guide(I0, params, work.weighted.guide);
+  work.blocks.start(work.fields.u1);
   bool still = false;
   for (int warp = 0; warp < params.warps && !still; ++warp) {
     const int done = solve_warp(linearisation, params, kernels, work);
@@ -132,24 +137,31 @@ void solve_level(const Plane& I0, const Plane& I1, const FlowkitParams& params,
 void start_level(const Plane& level, bool coarsest, const FlowkitParams& params,
                  const Kernels& kernels, Workspace& work) {
   Fields& f = work.fields;
-  Plane* const state[6] = {&f.u1, &f.u2, &f.q11, &f.q12, &f.q21, &f.q22};
-  for (int k = 0; k < 6; ++k) std::swap(*state[k], work.coarse[k]);
+  Plane* const flow[2] = {&f.u1, &f.u2};
+  Plane* const dual[4] = {&f.q11, &f.q12, &f.q21, &f.q22};
+  Plane* const coarse_flow[2] = {&work.coarse[0], &work.coarse[1]};
+  Plane* const coarse_dual[4] = {&work.coarse[2], &work.coarse[3], &work.coarse[4], &work.coarse[5]};
+  for (int k = 0; k < 2; ++k) std::swap(*flow[k], *coarse_flow[k]);
+  for (int k = 0; k < 4; ++k) std::swap(*dual[k], *coarse_dual[k]);
   size_planes(level, params, work);
   const bool zero_dual = coarsest || params.dual_start == FLOWKIT_ZERO;
-  for (int k = coarsest ? 0 : 2; k < 6; ++k) {
+  for (Plane* q : dual) {
     if (zero_dual) {
-      state[k]->clear();
+      q->clear();
     } else {
-      state[k]->clear_row(-1);
+      q->clear_row(-1);
     }
   }
-  if (coarsest) return;
+  if (coarsest) {
+    for (Plane* u : flow) u->clear();
+    return;
+  }
   const Plane& coarse = work.coarse[0];
   const Upsampling upsampling({coarse.width(), coarse.height()}, {level.width(), level.height()},
                               params, kernels.interpolate);
-  for (int k = 0; k < 2; ++k) upsampling.bring_flow(work.coarse[k], *state[k]);
+  upsampling.bring_flow(coarse_flow, flow);
   if (zero_dual) return;
-  for (int k = 2; k < 6; ++k) upsampling.bring_dual(work.coarse[k], *state[k]);
+  upsampling.bring_dual(coarse_dual, dual);
   const int last_column = level.width() - 1, last_row = level.height() - 1;
   for (Plane* across : {&f.q11, &f.q21}) {
     for (int y = 0; y <= last_row; ++y) across->row(y)[last_column] = 0;

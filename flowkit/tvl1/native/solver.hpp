@@ -16,6 +16,7 @@ struct Workspace {
   Plane coarse[6] = {Plane{0}, Plane{1}, Plane{2}, Plane{3}, Plane{4}, Plane{5}};
   Plane filtered{14}, columns;   // for the median, and for edge weights
   WeightedMedian weighted;
+  Blocks blocks;
 };
 
 // Solve one pair from its two pyramids. `flow` gets (2, height, width) px; `iterations`, unless

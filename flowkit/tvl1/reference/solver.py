@@ -39,6 +39,7 @@ from flowkit.tvl1.reference.steps import (
     normalize_jointly,
     primal_step,
     projected_dual_step,
+    still_blocks,
     threshold_step,
     weighted_median,
 )
@@ -81,10 +82,14 @@ class TVL1Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """The flow u, float64 (2, H, W), px, and its dual p, float64 (2, 2, H, W), of one level."""
+    """The flow u, float64 (2, H, W), px, and its dual p, float64 (2, 2, H, W), of one level.
+
+    `still`, bool (H, W), marks pixels that iterate no more; False is none.
+    """
 
     u: Float64
     p: Float64
+    still: NDArray[np.bool_] | bool = False
 
     @classmethod
     def zero(cls, size: tuple[int, ...]) -> State:
@@ -108,7 +113,8 @@ def solve_warp(
 
     Iterations count from 1. A median comes before iterations 1, 1 + median_every, ...; the
     stopping rule is tested after iterations check_first and check_every, 2 check_every, ..., on
-    the change of that one iteration, the median not included.
+    the change of that one iteration, the median not included. With `block_epsilon`, blocks that it
+    finds still keep u and p from the test of check_first on.
 
     Parameters
     ----------
@@ -124,21 +130,24 @@ def solve_warp(
     iterations : int
         Those done, at least 1.
     """
-    u, p = state.u, state.p
+    u, p, still = state.u, state.p, state.still
     for done in itertools.count(1):
         if params.median and (done - 1) % params.median_every == 0:
             u = median_5x5(u)
         u_before = u
         v = threshold_step(u, data, params.lambda_ * params.theta)
-        u = primal_step(v, p, params.theta)
+        u = np.where(still, u, primal_step(v, p, params.theta))
         if params.dual == "projected":
-            p = projected_dual_step(p, u, params.tau / params.theta, weight)
+            p_new = projected_dual_step(p, u, params.tau / params.theta, weight)
         else:
-            p = dual_step(p, u, params.tau / params.theta)
+            p_new = dual_step(p, u, params.tau / params.theta)
+        p = np.where(still, p, p_new)
         tested = done == params.check_first or done % params.check_every == 0
         if done == params.iterations or (tested and has_converged(u, u_before, params.epsilon)):
             break
-    return State(u=u, p=p), done
+        if params.epsilon and params.block_epsilon and done == params.check_first:
+            still = still | still_blocks(u, u_before, params.block_epsilon)
+    return State(u=u, p=p, still=still), done
 
 
 def solve_level(I0: Float64, I1: Float64, state: State, params: TVL1Params) -> tuple[State, LevelTrace]:

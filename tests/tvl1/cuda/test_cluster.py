@@ -50,7 +50,7 @@ def solve_on_host(
         *(frames, planes, start, NULL, flow, NULL, iterations, *map(np.int32, (*ints, *tests))),
         *(*map(np.float32, floats), np.int32(params.border == "clamp")),
         *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
-        NULL,
+        *(NULL, NULL, np.float32(0)),
     )
     grid, block = (2 * shape.blocks,), (32 * shape.warps,)
     module.launch("flowkit_cluster", grid, block, args, shared_mem=shape.shared_bytes)

@@ -95,6 +95,29 @@ PROJECTED = dataclasses.replace(QUICK, dual="projected", lambda_=0.2)
 @pytest.mark.parametrize(
     "change",
     [
+        {"edge_alpha": 3.0, "dual_start": "coarser"},
+        {"check_first": 7, "check_every": 7},
+        {"warps": 3, "weighted_median": 5},
+        {"median": 5},
+    ],
+    ids=str,
+)
+def test_emulated_still_blocks_keep_their_flow(
+    change: dict[str, object], method: Method, waves: Waves
+) -> None:
+    params = dataclasses.replace(PROJECTED, epsilon=1e-4, block_epsilon=0.03, **change)  # type: ignore[arg-type]
+    frames = np.stack([waves((37, 53)), waves((37, 53), (1.3, -0.8))])
+    frames[1, :, :20] = frames[0, :, :20]
+    assert_agrees_with_twin(frames, [(0, 1), (1, 0)], params, method)
+    all_iterate = dataclasses.replace(params, block_epsilon=0.0)
+    twins = [tvl1_flow(*frames, params=each).flow for each in (params, all_iterate)]
+    assert np.abs(twins[0] - twins[1]).max() > AGREEMENT_PX
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    "change",
+    [
         {},
         {"edge_alpha": 3.0},
         {"edge_alpha": 20.0, "edge_beta": 0.5, "border": "off", "theta": 0.2, "tau": 0.2},

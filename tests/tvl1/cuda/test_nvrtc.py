@@ -65,6 +65,8 @@ MOST_SPILLED_BYTES = 32
 # Of 128 registers a thread and two blocks a processor, the fastest on an H200 all the same; with a dual
 # variable that outlives the launch, more is seen but once a level.
 MOST_SPILLED_BYTES_OF_CLUSTERS = {False: 64, True: 144}
+# Still blocks: the iteration that measures them, once a warp, has more at hand than registers hold.
+MOST_SPILLED_BYTES_WITH_BLOCKS = 448
 MOST_STATIC_SHARED_BYTES = 48 * 1024
 
 
@@ -126,7 +128,8 @@ def test_nvrtc_compiles_each_cluster_within_limits(
     assert "warning" not in compiled.log
     (kernel,) = kernel_usage(compiled.log).values()
     assert kernel.registers * 32 * shape.warps * shape.resident <= REGISTERS_OF_A_PROCESSOR
-    assert kernel.spilled <= MOST_SPILLED_BYTES_OF_CLUSTERS[model.carried]
+    most = MOST_SPILLED_BYTES_OF_CLUSTERS[model.carried]
+    assert kernel.spilled <= (MOST_SPILLED_BYTES_WITH_BLOCKS if model.skipping else most)
     assert kernel.shared + shape.shared_bytes <= 227 * 1024
 
 

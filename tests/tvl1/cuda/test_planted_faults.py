@@ -29,6 +29,8 @@ QUICK = (
     "q not written at the level's end",
     "rows of q above start from zero",
     "ended level goes on with the next launch",
+    "still pixels go on",
+    "blocks of the warp at hand for those of the one before",
 )
 
 

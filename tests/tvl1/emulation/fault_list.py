@@ -7,7 +7,7 @@ consistent), and barriers that another one makes redundant there but not on a GP
 from __future__ import annotations
 
 from tests.tvl1.emulation.faults import fault as _fault
-from tests.tvl1.emulation.model_fault_list import CARRIED, EDGES, WEIGHTED_MEDIAN
+from tests.tvl1.emulation.model_fault_list import BLOCKS, CARRIED, EDGES, WEIGHTED_MEDIAN
 
 TILE = (
     _fault(
@@ -141,7 +141,7 @@ CORE = (
     _fault(
         *("tile", "core.cuh", "row above is the row itself"), "row > 0 ? row - 1 : 0", "row > 0 ? row : 0"
     ),
-    _fault(*("tile", "core.cuh", "one column too many in the change"), "j < counted.to)", "j <= counted.to)"),
+    _fault(*("tile", "core.cuh", "one column too many in the change"), "j < counted.to;", "j <= counted.to;"),
     _fault(
         *("tile", "core.cuh", "limit without its lower side"),
         "fminf(fmaxf(rho, -data.w), data.w)",
@@ -317,8 +317,8 @@ CLUSTER = (
     ),
     _fault(
         *("cluster", "cluster.cu", "one column of a patch taken for the only one at the border"),
-        "dual_row<kWholeColumns>",
-        "dual_row<true>",
+        "dual_row<kWholeColumns, kWarpSize>",
+        "dual_row<true, kWarpSize>",
     ),
     _fault(
         *("cluster", "cluster.cu", "last row of the frame unknown"),
@@ -371,4 +371,4 @@ CODES = (
            "    sums[threadIdx.x] = sum;\n  }\n  __syncthreads();", "    sums[threadIdx.x] = sum;\n  }"),
 )  # fmt: skip
 
-FAULTS = (*TILE, *CORE, *EDGES, *CARRIED, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)
+FAULTS = (*TILE, *CORE, *EDGES, *BLOCKS, *CARRIED, *WEIGHTED_MEDIAN, *LINEARISE, *CLUSTER, *CODES)

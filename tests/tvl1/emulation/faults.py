@@ -18,6 +18,7 @@ import pytest
 from flowkit.store.codecs.scaled import FIELD_SCALE, FIXED_STEP, QUANTILE_SCALE
 from flowkit.tvl1.cuda import device as cuda_device
 from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.blocks import block_count, skips_blocks, still_units
 from flowkit.tvl1.cuda.cluster import ClusterShape
 from flowkit.tvl1.cuda.device import NULL
 from flowkit.tvl1.cuda.plan import Model, TileShape
@@ -74,10 +75,12 @@ def check_solver(
     *,
     pairs: Sequence[Sequence[int]] = ((2, 1), (0, 1)),
     capability: int = 75,
+    still_columns: int = 0,
 ) -> None:
     """Hold pairs, two of different flows, to the twin through the whole driver."""
     shape = (40, 44)
     frames = np.stack([wave_image(shape, flow) for flow in ((0, 0), (0.9, -0.6), (0.9, -0.6))])
+    frames[:, :, :still_columns] = frames[0, :, :still_columns]
     # Ranges of their own, should they be stretched; the first pair stops early.
     frames[1, 0, 0], frames[2, 0, 0], frames[2, 0, 1] = 15, 0, 255
     tile = TileShape(columns=2, rows=2, warps=6, halo=5)
@@ -115,8 +118,8 @@ def check_change(sources: Sources, schedule: Schedule) -> None:
     arrays = (np.abs(terms).astype(np.float32), u, q.astype(np.float32), states, changes)
     ints = (1, 70, 30, tiles[1], tiles[0], shape.halo, 1, 1, 1)
     counters = np.zeros(1, i32), np.ones(2, i32)
-    floats = map(np.float32, (0, 0.25, 0.25 / 0.3, 0.3))
-    module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats, NULL))
+    floats, ends = map(np.float32, (0, 0.25, 0.25 / 0.3, 0.3)), (NULL, NULL, NULL, np.float32(0))
+    module.launch("flowkit_tile", (12,), (192,), (*arrays, *counters, *map(i32, ints), *floats, *ends))
     assert counters[0][0] == 1
     np.testing.assert_allclose(changes.sum(), ((u[1] - before) ** 2).sum(), rtol=1e-5)
 
@@ -147,6 +150,7 @@ def hold_cluster(
     schedule: Schedule,
     *,
     shift: tuple[float, float] = (0.9, -0.6),
+    still_columns: int = 0,
 ) -> None:
     """Hold one level by a cluster of five small blocks to the twin."""
     size = (28, 61)
@@ -154,6 +158,7 @@ def hold_cluster(
     module = Module("cluster.cu", shape.defines, sources)
     module.set_schedule(*schedule)
     frames = np.stack([wave_image(size), wave_image(size, shift)])
+    frames[1, :, :still_columns] = frames[0, :, :still_columns]
     flow, counts = np.full((1, 2, *size), np.nan, np.float32), np.zeros((1, params.warps), np.int32)
     rng, dual = np.random.default_rng(0), np.full((1, 4, *size), np.nan, np.float32)
     start, dual_start = np.zeros_like(flow), 0.2 * params.theta * rng.normal(size=dual.shape)
@@ -162,6 +167,7 @@ def hold_cluster(
     planes, height, width = np.array([[0, 1]], np.int32), *size
     weight = edge_weight(frames[0].astype(np.float64), params.edge_alpha, params.edge_beta)
     bounds = (params.theta * weight).astype(np.float32)[None]
+    changes = np.zeros((params.warps, 1, block_count(size)), np.int32)
     tests = (params.check_every, params.check_first) if params.epsilon else (0, 0)
     ints = (params.warps, width, height, 0, params.warps, params.iterations, *tests)
     floats = (params.epsilon**2 * height * width, params.bicubic_a, params.lambda_ * params.theta)
@@ -170,7 +176,7 @@ def hold_cluster(
         *(flow, dual if carried else NULL, counts, *map(np.int32, ints), *map(np.float32, floats)),
         np.int32(1),
         *map(np.float32, (params.tau, params.tau / params.theta, params.theta)),
-        bounds,
+        *(bounds, changes if skips_blocks(params) else NULL, np.float32(still_units(params))),
     )
     shared = shape.shared_bytes
     module.launch("flowkit_cluster", (shape.blocks,), (32 * shape.warps,), args, shared_mem=shared)
@@ -252,6 +258,21 @@ def check_gradient(sources: Sources, schedule: Schedule) -> None:
     check_solver(TVL1Params(nscales=2, warps=1, iterations=5, gradient_taps=5), sources, schedule)
 
 
+BLOCKS = TVL1Params(
+    nscales=1, warps=3, iterations=12, check_every=5, epsilon=0.001, dual="projected", block_epsilon=0.03
+)
+
+
+def check_blocks(sources: Sources, schedule: Schedule) -> None:
+    """Hold levels some of whose blocks are still to the twin."""
+    check_solver(BLOCKS, sources, schedule, pairs=((2, 0), (0, 1)), still_columns=22)
+
+
+def check_blocks_cluster(sources: Sources, schedule: Schedule) -> None:
+    """Hold a cluster some of whose blocks are still to the twin."""
+    hold_cluster(BLOCKS, sources, schedule, still_columns=40)
+
+
 def check_weighted_median(sources: Sources, schedule: Schedule) -> None:
     """Hold the weighted median after each warp, the last of a still pair among them, to the twin."""
     params = TVL1Params(nscales=2, warps=2, iterations=10, epsilon=0.05, check_every=5, weighted_median=5)
@@ -279,6 +300,8 @@ CHECKS: dict[str, Callable[[Sources, Schedule], None]] = {
     "carried cluster": check_carried_cluster,
     "warps of clusters": check_warps_of_clusters,
     "still cluster": check_still_cluster,
+    "blocks": check_blocks,
+    "blocks cluster": check_blocks_cluster,
     "codes": check_codes,
 }
 

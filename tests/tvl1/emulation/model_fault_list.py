@@ -13,8 +13,8 @@ EDGES = (
     _fault(*("edges", "core.cuh", "bound of the row's first column"), "bounds[j * kWarpSize]", "bounds[0]"),
     _fault(
         *("edges", "tile.cu", "bounds of another row"),
-        "own_bounds, change);\n  store",
-        "own_bounds + kTileWidth, change);\n  store",
+        "own_bounds, change, to_measure);\n  store",
+        "own_bounds + kTileWidth, change, to_measure);\n  store",
     ),
     _fault(*("edges", "tile.cu", "bounds of the first pair"), "bounds + pair * n, x, y", "bounds, x, y"),
     _fault(
@@ -32,6 +32,30 @@ EDGES = (
         *("edges cluster", "cluster.cu", "bounds not loaded"),
         "  if constexpr (kWeighted) load_bounds(shared, bounds + pair * n, at);\n",
         "",
+    ),
+)
+
+BLOCKS = (
+    _fault(*("blocks", "blocks.cuh", "blocks of the first pair"), "changes + pair * blocks", "changes"),
+    _fault(
+        *("blocks", "tile.cu", "still pixels go on"),
+        "if (is_still(settled, x + j, y + r)) term.w = -1.f;",
+        "",
+    ),
+    _fault(
+        *("blocks", "level.cu", "still pixels linearised"),
+        "terms[pair * n + i] = {0.f, 0.f, 0.f, -1.f};\n    return;",
+        "",
+    ),
+    _fault(
+        *("blocks", "core.cuh", "q of still pixels goes on"),
+        "    if (kSkipping && keeps(data[j * kDataStride])) continue;\n",
+        "",
+    ),
+    _fault(
+        *("blocks cluster", "cluster.cu", "blocks of the warp at hand for those of the one before"),
+        "own - pairs",
+        "own",
     ),
 )
 

@@ -16,6 +16,7 @@ from flowkit.tvl1.reference.steps import (
     linearise,
     median_5x5,
     projected_dual_step,
+    still_blocks,
     weighted_median,
 )
 from flowkit.typing import Float64
@@ -258,3 +259,14 @@ def test_close_to_a_whole_pixel_the_residual_is_linearised_there() -> None:
     assert np.array_equal(snapped.rho_c, there.rho_c)
     apart = linearise(I0, planes, u, TVL1Params(warp_snap=0.08))
     assert np.array_equal(apart.rho_c, linearise(I0, planes, u, TVL1Params()).rho_c)
+
+
+def test_blocks_are_still_up_to_their_own_areas_change() -> None:
+    # 16 + 4 columns, 16 + 1 rows; a change of .5 px at one pixel of each block.
+    u, at = np.zeros((2, 17, 20)), ([0, 0, 16, 16], [3, 18, 3, 18])
+    moved = u.copy()
+    moved[1][at] = 0.5
+    for area, count in ((256, 1), (64, 2), (16, 3), (4, 4)):
+        assert still_blocks(moved, u, 0.5 / area**0.5 * 1.001)[at].sum() == count
+    assert not still_blocks(moved, u, 0.5 / 256**0.5 * 0.999).any()
+    assert still_blocks(u, u, 0.01).all()

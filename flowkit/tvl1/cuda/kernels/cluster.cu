@@ -12,6 +12,7 @@
 // are multiples of a patch's, and the macros of core.cuh and linearise.cuh; with FLOWKIT_CARRIED q may
 // start where another launch has left it, and be left for one.
 
+#include "blocks.cuh"
 #include "cluster.cuh"
 #include "core.cuh"
 #include "linearise.cuh"
@@ -136,7 +137,8 @@ FLOWKIT_DEVICE void finish_patch(const ClusterPatch& patch, float* flow, float* 
 // the long code of the warp is not unrolled for each pixel, and lanes read neighbouring columns.
 FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
                                    const float* __restrict__ I0, const float* __restrict__ I1,
-                                   const ThreadPosition& at, const WarpOptions& options) {
+                                   const ThreadPosition& at, const WarpOptions& options,
+                                   const BlockChanges& settled) {
   float4* const rows = shared.data + at.warp * kRows * kRowPixels;
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
@@ -149,10 +151,11 @@ FLOWKIT_DEVICE void linearise_rows(const ClusterPatch& patch, Shared& shared,
     const int r = i / kRowPixels, x = i % kRowPixels, y = at.y + r;
     float4& slot = rows[r * kRowPixels + x % kColumns * kWarpSize + x / kColumns];
     const float2 u = {slot.x, slot.y};
-    const float4 none = {0.f, 0.f, 0.f, 0.f};
-    slot = x < at.width && y < at.height
-               ? linearise_pixel(I0, I1, at.width, at.height, x, y, u, options)
-               : none;
+    const float4 none = {0.f, 0.f, 0.f, 0.f}, kept = {0.f, 0.f, 0.f, -1.f};
+    const bool inside = x < at.width && y < at.height;
+    slot = !inside                  ? none
+           : is_still(settled, x, y) ? kept
+                                     : linearise_pixel(I0, I1, at.width, at.height, x, y, u, options);
   }
   __syncwarp();
 }
@@ -199,7 +202,7 @@ FLOWKIT_DEVICE void arrive_as_reader(TransactionBarrier* own, bool from_elsewher
 template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
                                  const Steps& steps, unsigned parity, bool q_pending,
-                                 float& change) {
+                                 float& change, const BlockChanges& measured) {
   const bool first_warp = at.warp == 0, last_warp = at.warp == kWarps - 1;
   const bool above = first_warp && at.rank > 0, below = last_warp && at.rank < kBlocks - 1;
   const float2* const q_above = shared.q_rows + at.warp * kRowPixels + at.lane;
@@ -210,7 +213,8 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Thre
     if (r == 0 && q_pending) wait(&shared.q_ready[at.warp], parity ^ 1);
     const Counted counted = {0, at.y + r < at.height ? at.width - at.x : 0};
     const float4* const data = shared.data + (at.warp * kRows + r) * kRowPixels + at.lane;
-    primal_row<kMeasure, kWarpSize>(patch, r, q_above, data, at.lane == 0, counted, change);
+    primal_row<kMeasure, kWarpSize>(patch, r, q_above, data, at.lane == 0, counted, change,
+                                    {measured, at.x, at.y + r, 0});
   }
   publish(patch.u1[0], patch.u2[0], shared.u_rows + (above ? kWarps : at.warp) * kRowPixels,
           &shared.u_ready[kWarps - 1], above, above ? at.rank - 1 : at.rank, at.lane);
@@ -221,7 +225,9 @@ FLOWKIT_DEVICE void iterate_rows(ClusterPatch& patch, Shared& shared, const Thre
     if (r == kRows - 1) wait(&shared.u_ready[at.warp], parity);
     const bool last_row = (!kWholeRows || r == kRows - 1) && at.y + r == at.height - 1;
     const float* const bounds = shared.bounds + (at.warp * kRows + r) * kRowPixels + at.lane;
-    dual_row<kWholeColumns>(patch, r, u_below, at.width - 1 - at.x, last_row, steps, bounds);
+    const float4* const data = shared.data + (at.warp * kRows + r) * kRowPixels + at.lane;
+    dual_row<kWholeColumns, kWarpSize>(patch, r, u_below, at.width - 1 - at.x, last_row, steps, bounds,
+                                       data);
   }
   publish(patch.q12[kRows - 1], patch.q22[kRows - 1],
           shared.q_rows + (below ? 0 : at.warp + 1) * kRowPixels, &shared.q_ready[0], below,
@@ -261,26 +267,44 @@ FLOWKIT_DEVICE bool has_ended(const int* iterations, int warp, const LevelOption
   return warp > 0 && (iterations[warp - 1] == 0 || ends_level(iterations[warp - 1], options));
 }
 
-// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done.
+// Let the pixels of still blocks keep u and q from here on. All of the cluster have measured them.
+FLOWKIT_DEVICE void keep_still(Shared& shared, const ThreadPosition& at, const BlockChanges& measured) {
+  synchronize_cluster();
+  float4* const rows = shared.data + at.warp * kRows * kRowPixels + at.lane;
+  FLOWKIT_NO_UNROLL for (int r = 0; r < kRows; ++r) {
+    FLOWKIT_NO_UNROLL for (int j = 0; j < kColumns; ++j) {
+      const bool inside = at.x + j < at.width && at.y + r < at.height;
+      if (inside && is_still(measured, at.x + j, at.y + r)) rows[r * kRowPixels + j * kWarpSize].w = -1.f;
+    }
+  }
+}
+
+// Iterate one linearisation (twin: reference.solver.solve_warp); returns the iterations done. `blocks`:
+// zeros, that get what the test of check_first measures.
 FLOWKIT_DEVICE int solve_warp(ClusterPatch& patch, Shared& shared, const ThreadPosition& at,
-                              const LevelOptions& options, Phases& phases) {
+                              const LevelOptions& options, Phases& phases,
+                              const BlockChanges& blocks) {
   bool q_pending = false;
   int done = 0;
   while (done < options.iterations) {
     ++done;
     const bool test = done == options.check_first ||
                       (options.check_every > 0 && done % options.check_every == 0);
+    const bool first = done == options.check_first && done < options.iterations;
+    BlockChanges measured = blocks;
+    if (!first) measured.changes = nullptr;
     float change = 0.f;
     if (test) {
-      iterate_rows<true>(patch, shared, at, options.steps, phases.parity, q_pending, change);
+      iterate_rows<true>(patch, shared, at, options.steps, phases.parity, q_pending, change, measured);
     } else {
-      iterate_rows<false>(patch, shared, at, options.steps, phases.parity, q_pending, change);
+      iterate_rows<false>(patch, shared, at, options.steps, phases.parity, q_pending, change, measured);
     }
     phases.parity ^= 1;
     q_pending = true;
     if (test) {
       const float total = sum_over_cluster(change, shared, phases.tests++, at);
       if (total <= options.enough) break;
+      if (kSkipping && first) keep_still(shared, at, blocks);
     }
   }
   // The rows of q stay for the next linearisation; the phases must not run ahead of it.
@@ -318,7 +342,9 @@ FLOWKIT_DEVICE void prepare_shared(Shared& shared, const float* dual, const Thre
 //
 // frames [planes][n], planes [pairs]: as in level.cu; start [pairs][2][n]: zeros if null; flow
 // [pairs][2][n]: written; iterations [pairs], `count_stride` apart: one for each warp, those left
-// out as they are; bounds [pairs][n]: of |q|, if kWeighted. If kCarried, dual_start and dual
+// out as they are; bounds [pairs][n]: of |q|, if kWeighted. If kSkipping, changes [warps][pairs]
+// [blocks]: zeros, that get what the test of check_first measures; blocks up to `still` units a pixel
+// keep u and q until the level's end. If kCarried, dual_start and dual
 // [pairs][4][n]: q before, zeros if null, and after, not written if null. They may be the same: what
 // a block needs of another's rows it reads before the cluster's barrier.
 extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
@@ -328,7 +354,7 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
                     int* iterations, int count_stride, int width, int height, int first_warp,
                     int end_warp, int most_iterations, int check_every, int check_first,
                     float enough, float bicubic_a, float l_t, int clamp, float tau, float taut,
-                    float theta, const float* __restrict__ bounds) {
+                    float theta, const float* __restrict__ bounds, int* changes, float still) {
   using namespace flowkit;
   FLOWKIT_DYNAMIC_SHARED(memory, sizeof(Shared));
   Shared& shared = *(Shared*)memory;
@@ -357,9 +383,13 @@ extern "C" __global__ void __cluster_dims__(FLOWKIT_CLUSTER, 1,
   const float *const I0 = frames + planes[pair].x * n, *const I1 = frames + planes[pair].y * n;
   if constexpr (kCarried) forget(at);
   Phases phases = {0, 0};
+  const int pairs = gridDim.x / kBlocks;
   for (int warp = first_warp; warp < end_warp; ++warp) {
-    linearise_rows(patch, shared, I0, I1, at, options.warp);
-    const int done = solve_warp(patch, shared, at, options, phases);
+    const int64 own = (int64)warp * pairs + pair;
+    linearise_rows(patch, shared, I0, I1, at, options.warp,
+                   changes_of_pair(warp > 0 ? changes : nullptr, own - pairs, width, height, still));
+    const int done = solve_warp(patch, shared, at, options, phases,
+                                changes_of_pair(changes, own, width, height, still));
     if (at.rank == 0 && threadIdx.x == 0) iterations[warp] = done;
     if (ends_level(done, options)) break;
   }

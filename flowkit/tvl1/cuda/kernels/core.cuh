@@ -8,12 +8,13 @@
 // The dual variable is stored as q = theta * p: its divergence then adds straight into u. The
 // linearised residual rho = rho_c + grad . u (twin: reference.steps.DataTerm) is stored divided by
 // |grad|, a float4 a pixel: x = I1wx / |grad|, y = I1wy / |grad|, z = rho_c / |grad| and
-// w = lambda theta |grad|, all zero where there is no data term.
+// w = lambda theta |grad|, all zero where there is no data term. With w < 0 the pixel keeps u and q.
 //
 // Compiled with FLOWKIT_PROJECTED: the dual step is projected, not semi-implicit; and with
 // FLOWKIT_WEIGHTED: to a bound of each pixel's own.
 #pragma once
 
+#include "blocks.cuh"
 #include "platform.cuh"
 
 #ifndef FLOWKIT_PROJECTED
@@ -81,10 +82,11 @@ FLOWKIT_DEVICE void projected_dual_pixel(float& qx, float& qy, float gx, float g
 // The primal step of one row. `above` points to (q12, q22) of the row above the patch, column j at
 // above[32 j]; `data` to the row's data term, column j at data[kDataStride j]. With `left_edge`
 // this lane has the frame's first column, left of which q is zero (twin: divergence). Adds what the
-// counted pixels changed to `change` if kMeasure.
+// counted pixels changed to `change`, and to the changes of their blocks, if kMeasure.
 template <bool kMeasure, int kDataStride, class P>
 FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const float4* data,
-                               bool left_edge, Counted counted, float& change) {
+                               bool left_edge, Counted counted, float& change,
+                               RowOfChanges of_blocks) {
   float left11 = __shfl_up_sync(kAllLanes, patch.q11[row][P::kColumns - 1], 1);
   float left21 = __shfl_up_sync(kAllLanes, patch.q21[row][P::kColumns - 1], 1);
   left11 = left_edge ? 0.f : left11;
@@ -105,10 +107,13 @@ FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const flo
     divergence.y = (patch.q21[row][j] - left21) + (patch.q22[row][j] - up.y);
     left11 = patch.q11[row][j];
     left21 = patch.q21[row][j];
-    const float2 next = primal_pixel(u, data[j * kDataStride], divergence);
-    if (kMeasure && j >= counted.from && j < counted.to) {
-      const float du1 = next.x - u.x, du2 = next.y - u.y;
-      change += fmaf(du1, du1, du2 * du2);
+    const float4 term = data[j * kDataStride];
+    const float2 next = keeps(term) ? u : primal_pixel(u, term, divergence);
+    if constexpr (kMeasure) {
+      const bool counts = j >= counted.from && j < counted.to;
+      const float du1 = next.x - u.x, du2 = next.y - u.y, square = fmaf(du1, du1, du2 * du2);
+      if (counts) change += square;
+      of_blocks.add(j, square, counts, j + 1 == P::kColumns);
     }
     patch.u1[row][j] = next.x;
     patch.u2[row][j] = next.y;
@@ -119,10 +124,10 @@ FLOWKIT_DEVICE void primal_row(P& patch, int row, const float2* above, const flo
 // below[32 j]. `last_column` is the patch's column that is the frame's last, or none of its
 // columns; there, and with `last_row`, the forward difference is zero (twin: forward_gradient).
 // kWhole: only a patch's last column can be the frame's. If kWeighted, `bounds` points to the
-// row's, column j at bounds[32 j].
-template <bool kWhole, class P>
+// row's, column j at bounds[32 j]. `data` is that of primal_row.
+template <bool kWhole, int kDataStride, class P>
 FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_column, bool last_row,
-                             const Steps& steps, const float* bounds) {
+                             const Steps& steps, const float* bounds, const float4* data) {
   const float right1 = __shfl_down_sync(kAllLanes, patch.u1[row][0], 1);
   const float right2 = __shfl_down_sync(kAllLanes, patch.u2[row][0], 1);
   FLOWKIT_UNROLL for (int j = 0; j < P::kColumns; ++j) {
@@ -134,6 +139,7 @@ FLOWKIT_DEVICE void dual_row(P& patch, int row, const float2* below, int last_co
     } else {
       down = below[j * kWarpSize];
     }
+    if (kSkipping && keeps(data[j * kDataStride])) continue;
     const float u1 = patch.u1[row][j], u2 = patch.u2[row][j];
     const bool no_x = (!kWhole || j + 1 == P::kColumns) && j == last_column;
     const float x1 = no_x ? 0.f : (j + 1 < P::kColumns ? patch.u1[row][next] : right1) - u1;

@@ -2,6 +2,7 @@
 //
 // Compiled with the macros of linearise.cuh.
 
+#include "blocks.cuh"
 #include "linearise.cuh"
 #include "median.cuh"
 #include "state.cuh"
@@ -44,13 +45,15 @@ extern "C" __global__ void flowkit_start_level(const float* __restrict__ flow,
 }
 
 // Linearise every pair whose level has not ended around its u, and make all of them active again.
-// frames [planes][n]: this level of every plane; planes [pairs]: the pair's two planes.
+// frames [planes][n]: this level of every plane; planes [pairs]: the pair's two planes. Pixels of
+// blocks that `settled` of the warp before, if it is not null, has as still keep u and q (tile.cu).
 extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
                                              const int2* __restrict__ planes,
                                              const float2* __restrict__ u, float4* terms,
                                              flowkit::PairState* states,
                                              flowkit::PairCounts* counts, int pairs, int width,
-                                             int height, float bicubic_a, float l_t, int clamp) {
+                                             int height, float bicubic_a, float l_t, int clamp,
+                                             int* settled, float still) {
   using namespace flowkit;
   const int i = own_pixel(), pair = blockIdx.y;
   const int64 n = (int64)width * height;
@@ -58,6 +61,10 @@ extern "C" __global__ void flowkit_linearise(const float* __restrict__ frames,
   if (states[pair].ended != kGoesOn) return;
   if (i == 0) states[pair].active = 1;
   if (i >= n) return;
+  if (is_still(changes_of_pair(settled, pair, width, height, still), i % width, i / width)) {
+    terms[pair * n + i] = {0.f, 0.f, 0.f, -1.f};
+    return;
+  }
   const int64 plane0 = planes[pair].x, plane1 = planes[pair].y;
   const float2 flow = u[((int64)states[pair].u_buffer * pairs + pair) * n + i];
   const WarpOptions options = {bicubic_a, l_t, clamp};

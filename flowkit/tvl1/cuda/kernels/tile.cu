@@ -32,11 +32,12 @@ FLOWKIT_DEVICE Span tile_span(int index, int count, int side, int extent, int ha
 
 FLOWKIT_DEVICE bool owns(const Span& span, int at) { return at >= span.from && at < span.to; }
 
-// Read a patch whose first pixel is (x, y); zeros outside the frame.
+// Read a patch whose first pixel is (x, y); zeros outside the frame. Pixels of still blocks will
+// keep what they have.
 FLOWKIT_DEVICE void load_patch(TilePatch& patch, float4 (&data)[kRows][kColumns],
                                const float2* __restrict__ u, const float4* __restrict__ q,
                                const float4* __restrict__ terms, int x, int y, int width,
-                               int height) {
+                               int height, const BlockChanges& settled) {
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     FLOWKIT_UNROLL for (int j = 0; j < kColumns; ++j) {
       float2 flow = {0.f, 0.f};
@@ -46,6 +47,7 @@ FLOWKIT_DEVICE void load_patch(TilePatch& patch, float4 (&data)[kRows][kColumns]
         flow = u[at];
         dual = q[at];
         term = terms[at];
+        if (is_still(settled, x + j, y + r)) term.w = -1.f;
       }
       patch.u1[r][j] = flow.x;
       patch.u2[r][j] = flow.y;
@@ -108,17 +110,19 @@ template <bool kMeasure>
 FLOWKIT_DEVICE void iterate_tile(TilePatch& patch, const float4 (&data)[kRows][kColumns],
                                  float2* u_rows, float2* q_rows, int x, int y, int width,
                                  int height, const Span& across, const Span& down,
-                                 const Steps& steps, const float* bounds, float& change) {
+                                 const Steps& steps, const float* bounds, float& change,
+                                 const BlockChanges& measured) {
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
     Counted counted = {across.from - x, across.to - x};
     if (!owns(down, y + r)) counted.to = counted.from;
-    primal_row<kMeasure, 1>(patch, r, q_rows, data[r], x == 0, counted, change);
+    primal_row<kMeasure, 1>(patch, r, q_rows, data[r], x == 0, counted, change,
+                            {measured, x, y + r, 0});
   }
   publish(u_rows, patch.u1[0], patch.u2[0]);
   __syncthreads();
   FLOWKIT_UNROLL for (int r = 0; r < kRows; ++r) {
-    dual_row<false>(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps,
-                    bounds + r * kTileWidth);
+    dual_row<false, 1>(patch, r, u_rows + kTileWidth, width - 1 - x, y + r == height - 1, steps,
+                       bounds + r * kTileWidth, data[r]);
   }
   publish(q_rows + kTileWidth, patch.q12[kRows - 1], patch.q22[kRows - 1]);
   __syncthreads();
@@ -170,13 +174,15 @@ FLOWKIT_DEVICE void retire_launch(PairState& state, const float* changes, int ti
 // terms [pairs][n]: the data term; u, q [2][pairs][n]: both buffers; changes [pairs][tiles]:
 // written if there is a `test` (flowkit::Test), which also stops the pairs whose last iteration
 // changed no more than `enough`; iterations [pairs], `count_stride` apart: counted up; counts:
-// counted down; bounds [pairs][n]: of |q|, if kWeighted.
+// counted down; bounds [pairs][n]: of |q|, if kWeighted. If kSkipping, and not null, measured
+// [pairs][blocks]: counted up by what the last iteration changed; settled: the same, by an earlier
+// launch of the warp, whose blocks up to `still` units a pixel keep u and q.
 extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps)
     flowkit_tile(const float4* __restrict__ terms, float2* u, float4* q, flowkit::PairState* states,
                  float* changes, int* iterations, flowkit::PairCounts* counts, int pairs, int width,
                  int height, int tiles_x, int tiles_y, int halo, int steps, int test,
                  int count_stride, float enough, float tau, float taut, float theta,
-                 const float* __restrict__ bounds) {
+                 const float* __restrict__ bounds, int* measured, int* settled, float still) {
   using namespace flowkit;
   FLOWKIT_SHARED(float2, u_slots, (kWarps + 1) * kTileWidth);
   FLOWKIT_SHARED(float2, q_slots, (kWarps + 1) * kTileWidth);
@@ -191,10 +197,14 @@ extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps
   const int64 n = (int64)width * height;
   const int u_now = state.u_buffer, q_now = state.q_buffer;
 
+  const BlockChanges to_measure = changes_of_pair(measured, pair, width, height, still);
+  const BlockChanges to_skip = changes_of_pair(settled, pair, width, height, still);
+
   TilePatch patch;
   float4 data[kRows][kColumns];
   load_patch(patch, data, u + ((int64)u_now * pairs + pair) * n,
-             q + ((int64)q_now * pairs + pair) * n, terms + pair * n, x, y, width, height);
+             q + ((int64)q_now * pairs + pair) * n, terms + pair * n, x, y, width, height,
+             to_skip);
   float2* const u_rows = u_slots + warp * kTileWidth + lane;
   float2* const q_rows = q_slots + warp * kTileWidth + lane;
   float* const own_bounds = bound_slots + warp * kRows * kTileWidth + lane;
@@ -209,10 +219,10 @@ extern "C" __global__ void __launch_bounds__(flowkit::kWarpSize* flowkit::kWarps
   float change = 0.f;
   for (int i = 1; i < steps; ++i) {
     iterate_tile<false>(patch, data, u_rows, q_rows, x, y, width, height, across, down, dual_steps,
-                        own_bounds, change);
+                        own_bounds, change, to_measure);
   }
   iterate_tile<true>(patch, data, u_rows, q_rows, x, y, width, height, across, down, dual_steps,
-                     own_bounds, change);
+                     own_bounds, change, to_measure);
   store_patch(patch, u + ((int64)(u_now ^ 1) * pairs + pair) * n,
               q + ((int64)(q_now ^ 1) * pairs + pair) * n, x, y, width, across, down);
   if (test != kNoTest) {
