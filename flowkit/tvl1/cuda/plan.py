@@ -1,7 +1,4 @@
-"""The plan of a batch, made before any kernel runs: tables, tiles, iterations per launch.
-
-Plain NumPy and arithmetic, without a GPU.
-"""
+"""The plan of a batch, made before any kernel runs and without a GPU: tables, tiles, iterations per launch."""
 
 from __future__ import annotations
 
@@ -198,9 +195,9 @@ class Model:
     @property
     def warp_defines(self) -> dict[str, float]:
         """The macros of linearise.cuh and blocks.cuh; none for the published model."""
-        taps = {} if self.gradient_taps == 3 else {"FLOWKIT_GRADIENT_TAPS": self.gradient_taps}
-        snap = {"FLOWKIT_WARP_SNAP": self.warp_snap} if self.warp_snap else {}
-        return {**taps, **snap, **({"FLOWKIT_SKIPPING": 1} if self.skipping else {})}
+        taps = 0 if self.gradient_taps == 3 else self.gradient_taps
+        parts = {"GRADIENT_TAPS": taps, "WARP_SNAP": self.warp_snap, "SKIPPING": int(self.skipping)}
+        return {f"FLOWKIT_{name}": value for name, value in parts.items() if value}
 
     @property
     def dual_defines(self) -> dict[str, int]:
@@ -211,8 +208,7 @@ class Model:
     @property
     def cluster_defines(self) -> dict[str, float]:
         """The macros of cluster.cu; none for the published model."""
-        carried = {"FLOWKIT_CARRIED": 1} if self.carried else {}
-        return {**self.warp_defines, **self.dual_defines, **carried}
+        return {**self.warp_defines, **self.dual_defines, **({"FLOWKIT_CARRIED": 1} if self.carried else {})}
 
 
 PUBLISHED = Model()
