@@ -1,4 +1,4 @@
-"""The plan of a batch, made before any kernel runs and without a GPU: tables, tiles, iterations per launch."""
+"""The plan of a batch, made without a GPU before any kernel runs: tables, tiles, iterations a launch."""
 
 from __future__ import annotations
 
