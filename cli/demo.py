@@ -51,8 +51,8 @@ def command(ctx: click.Context, clips: int | None, train: bool, keep: Path | Non
     if trains and clips < _FEWEST_TO_TRAIN:
         raise click.UsageError(
             f"training needs --clips {_FEWEST_TO_TRAIN} or more, got {clips}: a group of each class to test, "
-            "for held-out scores, for the heads' strength and to learn from; add --no-train to make and extract "
-            "so few"
+            "for held-out scores, for the heads' strength and to learn from; add --no-train to make and "
+            "extract so few"
         )
     with _folder(keep, clean=clean) as folder:
         for step in _steps(folder, clips, trains=trains):
