@@ -114,6 +114,8 @@ class FeatureFiles:
                 )
         elif self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
             raise InputError(f"{self.out} is there and has no {self.json}; write to another OUT")
+        elif self.csv.exists():  # a table of the user's own, such as that of labels
+            raise InputError(f"{self.csv} is there and has no {self.json} beside it; write to another OUT")
         write_json(self.json, self._settings)
 
     def _known_lines(self) -> dict[str, list[list[str]]]:
