@@ -15,11 +15,10 @@ import click
 
 from .options import Options, StorePath, compute_options
 from .prediction_table import WINDOW
+from .reporter import show_extraction
 from .streams import echo
 
 if TYPE_CHECKING:
-    from flowkit.extraction.store_run import VideoOutcome
-    from flowkit.jobs import Progress
     from flowkit.remote import Location
     from gating.prediction import Outcome, Prediction
 
@@ -128,7 +127,7 @@ def _options(*, workers: int, quiet: bool, **values: Any) -> Any:
 
     if not quiet:
         values["on_note"] = lambda text: echo(text, err=True)
-        values["on_progress"] = _show_progress if sys.stderr.isatty() else lambda _: None
+        values["on_progress"] = show_extraction if sys.stderr.isatty() else lambda _: None
     return PredictOptions(loader=LoaderConfig(workers=workers), **values)
 
 
@@ -152,9 +151,3 @@ def _lines(one: Prediction, top: int) -> str:
     best = zip(one.classes[:top], one.probabilities[:top], strict=True)
     lines += [f"  {100 * probability:5.1f} %  {name}" for name, probability in best]
     return "\n".join(lines)
-
-
-def _show_progress(now: Progress[VideoOutcome]) -> None:
-    """Rewrite one line of the terminal; clear it after the last video."""
-    line = f"extracting: {now.done}/{now.total} videos, {100 * now.fraction:.0f} %, {now.failed} failed"
-    click.echo(f"\r\033[K{line if now.done < now.total else ''}", nl=False, err=True)

@@ -107,7 +107,8 @@ def command(store: Location | None, **options: Any) -> None:
             seeds, out = tuple(range(first, first + count)), None
         else:
             splits, folds, seeds = [*parent.splits], parent.folds, parent.seeds
-            out = parent.run.with_name(f"{parent.run.name}-extended")
+            old = parent.run.resolve()  # "." has no name
+            out = old.with_name(f"{old.name}-extended")
         config = take_train_config(options, store=opened, parent=parent)
         options["out"] = options["out"] or out or default_run(path, config.preset)
         results = _train(opened, splits, config, folds=folds, seeds=seeds, on_event=reporter, **options)

@@ -148,7 +148,7 @@ class I3DWindows:
         self._windows = [
             (k, fields)
             for k in self.ids
-            for fields in frame_windows(counts[k], window, stride=stride or window)
+            for fields in frame_windows(counts[k], window, stride=window if stride is None else stride)
         ]
 
     def __len__(self) -> int:

@@ -55,6 +55,7 @@ def feature_networks(options: FeatureOptions, device: torch.device) -> FeatureNe
     record = None
     if options.run is not None:
         record = find_trial(options.run)
+        options.on_note(f"trial: {record.folder}")
         networks = load_networks(record, device=device).networks
         config = record.config
         if missing := [one for one in options.modalities if one not in networks.streams]:

@@ -32,6 +32,7 @@ from flowkit.atomic import folder_lock, replacement, write_text
 from flowkit.errors import InputError
 from flowkit.store.record import check_video_id
 from flowkit.untrusted_json import read_json
+from gating.arrays import DAMAGE
 from gating.backbone_features.compute import Features
 from gating.backbone_features.run import VideoFeatures
 from gating.run_folder import write_json
@@ -76,7 +77,7 @@ class FeatureFiles:
         Raises
         ------
         InputError
-            The output is there and was made with other settings, or is none of ours.
+            The output is there and was made with other settings, is damaged, or is none of ours.
         StoreBusyError
             Another run is writing it.
         """
@@ -114,6 +115,8 @@ class FeatureFiles:
                 )
         elif self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
             raise InputError(f"{self.out} is there and has no {self.json}; write to another OUT")
+        elif self.csv.exists():  # a table of the user's own, such as that of labels
+            raise InputError(f"{self.csv} is there and has no {self.json} beside it; write to another OUT")
         write_json(self.json, self._settings)
 
     def _known_lines(self) -> dict[str, list[list[str]]]:
@@ -124,7 +127,10 @@ class FeatureFiles:
                 for line in list(csv.reader(file))[1:]:
                     if len(line) == len(COLUMNS):
                         lines.setdefault(line[0], []).append(line)
-        packed = self._packed()
+        try:
+            packed = self._packed()
+        except DAMAGE as error:
+            raise InputError(f"{self.out} cannot be read: {error}; remove it with {self.csv}") from error
         return {
             video_id: own
             for video_id, own in lines.items()

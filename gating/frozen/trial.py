@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from flowkit.datasets.splits import write_split_file
-from gating.config import GATING, GateConfig, Modality
+from gating.config import FIXED_WEIGHTS, GATING, GateConfig, Modality
 from gating.data.loader import BOTH, ClipLoader
 from gating.data.partition import TrialData
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
@@ -151,6 +151,8 @@ class FrozenTrial:
 
     def _keep_gate(self, gate: GatingConvNet, share: float) -> None:
         self._keep(self._stage("gate"), gate)
+        # The scale of its activation and the fallback follow the pair that it was fitted at.
+        self._write_record(fixed=gate.config.fixed)
         self._log("fitted", stage="gate", share=share)
 
     def _gate_config(self) -> GateConfig:
@@ -171,7 +173,9 @@ class FrozenTrial:
     def _stage(self, kind: Modality | str, *, without: int | None = None) -> Stage:
         name = kind if without is None else out_of_fold_stage(without, kind)
         left_out = set() if without is None else set(self.data.folds[without])
-        values = self.config.to_json()
+        # Each fit finds its own pair of fixed weights.
+        net = dataclasses.replace(self.config.net, fixed=FIXED_WEIGHTS)
+        values = dataclasses.replace(self.config, net=net).to_json()
         choices = (*_OF_HEADS, *(_OF_GATE if kind == "gate" else ()))
         identity = {name: values.get(name) for name in choices}
         return Stage(
@@ -193,8 +197,10 @@ class FrozenTrial:
         if self.options.process_group.is_main:
             self.options.on_event({"event": event, **values})
 
-    def _write_record(self) -> None:
+    def _write_record(self, *, fixed: tuple[float, float] | None = None) -> None:
+        net = self.config.net if fixed is None else dataclasses.replace(self.config.net, fixed=fixed)
         if self.options.process_group.is_main:
             if self.data.source is not None:
                 write_split_file(split_path(self.options.folder), self.data.source)
-            write_trial(self.options.folder, self.config, self.data.record())
+            config = dataclasses.replace(self.config, net=net)
+            write_trial(self.options.folder, config, self.data.record())

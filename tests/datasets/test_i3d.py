@@ -103,3 +103,5 @@ def test_what_i3d_cannot_read_is_refused(tmp_path: Path) -> None:
         I3DWindows(write_store(tmp_path / "step.h5", {"a": flow}, step=2))
     with pytest.raises(ClipNotFoundError, match="nobody"):
         I3DWindows(write_store(tmp_path / "out.h5", {"a": flow}), ids=["nobody"])
+    with pytest.raises(InvalidParameterError, match="stride"):
+        I3DWindows(tmp_path / "out.h5", stride=0)

@@ -119,3 +119,10 @@ def test_other_settings_and_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(b"mine")
     with pytest.raises(InputError, match="has no"), files(tmp_path / "mine.npz").opened():
         pass
+    (tmp_path / "out.h5").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"cannot be read.*remove it"), files(tmp_path / "out.h5").opened():
+        pass
+    (tmp_path / "labels.csv").write_text("id,label\n")
+    with pytest.raises(InputError, match=r"labels\.csv is there"), files(tmp_path / "labels").opened():
+        pass
+    assert (tmp_path / "labels.csv").read_text() == "id,label\n"

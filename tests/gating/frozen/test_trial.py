@@ -27,6 +27,7 @@ from gating.frozen import trial as frozen_trial
 from gating.fusing.inputs import StreamArrays
 from gating.fusing.run import FuseOptions, fuse
 from gating.fusing.trial import FuseConfig
+from gating.load import load_networks
 from gating.models import streams
 from gating.prediction import Prediction, PredictOptions, predict
 from gating.report.page import write_report
@@ -155,6 +156,21 @@ def test_scoring_anew_gives_the_same(folder: Path) -> None:
     assert before.gated is not None
     assert after.gated is not None
     assert np.array_equal(before.gated, after.gated)
+
+
+def test_a_loaded_gate_is_scaled_by_the_pair_that_it_was_fitted_at(folder: Path) -> None:
+    own, run = config(net=dataclasses.replace(config().net, activation="softmax")), folder / "softmax"
+    with flowkit.open(folder / "clips.h5") as store:
+        train(store, [five_folds(store)], own, options(run))
+        (trial,) = run.glob("*/seed0")
+        gates = load_scores(scores_path(trial, "test")).gates
+        gate = load_networks(trial).networks.gate
+        assert gates is not None
+        assert gate is not None
+        assert gate.config.fixed != own.net.fixed
+        np.testing.assert_allclose(gates.sum(axis=1), sum(gate.config.fixed), rtol=1e-5)
+        evaluate(run, store, EvalOptions(device="cpu"))
+        train(store, [five_folds(store)], own, options(run))  # the kept gate is still of this configuration
 
 
 @pytest.fixture(scope="module")
