@@ -70,7 +70,7 @@ def _split_options(function: Function) -> Function:
 )
 @_split_options
 @click.option(
-    "--prior", type=float, help="Weight of the gate's prior towards the best fixed weights. [default: 1]"
+    "--prior", type=float, help="Weight of the gate's prior towards the best fixed weights. [default: 0.1]"
 )
 @click.option("--gate-epochs", type=int, help="Passes of the gate over the clips. [default: 6]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
@@ -86,7 +86,7 @@ def _split_options(function: Function) -> Function:
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings and the table stay.")
 def command(a: Path, b: Path, labels: Path, **options: Any) -> None:
-    r"""Fuse two streams of the same clips that any tools computed: every fusion, and the gate.
+    """Fuse two streams of the same clips that any tools computed: every fusion, and the gate.
 
     A and B are files .npz or .h5 with the keys
 
@@ -108,7 +108,7 @@ def command(a: Path, b: Path, labels: Path, **options: Any) -> None:
 
     OUT keeps scores and results.json; `flowkit report OUT` makes a page of it. In both, and in
     the table, A stands for rgb and B for flow.
-    """
+    """  # noqa: D301  # \b keeps the lines of the table
     from gating.fusing.run import FuseOptions, fuse
     from gating.run_folder import default_fusion
 
