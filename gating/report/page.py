@@ -8,12 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowkit import html
+from flowkit._version import __version__
 from flowkit.errors import InvalidParameterError
 from flowkit.remote import Location
 from gating.report import sections
 from gating.report.clips import Gallery, changed_clips, open_gallery
 from gating.report.data import Evidence, confusion_data, read_evidence
 from gating.report.disagreement import disagreement
+from gating.report.sections import Pairs
+from gating.run_folder import RunContext, flattened
 
 NAME = "report.html"
 _PAGE = html.Page(
@@ -88,5 +91,20 @@ def _context(title: str, evidence: Evidence, gallery: Gallery, clips: int) -> di
         "reliability": sections.reliability(evidence),
         "trials": sections.trials(evidence),
         "lone": lone,
-        "provenance": sections.provenance(evidence.context, gallery),
+        "provenance": provenance(evidence.context, gallery),
     }
+
+
+def provenance(context: RunContext, gallery: Gallery) -> list[tuple[str, Pairs]]:
+    """Return the provenance of the run and of this page: titles, with names and values each."""
+    source = "no store" if gallery.store is None else str(gallery.store.path)
+    named = {"Configuration": context.config, "Data": context.data, "Versions": context.versions}
+    page = [
+        ("run", str(context.out)),
+        ("images from", source),
+        ("flowkit of this page", __version__),
+    ]
+    return [
+        *((title, list(flattened(values)) if values else []) for title, values in named.items()),
+        ("This page", page),
+    ]

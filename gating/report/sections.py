@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowkit._version import __version__
 from gating.config import BASELINE, GATING, ORACLE
 from gating.evaluation.comparison import FusionRow, Gain, TrialComparison
 from gating.fusions import Kind, in_order, kind_of, probabilities_of
 from gating.metrics import GateSummary, summarise_gates
 from gating.report import charts
-from gating.report.clips import Gallery
 from gating.report.data import Evidence, class_gains, commonest_mistakes, flow_fractions, paired_tests
 from gating.report.format import (
     NOTHING,
@@ -32,7 +30,7 @@ from gating.report.format import (
     span_of_points,
     verdict,
 )
-from gating.run_folder import RunContext, flattened
+from gating.run_folder import RunContext
 from gating.statistics import McNemar, calibration, headroom_fraction, top1
 
 Values = NDArray[np.float64]
@@ -387,18 +385,3 @@ def _trial_row(one: TrialComparison) -> TrialRow:
         one.fallbacks,
     )
     return TrialRow(split=one.split, part=one.part, numbers=numbers)
-
-
-def provenance(context: RunContext, gallery: Gallery) -> list[tuple[str, Pairs]]:
-    """Return the provenance of the run and of this page: titles, with names and values each."""
-    source = "no store" if gallery.store is None else str(gallery.store.path)
-    named = {"Configuration": context.config, "Data": context.data, "Versions": context.versions}
-    page = [
-        ("run", str(context.out)),
-        ("images from", source),
-        ("flowkit of this page", __version__),
-    ]
-    return [
-        *((title, list(flattened(values)) if values else []) for title, values in named.items()),
-        ("This page", page),
-    ]

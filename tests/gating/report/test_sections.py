@@ -11,7 +11,8 @@ pytest.importorskip("torch")
 
 from gating.report.clips import Gallery
 from gating.report.data import Evidence
-from gating.report.sections import accuracy, class_gain, confusion, gates, headline, provenance, trials
+from gating.report.page import provenance
+from gating.report.sections import accuracy, class_gain, confusion, gates, headline, trials
 from tests.make.comparisons import CONTEXT, evidence_of, predicting
 from tests.make.scores import made_comparison
 
