@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendUnavailableError
 from flowkit.tvl1 import cpu
 from flowkit.tvl1.cuda import solver as cuda
+from flowkit.tvl1.cuda.device import or_null
 from flowkit.tvl1.cuda.plan import Model, TileShape
 from flowkit.tvl1.params import PRESETS, TVL1Params
 from flowkit.tvl1.reference.solver import tvl1_flow
@@ -262,7 +263,8 @@ def linearise_on_host(
     arrays = (frames, np.array([[0, 1]], np.int32), u, terms, states(1), counts)
     ints = [np.int32(v) for v in (1, width, height)]
     floats = [np.float32(v) for v in (params.bicubic_a, params.lambda_ * params.theta)]
-    args = (*arrays, *ints, *floats, np.int32(params.border == "clamp"))
+    first_warp = or_null(None), np.float32(0)  # no block is still yet
+    args = (*arrays, *ints, *floats, np.int32(params.border == "clamp"), *first_warp)
     Module(LEVEL, Model.of(params).warp_defines).launch("flowkit_linearise", (-(-n // 256), 1), (256,), args)
     assert counts.tolist() == [1, 1]
     planes: NDArray[np.float32] = terms[0].T.reshape(4, height, width)
