@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import StorePath
+from .options import StorePath, device_options
 from .reporter import show_extraction
 from .streams import echo
 
@@ -73,8 +73,7 @@ if TYPE_CHECKING:
 @click.option("--fps", type=float, help="Resample raw videos by time to so many frames per second.")
 @click.option("--ids", metavar="ID", multiple=True, help="Only this clip; can be repeated. [default: all]")
 @click.option("--keep-suffix", is_flag=True, help="Keep the suffix of a raw video's file in its id.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
+@device_options
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Function, Options
+from .options import Function, Options, device_options, seed_options
 from .reporter import TrainReporter
+from .split_options import group_options
 from .streams import echo
 
 if TYPE_CHECKING:
@@ -26,21 +27,7 @@ def _split_options(function: Function) -> Function:
         click.option(
             "--allow-missing", is_flag=True, help="Leave out clips of --split that the streams lack."
         ),
-        click.option(
-            "--group-column", default="group", show_default=True, metavar="NAME", help="Column of --groups."
-        ),
-        click.option(
-            "--groups",
-            type=_FILE,
-            metavar="FILE.csv",
-            help="Table with a group of each clip, which stays together: columns id or path, and the group.",
-        ),
-        click.option(
-            "--group",
-            metavar="REGEX",
-            help=r"Clips with the same captured part of the id stay together, such as g(\d+) or s(\d+)_.",
-        ),
-        click.option("--leave-one-out", is_flag=True, help="Each group is the test set once."),
+        group_options,
         click.option(
             "--split",
             multiple=True,
@@ -73,10 +60,8 @@ def _split_options(function: Function) -> Function:
     "--prior", type=float, help="Weight of the gate's prior towards the best fixed weights. [default: 0.1]"
 )
 @click.option("--gate-epochs", type=int, help="Passes of the gate over the clips. [default: 6]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@seed_options
+@device_options
 @click.option(
     "--out",
     "-o",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 import click
@@ -24,10 +23,8 @@ from flowkit.tvl1.params import (
 )
 
 if TYPE_CHECKING:
-    from flowkit.datasets import Split
     from flowkit.extraction.lists import ListEntry
     from flowkit.resize_rule import ResizeRule
-    from flowkit.store.read.store import Store
 
 
 class StorePath(click.Path):
@@ -242,102 +239,36 @@ def parse_shard(_: click.Context, __: click.Parameter, value: str | None) -> tup
     return int(match[1]), int(match[2])
 
 
+def device_options(function: Function) -> Function:
+    """Add --device and --threads."""
+    threads = click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]"
+    )
+    device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+    return device(threads(function))
+
+
 def compute_options(function: Function) -> Function:
-    """Add --device, --workers and --threads."""
-    for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="Threads of torch. [default: torch's]"),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Processes that read ahead.",
-        ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    ):
-        function = option(function)
-    return function
+    """Add --device, --threads and --workers."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Processes that read ahead.",
+    )
+    return device_options(workers(function))
 
 
-def parse_lists(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Return the numbers of `1,2,3`, () without any (a click callback)."""
-    if value is None:
-        return ()
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value):
-        raise click.BadParameter(f"{value!r} is not numbers from 1 such as 1,2,3")
-    return tuple(dict.fromkeys(int(number) for number in value.split(",")))
-
-
-def split_options(function: Function) -> Function:
-    """Add the fields of `SplitRequest` as options."""
-    folder = click.Path(path_type=Path, exists=True, file_okay=False)
-    for option in (
-        click.option("--allow-missing", is_flag=True, help="Leave out listed videos that STORE lacks."),
-        click.option(
-            "--fold", multiple=True, metavar="FOLD", help="Test this fold alone; may be given several times."
-        ),
-        click.option(
-            "--group-column", default="group", show_default=True, metavar="NAME", help="Column of --groups."
-        ),
-        click.option(
-            "--groups",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            metavar="FILE.csv",
-            help="Table with a group of each video, which stays together: columns id or path, and the group.",
-        ),
-        click.option(
-            "--group",
-            metavar="REGEX",
-            help=r"Videos with the same captured part of the id stay together, such as g(\d+) or s(\d+)_.",
-        ),
-        click.option("--leave-one-out", is_flag=True, help="Each group is the test set once."),
-        click.option(
-            "--folds", type=click.IntRange(min=2), metavar="N", help="Each of N parts is the test set once."
-        ),
-        click.option(
-            "--list",
-            callback=parse_lists,
-            metavar="N,...",
-            help="Which splits of --ucf101 or --hmdb51, such as 1,2,3.  [default: 1]",
-        ),
-        click.option(
-            "--hmdb51", type=folder, help="Folder of HMDB51's lists, such as testTrainMulti_7030_splits."
-        ),
-        click.option("--ucf101", type=folder, help="Folder of UCF101's lists, ucfTrainTestlist."),
-        click.option(
-            "--split",
-            multiple=True,
-            metavar="NAME|FILE.csv",
-            help="A split beside STORE, or a CSV file with the columns id and subset or fold; may be given "
-            "several times.  [default: the only split beside STORE]",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def take_splits(store: Store, options: Options) -> list[Split]:
-    """Take the split options out of a command's options; return the checked splits.
-
-    `fold` stays for `take_folds`.
-
-    Raises
-    ------
-    InvalidParameterError, InputError
-        As `SplitRequest` and `resolve_splits`.
-    """
-    from flowkit.datasets import SplitRequest, resolve_splits
-
-    chosen = {field.name: options[field.name] for field in dataclasses.fields(SplitRequest)}
-    for name in chosen.keys() - {"fold"}:
-        del options[name]
-    return list(resolve_splits(store, SplitRequest(**chosen)))
-
-
-def take_folds(options: Options) -> tuple[str, ...] | None:
-    """Take --fold out of a command's options: the folds to test, None for all."""
-    folds: tuple[str, ...] = options.pop("fold")
-    return tuple(dict.fromkeys(folds)) or None
+def seed_options(function: Function) -> Function:
+    """Add --seed and --seeds."""
+    count = click.option(
+        "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds."
+    )
+    first = click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."
+    )
+    return first(count(function))
 
 
 def read_lines(file: IO[bytes]) -> list[str]:

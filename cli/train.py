@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import StorePath, compute_options, split_options, take_folds, take_splits
+from .options import StorePath, compute_options, seed_options
 from .reporter import TrainReporter
+from .split_options import split_options, take_folds, take_splits
 from .streams import echo
 from .train_options import (
     config_options,
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     help="Folder of the run. [default: runs/STORE-PRESET]",
 )
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds.")
+@seed_options
 @click.option(
     "--all",
     "all_clips",

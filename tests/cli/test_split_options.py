@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from flowkit.datasets import Split, write_split
 from flowkit.errors import FlowkitError
 from flowkit.store.read.store import open_store
-from flowkit_cli.options import split_options, take_folds, take_splits
+from flowkit_cli.split_options import split_options, take_folds, take_splits
 from tests.make.stores import steady, write_store
 
 IDS = ("jump/v_jump_g01_c01", "jump/v_jump_g02_c01", "walk/v_walk_g01_c01", "walk/v_walk_g02_c01")
