@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from flowkit._version import __version__
 from flowkit.datasets import Split, split_from_csv, write_split
 from flowkit.datasets.splits import splits_path
 from flowkit.errors import FlowkitError, InvalidParameterError
@@ -30,7 +26,14 @@ from gating.config import LoaderConfig
 from gating.data.partition import PARTS, TrialData, plan_trial
 from gating.distributed import ProcessGroup, join_process_group
 from gating.evaluation.comparison import SplitKind, TrialComparison
-from gating.evaluation.results import RunData, RunResults, fusion_results, read_comparisons
+from gating.evaluation.results import (
+    RunData,
+    RunResults,
+    fusion_results,
+    read_comparisons,
+    utc_now,
+    versions,
+)
 from gating.events import Event, OnEvent, ignore
 from gating.frozen.trial import FrozenTrial
 from gating.fusions import FUSIONS
@@ -264,13 +267,8 @@ def _written(
         trials=table.trials,
         config=config,
         data=_run_data(data),
-        versions={
-            "flowkit": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        created=utc_now(),
     )
     write_results(out, results.to_json())
     return results

@@ -230,7 +230,26 @@ def _folds(
             f"{len(ids)} training clips cannot be divided further for validation and the gate; add clips, or "
             "take --gate-data same and a split with a validation subset"
         )
-    own = {k: groups[k] for k in ids}
+    return held_out_folds({k: labels[k] for k in ids}, groups, count=count, seed=seed)
+
+
+def held_out_folds(
+    labels: Mapping[str, str], groups: Mapping[str, str], *, count: int, seed: int
+) -> tuple[tuple[str, ...], ...]:
+    """Return training clips in folds of even class counts and whole groups; a single group is divided.
+
+    Parameters
+    ----------
+    labels
+        Of the clips.
+    groups
+        Of these clips, and perhaps of others.
+    count
+        Most folds; there are no more than groups.
+    seed
+        Of the division.
+    """
+    own = {k: groups[k] for k in labels}
     if len(set(own.values())) < 2:
         warnings.warn(
             f"all {len(own)} training clips are of one group: they are divided without regard to it, so "
@@ -238,9 +257,8 @@ def _folds(
             RuntimeWarning,
             stacklevel=2,
         )
-        own = {k: k for k in ids}
-    count = min(count, len(set(own.values())))
-    folds = k_fold({k: labels[k] for k in ids}, count, groups=own, seed=seed)
+        own = {k: k for k in labels}
+    folds = k_fold(labels, min(count, len(set(own.values()))), groups=own, seed=seed)
     return tuple(folds.ids(name) for name in folds.names)
 
 

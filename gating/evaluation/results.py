@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import torch
 
+from flowkit._version import __version__
 from flowkit.remote import Location
 from flowkit.untrusted_json import read_json, typed
 from gating.arrays import DAMAGE, read_arrays, write_arrays
@@ -242,6 +246,21 @@ class RunData:
             "clips": dict(self.clips),
             "fingerprint": dict(self.fingerprint),
         }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of flowkit, torch, numpy and python, as results keep them."""
+    return {
+        "flowkit": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def utc_now() -> str:
+    """Return the time, UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the gate reads of two streams that other tools computed: maps of one size and number of channels."""
+"""The gate's input from two streams that other tools computed: maps of one size and number of channels."""
 
 from __future__ import annotations
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import platform
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import torch
-
-from flowkit._version import __version__
 from gating.evaluation.comparison import TrialComparison
-from gating.evaluation.results import FusionResults, fusion_results
+from gating.evaluation.results import FusionResults, fusion_results, utc_now, versions
 from gating.fusing.gate_maps import GateMaps
 from gating.fusing.inputs import StreamArrays
 from gating.fusing.joined import JoinedStreams
@@ -119,11 +113,6 @@ def results_of(comparisons: Sequence[TrialComparison], config: FuseConfig, data:
         trials=table.trials,
         config=config,
         data=data,
-        versions={
-            "flowkit": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        created=utc_now(),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flowkit.datasets import Split, k_fold
+from flowkit.datasets import Split
 from flowkit.errors import InputError
 from flowkit.validate import check_at_least, check_range
 from gating.config import MAX_FOLDS, GateConfig, Modality, Schedule, gate_preset
+from gating.data.partition import held_out_folds
 from gating.evaluation.comparison import SplitKind, TrialComparison, compare_fusions
 from gating.evaluation.results import write_comparison
 from gating.evaluation.scores import ClipScores
@@ -111,26 +111,13 @@ def plan_parts(joined: JoinedStreams, split: Split, config: FuseConfig, *, fold:
         groups=groups,
         train=train,
         test=tuple(test),
-        folds=_folds({k: joined.labels[k] for k in train}, groups, config),
+        folds=held_out_folds(
+            {k: joined.labels[k] for k in train}, groups, count=config.stream_folds, seed=config.seed + 1
+        ),
     )
     if not (joined.rgb.gives_scores and joined.flow.gives_scores):
         _check_learnable(parts)
     return parts
-
-
-def _folds(labels: dict[str, str], groups: dict[str, str], config: FuseConfig) -> tuple[tuple[str, ...], ...]:
-    own = {k: groups[k] for k in labels}
-    if len(set(own.values())) < 2:
-        warnings.warn(
-            f"all {len(own)} clips to fit on are of one group: they are divided without regard to it, so "
-            "that held-out scores may be too good",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        own = {k: k for k in labels}
-    count = min(config.stream_folds, len(set(own.values())))
-    folds = k_fold(labels, count, groups=own, seed=config.seed + 1)
-    return tuple(folds.ids(name) for name in folds.names)
 
 
 def _check_learnable(parts: FuseParts) -> None:
