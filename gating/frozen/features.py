@@ -44,7 +44,7 @@ SUFFIX = ".features"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModalityFeatures:
-    """What one backbone gave of N clips.
+    """One backbone's features and maps of N clips.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ModalityFeatures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFeatures:
-    """What both backbones, or one alone, gave of N clips, in the order of `ids`."""
+    """Features and maps of N clips by both backbones, or by one alone, in the order of `ids`."""
 
     ids: tuple[str, ...]
     flow: ModalityFeatures | None = None

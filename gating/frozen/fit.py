@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gating.config import MODALITIES, GateConfig, Modality, Schedule
 from gating.evaluation.scores import ClipScores, joined_scores
 from gating.frozen.clips import TwoStreams
-from gating.frozen.gate import SHARES, GateFit, chosen_share, fit_gate, gated, shrunk
+from gating.frozen.gate import SHARES, GateFit, chosen_share, fit_gate, gated, gated_by_share, shrunk
 from gating.frozen.heads import Head, fit_head
 from gating.models.gate import GatingConvNet
 
@@ -61,7 +61,7 @@ class ClipParts(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FitChoices:
-    """What decides the fits.
+    """The choices that decide the fits.
 
     Attributes
     ----------
@@ -198,12 +198,13 @@ class Fits:
         """
         row = {video_id: k for k, video_id in enumerate(fit.scores.ids)}
         parts: dict[float, list[ClipScores]] = defaultdict(list)
+        shares = SHARES if config.activation == "relu" else (1.0,)
         for ids in self.data.folds:
             held = np.array([row[k] for k in ids])
             others = np.setdiff1d(np.arange(len(row)), held)
             gate, apart = self._fitted_gate(fit.part(others), config), fit.part(held)
-            for share in SHARES if config.activation == "relu" else (1.0,):
-                parts[share].append(gated(shrunk(gate, share), apart.clips, apart.scores))
+            for share, scores in gated_by_share(gate, apart.clips, apart.scores, shares=shares).items():
+                parts[share].append(scores)
         held_out = {share: joined_scores(each) for share, each in parts.items()}
         share = chosen_share(held_out)
         return share, held_out[share]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GateFit:
-    """What a gate learns from: the maps and the held-out scores of N clips."""
+    """The data of a gate's fit: the maps and the held-out scores of N clips."""
 
     clips: TwoStreams
     scores: ClipScores
@@ -147,14 +147,27 @@ def _losses(scores: ClipScores) -> NDArray[np.float64]:
     return losses
 
 
-@torch.inference_mode()
 def gated(gate: GatingConvNet, clips: TwoStreams, scores: ClipScores) -> ClipScores:
     """Return the scores with the gate's weights and fused scores of each clip."""
+    return gated_by_share(gate, clips, scores, shares=(1.0,))[1.0]
+
+
+@torch.inference_mode()
+def gated_by_share(
+    gate: GatingConvNet, clips: TwoStreams, scores: ClipScores, *, shares: Sequence[float]
+) -> dict[float, ClipScores]:
+    """Return, by share, the scores with the weights and fused scores of the gate drawn to it, by one pass."""
     device = next(gate.parameters()).device
     raw = gate(_maps(clips, "flow", device), _maps(clips, "rgb", device)).raw.float()
-    gates = activate(raw, gate.config)
+    fixed = torch.tensor(gate.config.fixed, device=device)
+    return {share: _weighed(share * raw + (1 - share) * fixed, gate.config, scores) for share in shares}
+
+
+def _weighed(raw: Tensor, config: GateConfig, scores: ClipScores) -> ClipScores:
+    device = raw.device
+    gates = activate(raw, config)
     gates = gates if gates.ndim == 2 else gates.mean(dim=1)
-    alive = with_fallback(gates, gate.config.fixed)
+    alive = with_fallback(gates, config.fixed)
     fused = fuse(alive, _scores(scores.flow, device), _scores(scores.rgb, device))
     return dataclasses.replace(scores, gates=gates.double().cpu().numpy(), gated=fused.double().cpu().numpy())
 

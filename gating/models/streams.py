@@ -51,7 +51,7 @@ class StreamOutput:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackboneOutput:
-    """What a head and the gate read of B clips: features (B, K, D), and maps (B, K or 1, C, h, w)."""
+    """The input of a head and of the gate for B clips: features (B, K, D), and maps (B, K or 1, C, h, w)."""
 
     features: Tensor
     feature_map: Tensor
@@ -94,7 +94,7 @@ class Stream(nn.Module):
 
     @property
     def learner(self) -> nn.Module:
-        """What learns, and what a checkpoint keeps: all, or with head "clip" the classifier alone."""
+        """The part that learns and that a checkpoint keeps: all, or with head "clip" the classifier alone."""
         return self.classifier if self.config.head == "clip" else self
 
     def forward(self, segments: Tensor) -> StreamOutput:

@@ -109,7 +109,7 @@ def _gate_fractions(evidence: Evidence) -> NDArray[np.float64]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What the gate made of one clip that exactly one stream has right.
+    """The gate's decision on one clip that exactly one stream has right.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ class TaskOutput:
 
 
 class Task(nn.Module):
-    """What the loop trains: it maps a batch to a loss, and holds the one network that learns.
+    """A task of the loop: it maps a batch to a loss, and holds the one network that learns.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ import torch
 from gating.config import GateConfig
 from gating.evaluation.scores import ClipScores
 from gating.frozen.clips import StreamClips, TwoStreams
-from gating.frozen.gate import chosen_share, gated, shrunk
+from gating.frozen.gate import chosen_share, gated, gated_by_share, shrunk
 from gating.models.gate import GatingConvNet
 
 CLIPS, FIXED = 40, (2.0, 0.5)
@@ -70,6 +70,9 @@ def test_weights_are_drawn_to_the_fixed_ones(gate: GatingConvNet, share: float) 
     expected = share * own + (1 - share) * np.array(FIXED)
     np.testing.assert_allclose(weights_of(shrunk(gate, share)), expected, rtol=1e-5)
     np.testing.assert_array_equal(weights_of(gate), own)  # a copy was drawn
+    at_once = gated_by_share(gate, maps(), scores(), shares=(share,))[share]
+    assert at_once.gates is not None
+    np.testing.assert_allclose(at_once.gates, expected, rtol=1e-5)
 
 
 def test_a_share_that_is_plainly_better_is_taken() -> None:

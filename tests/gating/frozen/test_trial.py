@@ -169,7 +169,9 @@ def test_a_loaded_gate_is_scaled_by_the_pair_that_it_was_fitted_at(folder: Path)
         assert gate is not None
         assert gate.config.fixed != own.net.fixed
         np.testing.assert_allclose(gates.sum(axis=1), sum(gate.config.fixed), rtol=1e-5)
+        fused = np.load(trial / "fused.npz")["gating"]
         evaluate(run, store, EvalOptions(device="cpu"))
+        np.testing.assert_allclose(np.load(trial / "fused.npz")["gating"], fused, rtol=1e-3, atol=1e-4)
         train(store, [five_folds(store)], own, options(run))  # the kept gate is still of this configuration
 
 
