@@ -149,6 +149,15 @@ def _run() -> int:
             sys.stdout.flush()
             os._exit(2)
         return 2
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        echo(
+            "flowkit: this command needs PyTorch, which is not installed; pip install '.[train]' installs it "
+            "(README, Start, has the CPU build)",
+            err=True,
+        )
+        return 2
     except RuntimeError as error:
         if (limit := SystemLimitError.of(error)) is None:
             raise

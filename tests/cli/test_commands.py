@@ -20,7 +20,7 @@ import pytest
 
 import flowkit
 import flowkit_cli
-from tests.make import clips
+from tests.make import clips, small
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = list(flowkit_cli.COMMANDS)
@@ -354,6 +354,38 @@ def test_demo_runs_the_whole_path_and_keeps_its_files(tmp_path: Path) -> None:
     assert (clean.returncode, shown(clean.stdout)) == (0, [])
     assert "the files are deleted (--clean)" in clean.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["flowkit-demo"]
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # as where it is not installed
+import flowkit_cli
+for words in map(str.split, sys.argv[1:]):
+    sys.argv[1:] = words
+    print(words[0], flowkit_cli._run())
+"""
+
+
+def test_without_pytorch_each_command_that_needs_it_names_the_remedy(videos: Path, tmp_path: Path) -> None:
+    table, run = tmp_path / "t.csv", tmp_path / "run"
+    table.write_text("id,label\n")
+    run.mkdir()
+    small.run(videos, tmp_path / "out.h5")
+    lines = [
+        f"train {tmp_path / 'out.h5'}",
+        f"eval {run}",
+        f"predict {table} --run {run}",
+        f"features {table} -o {tmp_path / 'out'}",
+        f"fuse {table} {table} --labels {table}",
+        f"export-model {run} -o {tmp_path / 'm.pt2'}",
+        f"report {run}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *lines], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{line.split()[0]} 2" for line in lines]
+    assert done.stderr.count("pip install '.[train]'") == len(lines), done.stderr
 
 
 @pytest.mark.parametrize("clips", [1, 2, 3])
