@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gating.fusions.base import FusionData, Scores
 from gating.fusions.learned import Standardizer, minimise
+from gating.fusions.newton import MOST_WEIGHTS, newton_fit
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FOLDS = 4
@@ -130,6 +131,8 @@ def _row_basis(columns: Tensor) -> Tensor:
 
 
 def _fit(columns: Tensor, targets: Tensor, start: Tensor, penalty: float, loss: Loss) -> Tensor:
+    if start.numel() <= MOST_WEIGHTS:
+        return newton_fit(columns, targets, start, penalty, loss, gradient=GRADIENT)
     weights = start.clone().requires_grad_()
 
     def penalised() -> Tensor:
