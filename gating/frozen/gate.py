@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowkit.errors import InvalidParameterError
-from gating.config import FIXED_WEIGHTS, GateConfig, Modality, Schedule
+from gating.config import GateConfig, Modality, Schedule
 from gating.data.balance import class_weights
 from gating.data.loader import BOTH
 from gating.evaluation.scores import ClipScores
 from gating.frozen.clips import TwoStreams
-from gating.fusions.learned import LearnedWeights
+from gating.fusions.fixed import Search
+from gating.fusions.learned import PRIOR, minimise
 from gating.models.gate import GatingConvNet, activate, fuse, gate_loss, with_fallback
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 
@@ -49,13 +50,22 @@ class GateFit:
 
 
 def best_weights(scores: ClipScores) -> tuple[float, float]:
-    """Return the pair of weights of flow and rgb by the least cross-entropy, each `LEAST_WEIGHT` at least."""
-    fusion = LearnedWeights(per_class=False)
-    fusion.fit(scores.fusion_data(), seed=0)
-    if fusion.weights is None:
-        return FIXED_WEIGHTS
-    flow, rgb = (max(LEAST_WEIGHT, float(one)) for one in fusion.weights[:, 0])
-    return flow, rgb
+    """Return the best fixed weights of flow and rgb: their ratio by top-1, their sum by cross-entropy.
+
+    Each is `LEAST_WEIGHT` at least. A gate that keeps nothing of its own is then the baseline "search".
+    """
+    data = scores.fusion_data()
+    search = Search()
+    search.fit(data, seed=0)
+    fused, labels = torch.from_numpy(search.apply(data)), torch.from_numpy(scores.labels)
+    log_sum = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(log_sum.exp() * fused, labels) + PRIOR * log_sum.square()
+
+    minimise([log_sum], loss, gradient=1e-4)
+    flow, rgb = float(log_sum.detach().exp()) * search.clip_weights(data)[0]
+    return max(LEAST_WEIGHT, float(flow)), max(LEAST_WEIGHT, float(rgb))
 
 
 def fit_gate(

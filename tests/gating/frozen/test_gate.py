@@ -1,8 +1,9 @@
-"""The share of its own weights that a gate keeps."""
+"""The fixed weights that a gate starts from, and the share of its own weights that it keeps."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import torch.nn.functional as F
 
 from gating.config import GateConfig
 from gating.evaluation.scores import ClipScores
 from gating.frozen.clips import StreamClips, TwoStreams
-from gating.frozen.gate import chosen_share, gated, gated_by_share, shrunk
+from gating.frozen.gate import LEAST_WEIGHT, best_weights, chosen_share, gated, gated_by_share, shrunk
+from gating.fusions.fixed import Search
+from gating.fusions.learned import PRIOR
 from gating.models.gate import GatingConvNet
 
 CLIPS, FIXED = 40, (2.0, 0.5)
@@ -93,3 +97,31 @@ def test_a_gate_that_never_helps_keeps_nothing() -> None:
     right = np.full(CLIPS, True)
     same = surely(right)
     assert chosen_share({0.0: same, 1.0: dataclasses.replace(same)}) == 0.0
+
+
+def test_the_fixed_weights_are_the_baseline_s_by_a_sum_that_fits() -> None:
+    clips = scores()
+    # Flow is right by far and rgb at random: the baseline's ratio, and a sum that no other beats.
+    flow = np.eye(2)[clips.labels] * 2 + 0.8 * clips.flow
+    clips = dataclasses.replace(clips, flow=flow)
+    search = Search()
+    search.fit(clips.fusion_data(), seed=0)
+    assert search.fraction is not None
+    weights = best_weights(clips)
+    assert weights[0] / sum(weights) == pytest.approx(search.fraction)
+    fused = weights[0] * clips.flow + weights[1] * clips.rgb
+    assert (fused.argmax(axis=1) == search.apply(clips.fusion_data()).argmax(axis=1)).all()
+
+    def loss(scale: float) -> float:
+        prior = PRIOR * math.log(scale * sum(weights)) ** 2
+        found = F.cross_entropy(torch.from_numpy(scale * fused), torch.from_numpy(clips.labels))
+        return float(found) + prior
+
+    assert loss(1.0) < min(loss(0.95), loss(1.05))
+
+
+def test_neither_fixed_weight_is_zero() -> None:
+    clips = scores()
+    right = np.eye(2)[clips.labels]
+    clips = dataclasses.replace(clips, flow=right, rgb=200 * (1 - right))  # flow alone is best
+    assert min(best_weights(clips)) == LEAST_WEIGHT
