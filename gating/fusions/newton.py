@@ -88,8 +88,8 @@ def _curvature(rows: Tensor, curvatures: Tensor, drawn: Tensor) -> Tensor:
 
 def _solved(curvature: Tensor, slope: Tensor) -> Tensor:
     """Return Newton's step, of the slope's shape (D + 1, K)."""
-    step: Tensor = torch.linalg.solve(curvature, slope.T.flatten())
-    return step.unflatten(0, slope.T.shape).T
+    step: Tensor = torch.linalg.solve(curvature, slope.T.flatten()).reshape(slope.T.shape).T
+    return step
 
 
 def _backtracked(value: Callable[[Tensor], Tensor], weights: Tensor, step: Tensor, slope: Tensor) -> float:
