@@ -2,10 +2,11 @@
 
 ::
 
-    STORE.features/<digest>.h5      one file a set of choices, which its attribute `choices` has as JSON
-        ids                         text (N,)
-        rgb/features, flow/features float32 (N, K, D), pooled, of each segment, of both or of one stream
-        rgb/maps, flow/maps         float16 (N, C, h, w), the layer that the gate reads, means over segments
+    STORE.features/rgb-<digest>.h5, flow-<digest>.h5
+                        one file a stream and set of choices, which its attribute `choices` has as JSON
+        ids             text (N,)
+        features        float32 (N, K, D), pooled, of each segment
+        maps            float16 (N, C, h, w), the layer that the gate reads, means over segments
 
 A file that is damaged, or of which a clip is missing, is made anew, from what it has.
 """
@@ -16,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,10 @@ from gating.frozen.clips import StreamClips, TwoStreams
 from gating.models.streams import BackboneOutput, Stream, clip_features
 from gating.train_config import TrainConfig
 
-FORMAT = "flowkit-features 1"
+FORMAT = "flowkit-features 2"
 CLIPS_A_SAVE = 256
-"""Computed before the file is written anew: what an interrupted run loses at most."""
+"""Computed before the files are written anew, or a quarter of those that are there, if that is more: what an
+interrupted run loses at most. All writes together are then a few times the files."""
 SUFFIX = ".features"
 
 
@@ -77,6 +80,10 @@ class ClipFeatures:
         assert found is not None, f"{modality} has no features here"
         return found
 
+    def alone(self, modality: Modality) -> ClipFeatures:
+        """Return one modality's without the other's."""
+        return ClipFeatures(ids=self.ids, **{modality: self.of(modality)})
+
     def of_clips(self, ids: Sequence[str]) -> ClipFeatures:
         """Return those of some clips, in this order."""
         row = {video_id: k for k, video_id in enumerate(self.ids)}
@@ -101,29 +108,34 @@ def features_folder(store: Store) -> Path | None:
     return store.path.with_name(store.path.name + SUFFIX)
 
 
-def choices_of(store: Store, config: TrainConfig, streams: Mapping[Modality, Stream]) -> dict[str, Any]:
-    """Return all that decides features, as plain values: store, input, sampling and weights."""
+def choices_of(store: Store, config: TrainConfig, modality: Modality, stream: Stream) -> dict[str, Any]:
+    """Return all that decides a stream's features, as plain values: store, input, sampling and weights."""
     digest = hashlib.sha256()
     for name in ("id", "n_frames", "n_flow"):
         digest.update(json.dumps([str(one) for one in store.column(name)]).encode())
     if isinstance(store.path, Path):
         about = store.path.stat()
         digest.update(f"{about.st_size} {about.st_mtime_ns}".encode())
+    of_flow = {
+        "flow": dict(flow_record(store.options)),
+        "field": config.field,
+        "flow_input": config.flow_input,
+        "bound_px": config.augment.bound_px,
+    }
     return {
         "format": FORMAT,
         "store": digest.hexdigest(),
-        "flow": dict(flow_record(store.options)),
-        "field": config.field,
+        "modality": modality,
         "backbone": config.backbone,
-        "flow_input": config.flow_input,
         "segments": config.test_segments,
+        # Frames are taken where a stack of fields fits.
         "stack": config.stack,
         "short": config.short,
         "size": config.augment.size,
         "whole_frame": config.augment.whole_frame,
-        "bound_px": config.augment.bound_px,
-        "weights": {one: weights_digest(stream) for one, stream in streams.items()},
-        "taps": {one: stream.tap for one, stream in streams.items()},
+        "weights": weights_digest(stream),
+        "tap": stream.tap,
+        **(of_flow if modality == "flow" else {}),
     }
 
 
@@ -138,57 +150,53 @@ def weights_digest(stream: Stream) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureCache:
-    """The features of a store's clips by some choices, in a folder.
+    """The features of a store's clips by one backbone and some choices, in a folder.
 
     Parameters
     ----------
     folder : Path
         Of the files.
+    modality : {"rgb", "flow"}
+        Of the stream.
     choices : mapping
         As `choices_of` gives them.
     """
 
     folder: Path
+    modality: Modality
     choices: Mapping[str, Any]
 
     @property
     def path(self) -> Path:
         """The file."""
         text = json.dumps(self.choices, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
-
-    @property
-    def _modalities(self) -> list[Modality]:
-        return [one for one in BOTH if one in self.choices.get("weights", BOTH)]
+        return self.folder / f"{self.modality}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
 
     def load(self) -> ClipFeatures | None:
-        """Return what the file has; None if it is absent or damaged."""
+        """Return what the file has, of this stream alone; None if it is absent or damaged."""
         try:
             with h5py.File(self.path) as file:
                 if json.loads(str(file.attrs["choices"])) != json.loads(json.dumps(dict(self.choices))):
                     return None
                 ids = tuple(one.decode() for one in file["ids"][:])
-                parts = {
-                    one: ModalityFeatures(
-                        features=file[f"{one}/features"][:].astype(np.float32, copy=False),
-                        maps=file[f"{one}/maps"][:].astype(np.float16, copy=False),
-                    )
-                    for one in self._modalities
-                }
+                own = ModalityFeatures(
+                    features=file["features"][:].astype(np.float32, copy=False),
+                    maps=file["maps"][:].astype(np.float16, copy=False),
+                )
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
             return None
-        sound = all(len(part.features) == len(part.maps) == len(ids) for part in parts.values())
-        return ClipFeatures(ids=ids, **parts) if sound else None
+        sound = len(own.features) == len(own.maps) == len(ids)
+        return ClipFeatures(ids=ids, **{self.modality: own}) if sound else None
 
     def save(self, clips: ClipFeatures) -> None:
         """Write the file, over an earlier one."""
+        own = clips.of(self.modality)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacement(self.path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["choices"] = json.dumps(dict(self.choices))
             file["ids"] = np.array([one.encode() for one in clips.ids], dtype=object)
-            for one in clips.modalities:
-                file[f"{one}/features"] = clips.of(one).features
-                file[f"{one}/maps"] = clips.of(one).maps
+            file["features"] = own.features
+            file["maps"] = own.maps
 
 
 @torch.inference_mode()
@@ -253,43 +261,56 @@ def pooled(clips: ClipFeatures) -> TwoStreams:
 
 
 def clip_features_of(
-    cache: FeatureCache,
-    compute: Callable[[Sequence[str]], ClipFeatures],
+    caches: Mapping[Modality, FeatureCache],
+    compute: Callable[[Sequence[str], Sequence[Modality]], ClipFeatures],
     ids: Sequence[str],
     *,
     keep: bool,
 ) -> ClipFeatures:
-    """Return the features of clips: those of the cache, and computed ones, which it keeps.
+    """Return the features of clips: those of the caches, and computed ones, which they keep.
 
     Parameters
     ----------
-    cache
-        Read, and written where something was missing.
+    caches
+        By stream. Read, and written where something was missing.
     compute
-        Returns the features of clips; called with `CLIPS_A_SAVE` of them at most.
+        Returns the features of clips by the streams that lack them.
     ids
         The clips, one or more.
     keep
-        Write the cache: of several processes one does.
+        Write the caches: of several processes one does.
     """
-    there = cache.load()
-    known = set() if there is None else set(there.ids)
-    missing = [video_id for video_id in ids if video_id not in known]
-    for first in range(0, len(missing), CLIPS_A_SAVE):
-        made = compute(missing[first : first + CLIPS_A_SAVE])
-        there = made if there is None else _joined(there, made)
-        if keep:
-            cache.save(there)
-    assert there is not None
-    return there.of_clips(ids)
+    there: dict[Modality, ClipFeatures] = {}
+    for one, cache in caches.items():
+        found = cache.load()
+        there[one] = ClipFeatures(ids=()) if found is None else found
+    for lacking, missing in _missing(there, ids).items():
+        while missing:
+            count = max(CLIPS_A_SAVE, len(there[lacking[0]].ids) // 4)
+            made, missing = compute(missing[:count], lacking), missing[count:]
+            for one in lacking:
+                there[one] = _joined(there[one], made.alone(one), one)
+                if keep:
+                    caches[one].save(there[one])
+    return ClipFeatures(ids=tuple(ids), **{one: own.of_clips(ids).of(one) for one, own in there.items()})
 
 
-def _joined(one: ClipFeatures, other: ClipFeatures) -> ClipFeatures:
-    parts = {
-        name: ModalityFeatures(
-            features=np.concatenate([one.of(name).features, other.of(name).features]),
-            maps=np.concatenate([one.of(name).maps, other.of(name).maps]),
-        )
-        for name in one.modalities
-    }
-    return ClipFeatures(ids=one.ids + other.ids, **parts)
+def _missing(
+    there: Mapping[Modality, ClipFeatures], ids: Sequence[str]
+) -> dict[tuple[Modality, ...], list[str]]:
+    """Return the clips that are to be computed by the streams that lack them."""
+    known = {one: set(clips.ids) for one, clips in there.items()}
+    missing = defaultdict(list)
+    for video_id in ids:
+        missing[tuple(one for one in there if video_id not in known[one])].append(video_id)
+    return {lacking: clips for lacking, clips in missing.items() if lacking}
+
+
+def _joined(one: ClipFeatures, other: ClipFeatures, modality: Modality) -> ClipFeatures:
+    if not one.ids:
+        return other
+    own, more = one.of(modality), other.of(modality)
+    joined = ModalityFeatures(
+        features=np.concatenate([own.features, more.features]), maps=np.concatenate([own.maps, more.maps])
+    )
+    return ClipFeatures(ids=one.ids + other.ids, **{modality: joined})

@@ -117,20 +117,26 @@ class FrozenTrial:
         data, config, options = self.data, self.config, self.options
         streams = self._built_streams()
         folder = options.cache or features_folder(data.store) or options.folder.parent.parent / "features"
-        cache = FeatureCache(folder=folder, choices=choices_of(data.store, config, streams))
+        caches = {
+            one: FeatureCache(
+                folder=folder, modality=one, choices=choices_of(data.store, config, one, stream)
+            )
+            for one, stream in streams.items()
+        }
         for stream in streams.values():
             stream.backbone.fuse_norms()
         inputs = streams[self._modalities[0]].backbone.inputs
         loader = dataclasses.replace(options.loader, micro_batch=CLIPS_AT_ONCE)
         batches = ClipLoader(data, config, inputs, process_group=options.process_group, loader_config=loader)
 
-        def compute(missing: Sequence[str]) -> ClipFeatures:
+        def compute(missing: Sequence[str], lacking: Sequence[Modality]) -> ClipFeatures:
             def report(done: int) -> None:
                 self._log("features", done=done, clips=len(missing))
 
-            return computed_features(streams, batches, missing, on_clips=report)
+            needed = {one: streams[one] for one in lacking}
+            return computed_features(needed, batches, missing, on_clips=report)
 
-        return clip_features_of(cache, compute, ids, keep=options.process_group.is_main)
+        return clip_features_of(caches, compute, ids, keep=options.process_group.is_main)
 
     def _fits(self) -> Fits:
         config = self.config

@@ -97,7 +97,8 @@ def folder(first: Path, tmp_path: Path) -> Path:
 
 
 def test_a_second_run_computes_no_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [file.suffix for file in (folder / "clips.h5.features").iterdir()] == [".h5"]
+    names = sorted(file.name for file in (folder / "clips.h5.features").iterdir())
+    assert [one.split("-")[0] for one in names] == ["flow", "rgb"]
     monkeypatch.setattr(frozen_trial, "computed_features", None)
     before = {
         part: load_scores(scores_path(trial_of(folder), part)) for part in ("test", "validation", "fit")
@@ -213,18 +214,21 @@ def test_a_run_of_every_clip_is_scored_anew_and_predicts_and_reports(everything:
     assert "20 training clips" in page
 
 
-def test_one_stream_alone_has_its_own_features_row_and_page(folder: Path) -> None:
+def test_one_stream_alone_reads_the_features_of_both_and_has_its_own_row_and_page(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = config(modalities=("rgb",), fusion="rgb")
-    before = set((folder / "clips.h5.features").iterdir())
     with flowkit.open(folder / "clips.h5") as store:
+        anew = dataclasses.replace(options(folder / "anew"), cache=folder / "cache")
+        train(store, [five_folds(store)], own, anew)
+        monkeypatch.setattr(frozen_trial, "computed_features", None)
         results = train(store, [five_folds(store)], own, options(folder / "rgb"))
         evaluate(folder / "rgb", store, EvalOptions(segments=25, device="cpu"))
     assert results is not None
     assert (list(results.fusions), results.chosen) == (["rgb", "chosen"], "rgb")
-    (made,) = set((folder / "clips.h5.features").iterdir()) - before
-    with h5py.File(made) as file:
-        assert sorted(file) == ["ids", "rgb"]
     scores = load_scores(scores_path(next((folder / "rgb").glob("*/seed0")), "test"))
+    computed = load_scores(scores_path(next((folder / "anew").glob("*/seed0")), "test"))
+    np.testing.assert_allclose(computed.rgb, scores.rgb, rtol=1e-4, atol=1e-5)
     found = predict([folder / "clips.h5"], folder / "rgb", PredictOptions(ids=scores.ids[:2], device="cpu"))
     names = [one.classes[0] for one in found if isinstance(one, Prediction)]
     assert names == [scores.classes[k] for k in scores.rgb[:2].argmax(axis=1)]
@@ -242,16 +246,17 @@ def test_a_folder_of_other_choices_is_refused_and_kept(first: Path) -> None:
     assert (trial_of(first) / "flow" / "best.pt").read_bytes() == kept
 
 
-def test_fused_features_of_the_cache_give_the_scores_of_the_preset(first: Path, tmp_path: Path) -> None:
-    (file,) = (first / "clips.h5.features").iterdir()
-    with h5py.File(file) as cache, flowkit.open(first / "clips.h5") as store:
+def kept_stream(file: Path) -> StreamArrays:
+    with h5py.File(file) as cache:
         ids = tuple(cache["ids"].asstr()[:])
-        rgb, flow = (
-            StreamArrays(
-                name=one, ids=ids, features=cache[f"{one}/features"][:], maps=cache[f"{one}/maps"][:]
-            )
-            for one in ("rgb", "flow")
+        return StreamArrays(
+            name=file.name.split("-")[0], ids=ids, features=cache["features"][:], maps=cache["maps"][:]
         )
+
+
+def test_fused_features_of_the_cache_give_the_scores_of_the_preset(first: Path, tmp_path: Path) -> None:
+    flow, rgb = (kept_stream(file) for file in sorted((first / "clips.h5.features").iterdir()))
+    with flowkit.open(first / "clips.h5") as store:
         labels = dict(zip(store, store.column("label"), strict=True))
         folds = five_folds(store)
     parts = {k: "test" if fold == "0" else "train" for k, fold in folds.parts.items()}
