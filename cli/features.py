@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import StorePath, device_options
+from flowkit.errors import InvalidParameterError
+
+from .options import StorePath, device_options, given_flags
 from .reporter import show_extraction
 from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.remote import Location
+
+_OF_WINDOWS = ("window", "stride", "frames_per_window", "fields_per_window")
+_OF_FLOW = ("fields_per_window", "flow_weights", "stack")
+_OF_RGB = ("frames_per_window",)
 
 
 @click.command("features")
@@ -94,6 +100,7 @@ def command(
     from gating.backbone_features.output import FeatureFiles
     from gating.backbone_features.run import open_run
 
+    _check_rows(ctx)
     quiet, failed, written = options.pop("quiet"), 0, 0
     scratch = out.with_name(out.name + ".parts")
     with open_run(inputs, _options(quiet, scratch=scratch, **options)) as run:
@@ -110,6 +117,18 @@ def command(
                         echo(f"{outcome.video_id}: {len(outcome.ranges)} rows")
     echo(f"{out}: {written} clips written, {there} there before, {failed} failed")
     ctx.exit(failed > 0)
+
+
+def _check_rows(ctx: click.Context) -> None:
+    """Raise InvalidParameterError if an option is given that the rows or streams asked for do not have."""
+    per, streams = ctx.params["per"], ctx.params["streams"]
+    unused = {
+        f"--per {per}": ("segments",) if per == "window" else _OF_WINDOWS,
+        f"--streams {streams}": {"rgb": _OF_FLOW, "flow": _OF_RGB}.get(streams, ()),
+    }
+    for choice, names in unused.items():
+        if given := given_flags(ctx, names):
+            raise InvalidParameterError(f"{' and '.join(given)} has no use with {choice}; leave it out")
 
 
 def _options(quiet: bool, **values: Any) -> Any:

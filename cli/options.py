@@ -128,15 +128,19 @@ def check_tvl1_options(ctx: click.Context) -> None:
         One of them is given, and the method is another, which would ignore it.
     """
     method = ctx.params["method"]
-    names = ("preset", *(field.name for field in dataclasses.fields(TVL1Params)))
-    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
-    given = [name for name in names if ctx.get_parameter_source(name) not in defaults]
+    given = given_flags(ctx, ("preset", *(field.name for field in dataclasses.fields(TVL1Params))))
     if given and method != "tvl1":
-        flag = given[0].strip("_").replace("_", "-")
         raise InvalidParameterError(
-            f"--{flag} is an option of --method tvl1, got --method {method}; name a method's preset after a "
+            f"{given[0]} is an option of --method tvl1, got --method {method}; name a preset after a "
             "slash, as in dis/fast or tvl1/fast"
         )
+
+
+def given_flags(ctx: click.Context, names: Sequence[str]) -> list[str]:
+    """Return the flags of those parameters of a command that are given, not left at their defaults."""
+    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+    flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    return [flags[name] for name in names if ctx.get_parameter_source(name) not in defaults]
 
 
 def parse_fields(

@@ -11,7 +11,7 @@ import click
 
 from flowkit.errors import InputError, InvalidParameterError
 
-from .options import Function, Options
+from .options import Function, Options, given_flags
 from .streams import echo
 
 if TYPE_CHECKING:
@@ -153,10 +153,7 @@ def take_parent(options: Options) -> ParentRun | None:
     run = options.pop("extend")
     if run is None:
         return None
-    ctx = click.get_current_context()
-    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
-    flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
-    if given := [flags[name] for name in _OF_PARENT if ctx.get_parameter_source(name) not in defaults]:
+    if given := given_flags(click.get_current_context(), _OF_PARENT):
         raise InvalidParameterError(
             f"--extend {run} goes on with the split, streams and seeds of that run, got "
             f"{' and '.join(given)} with it; leave them out"

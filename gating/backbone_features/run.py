@@ -25,7 +25,7 @@ from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import VideoSource
 from flowkit.remote import Location
 from flowkit.store.read.store import Store
-from flowkit.store.record import Failure
+from flowkit.store.record import Failure, check_id_set
 from gating.backbone_features.compute import Features, row_features
 from gating.backbone_features.networks import FeatureNetworks, feature_networks, feature_settings
 from gating.backbone_features.options import FeatureOptions
@@ -93,9 +93,13 @@ class FeatureRun:
         self._stores, self._networks, self._options, self._device = stores, networks, options, device
         self._sources = [one for one in sources if not options.ids or one.video_id in options.ids]
         self.settings: dict[str, Any] = feature_settings(options, networks)
-        in_stores = [k for store in stores for k in store if not options.ids or k in options.ids]
-        self.ids = (*in_stores, *(one.video_id for one in self._sources))
+        clips = [
+            (k, str(store.path)) for store in stores for k in store if not options.ids or k in options.ids
+        ]
+        clips += [(one.video_id, str(one.path)) for one in self._sources]
+        self.ids = tuple(k for k, _ in clips)
         _check_ids(self.ids, options.ids)
+        check_id_set(dict(clips))
 
     def outcomes(self, known: Collection[str] = ()) -> Iterator[VideoFeatures | Failure]:
         """Yield the features of each clip but those of the ids `known`, or its failure."""

@@ -113,7 +113,9 @@ def fuse(
         The device does not exist, a choice does not fit the clips, or the folder has other trials.
     """
     config = config or FuseConfig()
-    first, second = (one if isinstance(one, StreamArrays) else read_stream(one) for one in (a, b))
+    first, second = _told_apart(
+        *(one if isinstance(one, StreamArrays) else read_stream(one) for one in (a, b))
+    )
     if not isinstance(labels, Mapping):
         labels = labels_from_csv(labels, {*first.ids, *second.ids})
     joined = join_streams(first, second, labels)
@@ -135,6 +137,16 @@ def fuse(
     results = results_of(comparisons, plans[0].config, data)
     write_results(options.out, results.to_json())
     return results
+
+
+def _told_apart(first: StreamArrays, second: StreamArrays) -> tuple[StreamArrays, StreamArrays]:
+    """Return both, by their place where they have one name."""
+    if first.name != second.name:
+        return first, second
+    return (
+        dataclasses.replace(first, name=f"{first.name} (A)"),
+        dataclasses.replace(second, name=f"{second.name} (B)"),
+    )
 
 
 def _splits(joined: JoinedStreams, splits: SplitRequest | Sequence[Split] | None) -> Sequence[Split]:

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 import torch
 from click.testing import CliRunner, Result
 
+from flowkit.errors import InputError, InvalidParameterError
 from gating.models.backbones import build_backbone
 from tests.make import clips
 from tests.make.stores import steady, write_store
@@ -70,3 +71,36 @@ def test_features_end_with_1_when_a_video_fails_and_write_the_others(weights: Pa
     assert "1 clips written, 0 there before, 1 failed" in done.stdout
     assert [path.name for path in (tmp_path / "f").iterdir()] == ["good.npy"]
     assert not Path(f"{tmp_path / 'f'}.parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says_why"),
+    [
+        (("--per", "clip", "--stride", 4), "--stride has no use with --per clip"),
+        (("--segments", 3), "--segments has no use with --per window"),
+        (("--streams", "rgb", "--stack", 5), "--stack has no use with --streams rgb"),
+        (
+            ("--streams", "flow", "--frames-per-window", 2),
+            "--frames-per-window has no use with --streams flow",
+        ),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    given: tuple[object, ...], says_why: str, tmp_path: Path
+) -> None:
+    store = write_store(tmp_path / "out.h5", {"a": steady(3, 1, 0)})
+    done = says(store, "-o", tmp_path / "f.h5", *given)
+    assert isinstance(done.exception, InvalidParameterError)
+    assert says_why in str(done.exception)
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_ids_that_a_file_would_nest_are_refused_before_anything_is_written(
+    weights: Path, tmp_path: Path
+) -> None:
+    one = write_store(tmp_path / "one.h5", {"run": steady(3, 1, 0)})
+    two = write_store(tmp_path / "two.h5", {"run/a": steady(3, 1, 0)})
+    done = says(one, two, "-o", tmp_path / "f.h5", "--backbone", "small", "--weights", weights)
+    assert isinstance(done.exception, InputError)
+    assert "the id 'run' of" in str(done.exception)
+    assert not (tmp_path / "f.h5").exists()

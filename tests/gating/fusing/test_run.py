@@ -115,6 +115,12 @@ def test_two_equal_streams_gain_nothing(tmp_path: Path) -> None:
     assert found["search"] == found["rgb"]
 
 
+def test_streams_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    right = RNG.random(CLIPS) < 0.9
+    results = run(tmp_path, *(stream("feats", scores_of(right), as_scores=True) for _ in range(2)))
+    assert dict(results.data.streams) == {"rgb": "feats (A)", "flow": "feats (B)"}
+
+
 def test_a_stream_of_features_joins_one_of_scores(tmp_path: Path) -> None:
     right = RNG.random(CLIPS) < 0.9
     results = run(tmp_path, stream("a", scores_of(right)), stream("b", scores_of(right), as_scores=True))
