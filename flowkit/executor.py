@@ -299,7 +299,8 @@ class _Slot:
                     initargs=(self._number, self._cores, self._board.path, os.getpid()),
                     env={name: os.environ.get(name, "1") for name in _THREADS_OF_LIBRARIES},
                 )
-            future: Future[Result] = self._pool.submit(call, *args)
+            with _deaf_to_ctrl_c():
+                future: Future[Result] = self._pool.submit(call, *args)
         except BrokenProcessPool:
             raise
         except (OSError, RuntimeError) as error:
@@ -360,6 +361,19 @@ class _Slot:
         if pool is not None:
             # A worker that has not signed in yet must be found, and killed, by loky.
             pool.shutdown(wait=True, kill_workers=not self._board.pid(self._number))
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back: a process that starts meanwhile never gets it, and so ends without a traceback.
+
+    Ctrl-C reaches the whole process group, and a worker that still imports could not ignore it yet.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cause_of_death(error: BrokenProcessPool) -> str:

@@ -296,3 +296,15 @@ def test_workers_that_cannot_start_ahead_are_left_to_the_run(monkeypatch: pytest
     with LocalExecutor(1) as executor:
         executor.load(square, 1)
         assert [outcome.result for outcome in executor.run(square, range(2))] == [0, 1]
+
+
+def blocked_signals(_: int, __: Worker) -> list[int]:
+    return [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+
+def test_workers_never_get_ctrl_c_even_while_they_start() -> None:
+    with LocalExecutor(1) as executor:
+        (outcome,) = executor.run(blocked_signals, [0])
+    assert outcome.result is not None
+    assert signal.SIGINT in outcome.result
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "this process hears it"
