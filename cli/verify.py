@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,19 @@ from .streams import echo
 if TYPE_CHECKING:
     from flowkit.store.tools.repair import RepairReport
     from flowkit.store.tools.verify import VerifyReport
+
+
+def _fraction(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Return the fraction that a text such as 1% or 1 names (a click callback)."""
+    if value is None:
+        return None
+    try:
+        percent = float(value.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise click.BadParameter(f"{value!r} is not a percentage in (0, 100], such as 1%")
+    return percent / 100
 
 
 @click.command("verify")
@@ -27,10 +42,33 @@ if TYPE_CHECKING:
 )
 @click.option("--lost", is_flag=True, help="With --repair: drop the videos of shards that are not there.")
 @click.option("--delete", is_flag=True, help="With --repair: delete STORE.broken/ at the end.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also decode every chunk and frame, and compare the index with the videos' groups: some 30 times as "
+    "long.",
+)
+@click.option(
+    "--sample",
+    metavar="PERCENT",
+    callback=_fraction,
+    help="Only the chunks of so many videos, drawn by chance, such as 1%; what is outside the chunks is read "
+    "in any case.",
+)
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    help="Threads that read, or processes that decode. [default: one a core]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) -> None:
-    """Check every flow field, frame, count, checksum and shard of STORE.
+def command(ctx: click.Context, /, store: Path, as_json: bool, **options: Any) -> None:
+    """Check that every byte of STORE is as it was written: the checksums of chunks, tables and shards.
+
+    What differs is decoded, to say what is wrong; so are stores of format 1.0 and files that another program
+    has written anew, which have no checksum of the whole. --deep decodes all: it also finds what fitted no
+    checksum or count when it was written, and takes the time of that. --repair decodes all, too.
 
     Exit status: 0 sound, 1 not (with --repair: what was broken was dropped or made anew), 2 a file is not
     there or cannot be read now, so that nothing is known of its videos; --repair changes nothing then.
@@ -40,10 +78,10 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) 
     from flowkit.store.tools.verify import verify
 
     repair = options["repair"]
-    for name in ("lost", "delete"):
-        if options[name] and not repair:
-            raise click.UsageError(f"--{name} goes with --repair")
-    report = verify(store)
+    _check(options)
+    with _bar() as on_progress:
+        chosen = {name: options[name] for name in ("sample", "jobs")}
+        report = verify(store, deep=options["deep"] or repair, on_progress=on_progress, **chosen)
     if as_json:
         click.echo(json.dumps({"sound": report.sound, **dataclasses.asdict(report)}))
     else:
@@ -53,6 +91,29 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: bool) 
         if repaired.rewritten:
             echo(_done(repaired), err=True)
     ctx.exit(2 if report.unreadable and not repair else 0 if report.sound else 1)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that do not go together."""
+    for name in ("lost", "delete"):
+        if options[name] and not options["repair"]:
+            raise click.UsageError(f"--{name} goes with --repair")
+    if options["repair"] and options["sample"] is not None:
+        raise click.UsageError("--repair reads all; leave --sample out")
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[float], None]]:
+    """Yield what shows the fraction that is done, on a terminal."""
+    from tqdm import tqdm
+
+    shape = "{percentage:3.0f} %|{bar}| {elapsed} of {remaining} more"
+    with tqdm(total=1.0, bar_format=shape, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def show(fraction: float) -> None:
+            bar.update(max(0.0, fraction - bar.n))
+
+        yield show
 
 
 def _done(repaired: RepairReport) -> str:
@@ -70,4 +131,15 @@ def _lines(store: Path, report: VerifyReport) -> Iterator[str]:
             yield f"{name}: {problem}"
     broken = "NOT SOUND" if report.videos or report.store else "NOT READ AS A WHOLE"
     word = "sound" if report.sound else broken
-    yield f"{store}: {word}; {report.n_videos} videos, {report.n_frames} frames, {report.n_flow} flow fields"
+    counts = f"{report.n_videos} videos, {report.n_frames} frames, {report.n_flow} flow fields"
+    yield f"{store}: {word}; {counts}; {_extent(report)}"
+
+
+def _extent(report: VerifyReport) -> str:
+    """Return what was read of the chunks."""
+    some = (
+        f"of {report.n_checked} of the videos, drawn by chance" if report.n_checked < report.n_videos else ""
+    )
+    if report.n_checked == report.n_decoded:
+        return f"chunks {some} were decoded" if some else "all was decoded"
+    return f"checksums {some}" if some else "checksums of every byte"

@@ -124,9 +124,9 @@ def test_a_changed_value_that_verify_passes_is_a_silent_fault(
     with h5py.File(trial.store, "r+") as file:
         file[f"videos/{STORED}/pts"][1] += 1.0  # HDF5 writes its checksum with it
         file.attrs["flowkit_version"] = "0.0.0"
-    report = VerifyReport(n_videos=4, n_frames=31, n_flow=54, videos={}, store=())
-    monkeypatch.setattr("flowkit.store.tools.verify.verify", lambda path: report)
-    monkeypatch.setattr(flowkit, "verify", lambda path: report)
+    report = VerifyReport(n_videos=4, n_frames=31, n_flow=54, n_checked=4, n_decoded=4, videos={}, store=())
+    monkeypatch.setattr("flowkit.store.tools.verify.verify", lambda path, **_: report)
+    monkeypatch.setattr(flowkit, "verify", lambda path, **_: report)
     verdict = judged(trial)
     assert verdict["verdict"] == "sound"
     assert {("plain-h5py", "silent"), ("reader-h5py", "silent")} <= faults_of(verdict)

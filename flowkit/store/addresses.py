@@ -6,7 +6,8 @@ For each flow field, and for `frame`, arrays over all videos in the order of `/i
     /index/<name>_nbytes   uint32: size as stored
     /index/<name>_crc32    uint32: of the stored bytes
     /index/<name>_scale    float32: px a code (not for codecs with one scale, nor for frames)
-    /index/rows_crc32      uint32, one a video: of its id and its slice of each array, in this order
+    /index/rows_crc32      uint32, one a video: of its id and its slice of each array, in this order; its bits
+                           inverted where an array of the video failed a checksum when the index was made
 
 A codec that stores u and v apart has two entries a field. All are contiguous, so that a reader
 fetches just the slices of one video. They are advisory: they hold while the file has `file_bytes` bytes.
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import FRAMES, Storage
+from flowkit.store.record import VideoRecord
 from flowkit.store.schema import INDEX, VIDEOS, StoreOptions, field_names
 
 FRAME = "frame"
 ROWS_CRC = "rows_crc32"
+_ALL_BITS = 0xFFFFFFFF
 DTYPES = {"addr": "<i8", "nbytes": "<u4", "crc32": "<u4", "scale": "<f4"}
 
 
@@ -78,39 +81,84 @@ def stored_ranges(file: h5py.File, options: StoreOptions) -> NDArray[np.int64]:
     return _ranges(arrays, options)
 
 
-def wrong_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOptions) -> list[str]:
-    """Return the names of the arrays that differ from the videos' groups."""
-    return [
-        name
-        for name, values in _gathered(file, video_ids, options).items()
-        if not np.array_equal(
-            checked_hdf5.read_array(file, f"{INDEX}/{name}", dtype=values.dtype.str, shape=(None,)), values
-        )
-    ]
+def stored_slices(file: h5py.File, video_id: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
+    """Return a video's slice of each array of the index, as its group has it, and its `ROWS_CRC`, (1,)."""
+    with checked_hdf5.contained(f"video {video_id!r}"):
+        group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
+        found = {
+            f"{name}_{kind}": values.astype(DTYPES[kind])
+            for name in address_names(options)
+            for kind, values in storage_of(name, options).addresses(group, _group_name(name)).items()
+        }
+        crc32 = row_crc(video_id, found.values())
+        # A copy has the damage of its source, and must not look sound by checksums of its own.
+        holds = checked_hdf5.proofs_hold(group)
+    return {**found, ROWS_CRC: np.array([crc32 if holds else crc32 ^ _ALL_BITS], "<u4")}
+
+
+def index_arrays(
+    file: h5py.File, records: Sequence[VideoRecord], options: StoreOptions
+) -> dict[str, NDArray[np.number]]:
+    """Return all arrays of the index of a file.
+
+    Raises
+    ------
+    StoreFormatError, StoreCorruptError
+        One is absent, of another type, or of another length than the records say.
+    """
+    counts = {
+        f"{name}_{kind}": (kind, int(ends[-1]) if len(ends) else 0)
+        for name, ends in _ends(records, options).items()
+        for kind in address_names(options)[name]
+    }
+    arrays = {
+        name: checked_hdf5.read_array(file, f"{INDEX}/{name}", dtype=DTYPES[kind], shape=(count,))
+        for name, (kind, count) in counts.items()
+    }
+    rows = checked_hdf5.read_array(file, f"{INDEX}/{ROWS_CRC}", dtype="<u4", shape=(len(records),))
+    return {**arrays, ROWS_CRC: rows}
+
+
+def index_slices(
+    arrays: Mapping[str, NDArray[np.number]], records: Sequence[VideoRecord], options: StoreOptions
+) -> list[dict[str, NDArray[np.number]]]:
+    """Return each video's slice of each of `index_arrays`, as `stored_slices` has them."""
+    slices: list[dict[str, NDArray[np.number]]] = [{} for _ in records]
+    for name, ends in _ends(records, options).items():
+        starts = [0, *ends.tolist()]
+        for kind in address_names(options)[name]:
+            values = arrays[f"{name}_{kind}"]
+            for k, own in enumerate(slices):
+                own[f"{name}_{kind}"] = values[starts[k] : starts[k + 1]]
+    for k, own in enumerate(slices):
+        own[ROWS_CRC] = arrays[ROWS_CRC][k : k + 1]
+    return slices
+
+
+def _ends(records: Sequence[VideoRecord], options: StoreOptions) -> dict[str, NDArray[np.int64]]:
+    """Return where each video's slices end, of each field and of `frame`."""
+    n_frames = np.cumsum([one.n_frames for one in records], dtype=np.int64)
+    n_flow = np.cumsum([one.n_flow for one in records], dtype=np.int64)
+    return {
+        name: storage_of(name, options).chunks_per_item * (n_frames if name == FRAME else n_flow)
+        for name in address_names(options)
+    }
 
 
 def _gathered(
     file: h5py.File, video_ids: Sequence[str], options: StoreOptions
 ) -> dict[str, NDArray[np.number]]:
     """Return all arrays of a file, from the groups of its videos."""
-    names = address_names(options)
-    arrays = {f"{name}_{kind}": kind for name, kinds in names.items() for kind in kinds}
-    rows = []
-    for video_id in video_ids:
-        with checked_hdf5.contained(f"video {video_id!r}"):  # a copy has the damage of its source
-            group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
-            rows.append({k: v for name in names for k, v in _video_addresses(group, name, options).items()})
-    joined = {
-        name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(DTYPES[kind])
-        for name, kind in arrays.items()
+    rows = [stored_slices(file, video_id, options) for video_id in video_ids]
+    kinds = {f"{name}_{kind}": DTYPES[kind] for name, each in address_names(options).items() for kind in each}
+    return {
+        name: np.concatenate([row[name] for row in rows] or [np.zeros(0)]).astype(dtype)
+        for name, dtype in (*kinds.items(), (ROWS_CRC, "<u4"))
     }
-    crcs = [row_crc(k, (row[name] for name in arrays)) for k, row in zip(video_ids, rows, strict=True)]
-    return {**joined, ROWS_CRC: np.array(crcs, "<u4")}
 
 
-def _video_addresses(group: h5py.Group, name: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
-    found = storage_of(name, options).addresses(group, "frames" if name == FRAME else name)
-    return {f"{name}_{kind}": values.astype(DTYPES[kind]) for kind, values in found.items()}
+def _group_name(name: str) -> str:
+    return "frames" if name == FRAME else name
 
 
 def _ranges(arrays: Mapping[str, NDArray[np.number]], options: StoreOptions) -> NDArray[np.int64]:

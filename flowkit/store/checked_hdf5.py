@@ -247,6 +247,18 @@ def read_proven(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int |
     return values
 
 
+def proofs_hold(group: h5py.Group) -> bool:
+    """Return whether each array of a video that has a CRC among the attributes fits it; see `read_proven`."""
+    suffix = f"_{CRC32}".encode()
+    named: list[bytes] = []
+    h5py.h5a.iterate(group.id, lambda name: named.append(name) if name.endswith(suffix) else None)
+    arrays = [name.removesuffix(suffix).decode(errors="replace") for name in named]
+    for name in arrays:
+        if name in group and crc32(group[name][()].tobytes()) != read_number(group, f"{name}_{CRC32}"):
+            return False
+    return True
+
+
 def check_video(file: h5py.File, video_id: str) -> None:
     """Check that a video's group has datasets alone, each with its data inside the file, before it is copied.
 

@@ -9,21 +9,23 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit.errors import StoreFormatError
+from flowkit.errors import StoreError, StoreFormatError
 from flowkit.store.addresses import (
     DTYPES,
     address_names,
+    index_arrays,
+    index_slices,
     row_crc,
     storage_of,
+    stored_slices,
     write_addresses,
-    wrong_addresses,
 )
 from flowkit.store.codecs import FLOW_CODECS
 from flowkit.store.codecs.storage import FRAMES
 from flowkit.store.hdf5_file import hdf5_writer
 from flowkit.store.schema import FieldOptions, StoreOptions
 
-from .conftest import N_FRAMES, MakeStore, make_options
+from .conftest import N_FRAMES, MakeStore, make_options, make_record
 
 TWO_FIELDS = (
     FieldOptions(tvl1_preset="x", tvl1_params="{}"),
@@ -33,6 +35,18 @@ TWO_FIELDS = (
 
 def array_names(options: StoreOptions) -> list[str]:
     return [f"{name}_{kind}" for name, kinds in address_names(options).items() for kind in kinds]
+
+
+def differing(file: h5py.File, ids: list[str], options: StoreOptions) -> list[str]:
+    """Return the arrays of the index that are not as the groups of these videos have them."""
+    records = [make_record(video_id) for video_id in ids]
+    rows = index_slices(index_arrays(file, records, options), records, options)
+    found = []
+    for video_id, row in zip(ids, rows, strict=True):
+        stored = stored_slices(file, video_id, options)
+        assert stored.keys() == row.keys()
+        found += [name for name in stored if not np.array_equal(stored[name], row[name])]
+    return list(dict.fromkeys(found))
 
 
 @pytest.mark.parametrize("codec", ["q8", "i8", "jpeg"])
@@ -124,18 +138,18 @@ def test_a_rows_checksum_depends_on_id_values_and_order() -> None:
 def test_a_changed_entry_is_named_by_its_array(make_store: MakeStore, codec: str) -> None:
     options = make_options(flow_codec=codec)
     with h5py.File(make_store("a", "b", options=options), "r+") as file:
-        assert wrong_addresses(file, ["a", "b"], options) == []
+        assert differing(file, ["a", "b"], options) == []
         for name in [*array_names(options), "rows_crc32"]:
             whole = file[f"index/{name}"][()]
             file[f"index/{name}"][-1] = whole[-1] + 1
-            assert wrong_addresses(file, ["a", "b"], options) == [name]
+            assert differing(file, ["a", "b"], options) == [name]
             file[f"index/{name}"][...] = whole
 
 
 def test_another_order_of_the_videos_is_another_index(make_store: MakeStore) -> None:
     options = make_options()
     with h5py.File(make_store("a", "b", options=options)) as file:
-        wrong = wrong_addresses(file, ["b", "a"], options)
+        wrong = differing(file, ["b", "a"], options)
     assert {"flow_addr", "flow_crc32", "frame_addr", "frame_crc32", "rows_crc32"} <= set(wrong)
 
 
@@ -146,12 +160,33 @@ def test_an_array_of_another_type_is_refused(make_store: MakeStore) -> None:
         del file["index/flow_addr"]
         file["index/flow_addr"] = values.astype("<i4")
         with pytest.raises(StoreFormatError, match="has type int32, expected <i8"):
-            wrong_addresses(file, ["a"], options)
+            differing(file, ["a"], options)
+
+
+def test_an_array_of_another_length_is_refused(make_store: MakeStore) -> None:
+    options = make_options()
+    with (
+        h5py.File(make_store("a", "b", options=options)) as file,
+        pytest.raises(StoreError, match=r"flow_addr.*shape"),
+    ):
+        index_arrays(file, [make_record("a")], options)
+
+
+@pytest.mark.parametrize("name", ["pts", "flow_scale"])
+def test_an_array_that_fails_its_checksum_spoils_the_checksum_of_its_row(
+    make_store: MakeStore, name: str
+) -> None:
+    options = make_options()
+    with h5py.File(make_store("a", options=options), "r+") as file:
+        file[f"videos/a/{name}"][0] += 1
+        row = stored_slices(file, "a", options)
+        crc32 = int(row.pop("rows_crc32")[0])
+        assert crc32 ^ 0xFFFFFFFF == row_crc("a", row.values())
 
 
 def test_an_index_of_no_videos_has_all_arrays_empty(tmp_path: Path) -> None:
     options = make_options()
     with hdf5_writer(tmp_path / "x.h5") as file:
         write_addresses(file, [], options)
-        assert wrong_addresses(file, [], options) == []
+        assert differing(file, [], options) == []
         assert {len(file[f"index/{name}"]) for name in [*array_names(options), "rows_crc32"]} == {0}

@@ -14,8 +14,9 @@ from flowkit.store.inventory import Files, shard_number, survey
 from flowkit.store.open_file import open_file
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.tools.check_file import FileReport, check_file
 from flowkit.store.tools.file_text import noted
-from flowkit.store.tools.verify import FileReport, VerifyReport, check_file, check_shard, verify
+from flowkit.store.tools.verify import VerifyReport, check_shard, verify
 from flowkit.store.write.container import Lists
 from flowkit.store.write.pack import carry_out, file_sha256, link_or_copy, write_container
 from flowkit.store.write.pack_plan import PackPlan, PlannedFile
@@ -62,7 +63,7 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
     path = Path(path)
     parts = PartsFolder(path)
     with parts.lock():
-        report = verify(path)
+        report = verify(path, deep=True, jobs=1)
         _check_readable(path, report, lost=lost)
         parts.remove_dead_temporaries()
         before = _indexed(path)

@@ -1,32 +1,37 @@
-"""Check every stored byte against checksums, counts and index."""
+"""Check a store: the checksums of every byte, or all of it decoded."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 import h5py
 import numpy as np
 
-from flowkit.errors import (
-    FlowkitError,
-    StoreCorruptError,
-    StoreError,
-    StoreNotFoundError,
-    StoreUnreadableError,
-)
-from flowkit.store import addresses, checked_hdf5, index
+from flowkit.errors import InvalidParameterError, StoreError, StoreNotFoundError, StoreUnreadableError
+from flowkit.executor import Executor, LocalExecutor
+from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
-from flowkit.store.open_file import StoreFile, open_file
+from flowkit.store.open_file import open_file
 from flowkit.store.parts_folder import shards_path
-from flowkit.store.read.hdf5_video import Hdf5Video
-from flowkit.store.record import VideoRecord
-from flowkit.store.schema import FILE_BYTES, INDEX, SHARD_TABLE, StoreOptions, field_names
-from flowkit.store.tools.file_text import head_problems, noted, read_text
+from flowkit.store.schema import SHARD_TABLE
+from flowkit.store.tools.check_file import FileReport, check_file
+from flowkit.store.tools.checksums import check_checksums
+from flowkit.store.tools.file_text import head_problems
 from flowkit.store.write.pack import file_sha256
+from flowkit.validate import check_integer
+
+SMALL_BYTES = 32 << 20
+"""Decoded in this process: starting others takes longer."""
 
 Problems = dict[str, tuple[str, ...]]
+Digest: TypeAlias = tuple[int, str]
+"""Size in bytes and SHA-256."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +41,10 @@ class VerifyReport:
     Attributes
     ----------
     n_videos, n_frames, n_flow
-        Numbers checked; `n_flow` counts fields of every name.
+        Numbers of the store, of sound videos the latter two; `n_flow` counts fields of every name.
+    n_checked, n_decoded
+        Videos of which every chunk was read and compared with its checksum; of these, those that were
+        decoded too.
     videos
         Problems of each unsound video.
     store
@@ -48,43 +56,50 @@ class VerifyReport:
     n_videos: int
     n_frames: int
     n_flow: int
+    n_checked: int
+    n_decoded: int
     videos: Mapping[str, tuple[str, ...]]
     store: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
-        """True if all was read, without any problem."""
+        """True if all that was read is without a problem, and every file was read."""
         return not self.videos and not self.store and not self.unreadable
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FileReport:
-    """Findings in one file of videos."""
+def verify(
+    path: Path | str,
+    *,
+    deep: bool = False,
+    sample: float | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> VerifyReport:
+    """Check a store.
 
-    records: Mapping[str, VideoRecord]
-    """Records of the sound videos."""
-    videos: Mapping[str, tuple[str, ...]]
-    """Problems of the others."""
-    problems: tuple[str, ...]
-    """Problems of the file itself."""
-    n_flow: int
-
-    @property
-    def sound(self) -> bool:
-        """True if the file can stay as it is."""
-        return not self.videos and not self.problems
-
-
-def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None) -> VerifyReport:
-    """Check a whole store: every chunk and frame, the index, the shards.
+    By default every byte is read and compared with a checksum: chunks, tables, HDF5's own structures; shards
+    with their SHA-256. Counts and scales are compared too. What has no checksum that holds (files of format
+    1.0, or written anew by another program) is decoded, and so is what differs from its checksum, to say
+    what is wrong with it.
 
     Parameters
     ----------
     path
         The store's file.
-    on_video
-        Called with the id of each video when it is checked.
+    deep
+        Also decode each chunk and frame, and compare the index with the videos' groups: that what was written
+        fits together, not only that it has stayed as it was.
+    sample
+        Read, and with `deep` decode, the chunks of this fraction of the videos of each file, drawn anew each
+        time, (0, 1]; None is all. What is outside the chunks is read in any case.
+    jobs
+        Threads that read, or processes that decode, >= 1; None is one a core.
+    executor
+        Decodes instead of `jobs` processes.
+    on_progress
+        Called with the fraction that is done, (0, 1], now and then.
 
     Raises
     ------
@@ -92,30 +107,131 @@ def verify(path: Path | str, *, on_video: Callable[[str], None] = lambda _: None
         The store's file cannot be opened at all.
     StoreUnreadableError
         The system does not let the store's file be read now.
+    InvalidParameterError
+        `sample` or `jobs` is out of range.
     """
     path = Path(path)
+    jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    check_integer("jobs", jobs, 1)
+    if sample is not None and not 0 < sample <= 1:
+        raise InvalidParameterError(
+            f"sample must be a fraction in (0, 1], got {sample:g}; 0.01 is one in 100"
+        )
     with open_file(path, recovers=True) as head, checked_hdf5.contained(path):
         is_master = SHARD_TABLE in head
         shards = read_shard_table(head)[0] if is_master else ()
-    if not is_master:
-        report = check_file(path, on_video)
-        return _summed([report], report.videos, report.problems)
-    return _verify_master(path, shards, on_video)
+    checks = Checks(deep=deep, sample=sample, jobs=jobs, executor=executor)
+    if is_master:
+        return _verify_master(path, shards, checks, on_progress)
+    report = checks.of_file(path, on_progress)
+    return _summed([report], report.videos, report.problems)
 
 
-def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str], None]) -> VerifyReport:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Checks:
+    """What is checked of each file, as `verify` takes it."""
+
+    deep: bool = True
+    sample: float | None = None
+    jobs: int = 1
+    executor: Executor | None = None
+
+    def of_file(
+        self, path: Path, on_progress: Callable[[float], None] = lambda _: None, *, proven: bool = False
+    ) -> FileReport:
+        """Check one file of videos.
+
+        Parameters
+        ----------
+        path
+            The file.
+        on_progress
+            Receives the fraction of the file that is done.
+        proven
+            Its bytes are known to be as written: unless all is decoded, only its records are read.
+
+        Raises
+        ------
+        StoreError
+            As `check_file`.
+        """
+        if not self.deep:
+            found = self._by_checksums(path, on_progress, proven=proven)
+            if found is not None:
+                return found
+        return self._decoded(path, on_progress, only=self._drawn)
+
+    def _by_checksums(
+        self, path: Path, on_progress: Callable[[float], None], *, proven: bool
+    ) -> FileReport | None:
+        size, done = max(1, path.stat().st_size), 0
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            on_progress(min(1.0, done / size))
+
+        only = (lambda _: ()) if proven else self._drawn
+        found = check_checksums(path, only=only, threads=self.jobs, on_bytes=add)
+        if found is None:
+            return None
+        n_checked = len(found.records) if proven else found.n_checked
+        if not found.suspects:
+            n_flow = sum(one.n_flow for one in found.records.values()) * found.n_fields
+            return FileReport(
+                records=found.records, videos={}, problems=(), n_flow=n_flow, n_checked=n_checked, n_decoded=0
+            )
+        report = self._decoded(path, on_progress, only=lambda _: found.suspects)
+        # Their bytes were wrong when they were read first.
+        why = ("its bytes differ from their checksums",)
+        unclear = {k: why for k in sorted(found.suspects - report.videos.keys())}
+        return dataclasses.replace(
+            report,
+            records={k: one for k, one in report.records.items() if k not in unclear},
+            videos={**report.videos, **unclear},
+            n_checked=n_checked,
+        )
+
+    def _decoded(
+        self,
+        path: Path,
+        on_progress: Callable[[float], None],
+        *,
+        only: Callable[[Collection[str]], Collection[str]],
+    ) -> FileReport:
+        with contextlib.ExitStack() as stack:
+            executor = self.executor
+            if executor is None and self.jobs > 1 and path.stat().st_size > SMALL_BYTES:
+                executor = stack.enter_context(LocalExecutor(self.jobs))
+            return check_file(path, executor=executor, only=only, on_progress=on_progress)
+
+    def _drawn(self, ids: Collection[str]) -> Collection[str]:
+        """Return the ids to check: all, or some of them by chance, one at least."""
+        if self.sample is None:
+            return ids
+        count = min(len(ids), max(1, round(self.sample * len(ids))))
+        return set(np.random.default_rng().choice(np.array(list(ids), object), count, replace=False))
+
+
+def _verify_master(
+    path: Path, shards: Sequence[Shard], checks: Checks, on_progress: Callable[[float], None]
+) -> VerifyReport:
     problems: list[str] = []
     unreadable: dict[int, str] = {}
     reports: dict[int, FileReport] = {}
-    for shard in shards:
-        try:
-            report, broken = check_shard(shards_path(path) / shard.name, shard, on_video)
-        except (StoreNotFoundError, StoreUnreadableError) as error:
-            unreadable[shard.number] = f"shard {shard.name}: {error}"
-            continue
-        problems += broken
-        if report is not None:
-            reports[shard.number] = report
+    files = [shards_path(path) / shard.name for shard in shards]
+    with ThreadPoolExecutor(checks.jobs) as pool:
+        digests = [None if checks.sample else pool.submit(_digest, file) for file in files]
+        for k, (shard, file, digest) in enumerate(zip(shards, files, digests, strict=True), start=1):
+            try:
+                report, broken = check_shard(file, shard, checks, digest=digest.result if digest else None)
+            except (StoreNotFoundError, StoreUnreadableError) as error:
+                unreadable[shard.number] = f"shard {shard.name}: {error}"
+                continue
+            problems += broken
+            if report is not None:
+                reports[shard.number] = report
+            on_progress(k / len(shards))
     videos: Problems = {}
     for report in reports.values():
         videos |= report.videos
@@ -132,27 +248,61 @@ def _verify_master(path: Path, shards: Sequence[Shard], on_video: Callable[[str]
     return _summed(list(reports.values()), videos, problems, tuple(unreadable.values()))
 
 
+DEEP = Checks()
+
+
 def check_shard(
-    path: Path, shard: Shard, on_video: Callable[[str], None] = lambda _: None
+    path: Path, shard: Shard, checks: Checks = DEEP, *, digest: Callable[[], Digest] | None = None
 ) -> tuple[FileReport | None, list[str]]:
     """Return the findings in a shard (None: damaged as a whole), and problems of its digest.
+
+    Parameters
+    ----------
+    path
+        The shard.
+    shard
+        Its row of the master's table.
+    checks
+        What is checked.
+    digest
+        Returns its size and SHA-256; None measures them here.
 
     Raises
     ------
     StoreNotFoundError, StoreUnreadableError
         It is not there, or cannot be read now; it may be sound.
     """
+    if checks.sample is not None:
+        return _report_or_problem(path, shard, checks, proven=False)
     try:
-        report = check_file(path, on_video)
-        with checked_hdf5.contained(path):
-            size, digest = path.stat().st_size, file_sha256(path)
+        found = _digest(path) if digest is None else digest()
     except (StoreNotFoundError, StoreUnreadableError):
         raise
     except StoreError as error:
         return None, [f"shard {shard.name}: {error}"]
-    if (size, digest) != (shard.bytes, shard.sha256):
-        return report, [f"shard {shard.name} has another SHA-256 or size than in the master's table"]
-    return report, []
+    as_written = found == (shard.bytes, shard.sha256)
+    report, problems = _report_or_problem(path, shard, checks, proven=as_written)
+    if report is not None and not as_written:
+        problems.append(f"shard {shard.name} has another SHA-256 or size than in the master's table")
+    return report, problems
+
+
+def _report_or_problem(
+    path: Path, shard: Shard, checks: Checks, *, proven: bool
+) -> tuple[FileReport | None, list[str]]:
+    try:
+        return checks.of_file(path, proven=proven), []
+    except (StoreNotFoundError, StoreUnreadableError):
+        raise
+    except StoreError as error:
+        return None, [f"shard {shard.name}: {error}"]
+
+
+def _digest(path: Path) -> Digest:
+    with checked_hdf5.contained(path):
+        if not path.exists():
+            raise StoreNotFoundError(f"there is no store at {path}")
+        return path.stat().st_size, file_sha256(path)
 
 
 def _check_master(
@@ -189,114 +339,9 @@ def _summed(
         n_videos=sum(len(report.records) + len(report.videos) for report in reports),
         n_frames=sum(record.n_frames for record in records),
         n_flow=sum(report.n_flow for report in reports),
+        n_checked=sum(report.n_checked for report in reports),
+        n_decoded=sum(report.n_decoded for report in reports),
         videos=videos,
         store=tuple(problems),
         unreadable=unreadable,
     )
-
-
-def check_file(path: Path, on_video: Callable[[str], None] = lambda _: None) -> FileReport:
-    """Check every video of one file, and its index.
-
-    Raises
-    ------
-    StoreFormatError, StoreCorruptError
-        The file cannot be opened, or its options or groups cannot be read.
-    StoreNotFoundError, StoreUnreadableError
-        It is not there, or the system does not let it, or a part of it, be read now.
-    """
-    records: dict[str, VideoRecord] = {}
-    with open_file(path, recovers=True) as file:
-        options = file.metadata.options
-        with checked_hdf5.contained(path):
-            ids, strays = checked_hdf5.videos_and_strays(file)
-        text = read_text(file, ids)
-        videos: Problems = {name: (why,) for name, why in strays.items()}
-        for video_id in ids:
-            record = text.records[video_id]
-            problems: tuple[str, ...]
-            try:
-                problems = tuple(_check_video(file, record, options))
-            except StoreUnreadableError:
-                raise
-            except FlowkitError as error:
-                problems = (str(error),)
-            if problems or isinstance(record, StoreError):
-                videos[video_id] = problems
-            else:
-                records[video_id] = record
-            on_video(video_id)
-        broken = list(text.problems)
-        if text.indexed is not None:
-            with noted(broken, str(path)):
-                broken += _check_index(file, text.indexed, [*ids, *strays], has_broken=bool(videos))
-    n_flow = sum(record.n_flow for record in records.values()) * len(options.fields)
-    return FileReport(records=records, videos=videos, problems=tuple(broken), n_flow=n_flow)
-
-
-def _check_video(file: h5py.File, record: VideoRecord | StoreError, options: StoreOptions) -> Iterator[str]:
-    """Yield the problems of a video; raise for one that cannot be read at all."""
-    if isinstance(record, StoreError):
-        raise record
-    with checked_hdf5.contained(f"{record.video_id!r} of {file.filename}"):
-        video = Hdf5Video(file, record, options)
-        if record.n_flow != max(0, record.n_frames - options.step):
-            yield f"{record.n_flow} flow fields for {record.n_frames} frames at step {options.step}"
-        if not np.all(np.isfinite(video.pts)):
-            yield "a frame's time is not finite"
-        for name in field_names(options):
-            yield from _check_field(video, name)
-        yield from _problem(lambda: _check_clipped(video), "clipped components")
-        if options.frame_codec != "none":
-            for k in range(record.n_frames):
-                yield from _problem(lambda k=k: video.frame(k), f"frame {k}")  # type: ignore[misc]
-
-
-def _check_field(video: Hdf5Video, name: str) -> Iterator[str]:
-    field = video.field(name)
-    if (stored := video.count_stored(name)) != video.record.n_flow:
-        yield f"{name}: {stored} chunks stored, expected {video.record.n_flow}"
-
-    def check(index: int) -> None:
-        field.codec.check_codes(field.codes(index))
-
-    for k in range(video.record.n_flow):
-        yield from _problem(lambda k=k: check(k), f"{name} {k}")  # type: ignore[misc]
-
-
-def _check_clipped(video: Hdf5Video) -> None:
-    """Raise StoreCorruptError where the stored numbers of clipped components are not those of the record."""
-    found = [video.stored_clipped(name) for name in field_names(video.options)]
-    arrays = [clipped for clipped in found if clipped is not None]
-    if len(arrays) < len(found):
-        return
-    record = video.record
-    total = sum(int(clipped.sum(dtype=np.int64)) for clipped in arrays)
-    components = 2 * record.width * record.height * record.n_flow * len(arrays)
-    if not abs(total - record.clipped_fraction * components) < 0.5:  # its fraction is rounded; or NaN
-        raise StoreCorruptError(
-            f"{total} of {components}, but the record's fraction is {record.clipped_fraction:g}"
-        )
-
-
-def _problem(read: Callable[[], object], name: str) -> Iterator[str]:
-    """Yield the reason why a chunk cannot be read, so that the others are still checked."""
-    try:
-        with checked_hdf5.contained(name):
-            read()
-    except StoreUnreadableError:
-        raise
-    except StoreError as error:
-        yield f"{name}: {error}"
-
-
-def _check_index(
-    file: StoreFile, indexed: Sequence[str], found: Sequence[str], *, has_broken: bool
-) -> Iterator[str]:
-    """Yield the differences of the index from the groups."""
-    if odd := sorted(set(indexed) ^ set(found)):
-        yield f"the index of {file.filename} and its groups differ in {odd[:5]}"
-    stamp = checked_hdf5.read_number(checked_hdf5.group(file, INDEX), FILE_BYTES)
-    if stamp == Path(file.filename).stat().st_size and not has_broken:
-        for name in addresses.wrong_addresses(file, list(indexed), file.metadata.options):
-            yield f"{name} in the index of {file.filename} differs from the groups"

@@ -23,11 +23,14 @@ from tests.store.conftest import N_FRAMES, MakeStore, make_options
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 30])
 def test_sound_stores_are_sound(make_store: MakeStore, codec: str, shard_bytes: int) -> None:
     path = make_store("a", "b/c", options=make_options(flow_codec=codec), shard_bytes=shard_bytes)
-    seen: list[str] = []
-    report = verify(path, on_video=seen.append)
-    assert report.sound, report
-    assert (report.n_videos, report.n_frames, report.n_flow) == (2, 8, 6)
-    assert seen == ["a", "b/c"]
+    for deep in (False, True):
+        seen: list[float] = []
+        report = verify(path, deep=deep, on_progress=seen.append)
+        assert report.sound, report
+        assert (report.n_videos, report.n_frames, report.n_flow) == (2, 8, 6)
+        assert (report.n_checked, report.n_decoded) == (2, 2 * deep)
+        assert seen == sorted(seen)
+        assert 0 < seen[-1] <= 1
 
 
 def data_bits(path: Path) -> list[tuple[int, int]]:
