@@ -45,7 +45,7 @@ def _fraction(_: click.Context, __: click.Parameter, value: str | None) -> float
 @click.option(
     "--deep",
     is_flag=True,
-    help="Also decode every chunk and frame, and compare the index with the videos' groups: some 30 times as "
+    help="Also decode every chunk and frame, and compare the index with the videos' groups: some 50 times as "
     "long.",
 )
 @click.option(
