@@ -177,6 +177,13 @@ if TYPE_CHECKING:
 )
 @click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
+@click.option(
+    "--video-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="A video whose worker gets no further for so long fails as timed_out, and the worker is replaced; "
+    "0 is never. [default: 600, and 1 more for each MB of its file]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per video on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")

@@ -40,12 +40,27 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Generic[Task, Result]):
-    """The end of one task: a result, the exit of its worker, or the limit that let none work on it."""
+    """The end of one task.
+
+    Attributes
+    ----------
+    task
+        As it was given.
+    result
+        Of the function; None where one of the others says why there is none.
+    died : str
+        The exit of its worker.
+    limit : str
+        The limit of the system that let no worker work on it.
+    stalled : float
+        Seconds without progress after which its worker was ended.
+    """
 
     task: Task
     result: Result | None = None
     died: str = ""
     limit: str = ""
+    stalled: float = 0.0
 
 
 class Executor(Protocol):
@@ -60,6 +75,7 @@ class Executor(Protocol):
         tasks: Iterable[Task],
         *,
         on_wait: Callable[[], None] | None = None,
+        patience: Callable[[Task], float] | None = None,
     ) -> Generator[Outcome[Task, Result], None, None]:
         """Yield an outcome per task, as they end."""
 
@@ -87,8 +103,9 @@ class InlineExecutor:
         tasks: Iterable[Task],
         *,
         on_wait: Callable[[], None] | None = None,
+        patience: Callable[[Task], float] | None = None,
     ) -> Generator[Outcome[Task, Result], None, None]:
-        """Yield an outcome per task; a task that kills its process kills the run."""
+        """Yield an outcome per task; one that kills its process kills the run, one that hangs holds it."""
         for task in tasks:
             try:
                 outcome = Outcome(task=task, result=function(task, self._worker))
@@ -134,6 +151,7 @@ class LocalExecutor:
         tasks: Iterable[Task],
         *,
         on_wait: Callable[[], None] | None = None,
+        patience: Callable[[Task], float] | None = None,
     ) -> Generator[Outcome[Task, Result], None, None]:
         """Yield an outcome per task, as they end; at most `jobs` are in flight.
 
@@ -145,6 +163,9 @@ class LocalExecutor:
             Drawn only when a worker is free.
         on_wait : callable
             Called about five times a second while nothing ends.
+        patience : callable
+            Returns for how many seconds a task may report no progress (`Worker.report`) before its worker is
+            ended; infinity and None: for ever.
 
         Raises
         ------
@@ -165,6 +186,8 @@ class LocalExecutor:
                 self.board.active = len(at_work.in_flight)
                 if outcome is not None:
                     yield outcome
+            if patience is not None:
+                yield from at_work.end_stalled(patience)
 
     def load(self, function: Callable[[Task, Worker], Result], tasks: int) -> None:
         """Start the workers of so many tasks and load the function there, without waiting for it.
@@ -199,6 +222,8 @@ class _AtWork(Generic[Task, Result]):
         self._waiting = tasks
         self._has_begun = False
         self.in_flight: dict[Future[Result], tuple[_Slot, Task]] = {}
+        self._seen: dict[Future[Result], tuple[object, float]] = {}
+        """The last progress of each, and since when it is that."""
 
     def start(self, function: Callable[[Task, Worker], Result]) -> Iterator[Outcome[Task, Result]]:
         """Put tasks on the free slots; yield the outcome of each that no worker can be had for.
@@ -232,6 +257,20 @@ class _AtWork(Generic[Task, Result]):
         self._has_begun = True
         self._free.append(slot)
         return outcome
+
+    def end_stalled(self, patience: Callable[[Task], float]) -> Iterator[Outcome[Task, Result]]:
+        """End the workers of tasks without progress for too long; yield their outcomes."""
+        now = time.monotonic()
+        self._seen = {future: seen for future, seen in self._seen.items() if future in self.in_flight}
+        for future, (slot, task) in list(self.in_flight.items()):
+            progress, since = slot.progress, self._seen.get(future, (None, now))
+            if progress != since[0]:
+                self._seen[future] = progress, now
+            elif now - since[1] > (most := patience(task)) and not future.done():
+                del self.in_flight[future]
+                slot.abandon()
+                self._free.append(slot)
+                yield Outcome(task=task, stalled=most)
 
     def _others(self) -> bool:
         return bool(self._free or self.in_flight)
@@ -309,13 +348,18 @@ class _Slot:
         return future
 
     @property
+    def progress(self) -> tuple[int, float]:
+        """What its task last reported."""
+        return self._board.progress(self._number)
+
+    @property
     def is_stuck(self) -> bool:
         """True if the thread that serves the worker has died: for want of another thread."""
         thread = None if self._pool is None else self._pool._executor_manager_thread
         return thread is not None and not thread.is_alive()
 
     def abandon(self) -> None:
-        """Drop a worker that nothing serves, without waiting for the thread that would."""
+        """Kill and drop a worker that hangs or that nothing serves, without waiting for its end."""
         pool, self._pool = self._pool, None
         for pid in [] if pool is None else list(pool._processes):
             with contextlib.suppress(ProcessLookupError):

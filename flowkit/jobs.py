@@ -28,7 +28,8 @@ REASONS: Final[Reasons] = (
 """The reason that each error gives a failed task; the first row that fits counts.
 
 A `VideoError` carries the word of its own class. The rows of a kind follow, then "internal_error" for any
-other error, with the traceback; "worker_died" is for a worker that ended without one.
+other error, with the traceback; "worker_died" is for a worker that ended without one, "timed_out" for one
+that was ended since it got no further.
 """
 
 
@@ -108,6 +109,7 @@ def run_tasks(
     weights: Sequence[int] | None = None,
     failed: int = 0,
     fail_fast: bool = False,
+    patience: Callable[[Task], float] | None = None,
 ) -> list[Result]:
     """Run tasks and return their outcomes, in the order in which they ended.
 
@@ -134,6 +136,8 @@ def run_tasks(
         Failures before the run, for the progress.
     fail_fast : bool
         Stop at the first task that fails.
+    patience : callable, optional
+        Returns for how many seconds a task may report no progress before it fails as "timed_out".
 
     Raises
     ------
@@ -148,13 +152,21 @@ def run_tasks(
         # More workers than tasks are of use: their cores go to the tasks' threads.
         executor = executor or stack.enter_context(LocalExecutor(jobs))
         meter = _Meter(weights, executor, on_progress, failed)
-        running = executor.run(functools.partial(_attempt, kind), list(enumerate(tasks)), on_wait=meter.tick)
+        running = executor.run(
+            functools.partial(_attempt, kind),
+            list(enumerate(tasks)),
+            on_wait=meter.tick,
+            patience=None if patience is None else lambda numbered: patience(numbered[1]),
+        )
         # Closed even when the loop is left early: no worker lives on behind it.
         for ended in stack.enter_context(contextlib.closing(running)):
             number, task = ended.task
             outcome = ended.result
             if ended.limit:
                 outcome = kind.fail(task, SystemLimitError.reason, ended.limit)
+            elif ended.stalled:
+                detail = f"no progress for {ended.stalled:.0f} s; its worker was ended, another goes on"
+                outcome = kind.fail(task, "timed_out", detail)
             elif outcome is None:
                 outcome = kind.fail(task, "worker_died", ended.died)
             outcomes.append(outcome)

@@ -308,3 +308,23 @@ def test_workers_never_get_ctrl_c_even_while_they_start() -> None:
     assert outcome.result is not None
     assert signal.SIGINT in outcome.result
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "this process hears it"
+
+
+def steps_or_hang(task: int, worker: Worker) -> int:
+    """Report progress for longer than a task may stand still; task 1 hangs instead."""
+    for count in range(8):
+        worker.report(count, count / 8)
+        time.sleep(3600 if task == 1 else 0.25)
+    return task
+
+
+def test_a_task_that_gets_no_further_costs_itself_and_its_worker_is_replaced() -> None:
+    with LocalExecutor(1) as executor:
+        began = time.monotonic()
+        found = list(executor.run(steps_or_hang, range(3), patience=lambda task: 1.0))
+        assert time.monotonic() - began < 30
+    assert [(one.task, one.result, one.stalled) for one in found] == [
+        (0, 0, 0.0),
+        (1, None, 1.0),
+        (2, 2, 0.0),
+    ]

@@ -162,6 +162,7 @@ class HalfWay:
         tasks: Iterable[object],
         *,
         on_wait: Callable[[], None] | None = None,
+        patience: Callable[[object], float] | None = None,
     ) -> Generator[Outcome[object, Counted], None, None]:
         self.board.report(0, 7, 0.5)
         assert on_wait is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import get_args
@@ -78,6 +79,9 @@ class ExtractConfig:
         Beyond this size the store is a master file and shards; at least 1 MiB.
     fail_fast : bool
         Stop at the first video that fails.
+    video_timeout : float or None
+        Seconds without a further frame after which a video fails as "timed_out", >= 0; 0 is never, None 600 s
+        and 1 s more for each MB of its file.
     update : bool
         Redo videos whose source has changed since.
     scratch : Path or None
@@ -113,6 +117,7 @@ class ExtractConfig:
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES
     fail_fast: bool = False
+    video_timeout: float | None = None
     update: bool = False
     scratch: Path | None = None
     scratch_bytes: int = DEFAULT_BYTES
@@ -124,6 +129,8 @@ class ExtractConfig:
         check_at_least("jobs", self.jobs, 1)
         if self.fps is not None:
             check_range("fps", self.fps, 0, 100_000, bounds="()", unit="frames per second")
+        if self.video_timeout is not None:
+            check_range("video_timeout", self.video_timeout, 0, math.inf, unit="s")
         check_at_least("segment_frames", self.segment_frames, 1)
         check_at_least("scratch_bytes", self.scratch_bytes, 1)
         check_that("shard_bytes", self.shard_bytes, self.shard_bytes >= 1 << 20, "at least 1 MiB")

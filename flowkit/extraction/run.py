@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
 from flowkit.video.reader import choose_decoder
 
+PATIENCE_S, PATIENCE_BYTES_A_SECOND = 600, 1_000_000
+"""With the bytes of a file, the time without a frame after which it counts as hung."""
 REASONS: Final[Reasons] = ((StoreError, "store_error"), (OSError, "io_error"))
 """Errors that fail a video, beside those of every task: those of its part."""
 
@@ -296,6 +299,11 @@ def _extract_all(
         chosen = "auto" if setup.backend is None else setup.backend.name
         # Without a server there is none that could be left: then another engine was taken.
         backend: BackendName = "cpu" if servers is None else chosen
+        sizes = [_bytes(source) for source in todo]
+        patience = {
+            source.video_id: _patience(setup.config.video_timeout, size)
+            for source, size in zip(todo, sizes, strict=True)
+        }
         return run_tasks(
             TaskKind(work=extract_video, fail=_failed, reasons=REASONS),
             [_task(setup, source, servers or (), backend, scratch=scratch) for source in todo],
@@ -303,10 +311,18 @@ def _extract_all(
             executor=executor,
             on_outcome=on_outcome,
             on_progress=on_progress,
-            weights=[_bytes(source) for source in todo],
+            weights=sizes,
             failed=len(setup.plan.changed),
             fail_fast=setup.config.fail_fast,
+            patience=lambda task: patience[task.source.video_id],
         )
+
+
+def _patience(seconds: float | None, nbytes: int) -> float:
+    """Return for how many seconds a video may get no further: a hash or a copy of its file is no frame."""
+    if seconds is None:
+        return PATIENCE_S + nbytes / PATIENCE_BYTES_A_SECOND
+    return seconds or math.inf
 
 
 def _executor(setup: ExtractSetup) -> LocalExecutor:

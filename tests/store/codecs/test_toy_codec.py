@@ -89,6 +89,7 @@ class Processes(LocalExecutor):
         tasks: Iterable[Any],
         *,
         on_wait: Callable[[], None] | None = None,
+        patience: Callable[[Any], float] | None = None,
     ) -> Generator[Outcome[Any, Any], None, None]:
         return super().run(functools.partial(_in_worker, function), tasks, on_wait=on_wait)
 

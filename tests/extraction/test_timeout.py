@@ -1,0 +1,49 @@
+"""A video that hangs: it fails by name, its worker is replaced, and all others are stored."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowkit
+from flowkit.errors import InvalidParameterError
+from flowkit.extraction import run as extraction
+from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.run import extract
+from tests.make import clips
+from tests.make.small import NATIVE
+
+HANGS = "tests.make.flow_functions:hangs_at_white"
+
+
+def test_a_video_that_hangs_costs_itself_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    texture = clips.moving_texture(4, height=32, width=40)
+    for name, frames in (("a", texture), ("hung", np.full_like(texture, 255)), ("z", texture)):
+        clips.lossless_mkv(folder / f"{name}.mkv", frames)
+    config = ExtractConfig(resize=NATIVE, jobs=2, method=HANGS, video_timeout=2)
+    began = time.monotonic()
+    report = extract([folder], tmp_path / "out.h5", config=config)
+    assert time.monotonic() - began < 60
+    assert [(one.video_id, one.reason) for one in report.failures] == [("hung", "timed_out")]
+    assert report.failures[0].detail == "no progress for 2 s; its worker was ended, another goes on"
+    with flowkit.open(tmp_path / "out.h5") as store:
+        assert sorted(store) == ["a", "z"]
+        assert [(one.video_id, one.reason) for one in store.failures] == [("hung", "timed_out")]
+    assert flowkit.verify(tmp_path / "out.h5", deep=True).sound
+
+
+def test_patience_grows_with_the_file_and_ends_where_it_is_asked_to() -> None:
+    assert extraction._patience(None, 10_000_000_000) == 600 + 10_000
+    assert extraction._patience(30.0, 10_000_000_000) == 30
+    assert extraction._patience(0.0, 1) == math.inf
+
+
+def test_a_negative_timeout_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="video_timeout"):
+        ExtractConfig(video_timeout=-1)
