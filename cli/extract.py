@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowkit.errors import InvalidParameterError
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, bounded_names
 
 from .options import (
@@ -28,6 +30,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from flowkit.executor import Executor
+    from flowkit.extraction.run import ExtractSetup
     from flowkit.extraction.sources import VideoSource
 
 
@@ -176,6 +180,12 @@ if TYPE_CHECKING:
     help="Most that they take there at once; a larger video fails.",
 )
 @click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
+@click.option(
+    "--dask",
+    metavar="ADDRESS|FILE|local",
+    help="Extract on the workers of a dask cluster: its scheduler's address, the file that the scheduler "
+    "writes, or a cluster of --jobs workers on this machine. Workers need the same file system and flowkit.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
 @click.option(
     "--video-timeout",
@@ -205,7 +215,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
 
     from .reporter import Reporter
 
-    dry_run = options.pop("dry_run")
+    dry_run, cluster = options.pop("dry_run"), options.pop("dask")
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     sources, labels = _sources(inputs, options, reporter.write_line)
     if options["jobs"] is None:
@@ -215,9 +225,31 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     setup = prepare(sources, store, config=config)
     reporter.plan_extraction(setup, dry_run=dry_run)
     if not dry_run:
-        with reporter.running("videos", kept=f"finished videos are kept in {store}.parts"):
-            report = run(setup, labels=labels, on_progress=reporter.progress)
+        kept = f"finished videos are kept in {store}.parts"
+        with _cluster(cluster, setup) as executor, reporter.running("videos", kept=kept):
+            report = run(setup, labels=labels, on_progress=reporter.progress, executor=executor)
         ctx.exit(reporter.store_summary(store, report))
+
+
+@contextlib.contextmanager
+def _cluster(where: str | None, setup: ExtractSetup) -> Iterator[Executor | None]:
+    """Yield the executor of --dask, or None."""
+    if where is None or not setup.plan.todo:
+        yield None
+        return
+    if setup.backend is not None and setup.backend.solver.name == "cuda":
+        raise InvalidParameterError(
+            "--dask uses the workers' CPUs, and the engine is cuda: give --backend cpu, or divide the videos "
+            "among machines with GPUs by --shard I/N and join the stores with `flowkit merge`"
+        )
+    from flowkit.dask_executor import DaskExecutor
+
+    todo = setup.plan.todo
+    some = {one.path for one in (todo[0], todo[len(todo) // 2], todo[-1]) if one.held is None}
+    with DaskExecutor(
+        where, jobs=setup.config.jobs, folder=setup.store.absolute().parent, inputs=sorted(some)
+    ) as executor:
+        yield executor
 
 
 def _sources(

@@ -144,6 +144,10 @@ class DecodeError(VideoError, OSError):
     reason = "decode_error"
 
 
+class ClusterError(FlowkitError, OSError):
+    """The scheduler of a cluster does not answer, or none of its workers can do the work."""
+
+
 class StoreError(FlowkitError):
     """A store cannot be read, written or found."""
 

@@ -66,8 +66,11 @@ class Outcome(Generic[Task, Result]):
 class Executor(Protocol):
     """Runs tasks in `jobs` slots; `board` has the progress of each."""
 
-    jobs: int
     board: Blackboard
+
+    @property
+    def jobs(self) -> int:
+        """Number of slots."""
 
     def run(
         self,
@@ -338,7 +341,7 @@ class _Slot:
                     initargs=(self._number, self._cores, self._board.path, os.getpid()),
                     env={name: os.environ.get(name, "1") for name in _THREADS_OF_LIBRARIES},
                 )
-            with _deaf_to_ctrl_c():
+            with deaf_to_ctrl_c():
                 future: Future[Result] = self._pool.submit(call, *args)
         except BrokenProcessPool:
             raise
@@ -408,7 +411,7 @@ class _Slot:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Hold Ctrl-C back: a process that starts meanwhile never gets it, and so ends without a traceback.
 
     Ctrl-C reaches the whole process group, and a worker that still imports could not ignore it yet.
@@ -444,8 +447,9 @@ def _start_worker(slot: int, cores: int, board: Path, parent: int) -> None:
     global _worker, _limit
     # Ctrl-C reaches the whole process group; the coordinator ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(slot=slot, jobs=cores, board=Blackboard(board))
-    _worker.board.sign_in(slot, os.getpid())
+    own = Blackboard(board)
+    _worker = Worker(slot=slot, jobs=cores, board=own)
+    own.sign_in(slot, os.getpid())
     try:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 import flowkit.executor as executor_module
 from flowkit.errors import InvalidParameterError, SystemLimitError
-from flowkit.executor import InlineExecutor, LocalExecutor, Outcome, Worker
+from flowkit.executor import Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
 
 
 def square(task: int, worker: Worker) -> int:
@@ -164,6 +164,7 @@ def test_workers_are_gone_when_the_executor_is_left() -> None:
 def pid_then_sleep(task: int, worker: Worker) -> int:
     if task:
         time.sleep(60)
+    assert isinstance(worker.board, Blackboard)
     while worker.board.active < 2 or not worker.board.pid(1):
         time.sleep(0.01)
     return os.getpid()

@@ -6,6 +6,7 @@ import dataclasses
 import mmap
 import struct
 from pathlib import Path
+from typing import Protocol
 
 from flowkit import atomic
 
@@ -67,13 +68,24 @@ class Blackboard:
         atomic.discard(self.path)
 
 
+class Board(Protocol):
+    """What a worker needs of the board of its run."""
+
+    @property
+    def active(self) -> int:
+        """Number of workers that share the cores now."""
+
+    def report(self, slot: int, frames: int, fraction: float) -> None:
+        """Set the progress of a slot's task."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
     """The process that runs a task: its slot, the cores of all slots together, the board of the run."""
 
     slot: int
     jobs: int
-    board: Blackboard
+    board: Board
 
     def threads(self) -> int:
         """Return the number of cores that this worker's task may use now.

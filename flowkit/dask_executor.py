@@ -1,0 +1,412 @@
+"""Tasks over the workers of a dask cluster, with what `flowkit.executor` promises of one machine's processes.
+
+A worker has one task at a time, and its threads are the cores that the task may use. One that dies costs no
+other task: its task is given to another worker once, and fails by name when that one dies as well. Workers
+that join later are used; those that could not do the work are told apart before they get any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import queue
+import sys
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, Self, TypeAlias, TypeVar
+
+from flowkit import atomic
+from flowkit._version import __version__
+from flowkit.errors import ClusterError, InvalidParameterError, SystemLimitError
+from flowkit.executor import Outcome, deaf_to_ctrl_c
+from flowkit.workers.board import Blackboard, Worker
+
+# Those of distributed, whose types are given in part.
+Client: TypeAlias = Any
+Future: TypeAlias = Any
+LocalCluster: TypeAlias = Any
+
+LOCAL = "local"
+MOST_WORKERS = 4096
+ATTEMPTS = 2
+"""Workers that may die of one task before it fails."""
+CONNECT_S, LOST_S = 20, 15
+"""Seconds for a scheduler to answer, and after which one that was there counts as lost."""
+_LOOK_S, _REPORT_S = 1.0, 0.5
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(slots=True)
+class _Seat:
+    """A worker of the cluster, its number on the board, and its cores."""
+
+    number: int
+    address: str
+    threads: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Run(Generic[Task]):
+    """A task on a worker: how many died of it before, and its last progress with the time of that."""
+
+    seat: _Seat
+    task: Task
+    died: int
+    seen: tuple[object, float]
+
+
+class _Waiting(Generic[Task]):
+    """The tasks that no worker has, each with the number of workers that died of it; true if there is one."""
+
+    def __init__(self, left: Iterator[Task]) -> None:
+        self._left, self._again = left, deque[tuple[Task, int]]()
+
+    def __bool__(self) -> bool:
+        if not self._again:
+            self._again.extend((task, 0) for task in itertools.islice(self._left, 1))
+        return bool(self._again)
+
+    def pop(self) -> tuple[Task, int]:
+        return self._again.popleft()
+
+    def add(self, task: Task, died: int) -> None:
+        self._again.append((task, died))
+
+
+class DaskExecutor:
+    """Run tasks on a dask cluster.
+
+    Parameters
+    ----------
+    where : str
+        Address of a scheduler (tcp://host:8786), the file that `dask scheduler --scheduler-file` writes, or
+        "local": a cluster on this machine that ends with the executor.
+    jobs : int
+        Workers of a local cluster, >= 1; the machine's cores are divided among them.
+    folder : Path
+        A folder that this process can write to and every worker must see, such as that of the store.
+    inputs : sequence of Path
+        Files and folders that every worker must see.
+
+    Raises
+    ------
+    ClusterError
+        No scheduler answers, or no worker of it can do the work; the message says of each why.
+    InvalidParameterError
+        The package `distributed` is not installed.
+    """
+
+    def __init__(self, where: str, *, jobs: int, folder: Path, inputs: Sequence[Path] = ()) -> None:
+        self._where, self._folder = where, folder
+        self._inputs = tuple(str(path.absolute()) for path in inputs)
+        self._topic = f"flowkit-{uuid.uuid4().hex}"
+        self._seats: dict[str, _Seat] = {}
+        self._refused: dict[str, str] = {}
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._looked, self._heard = 0.0, time.monotonic()
+        self.board = Blackboard.create(MOST_WORKERS)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.board.close)
+            self._client, self._cluster = _connected(where, jobs)
+            stack.callback(self._disconnect)
+            self._client.subscribe_topic(self._topic, self._note)
+            self._look()
+            if not self._seats:
+                raise ClusterError(f"no worker of {where} can do the work: {self._why_refused()}")
+            stack.pop_all()
+
+    @property
+    def jobs(self) -> int:
+        """Numbers of the board that are in use."""
+        return 1 + max((seat.number for seat in self._seats.values()), default=0)
+
+    def run(
+        self,
+        function: Callable[[Task, Worker], Result],
+        tasks: Iterable[Task],
+        *,
+        on_wait: Callable[[], None] | None = None,
+        patience: Callable[[Task], float] | None = None,
+    ) -> Generator[Outcome[Task, Result], None, None]:
+        """Yield an outcome per task, as they end; each worker has one at a time.
+
+        Parameters
+        ----------
+        function, tasks, on_wait, patience
+            As those of `flowkit.executor.LocalExecutor.run`.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is lost, or all workers are and none joins.
+        """
+        waiting = _Waiting(iter(tasks))
+        running: dict[Future, _Run[Task]] = {}
+        try:
+            while True:
+                self._start(function, waiting, running)
+                self.board.active = len(running)
+                if not running and not waiting:
+                    return
+                with contextlib.suppress(queue.Empty):
+                    future = self._ended.get(timeout=0.2)
+                    if (run := running.get(future)) is not None and future.status != "cancelled":
+                        del running[future]
+                        yield self._settled(future, run)
+                if on_wait:
+                    on_wait()
+                self._look()
+                yield from self._lost(running, waiting)
+                if patience is not None:
+                    yield from self._end_stalled(running, patience)
+        finally:
+            for future in running:
+                future.release()
+
+    def _start(
+        self,
+        function: Callable[[Task, Worker], Result],
+        waiting: _Waiting[Task],
+        running: dict[Future, _Run[Task]],
+    ) -> None:
+        """Give each free worker a task."""
+        busy = {run.seat.address for run in running.values()}
+        for seat in [one for one in self._seats.values() if one.address not in busy]:
+            if not waiting:
+                return
+            task, died = waiting.pop()
+            self.board.report(seat.number, 0, 0.0)
+            future = self._client.submit(
+                _in_worker,
+                function,
+                task,
+                number=seat.number,
+                threads=seat.threads,
+                topic=self._topic,
+                key=f"flowkit-{uuid.uuid4().hex}",
+                workers=[seat.address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            running[future] = _Run(seat, task, died, (None, time.monotonic()))
+            future.add_done_callback(self._ended.put)
+
+    def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any]:
+        self.board.report(run.seat.number, 0, 0.0)
+        if future.status == "finished":
+            return Outcome(task=run.task, result=future.result())
+        error = future.exception()
+        if isinstance(error, SystemLimitError):
+            return Outcome(task=run.task, limit=str(error))
+        if type(error).__name__ == "KilledWorker":
+            return Outcome(task=run.task, died=_WORKERS_DIED)
+        raise error or ClusterError(f"a task ended as {future.status} on {run.seat.address}")
+
+    def _lost(
+        self, running: dict[Future, _Run[Task]], waiting: _Waiting[Task]
+    ) -> Iterator[Outcome[Task, Any]]:
+        """Give the tasks of workers that are gone to others; yield those that have had their chances."""
+        for future, run in list(running.items()):
+            if run.seat.address in self._seats or future.status == "finished":
+                continue
+            del running[future]
+            future.cancel()
+            if run.died + 1 < ATTEMPTS:
+                waiting.add(run.task, run.died + 1)
+            else:
+                yield Outcome(task=run.task, died=_WORKERS_DIED)
+
+    def _end_stalled(
+        self, running: dict[Future, _Run[Task]], patience: Callable[[Task], float]
+    ) -> Iterator[Outcome[Task, Any]]:
+        """End the workers of tasks without progress for too long; yield their outcomes."""
+        now = time.monotonic()
+        for future, run in list(running.items()):
+            progress = self.board.progress(run.seat.number)
+            if progress != run.seen[0]:
+                run.seen = progress, now
+            elif now - run.seen[1] > (most := patience(run.task)) and not future.done():
+                del running[future]
+                future.cancel()
+                del self._seats[run.seat.address]
+                self._restart(run.seat.address)
+                yield Outcome(task=run.task, stalled=most)
+
+    def _restart(self, address: str) -> None:
+        """Have a worker's nanny start it again; one without a nanny gets no more work."""
+        try:
+            self._client.restart_workers([address], timeout=10)
+        except Exception as error:  # of many kinds, and the others go on whatever it is
+            self._refused[address] = f"it hung in a task, and cannot be started again: {error}"
+
+    def _look(self) -> None:
+        """Take note of workers that joined or left, about once a second.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler has not answered for `LOST_S`, or there has been no worker for so long.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        workers: dict[str, Any] = {}
+        if self._client.status == "running":
+            with contextlib.suppress(OSError, TimeoutError):
+                workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        self._seats = {address: seat for address, seat in self._seats.items() if address in workers}
+        self._refused = {address: why for address, why in self._refused.items() if address in workers}
+        if new := [address for address in workers if address not in {*self._seats, *self._refused}]:
+            self._seat(new, workers)
+        if self._seats:
+            self._heard = now
+        elif now - self._heard > LOST_S:
+            raise ClusterError(
+                f"the cluster at {self._where} has no scheduler or no worker any more: "
+                f"{self._why_refused()}; what is finished is kept, the same command goes on"
+            )
+
+    def _seat(self, addresses: Sequence[str], workers: dict[str, Any]) -> None:
+        """Check that workers can do the work, and give those that can a number."""
+        with _token(self._folder) as token:
+            found = self._client.run(
+                _seen, str(token), self._inputs, workers=list(addresses), on_error="return"
+            )
+        for address in addresses:
+            answer = found.get(address)
+            why = _unfit(answer) if isinstance(answer, dict) else _refusal(answer)
+            if why:
+                self._refused[address] = why
+                warnings.warn(f"worker {address} gets no work: {why}", RuntimeWarning, stacklevel=4)
+            else:
+                taken = {seat.number for seat in self._seats.values()}
+                number = next(k for k in range(MOST_WORKERS) if k not in taken)
+                self._seats[address] = _Seat(number, address, int(workers[address]["nthreads"]))
+
+    def _why_refused(self) -> str:
+        return "; ".join(f"{one}: {why}" for one, why in self._refused.items()) or "there is none"
+
+    def _note(self, event: tuple[float, Any]) -> None:
+        """Put a worker's progress on the board."""
+        number, frames, fraction = event[1]
+        with contextlib.suppress(ValueError):  # the board is closed
+            self.board.report(number, frames, fraction)
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):  # of a scheduler that is gone
+            self._client.close(timeout=5)
+        if self._cluster is not None:
+            self._cluster.close(timeout=10)
+
+    def close(self) -> None:
+        """Leave the cluster; a local one ends."""
+        self._disconnect()
+        self.board.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_WORKERS_DIED = f"{ATTEMPTS} workers of the cluster ended while they worked on it"
+
+
+def _connected(where: str, jobs: int) -> tuple[Client, LocalCluster | None]:
+    """Return a client of a scheduler, and the local cluster that was made."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InvalidParameterError(
+            f"a dask cluster needs the package distributed: pip install 'flowkit[dask]' ({error})"
+        ) from error
+    if where == LOCAL:
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        with deaf_to_ctrl_c():  # inherited by the workers: this process ends them
+            cluster = LocalCluster(
+                n_workers=jobs, threads_per_worker=threads, memory_limit=0, dashboard_address=None
+            )
+            return Client(cluster), cluster
+    try:
+        if Path(where).is_file():
+            return Client(scheduler_file=where, timeout=CONNECT_S), None
+        return Client(where, timeout=CONNECT_S), None
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"no dask scheduler answers at {where}: {error or type(error).__name__}; "
+            "expected an address such as tcp://host:8786, a scheduler file, or local"
+        ) from error
+
+
+@contextlib.contextmanager
+def _token(folder: Path) -> Iterator[Path]:
+    """Yield a file in a folder, gone afterwards, by which a worker shows that it sees the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    token = folder.absolute() / f".flowkit-{uuid.uuid4().hex}"
+    try:
+        token.touch()
+        yield token
+    finally:
+        atomic.discard(token)
+
+
+def _seen(token: str, inputs: Sequence[str]) -> dict[str, Any]:
+    """Return what a worker is, and which paths it does not see (in a worker)."""
+    return {
+        "flowkit": __version__,
+        "python": sys.version_info[:2],
+        "missing": [path for path in (token, *inputs) if not _is_there(path)],
+    }
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def _unfit(answer: dict[str, Any]) -> str:
+    if answer["flowkit"] != __version__:
+        return f"it has flowkit {answer['flowkit']}, expected {__version__}: install the same version there"
+    if missing := answer["missing"]:
+        return f"it does not see {missing[0]}: mount the same file system there, at the same path"
+    return ""
+
+
+def _refusal(answer: object) -> str:
+    # The worker hands its ImportError on as text.
+    if isinstance(answer, ImportError) or "ModuleNotFoundError" in str(answer):
+        return f"it cannot import flowkit {__version__} ({answer}): install it there"
+    return f"it does not answer: {answer!r}"
+
+
+class _RemoteBoard:
+    """The board of a task on a cluster: progress goes to the one that asked, twice a second at most."""
+
+    active = 1
+
+    def __init__(self, topic: str) -> None:
+        self._topic, self._sent = topic, 0.0
+
+    def report(self, slot: int, frames: int, fraction: float) -> None:
+        """Send the progress of a slot's task."""
+        from distributed import get_worker
+
+        now = time.monotonic()
+        if now - self._sent >= _REPORT_S:
+            self._sent = now
+            get_worker().log_event(self._topic, (slot, frames, fraction))
+
+
+def _in_worker(
+    function: Callable[[Task, Worker], Result], task: Task, *, number: int, threads: int, topic: str
+) -> Result:
+    return function(task, Worker(slot=number, jobs=threads, board=_RemoteBoard(topic)))
