@@ -191,6 +191,7 @@ class DaskExecutor:
                 number=seat.number,
                 threads=seat.threads,
                 topic=self._topic,
+                folder=os.getcwd(),
                 key=f"flowkit-{uuid.uuid4().hex}",
                 workers=[seat.address],
                 allow_other_workers=False,
@@ -407,6 +408,14 @@ class _RemoteBoard:
 
 
 def _in_worker(
-    function: Callable[[Task, Worker], Result], task: Task, *, number: int, threads: int, topic: str
+    function: Callable[[Task, Worker], Result],
+    task: Task,
+    *,
+    number: int,
+    threads: int,
+    topic: str,
+    folder: str,
 ) -> Result:
+    with contextlib.suppress(OSError):  # relative paths begin there; with absolute ones it need not be here
+        os.chdir(folder)
     return function(task, Worker(slot=number, jobs=threads, board=_RemoteBoard(topic)))

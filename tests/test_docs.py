@@ -161,7 +161,7 @@ def common_reasons() -> set[str]:
     errors = {error.reason for error in VideoError.__subclasses__()} | {NoSpaceError.reason}
     table = {reason for _, reason in jobs.REASONS}
     beside = written(r'(?:return|kind\.fail\(task,) "(\w+)"', "jobs.py")
-    assert beside == {"worker_died", "internal_error"}
+    assert beside == {"worker_died", "timed_out", "internal_error"}
     return (errors | table | beside) - {VideoError.reason}
 
 

@@ -396,11 +396,9 @@ def _task(
     scratch: Scratch | None = None,
 ) -> VideoTask:
     config = setup.config
-    if source.held is None:  # a worker elsewhere has another working directory
-        source = dataclasses.replace(source, path=source.path.absolute())
     return VideoTask(
         source=source,
-        store=setup.store.absolute(),
+        store=setup.store,
         options=setup.options,
         methods=setup.methods,
         backend=backend,

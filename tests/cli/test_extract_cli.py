@@ -6,6 +6,8 @@ import codecs
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from click.testing import CliRunner, Result
 
 import flowkit
 import flowkit_cli
-from tests.make.clips import moving_texture, write_video
+from tests.make.clips import mjpeg_avi, moving_texture, write_video
 
 
 def planned(arguments: list[str | Path], *, text: bytes | None = None) -> Result:
@@ -188,3 +190,38 @@ def test_methods_that_cannot_be_are_one_line_and_status_2(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not Path("out.h5").exists()
+
+
+def flowkit_says(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flowkit_cli", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_stores_what_worker_processes_store(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a", "b"):
+        mjpeg_avi(folder / f"{name}.avi", moving_texture(4, height=32, width=48))
+    (folder / "bad.avi").write_bytes(b"RIFF")
+    done = flowkit_says("extract", folder, tmp_path / "out.h5", "--dask", "local", "--jobs", 2)
+    assert done.returncode == 1, done.stderr
+    assert "2 stored" in done.stderr
+    assert "unopenable" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert flowkit_says("extract", folder, tmp_path / "two.h5", "--jobs", 2).returncode == 1
+    done = flowkit_says("compare", tmp_path / "out.h5", tmp_path / "two.h5")
+    assert done.returncode == 0
+    with flowkit.open(tmp_path / "out.h5") as one, flowkit.open(tmp_path / "two.h5") as two:
+        assert all((one[k].flow() == two[k].flow()).all() for k in ("a", "b"))
+
+
+def test_a_cluster_that_does_not_answer_is_said_before_the_start(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    mjpeg_avi(tmp_path / "a.avi", moving_texture(4, height=32, width=48))
+    done = flowkit_says("extract", tmp_path / "a.avi", tmp_path / "out.h5", "--dask", tmp_path / "gone.json")
+    assert done.returncode == 2
+    assert "no dask scheduler answers at" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -160,7 +160,7 @@ def _checked(
 
     def task_of(some: Sequence[VideoRecord]) -> VideosTask:
         own = tuple(rows.get(one.video_id) for one in some)
-        return VideosTask(path=path, records=tuple(some), rows=own)
+        return VideosTask(path=path.absolute(), records=tuple(some), rows=own)
 
     firsts = range(0, len(records), VIDEOS_A_TASK)
     tasks = [task_of(records[first : first + VIDEOS_A_TASK]) for first in firsts]
