@@ -40,6 +40,16 @@ CONNECT_S, LOST_S = 20, 15
 """Seconds for a scheduler to answer, and after which one that was there counts as lost."""
 _LOOK_S, _REPORT_S = 1.0, 0.5
 
+_LOCAL_CONFIG = {
+    # Samples of every thread's stack, a hundred a second, and of the lock of Python: for dask's own dashboard.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+    # Dask's 64 KiB give the memory of every image back to the system, which has to clear it again.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+    "distributed.nanny.pre-spawn-environ.OPENBLAS_NUM_THREADS": 1,
+}
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -326,6 +336,7 @@ _WORKERS_DIED = f"{ATTEMPTS} workers of the cluster ended while they worked on i
 def _connected(where: str, jobs: int) -> tuple[Client, LocalCluster | None]:
     """Return a client of a scheduler, and the local cluster that was made."""
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise InvalidParameterError(
@@ -333,7 +344,8 @@ def _connected(where: str, jobs: int) -> tuple[Client, LocalCluster | None]:
         ) from error
     if where == LOCAL:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-        with deaf_to_ctrl_c():  # inherited by the workers: this process ends them
+        # Ctrl-C is held back from the workers, which inherit that: this process ends them.
+        with dask.config.set(_LOCAL_CONFIG), deaf_to_ctrl_c():
             cluster = LocalCluster(
                 n_workers=jobs, threads_per_worker=threads, memory_limit=0, dashboard_address=None
             )
