@@ -41,7 +41,7 @@ CONNECT_S, LOST_S = 20, 15
 _LOOK_S, _REPORT_S = 1.0, 0.5
 
 _LOCAL_CONFIG = {
-    # Samples of every thread's stack, a hundred a second, and of the lock of Python: for dask's own dashboard.
+    # Samples of all threads' stacks, a hundred a second, and of Python's lock: for dask's own dashboard.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
