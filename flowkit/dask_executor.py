@@ -25,7 +25,7 @@ from flowkit import atomic
 from flowkit._version import __version__
 from flowkit.errors import ClusterError, InvalidParameterError, SystemLimitError
 from flowkit.executor import Outcome, deaf_to_ctrl_c
-from flowkit.workers.board import Blackboard, Worker
+from flowkit.workers.board import Blackboard, Standstill, Worker
 
 # Those of distributed, whose types are given in part.
 Client: TypeAlias = Any
@@ -65,12 +65,12 @@ class _Seat:
 
 @dataclasses.dataclass(slots=True)
 class _Run(Generic[Task]):
-    """A task on a worker: how many died of it before, and its last progress with the time of that."""
+    """A task on a worker, and how many died of it before."""
 
     seat: _Seat
     task: Task
     died: int
-    seen: tuple[object, float]
+    still: Standstill = dataclasses.field(default_factory=Standstill)
 
 
 class _Waiting(Generic[Task]):
@@ -207,7 +207,7 @@ class DaskExecutor:
                 allow_other_workers=False,
                 pure=False,
             )
-            running[future] = _Run(seat, task, died, (None, time.monotonic()))
+            running[future] = _Run(seat, task, died)
             future.add_done_callback(self._ended.put)
 
     def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any]:
@@ -239,12 +239,9 @@ class DaskExecutor:
         self, running: dict[Future, _Run[Task]], patience: Callable[[Task], float]
     ) -> Iterator[Outcome[Task, Any]]:
         """End the workers of tasks without progress for too long; yield their outcomes."""
-        now = time.monotonic()
         for future, run in list(running.items()):
-            progress = self.board.progress(run.seat.number)
-            if progress != run.seen[0]:
-                run.seen = progress, now
-            elif now - run.seen[1] > (most := patience(run.task)) and not future.done():
+            most, progress = patience(run.task), self.board.progress(run.seat.number)
+            if run.still.lasts_longer_than(most, progress=progress) and not future.done():
                 del running[future]
                 future.cancel()
                 del self._seats[run.seat.address]

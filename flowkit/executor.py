@@ -29,6 +29,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 from flowkit.errors import NO_THREAD, SystemLimitError
 from flowkit.validate import check_integer
 from flowkit.workers.board import Blackboard as Blackboard
+from flowkit.workers.board import Standstill
 from flowkit.workers.board import Worker as Worker
 
 # Each worker would start a thread a core for matrix products that it does not compute.
@@ -225,8 +226,7 @@ class _AtWork(Generic[Task, Result]):
         self._waiting = tasks
         self._has_begun = False
         self.in_flight: dict[Future[Result], tuple[_Slot, Task]] = {}
-        self._seen: dict[Future[Result], tuple[object, float]] = {}
-        """The last progress of each, and since when it is that."""
+        self._still: dict[Future[Result], Standstill] = {}
 
     def start(self, function: Callable[[Task, Worker], Result]) -> Iterator[Outcome[Task, Result]]:
         """Put tasks on the free slots; yield the outcome of each that no worker can be had for.
@@ -263,13 +263,10 @@ class _AtWork(Generic[Task, Result]):
 
     def end_stalled(self, patience: Callable[[Task], float]) -> Iterator[Outcome[Task, Result]]:
         """End the workers of tasks without progress for too long; yield their outcomes."""
-        now = time.monotonic()
-        self._seen = {future: seen for future, seen in self._seen.items() if future in self.in_flight}
+        self._still = {future: self._still.get(future, Standstill()) for future in self.in_flight}
         for future, (slot, task) in list(self.in_flight.items()):
-            progress, since = slot.progress, self._seen.get(future, (None, now))
-            if progress != since[0]:
-                self._seen[future] = progress, now
-            elif now - since[1] > (most := patience(task)) and not future.done():
+            most = patience(task)
+            if self._still[future].lasts_longer_than(most, progress=slot.progress) and not future.done():
                 del self.in_flight[future]
                 slot.abandon()
                 self._free.append(slot)

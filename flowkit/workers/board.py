@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import struct
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -66,6 +67,21 @@ class Blackboard:
         """Unmap and remove the file."""
         self._memory.close()
         atomic.discard(self.path)
+
+
+@dataclasses.dataclass(slots=True)
+class Standstill:
+    """The time in which a task reports nothing new; it begins anew with each report."""
+
+    progress: object = None
+    since: float = dataclasses.field(default_factory=time.monotonic)
+
+    def lasts_longer_than(self, seconds: float, *, progress: object) -> bool:
+        """Take note of a task's progress as it is now."""
+        now = time.monotonic()
+        if progress != self.progress:
+            self.progress, self.since = progress, now
+        return now - self.since > seconds
 
 
 class Board(Protocol):
