@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowkit.errors import InvalidParameterError
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, bounded_names
 
 from .options import (
@@ -237,15 +236,11 @@ def _cluster(where: str | None, setup: ExtractSetup) -> Iterator[Executor | None
     if where is None or not setup.plan.todo:
         yield None
         return
-    if setup.backend is not None and setup.backend.solver.name == "cuda":
-        raise InvalidParameterError(
-            "--dask uses the workers' CPUs, and the engine is cuda: give --backend cpu, or divide the videos "
-            "among machines with GPUs by --shard I/N and join the stores with `flowkit merge`"
-        )
     from flowkit.dask_executor import DaskExecutor
 
     todo = setup.plan.todo
     some = {one.path for one in (todo[0], todo[len(todo) // 2], todo[-1]) if one.held is None}
+    some = {path for path in some if path.exists()}  # one that is missing here fails by itself
     with DaskExecutor(
         where, jobs=setup.config.jobs, folder=setup.store.absolute().parent, inputs=sorted(some)
     ) as executor:

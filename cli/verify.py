@@ -87,7 +87,7 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: Any) -
     else:
         echo("\n".join(_lines(store, report)))
     if repair and (not report.sound or options["delete"] or is_unfinished(store)):
-        repaired = drop_broken(store, lost=options["lost"], delete=options["delete"])
+        repaired = drop_broken(store, lost=options["lost"], delete=options["delete"], jobs=options["jobs"])
         if repaired.rewritten:
             echo(_done(repaired), err=True)
     ctx.exit(2 if report.unreadable and not repair else 0 if report.sound else 1)
@@ -137,6 +137,8 @@ def _lines(store: Path, report: VerifyReport) -> Iterator[str]:
 
 def _extent(report: VerifyReport) -> str:
     """Return what was read of the chunks."""
+    if not report.n_checked:
+        return "no chunk was read"
     some = (
         f"of {report.n_checked} of the videos, drawn by chance" if report.n_checked < report.n_videos else ""
     )

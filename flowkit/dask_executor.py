@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import os
 import queue
-import sys
 import time
 import uuid
 import warnings
@@ -36,8 +35,8 @@ LOCAL = "local"
 MOST_WORKERS = 4096
 ATTEMPTS = 2
 """Workers that may die of one task before it fails."""
-CONNECT_S, LOST_S = 20, 15
-"""Seconds for a scheduler to answer, and after which one that was there counts as lost."""
+CONNECT_S, LOST_S, ANSWER_S = 20, 15, 20
+"""Seconds for a scheduler to answer, after which a lost one is given up, and for a worker to answer."""
 _LOOK_S, _REPORT_S = 1.0, 0.5
 
 _LOCAL_CONFIG = {
@@ -114,6 +113,8 @@ class DaskExecutor:
         The package `distributed` is not installed.
     """
 
+    elsewhere = True
+
     def __init__(self, where: str, *, jobs: int, folder: Path, inputs: Sequence[Path] = ()) -> None:
         self._where, self._folder = where, folder
         self._inputs = tuple(str(path.absolute()) for path in inputs)
@@ -168,9 +169,13 @@ class DaskExecutor:
                     return
                 with contextlib.suppress(queue.Empty):
                     future = self._ended.get(timeout=0.2)
-                    if (run := running.get(future)) is not None and future.status != "cancelled":
-                        del running[future]
-                        yield self._settled(future, run)
+                    run = running.get(future)
+                    # Of a lost one there is neither result nor error: `_lost` gives its task away.
+                    if run is not None and future.status in ("finished", "error"):
+                        outcome = self._settled(future, run)
+                        if outcome is not None:
+                            del running[future]
+                            yield outcome
                 if on_wait:
                     on_wait()
                 self._look()
@@ -210,11 +215,15 @@ class DaskExecutor:
             running[future] = _Run(seat, task, died)
             future.add_done_callback(self._ended.put)
 
-    def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any]:
+    def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any] | None:
+        """Return the outcome of a task that ended; None where its worker is lost before it can be had."""
         self.board.report(run.seat.number, 0, 0.0)
-        if future.status == "finished":
-            return Outcome(task=run.task, result=future.result())
-        error = future.exception()
+        try:
+            if future.status == "finished":
+                return Outcome(task=run.task, result=future.result(timeout=ANSWER_S))
+            error = future.exception(timeout=ANSWER_S)
+        except (TimeoutError, OSError):
+            return None
         if isinstance(error, SystemLimitError):
             return Outcome(task=run.task, limit=str(error))
         if type(error).__name__ == "KilledWorker":
@@ -226,7 +235,7 @@ class DaskExecutor:
     ) -> Iterator[Outcome[Task, Any]]:
         """Give the tasks of workers that are gone to others; yield those that have had their chances."""
         for future, run in list(running.items()):
-            if run.seat.address in self._seats or future.status == "finished":
+            if run.seat.address in self._seats and future.status != "lost":
                 continue
             del running[future]
             future.cancel()
@@ -240,7 +249,7 @@ class DaskExecutor:
     ) -> Iterator[Outcome[Task, Any]]:
         """End the workers of tasks without progress for too long; yield their outcomes."""
         for future, run in list(running.items()):
-            most, progress = patience(run.task), self.board.progress(run.seat.number)
+            most, progress = patience(run.task), self.board.signs(run.seat.number)
             if run.still.lasts_longer_than(most, progress=progress) and not future.done():
                 del running[future]
                 future.cancel()
@@ -286,12 +295,10 @@ class DaskExecutor:
     def _seat(self, addresses: Sequence[str], workers: dict[str, Any]) -> None:
         """Check that workers can do the work, and give those that can a number."""
         with _token(self._folder) as token:
-            found = self._client.run(
-                _seen, str(token), self._inputs, workers=list(addresses), on_error="return"
-            )
+            found = {address: self._answer(address, str(token)) for address in addresses}
         for address in addresses:
-            answer = found.get(address)
-            why = _unfit(answer) if isinstance(answer, dict) else _refusal(answer)
+            answer = found[address]
+            why = answer if isinstance(answer, str) else _refusal(answer)
             if why:
                 self._refused[address] = why
                 warnings.warn(f"worker {address} gets no work: {why}", RuntimeWarning, stacklevel=4)
@@ -300,6 +307,26 @@ class DaskExecutor:
                 number = next(k for k in range(MOST_WORKERS) if k not in taken)
                 self._seats[address] = _Seat(number, address, int(workers[address]["nthreads"]))
 
+    def _answer(self, address: str, token: str) -> object:
+        """Return why a worker cannot do the work, "" if it can; or the error in place of an answer."""
+        try:
+            # Not as a task: of one that it cannot import a worker says nothing.
+            version = self._client.run(_version, workers=[address], callback_timeout=ANSWER_S)[address]
+            if version != __version__:
+                return f"it has flowkit {version}, expected {__version__}: install the same version there"
+            # As a task: a file system that does not answer then holds a thread, and not the worker.
+            missing = self._client.submit(
+                *(_missing, [token, *self._inputs]),
+                key=f"flowkit-{uuid.uuid4().hex}",
+                workers=[address],
+                pure=False,
+            ).result(timeout=ANSWER_S)
+        except Exception as error:  # of a worker's own packages, too: it says why there is no answer
+            return error
+        if missing:
+            return f"it does not see {missing[0]}: mount the same file system there, at the same path"
+        return ""
+
     def _why_refused(self) -> str:
         return "; ".join(f"{one}: {why}" for one, why in self._refused.items()) or "there is none"
 
@@ -307,7 +334,9 @@ class DaskExecutor:
         """Put a worker's progress on the board."""
         number, frames, fraction = event[1]
         with contextlib.suppress(ValueError):  # the board is closed
-            self.board.report(number, frames, fraction)
+            if frames is not None:
+                self.board.report(number, frames, fraction)
+            self.board.beat(number)
 
     def _disconnect(self) -> None:
         with contextlib.suppress(Exception):  # of a scheduler that is gone
@@ -337,7 +366,8 @@ def _connected(where: str, jobs: int) -> tuple[Client, LocalCluster | None]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise InvalidParameterError(
-            f"a dask cluster needs the package distributed: pip install 'flowkit[dask]' ({error})"
+            "a dask cluster needs the package distributed: `pip install '.[dask]'` in flowkit's folder "
+            f"({error})"
         ) from error
     if where == LOCAL:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
@@ -370,30 +400,20 @@ def _token(folder: Path) -> Iterator[Path]:
         atomic.discard(token)
 
 
-def _seen(token: str, inputs: Sequence[str]) -> dict[str, Any]:
-    """Return what a worker is, and which paths it does not see (in a worker)."""
-    return {
-        "flowkit": __version__,
-        "python": sys.version_info[:2],
-        "missing": [path for path in (token, *inputs) if not _is_there(path)],
-    }
+def _version() -> str:
+    """Return the version of flowkit (in a worker)."""
+    return __version__
 
 
-def _is_there(path: str) -> bool:
-    return os.path.exists(path)
-
-
-def _unfit(answer: dict[str, Any]) -> str:
-    if answer["flowkit"] != __version__:
-        return f"it has flowkit {answer['flowkit']}, expected {__version__}: install the same version there"
-    if missing := answer["missing"]:
-        return f"it does not see {missing[0]}: mount the same file system there, at the same path"
-    return ""
+def _missing(paths: Sequence[str]) -> list[str]:
+    """Return the paths that are not there (in a worker)."""
+    return [path for path in paths if not os.path.exists(path)]
 
 
 def _refusal(answer: object) -> str:
-    # The worker hands its ImportError on as text.
-    if isinstance(answer, ImportError) or "ModuleNotFoundError" in str(answer):
+    # The worker may hand its ImportError on as text, or as the cause of its own error.
+    cause = getattr(answer, "__cause__", None)
+    if any(isinstance(one, ImportError) or "ModuleNotFoundError" in str(one) for one in (answer, cause)):
         return f"it cannot import flowkit {__version__} ({answer}): install it there"
     return f"it does not answer: {answer!r}"
 
@@ -408,12 +428,19 @@ class _RemoteBoard:
 
     def report(self, slot: int, frames: int, fraction: float) -> None:
         """Send the progress of a slot's task."""
+        self._send(slot, frames, fraction)
+
+    def beat(self, slot: int) -> None:
+        """Send a sign that a slot's task goes on."""
+        self._send(slot, None, None)
+
+    def _send(self, *values: object) -> None:
         from distributed import get_worker
 
         now = time.monotonic()
         if now - self._sent >= _REPORT_S:
             self._sent = now
-            get_worker().log_event(self._topic, (slot, frames, fraction))
+            get_worker().log_event(self._topic, values)
 
 
 def _in_worker(

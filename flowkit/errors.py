@@ -9,6 +9,7 @@
     │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
     │   ├── GpuError                             a GPU failed, or does not come to an end
     │   └── GpuMemoryError                       memory for a GPU's work ran out; it does smaller work
+    ├── ClusterError (OSError)                   no scheduler answers, or no worker can do the work
     ├── SystemLimitError (OSError)               `system_limit`: no room for a process, thread or semaphore
     ├── JpegError (ValueError)                   bytes that are no JPEG, or damaged
     ├── VideoError                               one video failed; has a ledger reason

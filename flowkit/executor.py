@@ -65,9 +65,13 @@ class Outcome(Generic[Task, Result]):
 
 
 class Executor(Protocol):
-    """Runs tasks in `jobs` slots; `board` has the progress of each."""
+    """Runs tasks in `jobs` slots; `board` has the progress of each; `elsewhere`: on other machines."""
 
     board: Blackboard
+
+    @property
+    def elsewhere(self) -> bool:
+        """True if its workers do not see this machine's sockets and devices."""
 
     @property
     def jobs(self) -> int:
@@ -94,6 +98,7 @@ class InlineExecutor:
     """
 
     jobs = 1
+    elsewhere = False
 
     def __init__(self, threads: int = 1) -> None:
         check_integer("threads", threads, 1)
@@ -141,6 +146,8 @@ class LocalExecutor:
         `jobs` or `threads` is below 1.
     """
 
+    elsewhere = False
+
     def __init__(self, jobs: int, *, threads: int | None = None) -> None:
         check_integer("jobs", jobs, 1)
         cores = jobs if threads is None else threads
@@ -168,8 +175,8 @@ class LocalExecutor:
         on_wait : callable
             Called about five times a second while nothing ends.
         patience : callable
-            Returns for how many seconds a task may report no progress (`Worker.report`) before its worker is
-            ended; infinity and None: for ever.
+            Returns for how many seconds a task may give no sign (`Worker.report`, `Worker.beat`) before its
+            worker is ended; infinity and None: for ever.
 
         Raises
         ------
@@ -266,7 +273,7 @@ class _AtWork(Generic[Task, Result]):
         self._still = {future: self._still.get(future, Standstill()) for future in self.in_flight}
         for future, (slot, task) in list(self.in_flight.items()):
             most = patience(task)
-            if self._still[future].lasts_longer_than(most, progress=slot.progress) and not future.done():
+            if self._still[future].lasts_longer_than(most, progress=slot.signs) and not future.done():
                 del self.in_flight[future]
                 slot.abandon()
                 self._free.append(slot)
@@ -348,9 +355,9 @@ class _Slot:
         return future
 
     @property
-    def progress(self) -> tuple[int, float]:
-        """What its task last reported."""
-        return self._board.progress(self._number)
+    def signs(self) -> tuple[int, float, int]:
+        """What changes while its task goes on."""
+        return self._board.signs(self._number)
 
     @property
     def is_stuck(self) -> bool:

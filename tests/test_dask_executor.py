@@ -131,7 +131,7 @@ def test_a_lost_scheduler_is_said_and_a_run_after_it_completes(
         ("import sys; sys.modules['flowkit'] = None", "it cannot import flowkit"),
         ("import flowkit.dask_executor as d; d.__version__ = '0.0'", "it has flowkit 0.0, expected"),
         (
-            "import flowkit.dask_executor as d; d._is_there = lambda path: False",
+            "import flowkit.dask_executor as d; d._missing = lambda paths: list(paths)",
             "it does not see .*same file system",
         ),
     ],

@@ -152,6 +152,7 @@ class HalfWay:
     """Reports a first task of two that is half done, and runs none."""
 
     jobs = 1
+    elsewhere = False
 
     def __init__(self) -> None:
         self.board = Blackboard.create(1)

@@ -17,7 +17,7 @@ import lzma
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import IO, Final, Literal, TypeAlias, cast
 
@@ -98,8 +98,12 @@ def _state(video: HeldVideo, digest: str, *, stamp: int) -> SourceFingerprint:
 
 
 @contextlib.contextmanager
-def fetched(video: HeldVideo, scratch: Scratch) -> Iterator[tuple[Path, SourceFingerprint]]:
+def fetched(
+    video: HeldVideo, scratch: Scratch, *, on_beat: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Path, SourceFingerprint]]:
     """Yield a video as a file in the scratch folder, and its state; the file is removed at the end.
+
+    `on_beat` is called while there is no room for it, and as it is copied.
 
     Raises
     ------
@@ -117,12 +121,13 @@ def fetched(video: HeldVideo, scratch: Scratch) -> Iterator[tuple[Path, SourceFi
             f"{video.name} has {video.nbytes} bytes, and the scratch folder may have {scratch.limit_bytes}; "
             "allow more with --scratch-size"
         )
-    with scratch.room(video.nbytes, PurePath(video.name).suffix) as path:
+    with scratch.room(video.nbytes, PurePath(video.name).suffix, on_beat=on_beat) as path:
         digest = hashlib.sha256()
         with atomic.no_space_translated(path), path.open("r+b") as file:
             for block in blocks(video):
                 digest.update(block)
                 file.write(block)
+                on_beat()
         try:
             yield path, _state(video, digest.hexdigest(), stamp=video.stamp)
         except FlowkitError as error:

@@ -190,11 +190,17 @@ class Pipeline:
         self._converter: object = None
         self._latest: UInt8
         self._notes: list[str] = []
+        self._on_beat: Callable[[], None] = lambda: None
         # Consecutive frames that a pair still needs, of each kind that an engine takes, and the open chunk.
         self._frames: dict[Images, list[UInt8]] = {kind: [] for kind in config.images}
         self._open = _Chunk([], [])
 
-    def run(self, sink: Sink, on_progress: Callable[[int, float], None]) -> Decoded:
+    def run(
+        self,
+        sink: Sink,
+        on_progress: Callable[[int, float], None],
+        on_beat: Callable[[], None] = lambda: None,
+    ) -> Decoded:
         """Extract the video; the sink has every frame and field afterwards, not yet committed.
 
         Parameters
@@ -203,6 +209,8 @@ class Pipeline:
             Takes frames and fields in order; frames before `sink.committed` are decoded only.
         on_progress : callable
             Called with the number of frames decoded and the fraction of the video, in [0, 1].
+        on_beat : callable
+            Called when the flow of some pairs is done: the decoder may be through long before.
 
         Raises
         ------
@@ -212,6 +220,7 @@ class Pipeline:
             The disk is full.
         """
         config, source = self.config, self.source
+        self._on_beat = on_beat
         try:
             with open_video(
                 source.path,
@@ -339,6 +348,7 @@ class Pipeline:
             with self.clock.stage("write"):
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
                     sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines))
+            self._on_beat()
 
     def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:
         step, start = self.config.options.step, self.source.start_seconds

@@ -294,6 +294,11 @@ def _extract_all(
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
         if executor is None:
             executor = workers.enter_context(_executor(setup))
+        elif executor.elsewhere and server_configs(setup):
+            raise InvalidParameterError(
+                "workers of a cluster use their CPUs, and the engine is cuda: take backend cpu, or divide "
+                "the videos among machines with GPUs (--shard I/N) and join the stores with `flowkit merge`"
+            )
         scratch = _make_scratch(setup, stack)
         servers = _start_servers(setup, stack)
         chosen = "auto" if setup.backend is None else setup.backend.name

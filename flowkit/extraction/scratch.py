@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flowkit import atomic
@@ -38,7 +38,7 @@ class Scratch:
     limit_bytes: int
 
     @contextlib.contextmanager
-    def room(self, nbytes: int, suffix: str) -> Iterator[Path]:
+    def room(self, nbytes: int, suffix: str, *, on_beat: Callable[[], None] = lambda: None) -> Iterator[Path]:
         """Yield a file of a size, once there is room for it; it is removed at the end.
 
         Parameters
@@ -47,6 +47,8 @@ class Scratch:
             Its size, at most `limit_bytes`.
         suffix : str
             Of its name: some decoders go by it. What is no plain suffix is left out.
+        on_beat : callable
+            Called while others have the room.
 
         Raises
         ------
@@ -58,6 +60,7 @@ class Scratch:
         path = own / f"video{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         try:
             while not self._reserve(path, nbytes):
+                on_beat()
                 time.sleep(_WAIT_SECONDS)
             yield path
         finally:

@@ -77,7 +77,7 @@ def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
     began = time.perf_counter()
     if task.source.held is None or task.scratch is None:
         return _extract(task, worker, None, began)
-    with fetched(task.source.held, task.scratch) as (path, state):
+    with fetched(task.source.held, task.scratch, on_beat=worker.beat) as (path, state):
         fetching = time.perf_counter() - began
         local = dataclasses.replace(task, source=dataclasses.replace(task.source, path=path))
         outcome = _extract(local, worker, state, began)
@@ -94,7 +94,7 @@ def _extract(task: VideoTask, worker: Worker, state: SourceFingerprint | None, b
     with PartSink(
         parts, task.source.video_id, task.options, state, segment_frames=task.segment_frames
     ) as sink:
-        decoded = pipeline.run(sink, worker.report)
+        decoded = pipeline.run(sink, worker.report, worker.beat)
         record = _record(task, decoded, sink, pipeline.config.solvers)
         with pipeline.clock.stage("write"):
             record = sink.commit(record)

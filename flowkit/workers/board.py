@@ -25,7 +25,7 @@ class Blackboard:
         The file; made by `create`, opened by the workers.
     """
 
-    _HEADER, _SLOT = 8, 24  # active; then frames, fraction, pid for each worker
+    _HEADER, _SLOT = 8, 32  # active; then frames, fraction, pid, beats for each worker
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,6 +54,17 @@ class Blackboard:
         """Return the frames and the fraction that `report` last set for this slot."""
         frames, fraction = struct.unpack_from("<qd", self._memory, self._HEADER + self._SLOT * slot)
         return int(frames), float(fraction)
+
+    def beat(self, slot: int) -> None:
+        """Count a sign that a slot's task goes on, where its frames and fraction stay."""
+        offset = self._HEADER + self._SLOT * slot + 24
+        (count,) = struct.unpack_from("<q", self._memory, offset)
+        struct.pack_into("<q", self._memory, offset, count + 1)
+
+    def signs(self, slot: int) -> tuple[int, float, int]:
+        """Return all that changes while a slot's task goes on: frames, fraction, beats."""
+        (beats,) = struct.unpack_from("<q", self._memory, self._HEADER + self._SLOT * slot + 24)
+        return *self.progress(slot), int(beats)
 
     def sign_in(self, slot: int, pid: int) -> None:
         """Set the process that serves this slot; 0 is none."""
@@ -94,6 +105,9 @@ class Board(Protocol):
     def report(self, slot: int, frames: int, fraction: float) -> None:
         """Set the progress of a slot's task."""
 
+    def beat(self, slot: int) -> None:
+        """Count a sign that a slot's task goes on."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
@@ -115,3 +129,7 @@ class Worker:
     def report(self, frames: int, fraction: float) -> None:
         """Report the task's progress to the coordinator: frames done, fraction in [0, 1]."""
         self.board.report(self.slot, frames, fraction)
+
+    def beat(self) -> None:
+        """Show that the task goes on, though no further frame is done: it waits in turn, copies, computes."""
+        self.board.beat(self.slot)

@@ -30,8 +30,9 @@ from gating.fusions.learned import PRIOR, minimise
 from gating.models.gate import GatingConvNet, activate, fuse, gate_loss, with_fallback
 from gating.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 
-LEAST_WEIGHT = 0.05
-"""Of the weights to start from: ReLU has no gradient at zero."""
+LEAST_WEIGHT = 0.005
+"""Of the weights to start from, a fraction of their sum, half a step of the search: at zero ReLU has no
+gradient."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of its own weights that a gate may keep."""
 
@@ -52,7 +53,8 @@ class GateFit:
 def best_weights(scores: ClipScores) -> tuple[float, float]:
     """Return the best fixed weights of flow and rgb: their ratio by top-1, their sum by cross-entropy.
 
-    Each is `LEAST_WEIGHT` at least. A gate that keeps nothing of its own is then the baseline "search".
+    Each is `LEAST_WEIGHT` of their sum at least. A gate that keeps nothing of its own is the baseline
+    "search", but where that is one stream alone, to which this adds as much of the other.
     """
     data = scores.fusion_data()
     search = Search()
@@ -64,8 +66,9 @@ def best_weights(scores: ClipScores) -> tuple[float, float]:
         return F.cross_entropy(log_sum.exp() * fused, labels) + PRIOR * log_sum.square()
 
     minimise([log_sum], loss, gradient=1e-4)
-    flow, rgb = float(log_sum.detach().exp()) * search.clip_weights(data)[0]
-    return max(LEAST_WEIGHT, float(flow)), max(LEAST_WEIGHT, float(rgb))
+    whole = float(log_sum.detach().exp())
+    flow, rgb = (whole * max(LEAST_WEIGHT, float(one)) for one in search.clip_weights(data)[0])
+    return flow, rgb
 
 
 def fit_gate(

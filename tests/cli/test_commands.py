@@ -285,6 +285,36 @@ def test_verify_tells_what_cannot_be_read_from_what_is_broken(tmp_path: Path, st
     assert flowkit_says("verify", store).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "; checksums of every byte"),
+        (("--deep",), "; all was decoded"),
+        (("--sample", "1%"), "; checksums of 1 of the videos, drawn by chance"),
+        (("--deep", "--sample", "50"), "; chunks of 1 of the videos, drawn by chance were decoded"),
+    ],
+)
+def test_verify_says_what_it_read(videos: Path, store: Path, words: tuple[str, ...], said: str) -> None:
+    small.run(videos, store)
+    done = flowkit_says("verify", store, *words)
+    assert done.returncode == 0
+    assert done.stdout.strip().endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sample", "none"), "'none' is not a percentage"),
+        (("--sample", "101"), "is not a percentage"),
+        (("--repair", "--sample", "1"), "leave --sample out"),
+    ],
+)
+def test_verify_refuses_samples_that_are_none(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = flowkit_says("verify", tmp_path / "x.h5", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
 def test_a_store_that_is_none_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_text("no HDF5")
     for words in (("info", tmp_path / "x.h5"), ("verify", tmp_path / "gone.h5")):

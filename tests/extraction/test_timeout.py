@@ -11,9 +11,11 @@ import pytest
 
 import flowkit
 from flowkit.errors import InvalidParameterError
+from flowkit.executor import InlineExecutor
 from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.run import extract
+from flowkit.extraction.scratch import Scratch
 from tests.make import clips
 from tests.make.small import NATIVE
 
@@ -47,3 +49,39 @@ def test_patience_grows_with_the_file_and_ends_where_it_is_asked_to() -> None:
 def test_a_negative_timeout_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="video_timeout"):
         ExtractConfig(video_timeout=-1)
+
+
+def test_a_video_whose_flow_takes_long_is_not_taken_for_hung(tmp_path: Path) -> None:
+    """It is decoded in no time; then each second a pair is done."""
+    clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(7, height=32, width=40))
+    config = ExtractConfig(resize=NATIVE, jobs=1, method="tests.make.flow_functions:slow", video_timeout=3)
+    assert not extract([tmp_path / "a.mkv"], tmp_path / "out.h5", config=config).failures
+
+
+def test_waiting_for_room_in_the_scratch_folder_is_a_sign_of_life(tmp_path: Path) -> None:
+    beats = []
+    scratch = Scratch(folder=tmp_path / "s", limit_bytes=100)
+
+    def leave() -> None:
+        beats.append(1)
+        if len(beats) == 3:
+            first.__exit__(None, None, None)
+
+    first = scratch.room(80, ".mp4")
+    first.__enter__()
+    with scratch.room(80, ".mp4", on_beat=leave) as path:
+        assert path.stat().st_size == 80
+    assert len(beats) >= 3
+
+
+def test_a_gpu_of_this_machine_is_refused_to_workers_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(3, height=32, width=40))
+    monkeypatch.setattr(extraction, "server_configs", lambda setup: [object()])
+    with InlineExecutor() as executor:
+        executor.elsewhere = True
+        with pytest.raises(InvalidParameterError, match="workers of a cluster use their CPUs"):
+            extract(
+                [tmp_path / "a.mkv"], tmp_path / "out.h5", config=ExtractConfig(jobs=1), executor=executor
+            )

@@ -43,6 +43,13 @@ def hangs_at_white(pairs: Pairs) -> Flow:
     return process(pairs)
 
 
+def slow(pairs: Pairs) -> Flow:
+    """As `process`, a second a pair, a pair at a time."""
+    time.sleep(len(pairs))
+    return process(pairs)
+
+
+slow.batch_size = 1  # type: ignore[attr-defined]
 alone.one_process = True  # type: ignore[attr-defined]
 
 

@@ -92,7 +92,7 @@ def check_checksums(
     *,
     only: Callable[[Collection[str]], Collection[str]] = lambda ids: ids,
     threads: int = 1,
-    on_bytes: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Checksums | None:
     """Check every byte of a file; None where it has no checksum that proves its index, or not this one.
 
@@ -104,8 +104,8 @@ def check_checksums(
         Draws from the ids those whose chunks are read.
     threads
         That read and add up.
-    on_bytes
-        Called with the number of bytes of chunks that are checked, now and then.
+    on_progress
+        Called with the fraction of the chunks' bytes that is checked, now and then.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def check_checksums(
         drawn = set(only(ids))
         wanted = np.array([k in drawn for k in ids], bool)
         chunks = chunks.of(wanted[chunks.video])
-        for videos in _differing(path, chunks, threads, on_bytes):
+        for videos in _differing(path, chunks, threads, on_progress):
             suspects |= videos
     return Checksums(
         records=records,
@@ -157,7 +157,7 @@ def _chunks(file: StoreFile, records: list[VideoRecord], options: StoreOptions) 
 
 
 def _differing(
-    path: Path, chunks: _Chunks, threads: int, on_bytes: Callable[[int], None]
+    path: Path, chunks: _Chunks, threads: int, on_progress: Callable[[float], None]
 ) -> Iterator[set[int]]:
     """Yield the numbers of videos with a chunk that is not as its CRC says."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -169,8 +169,10 @@ def _differing(
                 return _differing_in(descriptor, size, span, path)
 
             spans = list(chunks.spans())
+            done, whole = 0, max(1, int(chunks.size.sum()))
             for span, videos in zip(spans, pool.map(check, spans), strict=True):
-                on_bytes(int(span.size.sum()))
+                done += int(span.size.sum())
+                on_progress(done / whole)
                 yield videos
     finally:
         os.close(descriptor)

@@ -35,7 +35,9 @@ class RepairReport:
     """True if anything was unsound."""
 
 
-def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> RepairReport:
+def repair(
+    path: Path | str, *, lost: bool = False, delete: bool = False, jobs: int | None = 1
+) -> RepairReport:
     """Rewrite a store without its unsound videos, and remove what killed runs left of it.
 
     A sound store stays as it is. New files are written under temporary names, then renamed. Files that have
@@ -49,6 +51,8 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
         Take shards that are not there for lost, and drop their videos.
     delete
         Delete the folder of broken files at the end, with what earlier repairs moved there.
+    jobs
+        Processes that decode, >= 1; None is one a core.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def repair(path: Path | str, *, lost: bool = False, delete: bool = False) -> Rep
     path = Path(path)
     parts = PartsFolder(path)
     with parts.lock():
-        report = verify(path, deep=True, jobs=1)
+        report = verify(path, deep=True, jobs=jobs)
         _check_readable(path, report, lost=lost)
         parts.remove_dead_temporaries()
         before = _indexed(path)

@@ -164,15 +164,8 @@ class Checks:
     def _by_checksums(
         self, path: Path, on_progress: Callable[[float], None], *, proven: bool
     ) -> FileReport | None:
-        size, done = max(1, path.stat().st_size), 0
-
-        def add(count: int) -> None:
-            nonlocal done
-            done += count
-            on_progress(min(1.0, done / size))
-
         only = (lambda _: ()) if proven else self._drawn
-        found = check_checksums(path, only=only, threads=self.jobs, on_bytes=add)
+        found = check_checksums(path, only=only, threads=self.jobs, on_progress=on_progress)
         if found is None:
             return None
         n_checked = len(found.records) if proven else found.n_checked
@@ -220,18 +213,26 @@ def _verify_master(
     unreadable: dict[int, str] = {}
     reports: dict[int, FileReport] = {}
     files = [shards_path(path) / shard.name for shard in shards]
-    with ThreadPoolExecutor(checks.jobs) as pool:
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(checks.jobs)
+        stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C does not wait for all of them
         digests = [None if checks.sample else pool.submit(_digest, file) for file in files]
-        for k, (shard, file, digest) in enumerate(zip(shards, files, digests, strict=True), start=1):
+        for k, (shard, file, digest) in enumerate(zip(shards, files, digests, strict=True)):
             try:
-                report, broken = check_shard(file, shard, checks, digest=digest.result if digest else None)
+                report, broken = check_shard(
+                    file,
+                    shard,
+                    checks,
+                    digest=digest.result if digest else None,
+                    on_progress=lambda part, k=k: on_progress((k + part) / len(shards)),  # type: ignore[misc]
+                )
             except (StoreNotFoundError, StoreUnreadableError) as error:
                 unreadable[shard.number] = f"shard {shard.name}: {error}"
                 continue
             problems += broken
             if report is not None:
                 reports[shard.number] = report
-            on_progress(k / len(shards))
+            on_progress((k + 1) / len(shards))
     videos: Problems = {}
     for report in reports.values():
         videos |= report.videos
@@ -252,7 +253,12 @@ DEEP = Checks()
 
 
 def check_shard(
-    path: Path, shard: Shard, checks: Checks = DEEP, *, digest: Callable[[], Digest] | None = None
+    path: Path,
+    shard: Shard,
+    checks: Checks = DEEP,
+    *,
+    digest: Callable[[], Digest] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[FileReport | None, list[str]]:
     """Return the findings in a shard (None: damaged as a whole), and problems of its digest.
 
@@ -266,6 +272,8 @@ def check_shard(
         What is checked.
     digest
         Returns its size and SHA-256; None measures them here.
+    on_progress
+        Receives the fraction of it that is done.
 
     Raises
     ------
@@ -273,7 +281,7 @@ def check_shard(
         It is not there, or cannot be read now; it may be sound.
     """
     if checks.sample is not None:
-        return _report_or_problem(path, shard, checks, proven=False)
+        return _report_or_problem(path, shard, checks, on_progress, proven=False)
     try:
         found = _digest(path) if digest is None else digest()
     except (StoreNotFoundError, StoreUnreadableError):
@@ -281,17 +289,17 @@ def check_shard(
     except StoreError as error:
         return None, [f"shard {shard.name}: {error}"]
     as_written = found == (shard.bytes, shard.sha256)
-    report, problems = _report_or_problem(path, shard, checks, proven=as_written)
+    report, problems = _report_or_problem(path, shard, checks, on_progress, proven=as_written)
     if report is not None and not as_written:
         problems.append(f"shard {shard.name} has another SHA-256 or size than in the master's table")
     return report, problems
 
 
 def _report_or_problem(
-    path: Path, shard: Shard, checks: Checks, *, proven: bool
+    path: Path, shard: Shard, checks: Checks, on_progress: Callable[[float], None], *, proven: bool
 ) -> tuple[FileReport | None, list[str]]:
     try:
-        return checks.of_file(path, proven=proven), []
+        return checks.of_file(path, on_progress, proven=proven), []
     except (StoreNotFoundError, StoreUnreadableError):
         raise
     except StoreError as error:

@@ -112,7 +112,9 @@ def test_a_sample_is_drawn_by_chance_and_may_miss_a_chunk_but_nothing_outside(ma
     found = [verify(path, sample=0.5) for _ in range(40)]
     assert {one.n_checked for one in found} == {5}
     assert {one.sound for one in found} == {True, False}
-    assert verify(path, sample=0.01).n_checked == 1
+    seen: list[float] = []
+    assert verify(path, sample=0.01, on_progress=seen.append).n_checked == 1
+    assert seen[-1] == 1
     assert verify(path, sample=0.3, deep=True).n_decoded == 3
     path.write_bytes(before)
     with h5py.File(path) as file:
