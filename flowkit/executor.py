@@ -210,7 +210,7 @@ class LocalExecutor:
                 slot.load(function)
 
     def close(self) -> None:
-        """Kill the workers at once; they are gone when this returns."""
+        """Kill the workers at once; all but those that hung are gone when this returns."""
         for slot in self._slots:
             slot.kill()
         for slot in self._slots:
@@ -356,7 +356,7 @@ class _Slot:
 
     @property
     def signs(self) -> tuple[int, float, int]:
-        """What changes while its task goes on."""
+        """Return frames, fraction and beats of its task."""
         return self._board.signs(self._number)
 
     @property
@@ -416,9 +416,10 @@ class _Slot:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """Hold Ctrl-C back: a process that starts meanwhile never gets it, and so ends without a traceback.
+    """Hold Ctrl-C back: a process that starts meanwhile, and those that it starts, never get it.
 
-    Ctrl-C reaches the whole process group, and a worker that still imports could not ignore it yet.
+    Ctrl-C reaches the whole process group, and a worker that still imports could not ignore it yet: it would
+    print a traceback.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:

@@ -96,7 +96,7 @@ class Standstill:
 
 
 class Board(Protocol):
-    """What a worker needs of the board of its run."""
+    """The part of a blackboard that a worker uses."""
 
     @property
     def active(self) -> int:

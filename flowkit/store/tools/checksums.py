@@ -152,8 +152,10 @@ def _chunks(file: StoreFile, records: list[VideoRecord], options: StoreOptions) 
             suspects |= set(video[~np.isfinite(scale)].tolist())
         addr, nbytes = (arrays[f"{name}_{kind}"].astype(np.int64) for kind in ("addr", "nbytes"))
         found.append(_Chunks(addr, nbytes, arrays[f"{name}_crc32"].astype(np.uint32), video))
-    joined = (np.concatenate([getattr(one, name) for one in found]) for name in _Chunks.__slots__)
-    return _Chunks(*joined), suspects
+    chunks = _Chunks(*(np.concatenate([getattr(one, name) for one in found]) for name in _Chunks.__slots__))
+    outside = chunks.start < 0
+    suspects |= set(chunks.video[outside].tolist())
+    return chunks.of(~outside), suspects
 
 
 def _differing(

@@ -13,7 +13,14 @@ from typing import TypeAlias
 import h5py
 import numpy as np
 
-from flowkit.errors import InvalidParameterError, StoreError, StoreNotFoundError, StoreUnreadableError
+from flowkit.errors import (
+    InvalidParameterError,
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreNotFoundError,
+    StoreUnreadableError,
+)
 from flowkit.executor import Executor, LocalExecutor
 from flowkit.store import checked_hdf5, index
 from flowkit.store.inventory import Shard, read_shard_table, shard_name
@@ -129,7 +136,7 @@ def verify(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Checks:
-    """What is checked of each file, as `verify` takes it."""
+    """Options of the check of a file; `verify` explains them."""
 
     deep: bool = True
     sample: float | None = None
@@ -156,9 +163,11 @@ class Checks:
             As `check_file`.
         """
         if not self.deep:
-            found = self._by_checksums(path, on_progress, proven=proven)
-            if found is not None:
-                return found
+            # Decoding says what is wrong with a file whose tables are malformed under a checksum that holds.
+            with contextlib.suppress(StoreFormatError, StoreCorruptError):
+                found = self._by_checksums(path, on_progress, proven=proven)
+                if found is not None:
+                    return found
         return self._decoded(path, on_progress, only=self._drawn)
 
     def _by_checksums(

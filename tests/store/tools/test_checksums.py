@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,9 @@ import pytest
 
 from flowkit.errors import InvalidParameterError, StoreError
 from flowkit.executor import InlineExecutor, LocalExecutor
+from flowkit.store.addresses import stored_ranges
+from flowkit.store.file_crc import stamp
+from flowkit.store.open_file import open_file
 from flowkit.store.parts_folder import shards_path
 from flowkit.store.tools import checksums
 from flowkit.store.tools import verify as verify_module
@@ -78,6 +82,41 @@ def test_bytes_that_are_sound_when_read_again_are_said_to_differ(
     monkeypatch.setattr(checksums, "_read", lambda *args: bytes(len(read(*args))))
     report = verify(path)
     assert report.videos == dict.fromkeys("ab", ("its bytes differ from their checksums",))
+
+
+def stamped(path: Path, change: Callable[[h5py.File], None]) -> None:
+    """Change a file and give it a checksum that holds, as whoever made it so would."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with open_file(path) as file:
+        ranges = stored_ranges(file, file.metadata.options)
+    stamp(path, np.maximum(ranges, 0))
+
+
+def test_an_address_before_the_file_is_a_fault_of_its_video(make_store: MakeStore) -> None:
+    path = make_store("a", "b")
+
+    def change(file: h5py.File) -> None:
+        file["index/flow_addr"][4] = -8
+
+    stamped(path, change)
+    report = verify(path)
+    assert not report.sound
+    assert not report.unreadable
+    assert "b" in report.videos
+
+
+def test_a_malformed_index_under_a_checksum_that_holds_is_reported(make_store: MakeStore) -> None:
+    path = make_store("a", "b")
+
+    def change(file: h5py.File) -> None:
+        del file["index/flow_scale"]
+
+    stamped(path, change)
+    report = verify(path)
+    assert not report.sound
+    assert report.n_decoded == 2
+    assert any("flow_scale" in problem for problem in report.store)
 
 
 @pytest.mark.parametrize("shard_bytes", [1, WHOLE])
