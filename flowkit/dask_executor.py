@@ -22,32 +22,21 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from flowkit import atomic
 from flowkit._version import __version__
-from flowkit.errors import ClusterError, InvalidParameterError, SystemLimitError
-from flowkit.executor import Outcome, deaf_to_ctrl_c
+from flowkit.errors import ClusterError, SystemLimitError
+from flowkit.workers import remote
 from flowkit.workers.board import Blackboard, Standstill, Worker
+from flowkit.workers.cluster import connected
+from flowkit.workers.slot import Outcome
 
-# Those of distributed, whose types are given in part.
-Client: TypeAlias = Any
 Future: TypeAlias = Any
-LocalCluster: TypeAlias = Any
+"""That of distributed, whose types are given in part."""
 
-LOCAL = "local"
 MOST_WORKERS = 4096
 ATTEMPTS = 2
 """Workers that may die of one task before it fails."""
 CONNECT_S, LOST_S, ANSWER_S = 20, 15, 20
 """Seconds for a scheduler to answer, after which a lost one is given up, and for a worker to answer."""
-_LOOK_S, _REPORT_S = 1.0, 0.5
-
-_LOCAL_CONFIG = {
-    # Samples of all threads' stacks, a hundred a second, and of Python's lock: for dask's own dashboard.
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.system-monitor.gil.enabled": False,
-    "distributed.admin.system-monitor.interval": "5s",
-    # Dask's 64 KiB give the memory of every image back to the system, which has to clear it again.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
-    "distributed.nanny.pre-spawn-environ.OPENBLAS_NUM_THREADS": 1,
-}
+_LOOK_S = 1.0
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -126,7 +115,7 @@ class DaskExecutor:
         self.board = Blackboard.create(MOST_WORKERS)
         with contextlib.ExitStack() as stack:
             stack.callback(self.board.close)
-            self._client, self._cluster = _connected(where, jobs)
+            self._client, self._cluster = connected(where, jobs=jobs, timeout=CONNECT_S)
             stack.callback(self._disconnect)
             self._client.subscribe_topic(self._topic, self._note)
             self._look()
@@ -200,7 +189,7 @@ class DaskExecutor:
             task, died = waiting.pop()
             self.board.report(seat.number, 0, 0.0)
             future = self._client.submit(
-                _in_worker,
+                remote.in_worker,
                 function,
                 task,
                 number=seat.number,
@@ -311,12 +300,12 @@ class DaskExecutor:
         """Return why a worker cannot do the work, "" if it can; or the error in place of an answer."""
         try:
             # Not as a task: of one that it cannot import a worker says nothing.
-            version = self._client.run(_version, workers=[address], callback_timeout=ANSWER_S)[address]
+            version = self._client.run(remote.version, workers=[address], callback_timeout=ANSWER_S)[address]
             if version != __version__:
                 return f"it has flowkit {version}, expected {__version__}: install the same version there"
             # As a task: a file system that does not answer then holds a thread, and not the worker.
             missing = self._client.submit(
-                *(_missing, [token, *self._inputs]),
+                *(remote.missing, [token, *self._inputs]),
                 key=f"flowkit-{uuid.uuid4().hex}",
                 workers=[address],
                 pure=False,
@@ -359,35 +348,6 @@ class DaskExecutor:
 _WORKERS_DIED = f"{ATTEMPTS} workers of the cluster ended while they worked on it"
 
 
-def _connected(where: str, jobs: int) -> tuple[Client, LocalCluster | None]:
-    """Return a client of a scheduler, and the local cluster that was made."""
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise InvalidParameterError(
-            "a dask cluster needs the package distributed: `pip install '.[dask]'` in flowkit's folder "
-            f"({error})"
-        ) from error
-    if where == LOCAL:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-        # Ctrl-C is held back from the workers, which inherit that: this process ends them.
-        with dask.config.set(_LOCAL_CONFIG), deaf_to_ctrl_c():
-            cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=threads, memory_limit=0, dashboard_address=None
-            )
-            return Client(cluster), cluster
-    try:
-        if Path(where).is_file():
-            return Client(scheduler_file=where, timeout=CONNECT_S), None
-        return Client(where, timeout=CONNECT_S), None
-    except (OSError, ValueError, TypeError) as error:
-        raise ClusterError(
-            f"no dask scheduler answers at {where}: {error or type(error).__name__}; "
-            "expected an address such as tcp://host:8786, a scheduler file, or local"
-        ) from error
-
-
 @contextlib.contextmanager
 def _token(folder: Path) -> Iterator[Path]:
     """Yield a file in a folder, gone afterwards, by which a worker shows that it sees the folder."""
@@ -400,58 +360,9 @@ def _token(folder: Path) -> Iterator[Path]:
         atomic.discard(token)
 
 
-def _version() -> str:
-    """Return the version of flowkit (in a worker)."""
-    return __version__
-
-
-def _missing(paths: Sequence[str]) -> list[str]:
-    """Return the paths that are not there (in a worker)."""
-    return [path for path in paths if not os.path.exists(path)]
-
-
 def _refusal(answer: object) -> str:
     # The worker may hand its ImportError on as text, or as the cause of its own error.
     cause = getattr(answer, "__cause__", None)
     if any(isinstance(one, ImportError) or "ModuleNotFoundError" in str(one) for one in (answer, cause)):
         return f"it cannot import flowkit {__version__} ({answer}): install it there"
     return f"it does not answer: {answer!r}"
-
-
-class _RemoteBoard:
-    """The board of a task on a cluster: progress goes to the one that asked, twice a second at most."""
-
-    active = 1
-
-    def __init__(self, topic: str) -> None:
-        self._topic, self._sent = topic, 0.0
-
-    def report(self, slot: int, frames: int, fraction: float) -> None:
-        """Send the progress of a slot's task."""
-        self._send(slot, frames, fraction)
-
-    def beat(self, slot: int) -> None:
-        """Send a sign that a slot's task goes on."""
-        self._send(slot, None, None)
-
-    def _send(self, *values: object) -> None:
-        from distributed import get_worker
-
-        now = time.monotonic()
-        if now - self._sent >= _REPORT_S:
-            self._sent = now
-            get_worker().log_event(self._topic, values)
-
-
-def _in_worker(
-    function: Callable[[Task, Worker], Result],
-    task: Task,
-    *,
-    number: int,
-    threads: int,
-    topic: str,
-    folder: str,
-) -> Result:
-    with contextlib.suppress(OSError):  # relative paths begin there; with absolute ones it need not be here
-        os.chdir(folder)
-    return function(task, Worker(slot=number, jobs=threads, board=_RemoteBoard(topic)))

@@ -129,9 +129,9 @@ def test_a_lost_scheduler_is_said_and_a_run_after_it_completes(
     ("preload", "why"),
     [
         ("import sys; sys.modules['flowkit'] = None", "it cannot import flowkit"),
-        ("import flowkit.dask_executor as d; d.__version__ = '0.0'", "it has flowkit 0.0, expected"),
+        ("import flowkit.workers.remote as r; r.__version__ = '0.0'", "it has flowkit 0.0, expected"),
         (
-            "import flowkit.dask_executor as d; d._missing = lambda paths: list(paths)",
+            "import flowkit.workers.remote as r; r.missing = lambda paths: list(paths)",
             "it does not see .*same file system",
         ),
     ],

@@ -14,9 +14,9 @@ import pytest
 from joblib.externals.loky.backend import queues as loky_queues
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-import flowkit.executor as executor_module
 from flowkit.errors import InvalidParameterError, SystemLimitError
 from flowkit.executor import Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
+from flowkit.workers import slot as slot_module
 
 
 def square(task: int, worker: Worker) -> int:
@@ -215,7 +215,7 @@ def refuse_pools(monkeypatch: pytest.MonkeyPatch, error: Exception, count: int) 
             raise error
         return ProcessPoolExecutor(*args, **settings)
 
-    monkeypatch.setattr(executor_module, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(slot_module, "ProcessPoolExecutor", pool)
 
 
 NO_PROCESS = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
