@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from flowkit.errors import BackendUnavailableError, InvalidParameterError, Store
 from flowkit.executor import Executor, LocalExecutor
 from flowkit.extraction.config import ExtractConfig, MethodFields, decided_config, methods_of, store_options
 from flowkit.extraction.held import reading_order
+from flowkit.extraction.patience import patience_seconds, source_bytes
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.scratch import Scratch, scratch_folder
 from flowkit.extraction.sources import VideoSource, as_sources
@@ -33,8 +33,6 @@ from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
 from flowkit.video.reader import choose_decoder
 
-PATIENCE_S, PATIENCE_BYTES_A_SECOND = 600, 1_000_000
-"""With the bytes of a file, the time without a frame after which it counts as hung."""
 REASONS: Final[Reasons] = ((StoreError, "store_error"), (OSError, "io_error"))
 """Errors that fail a video, beside those of every task: those of its part."""
 
@@ -304,9 +302,9 @@ def _extract_all(
         chosen = "auto" if setup.backend is None else setup.backend.name
         # Without a server there is none that could be left: then another engine was taken.
         backend: BackendName = "cpu" if servers is None else chosen
-        sizes = [_bytes(source) for source in todo]
+        sizes = [source_bytes(source) for source in todo]
         patience = {
-            source.video_id: _patience(setup.config.video_timeout, size)
+            source.video_id: patience_seconds(setup.config.video_timeout, size)
             for source, size in zip(todo, sizes, strict=True)
         }
         return run_tasks(
@@ -321,13 +319,6 @@ def _extract_all(
             fail_fast=setup.config.fail_fast,
             patience=lambda task: patience[task.source.video_id],
         )
-
-
-def _patience(seconds: float | None, nbytes: int) -> float:
-    """Return for how many seconds a video may get no further: a hash or a copy of its file is no frame."""
-    if seconds is None:
-        return PATIENCE_S + nbytes / PATIENCE_BYTES_A_SECOND
-    return seconds or math.inf
 
 
 def _executor(setup: ExtractSetup) -> LocalExecutor:
@@ -349,18 +340,6 @@ def _make_scratch(setup: ExtractSetup, stack: contextlib.ExitStack) -> Scratch |
     if all(source.held is None for source in setup.plan.todo):
         return None
     return stack.enter_context(scratch_folder(setup.config.scratch, setup.config.scratch_bytes))
-
-
-def _bytes(source: VideoSource) -> int:
-    """Return the size of a file or of the files in a folder, and 1: the weight of a video."""
-    if source.held is not None:
-        return 1 + source.held.nbytes
-    path = source.path
-    try:
-        files = path.iterdir() if path.is_dir() else [path]
-        return 1 + sum(file.stat().st_size for file in files)
-    except OSError:
-        return 1
 
 
 def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[str, ...] | None:

@@ -21,19 +21,10 @@ import pytest
 import flowkit
 import flowkit_cli
 from tests.make import clips, small
+from tests.make.command import command_line, flowkit_says
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = list(flowkit_cli.COMMANDS)
-
-
-def command_line(*words: object) -> list[str]:
-    return [sys.executable, "-c", "import flowkit_cli; flowkit_cli.main()", *map(str, words)]
-
-
-def flowkit_says(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        command_line(*words), capture_output=True, text=True, check=False, timeout=120, **options
-    )
 
 
 @pytest.fixture
@@ -283,36 +274,6 @@ def test_verify_tells_what_cannot_be_read_from_what_is_broken(tmp_path: Path, st
     assert done.returncode == 1
     assert "dropped 2 videos: noise/one, noise/two" in done.stderr
     assert flowkit_says("verify", store).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ((), "; checksums of every byte"),
-        (("--deep",), "; all was decoded"),
-        (("--sample", "1%"), "; checksums of 1 of the videos, drawn by chance"),
-        (("--deep", "--sample", "50"), "; chunks of 1 of the videos, drawn by chance were decoded"),
-    ],
-)
-def test_verify_says_what_it_read(videos: Path, store: Path, words: tuple[str, ...], said: str) -> None:
-    small.run(videos, store)
-    done = flowkit_says("verify", store, *words)
-    assert done.returncode == 0
-    assert done.stdout.strip().endswith(said)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--sample", "none"), "'none' is not a percentage"),
-        (("--sample", "101"), "is not a percentage"),
-        (("--repair", "--sample", "1"), "leave --sample out"),
-    ],
-)
-def test_verify_refuses_samples_that_are_none(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    done = flowkit_says("verify", tmp_path / "x.h5", *words)
-    assert done.returncode == 2
-    assert said in done.stderr
 
 
 def test_a_store_that_is_none_is_said_plainly(tmp_path: Path) -> None:

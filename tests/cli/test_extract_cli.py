@@ -6,8 +6,6 @@ import codecs
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from click.testing import CliRunner, Result
 import flowkit
 import flowkit_cli
 from tests.make.clips import mjpeg_avi, moving_texture, write_video
+from tests.make.command import flowkit_says
 
 
 def planned(arguments: list[str | Path], *, text: bytes | None = None) -> Result:
@@ -190,12 +189,6 @@ def test_methods_that_cannot_be_are_one_line_and_status_2(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not Path("out.h5").exists()
-
-
-def flowkit_says(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flowkit_cli", *map(str, words)], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.mark.slow

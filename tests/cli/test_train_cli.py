@@ -24,8 +24,8 @@ from flowkit_cli.train_options import lone_stream
 
 pytest.importorskip("torch")
 
-from tests.cli.test_commands import command_line
 from tests.make import labelled
+from tests.make.command import command_line
 from tests.make.servers import serving
 
 QUICK = (

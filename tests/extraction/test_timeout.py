@@ -14,6 +14,7 @@ from flowkit.errors import InvalidParameterError
 from flowkit.executor import InlineExecutor
 from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig
+from flowkit.extraction.patience import patience_seconds
 from flowkit.extraction.run import extract
 from flowkit.extraction.scratch import Scratch
 from tests.make import clips
@@ -41,9 +42,9 @@ def test_a_video_that_hangs_costs_itself_alone(tmp_path: Path) -> None:
 
 
 def test_patience_grows_with_the_file_and_ends_where_it_is_asked_to() -> None:
-    assert extraction._patience(None, 10_000_000_000) == 600 + 10_000
-    assert extraction._patience(30.0, 10_000_000_000) == 30
-    assert extraction._patience(0.0, 1) == math.inf
+    assert patience_seconds(None, 10_000_000_000) == 600 + 10_000
+    assert patience_seconds(30.0, 10_000_000_000) == 30
+    assert patience_seconds(0.0, 1) == math.inf
 
 
 def test_a_negative_timeout_is_refused() -> None:
