@@ -19,7 +19,7 @@ import numpy as np
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
-from flowkit.store.hdf5_file import Hdf5Writer
+from flowkit.store.hdf5_file import Hdf5Writer, create_group
 from flowkit.store.metadata import Metadata, array_crcs, write_metadata, write_record
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, clipped_name, field_names
@@ -70,7 +70,7 @@ class PartWriter:
     def _open(self) -> None:
         options, folder, (width, height) = self.options, self.path.parent, self._size
         self._out = Hdf5Writer(self._temporary)
-        group = self._out.file.create_group(f"{VIDEOS}/{self.video_id}")
+        group = create_group(self._out.file, f"{VIDEOS}/{self.video_id}")
         self._group = group
         if options.frame_codec == "jpeg":
             self._frames = FRAMES.create(group, "frames", size=(height, width), folder=folder)

@@ -80,7 +80,7 @@ def test_a_query_stays_behind_the_names_of_shards(make_store: MakeStore) -> None
 
 
 def test_of_a_large_store_only_blocks_are_fetched(make_store: MakeStore) -> None:
-    ids = [f"v{k:03}" for k in range(40)]
+    ids = [f"v{k:03}" for k in range(80)]
     path = make_store(*ids)
     with serving({"out.h5": path.read_bytes()}) as server, open_store(f"{server.url}/out.h5") as store:
         opened = server.sent
