@@ -46,7 +46,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         *("flowkit.store.index", "flowkit.store.addresses"),
         *("flowkit.store.checked_hdf5", "flowkit.store.refusals", "flowkit.store.heap_text"),
     ),
-    ("flowkit.store.metadata", "flowkit.store.file_crc"),
+    ("flowkit.store.metadata", "flowkit.store.file_crc", "flowkit.store.video_table"),
     ("flowkit.store.open_file",),
     ("flowkit.store.inventory",),
     ("flowkit.store.read",),

@@ -237,16 +237,25 @@ def read_plain(node: h5py.Dataset) -> NDArray[Any]:
     StoreCorruptError
         Its bytes fail the CRC.
     """
-    where = f"{node.name} of {node.file.filename}"
-    if node.id.get_create_plist().get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
-        raise StoreFormatError(f"{where} is stored in chunks, expected plain bytes")
+    check_plain(node)
     values: NDArray[Any] = node[()]
-    expected = read_number(node, CRC32)
-    if expected is not None and crc32(values.view(np.uint8).data) != expected:
-        raise StoreCorruptError(
-            f"{where} fails its CRC; `flowkit verify --repair` makes it anew from what is sound"
-        )
+    check_plain_crc(node, crc32(values.view(np.uint8).data))
     return values
+
+
+def check_plain(node: h5py.Dataset) -> None:
+    """Raise StoreFormatError for a dataset that is compressed or divided into chunks."""
+    if node.id.get_create_plist().get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
+        raise StoreFormatError(f"{_place(node.id)} is stored in chunks, expected plain bytes")
+
+
+def check_plain_crc(node: h5py.Dataset, found: int) -> None:
+    """Raise StoreCorruptError unless the CRC of a plain dataset's bytes is the one it has, if it has one."""
+    expected = read_number(node, CRC32)
+    if expected is not None and found != expected:
+        raise StoreCorruptError(
+            f"{_place(node.id)} fails its CRC; `flowkit verify --repair` makes it anew from what is sound"
+        )
 
 
 def read_array(parent: h5py.Group, name: str, *, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

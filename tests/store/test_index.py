@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from flowkit.store.index import (
     read_table,
     row_record,
     row_values,
-    sums,
     write_index,
     write_lists,
     write_table,
@@ -185,30 +183,6 @@ def test_no_labels_and_no_failures_are_two_empty_tables(file: h5py.File) -> None
     write_lists(file, [], [])
     assert (read_labels(file), read_failures(file)) == ((), ())
     assert sorted(file) == ["failures", "labels"]
-
-
-def test_sums_are_over_all_rows(file: h5py.File) -> None:
-    first = make_record("x/1", n_frames=9, n_flow=8, flow_max_px=2.5, backend="cuda")
-    others = [
-        dataclasses.replace(first, video_id="x/2", status="truncated", flow_max_px=7.0),
-        make_record("y/1", n_frames=4, n_flow=3, flow_max_px=0.0),
-    ]
-    write_index(file, {record.video_id: record for record in (first, *others)}, {})
-    assert sums(read_table(file, INDEX_VIDEOS, INDEX_COLUMNS)) == {
-        "n_videos": 3,
-        "n_frames": 22,
-        "n_flow": 19,
-        "per_label": {"x": 2, "y": 1},
-        "per_status": {"ok": 2, "truncated": 1},
-        "per_backend": {"cpu": 1, "cuda": 2},
-        "flow_max_px": 7.0,
-    }
-
-
-def test_sums_over_no_rows_are_zero(file: h5py.File) -> None:
-    write_index(file, {}, {})
-    found = sums(read_table(file, INDEX_VIDEOS, INDEX_COLUMNS))
-    assert (found["n_videos"], found["n_frames"], found["flow_max_px"], found["per_label"]) == (0, 0, 0.0, {})
 
 
 def test_failures_of_an_older_store_have_no_id_and_no_times(file: h5py.File) -> None:

@@ -27,6 +27,7 @@ from flowkit.store.codecs.storage import Chunks, FieldSource
 from flowkit.store.read.video import Extent, StoredVideo, check_crc
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions
+from flowkit.store.video_table import VideoTable
 
 _HEADROOM_BYTES = 1 << 16
 _RUN_BYTES = 1 << 20
@@ -53,7 +54,7 @@ class DirectFile:
         It is no plain file, was repacked, lacks addresses, or libdeflate is absent.
     """
 
-    def __init__(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
+    def __init__(self, file: h5py.File, table: VideoTable, options: StoreOptions) -> None:
         if file.driver != "sec2":
             raise CannotRead(f"it is read through HDF5's driver {file.driver!r}")
         if options.codec.storage.deflated and not has_libdeflate():
@@ -69,13 +70,13 @@ class DirectFile:
             self.close()
             raise
 
-    def _locate(self, file: h5py.File, table: NDArray[np.void], options: StoreOptions) -> None:
+    def _locate(self, file: h5py.File, table: VideoTable, options: StoreOptions) -> None:
         stamp = checked_hdf5.read_number(checked_hdf5.group(file, INDEX), FILE_BYTES)
         if stamp != self._size:
             raise CannotRead(f"it was repacked: it has {self._size} bytes, its index was made for {stamp}")
         self._names = address_names(options)
-        self._rows = {raw: row for row, raw in enumerate(table["id"].tolist())}
-        self._starts = {"n_frames": _starts(table["n_frames"]), "n_flow": _starts(table["n_flow"])}
+        self._rows = table.rows
+        self._starts = {name: _starts(table.kept[name]) for name in ("n_frames", "n_flow")}
         self._offsets = {ROWS_CRC: _offset(file, ROWS_CRC, "<u4", len(table))}
         for name, kinds in self._names.items():
             count = int(self._starts[_count_name(name)][-1]) * storage_of(name, options).chunks_per_item
@@ -108,7 +109,7 @@ class DirectFile:
         StoreCorruptError
             The index fails its own checksum, or addresses are outside the file.
         """
-        row = self._rows[video_id.encode()]
+        row = self._rows[video_id]
         found: dict[str, NDArray[Any]] = {}
         for name, kinds in self._names.items():
             starts, each = self._starts[_count_name(name)], storage_of(name, options).chunks_per_item

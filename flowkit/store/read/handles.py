@@ -17,14 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowkit.errors import StoreError
 from flowkit.remote import Location, RemotePath
 from flowkit.store.open_file import StoreFile, object_name, open_file, open_object, open_remote
 from flowkit.store.read.direct_video import CannotRead, DirectFile
 from flowkit.store.schema import StoreOptions
+from flowkit.store.video_table import VideoTable
 
 Source: TypeAlias = Location | BinaryIO
 AccessMethod: TypeAlias = Literal["auto", "h5py"]
@@ -89,7 +87,7 @@ class Handles:
             return self._hdf5[shard]
 
     def direct(
-        self, shard: Location | None, table: Callable[[StoreFile], NDArray[np.void]], options: StoreOptions
+        self, shard: Location | None, table: Callable[[StoreFile], VideoTable], options: StoreOptions
     ) -> DirectFile | CannotRead:
         """Return a file to read by address, or the reason why not; `table` reads its `/index/videos`."""
         found = self._direct.get(shard)

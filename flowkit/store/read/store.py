@@ -15,13 +15,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, get_args
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from flowkit.errors import (
     ClipNotFoundError,
@@ -32,7 +32,6 @@ from flowkit.errors import (
 from flowkit.remote import Location, absent_files, locate
 from flowkit.store import checked_hdf5, index
 from flowkit.store.index import StoreInfo as StoreInfo
-from flowkit.store.index import read_table, sums
 from flowkit.store.inventory import read_shard_table, shard_name
 from flowkit.store.open_file import StoreFile
 from flowkit.store.parts_folder import shards_path
@@ -44,8 +43,9 @@ from flowkit.store.read.handles import Access as Access
 from flowkit.store.read.handles import AccessMethod, Handles, Source, keep_freed_memory
 from flowkit.store.read.hdf5_video import Hdf5Video
 from flowkit.store.read.video import Extent, StoredVideo
-from flowkit.store.record import Failure, check_video_id
-from flowkit.store.schema import INDEX_COLUMNS, INDEX_VIDEOS, SHARD_TABLE, StoreOptions
+from flowkit.store.record import Failure, VideoRecord
+from flowkit.store.schema import INDEX_COLUMNS, SHARD_TABLE, StoreOptions
+from flowkit.store.video_table import VideoTable
 from flowkit.validate import check_choice, check_integer
 
 _MATCHED_IDS = 5000
@@ -160,21 +160,21 @@ class Store(Mapping[str, Clip]):
             lacks = absent_files(list(self._shards.values()))
             absent = {number for number, lack in zip(self._shards, lacks, strict=True) if lack}
             self.missing_shards = tuple(shard_name(number) for number in sorted(absent))
-        self._table = read_table(head, INDEX_VIDEOS, INDEX_COLUMNS)
-        self._rows = self._checked_rows(absent)
+        self._table = VideoTable(head)
+        self._absent = frozenset(absent)
+        self._rows = self._present_rows()
 
-    def _checked_rows(self, absent: set[int]) -> dict[str, int]:
+    def _present_rows(self) -> dict[str, int]:
         """Return the row of each id whose shard exists."""
-        try:
-            ids = [check_video_id(raw.decode()) for raw in self._table["id"]]
-        except ValueError as error:
-            raise StoreFormatError(f"the index of {self.path} has an impossible id: {error}") from error
-        if len(set(ids)) < len(ids):
-            raise StoreFormatError(f"the index of {self.path} has an id twice")
-        shards = self._table["shard"].tolist()
-        if self._shards is not None and not self._shards.keys() >= set(shards):
+        if self._shards is None:
+            return self._table.rows
+        shards = self._table.kept["shard"]
+        if not self._shards.keys() >= set(np.unique(shards).tolist()):
             raise StoreFormatError(f"the index of {self.path} names shards that the shard table does not")
-        return {video_id: row for row, video_id in enumerate(ids) if shards[row] not in absent}
+        if not self._absent:
+            return self._table.rows
+        is_there = ~np.isin(shards, sorted(self._absent))
+        return {k: row for k, row in self._table.rows.items() if is_there[row]}
 
     def __getitem__(self, video_id: str) -> Clip:
         if video_id not in self._rows:
@@ -276,7 +276,9 @@ class Store(Mapping[str, Clip]):
         """
         check_choice("column", name, INDEX_COLUMNS)
         with checked_hdf5.contained(self.path):
-            cells: list[Any] = self._table[name][list(self._rows.values())].tolist()
+            column = self._table.column(self._handles.hdf5(), name)
+            whole = self._rows is self._table.rows
+            cells: list[Any] = (column if whole else column[list(self._rows.values())]).tolist()
             return [cell.decode() for cell in cells] if INDEX_COLUMNS[name] is str else cells
 
     def info(self) -> StoreInfo:
@@ -294,7 +296,7 @@ class Store(Mapping[str, Clip]):
             bytes=sum(checked_hdf5.file_bytes(self._handles.hdf5(path)) for path in files),
             shards=tuple(path.name for path in shards),
             missing_shards=self.missing_shards,
-            **sums(self._table[list(self._rows.values())]),
+            **self._table.sums(self._handles.hdf5(), without_shards=self._absent),
         )
 
     def stored_video(self, video_id: str) -> StoredVideo:
@@ -303,13 +305,13 @@ class Store(Mapping[str, Clip]):
         if recent is not None:
             return recent
         with checked_hdf5.contained(self.path):
-            row = self._table[self._rows[video_id]]
-            extent = Extent(video_id=video_id, **{name: int(row[name]) for name in _EXTENT})
-            shard = None if self._shards is None else self._shards[int(row["shard"])]
+            row, kept = self._rows[video_id], self._table.kept
+            extent = Extent(video_id=video_id, **{name: int(kept[name][row]) for name in _EXTENT})
+            shard = None if self._shards is None else self._shards[int(kept["shard"][row])]
             if shard is not None and video_id not in self._linked:
                 checked_hdf5.check_link(self._handles.hdf5(), video_id, shard)
                 self._linked.add(video_id)
-            read_record = functools.partial(index.row_record, row)
+            read_record = functools.partial(self._record, row)
             through_hdf5 = functools.partial(self._through_hdf5, shard, row)
             direct = self._direct(shard)
             if isinstance(direct, CannotRead):
@@ -334,31 +336,33 @@ class Store(Mapping[str, Clip]):
             self._recent, self._recent_frames = {}, video.extent.n_frames
         self._recent[video_id] = video
 
-    def _through_hdf5(self, shard: Location | None, row: np.void) -> StoredVideo:
-        record = index.row_record(row)
-        return Hdf5Video(self._handles.hdf5(shard), record, self.options, check=self._check)
+    def _record(self, row: int) -> VideoRecord:
+        with checked_hdf5.contained(self.path):
+            return index.row_record(self._table.row(self._handles.hdf5(), row))
+
+    def _through_hdf5(self, shard: Location | None, row: int) -> StoredVideo:
+        return Hdf5Video(self._handles.hdf5(shard), self._record(row), self.options, check=self._check)
 
     def _direct(self, shard: Location | None) -> DirectFile | CannotRead:
         if self._access == "h5py":
             return CannotRead("it was asked for")
         return self._handles.direct(shard, self._index_of, self.options)
 
-    def _index_of(self, file: h5py.File) -> NDArray[np.void]:
+    def _index_of(self, file: h5py.File) -> VideoTable:
         if self._shards is None:
             return self._table
-        return read_table(file, INDEX_VIDEOS, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})
+        return VideoTable(file, {name: INDEX_COLUMNS[name] for name in _INDEX_OF_A_SHARD})
 
     def _present_shards(self) -> list[Location]:
         return [path for path in (self._shards or {}).values() if path.name not in self.missing_shards]
 
     def _not_found(self, video_id: str) -> StoreError:
-        known = [raw.decode() for raw in self._table["id"]]
-        if video_id in known:
+        if video_id in self._table.rows:
             return StoreNotFoundError(
                 f"the shard of {video_id!r} is missing: {self.path} lacks {', '.join(self.missing_shards)} "
                 f"in {shards_path(self.path)}; put it back"
             )
-        close = difflib.get_close_matches(str(video_id), known[:_MATCHED_IDS], n=3)
+        close = difflib.get_close_matches(str(video_id), [*islice(self._table.rows, _MATCHED_IDS)], n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         return ClipNotFoundError(f"{self.path} has no video {video_id!r}{hint}")
 
