@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -147,14 +148,17 @@ def fingerprint(path: Path, *beside: Path, with_hash: bool = True) -> SourceFing
     OSError
         The source cannot be read.
     """
-    files = [
-        file for place in (path, *beside) for file in (sorted(place.iterdir()) if place.is_dir() else [place])
-    ]
-    stats = [file.stat() for file in files]
+    files, stats = [], []
+    for place in (path, *beside):
+        state = place.stat()
+        is_folder = stat.S_ISDIR(state.st_mode)
+        below = sorted(place.iterdir()) if is_folder else [place]
+        files += below
+        stats += [file.stat() for file in below] if is_folder else [state]
     return SourceFingerprint(
         name=path.name,
-        bytes=sum(stat.st_size for stat in stats),
-        mtime_ns=max((stat.st_mtime_ns for stat in stats), default=0),
+        bytes=sum(each.st_size for each in stats),
+        mtime_ns=max((each.st_mtime_ns for each in stats), default=0),
         sha256=_sha256(files) if with_hash else "",
     )
 

@@ -6,6 +6,7 @@ input.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -181,9 +182,9 @@ def sources_of_list(
     InputError
         Two entries have one id.
     """
-    sources = []
+    sources, listed = [], ListedPaths(root)
     for given in entries:
-        path, entry = _located(given, root)
+        path, entry = _located(given, root, listed)
         shown = _below(path, root)
         name = _id_of(shown, keep_suffix=keep_suffix)
         if entry.start_seconds is not None or entry.end_seconds is not None:
@@ -213,7 +214,7 @@ def check_ids(sources: Iterable[VideoSource]) -> list[VideoSource]:
     by_id: dict[str, VideoSource] = {}
     for source in sources:
         other = by_id.setdefault(source.video_id, source)
-        if _is_other(source, other):
+        if source is not other and _is_other(source, other):
             raise InputError(
                 f"two inputs have the id {source.video_id!r}: {_shown(other)} and {_shown(source)}; "
                 "rename one, give their common parent folder, or use --keep-suffix"
@@ -257,25 +258,54 @@ def _sources_of(path: Path, found: FoundVideos, keep_suffix: bool) -> list[Video
         )
     if found.videos == (path,):
         return [VideoSource(path=path, video_id=_id_of(PurePath(path.name), keep_suffix=keep_suffix))]
+    below = [(video, video.relative_to(path)) for video in found.videos]
     return [
-        VideoSource(
-            path=video,
-            video_id=_id_of(video.relative_to(path), keep_suffix=keep_suffix),
-            label=_label_of(video.relative_to(path)),
-        )
-        for video in found.videos
+        VideoSource(path=video, video_id=_id_of(shown, keep_suffix=keep_suffix), label=_label_of(shown))
+        for video, shown in below
     ]
 
 
-def is_listed_video(path: str, *, root: Path) -> bool:
-    """Return whether a path as a list writes it, from `root`, with or without its suffix, exists."""
-    try:
-        return _existing(root / path) is not None
-    except (OSError, ValueError):  # a name too long for the system, or with a NUL
-        return False
+class ListedPaths:
+    """The files that paths of a list name; of each folder the names are read once.
+
+    Parameters
+    ----------
+    root : Path
+        Relative paths count from it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._named: dict[str, dict[str, list[str]]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        """Return whether a path as a list writes it, with or without its suffix, exists."""
+        return self.find(self._root / path) is not None
+
+    def find(self, path: Path) -> Path | None:
+        """Return a path, or the one video of that name without its suffix (Kinetics ids, frame folders)."""
+        if os.path.exists(path):  # False for a name that is too long for the system, or with a NUL
+            return path
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return None
+        found = [path.with_name(name) for name in self._videos(str(path.parent)).get(path.name, ())]
+        found = [candidate for candidate in found if candidate.is_file()]
+        return found[0] if len(found) == 1 else None
+
+    def _videos(self, folder: str) -> dict[str, list[str]]:
+        """Return the names in a folder that have a video's suffix, by what is before it."""
+        if folder not in self._named:
+            named: dict[str, list[str]] = {}
+            with contextlib.suppress(OSError, ValueError):
+                for name in sorted(os.listdir(folder)):
+                    stem, suffix = os.path.splitext(name)
+                    if suffix in VIDEO_SUFFIXES:
+                        named.setdefault(stem, []).append(name)
+            self._named[folder] = named
+        return self._named[folder]
 
 
-def _located(entry: ListEntry, root: Path) -> tuple[Path, ListEntry]:
+def _located(entry: ListEntry, root: Path, listed: ListedPaths) -> tuple[Path, ListEntry]:
     """Return the file of an entry, and the entry, without its times if the file is cut to them already."""
     path = root / entry.path
     folders = [path.parent]
@@ -283,26 +313,15 @@ def _located(entry: ListEntry, root: Path) -> tuple[Path, ListEntry]:
         # Kinetics' lists have ids alone; its tools sort the files into folders of the classes.
         folders += [root / entry.label, root / entry.label.replace(" ", "_")]
     for folder in folders:
-        whole = _existing(folder / path.name)
+        whole = listed.find(folder / path.name)
         if whole is not None:
             return whole, entry
     times = _time_suffix(entry.start_seconds or 0.0) + _time_suffix(entry.end_seconds)
     for folder in folders if entry.end_seconds is not None else []:
-        cut = _existing(folder / (path.name + times))
+        cut = listed.find(folder / (path.name + times))
         if cut is not None:
             return cut, dataclasses.replace(entry, start_seconds=None, end_seconds=None)
     return path, entry
-
-
-def _existing(path: Path) -> Path | None:
-    """Return a path, or the one video of that name without its suffix (Kinetics ids, frame folders)."""
-    if path.exists():
-        return path
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return None
-    found = [path.with_name(path.name + suffix) for suffix in sorted(VIDEO_SUFFIXES)]
-    found = [candidate for candidate in found if candidate.is_file()]
-    return found[0] if len(found) == 1 else None
 
 
 def _below(path: Path, root: Path) -> PurePath:
@@ -315,8 +334,9 @@ def _below(path: Path, root: Path) -> PurePath:
 
 def _id_of(shown: PurePath, *, keep_suffix: bool) -> str:
     name = os.sep.join(part for part in shown.parts if part not in ("/", "..", "."))
-    if not keep_suffix and PurePath(name).suffix.lower() in VIDEO_SUFFIXES:
-        name = str(PurePath(name).with_suffix(""))
+    suffix = shown.suffix
+    if not keep_suffix and suffix.lower() in VIDEO_SUFFIXES:
+        name = name.removesuffix(suffix)
     return encode_video_id(name)
 
 

@@ -103,6 +103,33 @@ class Inventory:
     """Files with a video that a newer shard holds too."""
     damaged: Mapping[Path, str]
     """Parts that cannot be read, and why; their videos count as missing."""
+    head: Head | None = None
+    """What the store's own file has, so that it need not be read again while it stays as it is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """The contents of a store's own file.
+
+    Attributes
+    ----------
+    state : tuple of int
+        Number, size and time of the file when it was read: a commit makes another.
+    records : mapping
+        By id.
+    shards : mapping
+        Number of each video's shard.
+    options : StoreOptions
+    labels : tuple of str
+    failures : tuple of Failure
+    """
+
+    state: tuple[int, int, int]
+    records: Mapping[str, VideoRecord]
+    shards: Mapping[str, int]
+    options: StoreOptions
+    labels: tuple[str, ...]
+    failures: tuple[Failure, ...]
 
 
 def shard_files(store_path: Path) -> list[Path]:
@@ -173,7 +200,10 @@ def inventory(store_path: Path | str) -> Inventory:
 
 
 def take_inventory(
-    files: Files, *, known: Mapping[Path, tuple[VideoRecord, StoreOptions]] = MappingProxyType({})
+    files: Files,
+    *,
+    known: Mapping[Path, tuple[VideoRecord, StoreOptions]] = MappingProxyType({}),
+    before: Inventory | None = None,
 ) -> Inventory:
     """Return the videos in the files of a store and of its parts; see `inventory`.
 
@@ -183,6 +213,8 @@ def take_inventory(
         From `survey`.
     known
         Parts that are not read again, with what `read_part` returned of them.
+    before
+        An earlier one of the same store.
     """
     if files.missing:
         raise StoreUnreadableError(
@@ -192,7 +224,7 @@ def take_inventory(
         )
     gathering = _Gathering()
     if files.exists:
-        gathering.add_head(files)
+        gathering.add_head(files, None if before is None else before.head)
     # Shards newer than the master or the single file take precedence: they were written to replace it.
     for path in files.pending:
         gathering.add_file(path)
@@ -206,6 +238,7 @@ def take_inventory(
         repeated=gathering.repeated,
         superseded=frozenset(gathering.superseded),
         damaged=gathering.damaged,
+        head=gathering.head,
     )
 
 
@@ -221,13 +254,14 @@ class _Gathering:
         self.repeated: dict[str, Path] = {}
         self.superseded: set[Path] = set()
         self.damaged: dict[Path, str] = {}
+        self.head: Head | None = None
 
-    def add_head(self, files: Files) -> None:
+    def add_head(self, files: Files, before: Head | None) -> None:
         path = files.store_path
-        with open_file(path) as file, checked_hdf5.contained(path):
-            records, shards = index.read_index(file)
-            self.labels, self.failures = file.metadata.labels, index.read_failures(file)
-            self.options = file.metadata.options
+        head = before if before is not None and before.state == _state(path) else _read_head(path)
+        self.head, self.options = head, head.options
+        self.labels, self.failures = head.labels, head.failures
+        records, shards = head.records, head.shards
         known = {shard.number for shard in files.table}
         for video_id, record in records.items():
             if not files.single and shards[video_id] not in known:
@@ -261,6 +295,25 @@ class _Gathering:
             self.options = self.options or options
             self.records[record.video_id] = record
             self.paths[record.video_id] = path
+
+
+def _read_head(path: Path) -> Head:
+    state = _state(path)  # before it is read: one that takes its place meanwhile is read again
+    with open_file(path) as file, checked_hdf5.contained(path):
+        records, shards = index.read_index(file)
+        return Head(
+            state=state,
+            records=records,
+            shards=shards,
+            options=file.metadata.options,
+            labels=file.metadata.labels,
+            failures=index.read_failures(file),
+        )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:

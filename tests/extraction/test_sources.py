@@ -8,11 +8,11 @@ import pytest
 from flowkit.errors import InputError
 from flowkit.extraction.lists import ListEntry
 from flowkit.extraction.sources import (
+    ListedPaths,
     VideoSource,
     as_sources,
     check_ids,
     find_sources,
-    is_listed_video,
     sources_of_list,
 )
 
@@ -172,7 +172,7 @@ def test_an_untrimmed_file_is_cut_by_its_lists_times(tmp_path: Path) -> None:
 
 def test_a_listed_name_exists_with_or_without_its_suffix(tmp_path: Path) -> None:
     touch(tmp_path / "#1.avi")
-    assert is_listed_video("#1.avi", root=tmp_path)
-    assert is_listed_video("#1", root=tmp_path)
+    assert "#1.avi" in ListedPaths(tmp_path)
+    assert "#1" in ListedPaths(tmp_path)
     for name in ("#2", "x" * 9999, "a\0b"):
-        assert not is_listed_video(name, root=tmp_path)
+        assert name not in ListedPaths(tmp_path)

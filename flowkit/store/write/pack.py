@@ -66,6 +66,7 @@ def finalize(
     replace: Set[str] = frozenset(),
     drop: Set[str] = frozenset(),
     ahead: Ahead | None = None,
+    found: Inventory | None = None,
 ) -> bool:
     """Bring all committed parts into the store and remove them.
 
@@ -88,6 +89,8 @@ def finalize(
         Ids to leave out of the store.
     ahead
         What was packed already; see `flowkit.store.write.pack_ahead`.
+    found
+        An earlier inventory of the store: of a file that has not changed since nothing is read again.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def finalize(
     """
     store_path = Path(store_path)
     files = survey(store_path)
-    inventory = take_inventory(files, known=ahead.known if ahead is not None else {})
+    inventory = take_inventory(files, known=ahead.known if ahead is not None else {}, before=found)
     if inventory.options is not None and (differences := inventory.options.differences(options)):
         raise StoreOptionsError(f"{store_path} was made with other options: {'; '.join(differences)}")
     held, rules = holdings(files, inventory), PackRules(shard_bytes=shard_bytes, replace=replace, drop=drop)
