@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -180,7 +181,7 @@ def probe_first_clip(store: Path) -> JsonObject:
     with flowkit.open(store) as opened:
         name = video_id(len(opened) // 2)
         clip = opened[name]
-        shapes = clip.flow[0].shape, clip.frames[0].shape
+        shapes = clip.flow(0, 1).shape, clip.frames([0]).shape
     return {"open_to_first_clip_s": time.perf_counter() - began, "shapes": [list(one) for one in shapes]}
 
 
@@ -195,7 +196,7 @@ def probe_look_ups(store: Path) -> JsonObject:
         frames = sum(opened[name].n_frames for name in names)
         counted = time.perf_counter()
         for name in names[:2000]:
-            opened[name].flow[0]
+            opened[name].flow(0, 1)
         read = time.perf_counter()
         labels = opened.column("label")
         ended = time.perf_counter()
@@ -212,12 +213,12 @@ def probe_plan(store: Path) -> JsonObject:
     """Plan a list of paths, of which those that the store has are done."""
     from flowkit.extraction.lists import parse_list
     from flowkit.extraction.run import prepare
-    from flowkit.extraction.sources import is_listed_video, sources_of_list
+    from flowkit.extraction.sources import ListedPaths, sources_of_list
 
     root = store.parent / "videos"
     began = time.perf_counter()
     with (store.parent / "paths.txt").open() as lines:
-        listed = parse_list(lines, source="paths.txt", is_video=lambda path: is_listed_video(path, root=root))
+        listed = parse_list(lines, source="paths.txt", is_video=ListedPaths(root).__contains__)
     parsed = time.perf_counter()
     sources = sources_of_list(listed.entries, root=root)
     found = time.perf_counter()
@@ -272,7 +273,7 @@ def measured(words: Sequence[str | Path]) -> Cost:
     if status:
         raise SystemExit(f"{' '.join(line)}: status {os.waitstatus_to_exitcode(status)}\n{text[-2000:]}")
     last = text.strip().splitlines()[-1] if text.strip() else ""
-    said = json.loads(last) if last.startswith("{") else {"last_line": last}
+    said = json.loads(last) if last.startswith("{") else {"last_line": last[:200]}
     return Cost(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, peak_bytes=used.ru_maxrss << 10, said=said)
 
 
@@ -318,24 +319,23 @@ def measurements(folder: Path, stores: Sequence[Path]) -> dict[str, Callable[[],
         clear(some)
         return command("subset", one, "--list", folder / "ids.txt", "-o", some)
 
+    call = functools.partial
     ways: dict[str, Callable[[], Cost]] = {
-        "merge into one file": lambda: merged(stores, one),
-        "merge into shards": lambda: merged(stores, sharded, "--shard-size", str(total // SHARDS)),
-        "imports": lambda: probe("imports", one),
+        "merge into one file": call(merged, stores, one),
+        "merge into shards": call(merged, stores, sharded, "--shard-size", str(total // SHARDS)),
+        "imports": call(probe, "imports", one),
     }
     for name, store in (("one file", one), ("shards", sharded)):
         ways |= {
-            f"first clip, {name}": lambda store=store: probe("first clip", store),
-            f"look-ups, {name}": lambda store=store: probe("look-ups", store),
-            f"info, {name}": lambda store=store: command("info", store),
-            f"verify, {name}": lambda store=store: command("verify", store),
-            f"extract with nothing to do, {name}": lambda store=store: command(
-                "extract", folder / "videos", store
-            ),
+            f"first clip, {name}": call(probe, "first clip", store),
+            f"look-ups, {name}": call(probe, "look-ups", store),
+            f"info, {name}": call(command, "info", store),
+            f"verify, {name}": call(command, "verify", store),
+            f"extract with nothing to do, {name}": call(command, "extract", folder / "videos", store),
         }
     return ways | {
         "subset of a tenth": subset,
-        "plan of a list": lambda: probe("plan of a list", one),
+        "plan of a list": call(probe, "plan of a list", one),
     }
 
 

@@ -21,6 +21,7 @@ from .streams import Streams, echo
 
 COMMANDS = {
     "extract": "Turn videos into one store of frames and TV-L1 flow.",
+    "status": "Tell how far an extraction is, running or dead.",
     "info": "Show the contents of a store, or of one video.",
     "verify": "Check every checksum of a store; --repair drops broken videos.",
     "train": "Train two streams on a store, and a gate that weighs them per video.",

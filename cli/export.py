@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cluster import cluster, dask_option
 from .options import StorePath
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ LAYOUTS = (
     "--safe-names", is_flag=True, help="Spell spaces of the ids as %20, which the lists cannot hold."
 )
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
+@dask_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip or shard on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; failures and the summary stay.")
 @click.pass_context
@@ -92,8 +94,13 @@ def command(ctx: click.Context, /, store: Location, dest: Path, **options: Any) 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     if options["jobs"] is None:
         del options["jobs"]
-    setup = prepare(store, dest, ExportConfig(**options))
+    dask, config = options.pop("dask"), ExportConfig(**options)
+    setup = prepare(store, dest, config)
     reporter.plan_export(setup)
-    with reporter.running("done", kept=f"what is finished in {dest} is whole"):
-        report = run(setup, on_progress=reporter.progress)
+    where, folder = dask if setup.todo else None, dest.absolute().parent
+    workers = cluster(
+        where, jobs=config.jobs, folder=folder, inputs=[store] if isinstance(store, Path) else []
+    )
+    with workers as executor, reporter.running("done", kept=f"what is finished in {dest} is whole"):
+        report = run(setup, on_progress=reporter.progress, executor=executor)
     ctx.exit(reporter.export_summary(dest, report))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +11,11 @@ import click
 
 from flowkit.store.codecs import DEFAULT_BOUND_PX, DEFAULT_FLOW_CODEC, FLOW_CODECS, bounded_names
 
+from .cluster import cluster, dask_option, some_paths
 from .options import (
     Options,
     check_tvl1_options,
+    log_file_option,
     parse_bytes,
     parse_fields,
     parse_gpus,
@@ -23,14 +23,13 @@ from .options import (
     read_classes,
     read_list,
     resize_options,
+    shard_size_option,
     take_resize_rule,
     take_tvl1_params,
     tvl1_options,
 )
 
 if TYPE_CHECKING:
-    from flowkit.executor import Executor
-    from flowkit.extraction.run import ExtractSetup
     from flowkit.extraction.sources import VideoSource
 
 
@@ -156,14 +155,7 @@ if TYPE_CHECKING:
 )
 @tvl1_options
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
-@click.option(
-    "--shard-size",
-    "shard_bytes",
-    callback=parse_bytes,
-    default="4GiB",
-    show_default=True,
-    help="Beyond it the store is a small master file and shards in STORE.shards/.",
-)
+@shard_size_option
 @click.option(
     "--scratch",
     type=click.Path(path_type=Path, file_okay=False),
@@ -179,12 +171,7 @@ if TYPE_CHECKING:
     help="Most that they take there at once; a larger video fails.",
 )
 @click.option("--update", is_flag=True, help="Redo videos whose file has changed since.")
-@click.option(
-    "--dask",
-    metavar="ADDRESS|FILE|local",
-    help="Extract on the workers of a dask cluster: its scheduler's address, the file that the scheduler "
-    "writes, or a cluster of --jobs workers on this machine. Workers need the same file system and flowkit.",
-)
+@dask_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails.")
 @click.option(
     "--video-timeout",
@@ -193,6 +180,7 @@ if TYPE_CHECKING:
     help="A video whose worker gets no further for so long fails as timed_out, and the worker is replaced; "
     "0 is never. [default: 600, and 1 more for each MB of its file]",
 )
+@log_file_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per video on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
@@ -214,7 +202,7 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
 
     from .reporter import Reporter
 
-    dry_run, cluster = options.pop("dry_run"), options.pop("dask")
+    dry_run, dask = options.pop("dry_run"), options.pop("dask")
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     sources, labels = _sources(inputs, options, reporter.write_line)
     if options["jobs"] is None:
@@ -225,26 +213,12 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
     reporter.plan_extraction(setup, dry_run=dry_run)
     if not dry_run:
         kept = f"finished videos are kept in {store}.parts"
-        with _cluster(cluster, setup) as executor, reporter.running("videos", kept=kept):
+        where = dask if setup.plan.todo else None
+        folder, paths = store.absolute().parent, some_paths(setup.plan.todo)
+        workers = cluster(where, jobs=config.jobs, folder=folder, inputs=paths)
+        with workers as executor, reporter.running("videos", kept=kept):
             report = run(setup, labels=labels, on_progress=reporter.progress, executor=executor)
         ctx.exit(reporter.store_summary(store, report))
-
-
-@contextlib.contextmanager
-def _cluster(where: str | None, setup: ExtractSetup) -> Iterator[Executor | None]:
-    """Yield the executor of --dask, or None."""
-    if where is None or not setup.plan.todo:
-        yield None
-        return
-    from flowkit.dask_executor import DaskExecutor
-
-    todo = setup.plan.todo
-    some = {one.path for one in (todo[0], todo[len(todo) // 2], todo[-1]) if one.held is None}
-    some = {path for path in some if path.exists()}  # one that is missing here fails by itself
-    with DaskExecutor(
-        where, jobs=setup.config.jobs, folder=setup.store.absolute().parent, inputs=sorted(some)
-    ) as executor:
-        yield executor
 
 
 def _sources(
@@ -283,12 +257,12 @@ def _listed(
 ) -> list[VideoSource]:
     """Return the videos of one list."""
     from flowkit.extraction.lists import ListEntry
-    from flowkit.extraction.sources import is_listed_video, sources_of_list
+    from flowkit.extraction.sources import ListedPaths, sources_of_list
 
     with click.open_file(name, "rb") as file:
         if null:
             entries = [ListEntry(path=os.fsdecode(path)) for path in file.read().split(b"\0") if path]
         else:
-            known = functools.partial(is_listed_video, root=root)
-            entries = read_list(file, classes=classes, is_video=known, on_note=on_note)
+            known = ListedPaths(root)
+            entries = read_list(file, classes=classes, is_video=known.__contains__, on_note=on_note)
     return sources_of_list(entries, root=root, keep_suffix=keep_suffix)

@@ -11,7 +11,8 @@ import click
 
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC, FLOW_CODECS
 
-from .options import parse_bytes, read_classes, read_list
+from .cluster import cluster, dask_option, some_paths
+from .options import log_file_option, read_classes, read_list, shard_size_option
 
 if TYPE_CHECKING:
     from flowkit.extraction.lists import ListEntry
@@ -122,15 +123,10 @@ def _columns(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 )
 @click.option("--classes", type=click.File("rb"), help="Class names for integer labels, one a line.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes. [default: one a core]")
-@click.option(
-    "--shard-size",
-    "shard_bytes",
-    callback=parse_bytes,
-    default="4GiB",
-    show_default=True,
-    help="Beyond it the store is a small master file and shards in STORE.shards/.",
-)
+@shard_size_option
 @click.option("--update", is_flag=True, help="Redo folders that have changed since.")
+@dask_option
+@log_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per clip on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress; warnings, failures and the summary stay.")
 @click.pass_context
@@ -154,6 +150,7 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
 
     reporter = Reporter(as_json=options.pop("as_json"), quiet=options.pop("quiet"))
     given = {name: options.pop(name) for name in ("list_file", "list_columns", "classes")}
+    dask = options.pop("dask")
     if options["jobs"] is None:
         del options["jobs"]
     config = ImportConfig(**options)
@@ -161,8 +158,11 @@ def command(ctx: click.Context, /, folder: Path, store: Path, **options: Any) ->
     entries, labels = _list(known, reporter.write_line, **given)
     setup = prepare(folder, store, config, entries=entries)
     reporter.plan_import(setup)
-    with reporter.running("clips", kept=f"finished clips are kept in {store}.parts"):
-        report = run(setup, labels=labels, on_progress=reporter.progress)
+    where, kept = dask if setup.plan.todo else None, f"finished clips are kept in {store}.parts"
+    folder_of_store, paths = store.absolute().parent, some_paths(setup.plan.todo)
+    workers = cluster(where, jobs=config.jobs, folder=folder_of_store, inputs=paths)
+    with workers as executor, reporter.running("clips", kept=kept):
+        report = run(setup, labels=labels, on_progress=reporter.progress, executor=executor)
     ctx.exit(reporter.store_summary(store, report))
 
 

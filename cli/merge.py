@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from .options import shard_size_option
 from .streams import echo
 
 
 @click.command("merge")
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
-def command(stores: tuple[Path, ...], out: Path) -> None:
+@shard_size_option
+def command(stores: tuple[Path, ...], out: Path, shard_bytes: int) -> None:
     """Write the videos of STORES, which must have equal options, as one store.
 
     Frames and flow are copied without decoding, and STORES stay as they are; for example those that
@@ -20,5 +22,5 @@ def command(stores: tuple[Path, ...], out: Path) -> None:
     """
     from flowkit.store.tools.combine import merge
 
-    merged = merge(stores, out)
+    merged = merge(stores, out, shard_bytes=shard_bytes)
     echo(f"{out}: {len(merged.records)} videos of {len(stores)} stores", err=True)

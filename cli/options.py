@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, get_args
 
 import click
@@ -241,6 +242,24 @@ def parse_shard(_: click.Context, __: click.Parameter, value: str | None) -> tup
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise click.BadParameter(f"{value!r} is not I/N with 1 <= I <= N, such as 1/4")
     return int(match[1]), int(match[2])
+
+
+shard_size_option = click.option(
+    "--shard-size",
+    "shard_bytes",
+    callback=parse_bytes,
+    default="4GiB",
+    show_default=True,
+    help="Beyond it the store is a small master file and shards in its folder, named after it with .shards.",
+)
+
+
+log_file_option = click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a JSON line for each event: a video begun, stored or failed, with worker, stage and time; a "
+    "worker lost, with versions.",
+)
 
 
 def device_options(function: Function) -> Function:

@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from .options import read_lines
+from .options import read_lines, shard_size_option
 from .streams import echo
 
 
@@ -22,7 +22,8 @@ from .streams import echo
     "the store has that id.",
 )
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The store to write.")
-def command(store: Path, ids: IO[bytes], out: Path) -> None:
+@shard_size_option
+def command(store: Path, ids: IO[bytes], out: Path, shard_bytes: int) -> None:
     """Write the listed videos of STORE as a store of their own.
 
     Frames and flow are copied without decoding. Class names and their order stay.
@@ -35,5 +36,5 @@ def command(store: Path, ids: IO[bytes], out: Path) -> None:
         comments = [line for line in lines if line.startswith("#") and line not in opened]
     if comments:
         echo(f"{ids.name}: {len(comments)} lines skipped as comments, as {comments[0][:60]!r}", err=True)
-    part = subset(store, out, [line for line in lines if line not in comments])
+    part = subset(store, out, [line for line in lines if line not in comments], shard_bytes=shard_bytes)
     echo(f"{out}: {len(part.records)} videos of {store}", err=True)

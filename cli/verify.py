@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cluster import cluster, dask_option
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.executor import Executor
     from flowkit.store.tools.repair import RepairReport
     from flowkit.store.tools.verify import VerifyReport
 
@@ -61,6 +64,7 @@ def _fraction(_: click.Context, __: click.Parameter, value: str | None) -> float
     type=click.IntRange(min=1),
     help="Threads that read, or processes that decode. [default: one a core]",
 )
+@dask_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, store: Path, as_json: bool, **options: Any) -> None:
@@ -75,13 +79,12 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: Any) -
     """
     from flowkit.store.tools.repair import is_unfinished
     from flowkit.store.tools.repair import repair as drop_broken
-    from flowkit.store.tools.verify import verify
 
     repair = options["repair"]
     _check(options)
-    with _bar() as on_progress:
-        chosen = {name: options[name] for name in ("sample", "jobs")}
-        report = verify(store, deep=options["deep"] or repair, on_progress=on_progress, **chosen)
+    dask, jobs = options["dask"], options["jobs"] or len(os.sched_getaffinity(0))
+    with cluster(dask, jobs=jobs, folder=store.absolute().parent, inputs=[store]) as executor:
+        report = _verified(store, options, executor)
     if as_json:
         click.echo(json.dumps({"sound": report.sound, **dataclasses.asdict(report)}))
     else:
@@ -93,11 +96,23 @@ def command(ctx: click.Context, /, store: Path, as_json: bool, **options: Any) -
     ctx.exit(2 if report.unreadable and not repair else 0 if report.sound else 1)
 
 
+def _verified(store: Path, options: Mapping[str, Any], executor: Executor | None) -> VerifyReport:
+    """Check the store, with a bar."""
+    from flowkit.store.tools.verify import verify
+
+    chosen = {name: options[name] for name in ("sample", "jobs")}
+    deep = options["deep"] or options["repair"]
+    with _bar() as on_progress:
+        return verify(store, deep=deep, on_progress=on_progress, executor=executor, **chosen)
+
+
 def _check(options: Mapping[str, Any]) -> None:
     """Raise UsageError for options that do not go together."""
     for name in ("lost", "delete"):
         if options[name] and not options["repair"]:
             raise click.UsageError(f"--{name} goes with --repair")
+    if options["dask"] and not (options["deep"] or options["repair"]):
+        raise click.UsageError("--dask decodes on a cluster: it goes with --deep; checksums are read here")
     if options["repair"] and options["sample"] is not None:
         raise click.UsageError("--repair reads all; leave --sample out")
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from flowkit.extraction.sources import VideoSource, find_sources
     from flowkit.extraction.store_run import VideoOutcome
     from flowkit.frames import Frame
-    from flowkit.jobs import Progress
+    from flowkit.jobs import Progress, TaskAtWork
     from flowkit.methods.flow import flow_batch
     from flowkit.rawframes.export import ExportConfig, ExportReport, export
     from flowkit.rawframes.export_worker import ExportOutcome
@@ -119,6 +119,7 @@ __all__ = [
     "StoreInfo",
     "StoreOptions",
     "TVL1Params",
+    "TaskAtWork",
     "VerifyReport",
     "VideoInfo",
     "VideoOutcome",
@@ -190,6 +191,7 @@ _HOMES = {
     "StoreInfo": "flowkit.store.index",
     "StoreOptions": "flowkit.store.schema",
     "TVL1Params": "flowkit.tvl1.params",
+    "TaskAtWork": "flowkit.jobs",
     "VerifyReport": "flowkit.store.tools.verify",
     "VideoInfo": "flowkit.video.source",
     "VideoOutcome": "flowkit.extraction.store_run",

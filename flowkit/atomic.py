@@ -15,6 +15,7 @@ import re
 import socket
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from flowkit.errors import NoSpaceError, StoreBusyError
 
 LOCK_NAME = "lock"
+_LOCK_TRIES, _LOCK_TRY_S = 5, 0.02
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SPACE_TEXT = re.compile(rf"errno = ({'|'.join(map(str, NO_SPACE))})\b")
 _TEMPORARY = re.compile(r"(?P<final>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
@@ -265,6 +267,26 @@ def folder_lock(folder: Path, target: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def lock_holder(folder: Path) -> str:
+    """Return the process that holds a folder, as its lock file names it; "" where none does."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        owner = os.read(descriptor, 200).decode(errors="replace") or "another process"
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return owner
+    except OSError:  # a file system without locks: a process of this host can be asked for
+        named = re.fullmatch(r"process (\d+) on (\S+)", owner)
+        alive = named and not Temporary(path=folder, host=named[2], pid=int(named[1])).owner_is_dead
+        return owner if alive else ""
+    finally:
+        os.close(descriptor)
+    return ""
+
+
 def _locked_descriptor(folder: Path, target: Path) -> int:
     """Open the lock file and lock it, also if another process removes it meanwhile."""
     name = folder / LOCK_NAME
@@ -288,6 +310,10 @@ def _locked_descriptor(folder: Path, target: Path) -> int:
 
 def _flock(descriptor: int, folder: Path, target: Path) -> None:
     try:
+        for _ in range(_LOCK_TRIES - 1):  # `lock_holder` holds it for a moment
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(_LOCK_TRY_S)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(descriptor, 200).decode(errors="replace") or "another process"

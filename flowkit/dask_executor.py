@@ -24,7 +24,7 @@ from flowkit import atomic
 from flowkit._version import __version__
 from flowkit.errors import ClusterError, SystemLimitError
 from flowkit.workers import remote
-from flowkit.workers.board import Blackboard, Standstill, Worker
+from flowkit.workers.board import AtWork, Blackboard, Standstill, Worker
 from flowkit.workers.cluster import connected
 from flowkit.workers.slot import Outcome
 
@@ -112,6 +112,7 @@ class DaskExecutor:
         self._refused: dict[str, str] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._looked, self._heard = 0.0, time.monotonic()
+        self._running: dict[Future, _Run[Any]] = {}
         self.board = Blackboard.create(MOST_WORKERS)
         with contextlib.ExitStack() as stack:
             stack.callback(self.board.close)
@@ -127,6 +128,13 @@ class DaskExecutor:
     def jobs(self) -> int:
         """Numbers of the board that are in use."""
         return 1 + max((seat.number for seat in self._seats.values()), default=0)
+
+    def at_work(self) -> Sequence[AtWork[Any]]:
+        """Return the tasks that workers of the cluster have."""
+        return [
+            AtWork(task=run.task, slot=run.seat.number, worker=run.seat.address)
+            for run in list(self._running.values())
+        ]
 
     def run(
         self,
@@ -150,6 +158,7 @@ class DaskExecutor:
         """
         waiting = _Waiting(iter(tasks))
         running: dict[Future, _Run[Task]] = {}
+        self._running = running
         try:
             while True:
                 self._start(function, waiting, running)
@@ -209,14 +218,14 @@ class DaskExecutor:
         self.board.report(run.seat.number, 0, 0.0)
         try:
             if future.status == "finished":
-                return Outcome(task=run.task, result=future.result(timeout=ANSWER_S))
+                return Outcome(task=run.task, result=future.result(timeout=ANSWER_S), worker=run.seat.address)
             error = future.exception(timeout=ANSWER_S)
         except (TimeoutError, OSError):
             return None
         if isinstance(error, SystemLimitError):
             return Outcome(task=run.task, limit=str(error))
         if type(error).__name__ == "KilledWorker":
-            return Outcome(task=run.task, died=_WORKERS_DIED)
+            return Outcome(task=run.task, died=_WORKERS_DIED, worker=run.seat.address)
         raise error or ClusterError(f"a task ended as {future.status} on {run.seat.address}")
 
     def _lost(
@@ -231,7 +240,7 @@ class DaskExecutor:
             if run.died + 1 < ATTEMPTS:
                 waiting.add(run.task, run.died + 1)
             else:
-                yield Outcome(task=run.task, died=_WORKERS_DIED)
+                yield Outcome(task=run.task, died=_WORKERS_DIED, worker=run.seat.address)
 
     def _end_stalled(
         self, running: dict[Future, _Run[Task]], patience: Callable[[Task], float]
@@ -244,7 +253,7 @@ class DaskExecutor:
                 future.cancel()
                 del self._seats[run.seat.address]
                 self._restart(run.seat.address)
-                yield Outcome(task=run.task, stalled=most)
+                yield Outcome(task=run.task, stalled=most, worker=run.seat.address)
 
     def _restart(self, address: str) -> None:
         """Have a worker's nanny start it again; one without a nanny gets no more work."""

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from flowkit.errors import SystemLimitError
 from flowkit.validate import check_integer
+from flowkit.workers.board import AtWork as AtWork
 from flowkit.workers.board import Blackboard as Blackboard
 from flowkit.workers.board import Standstill
 from flowkit.workers.board import Worker as Worker
@@ -41,6 +43,9 @@ class Executor(Protocol):
     @property
     def jobs(self) -> int:
         """Number of slots."""
+
+    def at_work(self) -> Sequence[AtWork[Any]]:
+        """Return the tasks that workers have now."""
 
     def run(
         self,
@@ -70,6 +75,11 @@ class InlineExecutor:
         self.board = Blackboard.create(1)
         self.board.active = 1
         self._worker = Worker(slot=0, jobs=threads, board=self.board)
+        self._place = f"process {os.getpid()}"
+
+    def at_work(self) -> Sequence[AtWork[Any]]:
+        """Return nothing: whoever could ask does the work."""
+        return ()
 
     def run(
         self,
@@ -82,7 +92,7 @@ class InlineExecutor:
         """Yield an outcome per task; one that kills its process kills the run, one that hangs holds it."""
         for task in tasks:
             try:
-                outcome = Outcome(task=task, result=function(task, self._worker))
+                outcome = Outcome(task=task, result=function(task, self._worker), worker=self._place)
             except SystemLimitError as error:
                 outcome = Outcome(task=task, limit=str(error))
             self.board.report(0, 0, 0.0)
@@ -120,6 +130,13 @@ class LocalExecutor:
         self.jobs = jobs
         self.board = Blackboard.create(jobs)
         self._slots = [Slot(number, cores, self.board) for number in range(jobs)]
+        self._in_flight: Mapping[Future[Any], tuple[Slot, Any]] = {}
+
+    def at_work(self) -> Sequence[AtWork[Any]]:
+        """Return the tasks in flight."""
+        return [
+            AtWork(task=task, slot=slot.number, worker=slot.worker) for slot, task in self._in_flight.values()
+        ]
 
     def run(
         self,
@@ -149,6 +166,7 @@ class LocalExecutor:
             No worker can be started. Where some can, the run goes on with those and warns.
         """
         at_work: _AtWork[Task, Result] = _AtWork(self._slots, iter(tasks))
+        self._in_flight = at_work.in_flight
         while True:
             yield from at_work.start(function)
             self.board.active = len(at_work.in_flight)
@@ -242,7 +260,7 @@ class _AtWork(Generic[Task, Result]):
                 del self.in_flight[future]
                 slot.abandon()
                 self._free.append(slot)
-                yield Outcome(task=task, stalled=most)
+                yield Outcome(task=task, stalled=most, worker=slot.worker)
 
     def _others(self) -> bool:
         return bool(self._free or self.in_flight)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from flowkit.errors import BackendError, NoSpaceError, SystemLimitError, VideoError
 from flowkit.executor import Executor, LocalExecutor, Worker
@@ -53,6 +53,10 @@ Task = TypeVar("Task")
 Result = TypeVar("Result", bound=TaskOutcome)
 
 
+def _unnamed(_: object) -> str:
+    return ""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskKind(Generic[Task, Result]):
     """One kind of task; everything in it can be pickled.
@@ -65,11 +69,33 @@ class TaskKind(Generic[Task, Result]):
         Called as `fail(task, reason, detail)`: returns the outcome of a task that failed.
     reasons : tuple of (type, str)
         Rows that follow those of `REASONS`.
+    name : callable
+        Returns the name of a task, for the progress.
     """
 
     work: Callable[[Task, Worker], Result]
     fail: Callable[[Task, str, str], Result]
     reasons: Reasons = ()
+    name: Callable[[Task], str] = _unnamed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TaskAtWork:
+    """A task in the hands of a worker.
+
+    Attributes
+    ----------
+    name : str
+        As its kind names it.
+    worker : str
+        Its process, or its address in a cluster.
+    frames : int
+        Frames of it so far.
+    """
+
+    name: str
+    worker: str
+    frames: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +114,10 @@ class Progress(Generic[Result]):
         Of the work that is done, by the tasks' weights, in [0, 1].
     outcome : optional
         Of the task that has just ended; None between two.
+    worker : str
+        The process, or the address in a cluster, that had the task of `outcome`.
+    at_work : tuple of TaskAtWork
+        The tasks that workers have now.
     """
 
     done: int
@@ -96,6 +126,8 @@ class Progress(Generic[Result]):
     frames: int
     fraction: float
     outcome: Result | None = None
+    worker: str = ""
+    at_work: tuple[TaskAtWork, ...] = ()
 
 
 def run_tasks(
@@ -151,7 +183,7 @@ def run_tasks(
     with contextlib.ExitStack() as stack:
         # More workers than tasks are of use: their cores go to the tasks' threads.
         executor = executor or stack.enter_context(LocalExecutor(jobs))
-        meter = _Meter(weights, executor, on_progress, failed)
+        meter = _Meter(weights, executor, on_progress, failed, kind.name)
         running = executor.run(
             functools.partial(_attempt, kind),
             list(enumerate(tasks)),
@@ -171,7 +203,7 @@ def run_tasks(
                 outcome = kind.fail(task, "worker_died", ended.died)
             outcomes.append(outcome)
             on_outcome(outcome)
-            meter.count(weights[number], outcome)
+            meter.count(weights[number], outcome, ended.worker)
             if outcome.reason == NoSpaceError.reason or (fail_fast and outcome.status == "failed"):
                 break
     return outcomes
@@ -220,8 +252,9 @@ class _Meter(Generic[Result]):
         executor: Executor,
         on_progress: Callable[[Progress[Result]], None] | None,
         failed: int,
+        name: Callable[[Any], str],
     ) -> None:
-        self._executor, self._on_progress = executor, on_progress
+        self._executor, self._on_progress, self._name = executor, on_progress, name
         self._total, self._whole = len(weights), sum(weights)
         self._done, self._failed, self._frames, self._worked = 0, failed, 0, 0
 
@@ -229,15 +262,15 @@ class _Meter(Generic[Result]):
         """Report the progress between two tasks."""
         self._report(None)
 
-    def count(self, weight: int, outcome: Result) -> None:
+    def count(self, weight: int, outcome: Result, worker: str) -> None:
         """Count a task that ended, and report."""
         self._done += 1
         self._failed += outcome.status == "failed"
         self._frames += outcome.n_frames
         self._worked += weight
-        self._report(outcome)
+        self._report(outcome, worker)
 
-    def _report(self, outcome: Result | None) -> None:
+    def _report(self, outcome: Result | None, worker: str = "") -> None:
         if self._on_progress is None:
             return
         board = self._executor.board
@@ -252,5 +285,12 @@ class _Meter(Generic[Result]):
                 frames=self._frames + sum(frames for frames, _ in in_flight),
                 fraction=min(1.0, partly / self._whole),
                 outcome=outcome,
+                worker=worker,
+                at_work=tuple(
+                    TaskAtWork(
+                        name=self._name(one.task[1]), worker=one.worker, frames=board.progress(one.slot)[0]
+                    )
+                    for one in self._executor.at_work()
+                ),
             )
         )

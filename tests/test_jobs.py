@@ -15,7 +15,7 @@ from flowkit.errors import (
     SystemLimitError,
     UnopenableError,
 )
-from flowkit.executor import Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
+from flowkit.executor import AtWork, Blackboard, InlineExecutor, LocalExecutor, Outcome, Worker
 from flowkit.jobs import Progress, TaskKind, explain, run_tasks
 
 
@@ -156,6 +156,9 @@ class HalfWay:
 
     def __init__(self) -> None:
         self.board = Blackboard.create(1)
+
+    def at_work(self) -> list[AtWork[object]]:
+        return []
 
     def run(
         self,

@@ -84,6 +84,8 @@ class ExtractConfig:
         and 1 s more for each MB of its file.
     update : bool
         Redo videos whose source has changed since.
+    log_file : Path or None
+        Gets a line of JSON for each event of the run, appended; see `flowkit.extraction.watch`.
     scratch : Path or None
         Folder in which videos of archives and addresses are while they are worked on; None is the system's
         for temporaries. `scratch_bytes` is the most that they take there at once, >= 1: a video that has
@@ -119,6 +121,7 @@ class ExtractConfig:
     fail_fast: bool = False
     video_timeout: float | None = None
     update: bool = False
+    log_file: Path | None = None
     scratch: Path | None = None
     scratch_bytes: int = DEFAULT_BYTES
     segment_frames: int = DEFAULT_SEGMENT_FRAMES

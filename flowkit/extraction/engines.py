@@ -6,12 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 
-from flowkit.extraction.config import MethodFields
+from flowkit.errors import InvalidParameterError
+from flowkit.extraction.config import ExtractConfig, MethodFields
 from flowkit.extraction.pipeline import FieldSolver
 from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
 from flowkit.store.record import SolverRecord
-from flowkit.tvl1.backend import ENGINES, BackendName, choose_backend, load_backend
+from flowkit.tvl1.backend import ENGINES, BackendChoice, BackendName, choose_backend, load_backend
 from flowkit.tvl1.engine import EngineInfo, Solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
@@ -90,3 +91,25 @@ def takeovers(
             computed = " and ".join(f"{engine.name} on {engine.device}" for engine in of_tvl1)
             return (f"computed by {computed}, since {'; '.join(lost or solver.failures)}",)
     return ()
+
+
+def tvl1_params(methods: Sequence[MethodFields]) -> tuple[TVL1Params, ...]:
+    """Return the sets of TV-L1 parameters of methods, each once."""
+    return tuple(each.method.params for each in methods if isinstance(each.method, TVL1Method))
+
+
+def tvl1_backend(config: ExtractConfig, params: Sequence[TVL1Params]) -> BackendChoice | None:
+    """Choose the one engine of all TV-L1 fields; None where there is none."""
+    choice = choose_backend(config.backend, params[0]) if params else None
+    name = "" if choice is None else choice.solver.name
+    if config.gpus and name != "cuda":
+        why = choice.reason if choice is not None else "none, since no field is TV-L1"
+        raise InvalidParameterError(f"gpus {list(config.gpus)} were asked for, but the backend is {why}")
+    if name == "cuda" and len(params) > 1:
+        raise InvalidParameterError(
+            f"backend 'cuda' computes one set of TV-L1 parameters a store, got {len(params)}; "
+            "take backend 'cpu', or one preset for all TV-L1 fields"
+        )
+    for other in params[1:]:
+        load_backend(name, other)
+    return choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,20 +14,27 @@ from typing import Final
 from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
 from flowkit.executor import Executor, LocalExecutor
 from flowkit.extraction.config import ExtractConfig, MethodFields, decided_config, methods_of, store_options
+from flowkit.extraction.engines import tvl1_backend, tvl1_params
 from flowkit.extraction.held import reading_order
 from flowkit.extraction.patience import patience_seconds, source_bytes
 from flowkit.extraction.plan import check_options, make_plan
 from flowkit.extraction.scratch import Scratch, scratch_folder
 from flowkit.extraction.sources import VideoSource, as_sources
-from flowkit.extraction.store_run import OnOutcome, StoreSetup, VideoOutcome, failed_video, fill_store
+from flowkit.extraction.store_run import (
+    OnOutcome,
+    OnProgress,
+    StoreSetup,
+    VideoOutcome,
+    failed_video,
+    fill_store,
+)
 from flowkit.extraction.timing import PhaseClock
 from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
-from flowkit.methods.tvl1 import TVL1Method
 from flowkit.remote import Location
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
-from flowkit.tvl1.backend import BackendChoice, BackendName, choose_backend, load_backend
+from flowkit.tvl1.backend import BackendChoice, BackendName, load_backend
 from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import ServerConfig, Servers
@@ -184,7 +192,7 @@ def prepare(
     decoder, reason = choose_decoder(config.decoder)
     config = decided_config(config, found.options, decoder=decoder)
     methods = methods_of(config)
-    backend = _tvl1_backend(config, tvl1_params(methods))
+    backend = tvl1_backend(config, tvl1_params(methods))
     options = store_options(config, backend=None if backend is None else backend.solver.name)
     check_options(options, found.options, store)
     return ExtractSetup(
@@ -200,33 +208,11 @@ def prepare(
     )
 
 
-def tvl1_params(methods: Sequence[MethodFields]) -> tuple[TVL1Params, ...]:
-    """Return the sets of TV-L1 parameters of methods, each once."""
-    return tuple(each.method.params for each in methods if isinstance(each.method, TVL1Method))
-
-
-def _tvl1_backend(config: ExtractConfig, params: Sequence[TVL1Params]) -> BackendChoice | None:
-    """Choose the one engine of all TV-L1 fields; None where there is none."""
-    choice = choose_backend(config.backend, params[0]) if params else None
-    name = "" if choice is None else choice.solver.name
-    if config.gpus and name != "cuda":
-        why = choice.reason if choice is not None else "none, since no field is TV-L1"
-        raise InvalidParameterError(f"gpus {list(config.gpus)} were asked for, but the backend is {why}")
-    if name == "cuda" and len(params) > 1:
-        raise InvalidParameterError(
-            f"backend 'cuda' computes one set of TV-L1 parameters a store, got {len(params)}; "
-            "take backend 'cpu', or one preset for all TV-L1 fields"
-        )
-    for other in params[1:]:
-        load_backend(name, other)
-    return choice
-
-
 def run(
     setup: ExtractSetup,
     *,
     labels: Sequence[str] | None = None,
-    on_progress: Callable[[Progress[VideoOutcome]], None] | None = None,
+    on_progress: OnProgress | None = None,
     executor: Executor | None = None,
 ) -> ExtractReport:
     """Carry out a setup's plan, then pack the finished videos into the store.
@@ -241,7 +227,7 @@ def run(
     Raises
     ------
     InputError
-        A video's id is a folder of another's in the store.
+        A video's id is a folder of another's in the store, or the log cannot be written.
     StoreBusyError
         Another extraction is writing this store.
     NoSpaceError
@@ -251,16 +237,19 @@ def run(
     """
     clock = PhaseClock()
 
-    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+    def work(on_outcome: OnOutcome, on_tick: OnProgress) -> list[VideoOutcome]:
         def noted(outcome: VideoOutcome) -> None:
             clock.end_video(outcome.seconds)
             on_outcome(outcome)
 
-        return _extract_all(setup, noted, on_progress, executor)
+        return _extract_all(setup, noted, on_tick, executor)
 
     outcomes = fill_store(
         setup,
         work,
+        command="extract",
+        on_progress=on_progress,
+        log_file=setup.config.log_file,
         changed="the file has changed since it was stored; --update extracts it again, the store keeps the "
         "old state",
         shard_bytes=setup.config.shard_bytes,
@@ -281,7 +270,7 @@ def run(
 def _extract_all(
     setup: ExtractSetup,
     on_outcome: OnOutcome,
-    on_progress: Callable[[Progress[VideoOutcome]], None] | None,
+    on_progress: OnProgress,
     executor: Executor | None,
 ) -> list[VideoOutcome]:
     if not setup.plan.todo:
@@ -308,7 +297,9 @@ def _extract_all(
             for source, size in zip(todo, sizes, strict=True)
         }
         return run_tasks(
-            TaskKind(work=extract_video, fail=_failed, reasons=REASONS),
+            TaskKind(
+                work=extract_video, fail=_failed, reasons=REASONS, name=operator.attrgetter("source.video_id")
+            ),
             [_task(setup, source, servers or (), backend, scratch=scratch) for source in todo],
             jobs=setup.config.jobs,
             executor=executor,

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 
 from flowkit.extraction.plan import Plan
 from flowkit.extraction.sources import VideoSource
+from flowkit.extraction.watch import RunWatch
+from flowkit.jobs import Progress
 from flowkit.store.inventory import Inventory
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import Failure, check_id_set, storable
@@ -64,6 +66,7 @@ class VideoOutcome:
 
 
 OnOutcome: TypeAlias = Callable[[VideoOutcome], None]
+OnProgress: TypeAlias = Callable[[Progress[VideoOutcome]], None]
 
 
 def failed_video(source: VideoSource, reason: str, detail: str) -> VideoOutcome:
@@ -96,10 +99,13 @@ class StoreSetup:
 
 def fill_store(
     setup: StoreSetup,
-    work: Callable[[OnOutcome], Sequence[VideoOutcome]],
+    work: Callable[[OnOutcome, OnProgress], Sequence[VideoOutcome]],
     *,
+    command: str,
     changed: str,
     shard_bytes: int,
+    on_progress: OnProgress | None = None,
+    log_file: Path | None = None,
     labels: Sequence[str] | None = None,
     known: Sequence[Failure] = (),
 ) -> tuple[VideoOutcome, ...]:
@@ -113,12 +119,18 @@ def fill_store(
     setup : StoreSetup
         The plan.
     work : callable
-        Called as `work(on_outcome)`: commits the parts of `setup.plan.todo`, calls `on_outcome` with the
-        outcome of each that was tried when it ends, and returns all.
+        Called as `work(on_outcome, on_progress)`: commits the parts of `setup.plan.todo`, calls `on_outcome`
+        with the outcome of each that was tried when it ends, `on_progress` also between, and returns all.
+    command : str
+        What runs, for the state and the log.
     changed : str
         Detail of the failure of a source that has changed since it was stored.
     shard_bytes : int
         Beyond this size the store is a master file and shards.
+    on_progress : callable, optional
+        Called with each `Progress` of the work.
+    log_file : Path, optional
+        Gets a JSON line an event; see `flowkit.extraction.watch`.
     labels : sequence of str, optional
         Class names in their order; without it sorted labels of the videos, with those of failed ones
         where full shards are committed before the end: every shard of a run has the same.
@@ -128,7 +140,8 @@ def fill_store(
     Raises
     ------
     InputError
-        An id of the store, of its parts or of the plan is a folder of another; no work is done.
+        An id of the store, of its parts or of the plan is a folder of another, or the log cannot be
+        written; no work is done.
     StoreBusyError
         Another run is writing this store.
     NoSpaceError
@@ -141,6 +154,15 @@ def fill_store(
     with contextlib.ExitStack() as stack:
         stack.enter_context(parts.lock())
         parts.remove_dead_temporaries()
+        watch = stack.enter_context(
+            RunWatch(
+                parts,
+                command,
+                total=len(setup.plan.todo),
+                already_stored=len(setup.plan.stored),
+                log_file=log_file,
+            )
+        )
         ahead = stack.enter_context(
             PackAhead(
                 setup.store,
@@ -156,12 +178,18 @@ def fill_store(
             if outcome.status == "stored":
                 ahead.add(parts.part_path(outcome.video_id))
 
+        def noted(progress: Progress[VideoOutcome]) -> None:
+            watch.note(progress)
+            if on_progress is not None:
+                on_progress(progress)
+
         try:
-            outcomes = work(on_outcome)
+            outcomes = work(on_outcome, noted)
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
         now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+        watch.packing()
         finalize(
             setup.store,
             options=setup.options,
@@ -170,6 +198,7 @@ def fill_store(
             shard_bytes=shard_bytes,
             replace=setup.plan.replaced,
             ahead=ahead.finish(),
+            found=setup.found,
         )
     left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
     return (*left_alone, *outcomes)

@@ -65,6 +65,8 @@ class ImportConfig:
         Beyond this size the store is a master file and shards.
     update : bool
         Redo folders that have changed since.
+    log_file : Path, optional
+        Gets a line of JSON for each event of the run, appended; see `flowkit.extraction.watch`.
     """
 
     layout: str = "tsn"
@@ -83,6 +85,7 @@ class ImportConfig:
     jobs: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     shard_bytes: int = DEFAULT_SHARD_BYTES
     update: bool = False
+    log_file: Path | None = None
 
     def __post_init__(self) -> None:
         check_choice("layout", self.layout, IMPORT_LAYOUTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -204,7 +205,7 @@ def run(
     Raises
     ------
     InputError
-        A clip's id is a folder of another's in the store.
+        A clip's id is a folder of another's in the store, or the log cannot be written.
     StoreBusyError
         Another run is writing this store.
     NoSpaceError
@@ -214,7 +215,10 @@ def run(
     """
     outcomes = fill_store(
         setup,
-        lambda on_outcome: _import_all(setup, on_outcome, on_progress, executor),
+        lambda on_outcome, on_tick: _import_all(setup, on_outcome, on_tick, executor),
+        command="import",
+        on_progress=on_progress,
+        log_file=setup.config.log_file,
         changed="the folder has changed since it was stored; --update imports it again, the store keeps the "
         "old one",
         shard_bytes=setup.config.shard_bytes,
@@ -253,7 +257,9 @@ def _import_all(
         for source in setup.plan.todo
     ]
     return run_tasks(
-        TaskKind(work=import_clip, fail=_failed, reasons=REASONS),
+        TaskKind(
+            work=import_clip, fail=_failed, reasons=REASONS, name=operator.attrgetter("source.video_id")
+        ),
         tasks,
         jobs=config.jobs,
         executor=executor,

@@ -2,7 +2,8 @@
 
 Each finished video is one file there, `<key>.h5`; a long one is first committed in segments,
 `<key>~s00000.h5`, which are joined when all are there. The recipe is there while the store is made of others;
-see `flowkit.store.tools.new_store`.
+see `flowkit.store.tools.new_store`. `run.json` is the state of the run that is, or was last, at work; see
+`flowkit.extraction.watch`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class PartsFolder:
         self.store_path = Path(store_path)
         self.path = parts_path(self.store_path)
         self.recipe_path = self.path / "recipe.json"
+        self.state_path = self.path / "run.json"
 
     def part_path(self, video_id: str) -> Path:
         """Return the path of a video's part."""
@@ -104,6 +106,14 @@ class PartsFolder:
     def remove_recipe(self) -> None:
         """Remove the recipe: the store is made, or nothing is left of the work."""
         self.recipe_path.unlink(missing_ok=True)
+
+    def write_state(self, text: str) -> None:
+        """Write the state of a run."""
+        atomic.write_text(self.state_path, text, durable=False)
+
+    def remove_state(self) -> None:
+        """Remove the state of a run: it is done, or left nothing."""
+        self.state_path.unlink(missing_ok=True)
 
     def remove_segments(self, video_ids: Collection[str]) -> None:
         """Remove every segment of these videos."""

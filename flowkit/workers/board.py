@@ -7,9 +7,11 @@ import mmap
 import struct
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from flowkit import atomic
+
+Task = TypeVar("Task")
 
 
 class Blackboard:
@@ -78,6 +80,24 @@ class Blackboard:
         """Unmap and remove the file."""
         self._memory.close()
         atomic.discard(self.path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AtWork(Generic[Task]):
+    """A task that a worker has now.
+
+    Attributes
+    ----------
+    task
+    slot : int
+        Number of the worker on the board.
+    worker : str
+        Its process, or its address in a cluster.
+    """
+
+    task: Task
+    slot: int
+    worker: str
 
 
 @dataclasses.dataclass(slots=True)

@@ -42,6 +42,8 @@ class Outcome(Generic[Task, Result]):
         The limit of the system that let no worker work on it.
     stalled : float
         Seconds without progress after which its worker was ended.
+    worker : str
+        The process, or the address in a cluster, that had it last; "" where none had.
     """
 
     task: Task
@@ -49,6 +51,7 @@ class Outcome(Generic[Task, Result]):
     died: str = ""
     limit: str = ""
     stalled: float = 0.0
+    worker: str = ""
 
 
 _worker: Worker | None = None
@@ -110,6 +113,17 @@ class Slot:
         return future
 
     @property
+    def number(self) -> int:
+        """Return its number on the board."""
+        return self._number
+
+    @property
+    def worker(self) -> str:
+        """Return the name of its process; "" while it starts."""
+        pid = self._board.pid(self._number)
+        return f"process {pid}" if pid else ""
+
+    @property
     def signs(self) -> tuple[int, float, int]:
         """Return frames, fraction and beats of its task."""
         return self._board.signs(self._number)
@@ -139,11 +153,11 @@ class Slot:
         try:
             if not future.done():
                 raise RuntimeError(NO_THREAD)
-            return Outcome(task=task, result=future.result())
+            return Outcome(task=task, result=future.result(), worker=self.worker)
         except BrokenProcessPool as error:
             self.kill()
             self.forget()
-            return Outcome(task=task, died=_cause_of_death(error))
+            return Outcome(task=task, died=_cause_of_death(error), worker=self.worker)
         except RuntimeError as error:
             limit = SystemLimitError.of(error)
             if limit is None:

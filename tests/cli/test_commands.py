@@ -313,7 +313,7 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path: Path, s
     assert "the same command again goes on from there" in said
     assert "Traceback" not in said
     left = {path.name for path in (tmp_path / "out.h5.parts").iterdir()}
-    assert left == {"short.h5", "lock"}
+    assert left == {"short.h5", "lock", "run.json"}
 
 
 def test_doctor_names_the_backend_that_would_be_used() -> None:

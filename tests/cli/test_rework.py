@@ -51,3 +51,19 @@ def test_recode_drops_frames_and_changes_the_codec(merged: Path, tmp_path: Path)
     assert "flow i16, frames none" in done.output
     with open_store(tmp_path / "c.h5") as store:
         assert (store.options.flow_codec, store.options.frame_codec) == ("i16", "none")
+
+
+def test_all_three_divide_what_is_larger_than_a_shard(merged: Path, tmp_path: Path) -> None:
+    listed, table = tmp_path / "ids.txt", tmp_path / "labels.csv"
+    listed.write_text("a/1\nb/1\nb/2\n")
+    table.write_text("id,label\na/1,walk\n")
+    for name, module, words in (
+        ("m", merge, (merged,)),
+        ("s", subset, (merged, "--list", listed)),
+        ("r", relabel, (merged, "--labels", table)),
+    ):
+        out = tmp_path / f"{name}-small.h5"
+        done = run(module, *words, "-o", out, "--shard-size", "1")
+        assert done.exit_code == 0, done.output
+        with open_store(out) as store:
+            assert (len(store), len(store.info().shards)) == (3, 3)

@@ -36,7 +36,14 @@ def planned(store: Path, *todo: str, changed: tuple[str, ...] = ()) -> StoreSetu
 def fill(
     setup: StoreSetup, *outcomes: VideoOutcome, known: tuple[Failure, ...] = ()
 ) -> tuple[VideoOutcome, ...]:
-    return fill_store(setup, lambda _: outcomes, changed="it has changed", shard_bytes=1 << 30, known=known)
+    return fill_store(
+        setup,
+        lambda *_: outcomes,
+        command="extract",
+        changed="it has changed",
+        shard_bytes=1 << 30,
+        known=known,
+    )
 
 
 def ledger(store: Path) -> dict[str, str]:
@@ -89,15 +96,15 @@ def test_failures_from_before_the_run_take_the_place_of_their_earlier_lines(stor
 def test_work_that_ends_early_leaves_its_parts_and_no_temporaries(store: Path) -> None:
     parts = PartsFolder(store)
 
-    def interrupted(_: object) -> list[VideoOutcome]:
+    def interrupted(*_: object) -> list[VideoOutcome]:
         stored(store, "a")
         # As an ended worker leaves it: nobody in this process writes it.
         atomic.temporary_path(parts.part_path("b")).write_bytes(b"half a part")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill_store(planned(store, "a", "b"), interrupted, changed="", shard_bytes=1 << 30)
-    assert sorted(path.name for path in parts.path.iterdir()) == ["a.h5", "lock"]
+        fill_store(planned(store, "a", "b"), interrupted, command="extract", changed="", shard_bytes=1 << 30)
+    assert sorted(path.name for path in parts.path.iterdir()) == ["a.h5", "lock", "run.json"]
     assert not store.exists()
 
 
@@ -110,14 +117,14 @@ def test_an_id_below_one_that_is_there_is_refused_before_the_work(store: Path, h
     setup = planned(store, "a/x", "b")
     tried: list[str] = []
 
-    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+    def work(on_outcome: OnOutcome, _: object) -> list[VideoOutcome]:
         for name in ("a/x", "b"):
             tried.append(name)
             on_outcome(stored(store, name))
         return []
 
     with pytest.raises(InputError, match=r"the id 'a' of .* is a folder of the id 'a/x' of a/x\.avi"):
-        fill_store(setup, work, changed="", shard_bytes=1)
+        fill_store(setup, work, command="extract", changed="", shard_bytes=1)
     assert not tried
     assert not shard_files(store)
     fill(planned(store, "b"), stored(store, "b"))
@@ -142,7 +149,7 @@ def labelled(store: Path, *names: str, shard_bytes: int = 1, given: tuple[str, .
     )
     setup = StoreSetup(store=store, options=make_options(), plan=plan, found=inventory(store))
 
-    def work(on_outcome: OnOutcome) -> list[VideoOutcome]:
+    def work(on_outcome: OnOutcome, _: object) -> list[VideoOutcome]:
         outcomes = []
         for name in names:
             outcomes.append(failed(name) if name.endswith("bad") else stored(store, name))
@@ -151,7 +158,7 @@ def labelled(store: Path, *names: str, shard_bytes: int = 1, given: tuple[str, .
             raise KeyboardInterrupt
         return outcomes
 
-    fill_store(setup, work, changed="", shard_bytes=shard_bytes, labels=given)
+    fill_store(setup, work, command="extract", changed="", shard_bytes=shard_bytes, labels=given)
 
 
 def test_every_shard_of_a_run_has_the_class_names_of_the_store(store: Path) -> None:

@@ -84,7 +84,7 @@ def _check_free(parts: PartsFolder, is_made: Callable[[], bool]) -> bool:
 
 def _left(parts: PartsFolder) -> list[Path]:
     """Return what there is of a store but for its file: anything except locks and temporaries."""
-    own = (atomic.LOCK_NAME, parts.recipe_path.name)
+    own = (atomic.LOCK_NAME, parts.recipe_path.name, parts.state_path.name)
     folders = [folder for folder in (shards_path(parts.store_path), parts.path) if folder.is_dir()]
     found = [path for folder in folders for path in sorted(folder.iterdir())]
     return [path for path in found if path.name not in own and atomic.parse_temporary(path) is None]
@@ -96,5 +96,6 @@ def _clear(parts: PartsFolder) -> None:
         return
     for path in (*parts.files(), *shard_files(parts.store_path)):
         path.unlink(missing_ok=True)
+    parts.remove_state()
     with contextlib.suppress(OSError):  # not there, or files that are not ours
         shards_path(parts.store_path).rmdir()
