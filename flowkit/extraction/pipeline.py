@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeAlias
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.errors import TooShortError
 from flowkit.extraction.config import BACKWARD
+from flowkit.extraction.pool_tasks import JpegTask, ThreadLimit
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
 from flowkit.frames import LazyFrame, pair_indices, resample_lazy, resize, to_grey
@@ -121,27 +121,6 @@ class Sink(Protocol):
         """Append the next frame and the flow that begins at it."""
 
 
-class _ThreadLimit:
-    """A semaphore for `limit()` threads at a time; the limit may change while they wait."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-        self._inside = 0
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            while self._inside >= self._limit():
-                # Cores that another worker freed are noticed at the next test.
-                self._changed.wait(timeout=0.2)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify()
-
-
 _Solved: TypeAlias = tuple[tuple[EngineInfo, ...], list[tuple[EncodedFlow, ...]]]
 """The engines that computed, and for each pair one encoded flow per field."""
 
@@ -151,7 +130,7 @@ class _Chunk:
     """Some consecutive frames, whose flow one call of each solver computes."""
 
     pts: list[float]
-    jpegs: list[Future[bytes | None]]
+    jpegs: list[tuple[JpegTask, int]]
     flows: Future[_Solved] | None = None
 
 
@@ -183,7 +162,7 @@ class Pipeline:
         self.clock = StageClock()
         self._engines = [(one, codes_solver(one.solver)) for one in config.solvers]
         self._threads = threads
-        self._cores = _ThreadLimit(threads)
+        self._cores = ThreadLimit(threads)
         self._pool = ThreadPoolExecutor(max_workers=max_threads)
         self._chunks: collections.deque[_Chunk] = collections.deque()
         self._size: tuple[int, int] | None = None
@@ -193,7 +172,7 @@ class Pipeline:
         self._on_beat: Callable[[], None] = lambda: None
         # Consecutive frames that a pair still needs, of each kind that an engine takes, and the open chunk.
         self._frames: dict[Images, list[UInt8]] = {kind: [] for kind in config.images}
-        self._open = _Chunk([], [])
+        self._open, self._jpegs = _Chunk([], []), JpegTask()
 
     def run(
         self,
@@ -264,7 +243,10 @@ class Pipeline:
             for kind, kept in self._frames.items():
                 kept.append(to_grey(rgb) if kind == "grey" else rgb)
         self._open.pts.append(frame.pts_seconds)
-        self._open.jpegs.append(self._pool.submit(self._encode_frame, rgb))
+        self._open.jpegs.append((self._jpegs, len(self._jpegs.rgbs)))
+        self._jpegs.rgbs.append(rgb)
+        if self._jpegs.is_full:
+            self._submit_jpegs()
         pairs = len(self._open.pts) - self.config.options.step
         if pairs >= self._pairs_per_call():
             self._submit(pairs)
@@ -298,14 +280,19 @@ class Pipeline:
         width, height = self._size or (1, 1)
         return max(1, min(self.config.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
 
-    def _encode_frame(self, rgb: NDArray[np.uint8]) -> bytes | None:
+    def _submit_jpegs(self) -> None:
+        self._jpegs.submit(self._pool, self._encode_frames)
+        self._jpegs = JpegTask()
+
+    def _encode_frames(self, rgbs: list[UInt8]) -> list[bytes | None]:
         if self.config.options.frame_codec == "none":
-            return None
+            return [None] * len(rgbs)
         with self._cores, self.clock.stage("jpeg"):
-            return jpeg.encode(rgb, self.config.options.jpeg_quality)
+            return [jpeg.encode(rgb, self.config.options.jpeg_quality) for rgb in rgbs]
 
     def _submit(self, pairs: int) -> None:
         """Submit the first `pairs` pairs to the pool; keep the frames that later pairs need."""
+        self._submit_jpegs()
         frames = {kind: np.stack(kept) for kind, kept in self._frames.items()}
         chunk = _Chunk(self._open.pts[:pairs], self._open.jpegs[:pairs])
         chunk.flows = self._pool.submit(self._solve, frames, pairs)
@@ -344,7 +331,7 @@ class Pipeline:
         while len(self._chunks) > keep:
             chunk = self._chunks.popleft()
             engines, flows = chunk.flows.result() if chunk.flows is not None else ((), [()] * len(chunk.pts))
-            jpegs = [future.result() for future in chunk.jpegs]
+            jpegs = [several.result(position) for several, position in chunk.jpegs]
             with self.clock.stage("write"):
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
                     sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines))
@@ -362,6 +349,7 @@ class Pipeline:
         pairs = len(self._open.pts) - step
         if pairs > 0:
             self._submit(pairs)
+        self._submit_jpegs()
         # The last `step` frames begin no pair.
         self._chunks.append(self._open)
         self._drain(sink, keep=0)

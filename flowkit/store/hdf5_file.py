@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+HEAD_BYTES = 1 << 20
+"""A new file is held in memory up to this size: HDF5 writes that of a short video in some seventy pieces."""
+
+
 class OutFile(io.RawIOBase):
     """A file for HDF5 whose writes never fail; `check` raises the first failure."""
 
@@ -35,6 +39,7 @@ class OutFile(io.RawIOBase):
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if mode == "w" else 0)
         self._descriptor = os.open(path, flags, 0o666)
         self._at = 0
+        self._head: bytearray | None = bytearray() if mode == "w" else None
 
     def check(self) -> None:
         """Raise the first failure, if there was one."""
@@ -44,7 +49,7 @@ class OutFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position; the end is that of the file on disk."""
         if whence == os.SEEK_END:
-            offset += os.fstat(self._descriptor).st_size
+            offset += os.fstat(self._descriptor).st_size if self._head is None else len(self._head)
         self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
         return self._at
 
@@ -55,7 +60,14 @@ class OutFile(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int:
         """Write all of `data`, or remember the failure."""
         view = memoryview(data)
-        done = 0
+        done, end = 0, self._at + len(view)
+        if self._head is not None and end > HEAD_BYTES:
+            self._flush_head()
+        if self._head is not None:
+            self._head.extend(bytes(max(0, end - len(self._head))))
+            self._head[self._at : end] = view
+            self._at = end
+            return len(view)
         with self._noted():
             while self.error is None and done < len(view):
                 done += os.pwrite(self._descriptor, view[done:], self._at + done)
@@ -65,7 +77,12 @@ class OutFile(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read back; bytes that were never written are zero."""
         view = memoryview(buffer)
-        found = b""
+        found: bytes | bytearray = b""
+        if self._head is not None:
+            found = self._head[self._at : self._at + len(view)]
+            view[:] = found + bytes(len(view) - len(found))
+            self._at += len(view)
+            return len(view)
         with self._noted():
             found = os.pread(self._descriptor, len(view), self._at)
         view[:] = found + bytes(len(view) - len(found))
@@ -75,6 +92,12 @@ class OutFile(io.RawIOBase):
     def truncate(self, size: int | None = None) -> int:
         """Set the size, or remember the failure."""
         size = self._at if size is None else size
+        if self._head is not None and size > HEAD_BYTES:
+            self._flush_head()
+        if self._head is not None:
+            del self._head[size:]
+            self._head.extend(bytes(size - len(self._head)))
+            return size
         with self._noted():
             if self.error is None:
                 os.ftruncate(self._descriptor, size)
@@ -82,15 +105,25 @@ class OutFile(io.RawIOBase):
 
     def sync(self) -> None:
         """Flush what was written to the disk, or remember the failure."""
+        self._flush_head()
         with self._noted():
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
         """Close the file; a failure that a network file system reports only now is remembered too."""
         if not self.closed:
+            self._flush_head()
             with self._noted():
                 os.close(self._descriptor)
         super().close()
+
+    def _flush_head(self) -> None:
+        """Write what is held in memory; from now on all goes to the file."""
+        head, self._head = self._head, None
+        if head and self.error is None:
+            at, self._at = self._at, 0
+            self.write(head)
+            self._at = at
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:

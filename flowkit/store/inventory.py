@@ -318,7 +318,13 @@ def _state(path: Path) -> tuple[int, int, int]:
 
 def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
     """Return the record of a part's one video, and its options."""
-    with open_file(path) as file, checked_hdf5.contained(path):
+    with open_file(path) as file:
+        return part_contents(file)
+
+
+def part_contents(file: StoreFile) -> tuple[VideoRecord, StoreOptions]:
+    """Return what `read_part` returns, of an open part."""
+    with checked_hdf5.contained(file.filename):
         records = dict(file.metadata.records)
         if not records:  # of format 1.0
             for video_id, record in read_records(file, checked_hdf5.video_ids(file)).items():
@@ -326,5 +332,5 @@ def read_part(path: Path) -> tuple[VideoRecord, StoreOptions]:
                     raise record
                 records[video_id] = record
         if len(records) != 1:
-            raise StoreCorruptError(f"the part {path} holds {len(records)} videos, expected 1")
+            raise StoreCorruptError(f"the part {file.filename} holds {len(records)} videos, expected 1")
         return next(iter(records.values())), file.metadata.options

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flowkit.store import checked_hdf5
+from flowkit.store import checked_hdf5, hdf5_file
 from flowkit.store.hdf5_file import OutFile, hdf5_writer, write_attrs
 from flowkit.store.record import Attributes
 
@@ -88,3 +88,39 @@ def test_attributes_are_those_of_plain_h5py_and_replaced_where_they_exist(tmp_pa
         assert file.attrs.get_id("number").dtype == np.dtype("<i8")
         # An attribute of another type than wanted counts as absent.
         assert checked_hdf5.read_attrs(file, {"text": int, "number": str}) == {}
+
+
+@pytest.mark.parametrize("head_bytes", [0, 5, 64, 1 << 20])
+def test_a_new_file_reads_and_ends_the_same_wherever_its_head_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head_bytes: int
+) -> None:
+    monkeypatch.setattr(hdf5_file, "HEAD_BYTES", head_bytes)
+    out = OutFile(tmp_path / "a", "w")
+    out.write(b"abcdef")
+    out.seek(2)
+    out.write(b"XY")
+    out.seek(10)
+    out.write(b"end")
+    assert out.seek(0, os.SEEK_END) == 13
+    out.seek(4)
+    read = bytearray(b"???????????????")
+    assert out.readinto(read) == 15
+    assert bytes(read) == b"ef\0\0\0\0end\0\0\0\0\0\0"
+    assert out.truncate(20) == 20
+    assert out.truncate(12) == 12
+    out.sync()
+    out.seek(11)
+    out.write(b"!")
+    out.close()
+    out.check()
+    assert (tmp_path / "a").read_bytes() == b"abXYef\0\0\0\0e!"
+
+
+def test_what_is_held_in_memory_fails_on_a_full_disk_when_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    out = OutFile(tmp_path / "full", "w")
+    out.write(b"abc")
+    out.check()
+    out.close()
+    with pytest.raises(OSError, match="No space left"):
+        out.check()

@@ -14,8 +14,9 @@ from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store import addresses, checked_hdf5, file_crc, index
 from flowkit.store.hdf5_file import Hdf5Writer
+from flowkit.store.inventory import part_contents
 from flowkit.store.metadata import Metadata, read_proofs, write_metadata, write_record
-from flowkit.store.open_file import open_file
+from flowkit.store.open_file import StoreFile, open_file
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import VIDEOS, StoreOptions
 from flowkit.store.write.pack_plan import Sources
@@ -90,9 +91,27 @@ class ContainerWriter:
         """
         new = {video_id: record for video_id, record in records.items() if video_id not in self.videos}
         if new:
-            with self._guarded() as out:
-                _copy_videos(source, new, out.file, self._options)
+            with self._guarded() as out, open_file(source, recovers=True) as file:
+                _copy_videos(file, new, out.file, self._options)
             self.videos |= dict.fromkeys(new, source)
+
+    def copy_part(self, part: Path) -> tuple[VideoRecord, StoreOptions]:
+        """Copy the video of a part; return what `read_part` returns of it.
+
+        Raises
+        ------
+        ValueError
+            The file has a video of its id.
+        StoreOptionsError, StoreError, NoSpaceError
+            As `copy`.
+        """
+        with self._guarded() as out, open_file(part) as file:
+            record, options = part_contents(file)
+            if record.video_id in self.videos:
+                raise ValueError(f"{part} was packed before")
+            _copy_videos(file, {record.video_id: record}, out.file, self._options)
+        self.videos[record.video_id] = part
+        return record, options
 
     def sync(self) -> None:
         """Flush what was copied to the disk, so that less is left for the commit.
@@ -171,7 +190,7 @@ class ContainerWriter:
 
 
 def _copy_videos(
-    source: Path, records: Mapping[str, VideoRecord], target: h5py.File, options: StoreOptions
+    file: StoreFile, records: Mapping[str, VideoRecord], target: h5py.File, options: StoreOptions
 ) -> None:
     """Copy the datasets of whole groups as they are stored, without decoding, and write their attributes."""
     nested = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -179,15 +198,15 @@ def _copy_videos(
     # Attributes are text in a heap that no checksum covers; see `flowkit.store.heap_text`.
     without_attributes = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
     without_attributes.set_copy_object(h5py.h5o.COPY_WITHOUT_ATTR_FLAG)
-    with open_file(source, recovers=True) as file:
-        differences = file.metadata.options.differences(options)
-        if differences:
-            raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
-        for video_id, record in records.items():
-            name = f"{VIDEOS}/{video_id}".encode()
-            # A write that fails is reported by the file that is written, not as damage of the source.
-            with checked_hdf5.contained(f"{video_id!r} of {source}"):
-                checked_hdf5.check_video(file, video_id)
-                proofs = read_proofs(file[name])
-                h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
-            write_record(target[name], record, proofs)
+    source = file.filename
+    differences = file.metadata.options.differences(options)
+    if differences:
+        raise StoreOptionsError(f"{source} was made with other options: {'; '.join(differences)}")
+    for video_id, record in records.items():
+        name = f"{VIDEOS}/{video_id}".encode()
+        # A write that fails is reported by the file that is written, not as damage of the source.
+        with checked_hdf5.contained(f"{video_id!r} of {source}"):
+            checked_hdf5.check_video(file, video_id)
+            proofs = read_proofs(file[name])
+            h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
+        write_record(target[name], record, proofs)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from flowkit import atomic
-from flowkit.store.inventory import read_part, survey
+from flowkit.store.inventory import survey
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write.container import ContainerWriter, Lists
@@ -130,11 +130,9 @@ class PackAhead:
                 self._commit_shard(self._file)
         if self._file is None:
             self._file = ContainerWriter(self._store_path, self._options)
-        record, options = read_part(part)
-        if part in self._known or record.video_id in self._file.videos:
+        if part in self._known:
             raise ValueError(f"{part} was packed before")
-        self._file.copy(part, {record.video_id: record})
-        self._known[part] = record, options
+        self._known[part] = self._file.copy_part(part)
         self._bytes += size
         self._unsynced += size
         if self._unsynced > SYNC_BYTES:

@@ -19,7 +19,7 @@ from flowkit.errors import (
 )
 from flowkit.store import checked_hdf5, index
 from flowkit.store.index import NO_SHARD
-from flowkit.store.open_file import open_file
+from flowkit.store.open_file import StoreFile, open_file
 from flowkit.store.record import Failure, VideoRecord
 from flowkit.store.schema import StoreOptions
 from flowkit.store.write import container
@@ -193,9 +193,11 @@ def test_a_begun_file_is_committed_with_what_it_lacks(
     copied: list[str] = []
     original = container._copy_videos
 
-    def copy(source: Path, copies: dict[str, VideoRecord], target: h5py.File, options: StoreOptions) -> None:
+    def copy(
+        file: StoreFile, copies: dict[str, VideoRecord], target: h5py.File, options: StoreOptions
+    ) -> None:
         copied.extend(copies)
-        original(source, copies, target, options)
+        original(file, copies, target, options)
 
     monkeypatch.setattr(container, "_copy_videos", copy)
     with ContainerWriter(store_path, lists.options) as begun:

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from flowkit import atomic
 from flowkit.errors import NoSpaceError
 from flowkit.store.inventory import inventory, shard_files, survey
+from flowkit.store.open_file import StoreFile
 from flowkit.store.parts_folder import PartsFolder, shards_path
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import StoreOptions
@@ -37,13 +39,13 @@ def packing(path: Path, options: StoreOptions, shard_bytes: int = LARGE) -> Pack
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The videos that were copied, in their order."""
     found: list[str] = []
-    original = ContainerWriter.copy
+    original = container._copy_videos
 
-    def copy(self: ContainerWriter, source: Path, records: dict[str, VideoRecord]) -> None:
-        found.extend(video_id for video_id in records if video_id not in self.videos)
-        original(self, source, records)
+    def copy(file: StoreFile, records: dict[str, VideoRecord], *rest: Any) -> None:
+        found.extend(records)
+        original(file, records, *rest)
 
-    monkeypatch.setattr(ContainerWriter, "copy", copy)
+    monkeypatch.setattr(container, "_copy_videos", copy)
     return found
 
 
@@ -300,7 +302,7 @@ def test_a_second_interrupt_leaves_no_thread_that_commits(
 ) -> None:
     """Ctrl-C while the end of the thread is awaited: the folder's lock is released right after that."""
     steps: dict[str, tuple[object, str]] = {
-        "copy": (ContainerWriter, "copy"),
+        "copy": (ContainerWriter, "copy_part"),
         "size of the next": (os.path, "getsize"),
         "commit": (ContainerWriter, "commit"),
     }
