@@ -5,6 +5,7 @@ FFmpeg's messages stay silent: PyAV drops them unless `av.logging` is set otherw
 
 from __future__ import annotations
 
+import gc
 import itertools
 import struct
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ class AvSource:
         self._path = path
         self._deinterlace = deinterlace
         self._threads = threads
-        self._last_orientation = UPRIGHT
+        self._last_orientation, self._last_angle, self._after_key = UPRIGHT, 0, False
         self._rgb = RgbConverter(path)
         self._open()
         try:
@@ -231,14 +232,17 @@ class AvSource:
                 yield packet
 
     def _decoded_frames(self, decoding: Iterator[VideoFrame | Fault]) -> Iterator[DecodedFrame | Fault]:
-        times = _BestTimes(prefer_dts="avi" in self._kinds)
+        times, cycles = _BestTimes(prefer_dts="avi" in self._kinds), FrameCycles()
         for pictured in self._pictured(decoding):
             if isinstance(pictured, Fault):
                 yield pictured
                 continue
             event, image = pictured.decoded, pictured.image
             ticks = times.choose(event.pts, event.dts)
-            self._last_orientation = self._orientation(event, self._last_orientation)
+            if self._may_turn(event):
+                self._last_orientation = self._orientation(event, self._last_orientation)
+                cycles.add()
+            cycles.pass_by()
             width, height = self._last_orientation.size_of(event.width, event.height)
             yield DecodedFrame(
                 seconds=self._seconds(ticks),
@@ -263,6 +267,16 @@ class AvSource:
         if size is None:
             return orientation.upright(self._rgb.convert(frame))
         return orientation.upright(self._rgb.scale(frame, orientation.size_of(*size)))
+
+    def _may_turn(self, frame: VideoFrame) -> bool:
+        """Return whether a frame's orientation may be another than that of the one before it.
+
+        Side data are not asked of every frame, since one that was is not freed at once; see `FrameCycles`.
+        """
+        is_key, angle = frame.key_frame, frame.rotation
+        may_turn = angle != self._last_angle or (is_key and not self._after_key)
+        self._after_key, self._last_angle = is_key, angle
+        return may_turn
 
     def _orientation(self, frame: VideoFrame, before: Orientation) -> Orientation:
         """Return a frame's orientation; without a matrix of its own that of the frame before it.
@@ -317,6 +331,31 @@ def first_frame_unlike_opencv(path: Path) -> str:
     except (FlowkitError, av.error.FFmpegError):
         return ""
     return "" if frame is None else unlike_opencv(frame)
+
+
+class FrameCycles:
+    """Frees frames that were asked for their side data: PyAV's refer to each other, in a cycle.
+
+    Python would look for cycles hundreds of megabytes of large frames later. A look at the youngest objects
+    alone takes some 20 us, and finds such a frame if nobody holds it any more: some frames later.
+    """
+
+    _LATER, _MOST = 3, 16
+
+    def __init__(self) -> None:
+        self._waiting, self._passed = 0, 0
+
+    def add(self) -> None:
+        """Note that a frame was asked."""
+        self._waiting += 1
+        self._passed = 0
+
+    def pass_by(self) -> None:
+        """Note that a frame went by."""
+        self._passed += 1
+        if self._waiting and (self._passed > self._LATER or self._waiting >= self._MOST):
+            gc.collect(0 if self._waiting < self._MOST else 1)
+            self._waiting = 0
 
 
 class _BestTimes:
