@@ -3,8 +3,8 @@
     python -m benchmarks.long_video VIDEO [--kill-at .5] [--jobs 2]
 
 `flowkit extract` of VIDEO (an hour of 1080p30, say) is killed with SIGKILL, all its processes at once, when
-so much of the work is done, and the same command goes on. Every half second the memory of all processes of the
-command is added up: resident pages, those that processes share once (PSS). Beside the peaks: their course
+so much of the work is done, and the same command goes on. Every half second the memory of all processes of
+the command is added up: resident pages, those that processes share once (PSS). Beside the peaks: their course
 over the run in twenty steps, frames a second, and the frames that were done again. Writes one JSON file to
 benchmarks/results.
 """
