@@ -61,7 +61,16 @@ class Temporary:
             return False
         except PermissionError:
             return False
+        return _has_ended(self.pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether a process has ended and waits to be reaped: in a container nobody may ever do it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # just gone, or a system without /proc
         return False
+    return state in (b"Z", b"X")
 
 
 def host_name() -> str:

@@ -110,6 +110,13 @@ def test_only_dead_owners_of_this_host_are_dead(tmp_path: Path) -> None:
     assert not owner("elsewhere", dead_pid())
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_an_owner_that_ended_and_was_not_reaped_is_dead(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert atomic.Temporary(path=tmp_path / "x", host=atomic.host_name(), pid=child.pid).owner_is_dead
+
+
 def test_own_temporary_lives_while_it_is_written(tmp_path: Path) -> None:
     path = atomic.claim(tmp_path / "a")
     temporary = atomic.parse_temporary(path)
