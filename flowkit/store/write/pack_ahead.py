@@ -9,6 +9,7 @@ had been copied.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -157,4 +158,6 @@ class PackAhead:
     def _discard(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.discard()
+            # A folder that is read-only now keeps the temporary, until the next run sweeps it.
+            with contextlib.suppress(OSError):
+                file.discard()

@@ -180,6 +180,24 @@ def test_whatever_fails_is_left_to_the_end_with_a_warning(
     assert held(store_path) == {"a": 1, "b": 2}
 
 
+def test_a_folder_that_is_read_only_now_is_said_once(
+    make_part: MakePart, store_path: Path, options: StoreOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_part("a")
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with packing(store_path, options) as ahead, monkeypatch.context() as patch:
+        patch.setattr(container, "_copy_videos", read_only)
+        patch.setattr(Path, "unlink", read_only)
+        ahead.add(part(store_path, "a"))
+        # The thread's own error would be a warning as well.
+        with pytest.warns(RuntimeWarning, match="packed at the end.*Read-only") as seen:
+            ahead.finish()
+        assert len(seen) == 1
+
+
 def test_a_copy_of_a_part_that_is_not_to_be_stored_is_not_used(
     make_part: MakePart, store_path: Path, options: StoreOptions
 ) -> None:
