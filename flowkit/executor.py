@@ -194,11 +194,13 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Kill the workers at once; all but those that hung are gone when this returns."""
-        for slot in self._slots:
-            slot.kill()
-        for slot in self._slots:
-            slot.forget()
-        self.board.close()
+        try:
+            for slot in self._slots:
+                slot.kill()
+            for slot in self._slots:
+                slot.forget()
+        finally:  # Ctrl-C may end the wait for them
+            self.board.close()
 
     def __enter__(self) -> LocalExecutor:
         return self

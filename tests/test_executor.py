@@ -329,3 +329,14 @@ def test_a_task_that_gets_no_further_costs_itself_and_its_worker_is_replaced() -
         (1, None, 1.0),
         (2, 2, 0.0),
     ]
+
+
+def test_an_interrupt_while_the_workers_end_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    executor = LocalExecutor(1)
+    monkeypatch.setattr(slot_module.Slot, "forget", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.close()
+    assert not executor.board.path.exists()

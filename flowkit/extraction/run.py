@@ -40,6 +40,7 @@ from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import ServerConfig, Servers
 from flowkit.typing import Decoder
 from flowkit.video.reader import choose_decoder
+from flowkit.workers.board import Blackboard
 
 REASONS: Final[Reasons] = ((StoreError, "store_error"), (OSError, "io_error"))
 """Errors that fail a video, beside those of every task: those of its part."""
@@ -274,6 +275,7 @@ def _extract_all(
     executor: Executor | None,
 ) -> list[VideoOutcome]:
     if not setup.plan.todo:
+        Blackboard.remove_dead()  # of a run that was killed when all was extracted
         return []
     order = reading_order([source.held for source in setup.plan.todo])
     todo = [setup.plan.todo[k] for k in order]

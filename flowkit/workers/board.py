@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import struct
+import tempfile
 import time
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from flowkit import atomic
+
+_NAME = "flowkit-run-"
 
 Task = TypeVar("Task")
 
@@ -37,7 +40,12 @@ class Blackboard:
     @classmethod
     def create(cls, slots: int) -> Blackboard:
         """Make the file for `slots` workers in the system's folder for temporaries."""
-        return cls(atomic.scratch_file("flowkit-run-", bytes(cls._HEADER + cls._SLOT * slots)))
+        return cls(atomic.scratch_file(_NAME, bytes(cls._HEADER + cls._SLOT * slots)))
+
+    @staticmethod
+    def remove_dead() -> None:
+        """Remove the files that dead processes of this host left, as `create` does."""
+        atomic.sweep_temporaries({Path(tempfile.gettempdir()): _NAME})
 
     @property
     def active(self) -> int:

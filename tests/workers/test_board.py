@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from flowkit import atomic
 from flowkit.workers.board import Blackboard, Worker
 
 
@@ -39,3 +42,14 @@ def test_the_cores_are_divided_among_the_active(folder: Path, active: int, threa
     board = Blackboard.create(2)
     board.active = active
     assert [Worker(slot=slot, jobs=5, board=board).threads() for slot in range(2)] == threads
+
+
+def test_what_a_killed_run_left_is_removed_where_no_board_is_made(folder: Path) -> None:
+    killed, mine = Blackboard.create(1), Blackboard.create(1)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    killed.path.rename(folder / f"flowkit-run-x.{atomic.host_name()}.{process.pid}.tmp")
+    Blackboard.remove_dead()
+    assert list(folder.iterdir()) == [mine.path]
+    killed.close()
+    mine.close()
