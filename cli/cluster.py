@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,13 @@ def cluster(
         return
     from flowkit.dask_executor import DaskExecutor
 
-    with DaskExecutor(where, jobs=jobs, folder=folder, inputs=inputs) as executor:
-        yield executor
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # distributed logs a lost scheduler with its traceback; the error says it
+    try:
+        with DaskExecutor(where, jobs=jobs, folder=folder, inputs=inputs) as executor:
+            yield executor
+    finally:
+        logging.disable(before)
 
 
 def some_paths(sources: Sequence[VideoSource]) -> list[Path]:
