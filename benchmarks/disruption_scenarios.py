@@ -22,7 +22,7 @@ from benchmarks.record import ROOT
 from tests.make.cluster import Cluster
 
 DAY_S = 86_400
-DELAYS_US = (1_000, 30_000)
+DELAYS_US = (1_000, 10_000)
 SLOW_CALLS = "write,pwrite64,ftruncate,fsync,rename"
 SMALL_DISK_K, ENOUGH_M = (40, 700), 100
 LIMITS: Mapping[str, tuple[int, int, int]] = {
@@ -189,8 +189,8 @@ def needs_dask() -> str:
     return ""
 
 
-INTERRUPTED = (0, 130)
-"""0 where the signal came after the end."""
+INTERRUPTED = (0, 130, -signal.SIGTERM, -signal.SIGINT)
+"""0 where the signal came after the end, the signal itself where Python was starting or ending."""
 SCENARIOS: Mapping[str, Kind] = {
     "kill-worker": Kind(run=kill_worker, statuses=(0, 1)),
     "kill-parent": Kind(run=partial(signal_parent, number=signal.SIGKILL), statuses=(0, -signal.SIGKILL)),
