@@ -144,6 +144,8 @@ def fill_store(
         written; no work is done.
     StoreBusyError
         Another run is writing this store.
+    StoreUnreadableError
+        The folder of parts is gone; the store is not written.
     NoSpaceError
         The disk filled up while packing; finished videos stay as parts.
     """
@@ -188,6 +190,8 @@ def fill_store(
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
+        # Without its parts a store would be written of what is left: of nothing, mostly.
+        parts.check_held()
         now = [outcome.failure for outcome in outcomes if outcome.failure is not None]
         watch.packing()
         finalize(

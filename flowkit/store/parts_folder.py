@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from flowkit import atomic
+from flowkit.errors import StoreUnreadableError
 from flowkit.remote import Location, RemotePath
 from flowkit.store.record import check_video_id
 
@@ -71,6 +72,20 @@ class PartsFolder:
             Another process holds it.
         """
         return atomic.folder_lock(self.path, self.store_path)
+
+    def check_held(self) -> None:
+        """Check that the folder is still there while a run holds it.
+
+        Raises
+        ------
+        StoreUnreadableError
+            It was renamed or removed, or its file system unmounted: what was finished is not here.
+        """
+        if not (self.path / atomic.LOCK_NAME).exists():
+            raise StoreUnreadableError(
+                f"{self.path}, which has all that is finished, is gone: it was renamed or removed, or its disk "
+                "unmounted, during the run; bring it back, then run the same command again"
+            )
 
     def remove_dead_temporaries(self) -> atomic.Sweep:
         """Remove temporaries that dead processes of this host left, of parts, of shards and of the store."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from flowkit.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreOptionsError,
+    StoreUnreadableError,
 )
 from flowkit.executor import InlineExecutor, LocalExecutor, Worker
 from flowkit.extraction import run as extraction
@@ -103,6 +105,28 @@ def test_the_same_command_again_does_nothing(videos: Path, store: Path) -> None:
     report = run(videos, store)
     assert (report.stored, report.already_stored) == (0, 2)
     assert store.read_bytes() == before
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_folder_that_vanishes_in_the_middle_is_said_and_no_store_is_made_in_its_place(
+    done: int, videos: Path, tmp_path: Path
+) -> None:
+    store, away = tmp_path / "work" / "out.h5", tmp_path / "away"
+
+    def vanish(progress: Progress[VideoOutcome]) -> None:
+        if progress.outcome is not None and progress.done == done:
+            store.parent.rename(away)
+
+    with pytest.raises(StoreUnreadableError, match="is gone: it was renamed or removed"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # parts that cannot be packed ahead
+            run(videos, store, on_progress=vanish)
+    assert not store.exists()
+    away.rename(store.parent)
+    report = run(videos, store)
+    assert report.stored + report.already_stored == 2
+    assert [path.name for path in store.parent.iterdir()] == ["out.h5"]
+    assert flowkit.verify(store).sound
 
 
 def test_more_videos_are_added_and_the_old_bytes_stay(videos: Path, store: Path) -> None:
