@@ -191,6 +191,8 @@ class Case:
     runs: list[Running] = dataclasses.field(default_factory=list)
     note: str = ""
     """What the disturbance was, for the table."""
+    faults: list[str] = dataclasses.field(default_factory=list)
+    """What the scenario itself found."""
     cleanup: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
     def __post_init__(self) -> None:
@@ -263,7 +265,7 @@ def told(ended: Ended) -> list[str]:
 
 def judge(case: Case, kind: Kind, disturbed: Ended) -> JsonObject:
     """Repeat the command undisturbed; return a row of the table, with every fault."""
-    faults = [f"disturbed: {text}" for text in told(disturbed)]
+    faults = [*case.faults, *(f"disturbed: {text}" for text in told(disturbed))]
     if disturbed.status not in kind.statuses:
         faults.append(f"disturbed: status {disturbed.status}, expected of {kind.statuses}: {disturbed.last}")
     repeated = case.start().end()
