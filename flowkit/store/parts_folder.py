@@ -83,8 +83,8 @@ class PartsFolder:
         """
         if not (self.path / atomic.LOCK_NAME).exists():
             raise StoreUnreadableError(
-                f"{self.path}, which has all that is finished, is gone: it was renamed or removed, or its disk "
-                "unmounted, during the run; bring it back, then run the same command again"
+                f"{self.path}, which has all that is finished, is gone: it was renamed or removed, or its "
+                "disk unmounted, during the run; bring it back, then run the same command again"
             )
 
     def remove_dead_temporaries(self) -> atomic.Sweep:
