@@ -60,13 +60,15 @@ def read(store: Path, reference: Path) -> int:
         expected = {key: (two[key].flow(), two[key].frames()) for key in two}
     try:
         with flowkit.open(store) as one:
-            for key in list(one):
+            if list(one) != list(expected):
+                return 3
+            for key in expected:
                 try:
-                    found = one[key].flow(), one[key].frames()
+                    flow, frames = one[key].flow(), one[key].frames()
                 except flowkit.FlowkitError as error:
                     print(f"{key}: {error}")
                     continue
-                if not all(map(np.array_equal, found, expected[key])):
+                if not (np.array_equal(flow, expected[key][0]) and np.array_equal(frames, expected[key][1])):
                     return 3
     except flowkit.FlowkitError as error:
         print(error)
