@@ -279,7 +279,7 @@ def judge(case: Case, kind: Kind, disturbed: Ended) -> JsonObject:
     different = differences(case.store, case.reference)
     faults += different
     return {
-        "note": " ".join([case.note, *(str(word) for word in case.words)]).strip(),
+        "note": anonymous(" ".join([case.note, *map(str, case.words)]).strip(), case),
         "status": disturbed.status,
         "last": anonymous(disturbed.last, case),
         "stored": len(disturbed.stored),
