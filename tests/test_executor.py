@@ -340,3 +340,17 @@ def test_an_interrupt_while_the_workers_end_leaves_no_file(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         executor.close()
     assert not executor.board.path.exists()
+
+
+def test_a_pipe_that_cannot_be_made_is_a_limit_though_loky_fails_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_pipe(*_: object) -> None:
+        try:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        finally:
+            raise UnboundLocalError("child_r")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", no_pipe)
+    with LocalExecutor(1) as executor, pytest.raises(SystemLimitError, match="open file"):
+        list(executor.run(square, range(1)))

@@ -107,9 +107,11 @@ class Slot:
                 future: Future[Result] = self._pool.submit(call, *args)
         except BrokenProcessPool:
             raise
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnboundLocalError) as error:
             self.abandon()
-            raise SystemLimitError.of_start(error) or error from error
+            # Where no pipe can be made loky's own clean-up fails, over a name that has no value yet.
+            cause = error.__context__ if isinstance(error, UnboundLocalError) else error
+            raise SystemLimitError.of_start(cause or error) or error from error
         return future
 
     @property
