@@ -51,7 +51,7 @@ def main() -> int:
     result = campaign(args.only or [*SCENARIOS, CUT], repeats=args.repeats, cuts=args.cuts, seed=args.seed)
     print(table(result))
     if not args.no_result:
-        print(write_result("disruption-campaign", result))
+        print(write_result(f"disruption-campaign{'-some' if args.only else ''}", result))
     return 1 if result["faults"] else 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -75,6 +76,13 @@ class Ended:
         return (self.stderr.strip().splitlines() or [""])[-1]
 
 
+def _prepare(before: Callable[[], None] | None) -> None:
+    """Let Ctrl-C through, which a shell's background commands ignore, and so those that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if before is not None:
+        before()
+
+
 class Running:
     """A command that runs in a group of processes of its own, its output in files.
 
@@ -106,7 +114,7 @@ class Running:
                 stderr=err,
                 env=env,
                 process_group=0,
-                preexec_fn=before,
+                preexec_fn=functools.partial(_prepare, before),
             )
 
     def stored(self) -> frozenset[str]:
@@ -293,7 +301,10 @@ def judge(case: Case, kind: Kind, disturbed: Ended) -> JsonObject:
 
 def anonymous(text: str, case: Case) -> str:
     """Return a message without the paths of this run."""
-    return text.replace(str(case.folder), "FOLDER").replace(str(ROOT), "CHECKOUT")
+    names = {case.folder: "FOLDER", ROOT: "CHECKOUT", sys.prefix: "ENV", sys.base_prefix: "PYTHON"}
+    for path, name in names.items():
+        text = text.replace(str(path), name)
+    return text
 
 
 def strays(case: Case) -> list[str]:
