@@ -92,6 +92,8 @@ def make_reference(folder: Path) -> Path:
         words = ["extract", videos, folder / name, *OPTIONS, *options]
         command = [sys.executable, "-m", "flowkit_cli", *map(str, words)]
         subprocess.run(command, check=True, env=environment(folder / "path"), stderr=subprocess.DEVNULL)
+    if not (folder / "sharded.h5.shards").is_dir():
+        raise RuntimeError(f"the videos make a store below {SHARDS[1]}: it has no shards to disturb")
     return folder / "reference.h5"
 
 

@@ -40,10 +40,10 @@ SHARDS = ("--shard-size", "1M")
 
 
 def make_videos(folder: Path, count: int = VIDEOS) -> Path:
-    """Write videos of 6 to 30 frames; return their folder."""
+    """Write videos of 8 to 40 frames; return their folder."""
     folder.mkdir(parents=True)
     for number in range(count):
-        frames = clips.moving_texture((6, 10, 6, 30)[number % 4], height=48, width=64, seed=number)
+        frames = clips.moving_texture((8, 14, 8, 40)[number % 4], height=48, width=64, seed=number)
         noise = np.random.default_rng(number).integers(0, 128, frames.shape, np.uint8)
         frames = frames // 2 + noise  # which JPEG cannot make small
         clips.mjpeg_avi(folder / f"v{number}.avi", frames)
