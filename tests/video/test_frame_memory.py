@@ -19,7 +19,7 @@ from tests.make import clips
 
 def alive() -> int:
     """Return the number of decoded frames in memory, those included that wait for Python's collector."""
-    return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+    return sum(type(one) is VideoFrame for one in gc.get_objects())
 
 
 @pytest.mark.parametrize(
