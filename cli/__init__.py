@@ -159,7 +159,7 @@ def _run() -> int:
             err=True,
         )
         return 2
-    except RuntimeError as error:
+    except (RuntimeError, ImportError) as error:
         if (limit := SystemLimitError.of(error)) is None:
             raise
         echo(f"flowkit: {limit}", err=True)

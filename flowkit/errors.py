@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 NO_THREAD = "can't start new thread"
 """Start of the message of a RuntimeError where a thread cannot be started; it has no class of its own."""
@@ -75,14 +76,23 @@ class GpuMemoryError(BackendError):
     """Memory of a GPU, or pinned memory for its copies, ran out; smaller work may fit."""
 
 
+_NO_ROOM_FOR_CODE = re.compile(r".*(failed to map segment|cannot allocate memory).*", re.IGNORECASE)
+
+
 class SystemLimitError(FlowkitError, OSError):
-    """The system has no room for another process, thread, semaphore or open file."""
+    """The system has no room for another process, thread, semaphore or open file, or for a library's code."""
 
     reason = "system_limit"
 
     @classmethod
     def of(cls, error: BaseException) -> SystemLimitError | None:
-        """Return an error as one of a limit of processes, threads or open files; None if it is none."""
+        """Return an error as one of a limit of processes, threads, open files or memory; None if it is none."""
+        if isinstance(error, ImportError) and (found := _NO_ROOM_FOR_CODE.search(str(error))):
+            return cls(
+                f"the system allows too little memory to load a library ({found[0].strip()}): raise the limit "
+                "(ulimit -v, or that of the container or the job) to 1 GB at least, then run the same command "
+                "again"
+            )
         what = "process or thread" if str(error).startswith(NO_THREAD) else ""
         # Of a fork, that is: a locked file has another text, or its name, which is none of the arguments.
         fork = (errno.EAGAIN, os.strerror(errno.EAGAIN))

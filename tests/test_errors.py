@@ -43,6 +43,10 @@ def test_a_message_stays_a_message_where_the_builtin_would_show_its_repr() -> No
         (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), r"no further process or thread .*ulimit -u"),
         (OSError(errno.EMFILE, "Too many open files"), r"no further open file .*ulimit -n"),
         (OSError(errno.ENFILE, "Too many open files in system"), r"no further open file .*ulimit -n"),
+        (
+            ImportError("see below\nlibx.so.5: failed to map segment from shared object\n"),
+            r"too little memory to load a library \(libx.so.5: failed to map .* object\).*ulimit -v",
+        ),
     ],
 )
 def test_a_limit_of_the_system_has_its_remedy(error: BaseException, words: str) -> None:
@@ -60,6 +64,7 @@ def test_a_limit_of_the_system_has_its_remedy(error: BaseException, words: str) 
         OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), "a file"),
         OSError(errno.EACCES, "Permission denied"),
         RuntimeError("can start new threads"),
+        ImportError("No module named 'x'"),
     ],
 )
 def test_other_errors_are_no_limit(error: BaseException) -> None:
