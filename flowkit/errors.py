@@ -86,12 +86,12 @@ class SystemLimitError(FlowkitError, OSError):
 
     @classmethod
     def of(cls, error: BaseException) -> SystemLimitError | None:
-        """Return an error as one of a limit of processes, threads, open files or memory; None if it is none."""
+        """Return an error as one of a limit (processes, threads, open files, memory); None if it is none."""
         if isinstance(error, ImportError) and (found := _NO_ROOM_FOR_CODE.search(str(error))):
             return cls(
-                f"the system allows too little memory to load a library ({found[0].strip()}): raise the limit "
-                "(ulimit -v, or that of the container or the job) to 1 GB at least, then run the same command "
-                "again"
+                f"the system allows too little memory to load a library ({found[0].strip()}): raise the "
+                "limit (ulimit -v, or that of the container or the job) to 1 GB at least, then run the same "
+                "command again"
             )
         what = "process or thread" if str(error).startswith(NO_THREAD) else ""
         # Of a fork, that is: a locked file has another text, or its name, which is none of the arguments.
