@@ -22,16 +22,16 @@ import numpy as np
 
 from benchmarks.harness import Case, run, shown
 from benchmarks.record import JsonObject, write_result
+from benchmarks.tiny_store import HEIGHT, WIDTH, tiny_record
 from flowkit import jpeg
 from flowkit.store.codecs.deflate import crc32
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.tools.verify import verify
 from flowkit.store.write.pack import finalize
 from flowkit.store.write.part import PartWriter
 
-WIDTH, HEIGHT, FRAMES = 34, 26, 20
+FRAMES = 20
 READ_BYTES = 4 << 20
 
 
@@ -47,24 +47,6 @@ def make_tiny(path: Path, count: int) -> None:
     parts = PartsFolder(path)
     for number in range(count):
         video_id = f"c{number % 10}/v{number:06}"
-        record = VideoRecord(
-            video_id=video_id,
-            label=f"c{number % 10}",
-            width=WIDTH,
-            height=HEIGHT,
-            source_width=WIDTH,
-            source_height=HEIGHT,
-            fps=25.0,
-            n_frames=FRAMES,
-            n_flow=FRAMES - 1,
-            backend="cpu",
-            device="a CPU",
-            source_name=f"{video_id}.avi",
-            source_bytes=1,
-            source_mtime_ns=0,
-            source_sha256="0" * 64,
-            flow_max_px=8.0,
-        )
         part = parts.part_path(video_id)
         part.parent.mkdir(parents=True, exist_ok=True)
         with PartWriter(part, video_id=video_id, options=options, width=WIDTH, height=HEIGHT) as writer:
@@ -72,7 +54,7 @@ def make_tiny(path: Path, count: int) -> None:
                 writer.add_frame(k / 25, image)
             for flow in flows:
                 writer.add_flow("flow", flow)
-            writer.commit(record)
+            writer.commit(tiny_record(video_id, FRAMES))
     finalize(path, options=options)
 
 

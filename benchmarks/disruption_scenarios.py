@@ -1,4 +1,4 @@
-"""What a disruption campaign does to an extraction: signals, full and vanishing folders, clocks, limits.
+"""Scenarios of the disruption campaign: signals, full and vanishing folders, clock jumps, limits.
 
 Each scenario starts the command, disturbs it at a random moment and undoes the disturbance; it returns how
 the command ended. `SCENARIOS` has them with the statuses that their commands may end with.

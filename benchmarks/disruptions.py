@@ -60,7 +60,7 @@ def environment(links: Path) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """How a command ended."""
+    """Status, output and duration of a command that ended."""
 
     status: int
     """Negative: the signal that ended it."""

@@ -33,8 +33,9 @@ import h5py
 import numpy as np
 
 from benchmarks.record import JsonObject, python_path, write_result
+from benchmarks.tiny_store import HEIGHT, WIDTH, tiny_record
 from flowkit import jpeg
-from flowkit.extraction.config import ExtractConfig, methods_of, store_options
+from flowkit.extraction.config import ExtractConfig, store_options
 from flowkit.store.metadata import read_proofs, write_record
 from flowkit.store.open_file import open_file
 from flowkit.store.record import VideoRecord
@@ -42,7 +43,7 @@ from flowkit.store.schema import VIDEOS, StoreOptions
 from flowkit.store.write.container import ContainerWriter, Lists
 from flowkit.store.write.part import PartWriter
 
-WIDTH, HEIGHT, FRAMES = 34, 26, 4
+FRAMES = 4
 CLASSES = 400
 SOURCE_NS = 1_700_000_000_000_000_000
 LOOK_UPS = 20_000
@@ -55,33 +56,13 @@ def video_id(number: int) -> str:
 
 
 def record(number: int) -> VideoRecord:
-    """Return the record of a video, whose source is a file of one byte."""
-    name = video_id(number)
-    return VideoRecord(
-        video_id=name,
-        label=name.split("/")[0],
-        width=WIDTH,
-        height=HEIGHT,
-        source_width=WIDTH,
-        source_height=HEIGHT,
-        fps=25.0,
-        n_frames=FRAMES,
-        n_flow=FRAMES - 1,
-        backend="cpu",
-        device="a CPU",
-        source_name=f"{name.split('/')[1]}.avi",
-        source_bytes=1,
-        source_mtime_ns=SOURCE_NS,
-        source_sha256="0" * 64,
-        flow_max_px=8.0,
-    )
+    """Return the record of a video."""
+    return tiny_record(video_id(number), FRAMES, source_mtime_ns=SOURCE_NS)
 
 
 def default_options() -> StoreOptions:
     """Return the options of a store that `flowkit extract` makes by default."""
-    config = ExtractConfig()
-    assert methods_of(config)
-    return store_options(config, backend="cpu")
+    return store_options(ExtractConfig(), backend="cpu")
 
 
 def write_template(path: Path, options: StoreOptions) -> None:
@@ -244,7 +225,7 @@ PROBES: dict[str, Callable[[Path], JsonObject]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a process took."""
+    """Time and memory of a process, and its last line."""
 
     wall_s: float
     cpu_s: float

@@ -1,4 +1,4 @@
-"""How long UCF101 and Kinetics-700 take on 1, 8 and 64 machines, by rates measured on this one.
+"""Predict the time of UCF101 and Kinetics-700 on 1, 8 and 64 machines from rates measured on this one.
 
     python -m benchmarks.scale_model [--clips 48] [--cores 16] [--disk-mb-s 1000]
 
@@ -35,7 +35,7 @@ MACHINES = (1, 8, 64)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What was measured.
+    """Measured rates of an extraction.
 
     Attributes
     ----------

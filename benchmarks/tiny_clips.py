@@ -22,8 +22,9 @@ import numpy as np
 from benchmarks.bench_extract_rival import Extraction
 from benchmarks.harness import Case, run, shown, spread
 from benchmarks.record import ROOT, JsonObject, write_result
+from benchmarks.tiny_store import HEIGHT, WIDTH
 
-WIDTH, HEIGHT, FRAMES = 34, 26, 20
+FRAMES = 20
 
 
 def write_clip(path: Path, seed: int) -> None:

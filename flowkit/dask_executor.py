@@ -1,4 +1,4 @@
-"""Run tasks on the workers of a dask cluster, bounded, and with workers that may die or hang.
+"""Run tasks on the workers of a dask cluster, a bounded number at once; workers may die or hang.
 
 A worker has one task at a time, and its threads are the cores that the task may use. One that dies costs no
 other task: its task is given to another worker once, and fails by name when that one dies as well. Workers

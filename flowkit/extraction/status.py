@@ -1,4 +1,4 @@
-"""What an extraction has done and what is left, read beside it, whether it is running or dead."""
+"""Read the status of an extraction, running or dead: videos done and left, pace, who holds it."""
 
 from __future__ import annotations
 

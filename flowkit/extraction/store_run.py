@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -153,40 +153,22 @@ def fill_store(
     ids = {video_id: str(path) for video_id, path in setup.found.paths.items()}
     check_id_set(ids | {source.video_id: source.name for source in setup.plan.todo})
     parts = PartsFolder(setup.store)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(parts.lock())
-        parts.remove_dead_temporaries()
-        watch = stack.enter_context(
-            RunWatch(
-                parts,
-                command,
-                total=len(setup.plan.todo),
-                already_stored=len(setup.plan.stored),
-                log_file=log_file,
-            )
-        )
-        ahead = stack.enter_context(
-            PackAhead(
-                setup.store,
-                setup.options,
-                labels=_planned_labels(setup) if labels is None else labels,
-                shard_bytes=shard_bytes,
-            )
-        )
-        for part in _parts_to_keep(setup, parts):
-            ahead.add(part)
+    watch = RunWatch(
+        parts,
+        command,
+        total=len(setup.plan.todo),
+        already_stored=len(setup.plan.stored),
+        log_file=log_file,
+        on_progress=on_progress,
+    )
+    with parts.lock(), watch, _packing_ahead(setup, parts, labels, shard_bytes) as ahead:
 
         def on_outcome(outcome: VideoOutcome) -> None:
             if outcome.status == "stored":
                 ahead.add(parts.part_path(outcome.video_id))
 
-        def noted(progress: Progress[VideoOutcome]) -> None:
-            watch.note(progress)
-            if on_progress is not None:
-                on_progress(progress)
-
         try:
-            outcomes = work(on_outcome, noted)
+            outcomes = work(on_outcome, watch.note)
         finally:
             # Ended workers leave temporaries; a run that is repeated would sweep them too.
             parts.remove_dead_temporaries()
@@ -206,6 +188,19 @@ def fill_store(
         )
     left_alone = [failed_video(source, "source_changed", changed) for source in setup.plan.changed]
     return (*left_alone, *outcomes)
+
+
+@contextlib.contextmanager
+def _packing_ahead(
+    setup: StoreSetup, parts: PartsFolder, labels: Sequence[str] | None, shard_bytes: int
+) -> Iterator[PackAhead]:
+    """Sweep what dead processes left, and yield what packs finished parts, those of earlier runs first."""
+    parts.remove_dead_temporaries()
+    planned = _planned_labels(setup) if labels is None else labels
+    with PackAhead(setup.store, setup.options, labels=planned, shard_bytes=shard_bytes) as ahead:
+        for part in _parts_to_keep(setup, parts):
+            ahead.add(part)
+        yield ahead
 
 
 def _earlier_failures(setup: StoreSetup, known: Sequence[Failure]) -> list[Failure]:

@@ -1,4 +1,4 @@
-"""A run told while it lasts: its state in a file beside the store, its events in a log.
+"""Write the state of a run to a file beside its store, and its events to a log.
 
 The state, `<store>.parts/run.json`, is there as long as there is something to go on with: `flowkit status`
 reads it. The log, where one is asked for, is JSON, one object a line, appended with one write each, so that
@@ -15,10 +15,11 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from flowkit import atomic
 from flowkit._version import __version__
@@ -28,6 +29,8 @@ from flowkit.store.parts_folder import PartsFolder
 
 if TYPE_CHECKING:
     from flowkit.extraction.store_run import VideoOutcome
+
+Stage: TypeAlias = Literal["working", "packing", "interrupted", "failed"]
 
 STATE_S = 2.0
 """Seconds between two writings of the state, at least."""
@@ -90,7 +93,7 @@ class RunState:
     flowkit_version: str
     began: str
     updated: str
-    stage: Literal["working", "packing", "interrupted", "failed"]
+    stage: Stage
     total: int
     done: int = 0
     failed: int = 0
@@ -164,6 +167,8 @@ class RunWatch:
     total, already_stored : int
         Videos of this run, and those that need no work.
     log_file : Path, optional
+    on_progress : callable, optional
+        Called with each progress that is noted.
     """
 
     def __init__(
@@ -174,42 +179,39 @@ class RunWatch:
         total: int,
         already_stored: int,
         log_file: Path | None = None,
+        on_progress: Callable[[Progress[VideoOutcome]], None] | None = None,
     ) -> None:
-        self._parts = parts
-        self._log = EventLog(log_file) if log_file is not None else None
-        self._began = time.monotonic()
+        self._parts, self._command = parts, command
+        self._already_stored, self._on_progress = already_stored, on_progress
+        self._log_file: Path | None = log_file
+        self._log: EventLog | None = None
+        self._began, self._began_at = time.monotonic(), now()
         self._written = -STATE_S
         self._since: dict[str, str] = {}
         self._last: dict[str, str] = {}
-        self._state = RunState(
-            command=command,
-            host=atomic.host_name(),
-            pid=os.getpid(),
-            flowkit_version=__version__,
-            began=now(),
-            updated=now(),
-            stage="working",
-            total=total,
-            already_stored=already_stored,
+        self._progress: Progress[VideoOutcome] = Progress(
+            done=0, total=total, failed=0, frames=0, fraction=0.0
         )
 
     def __enter__(self) -> Self:
-        state = self._state
+        if self._log_file is not None:
+            self._log = EventLog(self._log_file)
         self._event(
             "run_started",
-            command=state.command,
+            command=self._command,
             store=str(self._parts.store_path.absolute()),
-            host=state.host,
-            pid=state.pid,
+            host=atomic.host_name(),
+            pid=os.getpid(),
             versions=versions(),
-            to_do=state.total,
-            already_stored=state.already_stored,
+            to_do=self._progress.total,
+            already_stored=self._already_stored,
         )
-        self._write()
+        self._write("working")
         return self
 
     def note(self, progress: Progress[VideoOutcome]) -> None:
-        """Take note of the progress of the run."""
+        """Take note of the progress of the run, and pass it on."""
+        self._progress = progress
         before, self._since = self._since, {}
         for one in progress.at_work:
             self._since[one.name] = before.get(one.name) or now()
@@ -218,21 +220,10 @@ class RunWatch:
                 self._event("video_started", video_id=one.name, worker=one.worker)
         if progress.outcome is not None:
             self._note_outcome(progress.outcome, progress.worker)
-        self._state = dataclasses.replace(
-            self._state,
-            done=progress.done,
-            failed=progress.failed,
-            frames=progress.frames,
-            fraction=progress.fraction,
-            at_work=tuple(
-                VideoAtWork(
-                    video_id=one.name, worker=one.worker, since=self._since[one.name], frames=one.frames
-                )
-                for one in progress.at_work
-            ),
-        )
         if time.monotonic() - self._written >= STATE_S:
-            self._write()
+            self._write("working")
+        if self._on_progress is not None:
+            self._on_progress(progress)
 
     def _note_outcome(self, outcome: VideoOutcome, worker: str) -> None:
         facts: dict[str, Any] = {"video_id": outcome.video_id, "worker": worker, "source": outcome.source}
@@ -263,44 +254,69 @@ class RunWatch:
 
     def packing(self) -> None:
         """Note that the work is done and the store is being written."""
-        self._state = dataclasses.replace(self._state, stage="packing", at_work=(), fraction=1.0)
-        self._event("packing", done=self._state.done, failed=self._state.failed)
-        self._write()
+        self._progress = dataclasses.replace(self._progress, at_work=(), fraction=1.0)
+        self._event("packing", done=self._progress.done, failed=self._progress.failed)
+        self._write("packing")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        state = self._state
-        facts = {"done": state.done, "failed": state.failed, "left": state.total - state.done}
-        facts["seconds"] = round(time.monotonic() - self._began, 3)  # type: ignore[assignment]
+        progress, seconds = self._progress, round(time.monotonic() - self._began, 3)
+        left = progress.total - progress.done
+        facts = {"done": progress.done, "failed": progress.failed, "left": left, "seconds": seconds}
+        self._progress = dataclasses.replace(progress, at_work=())
         if error is None:
             self._event("run_ended", **facts)
             self._parts.remove_state()
         elif isinstance(error, KeyboardInterrupt):
-            self._state = dataclasses.replace(state, stage="interrupted", at_work=())
             self._event("run_interrupted", **facts)
+            self._leave("interrupted")
         else:
             said = f"{type(error).__name__}: {error}"
-            self._state = dataclasses.replace(state, stage="failed", at_work=(), error=said)
             self._event("run_failed", error=said, versions=versions(), last_videos=self._last, **facts)
-        if error is not None:
-            if self._parts.files():
-                self._write()
-            else:
-                self._parts.remove_state()  # nothing is there to go on with
+            self._leave("failed", said)
         if self._log is not None:
             self._log.close()
+
+    def _leave(self, stage: Stage, error: str = "") -> None:
+        """Leave the state behind where there is something to go on with."""
+        if self._parts.files():
+            self._write(stage, error)
+        else:
+            self._parts.remove_state()
 
     def _event(self, event: str, **facts: object) -> None:
         if self._log is not None:
             self._log.write(event, **facts)
 
-    def _write(self) -> None:
+    def _write(self, stage: Stage, error: str = "") -> None:
         """Write the state; where it cannot be written the run goes on, and says what matters when it ends."""
         self._written = time.monotonic()
-        self._state = dataclasses.replace(self._state, updated=now())
+        progress = self._progress
+        state = RunState(
+            command=self._command,
+            host=atomic.host_name(),
+            pid=os.getpid(),
+            flowkit_version=__version__,
+            began=self._began_at,
+            updated=now(),
+            stage=stage,
+            total=progress.total,
+            done=progress.done,
+            failed=progress.failed,
+            already_stored=self._already_stored,
+            frames=progress.frames,
+            fraction=progress.fraction,
+            at_work=tuple(
+                VideoAtWork(
+                    video_id=one.name, worker=one.worker, since=self._since[one.name], frames=one.frames
+                )
+                for one in progress.at_work
+            ),
+            error=error,
+        )
         with contextlib.suppress(OSError):
-            self._parts.write_state(json.dumps(dataclasses.asdict(self._state)))
+            self._parts.write_state(json.dumps(dataclasses.asdict(state)))
 
 
 def now() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import flowkit
 from benchmarks import scale
+from benchmarks.tiny_store import HEIGHT, WIDTH
 from flowkit.extraction.run import prepare
 from flowkit.extraction.sources import find_sources
 
@@ -25,6 +26,6 @@ def test_probes_read_the_store_and_plan_the_list(tmp_path: Path) -> None:
     flowkit.merge(stores, tmp_path / "one.h5")
     scale.write_lists(tmp_path, videos=6, paths=9)
     first = scale.PROBES["first clip"](tmp_path / "one.h5")
-    assert first["shapes"] == [[1, 2, scale.HEIGHT, scale.WIDTH], [1, scale.HEIGHT, scale.WIDTH, 3]]
+    assert first["shapes"] == [[1, 2, HEIGHT, WIDTH], [1, HEIGHT, WIDTH, 3]]
     planned = scale.PROBES["plan of a list"](tmp_path / "one.h5")
     assert (planned["paths"], planned["stored"], planned["todo"]) == (9, 6, 3)
