@@ -1,6 +1,7 @@
 """Kill a command at every system call that changes a file; run it again; verify.
 
-    python benchmarks/fault_campaign.py [--mode inline|command|commands] [--every K] [--jobs J] [COMMAND]...
+    python benchmarks/fault_campaign.py [--mode inline|command|commands] [--every K] [--jobs J] [--head-bytes N]
+        [COMMAND]...
 
 `commands` does so with merge, subset, relabel, recode, import and verify --repair, of one file and of shards,
 each in a forked process: see tests/faults/commands.py. It needs a C compiler; the other two modes kill an
@@ -32,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 import flowkit  # noqa: E402  (from this checkout)
 from benchmarks.record import python_path, write_result  # noqa: E402
+from flowkit.store.hdf5_file import HEAD_BYTES  # noqa: E402
 from tests.faults.commands import COMMANDS  # noqa: E402
 from tests.make import clips  # noqa: E402
 
@@ -78,10 +80,16 @@ def main() -> int:
     parser.add_argument("--mode", choices=["inline", "command", "commands"], default="inline")
     parser.add_argument("--every", type=int, default=1, help="try every K-th call only")
     parser.add_argument("--jobs", type=int, default=2, help="commands at the same time, of mode commands")
+    parser.add_argument(
+        "--head-bytes",
+        type=int,
+        default=HEAD_BYTES,
+        help="of mode commands: bytes of a new file that are held in memory; 0 has the calls of large files",
+    )
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help="of mode commands; all without it")
     args = parser.parse_args()
     if args.mode == "commands":
-        return kill_commands(args.commands or list(COMMANDS), args.every, args.jobs)
+        return kill_commands(args.commands or list(COMMANDS), args.every, args.jobs, args.head_bytes)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         videos = folder / "videos"
@@ -96,7 +104,7 @@ def main() -> int:
     return 1 if result["faults"] else 0
 
 
-def kill_commands(names: list[str], every: int, jobs: int) -> int:
+def kill_commands(names: list[str], every: int, jobs: int, head_bytes: int) -> int:
     """Kill each of these commands at its calls, `jobs` commands at a time; write the result."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
@@ -108,6 +116,7 @@ def kill_commands(names: list[str], every: int, jobs: int) -> int:
             script, result = ROOT / "tests" / "faults" / "commands.py", Path(temporary) / f"{name}.json"
             paths = [str(path) for path in (script, Path(temporary) / name, result)]
             words = [sys.executable, *paths, name, "--every", str(every)]
+            words += ["--head-bytes", str(head_bytes)]
             environment = {**os.environ, "PYTHONPATH": python_path(), "LD_PRELOAD": str(library)}
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
             return dict(json.loads(result.read_text())[name])
@@ -116,9 +125,10 @@ def kill_commands(names: list[str], every: int, jobs: int) -> int:
     faults = {name: result["faults"] for name, result in results.items() if result["faults"]}
     total = sum(int(str(result["kill_points"])) for result in results.values())
     path = write_result(
-        "fault-campaign-commands",
+        "fault-campaign-commands" + ("" if head_bytes else "-unheld"),
         {
             "mode": "commands",
+            "head_bytes": head_bytes,
             "every": every,
             "kill_points": total,
             "commands": results,

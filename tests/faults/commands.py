@@ -30,6 +30,7 @@ import flowkit_cli
 from flowkit.executor import InlineExecutor
 from flowkit.rawframes.import_config import ImportConfig
 from flowkit.rawframes.importer import import_rawframes
+from flowkit.store import hdf5_file
 from flowkit.store.inventory import survey
 from flowkit.store.schema import VIDEOS
 from flowkit.store.tools.combine import merge, relabel
@@ -231,7 +232,9 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--head-bytes", type=int, default=hdf5_file.HEAD_BYTES)
     args = parser.parse_args()
+    hdf5_file.HEAD_BYTES = args.head_bytes
     inputs = args.folder / "inputs"
     inputs.mkdir(parents=True)
     make_inputs(inputs)
