@@ -1,7 +1,7 @@
 """Kill a command at every system call that changes a file; run it again; verify.
 
-    python benchmarks/fault_campaign.py [--mode inline|command|commands] [--every K] [--jobs J] [--head-bytes N]
-        [COMMAND]...
+    python benchmarks/fault_campaign.py [--mode inline|command|commands] [--every K] [--jobs J]
+        [--head-bytes N] [COMMAND]...
 
 `commands` does so with merge, subset, relabel, recode, import and verify --repair, of one file and of shards,
 each in a forked process: see tests/faults/commands.py. It needs a C compiler; the other two modes kill an
