@@ -84,7 +84,7 @@ class ImageSource:
         for slot in range(first, max(self._slots) + 1):
             yield self._event(slot)
 
-    def shortfall(self, frames: int, end_seconds: float) -> str:
+    def shortfall(self, frames: int, end_seconds: float, unread: int) -> str:
         """Return "": an image that is missing is a fault."""
         return ""
 

@@ -107,7 +107,7 @@ class CvSource:
         if self._capture.isOpened():
             self._check.finish()
 
-    def shortfall(self, frames: int, end_seconds: float) -> str:
+    def shortfall(self, frames: int, end_seconds: float, unread: int) -> str:
         """Return the evidence that the video is cut short: OpenCV ends a file in silence where it fails."""
         info, shown = self.info, shown_seconds(self._path)
         if shown is not None:

@@ -98,13 +98,13 @@ class AvSource:
             return self._events_from(start_seconds)
         return self._decoded_frames(itertools.chain(self._primed, self._decoding))
 
-    def shortfall(self, frames: int, end_seconds: float) -> str:
+    def shortfall(self, frames: int, end_seconds: float, unread: int) -> str:
         """Return the evidence that the video is cut short."""
         info, begin, end = self.info, self.info.origin_seconds, self._end_ticks * self._tick
         if expected := self._expected_packets:
             # AVI counts a frame that is shown longer as often as it is shown, without a packet for it.
             shown = round((end - begin) * info.fps) if "avi" in self._kinds else 0
-            read = max(self._packets_read, shown)
+            read = max(self._packets_read + unread, shown)
             short = read < COMPLETE_FRACTION * expected
             return f"{read} of the {expected} frames that its header counts" if short else ""
         if info.header_seconds is None or self._kinds.isdisjoint(CONTAINERS_WITH_A_LENGTH):
@@ -185,6 +185,7 @@ class AvSource:
             self._container.seek(ticks, stream=self._stream, backward=True)
         except av.error.FFmpegError:
             return False
+        self._packets_read = 0
         return True
 
     def _decode(self) -> Iterator[VideoFrame | Fault]:
@@ -207,7 +208,7 @@ class AvSource:
     def _note_packet(self, packet: Packet[VideoStream]) -> None:
         if not packet.size and packet.pts is None and packet.dts is None:
             return  # the one that empties the decoder
-        if not self._packets_read:
+        if not self._first_packet:
             self._first_packet = bytes(packet)
         self._packets_read += 1
         begin = packet.dts if packet.pts is None else packet.pts

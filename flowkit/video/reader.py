@@ -23,6 +23,7 @@ from flowkit.frames import Frame, LazyFrame
 from flowkit.typing import Decoder
 from flowkit.validate import check_at_least, check_choice, check_positive, check_range
 from flowkit.video import image_folder as images
+from flowkit.video.clock import Clock
 from flowkit.video.image_folder import is_image_folder
 from flowkit.video.opencv import CvSource
 from flowkit.video.source import DecodedFrame, Fault, Source, VideoInfo, check_deinterlace, same
@@ -46,10 +47,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-# A slide show of a frame every ten seconds has no jumps.
-MOST_PERIODS_OF_A_GAP = 8
-
-
 @dataclass(kw_only=True, slots=True)
 class DecodeReport:
     """Counts of a decoding so far; final once `finished`.
@@ -57,7 +54,7 @@ class DecodeReport:
     Attributes
     ----------
     frames
-        Frames returned.
+        Frames returned, and those before them that an earlier reading gave.
     skipped_frames
         Packets or images that did not decode, or are missing; 0 with decoder `opencv`.
     damaged_frames
@@ -92,64 +89,6 @@ class DecodeReport:
         self.truncated_reason = "; ".join(filter(None, (self.truncated_reason, reason)))
 
 
-class Clock:
-    """Makes times rise strictly, and changes none that already does.
-
-    A time that stutters (repeats, or is up to a frame and a half late) is put half a frame behind
-    its forerunner, so that the next good time stands. A clock that was set back, or forward by more than
-    the longest gap, runs on from the last time, one frame later, with its own intervals.
-
-    Parameters
-    ----------
-    period
-        Seconds between frames, on average.
-    longest_gap
-        Seconds between two frames that are still taken for true, however long the period is.
-
-    Attributes
-    ----------
-    last
-        The time given last, in seconds; None before the first.
-    jumps
-        Times that the clock was set back or forward.
-    first_jump
-        The time of the frame before the first jump and the jump's length, in seconds.
-    """
-
-    def __init__(self, period: float, longest_gap: float = math.inf) -> None:
-        self.last: float | None = None
-        self.jumps = 0
-        self.first_jump = (0.0, 0.0)
-        self._period = period
-        self._longest_gap = max(longest_gap, MOST_PERIODS_OF_A_GAP * period)
-        self._offset = 0.0
-
-    def mended(self, stored: float) -> float:
-        """Return a time of the file on the clock that runs on."""
-        return stored + self._offset
-
-    def read(self, stored: float | None) -> tuple[float, bool]:
-        """Return a frame's time in seconds, and whether it differs from the file's."""
-        last, period = self.last, self._period
-        if stored is None:
-            self.last = 0.0 if last is None else last + period
-            return self.last, True
-        time = self.mended(stored)
-        if last is not None and last - 1.5 * period <= time <= last:
-            time = last + period / 2
-        elif last is not None and not last < time <= last + self._longest_gap:
-            self._note_jump(last, time - last)
-            time = last + period
-            self._offset = time - stored
-        self.last = time
-        return time, time != stored
-
-    def _note_jump(self, after: float, seconds: float) -> None:
-        if not self.jumps:
-            self.first_jump = (after, seconds)
-        self.jumps += 1
-
-
 class VideoReader:
     """Iterator of a video's frames and their times; also a context manager.
 
@@ -163,10 +102,20 @@ class VideoReader:
         `to_rgb` of lazy frames takes a size, which the decoder's own filter scales to.
     """
 
-    def __init__(self, source: Source, *, start_seconds: float | None, end_seconds: float | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        start_seconds: float | None,
+        end_seconds: float | None,
+        frames_before: int = 0,
+    ) -> None:
         self.info = source.info
-        self.report = DecodeReport()
+        self.report = DecodeReport(frames=frames_before)
         self._source = source
+        self._of_whole = end_seconds is None and (start_seconds is None or frames_before > 0)
+        # Of the frames before, those that are decoded again to get to the start.
+        self._frames_before, self._again = frames_before, 0
         self._start = -math.inf if start_seconds is None else start_seconds
         self._end = math.inf if end_seconds is None else end_seconds
         self._clock = Clock(1 / source.info.fps, source.longest_gap_seconds)
@@ -209,6 +158,7 @@ class VideoReader:
                 continue
             seconds, repaired = self._clock.read(event.seconds)
             if seconds < self._start:
+                self._again += 1
                 continue
             if seconds >= self._end:
                 break
@@ -248,10 +198,11 @@ class VideoReader:
             report._mark_truncated(f"{report.skipped_frames} did not decode, the first {self._first_fault}")
         if report.damaged_frames:
             report._mark_truncated(f"{report.damaged_frames} decoded with parts lost")
-        if math.isfinite(self._start) or math.isfinite(self._end) or self._clock.jumps:
+        if not self._of_whole or self._clock.jumps:
             return
         covered = 0.0 if self._clock.last is None else self._clock.last + 1 / info.fps
-        if missing := self._source.shortfall(report.frames, covered):
+        unread = max(0, self._frames_before - self._again)
+        if missing := self._source.shortfall(report.frames, covered, unread):
             report._mark_truncated(missing)
 
 
@@ -264,6 +215,7 @@ def open_video(
     end_seconds: float | None = None,
     threads: int = 1,
     deinterlace: bool = False,
+    frames_before: int = 0,
 ) -> VideoReader:
     """Open a video file, or a folder of numbered images, and decode its first frame.
 
@@ -285,6 +237,9 @@ def open_video(
     deinterlace
         Make frames that are coded as two fields those of one moment, by FFmpeg's bwdif: one frame for each,
         with its time. Others stay as they are. Needs decoder `av`.
+    frames_before
+        Frames before `start_seconds` that an earlier reading gave, without a fault. The report counts them as
+        read, and is that of the whole video.
 
     Returns
     -------
@@ -307,6 +262,7 @@ def open_video(
     if fps is not None:
         check_positive("fps", fps)
     check_at_least("threads", threads, 0)
+    check_at_least("frames_before", frames_before, 0)
     _check_window(start_seconds, end_seconds)
     try:
         source = _source(Path(path), decoder, fps, threads, deinterlace)
@@ -314,7 +270,9 @@ def open_video(
         raise
     except OSError as error:
         raise UnopenableError(f"{path}: {error.strerror or error}") from error
-    return VideoReader(source, start_seconds=start_seconds, end_seconds=end_seconds)
+    return VideoReader(
+        source, start_seconds=start_seconds, end_seconds=end_seconds, frames_before=frames_before
+    )
 
 
 def probe(path: str | Path, *, decoder: Decoder = "auto", fps: float | None = None) -> VideoInfo:

@@ -147,13 +147,15 @@ class Source(Protocol):
     def events(self, start_seconds: float | None) -> Iterator[DecodedFrame | Fault]:
         """Decode, once, from `start_seconds` or earlier; from the very beginning if None."""
 
-    def shortfall(self, frames: int, end_seconds: float) -> str:
+    def shortfall(self, frames: int, end_seconds: float, unread: int) -> str:
         """Return the evidence that a video is cut short, "" without any.
 
         Parameters
         ----------
         frames, end_seconds
             Frames that a reading of the whole video gave, and the end of the last.
+        unread
+            How many of them an earlier reading gave, and this one leapt over.
         """
 
     def close(self) -> None:

@@ -18,8 +18,8 @@ import flowkit
 from flowkit.errors import BackendUnavailableError
 from flowkit.executor import InlineExecutor
 from flowkit.extraction import run
+from flowkit.extraction.part_sink import PartSink
 from flowkit.extraction.run import ExtractReport
-from flowkit.extraction.worker import PartSink
 from flowkit.store.write.part import PartWriter
 from flowkit.tvl1.backend import BackendName
 from flowkit.tvl1.server import client as server_client

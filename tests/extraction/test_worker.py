@@ -16,10 +16,11 @@ from flowkit.executor import InlineExecutor
 from flowkit.extraction import engines
 from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig, methods_of, store_options
+from flowkit.extraction.part_sink import PartSink
 from flowkit.extraction.pipeline import Item
 from flowkit.extraction.sources import VideoSource, find_sources
 from flowkit.extraction.store_run import VideoOutcome
-from flowkit.extraction.worker import PartSink, VideoTask, extract_video
+from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import SourceFingerprint
@@ -88,7 +89,7 @@ def test_a_long_video_goes_on_from_its_last_segment(
 ) -> None:
     config = dataclasses.replace(SMALL, segment_frames=2)
     with monkeypatch.context() as patch:
-        patch.setattr("flowkit.extraction.worker.assemble", lambda *_: (_ for _ in ()).throw(Stop))
+        patch.setattr("flowkit.extraction.part_sink.assemble", lambda *_: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
             run(videos, store, config)
     assert len(list(PartsFolder(store).path.glob("*~s*.h5"))) == 3

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import flowkit
 from flowkit import jpeg
+from flowkit.extraction.part_sink import PartSink
 from flowkit.extraction.pipeline import Item
-from flowkit.extraction.worker import PartSink
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import open_store
 from flowkit.store.record import SourceFingerprint, VideoRecord

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.video.reader import Clock
+from flowkit.video.clock import Clock
 
 
 def read(
