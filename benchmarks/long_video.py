@@ -5,7 +5,8 @@
 `flowkit extract` of VIDEO (an hour of 1080p30, say) is killed with SIGKILL, all its processes at once, when
 so much of the work is done, and the same command goes on. Every half second the memory of all processes of
 the command is added up: resident pages, those that processes share once (PSS). Beside the peaks: their course
-over the run in twenty steps, frames a second, and the frames that were done again. Writes one JSON file to
+over the run in twenty steps, frames a second, the frames that were done again, and the seconds until the
+first new one. Writes one JSON file to
 benchmarks/results.
 """
 
@@ -123,9 +124,10 @@ def main() -> None:
         "frames": frames,
         "killed": summary(first),
         "went_on": summary(second),
+        "seconds_to_a_new_frame": next((one.seconds for one in second if one.frames > done), None),
         "done_again_frames": max(0, done - segments * DEFAULT_SEGMENT_FRAMES),
     }
-    shown = {name: result[name] for name in ("done_again_frames", "frames")}
+    shown = {name: result[name] for name in ("seconds_to_a_new_frame", "done_again_frames", "frames")}
     for name in ("killed", "went_on"):
         shown[name] = {key: value for key, value in result[name].items() if key != "course"}
     print(json.dumps(shown))

@@ -6,9 +6,17 @@ import dataclasses
 from typing import Self
 
 from flowkit.extraction.engines import solver_record
+from flowkit.extraction.going_on import CommittedEnd, committed_end
 from flowkit.extraction.pipeline import Item
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import SourceFingerprint, SourceShape, StoredVideoShape, VideoRecord
+from flowkit.store.record import (
+    SOUND,
+    DecodeStatus,
+    SourceFingerprint,
+    SourceShape,
+    StoredVideoShape,
+    VideoRecord,
+)
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.store.write.part import PartWriter
 from flowkit.store.write.segments import assemble, committed_segments
@@ -75,6 +83,7 @@ class PartSink:
         self._fields = field_names(options)
         self._writer: PartWriter | None = None
         self._here = _Totals()
+        self._status = SOUND
         self._engines: dict[EngineInfo, None] = {}
         self._segments = 0
         self._committed = 0
@@ -88,6 +97,10 @@ class PartSink:
         """Number of leading frames that are committed, by this run or an earlier one."""
         return self._committed
 
+    def end(self) -> CommittedEnd | None:
+        """Return the end of the committed frames, by which a seek behind them is proven; None without."""
+        return committed_end(self._parts, self._id, self._segments, self._committed)
+
     @property
     def engines(self) -> tuple[EngineInfo, ...]:
         """The engines that computed the flow taken so far, the first one first."""
@@ -97,8 +110,8 @@ class PartSink:
         """Take the size of the stored frames, px, before the first item."""
         self.width, self.height = width, height
 
-    def add(self, item: Item) -> None:
-        """Append the next frame and the flow that begins at it.
+    def add(self, item: Item, status: DecodeStatus = SOUND) -> None:
+        """Append the next frame and the flow that begins at it; `status` of the decoding so far.
 
         Raises
         ------
@@ -112,6 +125,7 @@ class PartSink:
         for name, flow in zip(self._fields, item.flows, strict=False):
             writer.add_flow(name, flow)
         self._here.count(item, 2 * self.width * self.height)
+        self._status = status
         self._engines.update(dict.fromkeys(item.engines))
 
     def commit(self, record: VideoRecord) -> VideoRecord:
@@ -161,6 +175,7 @@ class PartSink:
             source=self.state,
             source_shape=SourceShape(source_width=self.width, source_height=self.height),
             solver=solver_record(tuple(self._here.engines)),
+            decoding=self._status,
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeAlias
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.errors import TooShortError
 from flowkit.extraction.config import BACKWARD
+from flowkit.extraction.going_on import CommittedEnd, status_so_far
 from flowkit.extraction.pool_tasks import JpegTask, ThreadLimit
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
@@ -28,6 +30,7 @@ from flowkit.frames import LazyFrame, pair_indices, resample_lazy, resize, to_gr
 from flowkit.methods.method import Images
 from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.storage import EncodedFlow
+from flowkit.store.record import SOUND, DecodeStatus
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.tvl1.engine import CodesSolver, EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.typing import Decoder, UInt8
@@ -114,11 +117,14 @@ class Sink(Protocol):
     def committed(self) -> int:
         """Return the number of leading frames that it has already and takes no more."""
 
+    def end(self) -> CommittedEnd | None:
+        """Return the end of those frames; None: they cannot be told from others, or there are none."""
+
     def open_video(self, *, width: int, height: int) -> None:
         """Take the size of the frames, px, before the first item."""
 
-    def add(self, item: Item) -> None:
-        """Append the next frame and the flow that begins at it."""
+    def add(self, item: Item, status: DecodeStatus = SOUND) -> None:
+        """Append the next frame and the flow that begins at it; `status` of the decoding so far."""
 
 
 _Solved: TypeAlias = tuple[tuple[EngineInfo, ...], list[tuple[EncodedFlow, ...]]]
@@ -168,6 +174,9 @@ class Pipeline:
         self._size: tuple[int, int] | None = None
         self._converter: object = None
         self._latest: UInt8
+        # The number of frames before the reader, and the time of the video's first, in seconds.
+        self._begin = (0, 0.0)
+        self._report = DecodeReport()
         self._notes: list[str] = []
         self._on_beat: Callable[[], None] = lambda: None
         # Consecutive frames that a pair still needs, of each kind that an engine takes, and the open chunk.
@@ -185,7 +194,8 @@ class Pipeline:
         Parameters
         ----------
         sink : Sink
-            Takes frames and fields in order; frames before `sink.committed` are decoded only.
+            Takes frames and fields in order; those before `sink.committed` are leapt over where a seek is
+            proven to be exact, else decoded only.
         on_progress : callable
             Called with the number of frames decoded and the fraction of the video, in [0, 1].
         on_beat : callable
@@ -198,29 +208,47 @@ class Pipeline:
         NoSpaceError
             The disk is full.
         """
-        config, source = self.config, self.source
         self._on_beat = on_beat
         try:
-            with open_video(
-                source.path,
-                decoder=config.decoder,
-                fps=config.fps,
-                start_seconds=source.start_seconds,
-                end_seconds=source.end_seconds,
-                deinterlace=config.deinterlace,
-            ) as reader:
+            with self._opened(sink) as reader:
+                self._report = reader.report
                 count = self._decode(reader, sink, on_progress)
                 self._finish(sink, count, reader.info.header_seconds)
                 return self._decoded(reader, count)
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _opened(self, sink: Sink) -> VideoReader:
+        """Open the video: behind the sink's frames where that seek is exact, else at its beginning."""
+        source, config = self.source, self.config
+        opened = functools.partial(
+            open_video, source.path, decoder=config.decoder, fps=config.fps, deinterlace=config.deinterlace
+        )
+        whole = config.fps is None and source.start_seconds is None and source.end_seconds is None
+        if whole and (end := sink.end()) is not None:
+            with contextlib.ExitStack() as stack:
+                reader = stack.enter_context(
+                    opened(start_seconds=end.times[0], frames_before=end.frames_before)
+                )
+                if end.repeats(reader.lazy(), functools.partial(self._jpeg_of, reader)):
+                    stack.pop_all()
+                    assert self._size is not None, "frames were compared at the stored size"
+                    sink.open_video(width=self._size[0], height=self._size[1])
+                    self._begin = (end.n_frames, end.first_seconds)
+                    return reader
+            self._size = self._converter = None
+        return opened(start_seconds=source.start_seconds, end_seconds=source.end_seconds)
+
+    def _jpeg_of(self, reader: VideoReader, frame: LazyFrame) -> bytes | None:
+        rgb = self._rgb(reader, frame, self._target_size(reader, frame, 0))
+        return self._encode_frames([rgb])[0]
+
     def _decode(self, reader: VideoReader, sink: Sink, on_progress: Callable[[int, float], None]) -> int:
         frames: Iterator[LazyFrame] = reader.lazy()
         if self.config.fps is not None:
             frames = resample_lazy(frames, self.config.fps)
         whole = reader.info.header_seconds or 0.0
-        count, first_pts = 0, 0.0
+        count, first_pts = self._begin
         while True:
             with self.clock.stage("decode"):
                 frame = next(frames, None)
@@ -333,8 +361,9 @@ class Pipeline:
             engines, flows = chunk.flows.result() if chunk.flows is not None else ((), [()] * len(chunk.pts))
             jpegs = [several.result(position) for several, position in chunk.jpegs]
             with self.clock.stage("write"):
+                status = SOUND if self._notes else status_so_far(self._report)
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
-                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines))
+                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines), status)
             self._on_beat()
 
     def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:

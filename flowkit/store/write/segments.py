@@ -43,6 +43,25 @@ def committed_segments(
     return found
 
 
+def frames_of_segment(
+    parts: PartsFolder, video_id: str, index: int, frames: slice
+) -> tuple[VideoRecord, list[tuple[float, bytes | None]]]:
+    """Return a segment's record, and of some of its frames time in seconds and JPEG, None without one.
+
+    Raises
+    ------
+    StoreCorruptError
+        The segment is missing or damaged.
+    StoreUnreadableError
+        The system does not let it be read now.
+    """
+    path = parts.segment_path(video_id, index)
+    record, options = _read_part(path, video_id)
+    with open_file(path) as file, checked_hdf5.contained(path):
+        video = Hdf5Video(file, record, options)
+        return record, list(_frames(video, path, range(record.n_frames)[frames]))
+
+
 def assemble(parts: PartsFolder, video_id: str, n_segments: int, record: VideoRecord) -> VideoRecord:
     """Join segments 0 to n_segments - 1 into the one part of a video, commit it, remove them.
 
@@ -136,7 +155,7 @@ def _append(writer: PartWriter, path: Path) -> None:
         with open_file(path) as file:
             with checked_hdf5.contained(path):
                 video = Hdf5Video(file, record, writer.options)
-            for pts, data in _frames(video, path):
+            for pts, data in _frames(video, path, range(record.n_frames)):
                 writer.add_frame(pts, data)
             for name in field_names(writer.options):
                 for flow in _flow(video, name, path):
@@ -147,11 +166,11 @@ def _append(writer: PartWriter, path: Path) -> None:
 
 
 # Generators, so that errors of writing are not taken for damage of the segment.
-def _frames(video: Hdf5Video, path: Path) -> Iterator[tuple[float, bytes | None]]:
+def _frames(video: Hdf5Video, path: Path, indices: range) -> Iterator[tuple[float, bytes | None]]:
     with checked_hdf5.contained(path):
-        stored = None if video.options.frame_codec == "none" else video.frames
-        for index, pts in enumerate(video.pts.tolist()):
-            yield pts, stored[index] if stored else None
+        stored, times = None if video.options.frame_codec == "none" else video.frames, video.pts.tolist()
+        for index in indices:
+            yield times[index], stored[index] if stored else None
 
 
 def _flow(video: Hdf5Video, name: str, path: Path) -> Iterator[EncodedFlow]:
