@@ -3,7 +3,8 @@
 HDF5 itself may crash over a failed write: a flush that fails while HDF5 closes a file ends in a
 segmentation fault (HDF5 2.0 with h5py 3.16: a full disk kills the process). So HDF5 writes through
 `OutFile`, which remembers the first failure and accepts everything after it; the writer checks for
-that failure before the file is committed.
+that failure before the file is committed. A signal's handler that raises in one of these calls would be such
+a failure too: `uninterrupted` puts it off.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +30,30 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 1 << 20
 """A new file is held in memory up to this size: HDF5 writes that of a short video in some seventy pieces."""
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off the handlers of SIGINT and SIGTERM, as KeyboardInterrupt's, until HDF5 is through.
+
+    HDF5 calls Python to write, and Python runs handlers in its main thread before its next instruction: what
+    one raises there is a failed write to HDF5, or the error of an unrelated look-up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda one, _: came.append(one))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for one in dict.fromkeys(came):
+            signal.raise_signal(one)
 
 
 class OutFile(io.RawIOBase):
@@ -166,24 +193,28 @@ class Hdf5Writer:
         """Close a file that will not be kept."""
         self._out.error = self._out.error or OSError("abandoned")
         # The failure that brought us here is the one to report.
-        with contextlib.suppress(OSError, RuntimeError):
+        with uninterrupted(), contextlib.suppress(OSError, RuntimeError):
             self.file.close()
         self._out.close()
 
 
 @contextlib.contextmanager
 def hdf5_writer(path: Path, mode: str = "w") -> Iterator[h5py.File]:
-    """Yield an HDF5 file to write; at the end it is closed and whole, or an error is raised."""
-    writer = Hdf5Writer(path, mode)
-    try:
+    """Yield an HDF5 file to write; at the end it is closed and whole, or an error is raised.
+
+    Interrupts are put off until then.
+    """
+    with uninterrupted():
+        writer = Hdf5Writer(path, mode)
         try:
-            yield writer.file
-        finally:
-            writer.check()  # before HDF5's own error over the failed write, if it raised one
-        writer.finish()
-    except BaseException:  # Ctrl-C too: nothing stays open
-        writer.abandon()
-        raise
+            try:
+                yield writer.file
+            finally:
+                writer.check()  # before HDF5's own error over the failed write, if it raised one
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 _HEADER_ATTRIBUTES = 64

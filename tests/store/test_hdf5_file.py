@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowkit.store import checked_hdf5, hdf5_file
-from flowkit.store.hdf5_file import OutFile, hdf5_writer, write_attrs
+from flowkit.store.hdf5_file import OutFile, hdf5_writer, uninterrupted, write_attrs
 from flowkit.store.record import Attributes
 
 
@@ -124,3 +125,44 @@ def test_what_is_held_in_memory_fails_on_a_full_disk_when_it_is_written(tmp_path
     out.close()
     with pytest.raises(OSError, match="No space left"):
         out.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("call", ["seek", "write", "truncate", "close"])
+def test_an_interrupt_waits_until_hdf5_is_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: signal.Signals
+) -> None:
+    """Below HDF5 the exception would be lost, or become that of a look-up, and the file a torn one."""
+    real, came = getattr(OutFile, call), 0
+
+    def interrupted(self: OutFile, *args: object) -> object:
+        nonlocal came
+        came += 1
+        signal.raise_signal(number)
+        return real(self, *args)
+
+    before = signal.signal(number, signal.default_int_handler)
+    monkeypatch.setattr(OutFile, call, interrupted)
+    path = tmp_path / "a.h5"
+    try:
+        with pytest.raises(KeyboardInterrupt), hdf5_writer(path) as file:  # noqa: PT012
+            file["x"] = np.arange(5)
+            file["x"].file.flush()
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert came
+    with h5py.File(path) as file:
+        assert file["x"][()].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_interrupt_ends_the_outermost_of_two_that_put_it_off() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with uninterrupted():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+                steps.append("inner")
+            steps.append("outer")
+        steps.append("after")
+    assert steps == ["inner", "outer"]

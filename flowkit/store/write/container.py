@@ -13,7 +13,7 @@ import h5py
 from flowkit import atomic
 from flowkit.errors import StoreOptionsError
 from flowkit.store import addresses, checked_hdf5, file_crc, index
-from flowkit.store.hdf5_file import Hdf5Writer
+from flowkit.store.hdf5_file import Hdf5Writer, uninterrupted
 from flowkit.store.inventory import part_contents
 from flowkit.store.metadata import Metadata, read_proofs, write_metadata, write_record
 from flowkit.store.open_file import StoreFile, open_file
@@ -61,7 +61,7 @@ class ContainerWriter:
         self._path, self._options = beside, options
         self._temporary = atomic.claim(beside)
         self._out: Hdf5Writer | None = None
-        with self._guarded():
+        with self._guarded(), uninterrupted():
             self._out = Hdf5Writer(self._temporary)
             self._out.file.create_group(VIDEOS)
 
@@ -147,7 +147,7 @@ class ContainerWriter:
             the temporary, or below another mount of the same one.
         """
         self._path = path
-        with self._guarded() as out:
+        with self._guarded() as out, uninterrupted():
             file = out.file
             write_metadata(file, Metadata(options=lists.options, labels=lists.labels))
             index.write_lists(file, lists.labels, lists.failures)
@@ -205,8 +205,9 @@ def _copy_videos(
     for video_id, record in records.items():
         name = f"{VIDEOS}/{video_id}".encode()
         # A write that fails is reported by the file that is written, not as damage of the source.
-        with checked_hdf5.contained(f"{video_id!r} of {source}"):
-            checked_hdf5.check_video(file, video_id)
-            proofs = read_proofs(file[name])
-            h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
-        write_record(target[name], record, proofs)
+        with uninterrupted():
+            with checked_hdf5.contained(f"{video_id!r} of {source}"):
+                checked_hdf5.check_video(file, video_id)
+                proofs = read_proofs(file[name])
+                h5py.h5o.copy(file.id, name, target.id, name, without_attributes, nested)
+            write_record(target[name], record, proofs)

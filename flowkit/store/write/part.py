@@ -19,7 +19,7 @@ import numpy as np
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
-from flowkit.store.hdf5_file import Hdf5Writer, create_group
+from flowkit.store.hdf5_file import Hdf5Writer, create_group, uninterrupted
 from flowkit.store.metadata import Metadata, array_crcs, write_metadata, write_record
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, clipped_name, field_names
@@ -61,7 +61,7 @@ class PartWriter:
         self._fields: dict[str, ItemWriter] = {}
         self._clipped = {name: array.array("i") for name in field_names(options)}
         try:
-            with atomic.no_space_translated(self.path):
+            with atomic.no_space_translated(self.path), uninterrupted():
                 self._open()
         except BaseException:  # Ctrl-C too: no half part stays
             self.abort()
@@ -189,7 +189,7 @@ class PartWriter:
     def _guarded(self) -> Iterator[None]:
         """Abandon the part on any failure: a file that missed one write cannot be trusted."""
         try:
-            with atomic.no_space_translated(self.path):
+            with atomic.no_space_translated(self.path), uninterrupted():
                 try:
                     yield
                 finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flowkit.errors import (
     StoreOptionsError,
 )
 from flowkit.store import checked_hdf5, index
+from flowkit.store.hdf5_file import OutFile
 from flowkit.store.index import NO_SHARD
 from flowkit.store.open_file import StoreFile, open_file
 from flowkit.store.record import Failure, VideoRecord
@@ -78,6 +80,36 @@ def test_a_commit_leaves_one_file_with_the_videos_as_they_were_and_the_lists(
         assert chunks(made, "b") == chunks(source, "b")
         assert index.read_labels(made) == ("one", "two")
         assert index.read_failures(made) == (FAILURE,)
+
+
+@pytest.mark.parametrize("at", range(0, 40, 3))
+def test_an_interrupt_at_any_call_of_hdf5_leaves_the_store_or_nothing(
+    store_path: Path,
+    lists: Lists,
+    records: dict[str, VideoRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+) -> None:
+    real, calls = OutFile.seek, 0
+
+    def interrupted(self: OutFile, *args: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == at + 1:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, *args)
+
+    monkeypatch.setattr(OutFile, "seek", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with ContainerWriter(store_path, lists.options) as file:
+            for name in records:
+                file.copy(part(store_path, name), {name: records[name]})
+            file.commit(store_path, records, lists, number=NO_SHARD)
+        assert calls < at + 1, "it was lost"
+        raise KeyboardInterrupt
+    assert not temporaries(store_path)
+    if store_path.exists():
+        assert held(store_path) == {"a": 1, "b": 2}
 
 
 def test_it_may_be_committed_under_another_name_as_a_shard(
