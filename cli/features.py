@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +13,13 @@ import click
 
 from flowkit.errors import InvalidParameterError
 
+from .cluster import cluster, dask_option
 from .options import StorePath, device_options, given_flags
 from .reporter import show_extraction
 from .streams import echo
 
 if TYPE_CHECKING:
+    from flowkit.executor import Executor
     from flowkit.remote import Location
 
 _OF_WINDOWS = ("window", "stride", "frames_per_window", "fields_per_window")
@@ -83,6 +88,7 @@ _OF_RGB = ("frames_per_window",)
 @click.option(
     "--jobs", "-j", type=click.IntRange(min=1), help="Processes that extract videos. [default: one a core]"
 )
+@dask_option
 @click.option("--quiet", "-q", is_flag=True, help="Failures and the summary alone.")
 @click.pass_context
 def command(
@@ -92,7 +98,8 @@ def command(
 
     Without --run they are ImageNet's EfficientNet-Lite0. OUT.csv has the id, times, frames and label of
     each row. Videos are first extracted into a temporary store. The same command again computes only the
-    clips that OUT lacks, so it also resumes an interrupted run.
+    clips that OUT lacks, so it also resumes an interrupted run. With --dask the cluster extracts, and the
+    backbones run here.
 
     Exit status: 0 all written, 1 some failed (the rest is written), 2 nothing could start, 130 interrupted.
     """
@@ -103,7 +110,11 @@ def command(
     _check_rows(ctx)
     quiet, failed, written = options.pop("quiet"), 0, 0
     scratch = out.with_name(out.name + ".parts")
-    with open_run(inputs, _options(quiet, scratch=scratch, **options)) as run:
+    workers = _cluster(options.pop("dask"), inputs, jobs=options["jobs"], folder=out.absolute().parent)
+    with (
+        workers as executor,
+        open_run(inputs, _options(quiet, scratch=scratch, executor=executor, **options)) as run,
+    ):
         with FeatureFiles(out, run.settings, joined=joined).opened() as files:
             there = len(files.known.intersection(run.ids))
             for outcome in run.outcomes(files.known):
@@ -117,6 +128,18 @@ def command(
                         echo(f"{outcome.video_id}: {len(outcome.ranges)} rows")
     echo(f"{out}: {written} clips written, {there} there before, {failed} failed")
     ctx.exit(failed > 0)
+
+
+def _cluster(
+    dask: str | None, inputs: Sequence[Location], *, jobs: int | None, folder: Path
+) -> AbstractContextManager[Executor | None]:
+    """Return the executor of raw videos, None for this machine's processes."""
+    from gating.prediction import is_store
+
+    raw = [path for path in inputs if isinstance(path, Path) and not is_store(path)]
+    if dask and not raw:
+        raise click.UsageError("--dask extracts raw videos, and every INPUT is a store; leave it out")
+    return cluster(dask, jobs=jobs or len(os.sched_getaffinity(0)), folder=folder, inputs=raw)
 
 
 def _check_rows(ctx: click.Context) -> None:

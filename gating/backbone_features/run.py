@@ -36,6 +36,8 @@ from gating.prediction import is_store
 
 # Raw videos that are extracted together: as many cores as there are have work, and the store stays small.
 _GROUP_VIDEOS, _GROUP_BYTES = 64, 200 << 20
+# And for each worker of an executor, of which a cluster may have hundreds.
+_WORKER_VIDEOS, _WORKER_BYTES = 4, 16 << 20
 # Of streams that read no flow, which a store has all the same.
 _QUICKEST_METHOD = "dis/ultrafast"
 
@@ -106,7 +108,9 @@ class FeatureRun:
         wanted = set(self.ids) - set(known)
         for store in self._stores:
             yield from self._of_store(store, wanted, sources={})
-        for group in _groups([one for one in self._sources if one.video_id in wanted]):
+        executor = self._options.executor
+        workers = executor.jobs if executor is not None else 0
+        for group in _groups([one for one in self._sources if one.video_id in wanted], workers):
             yield from self._of_videos(group)
 
     def _of_store(
@@ -254,13 +258,15 @@ def _check_store(store: Store, networks: FeatureNetworks, options: FeatureOption
         raise InputError(f"{store.path} keeps no frames (--frames none); ask for --streams flow")
 
 
-def _groups(sources: Sequence[VideoSource]) -> Iterator[list[VideoSource]]:
+def _groups(sources: Sequence[VideoSource], workers: int) -> Iterator[list[VideoSource]]:
     """Yield the videos in groups that are extracted together."""
+    most_videos = max(_GROUP_VIDEOS, _WORKER_VIDEOS * workers)
+    most_bytes = max(_GROUP_BYTES, _WORKER_BYTES * workers)
     group: list[VideoSource] = []
     size = 0
     for source in sources:
         own = source.path.stat().st_size if source.path.is_file() else 0
-        if group and (len(group) == _GROUP_VIDEOS or size + own > _GROUP_BYTES):
+        if group and (len(group) == most_videos or size + own > most_bytes):
             yield group
             group, size = [], 0
         group.append(source)

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from flowkit.errors import InputError, InvalidParameterError
 from gating.models.backbones import build_backbone
 from tests.make import clips
+from tests.make.command import flowkit_says
 from tests.make.stores import steady, write_store
 
 
@@ -104,3 +106,27 @@ def test_ids_that_a_file_would_nest_are_refused_before_anything_is_written(
     assert isinstance(done.exception, InputError)
     assert "the id 'run' of" in str(done.exception)
     assert not (tmp_path / "f.h5").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_extracts_and_gives_the_features_of_this_machine(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a", "b"):
+        clips.mjpeg_avi(folder / f"{name}.avi", clips.moving_texture(6))
+    network = ("--backbone", "small", "--weights", weights, "--device", "cpu", "--jobs", 2)
+    for out, more in (("here.npz", ()), ("there.npz", ("--dask", "local"))):
+        done = flowkit_says("features", folder, "-o", tmp_path / out, *network, *more)
+        assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
+        assert sorted(here) == sorted(there) == ["a_flow", "a_rgb", "b_flow", "b_rgb"]
+        for name in here:
+            np.testing.assert_allclose(there[name], here[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cluster_without_raw_videos_has_nothing_to_do(weights: Path, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "out.h5", {"a": steady(3, 1, 0)})
+    done = says(store, "-o", tmp_path / "f.h5", "--dask", "local")
+    assert done.exit_code == 2
+    assert "--dask extracts raw videos, and every INPUT is a store" in done.stderr
