@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from flowkit.executor import Executor
     from flowkit.extraction.sources import VideoSource
+    from flowkit.tvl1.backend import BackendName
 
 dask_option = click.option(
     "--dask",
@@ -24,7 +26,12 @@ dask_option = click.option(
 
 @contextlib.contextmanager
 def cluster(
-    where: str | None, *, jobs: int, folder: Path, inputs: Sequence[Path] = ()
+    where: str | None,
+    *,
+    jobs: int,
+    folder: Path,
+    inputs: Sequence[Path] = (),
+    backend: BackendName = "cpu",
 ) -> Iterator[Executor | None]:
     """Yield the executor of --dask; None without one.
 
@@ -38,16 +45,22 @@ def cluster(
         Where the command writes; workers must see it.
     inputs
         What the command reads; workers must see it.
+    backend
+        The engine that computes TV-L1; workers must have it.
     """
     if where is None:
         yield None
         return
     from flowkit.dask_executor import DaskExecutor
+    from flowkit.extraction.engines import why_not_here
 
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)  # distributed logs a lost scheduler with its traceback; the error says it
     try:
-        with DaskExecutor(where, jobs=jobs, folder=folder, inputs=inputs) as executor:
+        gpus, check = backend == "cuda", functools.partial(why_not_here, backend)
+        with DaskExecutor(
+            where, jobs=jobs, folder=folder, inputs=inputs, gpus=gpus, check=check if gpus else None
+        ) as executor:
             yield executor
     finally:
         logging.disable(before)

@@ -209,13 +209,14 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
         del options["jobs"]
     check_tvl1_options(ctx)
     config = ExtractConfig(params=take_tvl1_params(options), resize=take_resize_rule(options), **options)
-    setup = prepare(sources, store, config=config)
+    setup = prepare(sources, store, config=config, elsewhere=dask is not None)
     reporter.plan_extraction(setup, dry_run=dry_run)
     if not dry_run:
         kept = f"finished videos are kept in {store}.parts"
         where = dask if setup.plan.todo else None
         folder, paths = store.absolute().parent, some_paths(setup.plan.todo)
-        workers = cluster(where, jobs=config.jobs, folder=folder, inputs=paths)
+        backend = setup.backend.name if setup.backend is not None else "cpu"
+        workers = cluster(where, jobs=config.jobs, folder=folder, inputs=paths, backend=backend)
         with workers as executor, reporter.running("videos", kept=kept):
             report = run(setup, labels=labels, on_progress=reporter.progress, executor=executor)
         ctx.exit(reporter.store_summary(store, report))

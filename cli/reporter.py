@@ -365,6 +365,5 @@ def _method_lines(setup: ExtractSetup) -> Iterator[str]:
         if each.method.one_process:
             yield f"  {each.method.name} runs in one process, with {setup.config.jobs} threads beside it"
     if setup.backend is not None:
-        solver = setup.backend.solver
-        for deviation in solver.deviations:
-            yield f"  {solver.name} deviates: {deviation}"
+        for deviation in setup.backend.deviations:
+            yield f"  {setup.backend.name} deviates: {deviation}"

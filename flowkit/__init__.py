@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
     from flowkit.executor import Executor, InlineExecutor, LocalExecutor
     from flowkit.extraction.config import ExtractConfig
+    from flowkit.extraction.engines import EngineChoice
     from flowkit.extraction.lists import ListEntry
     from flowkit.extraction.plan import Plan
     from flowkit.extraction.run import ExtractReport, ExtractSetup, extract, prepare
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from flowkit.store.tools.recode import recode
     from flowkit.store.tools.repair import RepairReport, repair
     from flowkit.store.tools.verify import VerifyReport, verify
-    from flowkit.tvl1.backend import BackendChoice, BackendName, BackendStatus, available_backends
+    from flowkit.tvl1.backend import BackendName, BackendStatus, available_backends
     from flowkit.tvl1.engine import Solver
     from flowkit.tvl1.flow import tvl1_flow, tvl1_flow_batch
     from flowkit.tvl1.params import PRESETS, TVL1Params
@@ -78,7 +79,6 @@ __all__ = [
     "PRESETS",
     "Access",
     "AccessMethod",
-    "BackendChoice",
     "BackendName",
     "BackendStatus",
     "Clip",
@@ -87,6 +87,7 @@ __all__ = [
     "Codes",
     "DecodeReport",
     "Decoder",
+    "EngineChoice",
     "Executor",
     "ExportConfig",
     "ExportOutcome",
@@ -149,7 +150,6 @@ __all__ = [
 _HOMES = {
     "Access": "flowkit.store.read.handles",
     "AccessMethod": "flowkit.store.read.handles",
-    "BackendChoice": "flowkit.tvl1.backend",
     "BackendName": "flowkit.tvl1.backend",
     "BackendStatus": "flowkit.tvl1.backend",
     "Clip": "flowkit.store.read.clip",
@@ -158,6 +158,7 @@ _HOMES = {
     "Codes": "flowkit.typing",
     "DecodeReport": "flowkit.video.reader",
     "Decoder": "flowkit.typing",
+    "EngineChoice": "flowkit.extraction.engines",
     "Executor": "flowkit.executor",
     "ExportConfig": "flowkit.rawframes.export",
     "ExportOutcome": "flowkit.rawframes.export_worker",

@@ -36,6 +36,10 @@ ATTEMPTS = 2
 """Workers that may die of one task before it fails."""
 CONNECT_S, LOST_S, ANSWER_S = 20, 15, 20
 """Seconds for a scheduler to answer, after which a lost one is given up, and for a worker to answer."""
+CHECK_S = 180
+"""Seconds for a worker's check, in which a GPU may be made ready."""
+GPU = "GPU"
+"""The resource of dask's workers that have one."""
 _LOOK_S = 1.0
 
 Task = TypeVar("Task")
@@ -93,6 +97,10 @@ class DaskExecutor:
         A folder that this process can write to and every worker must see, such as that of the store.
     inputs : sequence of Path
         Files and folders that every worker must see.
+    gpus : bool
+        Use workers with dask's resource GPU alone, one task on each.
+    check : callable, optional
+        Called as `check()` in each worker before it gets work: returns why it cannot do it, "" if it can.
 
     Raises
     ------
@@ -104,8 +112,18 @@ class DaskExecutor:
 
     elsewhere = True
 
-    def __init__(self, where: str, *, jobs: int, folder: Path, inputs: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        jobs: int,
+        folder: Path,
+        inputs: Sequence[Path] = (),
+        gpus: bool = False,
+        check: Callable[[], str] | None = None,
+    ) -> None:
         self._where, self._folder = where, folder
+        self.gpus, self._check = gpus, check
         self._inputs = tuple(str(path.absolute()) for path in inputs)
         self._topic = f"flowkit-{uuid.uuid4().hex}"
         self._seats: dict[str, _Seat] = {}
@@ -208,6 +226,7 @@ class DaskExecutor:
                 key=f"flowkit-{uuid.uuid4().hex}",
                 workers=[seat.address],
                 allow_other_workers=False,
+                resources={GPU: 1} if self.gpus else None,
                 pure=False,
             )
             running[future] = _Run(seat, task, died)
@@ -293,7 +312,7 @@ class DaskExecutor:
     def _seat(self, addresses: Sequence[str], workers: dict[str, Any]) -> None:
         """Check that workers can do the work, and give those that can a number."""
         with _token(self._folder) as token:
-            found = {address: self._answer(address, str(token)) for address in addresses}
+            found = {address: self._answer(address, workers[address], str(token)) for address in addresses}
         for address in addresses:
             answer = found[address]
             why = answer if isinstance(answer, str) else _refusal(answer)
@@ -305,25 +324,29 @@ class DaskExecutor:
                 number = next(k for k in range(MOST_WORKERS) if k not in taken)
                 self._seats[address] = _Seat(number, address, int(workers[address]["nthreads"]))
 
-    def _answer(self, address: str, token: str) -> object:
+    def _answer(self, address: str, worker: dict[str, Any], token: str) -> object:
         """Return why a worker cannot do the work, "" if it can; or the error in place of an answer."""
+        if self.gpus and worker.get("resources", {}).get(GPU, 0) < 1:
+            return f"it has no resource {GPU}: start those with one by `dask worker --resources {GPU}=1`"
         try:
             # Not as a task: of one that it cannot import a worker says nothing.
             version = self._client.run(remote.version, workers=[address], callback_timeout=ANSWER_S)[address]
             if version != __version__:
                 return f"it has flowkit {version}, expected {__version__}: install the same version there"
-            # As a task: a file system that does not answer then holds a thread, and not the worker.
-            missing = self._client.submit(
-                *(remote.missing, [token, *self._inputs]),
-                key=f"flowkit-{uuid.uuid4().hex}",
-                workers=[address],
-                pure=False,
-            ).result(timeout=ANSWER_S)
+            # As tasks: a file system that does not answer then holds a thread, and not the worker.
+            missing = self._asked(address, ANSWER_S, remote.missing, [token, *self._inputs])
+            why: str = self._asked(address, CHECK_S, self._check) if self._check and not missing else ""
         except Exception as error:  # of a worker's own packages, too: it says why there is no answer
             return error
         if missing:
             return f"it does not see {missing[0]}: mount the same file system there, at the same path"
-        return ""
+        return why
+
+    def _asked(self, address: str, timeout: float, function: Callable[..., Any], *values: object) -> Any:
+        """Return what a function returns in a worker, run as a task."""
+        key = f"flowkit-{uuid.uuid4().hex}"
+        future = self._client.submit(function, *values, key=key, workers=[address], pure=False)
+        return future.result(timeout=timeout)
 
     def _why_refused(self) -> str:
         return "; ".join(f"{one}: {why}" for one, why in self._refused.items()) or "there is none"

@@ -41,6 +41,10 @@ class Executor(Protocol):
         """True if its workers do not see this machine's sockets and devices."""
 
     @property
+    def gpus(self) -> bool:
+        """True if each of its workers, elsewhere, has a GPU to itself."""
+
+    @property
     def jobs(self) -> int:
         """Number of slots."""
 
@@ -68,7 +72,7 @@ class InlineExecutor:
     """
 
     jobs = 1
-    elsewhere = False
+    elsewhere = gpus = False
 
     def __init__(self, threads: int = 1) -> None:
         check_integer("threads", threads, 1)
@@ -121,7 +125,7 @@ class LocalExecutor:
         `jobs` or `threads` is below 1.
     """
 
-    elsewhere = False
+    elsewhere = gpus = False
 
     def __init__(self, jobs: int, *, threads: int | None = None) -> None:
         check_integer("jobs", jobs, 1)

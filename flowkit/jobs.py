@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
-from flowkit.errors import BackendError, NoSpaceError, SystemLimitError, VideoError
+from flowkit.errors import BackendError, GpuError, NoSpaceError, SystemLimitError, VideoError
 from flowkit.executor import Executor, LocalExecutor, Worker
 
 Reasons: TypeAlias = tuple[tuple[type[Exception], str], ...]
@@ -233,6 +233,8 @@ def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: W
     ------
     SystemLimitError
         The system allows no further thread or process; fewer workers may do the task.
+    GpuError
+        The worker's own GPU failed; another worker may do the task.
     """
     _, task = numbered
     try:
@@ -240,6 +242,8 @@ def _attempt(kind: TaskKind[Task, Result], numbered: tuple[int, Task], worker: W
     except Exception as error:  # a fault that one task brings to light must not cost the others
         if limit := SystemLimitError.of(error):
             raise limit from None
+        if isinstance(error, GpuError) and worker.owns_gpu:
+            raise
         return kind.fail(task, *explain(error, kind.reasons))
 
 

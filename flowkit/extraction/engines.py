@@ -6,15 +6,16 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 
-from flowkit.errors import InvalidParameterError
+from flowkit.errors import BackendError, InvalidParameterError
+from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig, MethodFields
 from flowkit.extraction.pipeline import FieldSolver
 from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
 from flowkit.store.record import SolverRecord
-from flowkit.tvl1.backend import ENGINES, BackendChoice, BackendName, choose_backend, load_backend
+from flowkit.tvl1.backend import ENGINES, BackendName, choose_backend, load_backend
 from flowkit.tvl1.engine import EngineInfo, Solver
-from flowkit.tvl1.params import TVL1Params
+from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
 from flowkit.tvl1.server.client import RemoteSolver
 
 
@@ -29,6 +30,35 @@ class TVL1Engine:
     backend: BackendName
     servers: tuple[str, ...] = ()
     takeover: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EngineChoice:
+    """The engine of all TV-L1 fields of an extraction, and the reason for it.
+
+    Attributes
+    ----------
+    name : str
+    reason : str
+    deviations : tuple of str
+        Departures from the parameters, one phrase each; none are known of an engine elsewhere.
+    elsewhere : bool
+        It computes in the workers of a cluster, and was not looked for on this machine.
+    """
+
+    name: BackendName
+    reason: str
+    deviations: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+
+def why_not_here(backend: BackendName) -> str:
+    """Return why an engine of TV-L1 cannot run on this machine, "" if it can; for a cluster's workers."""
+    try:
+        load_backend(backend, resolve_params(DEFAULT_PRESET))
+    except BackendError as error:
+        return str(error)
+    return ""
 
 
 def field_solver(each: MethodFields, tvl1: TVL1Engine) -> FieldSolver:
@@ -93,15 +123,42 @@ def takeovers(
     return ()
 
 
+def check_elsewhere(choice: EngineChoice | None, executor: Executor) -> None:
+    """Raise InvalidParameterError unless an executor's workers have the GPUs that an engine needs."""
+    if choice is None or choice.name != "cuda" or (choice.elsewhere and executor.gpus):
+        return
+    if choice.elsewhere:
+        raise InvalidParameterError(
+            "the engine is cuda in the workers of a cluster, got an executor whose workers need no GPU; make "
+            "it with gpus=True"
+        )
+    if executor.elsewhere:
+        raise InvalidParameterError(
+            "the plan is for a GPU of this machine, got an executor whose workers are elsewhere; prepare it "
+            "with elsewhere=True"
+        )
+
+
 def tvl1_params(methods: Sequence[MethodFields]) -> tuple[TVL1Params, ...]:
     """Return the sets of TV-L1 parameters of methods, each once."""
     return tuple(each.method.params for each in methods if isinstance(each.method, TVL1Method))
 
 
-def tvl1_backend(config: ExtractConfig, params: Sequence[TVL1Params]) -> BackendChoice | None:
-    """Choose the one engine of all TV-L1 fields; None where there is none."""
-    choice = choose_backend(config.backend, params[0]) if params else None
-    name = "" if choice is None else choice.solver.name
+def tvl1_backend(
+    config: ExtractConfig, params: Sequence[TVL1Params], *, elsewhere: bool = False
+) -> EngineChoice | None:
+    """Choose the one engine of all TV-L1 fields; None where there is none.
+
+    With `elsewhere` the workers of a cluster compute: "auto" is the CPU's, which every machine has, and
+    "cuda" is not looked for here.
+    """
+    choice = _engine(config, params[0], elsewhere=elsewhere) if params else None
+    name = "" if choice is None else choice.name
+    if config.gpus and elsewhere:
+        raise InvalidParameterError(
+            f"gpus {list(config.gpus)} are those of this machine, and a cluster's workers compute; leave it "
+            "out: a worker uses the first GPU that it sees (CUDA_VISIBLE_DEVICES)"
+        )
     if config.gpus and name != "cuda":
         why = choice.reason if choice is not None else "none, since no field is TV-L1"
         raise InvalidParameterError(f"gpus {list(config.gpus)} were asked for, but the backend is {why}")
@@ -113,3 +170,10 @@ def tvl1_backend(config: ExtractConfig, params: Sequence[TVL1Params]) -> Backend
     for other in params[1:]:
         load_backend(name, other)
     return choice
+
+
+def _engine(config: ExtractConfig, params: TVL1Params, *, elsewhere: bool) -> EngineChoice:
+    if elsewhere and config.backend == "cuda":
+        return EngineChoice(name="cuda", reason="cuda: on the cluster's workers with a GPU", elsewhere=True)
+    made = choose_backend("cpu" if elsewhere and config.backend == "auto" else config.backend, params)
+    return EngineChoice(name=made.name, reason=made.reason, deviations=made.solver.deviations)

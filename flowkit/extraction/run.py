@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from flowkit.errors import BackendUnavailableError, InvalidParameterError, StoreError
+from flowkit.errors import BackendUnavailableError, StoreError
 from flowkit.executor import Executor, LocalExecutor
 from flowkit.extraction.config import ExtractConfig, MethodFields, decided_config, methods_of, store_options
-from flowkit.extraction.engines import tvl1_backend, tvl1_params
+from flowkit.extraction.engines import EngineChoice, check_elsewhere, tvl1_backend, tvl1_params
 from flowkit.extraction.held import reading_order
 from flowkit.extraction.patience import patience_seconds, source_bytes
 from flowkit.extraction.plan import check_options, make_plan
@@ -34,7 +34,7 @@ from flowkit.jobs import Progress, Reasons, TaskKind, run_tasks
 from flowkit.remote import Location
 from flowkit.store.inventory import inventory
 from flowkit.store.record import Failure
-from flowkit.tvl1.backend import BackendChoice, BackendName, load_backend
+from flowkit.tvl1.backend import BackendName, load_backend
 from flowkit.tvl1.cuda.device import count_gpus
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import ServerConfig, Servers
@@ -63,7 +63,7 @@ class ExtractSetup(StoreSetup):
     config : ExtractConfig
     methods : tuple of MethodFields
         Every method with the flow fields that it computes, that of `flow` first.
-    backend : BackendChoice or None
+    backend : EngineChoice or None
         The engine of TV-L1, and the reason for it; None where no field is TV-L1.
     decoder : {"av", "opencv"}
     decoder_reason : str
@@ -71,7 +71,7 @@ class ExtractSetup(StoreSetup):
 
     config: ExtractConfig
     methods: tuple[MethodFields, ...]
-    backend: BackendChoice | None
+    backend: EngineChoice | None
     decoder: Decoder
     decoder_reason: str
 
@@ -156,7 +156,8 @@ def extract(
     StoreError
         The store was made with other options, cannot be read or written, or is being written.
     """
-    setup = prepare(sources, store, config=config)
+    elsewhere = executor is not None and executor.elsewhere
+    setup = prepare(sources, store, config=config, elsewhere=elsewhere)
     return run(setup, labels=labels, on_progress=on_progress, executor=executor)
 
 
@@ -165,6 +166,7 @@ def prepare(
     store: Path | str,
     *,
     config: ExtractConfig | None = None,
+    elsewhere: bool = False,
 ) -> ExtractSetup:
     """Choose engine and decoder and compare the sources with the store; write nothing.
 
@@ -172,6 +174,8 @@ def prepare(
     ----------
     sources, store, config
         As for `extract`.
+    elsewhere
+        A cluster's workers will compute: backend "auto" is the CPU engine, "cuda" is not looked for here.
 
     Returns
     -------
@@ -193,8 +197,8 @@ def prepare(
     decoder, reason = choose_decoder(config.decoder)
     config = decided_config(config, found.options, decoder=decoder)
     methods = methods_of(config)
-    backend = tvl1_backend(config, tvl1_params(methods))
-    options = store_options(config, backend=None if backend is None else backend.solver.name)
+    backend = tvl1_backend(config, tvl1_params(methods), elsewhere=elsewhere)
+    options = store_options(config, backend=None if backend is None else backend.name)
     check_options(options, found.options, store)
     return ExtractSetup(
         store=store,
@@ -283,11 +287,8 @@ def _extract_all(
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
         if executor is None:
             executor = workers.enter_context(_executor(setup))
-        elif executor.elsewhere and server_configs(setup):
-            raise InvalidParameterError(
-                "workers of a cluster use their CPUs, and the engine is cuda: take backend cpu, or divide "
-                "the videos among machines with GPUs (--shard I/N) and join the stores with `flowkit merge`"
-            )
+        else:
+            check_elsewhere(setup.backend, executor)
         scratch = _make_scratch(setup, stack)
         servers = _start_servers(setup, stack)
         chosen = "auto" if setup.backend is None else setup.backend.name
@@ -358,7 +359,7 @@ def _start_servers(setup: ExtractSetup, stack: contextlib.ExitStack) -> tuple[st
 
 def server_configs(setup: ExtractSetup) -> list[ServerConfig]:
     """Return the servers that an extraction needs: with backend "cuda" one for each GPU."""
-    if setup.backend is None or setup.backend.solver.name != "cuda":
+    if setup.backend is None or setup.backend.name != "cuda" or setup.backend.elsewhere:
         return []
     gpus = setup.config.gpus or range(count_gpus())
     return [ServerConfig(backend="cuda", gpu=gpu, memory_bytes=setup.config.gpu_memory_bytes) for gpu in gpus]

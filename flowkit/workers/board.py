@@ -144,6 +144,8 @@ class Worker:
     slot: int
     jobs: int
     board: Board
+    owns_gpu: bool = False
+    """A GPU that its task uses is this process's own, and its failure the end of it."""
 
     def threads(self) -> int:
         """Return the number of cores that this worker's task may use now.

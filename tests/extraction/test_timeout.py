@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -12,13 +13,13 @@ import pytest
 import flowkit
 from flowkit.errors import InvalidParameterError
 from flowkit.executor import InlineExecutor
-from flowkit.extraction import run as extraction
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.patience import patience_seconds
-from flowkit.extraction.run import extract
+from flowkit.extraction.run import extract, prepare, run
 from flowkit.extraction.scratch import Scratch
 from tests.make import clips
 from tests.make.small import NATIVE
+from tests.tvl1.emulation.fake_cupy import FakeGpu, install
 
 HANGS = "tests.make.flow_functions:hangs_at_white"
 
@@ -79,10 +80,25 @@ def test_a_gpu_of_this_machine_is_refused_to_workers_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(3, height=32, width=40))
-    monkeypatch.setattr(extraction, "server_configs", lambda setup: [object()])
+    config = ExtractConfig(jobs=1, backend="cuda", resize=NATIVE)
     with InlineExecutor() as executor:
         executor.elsewhere = True
-        with pytest.raises(InvalidParameterError, match="workers of a cluster use their CPUs"):
-            extract(
-                [tmp_path / "a.mkv"], tmp_path / "out.h5", config=ExtractConfig(jobs=1), executor=executor
-            )
+        setup = prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", config=config, elsewhere=True)
+        with pytest.raises(InvalidParameterError, match="whose workers need no GPU; make it with gpus=True"):
+            run(setup, executor=executor)
+        install(monkeypatch, FakeGpu())
+        setup = prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", config=config)
+        with pytest.raises(InvalidParameterError, match="prepare it with elsewhere=True"):
+            run(setup, executor=executor)
+        named = dataclasses.replace(config, gpus=(0,))
+        with pytest.raises(InvalidParameterError, match=r"gpus \[0\] are those of this machine"):
+            prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", config=named, elsewhere=True)
+
+
+def test_auto_is_the_cpu_engine_of_workers_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(3, height=32, width=40))
+    install(monkeypatch, FakeGpu())
+    setups = [
+        prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", elsewhere=elsewhere) for elsewhere in (False, True)
+    ]
+    assert [one.backend.name for one in setups if one.backend is not None] == ["cuda", "cpu"]

@@ -37,12 +37,15 @@ class Cluster:
             time.sleep(0.05)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def add(self, name: str, *, nanny: bool = False, preload: str = "") -> subprocess.Popen[bytes]:
-        """Start a worker; `preload` is Python that it runs first."""
+    def add(
+        self, name: str, *, nanny: bool = False, preload: str = "", gpu: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker; `preload` is Python that it runs first, `gpu` gives it the resource GPU."""
         words: Sequence[object] = (
             *("--scheduler-file", self.file, "--name", name, "--nthreads", "1", "--no-dashboard"),
             *("--host", "127.0.0.1", "--memory-limit", "0", "--nanny" if nanny else "--no-nanny"),
             *(("--preload", preload) if preload else ()),
+            *(("--resources", "GPU=1") if gpu else ()),
         )
         worker = self._started("distributed.cli.dask_worker", *words)
         self.workers.append(worker)
