@@ -175,5 +175,7 @@ def tvl1_backend(
 def _engine(config: ExtractConfig, params: TVL1Params, *, elsewhere: bool) -> EngineChoice:
     if elsewhere and config.backend == "cuda":
         return EngineChoice(name="cuda", reason="cuda: on the cluster's workers with a GPU", elsewhere=True)
-    made = choose_backend("cpu" if elsewhere and config.backend == "auto" else config.backend, params)
-    return EngineChoice(name=made.name, reason=made.reason, deviations=made.solver.deviations)
+    by_default = elsewhere and config.backend == "auto"
+    made = choose_backend("cpu" if by_default else config.backend, params)
+    reason = "cpu: that of every worker of a cluster" if by_default else made.reason
+    return EngineChoice(name=made.name, reason=reason, deviations=made.solver.deviations)
