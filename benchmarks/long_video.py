@@ -6,8 +6,7 @@
 so much of the work is done, and the same command goes on. Every half second the memory of all processes of
 the command is added up: resident pages, those that processes share once (PSS). Beside the peaks: their course
 over the run in twenty steps, frames a second, the frames that were done again, and the seconds until the
-first new one. Writes one JSON file to
-benchmarks/results.
+first new one. Writes one JSON file to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -61,7 +60,6 @@ def watched(command: list[str], store: Path, *, kill_at: float | None = None) ->
         env={**os.environ, "PYTHONPATH": python_path()},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     began, samples = time.monotonic(), []
     while run.poll() is None:
@@ -112,12 +110,14 @@ def main() -> None:
         segments = len(list((store.parent / f"{store.name}.parts").glob("*~s*.h5")))
         done = max(one.frames for one in first)
         second, status = watched(command, store)
+        if status:
+            raise SystemExit(f"the command that went on ended with {status}")
         sound = flowkit.verify(store).sound
         with flowkit.open(store) as opened:
             frames = {video_id: opened[video_id].n_frames for video_id in opened}
         size = store.stat().st_size
-    if status or not sound:
-        raise SystemExit(f"the command that went on ended with {status}, the store is sound: {sound}")
+    if not sound:
+        raise SystemExit("the store of the command that went on is not sound")
     result: JsonObject = {
         "video": dataclasses.asdict(flowkit.probe(options.video)),
         "store_bytes": size,
