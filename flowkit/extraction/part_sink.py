@@ -41,7 +41,8 @@ class _Totals:
     def count(self, item: Item, values: int) -> None:
         """Add the fields of one pair, of `values` flow values each."""
         self.n_flow += bool(item.flows)
-        self.engines.update(dict.fromkeys(item.engines))
+        for engine in item.engines:
+            self.engines[engine] = None
         for flow in item.flows:
             self.max_px = max(self.max_px, flow.max_px)
             self.clipped += flow.clipped or 0

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 STAGES = ("decode", "resize", "jpeg", "upload", "solve", "download", "encode", "write")
@@ -27,20 +27,28 @@ class StageClock:
         self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Count the time of a `with` block to stage `name`."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add({name: time.perf_counter() - began})
+        return _Stage(self, name)
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Count time that was measured elsewhere."""
         with self._lock:
             for name, each in seconds.items():
                 self.seconds[name] += each
+
+
+class _Stage:
+    """A `with` block that is timed: a generator would take a third of the time of a tiny clip's stages."""
+
+    def __init__(self, clock: StageClock, name: str) -> None:
+        self._clock, self._name = clock, name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.add({self._name: time.perf_counter() - self._began})
 
 
 def stage_fps(seconds: Mapping[str, float], frames: int) -> dict[str, float]:

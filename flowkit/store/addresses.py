@@ -84,15 +84,15 @@ def stored_ranges(file: h5py.File, options: StoreOptions) -> NDArray[np.int64]:
 def stored_slices(file: h5py.File, video_id: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
     """Return a video's slice of each array of the index, as its group has it, and its `ROWS_CRC`, (1,)."""
     with checked_hdf5.contained(f"video {video_id!r}"):
-        group = checked_hdf5.group(file, f"{VIDEOS}/{video_id}")
+        stored = checked_hdf5.VideoArrays(checked_hdf5.group(file, f"{VIDEOS}/{video_id}"))
         found = {
             f"{name}_{kind}": values.astype(DTYPES[kind])
             for name in address_names(options)
-            for kind, values in storage_of(name, options).addresses(group, _group_name(name)).items()
+            for kind, values in storage_of(name, options).addresses(stored, _group_name(name)).items()
         }
         crc32 = row_crc(video_id, found.values())
         # A copy has the damage of its source, and must not look sound by checksums of its own.
-        holds = checked_hdf5.proofs_hold(group)
+        holds = stored.proofs_hold()
     return {**found, ROWS_CRC: np.array([crc32 if holds else crc32 ^ _ALL_BITS], "<u4")}
 
 

@@ -196,27 +196,28 @@ def dataset(
     fits = node.shape is not None and len(node.shape) == len(shape)
     if not fits or any(want not in (None, got) for want, got in zip(shape, node.shape, strict=True)):
         raise StoreFormatError(f"{_place(node.id)} has shape {node.shape}, expected {shape} (None: any)")
-    _check_storage(node.id)
+    _check_storage(node.id, file_bytes(node.file))
     return node
 
 
-def _check_storage(node: h5py.h5d.DatasetID) -> None:
+def _check_storage(node: h5py.h5d.DatasetID, most_bytes: int) -> None:
     properties = node.get_create_plist()
     layout = properties.get_layout()
     if layout not in _LAYOUTS or properties.get_external_count():
         raise StoreFormatError(f"{_place(node)} has its data outside the file (external or virtual storage)")
-    filters = {properties.get_filter(k)[0] for k in range(properties.get_nfilters())}
+    count = properties.get_nfilters()
+    filters = {properties.get_filter(k)[0] for k in range(count)} if count else frozenset()
     if not filters <= _FILTERS:
         unknown = sorted(filters - _FILTERS)
         raise StoreFormatError(f"{_place(node)} uses filters that no flowkit writes: {unknown}")
-    itemsize = node.dtype.itemsize
+    itemsize = node.get_type().get_size()
     size = node.get_space().get_simple_extent_npoints() * itemsize
     if size == 0:
         return
     stored = node.get_storage_size()
     ratio = MAX_DEFLATE_RATIO if h5py.h5z.FILTER_DEFLATE in filters else 1
     # An image may be smaller than a compressed chunk's fixed cost.
-    if stored > h5py.h5i.get_file_id(node).get_filesize() or size > ratio * (stored + 64):
+    if stored > most_bytes or size > ratio * (stored + 64):
         raise StoreCorruptError(f"{_place(node)} claims {size} bytes, but {stored} are stored")
     if layout == h5py.h5d.CHUNKED:
         chunk = math.prod(properties.get_chunk()) * itemsize
@@ -289,18 +290,34 @@ def read_whole(node: h5py.h5d.DatasetID) -> NDArray[Any]:
     return values
 
 
-def proofs_hold(group: h5py.Group) -> bool:
-    """Return whether each array of a video that has a CRC among the attributes fits it; see `read_proven`."""
-    suffix = f"_{CRC32}".encode()
-    named: list[bytes] = []
-    h5py.h5a.iterate(group.id, lambda name: named.append(name) if name.endswith(suffix) else None)
-    for name in named:
-        array = name.removesuffix(suffix)
-        if array in group.id and crc32(read_whole(h5py.h5d.open(group.id, array)).tobytes()) != read_number(
-            group, name.decode(errors="replace")
-        ):
-            return False
-    return True
+class VideoArrays:
+    """The arrays of a video's group, each read once, by HDF5's low-level calls: a store has many videos."""
+
+    def __init__(self, group: h5py.Group) -> None:
+        self._group, self._id = group, group.id
+        self._read: dict[str, NDArray[Any]] = {}
+
+    def values(self, name: str) -> NDArray[Any]:
+        """Return the values of a dataset that is small."""
+        if name not in self._read:
+            self._read[name] = read_whole(self.node(name))
+        return self._read[name]
+
+    def node(self, name: str) -> h5py.h5d.DatasetID:
+        """Return a dataset."""
+        return h5py.h5d.open(self._id, name.encode())
+
+    def proofs_hold(self) -> bool:
+        """Return whether each array that has a CRC among the attributes fits it; see `read_proven`."""
+        suffix = f"_{CRC32}".encode()
+        named: list[bytes] = []
+        h5py.h5a.iterate(self._id, lambda name: named.append(name) if name.endswith(suffix) else None)
+        proven = {name: name.removesuffix(suffix) for name in named}
+        return all(
+            crc32(self.values(array.decode()).tobytes()) == read_number(self._group, name.decode())
+            for name, array in proven.items()
+            if array in self._id
+        )
 
 
 def check_video(file: h5py.File, video_id: str) -> None:
@@ -311,13 +328,13 @@ def check_video(file: h5py.File, video_id: str) -> None:
     StoreFormatError, StoreCorruptError
         A link, a group or other storage is among them, or a dataset claims more than its bytes can hold.
     """
-    video = group(file, f"{VIDEOS}/{video_id}").id
+    video, most_bytes = group(file, f"{VIDEOS}/{video_id}").id, file_bytes(file)
     for name in video:
         _check_hard_link(video, name)
         node = h5py.h5o.open(video, name)
         if not isinstance(node, h5py.h5d.DatasetID):
             raise StoreFormatError(f"{_place(node)} is a group inside a video")
-        _check_storage(node)
+        _check_storage(node, most_bytes)
 
 
 def video_ids(file: h5py.File) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from flowkit.store.record import Attributes
 from flowkit.store.schema import LIBVER
@@ -28,8 +29,17 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
 HEAD_BYTES = 1 << 20
 """A new file is held in memory up to this size: HDF5 writes that of a short video in some seventy pieces."""
+
+
+def is_interruptible() -> bool:
+    """Return whether a signal's handler may raise here: workers of a run hear none."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return any(callable(signal.getsignal(number)) for number in _INTERRUPTS)
 
 
 @contextlib.contextmanager
@@ -39,11 +49,11 @@ def uninterrupted() -> Iterator[None]:
     HDF5 calls Python to write, and Python runs handlers in its main thread before its next instruction: what
     one raises there is a failed write to HDF5, or the error of an unrelated look-up.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not is_interruptible():
         yield
         return
     came: list[int] = []
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in _INTERRUPTS}
     handlers = {number: handler for number, handler in found.items() if callable(handler)}
     for number in handlers:
         signal.signal(number, lambda one, _: came.append(one))
@@ -179,6 +189,11 @@ class Hdf5Writer:
         """Raise the first failure below HDF5 so far, if any."""
         self._out.check()
 
+    @property
+    def failed(self) -> bool:
+        """True if `check` raises."""
+        return self._out.error is not None
+
     def sync(self) -> None:
         """Flush what HDF5 has written so far to the disk."""
         self._out.sync()
@@ -231,6 +246,31 @@ def create_group(parent: h5py.Group, path: str) -> h5py.Group:
     return h5py.Group(h5py.h5g.create(parent.id, path.encode(), lcpl=links, gcpl=properties))
 
 
+def create_array(
+    group: h5py.Group,
+    name: str,
+    values: NDArray[np.number],
+    *,
+    chunk: int | None = None,
+    fill: float | None = None,
+) -> None:
+    """Write a 1-D dataset; with `chunk` in chunks of so many values, each with a checksum (fletcher32).
+
+    What `group.create_dataset` does too, in two thirds of its time.
+    """
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    if chunk is not None:
+        properties.set_chunk((chunk,))
+        properties.set_fletcher32()
+    if fill is not None:
+        properties.set_fill_value(np.array(fill, values.dtype))
+    kind = h5py.h5t.py_create(values.dtype, logical=True)
+    space = h5py.h5s.create_simple(values.shape)
+    made = h5py.h5d.create(group.id, name.encode(), kind, space, properties)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
+
+
 _DTYPES = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}
 # Made once: making them anew for each attribute took half of the time of writing a video's.
 _FILE_TYPES = {kind: h5py.h5t.py_create(dtype, logical=True) for kind, dtype in _DTYPES.items()}
@@ -239,10 +279,10 @@ _MEMORY_TYPES = {kind: h5py.h5t.py_create(dtype) for kind, dtype in _DTYPES.item
 
 def write_attrs(node: h5py.Group | h5py.Dataset, attrs: Attributes) -> None:
     """Write attributes: text as variable-length UTF-8, numbers as 8 bytes, little-endian."""
-    scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+    scalar, has_some = h5py.h5s.create(h5py.h5s.SCALAR), h5py.h5a.get_num_attrs(node.id) > 0
     for name, value in attrs.items():
         kind, encoded = type(value), name.encode()
-        if h5py.h5a.exists(node.id, encoded):
+        if has_some and h5py.h5a.exists(node.id, encoded):
             h5py.h5a.delete(node.id, encoded)
         # What `node.attrs.create` does too, without a temporary name: a third of its time.
         made = h5py.h5a.create(node.id, encoded, _FILE_TYPES[kind], scalar)

@@ -9,6 +9,7 @@ not read here. Where the block is damaged they prove themselves by its checksum:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import uuid
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from flowkit._version import __version__
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
@@ -85,7 +87,7 @@ class Metadata:
         """
         next_shard = attrs.get(NEXT_SHARD)
         return cls(
-            options=StoreOptions.from_attrs(attrs),
+            options=_options_of(*attrs.items()),
             labels=labels,
             records=records,
             next_shard=next_shard if isinstance(next_shard, int) else None,
@@ -93,14 +95,15 @@ class Metadata:
         )
 
 
-def write_metadata(file: h5py.File, metadata: Metadata) -> None:
-    """Write the block, and the root's attributes for plain h5py."""
+def write_metadata(file: h5py.File, metadata: Metadata, *, attributes: bool = True) -> None:
+    """Write the block, and the root's attributes for plain h5py unless they are left out, as in parts."""
     attrs = metadata.to_attrs()
     records = {video_id: record.to_attrs() for video_id, record in metadata.records.items()}
     block = _block(attrs, metadata.labels, records)
     made = file.create_dataset(METADATA, data=np.frombuffer(block, np.uint8))
     write_attrs(made, {CRC32: crc32(block)})
-    write_attrs(file, attrs)
+    if attributes:
+        write_attrs(file, attrs)
 
 
 def read_metadata(file: h5py.File) -> Metadata:
@@ -154,24 +157,20 @@ def recover(file: h5py.File) -> tuple[Metadata, str]:
 
 
 def write_record(group: h5py.Group, record: VideoRecord, proofs: Attributes) -> None:
-    """Write a video's record as attributes of its group, with their CRC and those of its arrays.
-
-    Parameters
-    ----------
-    proofs
-        From `array_crcs` of the video as it was written, or `read_proofs` of a copy's source.
-    """
+    """Write a video's record as attributes of its group, with their CRC and the `proofs` of its arrays."""
     attrs = record.to_attrs()
     write_attrs(group, {**attrs, RECORD_CRC32: _record_crc(attrs), **proofs})
 
 
-def array_crcs(group: h5py.Group) -> Attributes:
+def proofs_of(arrays: Mapping[str, NDArray[np.number]]) -> Attributes:
     """Return the CRC of each array of a video that nothing else proves: times, scales, clipped counts."""
-    return {f"{name}_{CRC32}": crc32(group[name][()].tobytes()) for name in _unproven(group)}
+    return {
+        f"{name}_{CRC32}": crc32(values.tobytes()) for name, values in arrays.items() if _is_unproven(name)
+    }
 
 
 def read_proofs(group: h5py.Group) -> Attributes:
-    """Return what a video's group has of `array_crcs`, to go with a copy; nothing in format 1.0."""
+    """Return what a video's group has of `proofs_of`, to go with a copy; nothing in format 1.0."""
     return checked_hdf5.read_attrs(group, {f"{name}_{CRC32}": int for name in _unproven(group)})
 
 
@@ -209,15 +208,25 @@ def wrong_attributes(file: h5py.File, metadata: Metadata) -> list[str]:
     return [name for name, value in expected.items() if found.get(name) != value]
 
 
+@functools.lru_cache(maxsize=4)
+def _options_of(*attrs: tuple[str, Any]) -> StoreOptions:
+    """Return the options of a root's attributes; the many parts of a store have the same."""
+    return StoreOptions.from_attrs(dict(attrs))
+
+
 def _block(attrs: Attributes, labels: tuple[str, ...], records: Mapping[str, Attributes]) -> bytes:
     values = {"attributes": attrs, "labels": labels, "videos": records}
     return json.dumps(values, sort_keys=True).encode()
 
 
 def _unproven(group: h5py.Group) -> list[str]:
-    names = [name for name in group if name == "pts" or name.endswith(("_scale", "_clipped"))]
+    names = [name for name in group if _is_unproven(name)]
     # A flow field may have such a name.
     return [name for name in names if len(h5py.h5d.open(group.id, name.encode()).shape) == 1]
+
+
+def _is_unproven(name: str) -> bool:
+    return name == "pts" or name.endswith(("_scale", "_clipped"))
 
 
 def _record_crc(attrs: Attributes) -> int:

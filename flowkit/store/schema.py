@@ -169,6 +169,8 @@ class StoreOptions:
 
     def differences(self, other: StoreOptions) -> list[str]:
         """Return one line an option that differs: its name, the value here (stored) and there (asked)."""
+        if self == other:
+            return []
         mine, theirs = self.to_attrs(), other.to_attrs()
         if self.codec == other.codec:
             theirs["bound"] = mine["bound"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowkit.store import checked_hdf5, hdf5_file
-from flowkit.store.hdf5_file import OutFile, hdf5_writer, uninterrupted, write_attrs
+from flowkit.store.hdf5_file import OutFile, create_array, hdf5_writer, uninterrupted, write_attrs
 from flowkit.store.record import Attributes
 
 
@@ -166,3 +166,34 @@ def test_an_interrupt_ends_the_outermost_of_two_that_put_it_off() -> None:
             steps.append("outer")
         steps.append("after")
     assert steps == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("count", [1, 8, 9])
+def test_checked_values_are_found_damaged_by_hdf5_itself(tmp_path: Path, count: int) -> None:
+    path, values = tmp_path / "x.h5", np.arange(1, count + 1, dtype="<u4")
+    with hdf5_writer(path) as file:
+        create_array(file, "values", values, chunk=min(count, 8))
+    with h5py.File(path) as file:
+        assert np.array_equal(file["values"][()], values)
+        place = file["values"].id.get_chunk_info(0).byte_offset
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    with h5py.File(path) as file, pytest.raises(OSError, match="filter returned failure"):
+        file["values"][()]
+
+
+@pytest.mark.parametrize(("chunk", "fill"), [(None, None), (3, None), (3, -1)])
+def test_an_array_is_what_h5py_would_have_created(
+    tmp_path: Path, chunk: int | None, fill: float | None
+) -> None:
+    values = np.arange(5, dtype="<i8")
+    with hdf5_writer(tmp_path / "a.h5") as file:
+        create_array(file, "ours", values, chunk=chunk, fill=fill)
+        chunks = None if chunk is None else (chunk,)
+        file.create_dataset("theirs", data=values, chunks=chunks, fletcher32=bool(chunk), fillvalue=fill)
+    with h5py.File(tmp_path / "a.h5") as file:
+        ours, theirs = file["ours"], file["theirs"]
+        assert np.array_equal(ours[()], theirs[()])
+        assert (ours.dtype, ours.chunks, ours.fillvalue) == (theirs.dtype, theirs.chunks, theirs.fillvalue)
+        assert ours.id.get_create_plist().equal(theirs.id.get_create_plist())

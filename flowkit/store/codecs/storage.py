@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SPOOL_BYTES = 8 << 20
 COPY_BYTES = 4 << 20
-CHECKED_CHUNK = 4096
 GROWTH = 64
 """Entries by which a dataset of unknown length grows at once; what is too much is cut off at its end."""
 
@@ -75,12 +74,30 @@ class FieldSource(Protocol):
         """Return the scale of each of `count` fields."""
 
 
+class StoredArrays(Protocol):
+    """Reads the datasets of a video's group."""
+
+    def values(self, name: str) -> NDArray[Any]:
+        """Return the values of a dataset that is small."""
+
+    def node(self, name: str) -> Any:
+        """Return h5py's DatasetID of a dataset."""
+
+
 class Opened(NamedTuple):
     """The chunks and scales of a flow field."""
 
     chunks: Chunks
     scales: NDArray[np.float32] | None
     """float32 (n,), px a code; None where none are stored."""
+
+
+class Array(NamedTuple):
+    """A 1-D array beside the byte strings."""
+
+    values: NDArray[np.number]
+    fill: float | None = None
+    """A value that none of it has."""
 
 
 class ItemWriter(Protocol):
@@ -93,8 +110,8 @@ class ItemWriter(Protocol):
     def add(self, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float) -> None:
         """Append the chunks of one item."""
 
-    def finish(self) -> None:
-        """Write the datasets that cover all items."""
+    def finish(self) -> dict[str, Array]:
+        """Write the dataset of all items; return the arrays that belong to it, by name."""
 
     def close(self) -> None:
         """Free spools, finished or not."""
@@ -122,7 +139,7 @@ class Storage(abc.ABC):
         """Return the chunks of `count` items of (height, width)."""
 
     @abc.abstractmethod
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
+    def addresses(self, stored: StoredArrays, name: str) -> dict[str, NDArray[np.number]]:
         """Return the arrays of `index_arrays` for the items in a video's group."""
 
     @abc.abstractmethod
@@ -167,26 +184,26 @@ class ChunkStorage(Storage):
             shuffle=self.shuffled,
             fillvalue=self.fill,
         )
-        return _ChunkWriter(group, name, dataset)
+        return _ChunkWriter(name, dataset)
 
     def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the chunks and the scales of a field."""
         return Opened(source.dataset_chunks(self.dtype, (count, 2, *size)), source.scales(count))
 
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
+    def addresses(self, stored: StoredArrays, name: str) -> dict[str, NDArray[np.number]]:
         """Return address, size, checksum and scale of each chunk."""
-        dataset = group[name]
-        found = np.zeros((len(dataset), 2), np.int64)
+        node = stored.node(name)
+        found = np.zeros((node.shape[0], 2), np.int64)
 
         def note(chunk: Any) -> None:
             found[chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
 
-        dataset.id.chunk_iter(note)
+        node.chunk_iter(note)
         return {
             "addr": found[:, 0],
             "nbytes": found[:, 1],
-            "crc32": group[f"{name}_crc32"][()],
-            "scale": group[f"{name}_scale"][()],
+            "crc32": stored.values(f"{name}_crc32"),
+            "scale": stored.values(f"{name}_scale"),
         }
 
     def count_stored(self, group: h5py.Group, name: str) -> int:
@@ -224,14 +241,14 @@ class FlatStorage(Storage):
         raw_bytes = self.bytes_a_pixel * size[0] * size[1]
         return Opened(source.flat_chunks(self.suffix, self.chunks_per_item * count, raw_bytes), None)
 
-    def addresses(self, group: h5py.Group, name: str) -> dict[str, NDArray[np.number]]:
+    def addresses(self, stored: StoredArrays, name: str) -> dict[str, NDArray[np.number]]:
         """Return address, size and checksum of each byte string."""
-        offsets = group[f"{name}_offset"][()]
-        start = group[f"{name}{self.suffix}"].id.get_offset() or 0
+        offsets = stored.values(f"{name}_offset")
+        start = stored.node(f"{name}{self.suffix}").get_offset() or 0
         return {
             "addr": start + offsets[:-1],
             "nbytes": np.diff(offsets),
-            "crc32": group[f"{name}_crc32"][()],
+            "crc32": stored.values(f"{name}_crc32"),
         }
 
     def count_stored(self, group: h5py.Group, name: str) -> int:
@@ -243,22 +260,11 @@ FRAMES = FlatStorage(suffix="", chunks_per_item=1, bytes_a_pixel=3)
 """Storage of a video's RGB frames, one JPEG each."""
 
 
-def write_checked(
-    group: h5py.Group, name: str, values: NDArray[np.number], fill: float | None = None
-) -> None:
-    """Write a 1-D dataset with a checksum of its own (fletcher32)."""
-    if values.size == 0:
-        group.create_dataset(name, data=values)
-        return
-    chunks = (min(values.size, CHECKED_CHUNK),)
-    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True, fillvalue=fill)
-
-
 class _ChunkWriter:
     """Appends chunks to a dataset that grows."""
 
-    def __init__(self, group: h5py.Group, name: str, dataset: h5py.Dataset) -> None:
-        self._group, self._name, self._dataset = group, name, dataset
+    def __init__(self, name: str, dataset: h5py.Dataset) -> None:
+        self._name, self._dataset = name, dataset
         self._id, self._room = dataset.id, 0
         self._scales = array.array("f")
         self._crcs = array.array("I")
@@ -276,11 +282,13 @@ class _ChunkWriter:
         self._scales.append(scale)
         self._crcs.append(crc32)
 
-    def finish(self) -> None:
-        group, name = self._group, self._name
+    def finish(self) -> dict[str, Array]:
+        name = self._name
         self._dataset.resize(self.count, axis=0)
-        write_checked(group, f"{name}_scale", np.array(self._scales, "<f4"), fill=np.nan)
-        write_checked(group, f"{name}_crc32", np.array(self._crcs, "<u4"))
+        return {
+            f"{name}_scale": Array(np.array(self._scales, "<f4"), fill=np.nan),
+            f"{name}_crc32": Array(np.array(self._crcs, "<u4")),
+        }
 
     def close(self) -> None:
         return
@@ -306,7 +314,7 @@ class _FlatWriter:
             self._offsets.append(self._offsets[-1] + len(chunk))
             self._crcs.append(crc32)
 
-    def finish(self) -> None:
+    def finish(self) -> dict[str, Array]:
         group, name = self._group, self._name
         dataset = group.create_dataset(
             f"{name}{self._storage.suffix}", shape=(self._offsets[-1],), dtype=np.uint8
@@ -316,8 +324,10 @@ class _FlatWriter:
         while block := self._file.read(COPY_BYTES):
             dataset[start : start + len(block)] = np.frombuffer(block, np.uint8)
             start += len(block)
-        write_checked(group, f"{name}_offset", np.array(self._offsets, "<i8"))
-        write_checked(group, f"{name}_crc32", np.array(self._crcs, "<u4"))
+        return {
+            f"{name}_offset": Array(np.array(self._offsets, "<i8")),
+            f"{name}_crc32": Array(np.array(self._crcs, "<u4")),
+        }
 
     def close(self) -> None:
         self._file.close()

@@ -18,12 +18,22 @@ import numpy as np
 
 from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
-from flowkit.store.codecs.storage import FRAMES, EncodedFlow, ItemWriter, chunk_crcs, write_checked
-from flowkit.store.hdf5_file import Hdf5Writer, create_group, uninterrupted
-from flowkit.store.metadata import Metadata, array_crcs, write_metadata, write_record
+from flowkit.store.codecs.storage import FRAMES, Array, EncodedFlow, ItemWriter, chunk_crcs
+from flowkit.store.hdf5_file import (
+    Hdf5Writer,
+    create_array,
+    create_group,
+    is_interruptible,
+    uninterrupted,
+    write_attrs,
+)
+from flowkit.store.metadata import Metadata, proofs_of, write_metadata
 from flowkit.store.record import VideoRecord, check_video_id
 from flowkit.store.schema import VIDEOS, StoreOptions, clipped_name, field_names
 from flowkit.validate import check_choice
+
+CHECKED_CHUNK = 4096
+"""Most values that share a checksum, of arrays beside frames and flow."""
 
 _UNKNOWN = -1
 """A number of clipped components that is not known."""
@@ -56,6 +66,7 @@ class PartWriter:
         self._size = (width, height)
         self._temporary = atomic.claim(self.path)
         self._pts = array.array("d")
+        self._interruptible = is_interruptible()
         self._out: Hdf5Writer | None = None
         self._frames: ItemWriter | None = None
         self._fields: dict[str, ItemWriter] = {}
@@ -99,8 +110,7 @@ class PartWriter:
                 f"frame_codec is {self.options.frame_codec!r}, but add_frame got {given}"
             )
         if self._frames is not None and jpeg is not None:
-            with self._guarded():
-                self._frames.add((jpeg,), chunk_crcs((jpeg,)), math.nan)
+            self._add(self._frames, (jpeg,), chunk_crcs((jpeg,)), math.nan)
         self._pts.append(pts_seconds)
 
     def add_flow(self, field_name: str, flow: EncodedFlow) -> None:
@@ -118,8 +128,7 @@ class PartWriter:
             raise InvalidParameterError(
                 f"a field of codec {flow.codec!r} was given to a store of codec {self.options.flow_codec!r}"
             )
-        with self._guarded():
-            self._fields[field_name].add(flow.chunks, flow.crcs, flow.scale)
+        self._add(self._fields[field_name], flow.chunks, flow.crcs, flow.scale)
         self._clipped[field_name].append(_UNKNOWN if flow.clipped is None else flow.clipped)
 
     def commit(self, record: VideoRecord) -> None:
@@ -161,18 +170,21 @@ class PartWriter:
         self.abort()
 
     def _finish(self, record: VideoRecord) -> None:
-        group = self._group
+        arrays = {"pts": Array(np.array(self._pts, "<f8"))}
         for field in self._fields.values():
-            field.finish()
+            arrays |= field.finish()
         for name, counts in self._clipped.items():
             stored = clipped_name(name, self.options)
             if stored is not None and _UNKNOWN not in counts:
-                write_checked(group, stored, np.array(counts, "<i4"), fill=_UNKNOWN)
+                arrays[stored] = Array(np.array(counts, "<i4"), fill=_UNKNOWN)
         if self._frames is not None:
-            self._frames.finish()
-        write_checked(group, "pts", np.array(self._pts, "<f8"))
-        write_record(group, record, array_crcs(group))
-        write_metadata(group.file, Metadata(options=self.options, records={record.video_id: record}))
+            arrays |= self._frames.finish()
+        for name, (values, fill) in arrays.items():
+            create_array(self._group, name, values, chunk=min(values.size, CHECKED_CHUNK) or None, fill=fill)
+        # The record stands in the block alone, which every reader of parts takes; a store has it twice.
+        write_attrs(self._group, proofs_of({name: array.values for name, array in arrays.items()}))
+        metadata = Metadata(options=self.options, records={record.video_id: record})
+        write_metadata(self._group.file, metadata, attributes=False)
 
     def _check(self, record: VideoRecord) -> None:
         flows = {name: field.count for name, field in self._fields.items()}
@@ -184,6 +196,24 @@ class PartWriter:
                 f"{record.width}x{record.height}, {record.n_frames} frames, {record.n_flow} fields; written "
                 f"{self._size[0]}x{self._size[1]}, {self.n_frames} frames, {flows}"
             )
+
+    def _add(
+        self, writer: ItemWriter, chunks: tuple[bytes, ...], crcs: tuple[int, ...], scale: float
+    ) -> None:
+        if self._interruptible:
+            with self._guarded():
+                writer.add(chunks, crcs, scale)
+            return
+        # Without the guard, which would take longer than the small chunk itself, unless it is needed.
+        try:
+            writer.add(chunks, crcs, scale)
+            failed = self._out is not None and self._out.failed
+        except BaseException:
+            with self._guarded():
+                raise
+        if failed:
+            with self._guarded():
+                pass
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
