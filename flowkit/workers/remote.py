@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import sys
 import time
@@ -15,6 +17,9 @@ from flowkit.workers.board import Worker
 
 REPORT_S = 0.5
 """Between two reports of a task."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -55,6 +60,19 @@ class _RemoteBoard:
             get_worker().log_event(self._topic, values)
 
 
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let this process keep the memory of a freed image for the next one, as it does by default.
+
+    Dask sets glibc's trim threshold to 64 KiB, which also turns off that its other thresholds grow: the
+    memory of every image goes back to the system, which has to clear it again.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # a C library without it
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((_M_TRIM_THRESHOLD, 1 << 28), (_M_MMAP_THRESHOLD, 1 << 25)):
+            mallopt(parameter, value)
+
+
 def in_worker(
     function: Callable[[Task, Worker], Result],
     task: Task,
@@ -69,6 +87,7 @@ def in_worker(
     A GPU that fails ends the process, as it would fail every task that comes: the task is another worker's,
     and a nanny starts this one again.
     """
+    _keep_freed_memory()
     with contextlib.suppress(OSError):  # relative paths begin there; with absolute ones it need not be here
         os.chdir(folder)
     try:
