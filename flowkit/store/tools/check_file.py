@@ -20,7 +20,9 @@ from flowkit.store.record import VideoRecord
 from flowkit.store.schema import FILE_BYTES, INDEX, StoreOptions, field_names
 from flowkit.store.tools.file_text import FileText, noted, read_text
 
-VIDEOS_A_TASK = 16
+PIXELS_A_TASK = 10_000_000
+"""Of frames, and as many of flow fields: a tenth of a second of decoding."""
+MOST_VIDEOS_A_TASK = 64
 """Of a worker process: few enough to end together, many enough to be worth opening the file."""
 
 Slices: TypeAlias = Mapping[str, NDArray[np.number]]
@@ -162,8 +164,7 @@ def _checked(
         own = tuple(rows.get(one.video_id) for one in some)
         return VideosTask(path=path.absolute(), records=tuple(some), rows=own)
 
-    firsts = range(0, len(records), VIDEOS_A_TASK)
-    tasks = [task_of(records[first : first + VIDEOS_A_TASK]) for first in firsts]
+    tasks = [task_of(some) for some in _grouped(records)]
     while tasks:
         again: list[VideosTask] = []
         for outcome in executor.run(check_videos, tasks):
@@ -178,6 +179,20 @@ def _checked(
             else:  # which of them it was, each alone shows
                 again += [task_of([one]) for one in task.records]
         tasks = again
+
+
+def _grouped(records: Sequence[VideoRecord]) -> Iterator[list[VideoRecord]]:
+    """Yield the videos of each task: enough for its overhead, few enough that workers end together."""
+    group: list[VideoRecord] = []
+    pixels = 0
+    for one in records:
+        group.append(one)
+        pixels += one.n_frames * one.width * one.height
+        if pixels >= PIXELS_A_TASK or len(group) == MOST_VIDEOS_A_TASK:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
 
 
 def check_videos(task: VideosTask, _: Worker) -> dict[str, VideoFindings]:
