@@ -12,8 +12,9 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -23,7 +24,7 @@ from flowkit import jpeg
 from flowkit.errors import TooShortError
 from flowkit.extraction.config import BACKWARD
 from flowkit.extraction.going_on import CommittedEnd, status_so_far
-from flowkit.extraction.pool_tasks import JpegTask, ThreadLimit
+from flowkit.extraction.pool_tasks import IN_PLACE, JpegTask, ThreadLimit
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
 from flowkit.frames import LazyFrame, pair_indices, resample_lazy, resize, to_grey
@@ -36,6 +37,8 @@ from flowkit.tvl1.engine import CodesSolver, EngineInfo, FlowCodes, Solver, code
 from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, VideoInfo, VideoReader, open_video
 
+TINY_PIXELS = 64 * 64
+"""Of a frame, up to which its work is done where it is decoded: to hand it over takes longer."""
 MAX_CALL_PIXELS = 16_000_000
 """Most pixels of flow that one solver call computes (128 MB of float32 fields)."""
 
@@ -240,8 +243,7 @@ class Pipeline:
         return opened(start_seconds=source.start_seconds, end_seconds=source.end_seconds)
 
     def _jpeg_of(self, reader: VideoReader, frame: LazyFrame) -> bytes | None:
-        rgb = self._rgb(reader, frame, self._target_size(reader, frame, 0))
-        return self._encode_frames([rgb])[0]
+        return self._encode_frames([self._rgb(reader, frame, self._target_size(reader, frame, 0))])[0]
 
     def _decode(self, reader: VideoReader, sink: Sink, on_progress: Callable[[int, float], None]) -> int:
         frames: Iterator[LazyFrame] = reader.lazy()
@@ -305,11 +307,13 @@ class Pipeline:
 
     def _pairs_per_call(self) -> int:
         """Return the engines' own number, less for frames so large that a call would hold gigabytes."""
-        width, height = self._size or (1, 1)
-        return max(1, min(self.config.pairs_per_call, MAX_CALL_PIXELS // (width * height)))
+        return max(1, min(self.config.pairs_per_call, MAX_CALL_PIXELS // math.prod(self._size or ())))
+
+    def _where(self) -> Executor:
+        return self._pool if math.prod(self._size or ()) > TINY_PIXELS else IN_PLACE
 
     def _submit_jpegs(self) -> None:
-        self._jpegs.submit(self._pool, self._encode_frames)
+        self._jpegs.submit(self._where(), self._encode_frames)
         self._jpegs = JpegTask()
 
     def _encode_frames(self, rgbs: list[UInt8]) -> list[bytes | None]:
@@ -323,7 +327,7 @@ class Pipeline:
         self._submit_jpegs()
         frames = {kind: np.stack(kept) for kind, kept in self._frames.items()}
         chunk = _Chunk(self._open.pts[:pairs], self._open.jpegs[:pairs])
-        chunk.flows = self._pool.submit(self._solve, frames, pairs)
+        chunk.flows = self._where().submit(self._solve, frames, pairs)
         self._chunks.append(chunk)
         self._frames = {kind: kept[pairs:] for kind, kept in self._frames.items()}
         self._open = _Chunk(self._open.pts[pairs:], self._open.jpegs[pairs:])

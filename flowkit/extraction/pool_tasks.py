@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
 
 from flowkit.typing import UInt8
+
+T = TypeVar("T")
 
 FRAMES_A_TASK = 8
 """Frames that one task encodes: of tiny ones, a task each took longer than the encoding."""
@@ -31,6 +34,22 @@ class ThreadLimit:
         with self._changed:
             self._inside -= 1
             self._changed.notify()
+
+
+class InPlace(Executor):
+    """Runs what is submitted at once, in the calling thread."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Return a future that is done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # raised where the result is asked for, as a pool has it
+            future.set_exception(error)
+        return future
+
+
+IN_PLACE = InPlace()
 
 
 class JpegTask:

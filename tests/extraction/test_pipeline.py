@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -338,3 +339,27 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
     assert sink.added == 120
     assert most <= 5 * config.pairs_per_call
     assert threading.active_count() == threads
+
+
+def test_tiny_frames_are_worked_on_where_they_are_decoded(tmp_path: Path, store: Path) -> None:
+    """To hand them to a thread would take longer; what is stored is the same."""
+    threads: set[str] = set()
+
+    class Noting:
+        """The CPU engine, which notes its threads."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(choose_backend("auto").solver, name)
+
+        def flow_batch(self, *args: Any, **options: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return choose_backend("auto").solver.flow_batch(*args, **options)
+
+    for side, expected in ((64, {"MainThread"}), (65, {"ThreadPoolExecutor"})):
+        threads.clear()
+        video = clips.lossless_mkv(
+            tmp_path / f"{side}.mkv", clips.moving_texture(4, height=64, width=side, shift=(1, 0))
+        )
+        flows, _ = extracted(video, store, Noting(), DEFAULT_FLOW_CODEC)  # type: ignore[arg-type]
+        assert {name.partition("-")[0] for name in threads} == expected
+        assert flows == from_floats(video, choose_backend("auto").solver, DEFAULT_FLOW_CODEC)
