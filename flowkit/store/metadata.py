@@ -26,7 +26,7 @@ from flowkit._version import __version__
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, heap_text, index
 from flowkit.store.codecs.deflate import crc32
-from flowkit.store.hdf5_file import write_attrs
+from flowkit.store.hdf5_file import create_array, write_attrs
 from flowkit.store.record import RECORD_TYPES, Attributes, VideoRecord
 from flowkit.store.schema import (
     CRC32,
@@ -100,7 +100,7 @@ def write_metadata(file: h5py.File, metadata: Metadata, *, attributes: bool = Tr
     attrs = metadata.to_attrs()
     records = {video_id: record.to_attrs() for video_id, record in metadata.records.items()}
     block = _block(attrs, metadata.labels, records)
-    made = file.create_dataset(METADATA, data=np.frombuffer(block, np.uint8))
+    made = create_array(file, METADATA, np.frombuffer(block, np.uint8))
     write_attrs(made, {CRC32: crc32(block)})
     if attributes:
         write_attrs(file, attrs)

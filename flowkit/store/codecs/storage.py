@@ -315,15 +315,16 @@ class _FlatWriter:
             self._crcs.append(crc32)
 
     def finish(self) -> dict[str, Array]:
-        group, name = self._group, self._name
-        dataset = group.create_dataset(
-            f"{name}{self._storage.suffix}", shape=(self._offsets[-1],), dtype=np.uint8
-        )
+        group, name, size = self._group, self._name, self._offsets[-1]
+        path = f"{name}{self._storage.suffix}"
         self._file.seek(0)
-        start = 0
-        while block := self._file.read(COPY_BYTES):
-            dataset[start : start + len(block)] = np.frombuffer(block, np.uint8)
-            start += len(block)
+        if size <= COPY_BYTES:
+            group.create_dataset(path, data=np.frombuffer(self._file.read(), np.uint8))
+        else:
+            dataset, start = group.create_dataset(path, shape=(size,), dtype=np.uint8), 0
+            while block := self._file.read(COPY_BYTES):
+                dataset[start : start + len(block)] = np.frombuffer(block, np.uint8)
+                start += len(block)
         return {
             f"{name}_offset": Array(np.array(self._offsets, "<i8")),
             f"{name}_crc32": Array(np.array(self._crcs, "<u4")),
