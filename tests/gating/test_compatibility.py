@@ -136,7 +136,7 @@ def test_the_options_of_the_remedy_make_the_recorded_extraction(
     (tmp_path / "one.avi").touch()
     asked: list[ExtractConfig] = []
 
-    def prepare(sources: object, store: object, *, config: ExtractConfig) -> None:
+    def prepare(sources: object, store: object, *, config: ExtractConfig, **_: object) -> None:
         asked.append(config)
         raise click.Abort
 
