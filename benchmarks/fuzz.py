@@ -199,7 +199,8 @@ def campaign(target: str, folder: Path, *, minutes: float) -> JsonObject:
     )
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
     runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    faults = sorted(path.name for path in found.iterdir())
+    # A "slow unit" took ten seconds, as on a busy machine: a remark of libFuzzer, not a fault.
+    faults = sorted(path.name for path in found.iterdir() if not path.name.startswith("slow-unit"))
     if faults:
         print(done.stderr[-6000:])
     return {
