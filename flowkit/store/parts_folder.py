@@ -8,6 +8,7 @@ see `flowkit.store.tools.new_store`. `run.json` is the state of the run that is,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Collection
@@ -27,6 +28,7 @@ MAX_KEY_BYTES = 150
 _SEGMENT = re.compile(r"(?P<key>.+)~s(?P<index>\d{5})\.h5")
 
 
+@functools.lru_cache(maxsize=64)  # of a video that is extracted it is asked half a dozen times
 def part_key(video_id: str) -> str:
     """Return the file name of a video, without suffix: one for each id."""
     # `~` is reserved for the endings, so that no id can look like another's segment.

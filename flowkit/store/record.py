@@ -242,9 +242,10 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
         times: TimeRange = WHOLE_SOURCE,
     ) -> Self:
         """Return the record made of these groups of fields."""
-        groups = (stored, source_shape, solver, decoding, flow_range, times)
-        values = {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
-        values |= {f"source_{field.name}": getattr(source, field.name) for field in fields(source)}
+        values: dict[str, Any] = {}
+        for group in (stored, source_shape, solver, decoding, flow_range, times):
+            values |= vars(group)
+        values |= {name: getattr(source, name.removeprefix("source_")) for name in _OF_SOURCE}
         return cls(video_id=video_id, label=label, **values)
 
     @property
@@ -298,6 +299,8 @@ class VideoRecord(StoredVideoShape, SourceShape, SolverRecord, DecodeStatus, Flo
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StoreFormatError(f"the attributes of {video_id!r} cannot be read: {error!r}") from error
 
+
+_OF_SOURCE = tuple(f"source_{field.name}" for field in fields(SourceFingerprint))
 
 _KINDS: dict[str, type[str] | type[int] | type[float]] = {
     "str": str,
