@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit import jpeg
-from flowkit.errors import TooShortError
+from flowkit.errors import TooShortError, VideoError
 from flowkit.extraction.config import BACKWARD
 from flowkit.extraction.going_on import CommittedEnd, status_so_far
 from flowkit.extraction.pool_tasks import IN_PLACE, JpegTask, ThreadLimit
@@ -229,7 +229,7 @@ class Pipeline:
         )
         whole = config.fps is None and source.start_seconds is None and source.end_seconds is None
         if whole and (end := sink.end()) is not None:
-            with contextlib.ExitStack() as stack:
+            with contextlib.suppress(VideoError), contextlib.ExitStack() as stack:
                 reader = stack.enter_context(
                     opened(start_seconds=end.times[0], frames_before=end.frames_before)
                 )
@@ -239,7 +239,7 @@ class Pipeline:
                     sink.open_video(width=self._size[0], height=self._size[1])
                     self._begin = (end.n_frames, end.first_seconds)
                     return reader
-            self._size = self._converter = None
+            self._size, self._converter, self._notes = None, None, []
         return opened(start_seconds=source.start_seconds, end_seconds=source.end_seconds)
 
     def _jpeg_of(self, reader: VideoReader, frame: LazyFrame) -> bytes | None:

@@ -1,9 +1,10 @@
 """The metadata of a file of a store: format, options, class names; of a part its video's record too.
 
-They stand in a file twice. `/metadata` is a block of JSON under a checksum, which every reader here takes.
-The root's attributes and `/labels` say the same to plain h5py, as str and numbers; their text lies in a
-heap without a checksum, where one flipped bit can change a value or have HDF5 loop for ever, so they are
-not read here. Where the block is damaged they prove themselves by its checksum: `recover`.
+They stand in a file twice, in a part once: the block. `/metadata` is a block of JSON under a checksum,
+which every reader here takes. The root's attributes and `/labels` say the same to plain h5py, as str and
+numbers; their text lies in a heap without a checksum, where one flipped bit can change a value or have HDF5
+loop for ever, so they are not read here. Where the block is damaged they prove themselves by its checksum:
+`recover`.
 """
 
 from __future__ import annotations
