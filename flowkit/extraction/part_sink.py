@@ -6,12 +6,11 @@ import dataclasses
 from typing import Self
 
 from flowkit.extraction.engines import solver_record
-from flowkit.extraction.going_on import CommittedEnd, committed_end
 from flowkit.extraction.pipeline import Item
+from flowkit.extraction.resume import UNDISTURBED, ResumePoint, resume_point
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.record import (
     SOUND,
-    DecodeStatus,
     SourceFingerprint,
     SourceShape,
     StoredVideoShape,
@@ -84,7 +83,7 @@ class PartSink:
         self._fields = field_names(options)
         self._writer: PartWriter | None = None
         self._here = _Totals()
-        self._status = SOUND
+        self._undisturbed = False
         self._engines: dict[EngineInfo, None] = {}
         self._segments = 0
         self._committed = 0
@@ -98,9 +97,9 @@ class PartSink:
         """Number of leading frames that are committed, by this run or an earlier one."""
         return self._committed
 
-    def end(self) -> CommittedEnd | None:
-        """Return the end of the committed frames, by which a seek behind them is proven; None without."""
-        return committed_end(self._parts, self._id, self._segments, self._committed)
+    def resume_point(self) -> ResumePoint | None:
+        """Return where the video is resumed by a seek; None: from its beginning."""
+        return resume_point(self._parts, self._id, self._segments, self._committed)
 
     @property
     def engines(self) -> tuple[EngineInfo, ...]:
@@ -111,8 +110,15 @@ class PartSink:
         """Take the size of the stored frames, px, before the first item."""
         self.width, self.height = width, height
 
-    def add(self, item: Item, status: DecodeStatus = SOUND) -> None:
-        """Append the next frame and the flow that begins at it; `status` of the decoding so far.
+    def add(self, item: Item, *, undisturbed: bool = False) -> None:
+        """Append the next frame and the flow that begins at it.
+
+        Parameters
+        ----------
+        item
+            The frame and its flow.
+        undisturbed
+            As `flowkit.extraction.resume.UNDISTURBED` has it, up to this frame at least.
 
         Raises
         ------
@@ -126,7 +132,7 @@ class PartSink:
         for name, flow in zip(self._fields, item.flows, strict=False):
             writer.add_flow(name, flow)
         self._here.count(item, 2 * self.width * self.height)
-        self._status = status
+        self._undisturbed = undisturbed
         self._engines.update(dict.fromkeys(item.engines))
 
     def commit(self, record: VideoRecord) -> VideoRecord:
@@ -176,7 +182,7 @@ class PartSink:
             source=self.state,
             source_shape=SourceShape(source_width=self.width, source_height=self.height),
             solver=solver_record(tuple(self._here.engines)),
-            decoding=self._status,
+            decoding=UNDISTURBED if self._undisturbed else SOUND,
         )
         # Until it was full, it could have become the whole part.
         writer.path = self._parts.segment_path(self._id, self._segments)

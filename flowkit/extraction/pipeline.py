@@ -23,22 +23,21 @@ from numpy.typing import NDArray
 from flowkit import jpeg
 from flowkit.errors import TooShortError, VideoError
 from flowkit.extraction.config import BACKWARD
-from flowkit.extraction.going_on import CommittedEnd, status_so_far
 from flowkit.extraction.pool_tasks import IN_PLACE, JpegTask, ThreadLimit
+from flowkit.extraction.resume import ResumePoint, is_undisturbed
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.timing import StageClock
 from flowkit.frames import LazyFrame, pair_indices, resample_lazy, resize, to_grey
 from flowkit.methods.method import Images
 from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.store.record import SOUND, DecodeStatus
 from flowkit.store.schema import StoreOptions, field_names
 from flowkit.tvl1.engine import CodesSolver, EngineInfo, FlowCodes, Solver, codes_solver
 from flowkit.typing import Decoder, UInt8
 from flowkit.video.reader import DecodeReport, VideoInfo, VideoReader, open_video
 
 TINY_PIXELS = 64 * 64
-"""Of a frame, up to which its work is done where it is decoded: to hand it over takes longer."""
+"""Of a frame, up to which a worker with one core works where it decodes: handing it over costs more."""
 MAX_CALL_PIXELS = 16_000_000
 """Most pixels of flow that one solver call computes (128 MB of float32 fields)."""
 
@@ -120,14 +119,14 @@ class Sink(Protocol):
     def committed(self) -> int:
         """Return the number of leading frames that it has already and takes no more."""
 
-    def end(self) -> CommittedEnd | None:
-        """Return the end of those frames; None: they cannot be told from others, or there are none."""
+    def resume_point(self) -> ResumePoint | None:
+        """Return where the video is resumed by a seek behind those frames; None: from its beginning."""
 
     def open_video(self, *, width: int, height: int) -> None:
         """Take the size of the frames, px, before the first item."""
 
-    def add(self, item: Item, status: DecodeStatus = SOUND) -> None:
-        """Append the next frame and the flow that begins at it; `status` of the decoding so far."""
+    def add(self, item: Item, *, undisturbed: bool = False) -> None:
+        """Append the next frame and its flow; see `flowkit.extraction.resume.UNDISTURBED`."""
 
 
 _Solved: TypeAlias = tuple[tuple[EngineInfo, ...], list[tuple[EncodedFlow, ...]]]
@@ -197,8 +196,7 @@ class Pipeline:
         Parameters
         ----------
         sink : Sink
-            Takes frames and fields in order; those before `sink.committed` are leapt over where a seek is
-            proven to be exact, else decoded only.
+            Takes frames and fields in order; those before `sink.committed` are skipped or decoded only.
         on_progress : callable
             Called with the number of frames decoded and the fraction of the video, in [0, 1].
         on_beat : callable
@@ -222,22 +220,22 @@ class Pipeline:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _opened(self, sink: Sink) -> VideoReader:
-        """Open the video: behind the sink's frames where that seek is exact, else at its beginning."""
+        """Open the video behind the sink's frames, where that seek can be checked; else at its beginning."""
         source, config = self.source, self.config
         opened = functools.partial(
             open_video, source.path, decoder=config.decoder, fps=config.fps, deinterlace=config.deinterlace
         )
         whole = config.fps is None and source.start_seconds is None and source.end_seconds is None
-        if whole and (end := sink.end()) is not None:
+        if whole and (point := sink.resume_point()) is not None:
             with contextlib.suppress(VideoError), contextlib.ExitStack() as stack:
                 reader = stack.enter_context(
-                    opened(start_seconds=end.times[0], frames_before=end.frames_before)
+                    opened(start_seconds=point.times[0], frames_before=point.frames_before)
                 )
-                if end.repeats(reader.lazy(), functools.partial(self._jpeg_of, reader)):
+                if point.matches(reader.lazy(), functools.partial(self._jpeg_of, reader)):
                     stack.pop_all()
                     assert self._size is not None, "frames were compared at the stored size"
                     sink.open_video(width=self._size[0], height=self._size[1])
-                    self._begin = (end.n_frames, end.first_seconds)
+                    self._begin = (point.n_frames, point.first_seconds)
                     return reader
             self._size, self._converter, self._notes = None, None, []
         return opened(start_seconds=source.start_seconds, end_seconds=source.end_seconds)
@@ -310,7 +308,8 @@ class Pipeline:
         return max(1, min(self.config.pairs_per_call, MAX_CALL_PIXELS // math.prod(self._size or ())))
 
     def _where(self) -> Executor:
-        return self._pool if math.prod(self._size or ()) > TINY_PIXELS else IN_PLACE
+        tiny = math.prod(self._size or ()) <= TINY_PIXELS and self._threads() == 1
+        return IN_PLACE if tiny and not any(one.elsewhere() for one in self.config.solvers) else self._pool
 
     def _submit_jpegs(self) -> None:
         self._jpegs.submit(self._where(), self._encode_frames)
@@ -365,9 +364,10 @@ class Pipeline:
             engines, flows = chunk.flows.result() if chunk.flows is not None else ((), [()] * len(chunk.pts))
             jpegs = [several.result(position) for several, position in chunk.jpegs]
             with self.clock.stage("write"):
-                status = SOUND if self._notes else status_so_far(self._report)
+                undisturbed = not self._notes and is_undisturbed(self._report)
                 for pts, data, fields in zip(chunk.pts, jpegs, flows, strict=True):
-                    sink.add(Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines), status)
+                    item = Item(pts_seconds=pts, jpeg=data, flows=fields, engines=engines)
+                    sink.add(item, undisturbed=undisturbed)
             self._on_beat()
 
     def _finish(self, sink: Sink, count: int, header_seconds: float | None) -> None:

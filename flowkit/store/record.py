@@ -166,7 +166,7 @@ class DecodeStatus:
     status: str = "ok"
     """`ok` or `truncated`."""
     status_reason: str = ""
-    """Why it is truncated, and notes of the decoder."""
+    """Why it is truncated, and notes of the decoder; of a segment whether a reading may resume behind it."""
     skipped_frames: int = 0
     """Packets or images that did not decode."""
     pts_repaired: int = 0

@@ -263,6 +263,8 @@ def open_video(
         check_positive("fps", fps)
     check_at_least("threads", threads, 0)
     check_at_least("frames_before", frames_before, 0)
+    if frames_before and start_seconds is None:
+        raise InvalidParameterError(f"frames_before={frames_before} needs the start_seconds that they end at")
     _check_window(start_seconds, end_seconds)
     try:
         source = _source(Path(path), decoder, fps, threads, deinterlace)

@@ -24,7 +24,6 @@ from flowkit.frames import pair_indices, resize, to_grey
 from flowkit.resize_rule import ResizeRule
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC, flow_codec
 from flowkit.store.codecs.storage import EncodedFlow
-from flowkit.store.record import SOUND, DecodeStatus
 from flowkit.tvl1.backend import choose_backend
 from flowkit.tvl1.cuda import solver as cuda
 from flowkit.tvl1.cuda.plan import TileShape
@@ -207,11 +206,11 @@ class Collected:
     def __init__(self) -> None:
         self.flows: list[EncodedFlow] = []
 
-    def end(self) -> None: ...
+    def resume_point(self) -> None: ...
 
     def open_video(self, **_: int) -> None: ...
 
-    def add(self, item: Item, _: DecodeStatus = SOUND) -> None:
+    def add(self, item: Item, **_: bool) -> None:
         self.flows += item.flows
 
 
@@ -322,11 +321,11 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, store: Path) -> Non
         committed = 0
         added = 0
 
-        def end(self) -> None: ...
+        def resume_point(self) -> None: ...
 
         def open_video(self, **_: int) -> None: ...
 
-        def add(self, *_: object) -> None:
+        def add(self, *_: object, **__: object) -> None:
             self.added += 1
 
     sink = Counter()

@@ -261,6 +261,20 @@ def test_decoders_keep_stderr_clean(
     assert capfd.readouterr().err == ""
 
 
+def test_frames_of_an_earlier_reading_count_as_read(tmp_path: Path) -> None:
+    """The report is that of the whole video, though it is read from its middle: also where the file is cut."""
+    whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(40))
+    cut = clips.truncated(tmp_path / "b.avi", whole, 0.5)
+    for path in (whole, cut):
+        _, times, _, of_whole = read(path)
+        images, later, _, report = read(path, start_seconds=times[8], frames_before=8)
+        assert (later, report) == (times[8:], of_whole)
+        assert clips.flash_numbers(list(images[:2])) == [8, 9]
+    assert of_whole.truncated
+    with pytest.raises(InvalidParameterError, match="needs the start_seconds that they end at"):
+        read(whole, frames_before=8)
+
+
 @pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
 def test_video_cut_short_is_truncated(tmp_path: Path, decoder: Decoder, name: str) -> None:
     frames = clips.moving_texture(40)

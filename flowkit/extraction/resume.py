@@ -1,6 +1,8 @@
-"""A long video goes on behind its committed frames by a seek, where the seek is proven to be exact.
+"""Resume a long video by a seek behind its committed frames, where a check of the seek succeeds.
 
-Proven: the last committed frames, decoded again behind it, have the same times and become the same JPEGs.
+The last committed frames are decoded again behind the seek, and must have the same times and become the same
+JPEGs. That is strong evidence of an exact seek, not a proof: a difference below JPEG's quantisation, or in a
+later frame that refers to one before the seek, would not show.
 """
 
 from __future__ import annotations
@@ -8,22 +10,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from flowkit.errors import StoreError, VideoError
+from flowkit.errors import StoreError
 from flowkit.frames import LazyFrame
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import SOUND, DecodeStatus
+from flowkit.store.record import DecodeStatus
 from flowkit.store.write.segments import frames_of_segment
 from flowkit.video.reader import DecodeReport
 
 COMPARED_FRAMES = 4
 
 UNDISTURBED = DecodeStatus(status_reason="undisturbed so far")
-"""Of a segment up to which every frame was decoded whole, in one size, at the time that the file gives."""
+"""Marks a segment up to which every frame was decoded whole, in one size, at the time that the file gives;
+only a seek behind such a one can give the record that one reading would."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class CommittedEnd:
-    """The end of a video's committed frames.
+class ResumePoint:
+    """Where a video is resumed: its committed frames, the last of which a seek must reproduce.
 
     Attributes
     ----------
@@ -45,8 +48,8 @@ class CommittedEnd:
         """Number of committed frames before those of `times`."""
         return self.n_frames - len(self.times)
 
-    def repeats(self, frames: Iterator[LazyFrame], encoded: Callable[[LazyFrame], bytes | None]) -> bool:
-        """Take the last committed frames from a reading behind a seek; return whether they are the same.
+    def matches(self, frames: Iterator[LazyFrame], encoded: Callable[[LazyFrame], bytes | None]) -> bool:
+        """Take the frames of `times` behind a seek; return whether they are the committed ones.
 
         Parameters
         ----------
@@ -55,26 +58,23 @@ class CommittedEnd:
         encoded
             Returns a frame's bytes as the store would have them.
         """
-        try:
-            for seconds, jpeg in zip(self.times, self.jpegs, strict=True):
-                frame = next(frames, None)
-                if frame is None or frame.pts_seconds != seconds or encoded(frame) != jpeg:
-                    return False
-        except VideoError:
-            return False
+        for seconds, jpeg in zip(self.times, self.jpegs, strict=True):
+            frame = next(frames, None)
+            if frame is None or frame.pts_seconds != seconds or encoded(frame) != jpeg:
+                return False
         return True
 
 
-def status_so_far(report: DecodeReport) -> DecodeStatus:
-    """Return the status of a segment: undisturbed if a reading behind a seek would know all that matters."""
+def is_undisturbed(report: DecodeReport) -> bool:
+    """Return whether a reading so far met nothing that one behind a seek would not know of."""
     counts = (report.skipped_frames, report.damaged_frames, report.pts_repaired, report.interlaced_frames)
-    return SOUND if any(counts) else UNDISTURBED
+    return not any(counts)
 
 
-def committed_end(parts: PartsFolder, video_id: str, n_segments: int, n_frames: int) -> CommittedEnd | None:
-    """Return the end of a video's segments, of `n_frames` in all; None where a seek could not be proven.
+def resume_point(parts: PartsFolder, video_id: str, n_segments: int, n_frames: int) -> ResumePoint | None:
+    """Return where a video is resumed behind its segments, of `n_frames` in all; None: not by a seek.
 
-    It can with frames in the store, and where nothing disturbed the reading up to the last segment.
+    A seek needs stored frames to compare with, and an undisturbed last segment.
     """
     if not n_segments:
         return None
@@ -86,7 +86,7 @@ def committed_end(parts: PartsFolder, video_id: str, n_segments: int, n_frames: 
     jpegs = [jpeg for _, jpeg in tail if jpeg is not None]
     if last.status_reason != UNDISTURBED.status_reason or len(jpegs) < len(tail):
         return None
-    return CommittedEnd(
+    return ResumePoint(
         n_frames=n_frames,
         first_seconds=head[0][0],
         times=tuple(pts for pts, _ in tail),

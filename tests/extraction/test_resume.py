@@ -1,4 +1,4 @@
-"""A long video that goes on behind its committed frames, by a seek where it is exact."""
+"""A long video that is resumed: by a seek where it can be checked, with what one reading gives."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 import flowkit
 from flowkit.executor import InlineExecutor
 from flowkit.extraction.config import ExtractConfig, methods_of, store_options
-from flowkit.extraction.going_on import CommittedEnd
 from flowkit.extraction.part_sink import PartSink
 from flowkit.extraction.pipeline import Item
+from flowkit.extraction.resume import ResumePoint, is_undisturbed
 from flowkit.extraction.sources import VideoSource
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.extraction.worker import VideoTask, extract_video
@@ -21,6 +22,7 @@ from flowkit.frames import LazyFrame
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.write.pack import finalize
 from flowkit.video.clock import Clock
+from flowkit.video.reader import DecodeReport
 from tests.make import clips
 from tests.make.small import SMALL
 
@@ -104,12 +106,12 @@ def stopping(add: object, after: int) -> object:
     """Return `PartSink.add` that ends the run after so many items."""
     taken = 0
 
-    def limited(self: PartSink, item: Item, *status: object) -> None:
+    def limited(self: PartSink, item: Item, *, undisturbed: bool = False) -> None:
         nonlocal taken
         taken += 1
         if taken > after:
             raise Stop
-        add(self, item, *status)  # type: ignore[operator]
+        add(self, item, undisturbed=undisturbed)  # type: ignore[operator]
 
     return limited
 
@@ -134,7 +136,11 @@ def mjpeg_avi(path: Path) -> Path:
     return clips.mjpeg_avi(path.with_suffix(".avi"), FRAMES)
 
 
-@pytest.mark.parametrize("made", [ffv1_mkv, h264_mp4, open_gop_mkv, mjpeg_avi])
+def images(path: Path) -> Path:
+    return clips.image_folder(path, FRAMES)
+
+
+@pytest.mark.parametrize("made", [ffv1_mkv, h264_mp4, open_gop_mkv, mjpeg_avi, images])
 @pytest.mark.parametrize("stops", [(45,), (COUNT - 1,), (25, 20)])
 def test_a_seek_gives_what_one_run_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: object, stops: tuple[int, ...]
@@ -172,40 +178,56 @@ def test_a_cut_file_is_told_by_the_same_counts(tmp_path: Path, monkeypatch: pyte
     assert parted.decoded < whole.decoded
 
 
-@pytest.mark.parametrize("reason", ["damage", "times", "no frames", "frame rate", "inexact"])
-def test_without_proof_a_video_is_decoded_from_its_beginning(
+REASONS = ("damage", "times", "interlaced", "size", "no frames", "frame rate", "inexact")
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_without_a_check_a_video_is_decoded_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     video, config = h264_mp4(tmp_path / "a"), SEGMENTS
     if reason == "damage":
         video = clips.with_broken_packets(tmp_path / "b.avi", mjpeg_avi(tmp_path / "a"), [3])
     if reason == "times":
-        part = clips.write_video(tmp_path / "a.ts", FRAMES[:30]).read_bytes()
-        (video := tmp_path / "b.ts").write_bytes(part + part)
+        # Forward by more than an hour, the longest gap that a frame may stay: from there on times are mended.
+        at = [40 * k + (4_000_000 if k >= 10 else 0) for k in range(COUNT)]
+        video = clips.uneven_mkv(tmp_path / "b.mkv", FRAMES, at)
+    if reason == "interlaced":
+        video = clips.interlaced(tmp_path / "b.mkv", FRAMES, codec="libx264")
+    if reason == "size":
+        video = clips.image_folder(tmp_path / "b", FRAMES)
+        for path in sorted(video.iterdir())[3:6]:
+            assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (32, 24)))
     if reason == "no frames":
         config = dataclasses.replace(config, frame_codec="none")
     if reason == "frame rate":
         config = dataclasses.replace(config, fps=12.5, segment_frames=5)
     if reason == "inexact":
-        monkeypatch.setattr(CommittedEnd, "repeats", lambda *_: False)
+        monkeypatch.setattr(ResumePoint, "matches", lambda *_: False)
     whole = extracted(video, tmp_path / "whole.h5", config, monkeypatch)
     parted = extracted(video, tmp_path / "parted.h5", config, monkeypatch, stops=(25,))
     assert parted.contents == whole.contents
     assert parted.decoded >= whole.decoded
 
 
-def test_frames_that_differ_behind_a_seek_are_no_proof(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", ["skipped_frames", "damaged_frames", "pts_repaired", "interlaced_frames"])
+def test_whatever_a_reading_behind_a_seek_would_not_count_is_a_disturbance(name: str) -> None:
+    assert is_undisturbed(DecodeReport(frames=60))
+    report = DecodeReport(frames=60)
+    setattr(report, name, 1)
+    assert not is_undisturbed(report)
+
+
+def test_frames_that_differ_behind_a_seek_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another picture at the same time, as from a decoder that conceals what it lacks."""
     video = h264_mp4(tmp_path / "a")
     whole = extracted(video, tmp_path / "whole.h5", SEGMENTS, monkeypatch)
-    real = CommittedEnd.repeats
+    real = ResumePoint.matches
 
-    def concealed(self: CommittedEnd, frames: Iterator[LazyFrame], encoded: object) -> bool:
+    def concealed(self: ResumePoint, frames: Iterator[LazyFrame], encoded: object) -> bool:
         return real(self, frames, lambda frame: (encoded(frame) or b"") + b"!")  # type: ignore[operator]
 
-    monkeypatch.setattr(CommittedEnd, "repeats", concealed)
+    monkeypatch.setattr(ResumePoint, "matches", concealed)
     parted = extracted(video, tmp_path / "parted.h5", SEGMENTS, monkeypatch, stops=(25,))
     assert parted.contents == whole.contents
     assert parted.decoded >= COUNT
