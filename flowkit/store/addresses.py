@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from flowkit.store import checked_hdf5
 from flowkit.store.codecs.storage import FRAMES, Storage
+from flowkit.store.hdf5_file import uninterrupted
 from flowkit.store.record import VideoRecord
 from flowkit.store.schema import INDEX, VIDEOS, StoreOptions, field_names
 
@@ -62,10 +63,12 @@ def write_addresses(file: h5py.File, video_ids: Sequence[str], options: StoreOpt
     int64 array (n, 2)
         Beginning and end of each chunk.
     """
-    index = file.require_group(INDEX)
+    with uninterrupted():
+        index = file.require_group(INDEX)
     arrays = _gathered(file, video_ids, options)
     for name, values in arrays.items():
-        index.create_dataset(name, data=values)
+        with uninterrupted():
+            index.create_dataset(name, data=values)
     return _ranges(arrays, options)
 
 
@@ -83,7 +86,7 @@ def stored_ranges(file: h5py.File, options: StoreOptions) -> NDArray[np.int64]:
 
 def stored_slices(file: h5py.File, video_id: str, options: StoreOptions) -> dict[str, NDArray[np.number]]:
     """Return a video's slice of each array of the index, as its group has it, and its `ROWS_CRC`, (1,)."""
-    with checked_hdf5.contained(f"video {video_id!r}"):
+    with uninterrupted(), checked_hdf5.contained(f"video {video_id!r}"):
         stored = checked_hdf5.VideoArrays(checked_hdf5.group(file, f"{VIDEOS}/{video_id}"))
         found = {
             f"{name}_{kind}": values.astype(DTYPES[kind])

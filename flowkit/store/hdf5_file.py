@@ -14,9 +14,9 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -53,17 +53,25 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    found = {number: signal.getsignal(number) for number in _INTERRUPTS}
-    handlers = {number: handler for number, handler in found.items() if callable(handler)}
-    for number in handlers:
-        signal.signal(number, lambda one, _: came.append(one))
+    found = [(number, signal.getsignal(number)) for number in _INTERRUPTS]
+    handlers = [(number, handler) for number, handler in found if callable(handler)]
     try:
+        for number, _ in handlers:
+            signal.signal(number, lambda one, _: came.append(one))
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _restore(handlers)
         for one in dict.fromkeys(came):
             signal.raise_signal(one)
+
+
+def _restore(handlers: Sequence[tuple[signal.Signals, Any]]) -> None:
+    """Set handlers, each even where a signal that comes meanwhile raises through the one before it."""
+    if handlers:
+        try:
+            signal.signal(*handlers[0])
+        finally:
+            _restore(handlers[1:])
 
 
 class OutFile(io.RawIOBase):
@@ -209,9 +217,10 @@ class Hdf5Writer:
         """Close a file that will not be kept."""
         self._out.error = self._out.error or OSError("abandoned")
         # The failure that brought us here is the one to report.
-        with uninterrupted(), contextlib.suppress(OSError, RuntimeError):
-            self.file.close()
-        self._out.close()
+        with uninterrupted():
+            with contextlib.suppress(OSError, RuntimeError):
+                self.file.close()
+            self._out.close()
 
 
 @contextlib.contextmanager

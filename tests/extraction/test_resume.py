@@ -197,7 +197,9 @@ def test_without_a_check_a_video_is_decoded_from_its_beginning(
     if reason == "size":
         video = clips.image_folder(tmp_path / "b", FRAMES)
         for path in sorted(video.iterdir())[3:6]:
-            assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (32, 24)))
+            image = cv2.imread(str(path))
+            assert image is not None
+            assert cv2.imwrite(str(path), cv2.resize(image, (32, 24)))
     if reason == "no frames":
         config = dataclasses.replace(config, frame_codec="none")
     if reason == "frame rate":

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -154,6 +155,31 @@ def test_an_interrupt_waits_until_hdf5_is_through(
     assert came
     with h5py.File(path) as file:
         assert file["x"][()].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_signal_between_two_handlers_that_are_restored_loses_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first is back, and raises for a signal that comes at once: the second is restored all the same."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (2, 15)}
+    real, sent = signal.signal, False
+
+    def signalling(number: int, handler: Any) -> Any:
+        nonlocal sent
+        found = real(number, handler)
+        if handler is signal.default_int_handler and not sent:
+            sent = True
+            signal.raise_signal(number)
+        return found
+
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), uninterrupted():
+            patch.setattr(signal, "signal", signalling)
+        assert sent
+        assert {signal.getsignal(number) for number in (2, 15)} == {signal.default_int_handler}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_an_interrupt_ends_the_outermost_of_two_that_put_it_off() -> None:

@@ -262,7 +262,7 @@ def test_decoders_keep_stderr_clean(
 
 
 def test_frames_of_an_earlier_reading_count_as_read(tmp_path: Path) -> None:
-    """The report is that of the whole video, though it is read from its middle: also where the file is cut."""
+    """The report is that of the whole video, though it is read from its middle; of a cut one as well."""
     whole = clips.mjpeg_avi(tmp_path / "a.avi", clips.numbered_flashes(40))
     cut = clips.truncated(tmp_path / "b.avi", whole, 0.5)
     for path in (whole, cut):

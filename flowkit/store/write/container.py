@@ -147,26 +147,29 @@ class ContainerWriter:
             the temporary, or below another mount of the same one.
         """
         self._path = path
-        with self._guarded() as out, uninterrupted():
+        with self._guarded() as out:
             file = out.file
-            write_metadata(file, Metadata(options=lists.options, labels=lists.labels))
-            index.write_lists(file, lists.labels, lists.failures)
-            index.write_index(file, records, dict.fromkeys(records, number))
+            with uninterrupted():
+                write_metadata(file, Metadata(options=lists.options, labels=lists.labels))
+                index.write_lists(file, lists.labels, lists.failures)
+                index.write_index(file, records, dict.fromkeys(records, number))
             ranges = addresses.write_addresses(file, list(records), lists.options)
-            file_crc.reserve(file)
-            out.check()  # before HDF5's own error over the failed write, if it raised one
-            out.finish()
-            self._out = None
+            with uninterrupted():
+                file_crc.reserve(file)
+                out.check()  # before HDF5's own error over the failed write, if it raised one
+                out.finish()
+                self._out = None
             file_crc.stamp(self._temporary, ranges)
             atomic.commit(self._temporary, path)
         self.discard()
 
     def discard(self) -> None:
         """Remove the file unless it was committed; what was discarded is no longer open."""
-        if self._out is not None:
-            self._out.abandon()
-            self._out = None
-        atomic.discard(self._temporary)
+        with uninterrupted():  # a second Ctrl-C leaves no half file either
+            if self._out is not None:
+                self._out.abandon()
+                self._out = None
+            atomic.discard(self._temporary)
 
     def __enter__(self) -> Self:
         return self

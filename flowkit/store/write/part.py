@@ -152,14 +152,15 @@ class PartWriter:
 
     def abort(self) -> None:
         """Remove an uncommitted file; a committed part stays."""
-        for field in self._fields.values():
-            field.close()
-        if self._frames is not None:
-            self._frames.close()
-        if self._out is not None:
-            self._out.abandon()
-            self._out = None
-        atomic.discard(self._temporary)
+        with uninterrupted():  # a second Ctrl-C leaves no half part either
+            for field in self._fields.values():
+                field.close()
+            if self._frames is not None:
+                self._frames.close()
+            if self._out is not None:
+                self._out.abandon()
+                self._out = None
+            atomic.discard(self._temporary)
 
     def __enter__(self) -> Self:
         return self
