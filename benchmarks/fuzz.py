@@ -1,16 +1,16 @@
 """Coverage-guided fuzzing of what reads files from elsewhere: lists of videos, and stores.
 
     pip install atheris
-    python -m benchmarks.fuzz [--minutes 30] [--only lists|stores]
+    python -m benchmarks.fuzz [--minutes 30] [--only lists|stores] [--keep FOLDER]
 
 lists    the parsers of video lists, class files, split files and tables of groups: any bytes
 stores   a small store with bytes of one of its blocks in another's place: `/metadata` (JSON), the tables and
          the address arrays of the index, each with the checksum that it then needs, so that the reader gets
-         past it; every video is then read
+         past it; small videos among the first eight are then read
 
 An input that raises anything but flowkit's own error, crashes the process, takes 20 s or 1 GiB is a fault;
-libFuzzer (by atheris) keeps it, and the run says where. What is found goes on from a corpus of sound files.
-Writes one JSON file to benchmarks/results: runs, edges covered in flowkit's code, faults.
+libFuzzer (by atheris) writes it to a file, which stays, and the run says where. The corpus begins with sound
+files. Writes one JSON file to benchmarks/results: runs, edges covered in flowkit's code, faults.
 """
 
 from __future__ import annotations
@@ -33,44 +33,45 @@ from benchmarks.record import ROOT, JsonObject, write_result
 
 TARGETS = ("lists", "stores")
 MOST_SECONDS, MOST_MIB = 20, 1024
+MEMORY = Path("/dev/shm")
+"""Files that are written for each input lie there, in memory."""
 _BLOCK = b"\0\0BLOCK\0\0"
 """Between the blocks of an input of the target stores."""
 
 
-def lists_target() -> Callable[[bytes], None]:
-    """Return the parsers of lists, as a function of a file's bytes."""
+def lists_target(folder: Path) -> Callable[[bytes], None]:
+    """Return the parsers of lists, as a function of a file's bytes after one that chooses the parser.
+
+    It raises flowkit's own errors; `folder` is for the files that are read by their paths.
+    """
     from flowkit.datasets.split_sources import groups_from_csv, labels_from_csv, parse_classes
     from flowkit.datasets.splits import parse_split
     from flowkit.datasets.text import decode_text
-    from flowkit.errors import FlowkitError
     from flowkit.extraction.lists import COLUMN_NAMES, parse_list
-
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
 
     def parse(data: bytes) -> None:
         if not data:
             return
         kind, data = data[0], data[1:]
-        with contextlib.suppress(FlowkitError):
-            if kind % 5 == 4:
-                path = folder / "a.csv"
-                path.write_bytes(data)
-                read = (groups_from_csv, labels_from_csv)[kind % 2]
-                read(path, ["a", "b/c"]) if kind % 3 else parse_split(path, "a")
-                return
-            lines = decode_text(data, source="list").splitlines()
-            if kind % 5 == 3:
-                parse_classes(lines, source="classes")
-                return
-            columns = COLUMN_NAMES[: kind % 4] if kind % 5 == 2 else ()
-            parse_list(
-                lines,
-                source="list",
-                classes={0: "a", 1: "b"} if kind & 16 else None,
-                is_video=(lambda path: path.endswith(".mp4")) if kind & 32 else lambda path: False,
-                of_folders=bool(kind & 64) or bool(columns),
-                columns=columns,
-            )
+        if kind % 5 == 4:
+            path = folder / "a.csv"
+            path.write_bytes(data)
+            read = (groups_from_csv, labels_from_csv)[kind % 2]
+            read(path, ["a", "b/c"]) if kind % 3 else parse_split(path, "a")
+            return
+        lines = decode_text(data, source="list").splitlines()
+        if kind % 5 == 3:
+            parse_classes(lines, source="classes")
+            return
+        columns = COLUMN_NAMES[: kind % 4] if kind % 5 == 2 else ()
+        parse_list(
+            lines,
+            source="list",
+            classes={0: "a", 1: "b"} if kind & 16 else None,
+            is_video=(lambda path: path.endswith(".mp4")) if kind & 32 else lambda path: False,
+            of_folders=bool(kind & 64) or bool(columns),
+            columns=columns,
+        )
 
     return parse
 
@@ -78,7 +79,7 @@ def lists_target() -> Callable[[bytes], None]:
 def write_list_corpus(folder: Path) -> None:
     """Write sound lists, each after a byte that chooses the parser."""
     texts = {
-        0: "a.mp4\nb c.mp4\n",
+        0: "a.mp4\nb.mp4\n",
         1: "a.mp4 0\nb/c.mp4 1\n",
         16: "v/a.mp4 120 0\nv/b.mp4 90 1\n",
         5: "path,label,start,end,id\na.mp4,x,0,1.5,one\nb.mp4,y,,,two\n",
@@ -87,9 +88,10 @@ def write_list_corpus(folder: Path) -> None:
         67: "a 1 20 0\nb 5 9 1\n",
         3: "1 ApplyEyeMakeup\n2 Archery\n",
         4: "id,group\na,1\nb/c,2\n",
-        9: "id,part\na,train\nb/c,test\n",
-        19: "id,fold\na,1\nb/c,2\n",
-        34: "# b.mp4\na.mp4\n\ufeffc.mp4\n",
+        19: "id,label\na,x\nb/c,y\n",
+        9: "id,subset\na,train\nb/c,test\n",
+        24: "id,fold\na,1\nb/c,2\n",
+        35: "# b.mp4\na b.mp4\nc d.mp4\n",
     }
     for kind, text in texts.items():
         (folder / f"{kind}").write_bytes(bytes([kind]) + text.encode())
@@ -136,16 +138,16 @@ def _replace(file: h5py.File, name: str, data: bytes) -> None:
         made.attrs.create("crc32", crc32(data), dtype="<i8")
 
 
-def stores_target() -> Callable[[bytes], None]:
-    """Return the reader of a store, as a function of its blocks."""
+def stores_target(folder: Path) -> Callable[[bytes], None]:
+    """Return the reader of a store, as a function of its blocks; it raises flowkit's own errors."""
     import flowkit
     from flowkit.errors import FlowkitError
 
-    parts = StoreParts(Path(tempfile.mkdtemp(dir="/dev/shm")))
+    parts = StoreParts(folder)
 
     def read(data: bytes) -> None:
         parts.write(data.split(_BLOCK))
-        with contextlib.suppress(FlowkitError), flowkit.open(parts.path) as store:
+        with flowkit.open(parts.path) as store:
             for video_id in list(store)[:8]:
                 with contextlib.suppress(FlowkitError):
                     clip = store[video_id]
@@ -164,23 +166,28 @@ def write_store_corpus(folder: Path) -> None:
     (folder / "sound").write_bytes(_BLOCK.join(blocks))
 
 
-def fuzz(target: str, rest: list[str]) -> None:
-    """Run libFuzzer in this process; it does not return."""
+def fuzz(target: str, folder: Path, rest: list[str]) -> None:
+    """Run libFuzzer in this process, with `folder` for its files; it does not return."""
     import atheris
 
     with atheris.instrument_imports(include=["flowkit"]):
         import flowkit.datasets.split_sources
         import flowkit.extraction.lists
-        import flowkit.store.read.store  # noqa: F401
-    made = lists_target() if target == "lists" else stores_target()
-    atheris.Setup([sys.argv[0], *rest], made)
+        import flowkit.store.read.store
+    read = lists_target(folder) if target == "lists" else stores_target(folder)
+
+    def unless_refused(data: bytes) -> None:
+        with contextlib.suppress(flowkit.FlowkitError):
+            read(data)
+
+    atheris.Setup([sys.argv[0], *rest], unless_refused)
     atheris.Fuzz()
 
 
 def campaign(target: str, folder: Path, *, minutes: float) -> JsonObject:
     """Fuzz one target in a process of its own; return what libFuzzer says at its end."""
     corpus, found = folder / f"corpus-{target}", folder / f"faults-{target}"
-    corpus.mkdir()
+    corpus.mkdir(parents=True)
     found.mkdir()
     (write_list_corpus if target == "lists" else write_store_corpus)(corpus)
     seeds = len(list(corpus.iterdir()))
@@ -189,20 +196,22 @@ def campaign(target: str, folder: Path, *, minutes: float) -> JsonObject:
         *(f"-rss_limit_mb={MOST_MIB}", f"-artifact_prefix={found}/", "-print_final_stats=1", "-seed=1"),
         *(f"-max_len={4096 if target == 'lists' else 65536}", str(corpus)),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.fuzz", "--inside", target, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
+    # libFuzzer ends the process without its exit handlers: this one removes the files.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.fuzz", "--inside", target, scratch, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
     runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     # A "slow unit" took ten seconds, as on a busy machine: a remark of libFuzzer, not a fault.
     faults = sorted(path.name for path in found.iterdir() if not path.name.startswith("slow-unit"))
     if faults:
-        print(done.stderr[-6000:])
+        print(done.stderr[-6000:], f"kept in {found}: {faults}", sep="\n")
     return {
         "minutes": minutes,
         "seeds": seeds,
@@ -218,25 +227,26 @@ def campaign(target: str, folder: Path, *, minutes: float) -> JsonObject:
 
 def main() -> int:
     if sys.argv[1:2] == ["--inside"]:
-        fuzz(sys.argv[2], sys.argv[3:])
+        fuzz(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30, help="of each target")
     parser.add_argument("--only", choices=TARGETS)
-    parser.add_argument("--keep", type=Path, help="folder for corpora and faults, new")
+    parser.add_argument("--keep", type=Path, help="new folder for corpora and faults")
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(exist_ok=True)
-        result = {
-            target: campaign(target, folder, minutes=options.minutes)
-            for target in TARGETS
-            if options.only in (None, target)
-        }
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="flowkit-fuzz-"))
+    result = {
+        target: campaign(target, folder, minutes=options.minutes)
+        for target in TARGETS
+        if options.only in (None, target)
+    }
+    failed = any(row["faults"] or row["status"] for row in result.values())
+    if not options.keep and not failed:
+        shutil.rmtree(folder)
     for target, row in result.items():
         print(target, row)
     print(write_result("fuzz", result))
-    return int(any(row["faults"] or row["status"] for row in result.values()))
+    return int(failed)
 
 
 if __name__ == "__main__":

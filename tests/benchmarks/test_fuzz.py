@@ -7,16 +7,43 @@ from pathlib import Path
 import pytest
 
 import flowkit
-from benchmarks.fuzz import StoreParts, lists_target, write_list_corpus
-from flowkit.errors import StoreFormatError
+from benchmarks.fuzz import (
+    StoreParts,
+    campaign,
+    lists_target,
+    stores_target,
+    write_list_corpus,
+    write_store_corpus,
+)
+from flowkit.errors import FlowkitError, StoreFormatError
 
 
-def test_sound_lists_are_parsed_and_others_refused_in_words(tmp_path: Path) -> None:
-    parse = lists_target()
-    write_list_corpus(tmp_path)
-    for path in tmp_path.iterdir():
+def test_every_sound_list_is_parsed_and_altered_ones_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    parse = lists_target(tmp_path)
+    write_list_corpus(tmp_path / "corpus")
+    corpus = list((tmp_path / "corpus").iterdir())
+    assert len(corpus) == 13
+    for path in corpus:
         parse(path.read_bytes())
-        parse(path.read_bytes()[:-3] + b"\0\xff,\n")
+        with pytest.raises(FlowkitError):
+            parse(path.read_bytes()[:-3] + b"\0\xff,\n")
+
+
+def test_libfuzzer_runs_from_the_corpus(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    row = campaign("lists", tmp_path / "sound", minutes=0.05)
+    assert (row["status"], row["faults"], row["seeds"]) == (0, [], 13)
+    assert row["runs"] > 100
+
+
+def test_the_reader_reads_sound_blocks_and_refuses_others(tmp_path: Path) -> None:
+    read = stores_target(tmp_path)
+    write_store_corpus(tmp_path)
+    sound = (tmp_path / "sound").read_bytes()
+    read(sound)
+    with pytest.raises(StoreFormatError):
+        read(sound.replace(b'"step": 1', b'"step": x'))
 
 
 def test_a_store_is_read_and_one_of_other_blocks_too_as_far_as_they_make_sense(tmp_path: Path) -> None:
