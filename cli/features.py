@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,18 @@ import click
 
 from flowkit.errors import InvalidParameterError
 
-from .cluster import cluster, dask_option
+from .cluster import cluster, dask_option, some_paths
 from .options import StorePath, device_options, given_flags
 from .reporter import show_extraction
 from .streams import echo
 
 if TYPE_CHECKING:
     from flowkit.executor import Executor
+    from flowkit.extraction.sources import VideoSource
     from flowkit.remote import Location
+    from flowkit.store.record import Failure
+    from gating.backbone_features.output import FeatureWriter
+    from gating.backbone_features.run import VideoFeatures
 
 _OF_WINDOWS = ("window", "stride", "frames_per_window", "fields_per_window")
 _OF_FLOW = ("fields_per_window", "flow_weights", "stack")
@@ -103,43 +107,55 @@ def command(
 
     Exit status: 0 all written, 1 some failed (the rest is written), 2 nothing could start, 130 interrupted.
     """
-    from flowkit.store.record import Failure
     from gating.backbone_features.output import FeatureFiles
     from gating.backbone_features.run import open_run
 
     _check_rows(ctx)
-    quiet, failed, written = options.pop("quiet"), 0, 0
-    scratch = out.with_name(out.name + ".parts")
-    workers = _cluster(options.pop("dask"), inputs, jobs=options["jobs"], folder=out.absolute().parent)
-    with (
-        workers as executor,
-        open_run(inputs, _options(quiet, scratch=scratch, executor=executor, **options)) as run,
-    ):
+    quiet, scratch = options.pop("quiet"), out.with_name(out.name + ".parts")
+    dask = _dask(options.pop("dask"), inputs)
+    with open_run(inputs, _options(quiet, scratch=scratch, **options)) as run:
         with FeatureFiles(out, run.settings, joined=joined).opened() as files:
-            there = len(files.known.intersection(run.ids))
-            for outcome in run.outcomes(files.known):
-                if isinstance(outcome, Failure):
-                    failed += 1
-                    echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
-                else:
-                    files.write(outcome)
-                    written += 1
-                    if not quiet:
-                        echo(f"{outcome.video_id}: {len(outcome.ranges)} rows")
+            there, left = len(files.known.intersection(run.ids)), run.videos(files.known)
+            with _cluster(dask, left, jobs=options["jobs"], folder=scratch) as executor:
+                written, failed = _write(files, run.outcomes(files.known, executor=executor), quiet=quiet)
     echo(f"{out}: {written} clips written, {there} there before, {failed} failed")
     ctx.exit(failed > 0)
 
 
-def _cluster(
-    dask: str | None, inputs: Sequence[Location], *, jobs: int | None, folder: Path
-) -> AbstractContextManager[Executor | None]:
-    """Return the executor of raw videos, None for this machine's processes."""
+def _write(
+    files: FeatureWriter, outcomes: Iterable[VideoFeatures | Failure], *, quiet: bool
+) -> tuple[int, int]:
+    """Write and say each outcome; return how many were written and how many failed."""
+    from flowkit.store.record import Failure
+
+    written = failed = 0
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            failed += 1
+            echo(f"{outcome.source}: failed: {outcome.reason}: {outcome.detail}", err=True)
+        else:
+            files.write(outcome)
+            written += 1
+            if not quiet:
+                echo(f"{outcome.video_id}: {len(outcome.ranges)} rows")
+    return written, failed
+
+
+def _dask(where: str | None, inputs: Sequence[Location]) -> str | None:
+    """Return the value of --dask; raise UsageError if no input is extracted."""
     from gating.prediction import is_store
 
-    raw = [path for path in inputs if isinstance(path, Path) and not is_store(path)]
-    if dask and not raw:
+    if where and all(is_store(path) for path in inputs):
         raise click.UsageError("--dask extracts raw videos, and every INPUT is a store; leave it out")
-    return cluster(dask, jobs=jobs or len(os.sched_getaffinity(0)), folder=folder, inputs=raw)
+    return where
+
+
+def _cluster(
+    dask: str | None, videos: Sequence[VideoSource], *, jobs: int | None, folder: Path
+) -> AbstractContextManager[Executor | None]:
+    """Return the executor of raw videos; None for this machine's processes, or where none is left."""
+    paths, jobs = some_paths(videos), jobs or len(os.sched_getaffinity(0))
+    return cluster(dask if videos else None, jobs=jobs, folder=folder.absolute().parent, inputs=paths)
 
 
 def _check_rows(ctx: click.Context) -> None:

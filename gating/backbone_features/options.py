@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from flowkit.executor import Executor
 from flowkit.extraction.store_run import VideoOutcome
 from flowkit.jobs import Progress
 from flowkit.validate import check_choice, check_integer, check_range, check_that
@@ -62,8 +61,6 @@ class FeatureOptions:
         Keep the suffix of a raw video's file in its id.
     jobs : int or None
         Processes that extract raw videos; None is one a core.
-    executor : Executor or None
-        Extracts them instead of `jobs` processes.
     scratch : Path or None
         Folder for the temporary store of raw videos, which goes on with what it finds there; None is the
         system's for temporaries.
@@ -91,7 +88,6 @@ class FeatureOptions:
     threads: int | None = None
     keep_suffix: bool = False
     jobs: int | None = None
-    executor: Executor | None = None
     scratch: Path | None = None
     on_note: Callable[[str], None] = lambda _: None
     on_progress: Callable[[Progress[VideoOutcome]], None] = lambda _: None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import flowkit
 from flowkit.datasets.windows import frames_seconds
 from flowkit.errors import InputError, StoreCorruptError
+from flowkit.executor import Executor
 from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.sources import VideoSource
 from flowkit.remote import Location
@@ -103,15 +104,26 @@ class FeatureRun:
         _check_ids(self.ids, options.ids)
         check_id_set(dict(clips))
 
-    def outcomes(self, known: Collection[str] = ()) -> Iterator[VideoFeatures | Failure]:
-        """Yield the features of each clip but those of the ids `known`, or its failure."""
-        wanted = set(self.ids) - set(known)
+    def videos(self, known: Collection[str] = ()) -> list[VideoSource]:
+        """Return the raw videos but those of the ids `known`."""
+        return [one for one in self._sources if one.video_id not in set(known)]
+
+    def outcomes(
+        self, known: Collection[str] = (), *, executor: Executor | None = None
+    ) -> Iterator[VideoFeatures | Failure]:
+        """Yield the features of each clip but those of the ids `known`, or its failure.
+
+        Parameters
+        ----------
+        known : collection of str
+        executor : Executor, optional
+            Extracts raw videos; default: `jobs` processes of this machine.
+        """
         for store in self._stores:
-            yield from self._of_store(store, wanted, sources={})
-        executor = self._options.executor
+            yield from self._of_store(store, set(self.ids) - set(known), sources={})
         workers = executor.jobs if executor is not None else 0
-        for group in _groups([one for one in self._sources if one.video_id in wanted], workers):
-            yield from self._of_videos(group)
+        for group in _groups(self.videos(known), workers):
+            yield from self._of_videos(group, executor)
 
     def _of_store(
         self, store: Store, wanted: Collection[str], sources: dict[str, str]
@@ -144,7 +156,9 @@ class FeatureRun:
             flow=made.get("flow"),
         )
 
-    def _of_videos(self, sources: Sequence[VideoSource]) -> Iterator[VideoFeatures | Failure]:
+    def _of_videos(
+        self, sources: Sequence[VideoSource], executor: Executor | None
+    ) -> Iterator[VideoFeatures | Failure]:
         """Extract videos into a temporary store, and yield the features of each."""
         options = self._options
         names = {source.video_id: source.name for source in sources}
@@ -155,7 +169,7 @@ class FeatureRun:
                 path,
                 config=self._extract_config(),
                 on_progress=options.on_progress,
-                executor=options.executor,
+                executor=executor,
             )
             for outcome in report.outcomes:
                 for warning in outcome.warnings:
@@ -204,7 +218,9 @@ def open_run(inputs: Sequence[Location], options: FeatureOptions) -> Iterator[Fe
         yield FeatureRun(opened, sources, networks, options, process_group.device)
 
 
-def features(inputs: Sequence[Location], options: FeatureOptions) -> Iterator[VideoFeatures | Failure]:
+def features(
+    inputs: Sequence[Location], options: FeatureOptions, *, executor: Executor | None = None
+) -> Iterator[VideoFeatures | Failure]:
     """Yield the features of each clip of stores and of each raw video.
 
     Raw videos are extracted into a temporary store, by the settings of the run's store or `flowkit extract`'s
@@ -216,6 +232,8 @@ def features(inputs: Sequence[Location], options: FeatureOptions) -> Iterator[Vi
         Stores, videos, folders of videos.
     options
         Rows of a clip, networks, clips and device.
+    executor
+        Extracts raw videos; default: `options.jobs` processes of this machine.
 
     Yields
     ------
@@ -230,7 +248,7 @@ def features(inputs: Sequence[Location], options: FeatureOptions) -> Iterator[Vi
         An input does not exist, has none of the ids, two have one id, or a store does not fit.
     """
     with open_run(inputs, options) as run:
-        yield from run.outcomes()
+        yield from run.outcomes(executor=executor)
 
 
 def _check_ids(ids: Sequence[str], asked: Sequence[str]) -> None:

@@ -123,6 +123,11 @@ def test_a_cluster_extracts_and_gives_the_features_of_this_machine(weights: Path
         assert sorted(here) == sorted(there) == ["a_flow", "a_rgb", "b_flow", "b_rgb"]
         for name in here:
             np.testing.assert_allclose(there[name], here[name], rtol=1e-4, atol=1e-5)
+    # With nothing left no scheduler is asked.
+    words = ("features", folder, "-o", tmp_path / "here.npz", *network)
+    done = flowkit_says(*words, "--dask", "tcp://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert "0 clips written, 2 there before" in done.stdout
 
 
 def test_a_cluster_without_raw_videos_has_nothing_to_do(weights: Path, tmp_path: Path) -> None:

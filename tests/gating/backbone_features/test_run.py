@@ -144,11 +144,12 @@ def test_a_raw_video_is_extracted_and_gives_what_its_store_gives(
     (folder / "bad.avi").write_bytes(b"RIFF")
     before = sorted(tmp_path.rglob("*"))
     with InlineExecutor() as executor:
-        options = dataclasses.replace(small_options, executor=executor, jobs=1)
-        made = list(features([folder], options))
+        options = dataclasses.replace(small_options, jobs=1)
+        made = list(features([folder], options, executor=executor))
         assert sorted(tmp_path.rglob("*")) == before
         flowkit.extract(folder / "good.avi", tmp_path / "out.h5", executor=executor)
-        slower = list(features([folder / "good.avi"], dataclasses.replace(options, fps=12.5)))
+        slow_options = dataclasses.replace(options, fps=12.5)
+        slower = list(features([folder / "good.avi"], slow_options, executor=executor))
     failed = [one for one in made if isinstance(one, Failure)]
     assert [(Path(one.source).name, one.reason) for one in failed] == [("bad.avi", "unopenable")]
     (raw,) = (one for one in made if isinstance(one, VideoFeatures))
