@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowkit.executor import Executor
     from flowkit.extraction.sources import VideoSource
     from flowkit.tvl1.backend import BackendName
+    from flowkit.tvl1.params import TVL1Params
 
 dask_option = click.option(
     "--dask",
@@ -31,7 +32,7 @@ def cluster(
     jobs: int,
     folder: Path,
     inputs: Sequence[Path] = (),
-    backend: BackendName = "cpu",
+    engine: tuple[BackendName, Sequence[TVL1Params]] | None = None,
 ) -> Iterator[Executor | None]:
     """Yield the executor of --dask; None without one.
 
@@ -45,8 +46,8 @@ def cluster(
         Where the command writes; workers must see it.
     inputs
         What the command reads; workers must see it.
-    backend
-        The engine that computes TV-L1; workers must have it.
+    engine
+        The engine of TV-L1 and its parameters; workers must have it.
     """
     if where is None:
         yield None
@@ -57,10 +58,9 @@ def cluster(
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)  # distributed logs a lost scheduler with its traceback; the error says it
     try:
-        gpus, check = backend == "cuda", functools.partial(why_not_here, backend)
-        with DaskExecutor(
-            where, jobs=jobs, folder=folder, inputs=inputs, gpus=gpus, check=check if gpus else None
-        ) as executor:
+        gpus = engine is not None and engine[0] == "cuda"
+        check = functools.partial(why_not_here, *engine) if engine is not None else None
+        with DaskExecutor(where, jobs=jobs, folder=folder, inputs=inputs, gpus=gpus, check=check) as executor:
             yield executor
     finally:
         logging.disable(before)

@@ -215,8 +215,8 @@ def command(ctx: click.Context, /, inputs: tuple[str, ...], store: Path, **optio
         kept = f"finished videos are kept in {store}.parts"
         where = dask if setup.plan.todo else None
         folder, paths = store.absolute().parent, some_paths(setup.plan.todo)
-        backend = setup.backend.name if setup.backend is not None else "cpu"
-        workers = cluster(where, jobs=config.jobs, folder=folder, inputs=paths, backend=backend)
+        engine = (setup.backend.name, setup.tvl1) if setup.backend is not None else None
+        workers = cluster(where, jobs=config.jobs, folder=folder, inputs=paths, engine=engine)
         with workers as executor, reporter.running("videos", kept=kept):
             report = run(setup, labels=labels, on_progress=reporter.progress, executor=executor)
         ctx.exit(reporter.store_summary(store, report))

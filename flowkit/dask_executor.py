@@ -1,8 +1,9 @@
-"""Run tasks on the workers of a dask cluster, a bounded number at once; workers may die or hang.
+"""Run tasks on the workers of a dask cluster, one at a time on each; workers may die or hang.
 
 A worker has one task at a time, and its threads are the cores that the task may use. One that dies costs no
-other task: its task is given to another worker once, and fails by name when that one dies as well. Workers
-that join later are used; those that could not do the work are told apart before they get any.
+other task: its task is given to another worker once, and fails by name when that one dies as well. So is the
+task at which a worker's GPU fails; a worker whose GPU is lost is started again by its nanny. Workers that
+join later are used; those that could not do the work are told apart before they get any.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ import queue
 import time
 import uuid
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
-from flowkit import atomic
-from flowkit._version import __version__
-from flowkit.errors import ClusterError, SystemLimitError
+from flowkit.errors import ClusterError, GpuError, GpuLostError, SystemLimitError
 from flowkit.workers import remote
 from flowkit.workers.board import AtWork, Blackboard, Standstill, Worker
+from flowkit.workers.candidates import ANSWER_S, GPU, Answer, Candidates
 from flowkit.workers.cluster import connected
 from flowkit.workers.slot import Outcome
 
@@ -33,13 +32,9 @@ Future: TypeAlias = Any
 
 MOST_WORKERS = 4096
 ATTEMPTS = 2
-"""Workers that may die of one task before it fails."""
-CONNECT_S, LOST_S, ANSWER_S = 20, 15, 20
-"""Seconds for a scheduler to answer, after which a lost one is given up, and for a worker to answer."""
-CHECK_S = 180
-"""Seconds for a worker's check, in which a GPU may be made ready."""
-GPU = "GPU"
-"""The resource of dask's workers that have one."""
+"""Workers that may fail at one task before it does."""
+CONNECT_S, LOST_S = 20, 15
+"""Seconds for a scheduler to answer, and after which a lost one is given up."""
 _LOOK_S = 1.0
 
 Task = TypeVar("Task")
@@ -57,30 +52,38 @@ class _Seat:
 
 @dataclasses.dataclass(slots=True)
 class _Run(Generic[Task]):
-    """A task on a worker, and how many died of it before."""
+    """A task on a worker, how many failed at it before, and the error of this one's GPU."""
 
     seat: _Seat
     task: Task
-    died: int
+    failed: int
+    error: GpuError | None = None
     still: Standstill = dataclasses.field(default_factory=Standstill)
 
 
 class _Waiting(Generic[Task]):
-    """The tasks that no worker has, each with the number of workers that died of it; true if there is one."""
+    """The tasks that no worker has, each with the number of workers that failed at it."""
 
     def __init__(self, left: Iterator[Task]) -> None:
-        self._left, self._again = left, deque[tuple[Task, int]]()
+        self._left = left
+        # And the worker that failed at it last, which gets it again only if it is alone.
+        self._again: list[tuple[Task, int, str]] = []
 
     def __bool__(self) -> bool:
         if not self._again:
-            self._again.extend((task, 0) for task in itertools.islice(self._left, 1))
+            self._again.extend((task, 0, "") for task in itertools.islice(self._left, 1))
         return bool(self._again)
 
-    def pop(self) -> tuple[Task, int]:
-        return self._again.popleft()
+    def pop(self, worker: str, *, alone: bool) -> tuple[Task, int] | None:
+        """Return a task for a worker; None if others have to do what is left."""
+        for k, (task, failed, avoided) in enumerate(self._again):
+            if alone or avoided != worker:
+                del self._again[k]
+                return task, failed
+        return next(((task, 0) for task in self._left), None)
 
-    def add(self, task: Task, died: int) -> None:
-        self._again.append((task, died))
+    def add(self, task: Task, failed: int, *, avoided: str) -> None:
+        self._again.append((task, failed, avoided))
 
 
 class DaskExecutor:
@@ -122,9 +125,7 @@ class DaskExecutor:
         gpus: bool = False,
         check: Callable[[], str] | None = None,
     ) -> None:
-        self._where, self._folder = where, folder
-        self.gpus, self._check = gpus, check
-        self._inputs = tuple(str(path.absolute()) for path in inputs)
+        self._where, self.gpus = where, gpus
         self._topic = f"flowkit-{uuid.uuid4().hex}"
         self._seats: dict[str, _Seat] = {}
         self._refused: dict[str, str] = {}
@@ -137,7 +138,15 @@ class DaskExecutor:
             self._client, self._cluster = connected(where, jobs=jobs, timeout=CONNECT_S)
             stack.callback(self._disconnect)
             self._client.subscribe_topic(self._topic, self._note)
-            self._look()
+            self._candidates = Candidates(
+                self._client,
+                folder=folder,
+                inputs=[str(path.absolute()) for path in inputs],
+                gpus=gpus,
+                check=check,
+            )
+            stack.callback(self._candidates.close)
+            self._wait_for_workers()
             if not self._seats:
                 raise ClusterError(f"no worker of {where} can do the work: {self._why_refused()}")
             stack.pop_all()
@@ -195,6 +204,7 @@ class DaskExecutor:
                 if on_wait:
                     on_wait()
                 self._look()
+                self._take_answers()
                 yield from self._lost(running, waiting)
                 if patience is not None:
                     yield from self._end_stalled(running, patience)
@@ -213,7 +223,10 @@ class DaskExecutor:
         for seat in [one for one in self._seats.values() if one.address not in busy]:
             if not waiting:
                 return
-            task, died = waiting.pop()
+            given = waiting.pop(seat.address, alone=len(self._seats) == 1)
+            if given is None:
+                continue
+            task, failed = given
             self.board.report(seat.number, 0, 0.0)
             future = self._client.submit(
                 remote.in_worker,
@@ -229,11 +242,11 @@ class DaskExecutor:
                 resources={GPU: 1} if self.gpus else None,
                 pure=False,
             )
-            running[future] = _Run(seat, task, died)
+            running[future] = _Run(seat, task, failed)
             future.add_done_callback(self._ended.put)
 
     def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any] | None:
-        """Return the outcome of a task that ended; None where its worker is lost before it can be had."""
+        """Return the outcome of a task that ended; None where its worker is lost before or its GPU failed."""
         self.board.report(run.seat.number, 0, 0.0)
         try:
             if future.status == "finished":
@@ -243,6 +256,12 @@ class DaskExecutor:
             return None
         if isinstance(error, SystemLimitError):
             return Outcome(task=run.task, limit=str(error))
+        if isinstance(error, GpuError):
+            run.error = error
+            warnings.warn(f"worker {run.seat.address}: {error}", RuntimeWarning, stacklevel=3)
+            if isinstance(error, GpuLostError):
+                self._restart(run.seat, "its GPU is lost")
+            return None
         if type(error).__name__ == "KilledWorker":
             return Outcome(task=run.task, died=_WORKERS_DIED, worker=run.seat.address)
         raise error or ClusterError(f"a task ended as {future.status} on {run.seat.address}")
@@ -250,16 +269,17 @@ class DaskExecutor:
     def _lost(
         self, running: dict[Future, _Run[Task]], waiting: _Waiting[Task]
     ) -> Iterator[Outcome[Task, Any]]:
-        """Give the tasks of workers that are gone to others; yield those that have had their chances."""
+        """Give the tasks of workers that failed to others; yield those that have had their chances."""
         for future, run in list(running.items()):
-            if run.seat.address in self._seats and future.status != "lost":
+            gone = self._seats.get(run.seat.address) is not run.seat or future.status == "lost"
+            if run.error is None and not gone:
                 continue
             del running[future]
             future.cancel()
-            if run.died + 1 < ATTEMPTS:
-                waiting.add(run.task, run.died + 1)
+            if run.failed + 1 < ATTEMPTS:
+                waiting.add(run.task, run.failed + 1, avoided=run.seat.address)
             else:
-                yield Outcome(task=run.task, died=_WORKERS_DIED, worker=run.seat.address)
+                yield Outcome(task=run.task, died=_WORKERS_DIED, error=run.error, worker=run.seat.address)
 
     def _end_stalled(
         self, running: dict[Future, _Run[Task]], patience: Callable[[Task], float]
@@ -270,16 +290,20 @@ class DaskExecutor:
             if run.still.lasts_longer_than(most, progress=progress) and not future.done():
                 del running[future]
                 future.cancel()
-                del self._seats[run.seat.address]
-                self._restart(run.seat.address)
+                self._restart(run.seat, "it hung in a task")
                 yield Outcome(task=run.task, stalled=most, worker=run.seat.address)
 
-    def _restart(self, address: str) -> None:
+    def _restart(self, seat: _Seat, why: str) -> None:
         """Have a worker's nanny start it again; one without a nanny gets no more work."""
+        del self._seats[seat.address]
         try:
-            self._client.restart_workers([address], timeout=10)
+            self._client.restart_workers([seat.address], timeout=10)
         except Exception as error:  # of many kinds, and the others go on whatever it is
-            self._refused[address] = f"it hung in a task, and cannot be started again: {error}"
+            self._refuse(seat.address, f"{why}, and it cannot be started again: {error}")
+
+    def _refuse(self, address: str, why: str) -> None:
+        self._refused[address] = why
+        warnings.warn(f"worker {address} gets no work: {why}", RuntimeWarning, stacklevel=4)
 
     def _look(self) -> None:
         """Take note of workers that joined or left, about once a second.
@@ -299,9 +323,10 @@ class DaskExecutor:
                 workers = self._client.scheduler_info(n_workers=-1)["workers"]
         self._seats = {address: seat for address, seat in self._seats.items() if address in workers}
         self._refused = {address: why for address, why in self._refused.items() if address in workers}
-        if new := [address for address in workers if address not in {*self._seats, *self._refused}]:
-            self._seat(new, workers)
-        if self._seats:
+        for address, worker in workers.items():
+            if not any(address in known for known in (self._seats, self._refused, self._candidates)):
+                self._candidates.ask(address, worker)
+        if self._seats or (workers and self._candidates):
             self._heard = now
         elif now - self._heard > LOST_S:
             raise ClusterError(
@@ -309,44 +334,25 @@ class DaskExecutor:
                 f"{self._why_refused()}; what is finished is kept, the same command goes on"
             )
 
-    def _seat(self, addresses: Sequence[str], workers: dict[str, Any]) -> None:
-        """Check that workers can do the work, and give those that can a number."""
-        with _token(self._folder) as token:
-            found = {address: self._answer(address, workers[address], str(token)) for address in addresses}
-        for address in addresses:
-            answer = found[address]
-            why = answer if isinstance(answer, str) else _refusal(answer)
-            if why:
-                self._refused[address] = why
-                warnings.warn(f"worker {address} gets no work: {why}", RuntimeWarning, stacklevel=4)
+    def _wait_for_workers(self) -> None:
+        """Ask the workers that are there, until all have answered; those that are slow may join later."""
+        self._look()
+        began = time.monotonic()
+        while self._candidates and not (self._seats and time.monotonic() - began > ANSWER_S):
+            self._take_answers(timeout=1.0)
+
+    def _take_answers(self, *, timeout: float = 0.0) -> None:
+        """Give the workers that can do the work a number."""
+        for answer in self._candidates.answers(timeout=timeout):
+            if answer.why_not:
+                self._refuse(answer.address, answer.why_not)
             else:
-                taken = {seat.number for seat in self._seats.values()}
-                number = next(k for k in range(MOST_WORKERS) if k not in taken)
-                self._seats[address] = _Seat(number, address, int(workers[address]["nthreads"]))
+                self._seats[answer.address] = self._seat(answer)
 
-    def _answer(self, address: str, worker: dict[str, Any], token: str) -> object:
-        """Return why a worker cannot do the work, "" if it can; or the error in place of an answer."""
-        if self.gpus and worker.get("resources", {}).get(GPU, 0) < 1:
-            return f"it has no resource {GPU}: start those with one by `dask worker --resources {GPU}=1`"
-        try:
-            # Not as a task: of one that it cannot import a worker says nothing.
-            version = self._client.run(remote.version, workers=[address], callback_timeout=ANSWER_S)[address]
-            if version != __version__:
-                return f"it has flowkit {version}, expected {__version__}: install the same version there"
-            # As tasks: a file system that does not answer then holds a thread, and not the worker.
-            missing = self._asked(address, ANSWER_S, remote.missing, [token, *self._inputs])
-            why: str = self._asked(address, CHECK_S, self._check) if self._check and not missing else ""
-        except Exception as error:  # of a worker's own packages, too: it says why there is no answer
-            return error
-        if missing:
-            return f"it does not see {missing[0]}: mount the same file system there, at the same path"
-        return why
-
-    def _asked(self, address: str, timeout: float, function: Callable[..., Any], *values: object) -> Any:
-        """Return what a function returns in a worker, run as a task."""
-        key = f"flowkit-{uuid.uuid4().hex}"
-        future = self._client.submit(function, *values, key=key, workers=[address], pure=False)
-        return future.result(timeout=timeout)
+    def _seat(self, answer: Answer) -> _Seat:
+        taken = {seat.number for seat in self._seats.values()}
+        number = next(k for k in range(MOST_WORKERS) if k not in taken)
+        return _Seat(number, answer.address, answer.threads)
 
     def _why_refused(self) -> str:
         return "; ".join(f"{one}: {why}" for one, why in self._refused.items()) or "there is none"
@@ -367,6 +373,7 @@ class DaskExecutor:
 
     def close(self) -> None:
         """Leave the cluster; a local one ends."""
+        self._candidates.close()
         self._disconnect()
         self.board.close()
 
@@ -378,23 +385,3 @@ class DaskExecutor:
 
 
 _WORKERS_DIED = f"{ATTEMPTS} workers of the cluster ended while they worked on it"
-
-
-@contextlib.contextmanager
-def _token(folder: Path) -> Iterator[Path]:
-    """Yield a file in a folder, gone afterwards, by which a worker shows that it sees the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    token = folder.absolute() / f".flowkit-{uuid.uuid4().hex}"
-    try:
-        token.touch()
-        yield token
-    finally:
-        atomic.discard(token)
-
-
-def _refusal(answer: object) -> str:
-    # The worker may hand its ImportError on as text, or as the cause of its own error.
-    cause = getattr(answer, "__cause__", None)
-    if any(isinstance(one, ImportError) or "ModuleNotFoundError" in str(one) for one in (answer, cause)):
-        return f"it cannot import flowkit {__version__} ({answer}): install it there"
-    return f"it does not answer: {answer!r}"

@@ -7,7 +7,8 @@
     ├── InputError (ValueError)                  the named inputs cannot be planned
     ├── BackendError (RuntimeError)              a backend or method of flow cannot meet the request
     │   ├── BackendUnavailableError              it, or a decoder, is not installed or cannot start here
-    │   ├── GpuError                             a GPU failed, or does not come to an end
+    │   ├── GpuError                             a GPU failed at a call
+    │   │   └── GpuLostError                     and this process cannot use it any more
     │   └── GpuMemoryError                       memory for a GPU's work ran out; it does smaller work
     ├── ClusterError (OSError)                   no scheduler answers, or no worker can do the work
     ├── SystemLimitError (OSError)               `system_limit`: no room for a process, thread or semaphore
@@ -69,7 +70,11 @@ class BackendUnavailableError(BackendError):
 
 
 class GpuError(BackendError):
-    """A GPU failed or does not come to an end; the message names it, the status and the kernel."""
+    """A GPU failed; the message names it, the status and the kernel."""
+
+
+class GpuLostError(GpuError):
+    """A GPU failed or does not come to an end, and this process cannot use it any more; another may."""
 
 
 class GpuMemoryError(BackendError):

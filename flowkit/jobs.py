@@ -199,6 +199,8 @@ def run_tasks(
             elif ended.stalled:
                 detail = f"no progress for {ended.stalled:.0f} s; its worker was ended, another goes on"
                 outcome = kind.fail(task, "timed_out", detail)
+            elif ended.error is not None:
+                outcome = kind.fail(task, *explain(ended.error))
             elif outcome is None:
                 outcome = kind.fail(task, "worker_died", ended.died)
             outcomes.append(outcome)

@@ -56,6 +56,9 @@ def test_a_local_cluster_yields_every_result_and_shows_progress(tmp_path: Path) 
         assert {(k, 0.5) for k in range(3, 9)} & seen
         with pytest.raises(ValueError, match="task 0"):
             list(executor.run(failing, [0]))
+        # Another one beside it, without a warning of ports.
+        with DaskExecutor("local", jobs=1, folder=tmp_path) as other:
+            assert [one.result for one in other.run(squared, [2])] == [4]
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".flowkit")] == []
 
 
@@ -150,6 +153,27 @@ def test_a_worker_that_could_not_do_the_work_is_told_apart_before_it_starts(
     cluster.add("fit")
     with pytest.warns(RuntimeWarning, match=why), joined(cluster, tmp_path, 2) as executor:
         assert [one.result for one in executor.run(squared, [2, 3])] == [4, 9]
+
+
+def test_a_worker_that_is_slow_to_answer_holds_up_no_other(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_executor, "ANSWER_S", 0.5)
+    script = tmp_path / "preload.py"
+    script.write_text("import flowkit.workers.remote as r, time; r.missing = lambda paths: time.sleep(8)")
+    for k in range(2):
+        cluster.add(f"slow{k}", preload=str(script))
+    cluster.add("fit")
+    began = time.monotonic()
+    with joined(cluster, tmp_path, 3) as executor:
+        assert [one.result for one in executor.run(squared, [2, 3])] == [4, 9]
+        assert time.monotonic() - began < 8
+        # Those that have answered meanwhile take part, beside each other.
+        workers = {
+            one.worker for one in executor.run(marked_and_slow, [(tmp_path, k) for k in range(1, 120)])
+        }
+    assert len(workers) == 3
+    assert not list(tmp_path.glob(".flowkit*"))
 
 
 def test_an_address_where_no_scheduler_answers_is_named(

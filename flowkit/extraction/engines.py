@@ -13,9 +13,9 @@ from flowkit.extraction.pipeline import FieldSolver
 from flowkit.methods.method import FlowMethod
 from flowkit.methods.tvl1 import TVL1Method
 from flowkit.store.record import SolverRecord
-from flowkit.tvl1.backend import ENGINES, BackendName, choose_backend, load_backend
+from flowkit.tvl1.backend import ENGINES, BackendName, choose_backend, load_backend, load_shared
 from flowkit.tvl1.engine import EngineInfo, Solver
-from flowkit.tvl1.params import DEFAULT_PRESET, TVL1Params, resolve_params
+from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.client import RemoteSolver
 
 
@@ -24,10 +24,13 @@ class TVL1Engine:
     """The engine of a worker's TV-L1 fields.
 
     `servers` are the sockets of the processes that compute, the first to ask first; without any, the worker
-    does, by `backend`. When no server is left and `takeover` is true, the CPU engine computes in the worker.
+    does, by `backend`, in so many `callers` at once, with a GPU in `gpu_memory_bytes` of it (0: most of what
+    is free). When no server is left and `takeover` is true, the CPU engine computes in the worker.
     """
 
     backend: BackendName
+    callers: int = 1
+    gpu_memory_bytes: int = 0
     servers: tuple[str, ...] = ()
     takeover: bool = False
 
@@ -39,7 +42,9 @@ class EngineChoice:
     Attributes
     ----------
     name : str
+        Of the engine, as `BackendName` has it.
     reason : str
+        Why it is this one, in one sentence.
     deviations : tuple of str
         Departures from the parameters, one phrase each; none are known of an engine elsewhere.
     elsewhere : bool
@@ -52,10 +57,14 @@ class EngineChoice:
     elsewhere: bool = False
 
 
-def why_not_here(backend: BackendName) -> str:
-    """Return why an engine of TV-L1 cannot run on this machine, "" if it can; for a cluster's workers."""
+def why_not_here(backend: BackendName, params: Sequence[TVL1Params]) -> str:
+    """Return why an engine cannot compute with some parameters on this machine, "" if it can.
+
+    A cluster's workers are asked this before they get work.
+    """
     try:
-        load_backend(backend, resolve_params(DEFAULT_PRESET))
+        for one in params:
+            load_backend(backend, one)
     except BackendError as error:
         return str(error)
     return ""
@@ -72,7 +81,8 @@ def field_solver(each: MethodFields, tvl1: TVL1Engine) -> FieldSolver:
     if not isinstance(each.method, TVL1Method):
         return FieldSolver(solver=_loaded(each.method), fields=each.fields, images=each.method.images)
     if not tvl1.servers:
-        return FieldSolver(solver=_solver(tvl1.backend, each.method.params), fields=each.fields)
+        solver = _solver(tvl1.backend, each.method.params, tvl1.callers, tvl1.gpu_memory_bytes)
+        return FieldSolver(solver=solver, fields=each.fields)
     remote = _remote_solver(tvl1.servers, tvl1.takeover, each.method.params)
     return FieldSolver(solver=remote, fields=each.fields, elsewhere=remote.computes_elsewhere)
 
@@ -83,7 +93,9 @@ def _loaded(method: FlowMethod) -> Solver:
 
 
 @functools.lru_cache(maxsize=8)
-def _solver(backend: BackendName, params: TVL1Params) -> Solver:
+def _solver(backend: BackendName, params: TVL1Params, callers: int, gpu_memory_bytes: int) -> Solver:
+    if backend == "cuda":
+        return load_shared(backend, params, callers=callers, memory_bytes=gpu_memory_bytes)
     return choose_backend(backend, params).solver
 
 
@@ -129,8 +141,13 @@ def check_elsewhere(choice: EngineChoice | None, executor: Executor) -> None:
         return
     if choice.elsewhere:
         raise InvalidParameterError(
-            "the engine is cuda in the workers of a cluster, got an executor whose workers need no GPU; make "
-            "it with gpus=True"
+            "the engine is cuda in the workers of a cluster, got an executor whose workers need no GPU; "
+            + (
+                "make it with gpus=True"
+                if executor.elsewhere
+                else "take a DaskExecutor with gpus=True, or "
+                "prepare the plan with elsewhere=False for a GPU of this machine"
+            )
         )
     if executor.elsewhere:
         raise InvalidParameterError(

@@ -287,8 +287,7 @@ def _extract_all(
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as workers:
         if executor is None:
             executor = workers.enter_context(_executor(setup))
-        else:
-            check_elsewhere(setup.backend, executor)
+        check_elsewhere(setup.backend, executor)
         scratch = _make_scratch(setup, stack)
         servers = _start_servers(setup, stack)
         chosen = "auto" if setup.backend is None else setup.backend.name
@@ -388,4 +387,5 @@ def _task(
         servers=servers,
         takeover=config.backend == "auto",
         scratch=scratch,
+        gpu_memory_bytes=config.gpu_memory_bytes,
     )

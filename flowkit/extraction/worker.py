@@ -56,6 +56,8 @@ class VideoTask:
     """When no server is left, the CPU engine computes in the worker."""
     scratch: Scratch | None = None
     """Where a video of an archive or an address is copied to."""
+    gpu_memory_bytes: int = 0
+    """Without servers, the most device memory that the worker's GPU gives; 0 is most of what is free."""
 
 
 def extract_video(task: VideoTask, worker: Worker) -> VideoOutcome:
@@ -120,6 +122,8 @@ def _pipeline(task: VideoTask, worker: Worker) -> Pipeline:
         backend=task.backend,
         servers=task.servers[first:] + task.servers[:first],
         takeover=task.takeover,
+        callers=worker.jobs,
+        gpu_memory_bytes=task.gpu_memory_bytes,
     )
     config = PipelineConfig(
         options=task.options,

@@ -71,6 +71,38 @@ def load_backend(name: str, params: TVL1Params) -> Solver:
     return solver
 
 
+def load_shared(
+    name: str, params: TVL1Params, *, callers: int, gpu: int | None = None, memory_bytes: int = 0
+) -> Solver:
+    """Load an engine for several calls at once, which divide a GPU's memory among them; a GPU is warmed up.
+
+    Parameters
+    ----------
+    name : str
+    params : TVL1Params
+    callers : int
+        Calls at once, >= 1.
+    gpu : int, optional
+        Index among the GPUs that CUDA shows to this process; default: the first that can be used.
+    memory_bytes : int
+        Most device memory that all take together; 0 is most of what is free.
+
+    Raises
+    ------
+    BackendError
+        As those of `load_backend`.
+    """
+    if name != "cuda":
+        return load_backend(name, params)
+    cuda = importlib.import_module(ENGINES["cuda"])
+    each = -(-memory_bytes // callers) or None
+    solver = cuda.load(params, gpu=gpu, memory_bytes=each, callers=callers)
+    # What a driver takes for its first call belongs to the start, not to the first video.
+    solver.warm_up()
+    ready: Solver = solver
+    return ready
+
+
 def choose_backend(name: BackendName = "auto", params: TVL1Params | str = DEFAULT_PRESET) -> BackendChoice:
     """Return the engine to use, and why.
 

@@ -145,7 +145,7 @@ class Worker:
     jobs: int
     board: Board
     owns_gpu: bool = False
-    """A GPU that its task uses is this process's own, and its failure the end of it."""
+    """A GPU that its task uses is this process's own: what it fails at another worker may do."""
 
     def threads(self) -> int:
         """Return the number of cores that this worker's task may use now.

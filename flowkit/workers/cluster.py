@@ -50,7 +50,12 @@ def connected(where: str, *, jobs: int, timeout: float) -> tuple[Client, LocalCl
         # Ctrl-C is held back from the workers, which inherit that: this process ends them.
         with dask.config.set(_LOCAL_CONFIG), deaf_to_ctrl_c():
             cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=threads, memory_limit=0, dashboard_address=None
+                n_workers=jobs,
+                threads_per_worker=threads,
+                memory_limit=0,
+                # No dashboard; any free port in place of 8787, which another cluster here may have.
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": ":0"},
             )
             return Client(cluster), cluster
     try:

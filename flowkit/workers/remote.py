@@ -6,13 +6,11 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from flowkit._version import __version__
-from flowkit.errors import GpuError
 from flowkit.workers.board import Worker
 
 REPORT_S = 0.5
@@ -82,16 +80,8 @@ def in_worker(
     topic: str,
     folder: str,
 ) -> Result:
-    """Do a task in `folder`, where its relative paths begin, with so many cores.
-
-    A GPU that fails ends the process, as it would fail every task that comes: the task is another worker's,
-    and a nanny starts this one again.
-    """
+    """Do a task in `folder`, where its relative paths begin, with so many cores."""
     _keep_freed_memory()
     with contextlib.suppress(OSError):  # relative paths begin there; with absolute ones it need not be here
         os.chdir(folder)
-    try:
-        return function(task, Worker(slot=number, jobs=threads, board=_RemoteBoard(topic), owns_gpu=True))
-    except GpuError as error:
-        print(f"flowkit: {error}; this worker ends", file=sys.stderr, flush=True)
-        os._exit(1)
+    return function(task, Worker(slot=number, jobs=threads, board=_RemoteBoard(topic), owns_gpu=True))

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from flowkit.errors import NO_THREAD, SystemLimitError
+from flowkit.errors import NO_THREAD, GpuError, SystemLimitError
 from flowkit.workers.board import Blackboard, Worker
 
 # Each worker would start a thread a core for matrix products that it does not compute.
@@ -40,6 +40,8 @@ class Outcome(Generic[Task, Result]):
         The exit of its worker.
     limit : str
         The limit of the system that let no worker work on it.
+    error : GpuError or None
+        Of the worker's GPU, which is at fault, or the task is.
     stalled : float
         Seconds without progress after which its worker was ended.
     worker : str
@@ -50,6 +52,7 @@ class Outcome(Generic[Task, Result]):
     result: Result | None = None
     died: str = ""
     limit: str = ""
+    error: GpuError | None = None
     stalled: float = 0.0
     worker: str = ""
 

@@ -148,7 +148,7 @@ def test_cluster_that_hangs_costs_the_tiles_nothing(cache: Path, tmp_path: Path)
     status, results, log = rerun(tmp_path, "--section", *names, *TINY, environment=environment)
     assert status == 1, log
     failed, end = results["pair_by_clusters"]
-    assert "GpuError" in failed["failed"]
+    assert "GpuLostError" in failed["failed"]
     assert "flowkit_cluster of level 0" in failed["failed"]
     assert end["ended"] == "failed"
     timed = [each for each in results["timing"] if "method" in each]

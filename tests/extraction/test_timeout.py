@@ -76,7 +76,7 @@ def test_waiting_for_room_in_the_scratch_folder_is_a_sign_of_life(tmp_path: Path
     assert len(beats) >= 3
 
 
-def test_a_gpu_of_this_machine_is_refused_to_workers_elsewhere(
+def test_a_plan_for_gpus_elsewhere_and_one_for_those_here_are_refused_by_the_others_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips.lossless_mkv(tmp_path / "a.mkv", clips.moving_texture(3, height=32, width=40))
@@ -86,6 +86,11 @@ def test_a_gpu_of_this_machine_is_refused_to_workers_elsewhere(
         setup = prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", config=config, elsewhere=True)
         with pytest.raises(InvalidParameterError, match="whose workers need no GPU; make it with gpus=True"):
             run(setup, executor=executor)
+        executor.elsewhere = False
+        for here in (executor, None):
+            with pytest.raises(InvalidParameterError, match="a DaskExecutor with gpus=True, or prepare the"):
+                run(setup, executor=here)
+        executor.elsewhere = True
         install(monkeypatch, FakeGpu())
         setup = prepare([tmp_path / "a.mkv"], tmp_path / "out.h5", config=config)
         with pytest.raises(InvalidParameterError, match="prepare it with elsewhere=True"):

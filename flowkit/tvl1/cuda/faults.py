@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from flowkit.errors import BackendError, GpuError, GpuMemoryError
+from flowkit.errors import BackendError, GpuError, GpuLostError, GpuMemoryError
 from flowkit.validate import check_that
 
 PATIENCE_SECONDS = 4.0
@@ -65,12 +65,12 @@ class DeviceFaults:
 
     Attributes
     ----------
-    fault : GpuError or None
+    fault : GpuLostError or None
         The error that ended the GPU for this process. Every later call raises it again.
     """
 
     def __init__(self, cupy: Any, gpu: str) -> None:
-        self.fault: GpuError | None = None
+        self.fault: GpuLostError | None = None
         self._cupy, self._gpu = cupy, gpu
         self._statuses = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         self._thread = _Thread()
@@ -91,7 +91,7 @@ class DeviceFaults:
         Raises
         ------
         GpuError
-            The GPU failed, here or before, or does not come to an end.
+            The GPU failed; a GpuLostError, also by a fault before, if this process cannot use it any more.
         GpuMemoryError
             Memory of the device or pinned memory ran out.
         """
@@ -117,7 +117,7 @@ class DeviceFaults:
     def check(self) -> None:
         """Raise the error that ended the GPU, if one did."""
         if self.fault is not None:
-            raise GpuError(str(self.fault)) from self.fault
+            raise GpuLostError(str(self.fault)) from self.fault
 
     def launching(self, kernel: str, level: int | None) -> None:
         """Note the launch that comes next in this thread, for the messages of what follows."""
@@ -187,7 +187,7 @@ class DeviceFaults:
             if waited > self._patience() and not for_others and not self.happened(event):
                 raise self._ended(f"no end of its work in {waited:.1f} s", self._thread.kernel)
 
-    def stuck(self) -> GpuError | None:
+    def stuck(self) -> GpuLostError | None:
         """Return the error that ended the GPU; a call into the driver that does not return ends it too.
 
         Asked for again and again: the silence of a thread is counted from look to look, and a pause of
@@ -220,11 +220,11 @@ class DeviceFaults:
             f"{self._gpu}: memory ran out ({error}); free some, allow less, or use backend 'cpu'"
         )
 
-    def _ended(self, what: str, launched: str) -> GpuError:
+    def _ended(self, what: str, launched: str) -> GpuLostError:
         """Note the error that ends the GPU for this process, the first one, and return it."""
         if self.fault is None:
             after = f", after the launch of {launched}" if launched else ""
-            self.fault = GpuError(
+            self.fault = GpuLostError(
                 f"{self._gpu} failed: {what}{after}; this process cannot use it any more: "
                 "run `flowkit doctor --gpu`, and nvidia-smi"
             )

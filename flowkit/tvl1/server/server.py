@@ -13,7 +13,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import importlib
 import json
 import os
 import socket
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowkit.errors import BackendError, FlowkitError, GpuError, GpuMemoryError
-from flowkit.tvl1.backend import load_backend
+from flowkit.tvl1.backend import load_shared
 from flowkit.tvl1.engine import EngineInfo, FlowCodes, GpuSolver, Solver, codes_solver
 from flowkit.tvl1.params import TVL1Params
 from flowkit.tvl1.server.shared_memory import (
@@ -237,19 +236,6 @@ def serve_client(connection: Connection, batcher: Batcher, solver: Solver) -> No
             connection.send(request.response)
 
 
-def _open_solver(backend: str, gpu: int, memory_bytes: int, params: TVL1Params) -> Solver:
-    if backend != "cuda":
-        return load_backend(backend, params)
-    # Each lane is a call of its own.
-    each = -(-memory_bytes // LANES) or None
-    cuda = importlib.import_module("flowkit.tvl1.cuda.solver")
-    solver = cuda.load(params, gpu=gpu, memory_bytes=each, callers=LANES)
-    # What a driver takes for its first call belongs to the start, not to the first request.
-    solver.warm_up()
-    ready: Solver = solver
-    return ready
-
-
 def _end_with_parent() -> None:
     # Not sys.stdin.buffer: this thread would hold its lock when `main` returns, and Python would abort.
     while os.read(sys.stdin.fileno(), 4096):
@@ -267,7 +253,13 @@ def main(words: Sequence[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.showwarning = _print_warning
     try:
-        solver = _open_solver(backend, int(gpu), int(memory_bytes), TVL1Params.from_json(params))
+        solver = load_shared(
+            backend,
+            TVL1Params.from_json(params),
+            callers=LANES,  # each is a call of its own
+            gpu=int(gpu),
+            memory_bytes=int(memory_bytes),
+        )
         ready = {"device": solver.device}
     except FlowkitError as error:
         print(json.dumps({"error": str(error)}), flush=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from flowkit.errors import BackendError, InvalidParameterError
 from flowkit.quantize import BoundedRange, Quantizer
 from flowkit.store.codecs.scaled import FIELD_SCALE
+from flowkit.tvl1.backend import load_shared
 from flowkit.tvl1.engine import FlowCodes
 from flowkit.tvl1.server import server
 from flowkit.tvl1.server.client import RemoteSolver
@@ -169,10 +170,10 @@ def test_mixed_pairs_point_at_their_own_frames() -> None:
 
 def test_a_servers_lanes_share_the_memory_that_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeGpu())
-    solver: Any = server._open_solver("cuda", 0, 1001, QUICK)
+    solver: Any = load_shared("cuda", QUICK, callers=server.LANES, gpu=0, memory_bytes=1001)
     assert solver.memory_bytes == math.ceil(1001 / server.LANES)
-    unbounded: Any = server._open_solver("cuda", 0, 0, QUICK)
-    assert unbounded.memory_bytes is None
+    unbounded: Any = load_shared("cuda", QUICK, callers=3)
+    assert (unbounded.memory_bytes, unbounded.callers) == (None, 3)
 
 
 class Noting(Recording):
