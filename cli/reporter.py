@@ -140,8 +140,9 @@ class Reporter:
     def _report(self, outcome: VideoOutcome | ExportOutcome) -> None:
         """Print the JSON line, warnings and failure of one video, clip or shard."""
         self._reported.add(outcome.name)
-        speeds = self._stage_speeds(getattr(outcome, "stages", {}), outcome.n_frames)
-        self._print_json(dataclasses.asdict(outcome) | dict(speeds or {}))
+        if self._as_json:
+            speeds = self._stage_speeds(getattr(outcome, "stages", {}), outcome.n_frames)
+            self._print_json(dataclasses.asdict(outcome) | dict(speeds or {}))
         for warning in outcome.warnings:
             self.write_line(f"{outcome.name}: {warning}")
         if outcome.failure is not None:

@@ -10,6 +10,7 @@ a failure too: `uninterrupted` puts it off.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -256,30 +257,84 @@ def create_group(parent: h5py.Group, path: str) -> h5py.Group:
     return h5py.Group(h5py.h5g.create(parent.id, path.encode(), lcpl=links, gcpl=properties))
 
 
-def create_array(
-    group: h5py.Group,
-    name: str,
-    values: NDArray[np.number],
-    *,
-    chunk: int | None = None,
-    fill: float | None = None,
-) -> h5py.Dataset:
-    """Write a 1-D dataset and return it; with `chunk` in chunks of so many values, each with a Fletcher sum.
+class DatasetCreator:
+    """Creates datasets in a group: what `h5py.Group.create_dataset` does too, in half of its time.
 
-    What `group.create_dataset` does too, in two thirds of its time.
+    Parameters
+    ----------
+    group : h5py.Group
     """
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_obj_track_times(False)
-    if chunk is not None:
-        properties.set_chunk((chunk,))
-        properties.set_fletcher32()
-    if fill is not None:
-        properties.set_fill_value(np.array(fill, values.dtype))
-    kind = h5py.h5t.py_create(values.dtype, logical=True)
-    space = h5py.h5s.create_simple(values.shape)
-    made = h5py.h5d.create(group.id, name.encode(), kind, space, properties)
-    made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
-    return h5py.Dataset(made)
+
+    def __init__(self, group: h5py.Group) -> None:
+        self.group = group
+
+    def array(
+        self, name: str, values: NDArray[np.number], *, chunk: int | None = None, fill: float | None = None
+    ) -> h5py.h5d.DatasetID:
+        """Write a 1-D dataset.
+
+        Parameters
+        ----------
+        name : str
+            Of the dataset, below the group.
+        values : ndarray (n,)
+            Of any number type, stored as it is.
+        chunk : int, optional
+            Values of a chunk, each chunk with a Fletcher sum; default: stored in one piece, without.
+        fill : float, optional
+            HDF5's fill value.
+        """
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_obj_track_times(False)
+        if chunk is not None:
+            properties.set_chunk((chunk,))
+            properties.set_fletcher32()
+        if fill is not None:
+            properties.set_fill_value(np.array(fill, values.dtype))
+        kind, space = _number_type(values.dtype), h5py.h5s.create_simple(values.shape)
+        made = h5py.h5d.create(self.group.id, name.encode(), kind, space, properties)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
+        return made
+
+    def stack(
+        self,
+        name: str,
+        item_shape: tuple[int, ...],
+        dtype: np.dtype[np.number],
+        *,
+        deflate_level: int,
+        shuffled: bool,
+        fill: float | None,
+    ) -> h5py.h5d.DatasetID:
+        """Create an empty dataset (0, *item_shape) that can grow, each item a deflated chunk.
+
+        Parameters
+        ----------
+        name : str
+            Of the dataset, below the group.
+        item_shape : tuple of int
+        dtype : dtype
+        deflate_level : int
+        shuffled : bool
+            Whether the bytes are shuffled before they are deflated.
+        fill : float or None
+            HDF5's fill value; None is HDF5's own, 0.
+        """
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_obj_track_times(False)
+        properties.set_chunk((1, *item_shape))
+        if shuffled:
+            properties.set_shuffle()
+        properties.set_deflate(deflate_level)
+        if fill is not None:
+            properties.set_fill_value(np.array(fill, dtype))
+        space = h5py.h5s.create_simple((0, *item_shape), (h5py.h5s.UNLIMITED, *item_shape))
+        return h5py.h5d.create(self.group.id, name.encode(), _number_type(dtype), space, properties)
+
+
+@functools.lru_cache(maxsize=16)
+def _number_type(dtype: np.dtype[np.number]) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(dtype, logical=True)
 
 
 _DTYPES = {str: h5py.string_dtype("utf-8"), int: np.dtype("<i8"), float: np.dtype("<f8")}

@@ -27,7 +27,7 @@ from flowkit._version import __version__
 from flowkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreUnreadableError
 from flowkit.store import checked_hdf5, heap_text, index
 from flowkit.store.codecs.deflate import crc32
-from flowkit.store.hdf5_file import create_array, write_attrs
+from flowkit.store.hdf5_file import DatasetCreator, write_attrs
 from flowkit.store.record import RECORD_TYPES, Attributes, VideoRecord
 from flowkit.store.schema import (
     CRC32,
@@ -88,7 +88,8 @@ class Metadata:
         """
         next_shard = attrs.get(NEXT_SHARD)
         return cls(
-            options=_options_of(*attrs.items()),
+            # Without the file's own uuid and time, or no two would be the same.
+            options=_options_of(*((name, attrs[name]) for name in OPTION_TYPES if name in attrs)),
             labels=labels,
             records=records,
             next_shard=next_shard if isinstance(next_shard, int) else None,
@@ -101,8 +102,8 @@ def write_metadata(file: h5py.File, metadata: Metadata, *, attributes: bool = Tr
     attrs = metadata.to_attrs()
     records = {video_id: record.to_attrs() for video_id, record in metadata.records.items()}
     block = _block(attrs, metadata.labels, records)
-    made = create_array(file, METADATA, np.frombuffer(block, np.uint8))
-    write_attrs(made, {CRC32: crc32(block)})
+    made = DatasetCreator(file).array(METADATA, np.frombuffer(block, np.uint8))
+    write_attrs(h5py.Dataset(made), {CRC32: crc32(block)})
     if attributes:
         write_attrs(file, attrs)
 

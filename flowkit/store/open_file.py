@@ -77,13 +77,19 @@ def open_file(path: Path, *, recovers: bool = False) -> StoreFile:
     with contained(path):
         if not path.exists():
             raise StoreNotFoundError(f"there is no store at {path}")
-        if path.is_file():
-            path.open("rb").close()  # HDF5 calls what it may not read no HDF5 file
-        if not path.is_file() or not h5py.is_hdf5(path):
+        if not path.is_file() or not _is_hdf5(path):
             raise StoreFormatError(f"{path} is no HDF5 file, so no flowkit store")
         file = _open(path)
     file.read_head(recovers=recovers)
     return file
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Return whether HDF5 takes a file for its own; raise OSError where it may not be read."""
+    with path.open("rb", buffering=0) as stream:
+        found = stream.read(len(_SIGNATURE))
+    # HDF5 finds it behind a block of the user's too.
+    return found == _SIGNATURE or bool(h5py.is_hdf5(path))
 
 
 def _open(path: Path) -> StoreFile:
@@ -138,7 +144,7 @@ def open_object(source: BinaryIO) -> StoreFile:
     name = object_name(source)
     with contained(name):
         source.seek(0)
-        if source.read(8) != _SIGNATURE:
+        if source.read(len(_SIGNATURE)) != _SIGNATURE:
             raise StoreFormatError(f"{name} is no HDF5 file, so no flowkit store")
         file = StoreFile(source, "r")
     file.read_head(recovers=False)

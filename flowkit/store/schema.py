@@ -29,6 +29,7 @@ A master has `/shard_table`, `/shards/<number>` and `/videos/<id>` (external lin
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -186,24 +187,7 @@ class StoreOptions:
 
     def to_attrs(self) -> Attributes:
         """Return these options as the attributes of a file's root."""
-        presets = {field.name: field.tvl1_preset for field in self.fields}
-        params = {field.name: json.loads(field.tvl1_params) for field in self.fields}
-        later = {} if self.numerics_revision == FIRST_REVISION else {REVISION: self.numerics_revision}
-        return {
-            "fields": json.dumps(list(presets)),
-            "tvl1_preset": json.dumps(presets),
-            "tvl1_params": json.dumps(params, sort_keys=True, ensure_ascii=False),
-            "step": self.step,
-            "flow_codec": self.flow_codec,
-            "bound": float(self.bound_px),
-            "rounding": "half to even",
-            "frame_codec": self.frame_codec,
-            "jpeg_quality": self.jpeg_quality,
-            "resize": self.resize,
-            "sampling": self.sampling,
-            "engine_family": self.engine_family,
-            **later,
-        }
+        return dict(_attributes_of(self))
 
     @classmethod
     def from_attrs(cls, attrs: Mapping[str, Any]) -> Self:
@@ -235,6 +219,29 @@ class StoreOptions:
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise StoreFormatError(f"the options of the store cannot be read: {error}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _attributes_of(options: StoreOptions) -> Attributes:
+    """Return the attributes of `StoreOptions.to_attrs`; the many parts of a store have the same."""
+    presets = {field.name: field.tvl1_preset for field in options.fields}
+    params = {field.name: json.loads(field.tvl1_params) for field in options.fields}
+    later = {} if options.numerics_revision == FIRST_REVISION else {REVISION: options.numerics_revision}
+    return {
+        "fields": json.dumps(list(presets)),
+        "tvl1_preset": json.dumps(presets),
+        "tvl1_params": json.dumps(params, sort_keys=True, ensure_ascii=False),
+        "step": options.step,
+        "flow_codec": options.flow_codec,
+        "bound": float(options.bound_px),
+        "rounding": "half to even",
+        "frame_codec": options.frame_codec,
+        "jpeg_quality": options.jpeg_quality,
+        "resize": options.resize,
+        "sampling": options.sampling,
+        "engine_family": options.engine_family,
+        **later,
+    }
 
 
 OPTION_TYPES: Columns = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowkit.store import checked_hdf5, hdf5_file
-from flowkit.store.hdf5_file import OutFile, create_array, hdf5_writer, uninterrupted, write_attrs
+from flowkit.store.hdf5_file import DatasetCreator, OutFile, hdf5_writer, uninterrupted, write_attrs
 from flowkit.store.record import Attributes
 
 
@@ -198,7 +198,7 @@ def test_an_interrupt_ends_the_outermost_of_two_that_put_it_off() -> None:
 def test_checked_values_are_found_damaged_by_hdf5_itself(tmp_path: Path, count: int) -> None:
     path, values = tmp_path / "x.h5", np.arange(1, count + 1, dtype="<u4")
     with hdf5_writer(path) as file:
-        create_array(file, "values", values, chunk=min(count, 8))
+        DatasetCreator(file).array("values", values, chunk=min(count, 8))
     with h5py.File(path) as file:
         assert np.array_equal(file["values"][()], values)
         place = file["values"].id.get_chunk_info(0).byte_offset
@@ -215,11 +215,38 @@ def test_an_array_is_what_h5py_would_have_created(
 ) -> None:
     values = np.arange(5, dtype="<i8")
     with hdf5_writer(tmp_path / "a.h5") as file:
-        create_array(file, "ours", values, chunk=chunk, fill=fill)
+        DatasetCreator(file).array("ours", values, chunk=chunk, fill=fill)
         chunks = None if chunk is None else (chunk,)
         file.create_dataset("theirs", data=values, chunks=chunks, fletcher32=bool(chunk), fillvalue=fill)
     with h5py.File(tmp_path / "a.h5") as file:
         ours, theirs = file["ours"], file["theirs"]
         assert np.array_equal(ours[()], theirs[()])
         assert (ours.dtype, ours.chunks, ours.fillvalue) == (theirs.dtype, theirs.chunks, theirs.fillvalue)
+        assert ours.id.get_create_plist().equal(theirs.id.get_create_plist())
+
+
+@pytest.mark.parametrize(("dtype", "shuffled", "fill"), [("i1", False, -128), ("<i2", True, None)])
+def test_a_stack_is_what_h5py_would_have_created(
+    tmp_path: Path, dtype: str, shuffled: bool, fill: float | None
+) -> None:
+    with hdf5_writer(tmp_path / "a.h5") as file:
+        made = DatasetCreator(file).stack(
+            "ours", (2, 3, 4), np.dtype(dtype), deflate_level=5, shuffled=shuffled, fill=fill
+        )
+        made.set_extent((7, 2, 3, 4))
+        file.create_dataset(
+            "theirs",
+            shape=(7, 2, 3, 4),
+            maxshape=(None, 2, 3, 4),
+            chunks=(1, 2, 3, 4),
+            dtype=dtype,
+            compression="gzip",
+            compression_opts=5,
+            shuffle=shuffled,
+            fillvalue=fill,
+        )
+    with h5py.File(tmp_path / "a.h5") as file:
+        ours, theirs = file["ours"], file["theirs"]
+        assert np.array_equal(ours[()], theirs[()])
+        assert (ours.dtype, ours.shape, ours.maxshape) == (theirs.dtype, theirs.shape, theirs.maxshape)
         assert ours.id.get_create_plist().equal(theirs.id.get_create_plist())

@@ -84,6 +84,29 @@ class StoredArrays(Protocol):
         """Return h5py's DatasetID of a dataset."""
 
 
+class VideoGroup(Protocol):
+    """A video's group in which datasets are created; see `flowkit.store.hdf5_file.DatasetCreator`."""
+
+    group: h5py.Group
+
+    def array(
+        self, name: str, values: NDArray[np.number], *, chunk: int | None = None, fill: float | None = None
+    ) -> Any:
+        """Write a 1-D dataset."""
+
+    def stack(
+        self,
+        name: str,
+        item_shape: tuple[int, ...],
+        dtype: np.dtype[np.number],
+        *,
+        deflate_level: int,
+        shuffled: bool,
+        fill: float | None,
+    ) -> Any:
+        """Create an empty dataset (0, *item_shape), each item a deflated chunk; return h5py's DatasetID."""
+
+
 class Opened(NamedTuple):
     """The chunks and scales of a flow field."""
 
@@ -131,7 +154,7 @@ class Storage(abc.ABC):
     """Kinds of the arrays in the index; see `flowkit.store.addresses`."""
 
     @abc.abstractmethod
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
+    def create(self, group: VideoGroup, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Create the datasets of items of (height, width) in a video's group; `folder` is for spools."""
 
     @abc.abstractmethod
@@ -170,21 +193,13 @@ class ChunkStorage(Storage):
         default=("addr", "nbytes", "crc32", "scale"), init=False
     )
 
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
+    def create(self, group: VideoGroup, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Create the datasets; chunks go straight into the file."""
         shape = (2, *size)
-        dataset = group.create_dataset(
-            name,
-            shape=(0, *shape),
-            maxshape=(None, *shape),
-            chunks=(1, *shape),
-            dtype=self.dtype,
-            compression="gzip",
-            compression_opts=DEFLATE_LEVEL,
-            shuffle=self.shuffled,
-            fillvalue=self.fill,
+        dataset = group.stack(
+            name, shape, self.dtype, deflate_level=DEFLATE_LEVEL, shuffled=self.shuffled, fill=self.fill
         )
-        return _ChunkWriter(name, dataset)
+        return _ChunkWriter(name, shape, dataset)
 
     def open(self, source: FieldSource, *, count: int, size: tuple[int, int]) -> Opened:
         """Return the chunks and the scales of a field."""
@@ -232,7 +247,7 @@ class FlatStorage(Storage):
     fill: float | None = dataclasses.field(default=None, init=False)
     index_arrays: tuple[str, ...] = dataclasses.field(default=("addr", "nbytes", "crc32"), init=False)
 
-    def create(self, group: h5py.Group, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
+    def create(self, group: VideoGroup, name: str, *, size: tuple[int, int], folder: Path) -> ItemWriter:
         """Open a spool in `folder`; the datasets are written at the end."""
         return _FlatWriter(group, name, self, folder)
 
@@ -261,11 +276,11 @@ FRAMES = FlatStorage(suffix="", chunks_per_item=1, bytes_a_pixel=3)
 
 
 class _ChunkWriter:
-    """Appends chunks to a dataset that grows."""
+    """Appends chunks to a dataset that grows, h5py's DatasetID."""
 
-    def __init__(self, name: str, dataset: h5py.Dataset) -> None:
-        self._name, self._dataset = name, dataset
-        self._id, self._room = dataset.id, 0
+    def __init__(self, name: str, item_shape: tuple[int, ...], dataset: Any) -> None:
+        self._name, self._item_shape, self._dataset = name, item_shape, dataset
+        self._room = 0
         self._scales = array.array("f")
         self._crcs = array.array("I")
 
@@ -277,14 +292,14 @@ class _ChunkWriter:
         (chunk,), (crc32,), index = chunks, crcs, self.count
         if index == self._room:
             self._room += GROWTH
-            self._dataset.resize(self._room, axis=0)
-        self._id.write_direct_chunk((index, 0, 0, 0), chunk)
+            self._dataset.set_extent((self._room, *self._item_shape))
+        self._dataset.write_direct_chunk((index, 0, 0, 0), chunk)
         self._scales.append(scale)
         self._crcs.append(crc32)
 
     def finish(self) -> dict[str, Array]:
         name = self._name
-        self._dataset.resize(self.count, axis=0)
+        self._dataset.set_extent((self.count, *self._item_shape))
         return {
             f"{name}_scale": Array(np.array(self._scales, "<f4"), fill=np.nan),
             f"{name}_crc32": Array(np.array(self._crcs, "<u4")),
@@ -297,7 +312,7 @@ class _ChunkWriter:
 class _FlatWriter:
     """Spools byte strings, in memory while few, then in a file, and writes them at the end."""
 
-    def __init__(self, group: h5py.Group, name: str, storage: FlatStorage, folder: Path) -> None:
+    def __init__(self, group: VideoGroup, name: str, storage: FlatStorage, folder: Path) -> None:
         self._group, self._name, self._storage = group, name, storage
         # A file without a name: whatever kills the process, nothing of it is left.
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder))
@@ -315,13 +330,13 @@ class _FlatWriter:
             self._crcs.append(crc32)
 
     def finish(self) -> dict[str, Array]:
-        group, name, size = self._group, self._name, self._offsets[-1]
+        name, size = self._name, self._offsets[-1]
         path = f"{name}{self._storage.suffix}"
         self._file.seek(0)
         if size <= COPY_BYTES:
-            group.create_dataset(path, data=np.frombuffer(self._file.read(), np.uint8))
+            self._group.array(path, np.frombuffer(self._file.read(), np.uint8))
         else:
-            dataset, start = group.create_dataset(path, shape=(size,), dtype=np.uint8), 0
+            dataset, start = self._group.group.create_dataset(path, shape=(size,), dtype=np.uint8), 0
             while block := self._file.read(COPY_BYTES):
                 dataset[start : start + len(block)] = np.frombuffer(block, np.uint8)
                 start += len(block)

@@ -20,8 +20,8 @@ from flowkit import atomic
 from flowkit.errors import InvalidParameterError, StoreCorruptError
 from flowkit.store.codecs.storage import FRAMES, Array, EncodedFlow, ItemWriter, chunk_crcs
 from flowkit.store.hdf5_file import (
+    DatasetCreator,
     Hdf5Writer,
-    create_array,
     create_group,
     is_interruptible,
     uninterrupted,
@@ -81,13 +81,12 @@ class PartWriter:
     def _open(self) -> None:
         options, folder, (width, height) = self.options, self.path.parent, self._size
         self._out = Hdf5Writer(self._temporary)
-        group = create_group(self._out.file, f"{VIDEOS}/{self.video_id}")
-        self._group = group
+        self._group = DatasetCreator(create_group(self._out.file, f"{VIDEOS}/{self.video_id}"))
         if options.frame_codec == "jpeg":
-            self._frames = FRAMES.create(group, "frames", size=(height, width), folder=folder)
+            self._frames = FRAMES.create(self._group, "frames", size=(height, width), folder=folder)
         storage = options.codec.storage
         for name in field_names(options):
-            self._fields[name] = storage.create(group, name, size=(height, width), folder=folder)
+            self._fields[name] = storage.create(self._group, name, size=(height, width), folder=folder)
 
     @property
     def n_frames(self) -> int:
@@ -181,11 +180,12 @@ class PartWriter:
         if self._frames is not None:
             arrays |= self._frames.finish()
         for name, (values, fill) in arrays.items():
-            create_array(self._group, name, values, chunk=min(values.size, CHECKED_CHUNK) or None, fill=fill)
+            self._group.array(name, values, chunk=min(values.size, CHECKED_CHUNK) or None, fill=fill)
         # The record stands in the block alone, which every reader of parts takes; a store has it twice.
-        write_attrs(self._group, proofs_of({name: array.values for name, array in arrays.items()}))
+        group = self._group.group
+        write_attrs(group, proofs_of({name: array.values for name, array in arrays.items()}))
         metadata = Metadata(options=self.options, records={record.video_id: record})
-        write_metadata(self._group.file, metadata, attributes=False)
+        write_metadata(group.file, metadata, attributes=False)
 
     def _check(self, record: VideoRecord) -> None:
         flows = {name: field.count for name, field in self._fields.items()}

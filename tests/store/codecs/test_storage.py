@@ -23,7 +23,7 @@ from flowkit.store.codecs.storage import (
     Storage,
     chunk_crcs,
 )
-from flowkit.store.hdf5_file import create_array, hdf5_writer
+from flowkit.store.hdf5_file import DatasetCreator, hdf5_writer
 
 SIZE = (6, 5)
 PAIRS = FlatStorage(suffix="_jpeg", chunks_per_item=2, bytes_a_pixel=1)
@@ -49,12 +49,13 @@ def items(kept: Storage, count: int) -> list[tuple[bytes, ...]]:
 
 def store(group: h5py.Group, name: str, kept: Storage, added: list[tuple[bytes, ...]], folder: Path) -> None:
     """Write items as a part does; the scale of item k is k + 1."""
-    writer = kept.create(group, name, size=SIZE, folder=folder)
+    made = DatasetCreator(group)
+    writer = kept.create(made, name, size=SIZE, folder=folder)
     for k, chunks in enumerate(added):
         assert writer.count == k
         writer.add(chunks, chunk_crcs(chunks), k + 1)
     for beside, (values, fill) in writer.finish().items():
-        create_array(group, beside, values, fill=fill)
+        made.array(beside, values, fill=fill)
     assert writer.count == len(added)
     writer.close()
 
@@ -134,7 +135,7 @@ def test_long_strings_wait_in_a_file_without_a_name_and_come_back(
     folder = tmp_path / "spools"
     folder.mkdir()
     data = [np.random.default_rng(k).bytes(900) for k in range(4)]
-    writer = FRAMES.create(file, "frames", size=SIZE, folder=folder)
+    writer = FRAMES.create(DatasetCreator(file), "frames", size=SIZE, folder=folder)
     for k, one in enumerate(data):
         writer.add((one,), chunk_crcs([one]), 1.0)
         assert len(open_files_below(folder)) == (k > 0)
