@@ -66,6 +66,10 @@ constexpr bool kCanShuffle = true;
 FLOWKIT_INLINE Vec shuffled(Vec v, IntVec lanes) {
   return (Vec)_mm512_permutexvar_ps((__m512i)lanes, (__m512)v);
 }
+// The same of two vectors end to end.
+FLOWKIT_INLINE Vec shuffled(Vec v, Vec next, IntVec lanes) {
+  return (Vec)_mm512_permutex2var_ps((__m512)v, (__m512i)lanes, (__m512)next);
+}
 // The last lane of `before`, then all but the last lane of `v`.
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
   return (Vec)_mm512_alignr_epi32((__m512i)v, (__m512i)before, 15);
@@ -85,12 +89,22 @@ FLOWKIT_INLINE Vec clamp_magnitude(Vec v, Vec bound) {
 }
 // One bit per lane of a mask.
 FLOWKIT_INLINE unsigned lane_bits(IntVec mask) { return _mm512_movepi32_mask((__m512i)mask); }
+// total + term where v <= limit.
+FLOWKIT_INLINE Vec add_up_to(Vec limit, Vec v, Vec term, Vec total) {
+  const __mmask16 within = _mm512_cmp_ps_mask((__m512)v, (__m512)limit, _CMP_LE_OS);
+  return (Vec)_mm512_mask_add_ps((__m512)total, within, (__m512)total, (__m512)term);
+}
 
 #else
+
+FLOWKIT_INLINE Vec add_up_to(Vec limit, Vec v, Vec term, Vec total) {
+  return total + (Vec)((IntVec)term & (v <= limit));
+}
 
 #if !FLOWKIT_ISA_AVX2
 constexpr bool kCanShuffle = false;
 FLOWKIT_INLINE Vec shuffled(Vec v, IntVec) { return v; }
+FLOWKIT_INLINE Vec shuffled(Vec v, Vec, IntVec) { return v; }
 #endif
 
 #if FLOWKIT_ISA_AVX2
@@ -102,6 +116,10 @@ FLOWKIT_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m
 constexpr bool kCanShuffle = true;
 FLOWKIT_INLINE Vec shuffled(Vec v, IntVec lanes) {
   return (Vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lanes);
+}
+// Of a lane number, the shuffle takes the low three bits.
+FLOWKIT_INLINE Vec shuffled(Vec v, Vec next, IntVec lanes) {
+  return lanes < splat(kLanes) ? shuffled(v, lanes) : shuffled(next, lanes);
 }
 FLOWKIT_INLINE Vec shift_in(Vec before, Vec v) {
   const __m256i middle = _mm256_permute2x128_si256((__m256i)before, (__m256i)v, 0x21);
