@@ -1,4 +1,4 @@
-"""Where a video's items go: into a part, by committed segments if it is long."""
+"""Commit the frames and flow of a video as a part, by segments if it is long."""
 
 from __future__ import annotations
 
