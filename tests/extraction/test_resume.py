@@ -10,29 +10,22 @@ import cv2
 import pytest
 
 import flowkit
-from flowkit.executor import InlineExecutor
-from flowkit.extraction.config import ExtractConfig, methods_of, store_options
+from flowkit.extraction.config import ExtractConfig
 from flowkit.extraction.part_sink import PartSink
 from flowkit.extraction.pipeline import Item
 from flowkit.extraction.resume import ResumePoint, is_undisturbed
 from flowkit.extraction.sources import VideoSource
-from flowkit.extraction.store_run import VideoOutcome
-from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.frames import LazyFrame
-from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.write.pack import finalize
 from flowkit.video.clock import Clock
 from flowkit.video.reader import DecodeReport
 from tests.make import clips
+from tests.make.one_video import Stop, extract_one, make_task
 from tests.make.small import SMALL
 
 COUNT = 60
 SEGMENTS = dataclasses.replace(SMALL, segment_frames=10)
 FRAMES = clips.moving_texture(COUNT)
-
-
-class Stop(BaseException):
-    """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
 
 
 @dataclasses.dataclass
@@ -41,29 +34,6 @@ class Run:
 
     contents: list[object]
     decoded: int
-
-
-def task_of(video: Path, store: Path, config: ExtractConfig) -> VideoTask:
-    PartsFolder(store).path.mkdir(exist_ok=True)
-    return VideoTask(
-        source=VideoSource(path=video, video_id="a"),
-        store=store,
-        options=store_options(config, backend="cpu"),
-        methods=methods_of(config),
-        backend="auto",
-        resize=config.resize,
-        decoder=config.decoder,
-        fps=config.fps,
-        deinterlace=False,
-        segment_frames=config.segment_frames,
-    )
-
-
-def extract(task: VideoTask) -> VideoOutcome:
-    with InlineExecutor() as executor:
-        (outcome,) = executor.run(extract_video, [task])
-    assert outcome.result is not None
-    return outcome.result
 
 
 def extracted(
@@ -75,12 +45,12 @@ def extracted(
     stops: tuple[int, ...] = (),
 ) -> Run:
     """Extract, ended after so many items each time, and once to the end; count what that one decodes."""
-    task = task_of(video, store, config)
+    task = make_task(VideoSource(path=video, video_id="a"), store, config)
     for stop in stops:
         with monkeypatch.context() as patch:
             patch.setattr(PartSink, "add", stopping(PartSink.add, stop))
             with pytest.raises(Stop):
-                extract(task)
+                extract_one(task)
     decoded, real = 0, Clock.read
 
     def counting(self: Clock, stored: float | None) -> tuple[float, bool]:
@@ -90,7 +60,7 @@ def extracted(
 
     with monkeypatch.context() as patch:
         patch.setattr(Clock, "read", counting)
-        outcome = extract(task)
+        outcome = extract_one(task)
     finalize(store, options=task.options)
     with flowkit.open(store) as opened:
         stored, clip = opened.stored_video("a"), opened["a"]
@@ -163,7 +133,7 @@ def test_a_video_whose_segments_are_all_there_is_not_decoded_again(
     with monkeypatch.context() as patch:
         patch.setattr("flowkit.extraction.part_sink.assemble", lambda *_: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
-            extract(task_of(video, tmp_path / "parted.h5", SEGMENTS))
+            extract_one(make_task(VideoSource(path=video, video_id="a"), tmp_path / "parted.h5", SEGMENTS))
     parted = extracted(video, tmp_path / "parted.h5", SEGMENTS, monkeypatch)
     assert parted.contents == whole.contents
     assert parted.decoded == 12  # the last of the groups that begin with a key frame

@@ -10,58 +10,22 @@ import numpy as np
 import pytest
 
 import flowkit
-from flowkit import jpeg
 from flowkit.errors import TooShortError, UnopenableError
 from flowkit.executor import InlineExecutor
 from flowkit.extraction import engines
 from flowkit.extraction import run as extraction
-from flowkit.extraction.config import ExtractConfig, methods_of, store_options
-from flowkit.extraction.part_sink import PartSink
-from flowkit.extraction.pipeline import Item
+from flowkit.extraction.config import store_options
 from flowkit.extraction.sources import VideoSource, find_sources
-from flowkit.extraction.store_run import VideoOutcome
-from flowkit.extraction.worker import VideoTask, extract_video
 from flowkit.store.codecs import DEFAULT_FLOW_CODEC
 from flowkit.store.parts_folder import PartsFolder
-from flowkit.store.record import SourceFingerprint
 from flowkit.store.write.pack import finalize
 from tests.make import clips
+from tests.make.one_video import Stop, extract_one, make_task
 from tests.make.small import NATIVE, SMALL, run, still_mkv
-from tests.rawframes.conftest import HEIGHT, WIDTH, make_flow, make_frames, make_options
-
-STATE = SourceFingerprint(name="a.avi", bytes=10, mtime_ns=1, sha256="0" * 64)
-
-
-def make_task(source: VideoSource, store: Path, config: ExtractConfig = SMALL) -> VideoTask:
-    return VideoTask(
-        source=source,
-        store=store,
-        options=store_options(config, backend="cpu"),
-        methods=methods_of(config),
-        backend="auto",
-        resize=config.resize,
-        decoder=config.decoder,
-        fps=config.fps,
-        deinterlace=False,
-        segment_frames=config.segment_frames,
-    )
-
-
-def extract_one(task: VideoTask) -> VideoOutcome:
-    """Extract a task in this process."""
-    PartsFolder(task.store).path.mkdir(exist_ok=True)
-    with InlineExecutor() as executor:
-        (outcome,) = executor.run(extract_video, [task])
-    assert outcome.result is not None
-    return outcome.result
 
 
 def parts_of(store: Path) -> list[str]:
     return sorted(path.name for path in PartsFolder(store).path.iterdir())
-
-
-class Stop(BaseException):
-    """Ends a run in the middle, as a kill would; no handler of faults takes it for one."""
 
 
 def test_pixels_that_are_not_square_and_interlaced_frames_are_recorded_with_a_warning(
@@ -193,34 +157,3 @@ def test_a_missing_file_has_the_decoders_reason(tmp_path: Path) -> None:
     source = VideoSource(path=tmp_path / "gone.mkv", video_id="a")
     with pytest.raises(UnopenableError, match="No such file"):
         extract_one(make_task(source, tmp_path / "out.h5"))
-
-
-def fill(sink: PartSink, first: int, stop: int) -> None:
-    """Add frames first to stop - 1, each with a field."""
-    frames, flow = make_frames(0, stop), make_flow(0, stop)
-    sink.open_video(width=WIDTH, height=HEIGHT)
-    for index in range(first, stop):
-        flows = (make_options().codec.encode(flow[index]),)
-        sink.add(Item(pts_seconds=index / 25, jpeg=jpeg.encode(frames[index]), flows=flows))
-
-
-def test_a_sink_left_without_commit_keeps_its_full_segments_only(tmp_path: Path) -> None:
-    parts = PartsFolder(tmp_path / "out.h5")
-    parts.path.mkdir()
-    with PartSink(parts, "a", make_options(), STATE, segment_frames=2) as sink:
-        fill(sink, 0, 5)
-        assert sink.committed == 4
-    assert parts_of(parts.store_path) == ["a~s00000.h5", "a~s00001.h5"]
-    assert PartSink(parts, "a", make_options(), STATE, segment_frames=2).committed == 4
-
-
-@pytest.mark.parametrize("changed", ["source", "options"])
-def test_segments_of_another_source_or_other_options_do_not_count(tmp_path: Path, changed: str) -> None:
-    parts = PartsFolder(tmp_path / "out.h5")
-    parts.path.mkdir()
-    with PartSink(parts, "a", make_options(), STATE, segment_frames=2) as sink:
-        fill(sink, 0, 5)
-    state = dataclasses.replace(STATE, bytes=11) if changed == "source" else STATE
-    options = make_options(jpeg_quality=80) if changed == "options" else make_options()
-    assert PartSink(parts, "a", options, state, segment_frames=2).committed == 0
-    assert parts_of(parts.store_path) == []

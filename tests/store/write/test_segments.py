@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowkit import jpeg
 from flowkit.errors import StoreCorruptError, StoreError
 from flowkit.store.parts_folder import PartsFolder
 from flowkit.store.read.store import open_store
 from flowkit.store.record import SourceFingerprint, VideoRecord
 from flowkit.store.schema import FieldOptions, StoreOptions
 from flowkit.store.write.pack import finalize
-from flowkit.store.write.segments import assemble, committed_segments
-from tests.store.conftest import make_flow, make_options, make_record, write_part
+from flowkit.store.write.segments import assemble, committed_segments, frames_of_segment
+from tests.store.conftest import make_flow, make_frames, make_options, make_record, write_part
 
 
 def write_segments(parts: PartsFolder, options: StoreOptions, sizes: list[int]) -> VideoRecord:
@@ -87,3 +88,32 @@ def test_missing_segment_is_reported(store_path: Path) -> None:
     record = write_segments(parts, make_options(), [3, 2])
     with pytest.raises(StoreError, match="s00002"):
         assemble(parts, "a/b", 3, record)
+
+
+@pytest.mark.parametrize("frame_codec", ["jpeg", "none"])
+def test_frames_of_a_segment_have_times_and_the_stored_images(store_path: Path, frame_codec: str) -> None:
+    parts = PartsFolder(store_path)
+    write_segments(parts, make_options(frame_codec=frame_codec), [3, 4])
+    record, tail = frames_of_segment(parts, "a/b", 1, slice(-2, None))
+    assert (record.video_id, record.n_frames) == ("a/b", 4)
+    assert [seconds for seconds, _ in tail] == pytest.approx([5 / 25, 6 / 25])
+    images = [image for _, image in tail]
+    assert images == (
+        [None] * 2 if frame_codec == "none" else [jpeg.encode(one) for one in make_frames(1, 4)[2:]]
+    )
+    _, head = frames_of_segment(parts, "a/b", 0, slice(1))
+    assert [seconds for seconds, _ in head] == [0.0]
+
+
+def test_frames_of_a_damaged_or_missing_segment_are_no_frames(store_path: Path) -> None:
+    parts = PartsFolder(store_path)
+    write_segments(parts, make_options(), [3, 4])
+    path = parts.segment_path("a/b", 0)
+    whole = path.read_bytes()
+    place = whole.index(b"\xff\xd8\xff")  # the first JPEG
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(StoreCorruptError):
+        frames_of_segment(parts, "a/b", 0, slice(1))
+    path.unlink()
+    with pytest.raises(StoreError):
+        frames_of_segment(parts, "a/b", 0, slice(1))
