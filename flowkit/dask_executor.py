@@ -246,13 +246,14 @@ class DaskExecutor:
             future.add_done_callback(self._ended.put)
 
     def _settled(self, future: Future, run: _Run[Task]) -> Outcome[Task, Any] | None:
-        """Return the outcome of a task that ended; None where its worker is lost before or its GPU failed."""
+        """Return the outcome of a task that ended; None where it cannot be had (yet) or a GPU failed."""
         self.board.report(run.seat.number, 0, 0.0)
         try:
             if future.status == "finished":
                 return Outcome(task=run.task, result=future.result(timeout=ANSWER_S), worker=run.seat.address)
             error = future.exception(timeout=ANSWER_S)
         except (TimeoutError, OSError):
+            self._ended.put(future)  # unless its worker turns out to be lost
             return None
         if isinstance(error, SystemLimitError):
             return Outcome(task=run.task, limit=str(error))

@@ -81,6 +81,27 @@ def test_the_tasks_of_a_worker_that_is_lost_are_done_by_another(cluster: Cluster
     assert len(list(marks.glob("0-*"))) == 2
 
 
+def test_a_result_that_does_not_come_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Future
+
+    result, asked = Future.result, 0
+
+    def late(future: object, timeout: float | None = None) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise TimeoutError
+        return result(future, timeout)
+
+    with DaskExecutor("local", jobs=1, folder=tmp_path) as executor:
+        monkeypatch.setattr(Future, "result", late)
+        found = sorted(one.result for one in executor.run(squared, [2, 3]) if one.result is not None)
+    assert found == [4, 9]
+    assert asked == 3
+
+
 def test_a_task_that_kills_its_workers_fails_by_name(cluster: Cluster, tmp_path: Path) -> None:
     cluster.add("phoenix", nanny=True)
     with joined(cluster, tmp_path, 1) as executor:
