@@ -26,7 +26,7 @@ from flowkit.remote import Location, is_address
 from flowkit.store import refusals
 from flowkit.store.codecs.deflate import MAX_DEFLATE_RATIO, crc32
 from flowkit.store.record import MAX_ID_BYTES, Attributes
-from flowkit.store.schema import CRC32, VIDEOS
+from flowkit.store.schema import CRC32, VIDEOS, has_proof
 
 Node: TypeAlias = "h5py.Group | h5py.Dataset"
 
@@ -308,16 +308,29 @@ class VideoArrays:
         return h5py.h5d.open(self._id, name.encode())
 
     def proofs_hold(self) -> bool:
-        """Return whether each array that has a CRC among the attributes fits it; see `read_proven`."""
-        suffix = f"_{CRC32}".encode()
-        named: list[bytes] = []
-        h5py.h5a.iterate(self._id, lambda name: named.append(name) if name.endswith(suffix) else None)
-        proven = {name: name.removesuffix(suffix) for name in named}
+        """Return whether each array that has a CRC among the attributes fits it; see `read_proven`.
+
+        Raises
+        ------
+        StoreFormatError, StoreCorruptError
+            Such an array is a link, or not plain values inside the file.
+        """
+        names = [name.decode() for name in self._id if has_proof(name.decode())]
         return all(
-            crc32(self.values(array.decode()).tobytes()) == read_number(self._group, name.decode())
-            for name, array in proven.items()
-            if array in self._id
+            crc32(self._plain(name).tobytes()) == read_number(self._group, f"{name}_{CRC32}")
+            for name in names
+            if h5py.h5a.exists(self._id, f"{name}_{CRC32}".encode()) and len(self.node(name).shape) == 1
         )
+
+    def _plain(self, name: str) -> NDArray[Any]:
+        """Return the values of an array that only its name speaks for: none may unfold to any size."""
+        _check_hard_link(self._id, name.encode())
+        node = self.node(name)
+        _check_storage(node, file_bytes(self._group.file))
+        size = math.prod(node.shape) * node.dtype.itemsize
+        if size > node.get_storage_size():
+            raise StoreCorruptError(f"{_place(node)} claims {size} bytes, but fewer are stored")
+        return self.values(name)
 
 
 def check_video(file: h5py.File, video_id: str) -> None:

@@ -40,6 +40,7 @@ from flowkit.store.schema import (
     VERSION,
     VIDEOS,
     StoreOptions,
+    has_proof,
 )
 
 _IDENTITY = {"format": str, "format_version": str, "flowkit_version": str, "uuid": str, "created": str}
@@ -165,15 +166,13 @@ def write_record(group: h5py.Group, record: VideoRecord, proofs: Attributes) -> 
 
 
 def proofs_of(arrays: Mapping[str, NDArray[np.number]]) -> Attributes:
-    """Return the CRC of each array of a video that nothing else proves: times, scales, clipped counts."""
-    return {
-        f"{name}_{CRC32}": crc32(values.tobytes()) for name, values in arrays.items() if _is_unproven(name)
-    }
+    """Return the CRC of each array of a video that has one among the attributes: see `has_proof`."""
+    return {f"{name}_{CRC32}": crc32(values.tobytes()) for name, values in arrays.items() if has_proof(name)}
 
 
 def read_proofs(group: h5py.Group) -> Attributes:
     """Return what a video's group has of `proofs_of`, to go with a copy; nothing in format 1.0."""
-    return checked_hdf5.read_attrs(group, {f"{name}_{CRC32}": int for name in _unproven(group)})
+    return checked_hdf5.read_attrs(group, {f"{name}_{CRC32}": int for name in _proven(group)})
 
 
 def read_records(file: h5py.File, video_ids: list[str]) -> dict[str, VideoRecord | StoreError]:
@@ -221,14 +220,10 @@ def _block(attrs: Attributes, labels: tuple[str, ...], records: Mapping[str, Att
     return json.dumps(values, sort_keys=True).encode()
 
 
-def _unproven(group: h5py.Group) -> list[str]:
-    names = [name for name in group if _is_unproven(name)]
+def _proven(group: h5py.Group) -> list[str]:
+    names = [name for name in group if has_proof(name)]
     # A flow field may have such a name.
     return [name for name in names if len(h5py.h5d.open(group.id, name.encode()).shape) == 1]
-
-
-def _is_unproven(name: str) -> bool:
-    return name == "pts" or name.endswith(("_scale", "_clipped"))
 
 
 def _record_crc(attrs: Attributes) -> int:

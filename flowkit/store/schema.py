@@ -274,6 +274,14 @@ def clipped_name(field: str, options: StoreOptions) -> str | None:
     return name if options.codec.quantizer.saturates and name not in field_names(options) else None
 
 
+def has_proof(name: str) -> bool:
+    """Return whether a 1-D array of a video of this name has its CRC among the group's attributes.
+
+    Times, scales and clipped counts have: nothing else proves them.
+    """
+    return name == "pts" or name.endswith(("_scale", "_clipped"))
+
+
 def field_names(options: StoreOptions) -> tuple[str, ...]:
     """Return the names of a store's flow fields, `flow` first."""
     return tuple(field.name for field in options.fields)

@@ -84,7 +84,7 @@ class Candidates:
             while self._asked:
                 answer = self._answers.get(timeout=timeout) if timeout else self._answers.get_nowait()
                 timeout = 0.0
-                self._asked.remove(answer.address)
+                self._asked.discard(answer.address)
                 if not self._asked:
                     atomic.discard(self._token)
                 yield answer
@@ -95,11 +95,13 @@ class Candidates:
         atomic.discard(self._token)
 
     def _take_answer(self, address: str, worker: dict[str, Any]) -> None:
+        threads = 0
         try:
+            threads = int(worker["nthreads"])
             why = self._why_not(address, worker)
         except Exception as error:  # of a worker's own packages, too: it says why there is no answer
             why = _refusal(error)
-        self._answers.put(Answer(address, int(worker["nthreads"]), why))
+        self._answers.put(Answer(address, threads, why))
 
     def _why_not(self, address: str, worker: dict[str, Any]) -> str:
         if self._gpus and worker.get("resources", {}).get(GPU, 0) < 1:
@@ -112,7 +114,16 @@ class Candidates:
         missing = self._result_of(address, ANSWER_S, remote.missing, [str(self._token), *self._inputs])
         if missing:
             return f"it does not see {missing[0]}: mount the same file system there, at the same path"
-        return str(self._result_of(address, CHECK_S, self._check)) if self._check else ""
+        return self._checked(address) if self._check else ""
+
+    def _checked(self, address: str) -> str:
+        assert self._check is not None
+        try:
+            return str(self._result_of(address, CHECK_S, self._check))
+        except TimeoutError:
+            raise
+        except Exception as error:  # the check's own: flowkit is there and the worker answers
+            return f"the check of it failed: {error!r}"
 
     def _result_of(self, address: str, timeout: float, function: Callable[..., Any], *values: object) -> Any:
         """Return the result of a function in a worker, run as a task."""

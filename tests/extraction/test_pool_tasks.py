@@ -18,7 +18,7 @@ class Crowd:
         self.inside = threading.Semaphore(0)
         self.leave = threading.Semaphore(0)
         self._limit = limit
-        self._threads = [threading.Thread(target=self._go) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._go, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
@@ -55,6 +55,17 @@ def test_a_limit_that_rises_lets_in_those_that_wait() -> None:
     most = 3
     assert crowd.enter()
     assert crowd.enter()
+    crowd.end()
+
+
+def test_who_leaves_wakes_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = ThreadLimit(lambda: 1)
+    changed = limit._changed
+    monkeypatch.setattr(changed, "wait", lambda timeout: threading.Condition.wait(changed, PATIENCE_S))
+    crowd = Crowd(limit, 2)
+    assert crowd.enter()
+    crowd.leave.release()
+    assert crowd.enter(timeout=PATIENCE_S / 4)  # and not at its next look
     crowd.end()
 
 

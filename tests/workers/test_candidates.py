@@ -9,7 +9,7 @@ import pytest
 
 from flowkit._version import __version__
 from flowkit.workers import remote
-from flowkit.workers.candidates import Answer, Candidates
+from flowkit.workers.candidates import ANSWER_S, CHECK_S, Answer, Candidates
 
 PATIENCE_S = 20
 WITH_GPU = {"nthreads": 3, "resources": {"GPU": 1}}
@@ -19,11 +19,12 @@ WITHOUT = {"nthreads": 3, "resources": {}}
 class Future:
     """A call that is made when its result is asked for."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
+    def __init__(self, call: Callable[[], Any], on_wait: Callable[[float], None]) -> None:
+        self._call, self._on_wait = call, on_wait
 
     def result(self, timeout: float) -> Any:
         """Return the result."""
+        self._on_wait(timeout)
         return self._call()
 
 
@@ -34,19 +35,25 @@ class FakeClient:
         self.versions: dict[str, str] = {}
         self.failing: dict[str, Exception] = {}
         self.silent: dict[str, threading.Event] = {}
+        self.waits: list[tuple[list[str], float]] = []
 
     def run(self, function: Callable[[], str], *, workers: list[str], callback_timeout: float) -> Any:
         """Return what a function returns in each worker."""
         (address,) = workers
+        self.waits.append((workers, callback_timeout))
         if address in self.silent:
             assert self.silent[address].wait(PATIENCE_S)
         if address in self.failing:
             raise self.failing[address]
         return {address: self.versions.get(address, function())}
 
-    def submit(self, function: Callable[..., Any], *values: object, **_: object) -> Future:
+    def submit(
+        self, function: Callable[..., Any], *values: object, key: str, workers: list[str], pure: bool
+    ) -> Future:
         """Return the future of a task."""
-        return Future(lambda: function(*values))
+        return Future(
+            lambda: function(*values), on_wait=lambda timeout: self.waits.append((workers, timeout))
+        )
 
 
 @pytest.fixture
@@ -92,6 +99,7 @@ def test_a_worker_that_is_silent_delays_no_other(
     assert "tcp://slow" in asked
     assert "tcp://quick" not in asked
     assert list(asked.answers()) == []  # nothing has come, and nothing is waited for
+    assert list(asked.answers(timeout=0.05)) == []
     assert len(list(tmp_path.iterdir())) == 1  # it may still look for the file
     client.silent["tcp://slow"].set()
     assert only_answer(asked).address == "tcp://slow"
@@ -108,6 +116,25 @@ def test_who_is_no_longer_waited_for_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
     assert len(asked) == 0
     assert list(asked.answers(timeout=PATIENCE_S)) == []
+
+
+def test_one_that_joins_later_finds_the_file_again(ask: Callable[..., Candidates], tmp_path: Path) -> None:
+    asked = ask("tcp://a")
+    assert only_answer(asked).why_not == ""
+    assert list(tmp_path.iterdir()) == []
+    asked.ask("tcp://b", WITHOUT)
+    assert only_answer(asked) == Answer("tcp://b", 3, "")
+
+
+def test_a_folder_that_is_not_there_is_made(ask: Callable[..., Candidates], tmp_path: Path) -> None:
+    assert only_answer(ask("tcp://a", folder=tmp_path / "new" / "folder")).why_not == ""
+
+
+def test_the_worker_itself_is_asked_and_a_check_may_take_longer(
+    ask: Callable[..., Candidates], client: FakeClient
+) -> None:
+    assert only_answer(ask("tcp://a", check=lambda: "")).why_not == ""
+    assert client.waits == [(["tcp://a"], seconds) for seconds in (ANSWER_S, ANSWER_S, CHECK_S)]
 
 
 def test_another_version_is_refused(ask: Callable[..., Candidates], client: FakeClient) -> None:
@@ -165,3 +192,16 @@ def test_every_worker_must_see_the_folder(
 
 def test_a_check_says_why_not(ask: Callable[..., Candidates]) -> None:
     assert only_answer(ask("tcp://a", check=lambda: "no GPU")).why_not == "no GPU"
+
+
+def test_an_error_of_the_check_is_the_reason(ask: Callable[..., Candidates]) -> None:
+    def check() -> str:
+        raise ImportError("no cupy")
+
+    assert (
+        only_answer(ask("tcp://a", check=check)).why_not == "the check of it failed: ImportError('no cupy')"
+    )
+
+
+def test_a_worker_of_which_little_is_known_is_refused(ask: Callable[..., Candidates]) -> None:
+    assert "it does not answer: KeyError" in only_answer(ask("tcp://a", facts={})).why_not

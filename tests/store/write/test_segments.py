@@ -105,6 +105,15 @@ def test_frames_of_a_segment_have_times_and_the_stored_images(store_path: Path, 
     assert [seconds for seconds, _ in head] == [0.0]
 
 
+def test_a_segment_of_another_video_is_not_taken_for_one_of_this(store_path: Path) -> None:
+    parts, options = PartsFolder(store_path), make_options()
+    record = write_segments(parts, options, [3, 2])
+    parts.segment_path("a/b", 0).rename(parts.segment_path("a/c", 0))
+    with pytest.raises(StoreCorruptError, match="holds 'a/b', expected 'a/c'"):
+        frames_of_segment(parts, "a/c", 0, slice(1))
+    assert committed_segments(parts, "a/c", options, record.fingerprint) == {}
+
+
 def test_frames_of_a_damaged_or_missing_segment_are_no_frames(store_path: Path) -> None:
     parts = PartsFolder(store_path)
     write_segments(parts, make_options(), [3, 4])
