@@ -3,7 +3,7 @@
 A worker has one task at a time, and its threads are the cores that the task may use. One that dies costs no
 other task: its task is given to another worker once, and fails by name when that one dies as well. So is the
 task at which a worker's GPU fails; a worker whose GPU is lost is started again by its nanny. Workers that
-join later are used; those that could not do the work are told apart before they get any.
+join later are used; those that could not do the work are refused before they get any.
 """
 
 from __future__ import annotations

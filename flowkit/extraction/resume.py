@@ -26,7 +26,7 @@ only a seek behind such a one can give the record that one reading would."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ResumePoint:
-    """Where a video is resumed: its committed frames, the last of which a seek must reproduce.
+    """The committed frames behind which a video is resumed; a seek must reproduce the last ones.
 
     Attributes
     ----------

@@ -238,7 +238,7 @@ def hdf5_writer(path: Path, mode: str = "w") -> Iterator[h5py.File]:
             finally:
                 writer.check()  # before HDF5's own error over the failed write, if it raised one
             writer.finish()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing stays open
             writer.abandon()
             raise
 

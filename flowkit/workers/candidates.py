@@ -114,12 +114,11 @@ class Candidates:
         missing = self._result_of(address, ANSWER_S, remote.missing, [str(self._token), *self._inputs])
         if missing:
             return f"it does not see {missing[0]}: mount the same file system there, at the same path"
-        return self._checked(address) if self._check else ""
+        return self._checked(address, self._check) if self._check else ""
 
-    def _checked(self, address: str) -> str:
-        assert self._check is not None
+    def _checked(self, address: str, check: Callable[[], str]) -> str:
         try:
-            return str(self._result_of(address, CHECK_S, self._check))
+            return str(self._result_of(address, CHECK_S, check))
         except TimeoutError:
             raise
         except Exception as error:  # the check's own: flowkit is there and the worker answers

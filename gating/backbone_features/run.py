@@ -106,7 +106,8 @@ class FeatureRun:
 
     def videos(self, known: Collection[str] = ()) -> list[VideoSource]:
         """Return the raw videos but those of the ids `known`."""
-        return [one for one in self._sources if one.video_id not in set(known)]
+        left = set(self.ids) - set(known)
+        return [one for one in self._sources if one.video_id in left]
 
     def outcomes(
         self, known: Collection[str] = (), *, executor: Executor | None = None
@@ -119,8 +120,9 @@ class FeatureRun:
         executor : Executor, optional
             Extracts raw videos; default: `jobs` processes of this machine.
         """
+        wanted = set(self.ids) - set(known)
         for store in self._stores:
-            yield from self._of_store(store, set(self.ids) - set(known), sources={})
+            yield from self._of_store(store, wanted, sources={})
         workers = executor.jobs if executor is not None else 0
         for group in _groups(self.videos(known), workers):
             yield from self._of_videos(group, executor)

@@ -39,7 +39,7 @@ def test_proofs_hold_where_each_array_fits_its_crc(
 
 def elsewhere(group: h5py.Group) -> None:
     with h5py.File(Path(group.file.filename).with_name("other.h5"), "w") as other:
-        other["x"] = np.zeros(3)
+        other["x"] = np.zeros((2, 2))
     group["x_scale"] = h5py.ExternalLink("other.h5", "/x")
 
 

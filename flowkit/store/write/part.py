@@ -209,7 +209,7 @@ class PartWriter:
         try:
             writer.add(chunks, crcs, scale)
             failed = self._out is not None and self._out.failed
-        except BaseException:
+        except BaseException:  # whatever it is, the guard abandons the part
             with self._guarded():
                 raise
         if failed:
